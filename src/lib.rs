@@ -1,0 +1,4 @@
+//! ringhook: a receiver of Telegram webhooks.
+
+pub mod http;
+pub mod update;

@@ -1,0 +1,3 @@
+//! The `ringhook` command.
+
+fn main() {}

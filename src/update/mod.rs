@@ -1,5 +1,138 @@
 //! An update: the body as received, parsed in place, owned and `Send`.
+//!
+//! A shard's [`UpdateParser`] turns an [`UpdateBody`] into an [`Update`]; a worker reads it through
+//! [`Value`], or as types of its own, and sends its memory home as [`Recycled`]. The JSON parser is
+//! named in this folder only.
 
 mod body;
+mod bot_id;
+mod chat_key;
+mod document;
+mod error;
+mod head;
+mod kind;
+mod parser;
+mod recycled;
+mod spares;
+mod update_id;
+mod value;
+
+use std::{fmt, time::Instant};
+
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use body::UpdateBody;
+pub use bot_id::BotId;
+pub use chat_key::ChatKey;
+pub use error::{ParseError, Rejected};
+pub use kind::{UnknownKind, UpdateKind};
+pub use parser::{ParserLimits, UpdateParser};
+pub use recycled::Recycled;
+pub use update_id::UpdateId;
+pub use value::{DeserializeError, Elements, Entries, Value};
+
+use document::OwnedDocument;
+
+/// One update: a Bot API `Update`, whole, with the bot it is for and the time it came in.
+///
+/// It owns its bytes and can go to any thread. It serialises as one line of JSON of equal value;
+/// `Debug` tells id, kind, bot and length, never what people wrote.
+pub struct Update {
+    document: OwnedDocument,
+    bot: BotId,
+    received_at: Instant,
+}
+
+impl Update {
+    fn new(document: OwnedDocument, bot: BotId, received_at: Instant) -> Self {
+        Self { document, bot, received_at }
+    }
+
+    /// Telegram's number of the update.
+    #[must_use]
+    pub fn id(&self) -> UpdateId {
+        self.document.borrow_dependent().head.id
+    }
+
+    /// What the update tells. Of several known fields, the first in the object decides.
+    #[must_use]
+    pub fn kind(&self) -> UpdateKind {
+        self.document.borrow_dependent().head.kind
+    }
+
+    /// The bot it is for.
+    #[must_use]
+    pub fn bot(&self) -> BotId {
+        self.bot
+    }
+
+    /// The lane, within the bot, in which order is kept.
+    #[must_use]
+    pub fn chat_key(&self) -> ChatKey {
+        self.document.borrow_dependent().head.chat_key
+    }
+
+    /// When it came in, as told to the parser.
+    #[must_use]
+    pub fn received_at(&self) -> Instant {
+        self.received_at
+    }
+
+    /// Length of the body as received, in bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.document.borrow_dependent().byte_len
+    }
+
+    /// The whole update, an object.
+    #[must_use]
+    pub fn root(&self) -> Value<'_> {
+        self.document.borrow_dependent().root()
+    }
+
+    /// The field `key` of the update; of several, the first.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Value<'_>> {
+        self.root().get(key)
+    }
+
+    /// The value of the [kind's](Self::kind) field, such as the `Message` of a message; `None` for
+    /// unknown kinds.
+    #[must_use]
+    pub fn payload(&self) -> Option<Value<'_>> {
+        self.document.borrow_dependent().payload()
+    }
+
+    /// Reads the whole update as a type of one's own, as [`Value::deserialize`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`DeserializeError`] if the update has not the shape of `T`.
+    pub fn deserialize<'a, T: Deserialize<'a>>(&'a self) -> Result<T, DeserializeError> {
+        self.root().deserialize()
+    }
+
+    /// Gives up the update and keeps its memory, for [`UpdateParser::keep`].
+    #[must_use]
+    pub fn recycle(self) -> Recycled {
+        let (body, tape) = self.document.into_parts();
+        Recycled::new(body, tape)
+    }
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update")
+            .field("id", &self.id())
+            .field("kind", &self.kind())
+            .field("bot", &self.bot())
+            .field("byte_len", &self.byte_len())
+            .finish()
+    }
+}
+
+impl Serialize for Update {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.root().serialize(serializer)
+    }
+}

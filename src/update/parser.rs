@@ -1,0 +1,126 @@
+//! From a body to an update.
+
+use std::time::Instant;
+
+use simd_json::{Buffers, DEFAULT_MAX_DEPTH};
+
+use super::{
+    BotId, Recycled, Rejected, Update, UpdateBody, document::OwnedDocument, spares::Spares,
+};
+
+/// What a parser takes and what it keeps; the defaults suit one shard of a busy server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ParserLimits {
+    /// Largest body whose memory is kept for the next one, in bytes; default 64 KiB.
+    ///
+    /// Ordinary updates have a few KiB. Keeping more would let a few huge ones set the memory use
+    /// for good.
+    pub body_kept_max_bytes: usize,
+    /// How deep arrays and objects may nest, the outermost object counted; default 128, at most
+    /// 1,024.
+    ///
+    /// Telegram's own updates stay below 20. Reading a value recurses once per level.
+    pub depth_max: usize,
+    /// How many bodies and how many tapes are kept; default 128 of each.
+    ///
+    /// With the other defaults that is at most 20 MiB per parser, and about 1 MiB with updates of
+    /// 2 KiB.
+    pub spares_max: usize,
+    /// Largest tape whose memory is kept, in nodes of 24 bytes; default 4,096.
+    pub tape_kept_max_nodes: usize,
+}
+
+impl Default for ParserLimits {
+    fn default() -> Self {
+        Self {
+            body_kept_max_bytes: 64 * 1024,
+            depth_max: 128,
+            spares_max: 128,
+            tape_kept_max_nodes: 4096,
+        }
+    }
+}
+
+/// Parses bodies into updates, with the memory of updates that are done with; one per shard.
+///
+/// A parser knows no clock and no socket. It is in the same state after every body, good or bad.
+pub struct UpdateParser {
+    /// simd-json's scratch memory: about 6 bytes per byte of the largest body since it was made.
+    buffers: Buffers,
+    spares: Spares,
+    limits: ParserLimits,
+}
+
+impl UpdateParser {
+    /// A parser within `limits`; of `depth_max` at most 1,024 is used.
+    #[must_use]
+    pub fn new(limits: ParserLimits) -> Self {
+        let limits = ParserLimits { depth_max: limits.depth_max.min(DEFAULT_MAX_DEPTH), ..limits };
+        Self { buffers: fresh_buffers(limits), spares: Spares::new(limits), limits }
+    }
+
+    /// An empty body with room for `capacity` bytes, from the spare ones if there are any.
+    #[must_use]
+    pub fn take_body(&mut self, capacity: usize) -> UpdateBody {
+        let mut body = self.spares.take_body();
+        body.reserve(capacity);
+        body
+    }
+
+    /// Parses `body`, which came in for `bot` at `received_at`.
+    ///
+    /// The content is rewritten in place: whoever needs the bytes as received takes them first.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the memory of the body.
+    pub fn parse(
+        &mut self,
+        body: UpdateBody,
+        bot: BotId,
+        received_at: Instant,
+    ) -> Result<Update, Rejected> {
+        let oversized = body.len() > self.limits.body_kept_max_bytes;
+        let tape = self.spares.take_tape();
+        let parsed = OwnedDocument::parse(body, tape, &mut self.buffers, self.limits.depth_max);
+        if oversized {
+            self.buffers = fresh_buffers(self.limits);
+        }
+        match parsed {
+            Ok(document) => Ok(Update::new(document, bot, received_at)),
+            Err((error, body, tape)) => {
+                self.spares.keep_tape(tape);
+                Err(Rejected { error, body })
+            }
+        }
+    }
+
+    /// Takes the memory of an update that is done with; oversized memory is freed instead.
+    pub fn keep(&mut self, recycled: Recycled) {
+        let (body, tape) = recycled.into_parts();
+        self.spares.keep_body(body);
+        self.spares.keep_tape(tape);
+    }
+
+    /// Takes the memory of a body that became no update, such as one of [`Rejected`].
+    pub fn keep_body(&mut self, body: UpdateBody) {
+        self.spares.keep_body(body);
+    }
+
+    /// How many spare bodies and how many spare tapes there are.
+    #[must_use]
+    pub fn spares(&self) -> (usize, usize) {
+        self.spares.counts()
+    }
+}
+
+impl Default for UpdateParser {
+    fn default() -> Self {
+        Self::new(ParserLimits::default())
+    }
+}
+
+/// Scratch memory that grows with the first bodies.
+fn fresh_buffers(limits: ParserLimits) -> Buffers {
+    Buffers::with_max_depth(0, limits.depth_max)
+}

@@ -1,0 +1,440 @@
+//! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
+
+use std::{env, fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Bot, Config, DriverChoice, Limits, SecretToken};
+use crate::error::{Error, ErrorKind};
+
+/// Everything that `ringhook.toml` can say; what it leaves out has a default.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigFile {
+    #[serde(default)]
+    pub(crate) server: ServerSection,
+    #[serde(default)]
+    pub(crate) tls: TlsSection,
+    #[serde(default)]
+    pub(crate) limits: LimitsSection,
+    #[serde(default)]
+    pub(crate) sink: SinkSection,
+    #[serde(default, rename = "bot")]
+    pub(crate) bots: Vec<BotSection>,
+}
+
+/// `[server]`: threads, address and directory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerSection {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) driver: Option<DriverChoice>,
+    pub(crate) shards: Option<usize>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) drain_timeout: Option<Span>,
+}
+
+/// `[tls]`: PEM files; both or neither.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// `[[bot]]`: one webhook and its credential.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BotSection {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<Auth>,
+}
+
+/// How a bot's requests are told from a stranger's.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Auth {
+    /// By nothing. Written out, so that nobody leaves the door open by a slip.
+    None,
+    /// By the secret token; the default.
+    SecretToken,
+}
+
+/// `[limits]`: see [`Limits`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsSection {
+    pub(crate) head_bytes: Option<ByteSize>,
+    pub(crate) body_bytes: Option<ByteSize>,
+    pub(crate) json_depth: Option<usize>,
+    pub(crate) handshake_timeout: Option<Span>,
+    pub(crate) request_timeout: Option<Span>,
+    pub(crate) idle_timeout: Option<Span>,
+    pub(crate) queue_updates: Option<usize>,
+}
+
+/// `[sink]`: where the updates go.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SinkSection {
+    /// `ndjson:-`, `ndjson:FILE` or `null`.
+    pub(crate) to: Option<String>,
+}
+
+impl ConfigFile {
+    /// Reads and parses `path`; the message of an error in it has the line and the key.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| {
+            Error::with_source(ErrorKind::Config, format!("config {}", path.display()), source)
+        })?;
+        text.parse().map_err(|error: Error| {
+            Error::new(ErrorKind::Config, format!("config {}: {error}", path.display()))
+        })
+    }
+
+    /// What is typed here, checked and completed with defaults.
+    pub(crate) fn to_config(&self, secrets: Secrets) -> Result<Config, Error> {
+        let defaults = Config::default();
+        let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
+        let server = &self.server;
+        let config = Config {
+            bots,
+            drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
+            driver: server.driver.unwrap_or_default(),
+            limits: self.limits.to_limits()?,
+            listen: server.listen.unwrap_or(defaults.listen),
+            shards: server.shards,
+            workers: server.workers,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// This file with every value written out as `config` has it, for `--print-config`.
+    pub(crate) fn effective(mut self, config: &Config) -> Self {
+        self.server.listen = Some(config.listen);
+        self.server.driver = Some(config.driver);
+        self.server.shards = config.shards;
+        self.server.workers = config.workers;
+        self.server.drain_timeout = Some(Span(config.drain_timeout));
+        let limits = &config.limits;
+        self.limits = LimitsSection {
+            head_bytes: Some(ByteSize::b(limits.head_bytes as u64)),
+            body_bytes: Some(ByteSize::b(limits.body_bytes as u64)),
+            json_depth: Some(limits.json_depth),
+            handshake_timeout: Some(Span(limits.handshake_timeout)),
+            request_timeout: Some(Span(limits.request_timeout)),
+            idle_timeout: Some(Span(limits.idle_timeout)),
+            queue_updates: Some(limits.queue_updates),
+        };
+        self
+    }
+
+    /// As TOML; secrets stay hidden.
+    pub(crate) fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self)
+            .map_err(|source| Error::with_source(ErrorKind::Config, "config", source))
+    }
+}
+
+impl FromStr for ConfigFile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+            });
+            // `Display` would quote the line, and the line may hold a secret.
+            let message = format!("line {line}: {}", error.message().replace('\n', ", "));
+            Error::new(ErrorKind::Config, message)
+        })
+    }
+}
+
+/// Whether secrets are fetched from the files and variables that name them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Secrets {
+    /// They stay where they are, and may not be there yet: the bots cannot tell friend from foe.
+    Leave,
+    /// They are read.
+    Read,
+}
+
+impl BotSection {
+    /// A bot whose token is in the file at `secret_token_file`.
+    pub(crate) fn with_secret_file(name: &str, path: &str, secret_token_file: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            secret_token: None,
+            secret_token_file: Some(secret_token_file),
+            secret_token_env: None,
+            auth: None,
+        }
+    }
+
+    /// Where the bot's token is, for people.
+    pub(crate) fn secret_source(&self) -> String {
+        match (&self.secret_token_file, &self.secret_token_env) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(name)) => format!("${name}"),
+            (None, None) if self.auth == Some(Auth::None) => "none: anybody may send".to_owned(),
+            (None, None) => "in the config".to_owned(),
+        }
+    }
+
+    fn to_bot(&self, secrets: Secrets) -> Result<Bot, Error> {
+        let secret_token = self.secret(secrets)?;
+        Ok(Bot { name: self.name.clone(), path: self.path.clone(), secret_token })
+    }
+
+    fn secret(&self, secrets: Secrets) -> Result<Option<SecretToken>, Error> {
+        let given = [
+            self.secret_token.is_some(),
+            self.secret_token_file.is_some(),
+            self.secret_token_env.is_some(),
+        ];
+        let given = given.into_iter().filter(|given| *given).count();
+        let none = self.auth == Some(Auth::None);
+        if given != usize::from(!none) {
+            let expected = "one of secret_token, secret_token_file and secret_token_env, \
+                            or auth = \"none\" and none of them";
+            return Err(Error::config(&format!("bot {:?}", self.name), given, expected));
+        }
+        if let Some(token) = &self.secret_token {
+            return SecretToken::new(&token.0, "bot.secret_token").map(Some);
+        }
+        if secrets == Secrets::Leave {
+            return Ok(None);
+        }
+        if let Some(path) = &self.secret_token_file {
+            return read_secret(path).map(Some);
+        }
+        if let Some(name) = &self.secret_token_env {
+            let token = env::var(name).map_err(|_| {
+                Error::config("bot.secret_token_env", name, "a variable that is set, in UTF-8")
+            })?;
+            return SecretToken::new(token.trim(), "bot.secret_token_env").map(Some);
+        }
+        Ok(None)
+    }
+}
+
+/// The token in `path`, white space around it left out.
+fn read_secret(path: &Path) -> Result<SecretToken, Error> {
+    let token = fs::read_to_string(path).map_err(|source| {
+        let message = format!("bot.secret_token_file = {}", path.display());
+        Error::with_source(ErrorKind::Config, message, source)
+    })?;
+    SecretToken::new(token.trim(), &format!("bot.secret_token_file ({})", path.display()))
+}
+
+impl LimitsSection {
+    fn to_limits(&self) -> Result<Limits, Error> {
+        let defaults = Limits::default();
+        let bytes = |key: &str, size: Option<ByteSize>, default: usize| match size {
+            None => Ok(default),
+            Some(size) => usize::try_from(size.as_u64())
+                .map_err(|_| Error::config(key, size, "a size that fits this machine's memory")),
+        };
+        Ok(Limits {
+            head_bytes: bytes("limits.head_bytes", self.head_bytes, defaults.head_bytes)?,
+            body_bytes: bytes("limits.body_bytes", self.body_bytes, defaults.body_bytes)?,
+            json_depth: self.json_depth.unwrap_or(defaults.json_depth),
+            handshake_timeout: self.handshake_timeout.map_or(defaults.handshake_timeout, |s| s.0),
+            request_timeout: self.request_timeout.map_or(defaults.request_timeout, |s| s.0),
+            idle_timeout: self.idle_timeout.map_or(defaults.idle_timeout, |s| s.0),
+            queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
+        })
+    }
+}
+
+/// A duration as people write it: `10s`, `500ms`, `1m 30s`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            de::Error::custom(format!("{text:?} is no duration, expected one like \"10s\""))
+        })
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A secret as typed; it is never written back or shown.
+#[derive(Clone)]
+pub(crate) struct Hidden(String);
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Takes every type, since serde's own message on a wrong one would show the value.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Typed {
+            Text(String),
+            Other(de::IgnoredAny),
+        }
+        match Typed::deserialize(deserializer)? {
+            Typed::Text(text) => Ok(Self(text)),
+            Typed::Other(_) => Err(de::Error::custom("secret_token: expected a string in quotes")),
+        }
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+    use super::*;
+
+    const WHOLE: &str = r#"
+        [server]
+        listen = "0.0.0.0:443"
+        driver = "io-uring"
+        shards = 2
+        workers = 3
+        data_dir = "data"
+        drain_timeout = "1m 30s"
+        [tls]
+        cert = "cert.pem"
+        key = "key.pem"
+        [limits]
+        head_bytes = "16KiB"
+        body_bytes = "2MiB"
+        idle_timeout = "90s"
+        queue_updates = 10
+        [sink]
+        to = "null"
+        [[bot]]
+        name = "shop"
+        path = "/shop"
+        secret_token = "s3cret"
+        [[bot]]
+        name = "open"
+        path = "/open"
+        auth = "none"
+    "#;
+
+    fn error(text: &str) -> String {
+        match text.parse::<ConfigFile>() {
+            Err(error) => error.to_string(),
+            Ok(file) => file.to_config(Secrets::Read).unwrap_err().to_string(),
+        }
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let file: ConfigFile = WHOLE.parse().unwrap();
+        let config = file.to_config(Secrets::Read).unwrap();
+        assert_eq!(config.listen, "0.0.0.0:443".parse().unwrap());
+        assert_eq!(config.driver, DriverChoice::IoUring);
+        assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
+        assert_eq!(config.drain_timeout, Duration::from_secs(90));
+        assert_eq!(config.limits.head_bytes, 16 * 1024);
+        assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
+        assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
+        assert_eq!(config.limits.queue_updates, 10);
+        let tokens: Vec<bool> = config.bots.iter().map(|bot| bot.secret_token.is_some()).collect();
+        assert_eq!(tokens, [true, false]);
+    }
+
+    #[test]
+    fn mistakes_name_line_key_and_expectation() {
+        assert_eq!(
+            error("[server]\nlistn = \"x\""),
+            "line 2: unknown field `listn`, expected one of `listen`, `driver`, `shards`, \
+             `workers`, `data_dir`, `drain_timeout`"
+        );
+        assert!(
+            error("\n[server]\ndrain_timeout = \"soon\"").starts_with("line 3: \"soon\" is no")
+        );
+        let small =
+            error("[limits]\nhead_bytes = \"100B\"\n[[bot]]\nname='a'\npath='/a'\nauth='none'");
+        assert_eq!(small, "limits.head_bytes = 100: expected 512 to 65536");
+        assert!(error("[[bot]]\nname = 'a'\npath = '/a'").contains("expected one of secret_token"));
+        assert!(
+            error("[[bot]]\nname='a'\npath='/a'\nsecret_token='x'\nauth='none'")
+                .contains("bot \"a\"")
+        );
+        assert!(error("[[bot]]\nname='a'\npath='a'\nauth='none'").starts_with("bot.path = \"a\""));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_in_errors_or_in_the_printed_config() {
+        let text = WHOLE.replace("\"s3cret\"", "\"s3cret\" x");
+        assert!(!error(&text).contains("s3cret"));
+        assert!(!error(&WHOLE.replace("\"s3cret\"", "[\"s3cret\"]")).contains("s3cret"));
+        assert!(!error(&WHOLE.replace("s3cret", "s3 cret")).contains("s3 cret"));
+        let number = error(&WHOLE.replace("\"s3cret\"", "7654321"));
+        assert!(number.contains("expected a string") && !number.contains("7654321"), "{number}");
+        let file: ConfigFile = WHOLE.parse().unwrap();
+        let config = file.to_config(Secrets::Read).unwrap();
+        let printed = file.effective(&config).to_toml().unwrap();
+        assert!(!printed.contains("s3cret"), "{printed}");
+        assert!(printed.contains("idle_timeout = \"1m 30s\""), "{printed}");
+        assert!(printed.contains("body_bytes = \"2.0 MiB\""), "{printed}");
+        // What is printed can be read again, the hidden secret apart.
+        let again: ConfigFile = printed.parse().unwrap();
+        assert_eq!(again.to_toml().unwrap(), printed);
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_variables() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "tok-en\n").unwrap();
+        let text = format!(
+            "[[bot]]\nname='a'\npath='/a'\nsecret_token_file={:?}",
+            file.path().to_str().unwrap()
+        );
+        let config = text.parse::<ConfigFile>().unwrap().to_config(Secrets::Read).unwrap();
+        assert!(config.bots[0].secret_token.as_ref().unwrap().matches(b"tok-en"));
+        let missing = error("[[bot]]\nname='a'\npath='/a'\nsecret_token_env='RINGHOOK_NOT_SET'");
+        assert!(missing.starts_with("bot.secret_token_env = RINGHOOK_NOT_SET"), "{missing}");
+        let missing = error("[[bot]]\nname='a'\npath='/a'\nsecret_token_file='/nonexistent/x'");
+        assert!(missing.starts_with("bot.secret_token_file = /nonexistent/x"), "{missing}");
+    }
+}

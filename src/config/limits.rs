@@ -1,0 +1,91 @@
+//! Every bound on what a peer or a slow handler can make the server hold or wait for.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Bounds with their units and defaults; [`Limits::default`] suits Telegram's sender.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Longest request line plus headers, in bytes; 8 KiB. Telegram sends at most 4 KiB.
+    /// A longer one is answered 431 (414 where the target alone is too long).
+    pub head_bytes: usize,
+    /// Largest body in bytes; 1 MiB. Telegram sends at most half of it. Larger: 413.
+    pub body_bytes: usize,
+    /// Deepest nesting of a body's objects and arrays; 128. Deeper: 400.
+    pub json_depth: usize,
+    /// Time for a TLS handshake; 10 s. A slower one is cut off.
+    pub handshake_timeout: Duration,
+    /// Time from a request's first byte to its last, and again for taking its answer; 10 s.
+    pub request_timeout: Duration,
+    /// How long a connection may stay silent between requests; 75 s.
+    /// Telegram closes its side after 60 s, so the server should wait longer than that.
+    pub idle_timeout: Duration,
+    /// Updates that may wait for each worker; 8,192 (about 5 KB of memory each at 1.3 KB bodies).
+    /// Where the queue is full the sender gets 503 and `Retry-After: 1`.
+    pub queue_updates: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 8 * 1024,
+            body_bytes: 1024 * 1024,
+            json_depth: 128,
+            handshake_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            queue_updates: 8192,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks each bound against the range in which the server works.
+    ///
+    /// # Errors
+    /// A [`Config`](crate::ErrorKind::Config) error that names the key, its value and the range.
+    pub fn validate(&self) -> Result<(), Error> {
+        let size = |key: &str, value: usize, min: usize, max: usize| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::config(key, value, &format!("{min} to {max}")))
+        };
+        size("limits.head_bytes", self.head_bytes, 512, 64 * 1024)?;
+        size("limits.body_bytes", self.body_bytes, 1024, 64 * 1024 * 1024)?;
+        size("limits.json_depth", self.json_depth, 8, 1024)?;
+        size("limits.queue_updates", self.queue_updates, 1, 1 << 20)?;
+        let day = Duration::from_secs(24 * 3600);
+        for (key, value) in [
+            ("limits.handshake_timeout", self.handshake_timeout),
+            ("limits.request_timeout", self.request_timeout),
+            ("limits.idle_timeout", self.idle_timeout),
+        ] {
+            if value < Duration::from_millis(10) || value > day {
+                let value = humantime::format_duration(value);
+                return Err(Error::config(key, value, "10ms to 24h"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_errors_name_the_key() {
+        Limits::default().validate().unwrap();
+        let limits = Limits { head_bytes: 1, ..Limits::default() };
+        let error = limits.validate().unwrap_err();
+        assert!(error.is_usage());
+        assert_eq!(error.to_string(), "limits.head_bytes = 1: expected 512 to 65536");
+        let limits = Limits { idle_timeout: Duration::ZERO, ..Limits::default() };
+        assert!(limits.validate().unwrap_err().to_string().contains("limits.idle_timeout"));
+    }
+}

@@ -1,0 +1,209 @@
+//! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
+
+#[cfg(feature = "cli")]
+pub(crate) mod file;
+mod limits;
+mod secret;
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+pub use self::{
+    limits::Limits,
+    secret::{SECRET_TOKEN_MAX, SecretToken},
+};
+use crate::error::Error;
+
+/// Most threads of one kind; a bound against slips of the keyboard, not a promise.
+const THREADS_MAX: usize = 1024;
+
+/// What a server needs to know before it starts, apart from certificates and handler.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The bots whose updates are received; at least one.
+    pub bots: Vec<Bot>,
+    /// How long a stop may take before what is left is abandoned and counted; 10 s.
+    pub drain_timeout: Duration,
+    /// How the shards talk to the kernel; [`DriverChoice::Auto`].
+    pub driver: DriverChoice,
+    /// Bounds on what a peer can make the server hold or wait for.
+    pub limits: Limits,
+    /// Where to listen; 127.0.0.1:8443. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Shard threads; by default one for two CPUs of the allowed set, at least one.
+    pub shards: Option<usize>,
+    /// Worker threads; by default one for each CPU that has no shard, at least one.
+    pub workers: Option<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bots: Vec::new(),
+            drain_timeout: Duration::from_secs(10),
+            driver: DriverChoice::Auto,
+            limits: Limits::default(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+            shards: None,
+            workers: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks all settings and how they fit together.
+    ///
+    /// # Errors
+    /// The first wrong one: its key, its value and what was expected.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.limits.validate()?;
+        for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
+            if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
+                return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));
+            }
+        }
+        if self.bots.is_empty() {
+            return Err(Error::config("bot", "(none)", "at least one bot"));
+        }
+        for (index, bot) in self.bots.iter().enumerate() {
+            bot.validate()?;
+            let earlier = self.bots.iter().take(index);
+            for other in earlier {
+                if other.path == bot.path {
+                    let expected = format!("a path of its own (bot {:?} has it)", other.name);
+                    return Err(Error::config("bot.path", &bot.path, &expected));
+                }
+                if other.name == bot.name {
+                    return Err(Error::config("bot.name", &bot.name, "a name of its own"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One bot: where its updates arrive and what they must carry.
+#[derive(Clone, Debug)]
+pub struct Bot {
+    /// Its name in logs, reports and metrics.
+    pub name: String,
+    /// The path of its webhook URL, such as `/webhook`; compared byte for byte.
+    pub path: String,
+    /// What `X-Telegram-Bot-Api-Secret-Token` must hold; `None` lets everybody in.
+    pub secret_token: Option<SecretToken>,
+}
+
+impl Bot {
+    /// A bot whose updates arrive at `path` with `secret_token`.
+    ///
+    /// # Errors
+    /// Where the token is none that setWebhook would take.
+    pub fn new(name: &str, path: &str, secret_token: &str) -> Result<Self, Error> {
+        let secret_token = Some(SecretToken::new(secret_token, "bot.secret_token")?);
+        Ok(Self { name: name.into(), path: path.into(), secret_token })
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        if self.name.is_empty() || self.name.chars().any(char::is_control) {
+            return Err(Error::config("bot.name", format!("{:?}", self.name), "a printable name"));
+        }
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>^`{|}".contains(&byte);
+        let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");
+        if !self.path.starts_with('/') || !self.path.bytes().all(plain) || dotted {
+            let expected =
+                "a path such as /webhook: begins with /, no query, escapes or dot segments";
+            return Err(Error::config("bot.path", format!("{:?}", self.path), expected));
+        }
+        Ok(())
+    }
+}
+
+/// Which driver the shards may use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+pub enum DriverChoice {
+    /// io_uring, or else epoll with the reason and the remedy told.
+    #[default]
+    Auto,
+    /// epoll.
+    Epoll,
+    /// io_uring or nothing: refuses to start without it.
+    IoUring,
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Epoll => "epoll",
+            Self::IoUring => "io-uring",
+        })
+    }
+}
+
+impl FromStr for DriverChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Auto, Self::Epoll, Self::IoUring]
+            .into_iter()
+            .find(|choice| choice.to_string() == text)
+            .ok_or_else(|| Error::config("server.driver", text, "auto, io-uring or epoll"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn with_bots(paths: &[(&str, &str)]) -> Config {
+        let bots = paths.iter().map(|(name, path)| Bot::new(name, path, "secret").unwrap());
+        Config { bots: bots.collect(), ..Config::default() }
+    }
+
+    #[test]
+    fn a_bot_is_needed_and_its_path_is_its_own() {
+        assert!(with_bots(&[]).validate().is_err());
+        with_bots(&[("a", "/a"), ("b", "/b")]).validate().unwrap();
+        let error = with_bots(&[("a", "/a"), ("b", "/a")]).validate().unwrap_err();
+        assert!(error.to_string().starts_with("bot.path = /a: expected a path of its own"));
+        assert!(with_bots(&[("a", "/a"), ("a", "/b")]).validate().is_err());
+    }
+
+    #[test]
+    fn odd_paths_are_refused() {
+        for path in ["", "webhook", "/a?b", "/a#b", "/a b", "/ä", "/a/../b", "/.", "/%41"] {
+            assert!(with_bots(&[("a", path)]).validate().is_err(), "{path:?}");
+        }
+        for path in ["/", "/webhook", "/bot/7:AAF-x_y/hook", "/a.b/...", "/a//b", "/@~!$&'()*+,;="]
+        {
+            with_bots(&[("a", path)]).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn thread_counts_have_a_range() {
+        let mut config = with_bots(&[("a", "/a")]);
+        config.shards = Some(0);
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "server.shards = 0: expected 1 to 1024"
+        );
+    }
+
+    #[test]
+    fn driver_names_round_trip() {
+        for choice in [DriverChoice::Auto, DriverChoice::Epoll, DriverChoice::IoUring] {
+            assert_eq!(choice.to_string().parse::<DriverChoice>().unwrap(), choice);
+        }
+        assert!("uring".parse::<DriverChoice>().is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! What each thread counts and times. Every counter has one writer; a report sums them.
+
+mod counter;
+mod histogram;
+mod report;
+
+use std::{sync::Arc, time::Duration};
+
+pub use self::report::{Percentiles, Report};
+pub(crate) use self::{counter::Counter, histogram::LatencyHistogram};
+use crate::{connection::CloseReason, http::Status};
+
+/// A stretch of an update's way, timed on its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// From the connection's hand-off to its shard to the end of the TLS handshake.
+    Handshake,
+    /// From a request's first decrypted byte to its last; 0 where one read brought it whole.
+    Read,
+    /// The body's parse in place.
+    Parse,
+    /// From the request's last byte to the 200 handed to the kernel.
+    Answer,
+    /// From the hand-off to the moment a worker takes the update.
+    QueueWait,
+    /// The handler's call, or the sink's write and flush.
+    Handler,
+    /// From the request's last byte to the end of the handler's call.
+    Whole,
+}
+
+impl Stage {
+    /// All stages in the order in which an update passes them.
+    pub const ALL: [Self; 7] = [
+        Self::Handshake,
+        Self::Read,
+        Self::Parse,
+        Self::Answer,
+        Self::QueueWait,
+        Self::Handler,
+        Self::Whole,
+    ];
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Read => "read",
+            Self::Parse => "parse",
+            Self::Answer => "answer",
+            Self::QueueWait => "queue_wait",
+            Self::Handler => "handler",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// The nanoseconds of `duration`, as histograms take them.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Written by the acceptor's thread only.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptorMetrics {
+    /// Connections taken from the listening socket.
+    pub(crate) accepted: Counter,
+    /// Times that accepting paused because the process had no file descriptor left.
+    pub(crate) paused: Counter,
+    /// Accepted connections that no shard would take, closed at once.
+    pub(crate) refused: Counter,
+}
+
+/// Written by one shard's thread only.
+#[derive(Debug, Default)]
+pub(crate) struct ShardMetrics {
+    /// Updates whose 200 has been handed to the kernel.
+    pub(crate) acknowledged: Counter,
+    /// Ended connections, by [`CloseReason`].
+    pub(crate) closed: [Counter; CloseReason::ALL.len()],
+    /// TLS handshakes that ended in an error or a timeout.
+    pub(crate) handshakes_failed: Counter,
+    /// Completed handshakes with certificate.
+    pub(crate) handshakes_full: Counter,
+    /// Completed handshakes that resumed a session.
+    pub(crate) handshakes_resumed: Counter,
+    /// Updates refused because their worker's queue was full.
+    pub(crate) queue_full: Counter,
+    /// Updates parsed and known to be for a bot.
+    pub(crate) received: Counter,
+    /// Requests not answered with 200, by [`Status`].
+    pub(crate) rejected: [Counter; Status::ALL.len()],
+    /// Stages that end on the shard.
+    pub(crate) handshake: LatencyHistogram,
+    pub(crate) read: LatencyHistogram,
+    pub(crate) parse: LatencyHistogram,
+    pub(crate) answer: LatencyHistogram,
+}
+
+impl ShardMetrics {
+    pub(crate) fn rejected(&self, status: Status) {
+        if let Some(counter) = Status::ALL
+            .iter()
+            .position(|known| *known == status)
+            .and_then(|index| self.rejected.get(index))
+        {
+            counter.increment();
+        }
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        if let Some(counter) = self.closed.get(reason as usize) {
+            counter.increment();
+        }
+    }
+}
+
+/// Written by one worker's thread only.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerMetrics {
+    /// Updates whose handler said `Done`.
+    pub(crate) handled: Counter,
+    /// Updates whose handler said `Failed` or panicked.
+    pub(crate) failed: Counter,
+    /// Of the failed ones, those whose handler panicked.
+    pub(crate) panicked: Counter,
+    /// Calls that ended in `Retry`.
+    pub(crate) retried: Counter,
+    /// Stages that end on the worker.
+    pub(crate) queue_wait: LatencyHistogram,
+    pub(crate) handler: LatencyHistogram,
+    pub(crate) whole: LatencyHistogram,
+}
+
+/// All threads' metrics of one server, to be summed.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) acceptor: Arc<AcceptorMetrics>,
+    pub(crate) shards: Vec<Arc<ShardMetrics>>,
+    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+}
+
+impl Metrics {
+    pub(crate) fn new(shards: usize, workers: usize) -> Self {
+        Self {
+            acceptor: Arc::default(),
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// The histograms in which `stage` is recorded, one for each thread that does.
+    pub(crate) fn stage(&self, stage: Stage) -> Vec<&LatencyHistogram> {
+        let shards = |pick: fn(&ShardMetrics) -> &LatencyHistogram| {
+            self.shards.iter().map(|shard| pick(shard)).collect()
+        };
+        let workers = |pick: fn(&WorkerMetrics) -> &LatencyHistogram| {
+            self.workers.iter().map(|worker| pick(worker)).collect()
+        };
+        match stage {
+            Stage::Handshake => shards(|shard| &shard.handshake),
+            Stage::Read => shards(|shard| &shard.read),
+            Stage::Parse => shards(|shard| &shard.parse),
+            Stage::Answer => shards(|shard| &shard.answer),
+            Stage::QueueWait => workers(|worker| &worker.queue_wait),
+            Stage::Handler => workers(|worker| &worker.handler),
+            Stage::Whole => workers(|worker| &worker.whole),
+        }
+    }
+}

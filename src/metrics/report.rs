@@ -1,0 +1,280 @@
+//! A report: the sums of all threads at one moment, as a table for people and JSON for machines.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::{Counter, Metrics, Stage, histogram};
+use crate::{connection::CloseReason, http::Status, runtime::DriverKind};
+
+/// Counters and latencies of a server since its start.
+///
+/// Each sum is read while its threads go on, so sums may be a few events apart until the server
+/// has stopped.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The driver of the shards.
+    pub driver: DriverKind,
+    /// Seconds since the start.
+    pub uptime_s: f64,
+    /// Shard threads.
+    pub shards: usize,
+    /// Worker threads.
+    pub workers: usize,
+    /// Connections taken from the listening socket.
+    pub connections_accepted: u64,
+    /// Ended connections by reason.
+    pub connections_closed: BTreeMap<&'static str, u64>,
+    /// Connections closed at once because no shard would take them.
+    pub connections_refused: u64,
+    /// Times that accepting paused because no file descriptor was left.
+    pub accept_paused: u64,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: u64,
+    /// TLS handshakes with certificate.
+    pub handshakes_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: u64,
+    /// Updates parsed and known to be for a bot.
+    pub updates_received: u64,
+    /// Updates whose 200 was handed to the kernel.
+    pub updates_acknowledged: u64,
+    /// Updates answered with 503 because their worker's queue was full.
+    pub updates_refused: u64,
+    /// Updates whose handler said `Done`.
+    pub updates_handled: u64,
+    /// Updates whose handler said `Failed` or panicked.
+    pub updates_failed: u64,
+    /// Updates not yet handled when the server stopped: its drain timeout was too short. 0 while it
+    /// runs.
+    pub updates_abandoned: u64,
+    /// Calls of a handler that ended in `Retry`.
+    pub handler_retries: u64,
+    /// Panics caught in a handler.
+    pub handler_panics: u64,
+    /// Requests not answered with 200, by status.
+    pub requests_rejected: BTreeMap<u16, u64>,
+    /// Microseconds by stage.
+    #[serde(serialize_with = "by_stage")]
+    pub latency_us: Vec<(Stage, Percentiles)>,
+}
+
+/// Where the values of one stage lie, in microseconds, each within 0.8 %.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Percentiles {
+    /// Values recorded.
+    pub count: u64,
+    /// The smallest.
+    pub min: f64,
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten are not above it.
+    pub p90: f64,
+    /// 99 of 100 are not above it.
+    pub p99: f64,
+    /// 999 of 1,000 are not above it.
+    #[serde(rename = "p99.9")]
+    pub p999: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Report {
+    /// Sums `metrics`. What a stopped server has not handled, it has abandoned.
+    pub(crate) fn of(
+        metrics: &Metrics,
+        driver: DriverKind,
+        uptime: Duration,
+        stopped: bool,
+    ) -> Self {
+        let shards = |pick: fn(&super::ShardMetrics) -> &Counter| {
+            metrics.shards.iter().map(|shard| pick(shard).get()).sum()
+        };
+        let workers = |pick: fn(&super::WorkerMetrics) -> &Counter| {
+            metrics.workers.iter().map(|worker| pick(worker).get()).sum()
+        };
+        let received: u64 = shards(|shard| &shard.received);
+        let refused: u64 = shards(|shard| &shard.queue_full);
+        let handled: u64 = workers(|worker| &worker.handled);
+        let failed: u64 = workers(|worker| &worker.failed);
+        let left = received.saturating_sub(refused + handled + failed);
+        Self {
+            driver,
+            uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
+            shards: metrics.shards.len(),
+            workers: metrics.workers.len(),
+            connections_accepted: metrics.acceptor.accepted.get(),
+            connections_closed: closed(metrics),
+            connections_refused: metrics.acceptor.refused.get(),
+            accept_paused: metrics.acceptor.paused.get(),
+            handshakes_failed: shards(|shard| &shard.handshakes_failed),
+            handshakes_full: shards(|shard| &shard.handshakes_full),
+            handshakes_resumed: shards(|shard| &shard.handshakes_resumed),
+            updates_received: received,
+            updates_acknowledged: shards(|shard| &shard.acknowledged),
+            updates_refused: refused,
+            updates_handled: handled,
+            updates_failed: failed,
+            updates_abandoned: if stopped { left } else { 0 },
+            handler_retries: workers(|worker| &worker.retried),
+            handler_panics: workers(|worker| &worker.panicked),
+            requests_rejected: rejected(metrics),
+            latency_us: Stage::ALL
+                .into_iter()
+                .filter_map(|stage| Some((stage, Percentiles::of(metrics, stage)?)))
+                .collect(),
+        }
+    }
+
+    /// The percentiles of `stage`; `None` where nothing was recorded.
+    #[must_use]
+    pub fn latency(&self, stage: Stage) -> Option<Percentiles> {
+        self.latency_us.iter().find(|(of, _)| *of == stage).map(|(_, percentiles)| *percentiles)
+    }
+}
+
+fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for shard in &metrics.shards {
+        for (reason, counter) in CloseReason::ALL.iter().zip(&shard.closed) {
+            if counter.get() > 0 {
+                *sums.entry(reason.as_str()).or_default() += counter.get();
+            }
+        }
+    }
+    sums
+}
+
+fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {
+    let mut sums = BTreeMap::new();
+    for shard in &metrics.shards {
+        for (status, counter) in Status::ALL.iter().zip(&shard.rejected) {
+            if counter.get() > 0 {
+                *sums.entry(status.code()).or_default() += counter.get();
+            }
+        }
+    }
+    sums
+}
+
+impl Percentiles {
+    fn of(metrics: &Metrics, stage: Stage) -> Option<Self> {
+        let mut sum = histogram::empty().ok()?;
+        for histogram in metrics.stage(stage) {
+            histogram.add_to(&mut sum);
+        }
+        (!sum.is_empty()).then(|| Self::from_nanos(&sum))
+    }
+
+    fn from_nanos(sum: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1e3;
+        let at = |percentile| us(sum.value_at_percentile(percentile));
+        Self {
+            count: sum.len(),
+            min: us(sum.min()),
+            p50: at(50.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p999: at(99.9),
+            max: us(sum.max()),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "updates      {} received, {} acknowledged, {} handled, {} failed, {} abandoned",
+            self.updates_received,
+            self.updates_acknowledged,
+            self.updates_handled,
+            self.updates_failed,
+            self.updates_abandoned,
+        )?;
+        writeln!(
+            f,
+            "connections  {} accepted; handshakes {} full, {} resumed, {} failed",
+            self.connections_accepted,
+            self.handshakes_full,
+            self.handshakes_resumed,
+            self.handshakes_failed,
+        )?;
+        if !self.requests_rejected.is_empty() {
+            let counts = self.requests_rejected.iter().map(|(code, n)| format!("{code}: {n}"));
+            writeln!(f, "rejected     {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
+        writeln!(
+            f,
+            "\n{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "latency", "count", "min", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for (stage, p) in &self.latency_us {
+            write!(f, "{:<12}{:>10}", stage.as_str(), p.count)?;
+            for us in [p.min, p.p50, p.p90, p.p99, p.p999, p.max] {
+                write!(f, "{:>12}", duration(us))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration in microseconds with the unit that fits it and three digits or more.
+fn duration(us: f64) -> String {
+    match us {
+        us if us < 1e3 => format!("{us:.1} us"),
+        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+fn by_stage<S: Serializer>(
+    stages: &[(Stage, Percentiles)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(stages.len()))?;
+    for (stage, percentiles) in stages {
+        map.serialize_entry(stage.as_str(), percentiles)?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn sums_all_threads_in_json_and_in_the_table() {
+        let metrics = Metrics::new(2, 1);
+        for shard in &metrics.shards {
+            shard.received.add(3);
+            shard.rejected(Status::Forbidden);
+            shard.closed(CloseReason::IdleTimeout);
+            shard.parse.record(1_500);
+        }
+        metrics.shards[0].queue_full.increment();
+        metrics.workers[0].handled.add(4);
+        let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["updates_received"], 6);
+        assert_eq!(json["updates_handled"], 4);
+        assert_eq!(json["updates_abandoned"], 0);
+        assert_eq!(json["requests_rejected"]["403"], 2);
+        assert_eq!(json["connections_closed"]["idle_timeout"], 2);
+        assert_eq!(json["driver"], "epoll");
+        assert_eq!(json["latency_us"]["parse"]["count"], 2);
+        assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
+        assert!(json["latency_us"].get("whole").is_none(), "nothing recorded, nothing shown");
+        let stopped = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), true);
+        assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
+        let table = report.to_string();
+        assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
+        assert!(table.lines().any(|line| line.starts_with("parse") && line.contains("1.5 us")));
+    }
+}

@@ -1,0 +1,178 @@
+//! The acceptor: takes connections from the listening socket and gives each to the shard with the
+//! fewest.
+//!
+//! A thread of its own with plain system calls: accepting is rare beside updates, and a kernel hash
+//! over several listeners (SO_REUSEPORT) leaves the busiest shard with more than twice the mean.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_channel::mpsc;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
+};
+
+use crate::{
+    error::{Error, ErrorKind},
+    metrics::AcceptorMetrics,
+    shard::Message,
+};
+
+/// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
+/// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
+const BACKLOG: i32 = 4096;
+/// Pause after a failed accept that would fail again at once.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A listening socket on `address`.
+///
+/// # Errors
+/// A [`Bind`](ErrorKind::Bind) error with what to do about it.
+pub(crate) fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let bound = || -> io::Result<TcpListener> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bound().map_err(|source| {
+        let advice = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                " (another program has the port: is ringhook running twice?)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                " (ports below 1024 need CAP_NET_BIND_SERVICE or root)"
+            }
+            io::ErrorKind::AddrNotAvailable => " (no interface of this machine has the address)",
+            _ => "",
+        };
+        Error::with_source(ErrorKind::Bind, format!("cannot listen on {address}{advice}"), source)
+    })
+}
+
+/// A shard as the acceptor sees it.
+#[derive(Debug)]
+pub(crate) struct ShardLink {
+    pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// The acceptor thread's state.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) listener: TcpListener,
+    pub(crate) metrics: Arc<AcceptorMetrics>,
+    pub(crate) shards: Vec<ShardLink>,
+    /// The other end is dropped to stop the acceptor.
+    pub(crate) stop: UnixStream,
+}
+
+impl Acceptor {
+    /// Accepts until stopped; then the listening socket closes at once.
+    pub(crate) fn run(mut self) {
+        let mut paused = false;
+        loop {
+            match self.wait(paused) {
+                Ready::Stop => return,
+                Ready::Accept => paused = self.accept_all().is_err(),
+                Ready::PauseOver => paused = false,
+            }
+        }
+    }
+
+    /// Waits for a connection; while `paused`, only for the pause to end.
+    fn wait(&self, paused: bool) -> Ready {
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+        ];
+        let watched = if paused { 1 } else { 2 };
+        let timeout = paused.then_some(&PAUSE);
+        let outcome = fds.get_mut(..watched).map(|fds| poll(fds, timeout));
+        let [stop, listener] = &fds;
+        match outcome {
+            // Interrupted, or out of memory for a moment: look again.
+            Some(Err(_)) => Ready::PauseOver,
+            _ if !stop.revents().is_empty() => Ready::Stop,
+            _ if watched == 2 && !listener.revents().is_empty() => Ready::Accept,
+            _ => Ready::PauseOver,
+        }
+    }
+
+    /// Accepts all that wait. An error means that accepting again makes no sense for a while,
+    /// mostly because the process has no descriptor left (EMFILE); waiting connections stay in the
+    /// kernel's queue meanwhile.
+    fn accept_all(&mut self) -> Result<(), ()> {
+        loop {
+            // The standard library passes SOCK_CLOEXEC.
+            match self.listener.accept() {
+                Ok((socket, _)) => self.hand_over(socket),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.metrics.paused.increment();
+                        if self.metrics.paused.get().is_power_of_two() {
+                            tracing::warn!(
+                                %error,
+                                times = self.metrics.paused.get(),
+                                "accepting pauses; for want of descriptors raise LimitNOFILE"
+                            );
+                        }
+                        return Err(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives `socket` to the shard with the fewest connections, or to any that takes it.
+    fn hand_over(&mut self, socket: TcpStream) {
+        self.metrics.accepted.increment();
+        // An answer that waits for the sender's delayed ACK costs it 40 ms. A socket that refuses
+        // the option is broken, and its first read will tell.
+        let _ = socket.set_nodelay(true);
+        let message = Message::Connection(socket, Instant::now());
+        let least = self.shards.iter_mut().min_by_key(|link| link.open.load(Ordering::Relaxed));
+        let Some(mut refused) = least.and_then(|link| link.give(message)) else { return };
+        for link in &mut self.shards {
+            match link.give(refused) {
+                Some(again) => refused = again,
+                None => return,
+            }
+        }
+        self.metrics.refused.increment();
+    }
+}
+
+impl ShardLink {
+    /// Sends `message`, which comes back where the mailbox is full or the shard is gone.
+    fn give(&mut self, message: Message) -> Option<Message> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let refused = self.mailbox.try_send(message).err()?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        Some(refused.into_inner())
+    }
+}
+
+/// What the acceptor's wait ended with.
+enum Ready {
+    Accept,
+    PauseOver,
+    Stop,
+}

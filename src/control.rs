@@ -1,0 +1,50 @@
+//! What all threads of one server share beside the updates: whether to go on, and what went wrong.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::error::Error;
+
+/// Called once, with the first error that the server cannot recover from.
+pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
+
+/// The flags of one server. They are read often and written once.
+#[derive(Default)]
+pub(crate) struct Control {
+    abandon: AtomicBool,
+    failed: AtomicBool,
+    on_failure: Option<OnFailure>,
+}
+
+impl Control {
+    pub(crate) fn new(on_failure: Option<OnFailure>) -> Self {
+        Self { on_failure, ..Self::default() }
+    }
+
+    /// Tells the workers to leave what still waits.
+    pub(crate) fn abandon(&self) {
+        self.abandon.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandon.load(Ordering::Acquire)
+    }
+
+    /// Tells the server's owner of an error that it cannot recover from; only the first counts.
+    pub(crate) fn fail(&self, error: &Error) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "the server has failed");
+            if let Some(call) = &self.on_failure {
+                call(error);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("abandon", &self.abandon).finish_non_exhaustive()
+    }
+}

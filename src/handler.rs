@@ -1,0 +1,38 @@
+//! What a user's code is to the server: called with an update, it says what became of it.
+
+use std::{borrow::Cow, time::Duration};
+
+use crate::update::Update;
+
+/// What became of an update in a handler.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It has been dealt with.
+    Done,
+    /// It cannot be dealt with now: the same update is given to the handler again after this time,
+    /// before any later update of its worker.
+    Retry(Duration),
+    /// It will never be dealt with. The reason is logged: it must not quote the message.
+    Failed(Cow<'static, str>),
+}
+
+/// Deals with updates, called by the worker threads: several at once where there are several
+/// workers, but never twice at once for one chat, whose updates come in the order of their arrival.
+///
+/// Every `Fn(&Update) -> Outcome` that is `Send + Sync` is one. A handler may block; while it does,
+/// its worker's queue fills, and then the sender is asked to come again. A panic is caught and
+/// counts as [`Outcome::Failed`].
+pub trait Handler: Send + Sync + 'static {
+    /// Deals with one update, whose sender already has its 200.
+    fn handle(&self, update: &Update) -> Outcome;
+}
+
+impl<F> Handler for F
+where
+    F: Fn(&Update) -> Outcome + Send + Sync + 'static,
+{
+    fn handle(&self, update: &Update) -> Outcome {
+        self(update)
+    }
+}

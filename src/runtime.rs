@@ -1,0 +1,259 @@
+//! The only file that names monoio: ring flags, sockets, timer, spawn.
+//!
+//! No operation is ever dropped while it is under way, because monoio 0.2.4 loses bytes and leaks
+//! descriptors then. Whoever wants to end one shuts the socket down, and the operation completes.
+
+use std::{fmt, future::Future, io, net, os::fd::AsRawFd as _, os::fd::RawFd, time::Duration};
+
+use monoio::{
+    IoUringDriver, LegacyDriver, RuntimeBuilder,
+    buf::{IoBuf, IoBufMut as _},
+    io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt as _},
+    net::TcpStream,
+    time::TimeDriver,
+};
+use serde::Serialize;
+
+/// Submission entries of a ring. Connections share it; where it is full, monoio submits early.
+const RING_ENTRIES: u32 = 1024;
+/// Completion entries: a burst of this many is reaped without the kernel's overflow list.
+const COMPLETION_ENTRIES: u32 = 8192;
+
+/// The way in which a shard talks to the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub enum DriverKind {
+    /// Readiness by epoll, a system call for each read and write.
+    #[serde(rename = "epoll")]
+    Epoll,
+    /// Completions by io_uring.
+    #[serde(rename = "io_uring")]
+    IoUring,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
+        })
+    }
+}
+
+/// One thread's event loop.
+pub(crate) enum Runtime {
+    Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>),
+    IoUring(monoio::Runtime<TimeDriver<IoUringDriver>>),
+}
+
+impl Runtime {
+    /// Builds the loop on the thread that will run it: a single-issuer ring belongs to the thread
+    /// that made it.
+    pub(crate) fn new(kind: DriverKind) -> io::Result<Self> {
+        match kind {
+            DriverKind::Epoll => {
+                RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map(Self::Epoll)
+            }
+            DriverKind::IoUring => build_ring(|builder| {
+                RuntimeBuilder::<IoUringDriver>::new()
+                    .with_entries(RING_ENTRIES)
+                    .uring_builder(builder)
+                    .enable_timer()
+                    .build()
+                    .map(Self::IoUring)
+            }),
+        }
+    }
+
+    pub(crate) fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+        match self {
+            Self::Epoll(runtime) => runtime.block_on(future),
+            Self::IoUring(runtime) => runtime.block_on(future),
+        }
+    }
+}
+
+/// Tries the ring flags from the best to the plainest, since a kernel refuses those it does not
+/// know with EINVAL: DEFER_TASKRUN came with Linux 6.1, COOP_TASKRUN with 5.19.
+fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Result<T> {
+    let with = |flags: fn(&mut io_uring::Builder)| {
+        let mut builder = io_uring::IoUring::builder();
+        builder.setup_cqsize(COMPLETION_ENTRIES);
+        flags(&mut builder);
+        build(builder)
+    };
+    let attempts: [fn(&mut io_uring::Builder); 3] = [
+        |builder| {
+            builder.setup_single_issuer().setup_defer_taskrun();
+        },
+        |builder| {
+            builder.setup_coop_taskrun();
+        },
+        |_| {},
+    ];
+    let mut outcome = Err(io::Error::from_raw_os_error(libc::EINVAL));
+    for flags in attempts {
+        outcome = with(flags);
+        match &outcome {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            _ => break,
+        }
+    }
+    outcome
+}
+
+/// Starts `future` on this thread's loop; it runs until it ends by itself.
+pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+    // Dropping the handle detaches the task.
+    drop(monoio::spawn(future));
+}
+
+/// Waits at least `duration`, rounded up to the timer's millisecond.
+pub(crate) async fn sleep(duration: Duration) {
+    monoio::time::sleep(duration).await;
+}
+
+/// A connected socket that belongs to this thread's loop.
+pub(crate) type Socket = TcpStream;
+
+/// Takes over a socket that another thread has accepted.
+pub(crate) fn adopt(socket: net::TcpStream, driver: DriverKind) -> io::Result<Socket> {
+    // epoll needs the socket non-blocking; io_uring would answer EAGAIN instead of waiting then.
+    socket.set_nonblocking(driver == DriverKind::Epoll)?;
+    TcpStream::from_std(socket)
+}
+
+/// The socket's descriptor, for [`shutdown`].
+pub(crate) fn descriptor(socket: &Socket) -> RawFd {
+    socket.as_raw_fd()
+}
+
+/// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
+/// nothing, which looks like the end.
+pub(crate) async fn append<S: AsyncReadRent>(
+    stream: &mut S,
+    buffer: Vec<u8>,
+) -> (io::Result<usize>, Vec<u8>) {
+    let (start, end) = (buffer.len(), buffer.capacity());
+    let slice = buffer.slice_mut(start..end);
+    let (outcome, slice) = stream.read(slice).await;
+    (outcome, slice.into_inner())
+}
+
+/// Writes all of `bytes`.
+pub(crate) async fn write_all<S: AsyncWriteRent, B: IoBuf>(
+    stream: &mut S,
+    bytes: B,
+) -> (io::Result<()>, B) {
+    let (outcome, bytes) = stream.write_all(bytes).await;
+    (outcome.map(|_| ()), bytes)
+}
+
+/// Says that nothing more will be written: close_notify on TLS, then FIN. What the peer still sends
+/// can be read.
+pub(crate) async fn finish<S: AsyncWriteRent>(stream: &mut S) -> io::Result<()> {
+    stream.shutdown().await
+}
+
+/// Reads and throws away until the peer has closed its side or `limit` bytes have come, so that
+/// closing the socket sends no RST which would take the last answer with it.
+pub(crate) async fn discard(socket: &mut Socket, limit: usize) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(4096);
+    let mut left = limit;
+    while left > 0 {
+        let (outcome, mut read) = socket.read(buffer).await;
+        match outcome {
+            Ok(n) if n > 0 => left = left.saturating_sub(n),
+            _ => return,
+        }
+        read.clear();
+        buffer = read;
+    }
+}
+
+/// Which direction of a socket to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shutdown {
+    /// Both: a pending read and a pending write end.
+    Both,
+    /// Reading: a pending read ends with what has come so far, then with 0.
+    Read,
+}
+
+/// Ends a socket's direction from outside the task that owns it.
+///
+/// `fd` must be a socket that its owner has not closed yet; on any other descriptor the kernel
+/// answers an error, which means that the end has already come.
+pub(crate) fn shutdown(fd: RawFd, how: Shutdown) {
+    let how = match how {
+        Shutdown::Both => libc::SHUT_RDWR,
+        Shutdown::Read => libc::SHUT_RD,
+    };
+    // SAFETY: shutdown(2) takes two integers and touches no memory of this process.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{cell::Cell, io::Write as _, rc::Rc};
+
+    use super::*;
+
+    fn pair() -> (net::TcpStream, net::TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    fn both(test: impl Fn(DriverKind)) {
+        test(DriverKind::Epoll);
+        // A sandbox may forbid rings; what they do is then shown where they are allowed.
+        if Runtime::new(DriverKind::IoUring).is_ok() {
+            test(DriverKind::IoUring);
+        }
+    }
+
+    #[test]
+    fn shutdown_ends_a_pending_read_and_keeps_what_had_come() {
+        both(|driver| {
+            let (near, mut far) = pair();
+            Runtime::new(driver).unwrap().block_on(async {
+                let mut socket = adopt(near, driver).unwrap();
+                let fd = descriptor(&socket);
+                far.write_all(b"abc").unwrap();
+                shutdown(fd, Shutdown::Read);
+                let (outcome, buffer) = append(&mut socket, Vec::with_capacity(16)).await;
+                assert_eq!((outcome.unwrap(), &buffer[..]), (3, &b"abc"[..]), "{driver}");
+
+                let ended = Rc::new(Cell::new(false));
+                let flag = Rc::clone(&ended);
+                spawn(async move {
+                    let (outcome, buffer) = append(&mut socket, buffer).await;
+                    assert_eq!((outcome.unwrap(), buffer.len()), (0, 3));
+                    flag.set(true);
+                });
+                while !ended.get() {
+                    shutdown(fd, Shutdown::Both);
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn discard_reads_to_the_end() {
+        both(|driver| {
+            let (near, mut far) = pair();
+            far.write_all(&[7; 10_000]).unwrap();
+            drop(far);
+            Runtime::new(driver).unwrap().block_on(async {
+                let mut socket = adopt(near, driver).unwrap();
+                discard(&mut socket, usize::MAX).await;
+                let (outcome, _) = append(&mut socket, Vec::with_capacity(16)).await;
+                assert_eq!(outcome.unwrap(), 0);
+            });
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! Destinations of updates that are part of the program: one file for each.
+
+mod ndjson;
+
+use std::io;
+
+pub use self::ndjson::NdjsonSink;
+use crate::{error::Error, update::Update};
+
+/// A destination shared by all workers; each writes through a [`SinkWriter`] of its own.
+pub trait Sink: Send + Sync + 'static {
+    /// A writer for one worker.
+    ///
+    /// # Errors
+    /// Where the destination cannot be had.
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error>;
+}
+
+/// One worker's way into a [`Sink`]: updates are gathered, then committed together.
+pub trait SinkWriter: Send {
+    /// Takes one update into the batch.
+    fn write(&mut self, update: &Update);
+
+    /// Bytes gathered since the last commit.
+    fn pending_bytes(&self) -> usize;
+
+    /// Brings the batch to the destination. May block.
+    ///
+    /// # Errors
+    /// The destination does not take it now. Nothing is lost: the same batch is committed again
+    /// when the worker calls again.
+    fn commit(&mut self) -> io::Result<()>;
+}
+
+/// Throws every update away: to measure everything before the sink.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NullSink;
+
+impl Sink for NullSink {
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl SinkWriter for NullSink {
+    fn write(&mut self, _: &Update) {}
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

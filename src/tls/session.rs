@@ -1,0 +1,99 @@
+//! A connection's TLS: the handshake over rustls itself, records through monoio-rustls.
+//!
+//! monoio-rustls hides its session, and with it whether a handshake was resumed; so the handshake
+//! is done here, and the finished session handed over. Nothing is lost between the two: all bytes
+//! read during the handshake have been fed to the session.
+
+use std::{io, sync::Arc};
+
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+
+use crate::runtime::{self, Socket};
+
+/// Reads of a handshake; a ClientHello with post-quantum key share is about 1.8 KiB.
+const READ_BYTES: usize = 4096;
+
+/// An established TLS connection.
+pub(crate) type Stream = monoio_rustls::ServerTlsStream<Socket>;
+
+/// Does the handshake. Where it fails, the alert has been sent as far as the peer takes it, and
+/// the socket comes back to be closed.
+pub(crate) async fn accept(
+    mut socket: Socket,
+    config: Arc<ServerConfig>,
+) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
+    let mut session = match ServerConnection::new(config) {
+        Ok(session) => session,
+        Err(error) => return Err((socket, io::Error::other(error))),
+    };
+    match handshake(&mut socket, &mut session).await {
+        Ok(()) => {
+            let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
+            Ok((Stream::new(socket, session), kind))
+        }
+        Err(error) => Err((socket, error)),
+    }
+}
+
+async fn handshake(socket: &mut Socket, session: &mut ServerConnection) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(READ_BYTES);
+    loop {
+        buffer.clear();
+        while session.wants_write() {
+            session.write_tls(&mut buffer)?;
+        }
+        if !buffer.is_empty() {
+            let (outcome, written) = runtime::write_all(socket, buffer).await;
+            outcome?;
+            buffer = written;
+        }
+        if !session.is_handshaking() {
+            return Ok(());
+        }
+        buffer.clear();
+        let (outcome, read) = runtime::append(socket, buffer).await;
+        if outcome? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Err(error) = feed(session, &read) {
+            alert(socket, session).await;
+            return Err(error);
+        }
+        buffer = read;
+    }
+}
+
+/// Gives all of `bytes` to the session.
+fn feed(session: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        session.read_tls(&mut bytes)?;
+        session
+            .process_new_packets()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    Ok(())
+}
+
+/// Tells the peer why the handshake failed; whether it listens does not matter any more.
+async fn alert(socket: &mut Socket, session: &mut ServerConnection) {
+    let mut bytes = Vec::new();
+    while session.wants_write() {
+        if session.write_tls(&mut bytes).is_err() {
+            break;
+        }
+    }
+    if !bytes.is_empty() {
+        let _ = runtime::write_all(socket, bytes).await;
+    }
+}
+
+/// Ends a connection in the way that every client understands: close_notify and FIN at once, then
+/// the rest of the peer's bytes are read away, since closing over unread bytes sends an RST that
+/// can overtake the last answer. `limit` bounds the bytes; the time is the caller's to bound.
+pub(crate) async fn close(mut stream: Stream, limit: usize) {
+    let finished = runtime::finish(&mut stream).await;
+    let (mut socket, _session) = stream.into_parts();
+    if finished.is_ok() {
+        runtime::discard(&mut socket, limit).await;
+    }
+}

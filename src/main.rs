@@ -1,3 +1,7 @@
 //! The `ringhook` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringhook::cli::main()
+}

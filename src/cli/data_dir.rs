@@ -1,0 +1,187 @@
+//! The data directory: certificate, key and secret token, made on the first run and kept.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::error::{Error, ErrorKind};
+
+/// How long a self-made certificate is valid. Telegram never lets one expire silently: it stops
+/// delivering, so the time is long.
+const VALID_DAYS: i64 = 3650;
+/// A certificate is valid a day early, for peers whose clocks are behind.
+const EARLY_DAYS: i64 = 1;
+/// Random bytes in a secret token; as hex it has twice as many characters.
+const SECRET_BYTES: usize = 32;
+
+/// A directory that only its owner may enter.
+#[derive(Debug)]
+pub(super) struct DataDir {
+    path: PathBuf,
+}
+
+impl DataDir {
+    /// The directory at `path`; nothing is made yet.
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn cert(&self) -> PathBuf {
+        self.path.join("cert.pem")
+    }
+
+    pub(super) fn key(&self) -> PathBuf {
+        self.path.join("key.pem")
+    }
+
+    pub(super) fn secret_token(&self) -> PathBuf {
+        self.path.join("secret-token")
+    }
+
+    /// Makes the directory with mode 0700 where there is none.
+    fn create(&self) -> Result<(), Error> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(|source| {
+            Error::with_source(ErrorKind::DataDir, self.path.display().to_string(), source)
+        })
+    }
+
+    /// Makes certificate and key where neither is there.
+    pub(super) fn ensure_certificate(&self) -> Result<(), Error> {
+        self.create()?;
+        match (self.cert().exists(), self.key().exists()) {
+            (true, true) => return Ok(()),
+            (false, false) => {}
+            (cert, _) => {
+                let (there, missing) = if cert { ("cert", "key") } else { ("key", "cert") };
+                return Err(Error::new(
+                    ErrorKind::DataDir,
+                    format!(
+                        "{}: {there}.pem is there, {missing}.pem is not: put it back, or move \
+                         {there}.pem away to have both made anew",
+                        self.path.display()
+                    ),
+                ));
+            }
+        }
+        let (cert, key) = self_signed().map_err(|source| {
+            Error::with_source(ErrorKind::Certificate, "cannot make a certificate", source)
+        })?;
+        // The key first: a certificate without a key would look like somebody's mistake.
+        write_new(&self.key(), 0o600, &key)?;
+        write_new(&self.cert(), 0o644, &cert)
+    }
+
+    /// Makes a random secret token where there is none.
+    pub(super) fn ensure_secret_token(&self) -> Result<(), Error> {
+        self.create()?;
+        if self.secret_token().exists() {
+            return Ok(());
+        }
+        let mut random = [0; SECRET_BYTES];
+        getrandom::fill(&mut random).map_err(|source| {
+            Error::with_source(
+                ErrorKind::DataDir,
+                "no random bytes",
+                io::Error::other(source.to_string()),
+            )
+        })?;
+        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_new(&self.secret_token(), 0o600, &format!("{token}\n"))
+    }
+}
+
+/// A fresh ECDSA P-256 certificate for this machine's own names, and its key, as PEM.
+///
+/// ECDSA costs a server a quarter of an RSA-2048 handshake.
+fn self_signed() -> Result<(String, String), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "localhost");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::days(EARLY_DAYS);
+    params.not_after = now + Duration::days(VALID_DAYS);
+    let cert = params.self_signed(&key)?;
+    Ok((cert.pem(), key.serialize_pem()))
+}
+
+/// Writes a file that was not there, so that it is whole or not there at all.
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
+    let half = path.with_extension("new");
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&half)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&half, path)
+    };
+    write().map_err(|source| {
+        Error::with_source(ErrorKind::DataDir, path.display().to_string(), source)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::{config::SecretToken, tls::TlsConfig};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_first_run_makes_everything_and_the_next_keeps_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let dir = DataDir::at(&path);
+        dir.ensure_certificate().unwrap();
+        dir.ensure_secret_token().unwrap();
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&dir.key()), 0o600);
+        assert_eq!(mode(&dir.secret_token()), 0o600);
+        TlsConfig::from_pem_files(&dir.cert(), &dir.key()).unwrap();
+        let files = || {
+            [dir.cert(), dir.key(), dir.secret_token()]
+                .map(|file| fs::read_to_string(file).unwrap())
+        };
+        let first = files();
+        SecretToken::new(first[2].trim(), "token").unwrap();
+        assert_eq!(first[2].trim().len(), 2 * SECRET_BYTES);
+        dir.ensure_certificate().unwrap();
+        dir.ensure_secret_token().unwrap();
+        assert_eq!(files(), first);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 3, "no half-written file is left");
+    }
+
+    #[test]
+    fn half_a_pair_is_not_overwritten() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::at(parent.path());
+        fs::write(dir.key(), "precious").unwrap();
+        let error = dir.ensure_certificate().unwrap_err().to_string();
+        assert!(error.contains("key.pem is there, cert.pem is not"), "{error}");
+        assert_eq!(fs::read_to_string(dir.key()).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = DataDir::at(&file.path().join("data")).ensure_certificate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataDir);
+        assert!(error.to_string().contains("data"));
+    }
+}

@@ -1,0 +1,40 @@
+//! The command line: one file for each subcommand. Everything for people goes to stderr; stdout
+//! belongs to what a command was asked for.
+
+mod data_dir;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Receives Telegram webhooks straight off the wire: TLS, HTTP and JSON on io_uring, no proxy.
+#[derive(Debug, Parser)]
+#[command(name = "ringhook", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::ServeArgs>),
+}
+
+/// Parses the process's arguments and runs the command.
+///
+/// The exit code is 0 for success, 1 for a failure and 2 for wrong usage or a wrong setting.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let outcome = match command {
+        Command::Serve(args) => serve::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringhook: {error}");
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}

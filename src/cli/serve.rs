@@ -1,0 +1,373 @@
+//! `ringhook serve`: receives updates until it is told to stop.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process,
+    sync::mpsc,
+    thread,
+};
+
+use clap::Args;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM, SIGUSR1},
+    iterator::Signals,
+};
+
+use super::data_dir::DataDir;
+use crate::{
+    DriverChoice, NdjsonSink, NullSink, Report, Server, ServerHandle, TlsConfig,
+    config::{
+        Config,
+        file::{BotSection, ConfigFile, Secrets, Span},
+    },
+    error::{Error, ErrorKind},
+};
+
+/// Where data is kept unless the config says otherwise.
+const DATA_DIR: &str = "ringhook-data";
+/// Path of the bot that is there when the config has none.
+const DEFAULT_PATH: &str = "/webhook";
+/// The update that the ready-made curl line sends.
+const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
+
+/// Receive updates over TLS and hand them on.
+///
+/// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
+/// token that it makes on its first run, and writes each update as a line of JSON to stdout.
+/// SIGTERM and SIGINT stop it without losing an update, SIGUSR1 prints a table of latencies.
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    /// Config file in TOML; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the effective config as TOML and exit
+    #[arg(long)]
+    print_config: bool,
+    /// Address to listen on [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<DriverChoice>,
+    /// Shard threads [default: one for two CPUs]
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
+    /// Worker threads [default: one for each CPU without a shard]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Where certificate, key and secret token are made and kept [default: ringhook-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Certificate chain in PEM, leaf first; needs --key
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Private key in PEM (PKCS#8, SEC1 or PKCS#1); needs --cert
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
+    #[arg(long, value_name = "SINK")]
+    sink: Option<String>,
+    /// How long a stop may take [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<Span>,
+    /// Write counters and latency percentiles as JSON at exit
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
+    let mut file = match &args.config {
+        Some(path) => ConfigFile::read(path)?,
+        None => ConfigFile::default(),
+    };
+    args.apply_to(&mut file);
+    let data_dir_path = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
+    let data_dir = DataDir::at(&data_dir_path);
+    let own_bot = file.bots.is_empty();
+    if own_bot {
+        file.bots.push(BotSection::with_secret_file(
+            "default",
+            DEFAULT_PATH,
+            data_dir.secret_token(),
+        ));
+    }
+    let own_certificate = own_certificate(&mut file, &data_dir)?;
+    let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| "ndjson:-".to_owned()))?;
+    if args.print_config {
+        let config = file.to_config(Secrets::Leave)?;
+        return print(&file.effective(&config).to_toml()?);
+    }
+    // Everything that the user typed is checked before anything is made.
+    file.to_config(Secrets::Leave)?;
+    if own_bot {
+        data_dir.ensure_secret_token()?;
+    }
+    if own_certificate {
+        data_dir.ensure_certificate()?;
+    }
+    let config = file.to_config(Secrets::Read)?;
+    let report_file = args.report.as_deref().map(create_report).transpose()?;
+    log_to_stderr();
+    let (events, arrived) = mpsc::channel();
+    let signals = watch_signals(events.clone())?;
+    let server = start(config, &file, sink, events)?;
+    greet(&server, &file, own_certificate);
+    let failure = serve(&server, &arrived);
+    let report = server.stop();
+    signals.close();
+    finish(&report, report_file)?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// What the main thread waits for.
+enum Event {
+    Failure(Error),
+    Signal(i32),
+}
+
+fn start(
+    config: Config,
+    file: &ConfigFile,
+    sink: SinkSpec,
+    events: mpsc::Sender<Event>,
+) -> Result<ServerHandle, Error> {
+    let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
+        return Err(Error::config("tls", "(none)", "cert and key"));
+    };
+    let server = Server::builder()
+        .config(config)
+        .tls(TlsConfig::from_pem_files(cert, key)?)
+        .on_failure(move |error| {
+            // The receiver is gone only when the process is about to end.
+            let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
+        });
+    match sink {
+        SinkSpec::NdjsonFile(path) => server.sink(NdjsonSink::file(&path)?),
+        SinkSpec::NdjsonStdout => server.sink(NdjsonSink::stdout()?),
+        SinkSpec::Null => server.sink(NullSink),
+    }
+    .start()
+}
+
+/// Prints reports on SIGUSR1 until a signal or a failure ends the service.
+fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error> {
+    loop {
+        match arrived.recv() {
+            Ok(Event::Signal(SIGUSR1)) => eprintln!("{}", server.report()),
+            Ok(Event::Signal(signal)) => {
+                let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+                eprintln!("{name}: stopping, a second one leaves at once");
+                return None;
+            }
+            Ok(Event::Failure(error)) => return Some(error),
+            // The signal thread lives as long as this function.
+            Err(mpsc::RecvError) => return None,
+        }
+    }
+}
+
+fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
+    eprint!("{report}");
+    let Some((path, mut file)) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
+    text.and_then(|text| writeln!(file, "{text}")).map_err(|source| {
+        Error::with_source(ErrorKind::Sink, format!("--report {}", path.display()), source)
+    })
+}
+
+/// The file is made at the start, so that a wrong path is found before the service, not after.
+fn create_report(path: &Path) -> Result<(PathBuf, File), Error> {
+    match File::create(path) {
+        Ok(file) => Ok((path.to_owned(), file)),
+        Err(source) => Err(Error::with_source(
+            ErrorKind::Config,
+            format!("--report {}", path.display()),
+            source,
+        )),
+    }
+}
+
+impl ServeArgs {
+    /// Writes what the flags say over what the file says.
+    fn apply_to(&self, file: &mut ConfigFile) {
+        fn over<T: Clone>(flag: &Option<T>, setting: &mut Option<T>) {
+            if flag.is_some() {
+                setting.clone_from(flag);
+            }
+        }
+        over(&self.listen, &mut file.server.listen);
+        over(&self.driver, &mut file.server.driver);
+        over(&self.shards, &mut file.server.shards);
+        over(&self.workers, &mut file.server.workers);
+        over(&self.data_dir, &mut file.server.data_dir);
+        over(&self.drain_timeout, &mut file.server.drain_timeout);
+        over(&self.sink, &mut file.sink.to);
+        // A pair: one of them alone never meets the file's other one.
+        if self.cert.is_some() || self.key.is_some() {
+            file.tls.cert.clone_from(&self.cert);
+            file.tls.key.clone_from(&self.key);
+        }
+    }
+}
+
+/// True where certificate and key are those of the data directory, whose paths are filled in.
+fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
+    match (&file.tls.cert, &file.tls.key) {
+        (Some(_), Some(_)) => Ok(false),
+        (None, None) => {
+            file.tls.cert = Some(data_dir.cert());
+            file.tls.key = Some(data_dir.key());
+            Ok(true)
+        }
+        (Some(cert), None) => {
+            Err(Error::config("tls.cert", cert.display(), "tls.key (--key) beside it"))
+        }
+        (None, Some(key)) => {
+            Err(Error::config("tls.key", key.display(), "tls.cert (--cert) beside it"))
+        }
+    }
+}
+
+/// `sink.to` as understood.
+enum SinkSpec {
+    NdjsonFile(PathBuf),
+    NdjsonStdout,
+    Null,
+}
+
+impl SinkSpec {
+    fn parse(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            None if text == "null" => Ok(Self::Null),
+            Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
+            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
+            _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
+        }
+    }
+}
+
+fn log_to_stderr() {
+    // Where somebody has set a subscriber already, theirs stays.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .try_init();
+}
+
+/// Sends signals to the main thread; the second request to stop ends the process at once.
+fn watch_signals(events: mpsc::Sender<Event>) -> Result<signal_hook::iterator::Handle, Error> {
+    let error = |source| Error::with_source(ErrorKind::Thread, "cannot watch signals", source);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
+    let handle = signals.handle();
+    let watch = move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if stopping && signal != SIGUSR1 {
+                eprintln!("second signal: leaving at once, what was not handled is abandoned");
+                process::exit(1);
+            }
+            stopping |= signal != SIGUSR1;
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("ringhook-signal".into()).spawn(watch).map_err(error)?;
+    Ok(handle)
+}
+
+/// Tells a person what is running; the last line begins with `ready`.
+fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
+    let address = reachable(server.local_addr());
+    let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<9}{text}"));
+    for bot in &file.bots {
+        line("url", format!("https://{address}{}  ({})", bot.path, bot.name));
+    }
+    line("driver", server.driver().to_string());
+    let placement = server.placement();
+    line("shards", on_cpus(&placement.shards));
+    line("workers", on_cpus(&placement.workers));
+    if let Some(sink) = &file.sink.to {
+        line("sink", sink.clone());
+    }
+    for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
+        if let Some(path) = path {
+            line(name, path.display().to_string());
+        }
+    }
+    for bot in &file.bots {
+        line("secret", bot.secret_source());
+    }
+    for notice in server.notices() {
+        line("notice", notice.clone());
+    }
+    if let Some(bot) = file.bots.first() {
+        line("try", curl_line(file, bot, &address, own_certificate));
+    }
+    lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
+    // Where nobody reads stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+}
+
+fn on_cpus(cpus: &[usize]) -> String {
+    let list = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} (CPU {list})", cpus.len())
+}
+
+/// An address that a client on this machine can connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A line for a shell that sends [`SAMPLE`] as Telegram would.
+fn curl_line(
+    file: &ConfigFile,
+    bot: &BotSection,
+    address: &SocketAddr,
+    own_certificate: bool,
+) -> String {
+    let trust = match &file.tls.cert {
+        Some(cert) if own_certificate => {
+            format!("--cacert {}", quoted(&cert.display().to_string()))
+        }
+        _ => "--insecure".to_owned(),
+    };
+    let secret = match (&bot.secret_token_file, &bot.secret_token_env) {
+        (Some(path), _) => format!("$(cat {})", quoted(&path.display().to_string())),
+        (None, Some(name)) => format!("${name}"),
+        (None, None) => "$SECRET_TOKEN".to_owned(),
+    };
+    format!(
+        "curl {trust} -H \"X-Telegram-Bot-Api-Secret-Token: {secret}\" \
+         -H 'Content-Type: application/json' -d '{SAMPLE}' https://{address}{}",
+        bot.path
+    )
+}
+
+/// `text` as one word for a POSIX shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|source| Error::with_source(ErrorKind::Sink, "standard output", source))
+}

@@ -1,1 +1,2 @@
+//! Drives a webhook server as Telegram would.
 fn main() {}

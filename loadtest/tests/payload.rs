@@ -7,10 +7,10 @@ use loadtest::{PayloadGenerator, PayloadOptions, UpdateKind};
 use serde_json::Value;
 
 fn updates(seed: u64, count: u64) -> Vec<(UpdateKind, Vec<u8>)> {
-    let mut generator = PayloadGenerator::new(&PayloadOptions { seed, ..Default::default() });
+    let generator = PayloadGenerator::new(&PayloadOptions { seed, ..Default::default() });
     let one = |id| {
         let mut body = Vec::new();
-        (generator.next(&mut body, id), body)
+        (generator.write(&mut body, id), body)
     };
     (100..100 + count).map(one).collect()
 }
@@ -103,11 +103,11 @@ fn chats_are_many_skewed_and_keep_their_type() {
 #[test]
 fn one_chat_is_one_chat() {
     let options = PayloadOptions { chats: 1, ..Default::default() };
-    let mut generator = PayloadGenerator::new(&options);
+    let generator = PayloadGenerator::new(&options);
     let mut ids = BTreeSet::new();
     for id in 0..500 {
         let mut body = Vec::new();
-        let kind = generator.next(&mut body, id);
+        let kind = generator.write(&mut body, id);
         let update: Value = serde_json::from_slice(&body).unwrap();
         ids.extend(update[kind.name()].pointer("/chat/id").and_then(Value::as_i64));
     }

@@ -16,6 +16,7 @@ mod script;
 mod template;
 
 pub use self::kind::UpdateKind;
+pub(crate) use self::template::push_number;
 
 use self::{
     chat::{Chat, ChatType},
@@ -29,10 +30,9 @@ pub struct PayloadOptions {
     /// Where the random numbers start.
     pub seed: u64,
     /// How many distinct chats write to the bot, 1 to [`PayloadOptions::CHATS_MAX`]; other values
-    /// are brought into that range. With fewer than 20, some kinds of updates never come.
+    /// are brought into that range. With fewer than 10, some kinds of updates never come.
     pub chats: u32,
-    /// The `date` of the first update, in seconds since 1970; it moves on by one second every
-    /// thousand updates.
+    /// The `date` of all updates, in seconds since 1970.
     pub date: u32,
 }
 
@@ -47,24 +47,21 @@ impl Default for PayloadOptions {
     }
 }
 
-/// Writes one update after another.
+/// Writes updates. What an update says depends on the options and its id alone, whatever was
+/// written before: a retry, or a second run, sends the same bytes.
 ///
 /// ```
 /// use loadtest::{PayloadGenerator, PayloadOptions};
 ///
-/// let mut updates = PayloadGenerator::new(&PayloadOptions::default());
+/// let updates = PayloadGenerator::new(&PayloadOptions::default());
 /// let mut body = Vec::new();
-/// updates.next(&mut body, 7);
+/// updates.write(&mut body, 7);
 /// assert!(body.starts_with(b"{\"update_id\":7,\n\""));
 /// ```
 pub struct PayloadGenerator {
     /// Templates by [`ChatType`], in its order.
     templates: [Vec<Template>; ChatType::ALL.len()],
-    rng: Rng,
-    chats: u32,
-    date: u32,
-    /// How many updates were written.
-    written: u64,
+    options: PayloadOptions,
 }
 
 impl PayloadGenerator {
@@ -72,28 +69,26 @@ impl PayloadGenerator {
     #[must_use]
     pub fn new(options: &PayloadOptions) -> Self {
         let mut rng = Rng::new(options.seed);
+        let chats = options.chats.clamp(1, PayloadOptions::CHATS_MAX);
         Self {
             templates: ChatType::ALL.map(|chat| body::templates(chat, &mut rng)),
-            rng,
-            chats: options.chats.clamp(1, PayloadOptions::CHATS_MAX),
-            date: options.date,
-            written: 0,
+            options: PayloadOptions { chats, ..options.clone() },
         }
     }
 
-    /// Appends the next update to `out` under the given id, and says which kind it is.
-    pub fn next(&mut self, out: &mut Vec<u8>, update_id: u64) -> UpdateKind {
-        let chat = Chat::pick(self.chats, &mut self.rng);
-        let template = pick(&self.templates, chat.kind, &mut self.rng);
+    /// Appends the update of the given id to `out`, and says which kind it is.
+    pub fn write(&self, out: &mut Vec<u8>, update_id: u64) -> UpdateKind {
+        let mut rng = Rng::new(self.options.seed ^ Rng::new(update_id).next());
+        let chat = Chat::pick(self.options.chats, &mut rng);
+        let template = pick(&self.templates, chat.kind, &mut rng);
         let fill = Fill {
             chat: chat.number,
-            sender: chat.sender(&mut self.rng),
+            sender: chat.sender(&mut rng),
             // Seven digits, with room below for the message it answers.
-            message: 1_010_000 + self.written % 8_900_000,
-            date: u64::from(self.date) + self.written / 1000,
-            noise: self.rng.next(),
+            message: 1_010_000 + update_id % 8_900_000,
+            date: u64::from(self.options.date),
+            noise: rng.next(),
         };
-        self.written += 1;
         template.write(out, update_id, &fill);
         template.kind()
     }

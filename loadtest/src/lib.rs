@@ -1,1 +1,61 @@
 //! Open-loop load generator for Telegram webhook receivers.
+//!
+//! It drives any webhook server as Telegram's sender does: one request in flight per connection,
+//! its headers, realistic updates. Requests fall due at an even rate whatever the server does, and
+//! latency is counted from then, so a server that stalls cannot hide it by holding up the sender.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), loadtest::Error> {
+//! let options = loadtest::Options::new("http://127.0.0.1:8080/webhook".parse()?);
+//! let report = loadtest::run(&options)?;
+//! assert!(report.is_ok(), "{report}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The way of a request:
+//!
+//! ```text
+//! plan -> pool -> client -> payload, request -> tls -> socket     record, latencies -> report
+//!   ^ pacer, timer            response <-------- tls <-|          progress          -> table
+//! ```
+//!
+//! All of it runs on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
+//! `plan`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
+
+mod client;
+mod clock;
+mod cpu;
+mod error;
+mod latencies;
+mod load;
+mod options;
+mod pacer;
+mod payload;
+mod plan;
+mod pool;
+mod progress;
+mod record;
+mod report;
+mod request;
+mod response;
+mod run;
+mod runtime;
+mod socket;
+mod table;
+mod target;
+mod timer;
+mod tls;
+mod units;
+
+pub use self::{
+    error::Error,
+    latencies::Latencies,
+    options::{Driver, Options, Rate, Stop, TlsVersion, Trust},
+    payload::{PayloadGenerator, PayloadOptions, UpdateKind},
+    progress::Progress,
+    record::{Failures, Ids},
+    report::{Asked, Report},
+    run::{run, run_watched},
+    target::Target,
+};

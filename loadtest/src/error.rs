@@ -1,0 +1,59 @@
+//! What keeps a run from taking place. Requests that fail while it runs are counted, not errors.
+
+use std::{fmt, io};
+
+/// Why a run could not take place.
+#[derive(Debug)]
+pub enum Error {
+    /// The target's host could not be resolved.
+    Address {
+        /// The host as given.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// A certificate or the TLS settings were refused.
+    Certificate(String),
+    /// An option has a value that makes no sense; the text names it.
+    Option(String),
+    /// The thread, its ring or its timer could not be made.
+    Runtime(io::Error),
+    /// The target is not a URL that can be driven.
+    Target {
+        /// The target as given.
+        target: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The generator itself panicked: a bug.
+    Panicked,
+}
+
+impl Error {
+    /// Whether other options would help, as against the machine being at fault.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Certificate(_) | Self::Option(_) | Self::Target { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { host, source } => write!(f, "cannot resolve {host}: {source}"),
+            Self::Certificate(reason) | Self::Option(reason) => f.write_str(reason),
+            Self::Runtime(source) => write!(f, "cannot start the generator: {source}"),
+            Self::Target { target, reason } => write!(f, "bad target {target:?}: {reason}"),
+            Self::Panicked => f.write_str("the generator panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Address { source, .. } | Self::Runtime(source) => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a run is asked to do.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use crate::{Error, PayloadOptions, Target};
+
+/// Everything that decides a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the updates go.
+    pub target: Target,
+    /// How many connections there are; each has one request in flight at most. From 1 to
+    /// [`Options::CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// When requests are due.
+    pub rate: Rate,
+    /// When no more requests are made.
+    pub stop: Stop,
+    /// What is sent.
+    pub payload: PayloadOptions,
+    /// The id of the first update; the others follow without gaps.
+    pub first_update_id: u64,
+    /// The value of `X-Telegram-Bot-Api-Secret-Token`.
+    pub secret_token: Option<String>,
+    /// Which certificates a server may show; needed for `https://` targets.
+    pub trust: Trust,
+    /// The only version of TLS offered; both if none.
+    pub tls: Option<TlsVersion>,
+    /// Whether TLS sessions are resumed on new connections. Telegram does not do it.
+    pub resume: bool,
+    /// Whether each request gets a connection of its own, closed after the answer.
+    pub churn: bool,
+    /// How long a request may take, with connecting where that is needed. Also how long the end of
+    /// the run waits for requests that no connection had time for.
+    pub timeout: Duration,
+    /// The CPU the generator's thread stays on.
+    pub pin: Option<usize>,
+    /// How the generator talks to the kernel.
+    pub driver: Driver,
+    /// Whether [`Report::ids`](crate::Report::ids) is kept, at 16 bytes per update.
+    pub keep_ids: bool,
+    /// Ends the run early once it is true: no new requests, those in flight are waited for.
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Options {
+    /// The most connections: what one local address and a ring of reasonable size can carry.
+    pub const CONNECTIONS_MAX: usize = 20_000;
+
+    /// A run of 10 s at 1,000 requests per second on 200 connections.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            connections: 200,
+            rate: Rate::PerSecond(1000.0),
+            stop: Stop::After(Duration::from_secs(10)),
+            payload: PayloadOptions::default(),
+            first_update_id: 1,
+            secret_token: None,
+            trust: Trust::Nothing,
+            tls: None,
+            resume: false,
+            churn: false,
+            timeout: Duration::from_secs(60),
+            pin: None,
+            driver: Driver::Auto,
+            keep_ids: false,
+            cancel: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// [`Error::Option`] that names the first option with a useless value.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |reason: &str| Err(Error::Option(reason.to_owned()));
+        if !(1..=Self::CONNECTIONS_MAX).contains(&self.connections) {
+            return wrong("the number of connections must be 1 to 20000");
+        }
+        if let Rate::PerSecond(rate) = self.rate
+            && !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate))
+        {
+            return wrong("the rate must be 0.001 to 10000000 per second, or max");
+        }
+        if self.timeout.is_zero() {
+            return wrong("the timeout must not be zero");
+        }
+        let token = self.secret_token.as_deref().unwrap_or("-");
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if !(1..=256).contains(&token.len()) || !token.bytes().all(allowed) {
+            return wrong("the secret token must be 1 to 256 of A-Z, a-z, 0-9, _ and -");
+        }
+        if self.target.is_tls() && matches!(self.trust, Trust::Nothing) {
+            return wrong("an https target needs certificates to trust, or to trust any");
+        }
+        Ok(())
+    }
+}
+
+/// When requests are due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Closed loop: each connection sends as soon as it has its answer.
+    Max,
+    /// Open loop: so many per second, evenly spaced, whatever the server does.
+    PerSecond(f64),
+}
+
+/// When no more requests are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// After this time.
+    After(Duration),
+    /// After so many requests.
+    Requests(u64),
+}
+
+/// Which certificates a server may show.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Any at all.
+    Anything,
+    /// These, whatever name they carry, and those signed by them for the target's name.
+    Certificates(Vec<CertificateDer<'static>>),
+    /// None: enough for `http://` targets.
+    Nothing,
+}
+
+impl Trust {
+    /// Trusts the certificates in a PEM text.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] if there is none, or one cannot be read.
+    pub fn pem(pem: &[u8]) -> Result<Self, Error> {
+        let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match list {
+            Ok(list) if list.is_empty() => {
+                Err(Error::Certificate("no certificate in the PEM text".into()))
+            }
+            Ok(list) => Ok(Self::Certificates(list)),
+            Err(error) => Err(Error::Certificate(format!("bad PEM text: {error:?}"))),
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// How the generator talks to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring if it can be had, else epoll; the report says which.
+    #[default]
+    Auto,
+    /// epoll.
+    Epoll,
+    /// io_uring or an error.
+    IoUring,
+}

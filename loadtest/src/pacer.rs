@@ -1,0 +1,81 @@
+//! The clockwork of a run: hands out requests when they are due, watches deadlines, reports.
+
+use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+
+use crate::{
+    Options,
+    clock::{Nanos, nanos},
+    load::Load,
+    progress::Progress,
+};
+
+/// How often deadlines are looked at: they are late by so much at most.
+const TICK: Nanos = 10_000_000;
+/// How long connecting may hold up the start. Requests of the slower connections simply wait.
+const WARM_UP: Nanos = nanos_of_seconds(10);
+const SECOND: Nanos = nanos_of_seconds(1);
+
+/// When the run began and ended.
+pub(crate) struct Span {
+    pub(crate) start: Nanos,
+    pub(crate) end: Nanos,
+    /// Of the thread's CPU time, what had gone by at the start.
+    pub(crate) cpu: crate::cpu::CpuTime,
+}
+
+/// Paces a run until every connection has ended. `progress` is called once per second.
+pub(crate) async fn run(
+    load: Rc<Load>,
+    options: &Options,
+    progress: &mut dyn FnMut(&Progress),
+) -> Span {
+    warm_up(&load).await;
+    let start = load.clock.now();
+    let cpu = crate::cpu::CpuTime::of_this_thread();
+    load.pool.plan.borrow_mut().start(start);
+    let last_due = load.pool.plan.borrow().last_due();
+    let mut last_wait = last_due.map(|due| due.saturating_add(nanos(options.timeout)));
+    let (mut tick, mut second) = (start, start + SECOND);
+    let mut canceled = false;
+    while load.pool.active() > 0 {
+        let mut now = load.clock.now();
+        if now >= tick {
+            tick = now + TICK;
+            load.pool.tick(now);
+            if !canceled && options.cancel.load(Ordering::Relaxed) {
+                canceled = true;
+                // What no connection had time for is not waited for.
+                last_wait = Some(now);
+            }
+            if last_wait.is_some_and(|time| time <= now) {
+                last_wait = None;
+                let unsent = load.pool.plan.borrow_mut().end(now);
+                load.record.borrow_mut().failures.unsent += unsent;
+            }
+            if now >= second {
+                second += SECOND;
+                progress(&Progress::take(&load, now - start));
+            }
+            now = load.clock.now();
+        }
+        let due = load.pool.hand_out(now).unwrap_or(Nanos::MAX);
+        load.pool.timer().set(due.min(tick));
+        load.pool.timer().fired().await;
+    }
+    Span { start, end: load.clock.now(), cpu }
+}
+
+async fn warm_up(load: &Load) {
+    let begin = load.clock.now();
+    let mut now = begin;
+    while !load.pool.all_idle() && now - begin < WARM_UP {
+        load.pool.timer().set(now + TICK / 10);
+        load.pool.timer().fired().await;
+        now = load.clock.now();
+        load.pool.tick(now);
+    }
+}
+
+const fn nanos_of_seconds(seconds: u64) -> Nanos {
+    Duration::from_secs(seconds).as_nanos() as Nanos
+}

@@ -1,0 +1,237 @@
+//! What an update of each kind holds.
+
+use super::{
+    chat::ChatType,
+    content::Writer,
+    kind::{UpdateKind, weights},
+    rng::Rng,
+    script::Script,
+    template::{Draft, Slot, Template},
+};
+
+/// The longest body, in bytes.
+const BYTES_MAX: usize = 8 * 1024 - 64;
+
+/// Renders the templates of one type of chat: each kind as often as its weight says, and at least
+/// once.
+pub(super) fn templates(chat: ChatType, rng: &mut Rng) -> Vec<Template> {
+    // More variants would only cost cache misses while a load runs.
+    let count = match chat {
+        ChatType::Private | ChatType::Supergroup => 500,
+        ChatType::Channel | ChatType::Group => 125,
+    };
+    let mut list = Vec::with_capacity(count + 32);
+    for &(kind, weight) in weights(chat) {
+        for _ in 0..(weight * count / 1000).max(1) {
+            list.push(template(kind, chat, rng));
+        }
+    }
+    list
+}
+
+fn template(kind: UpdateKind, chat: ChatType, rng: &mut Rng) -> Template {
+    loop {
+        let script = Script::pick(rng);
+        let mut writer = Writer { draft: Draft::new(kind), rng: &mut *rng, chat, script };
+        write(kind, &mut writer);
+        let template = writer.draft.finish(kind);
+        // A long text in a script of which each letter takes six bytes: rare, so roll again.
+        if template.len() <= BYTES_MAX {
+            return template;
+        }
+    }
+}
+
+fn write(kind: UpdateKind, writer: &mut Writer<'_>) {
+    use UpdateKind as K;
+    match kind {
+        K::Message | K::ChannelPost => writer.message("", false),
+        K::EditedMessage | K::EditedChannelPost => writer.message("", true),
+        K::BusinessMessage => writer.message(BUSINESS, false),
+        K::EditedBusinessMessage => writer.message(BUSINESS, true),
+        K::GuestMessage => writer.message(r#""guest_query_id":"4611686018427387904","#, false),
+        K::CallbackQuery => callback_query(writer),
+        K::InlineQuery => inline_query(writer),
+        K::ChosenInlineResult => chosen_inline_result(writer),
+        K::ShippingQuery | K::PreCheckoutQuery | K::PurchasedPaidMedia => payment(kind, writer),
+        K::MyChatMember | K::ChatMember => chat_member(kind, writer),
+        K::ChatJoinRequest => chat_join_request(writer),
+        K::ChatBoost | K::RemovedChatBoost => boost(kind, writer),
+        K::MessageReaction | K::MessageReactionCount => reaction(kind, writer),
+        K::DeletedBusinessMessages | K::StoppedMessageGeneration => past_messages(kind, writer),
+        K::BusinessConnection => business_connection(writer),
+        K::ManagedBot | K::Subscription => of_a_user(kind, writer),
+        K::Poll => poll(writer),
+        K::PollAnswer => poll_answer(writer),
+    }
+}
+
+const BUSINESS: &str = r#""business_connection_id":"kXfVqZ0aYEj2mS3tU9dB","#;
+
+fn callback_query(w: &mut Writer<'_>) {
+    let data = w.token(24);
+    w.draft.raw(r#"{"id":""#).slot(Slot::LongId).raw(r#"","from":"#);
+    w.sender();
+    w.draft.raw(r#","message":"#);
+    w.old_message();
+    w.draft.raw(r#","chat_instance":"-"#).slot(Slot::LongId);
+    w.draft.raw(r#"","data":"#).string(&data).raw("}");
+}
+
+fn inline_query(w: &mut Writer<'_>) {
+    let query = w.script.text(12, w.rng);
+    w.draft.raw(r#"{"id":""#).slot(Slot::LongId).raw(r#"","from":"#);
+    w.sender();
+    w.draft.raw(r#","chat_type":"sender","query":"#).string(&query).raw(r#","offset":""}"#);
+}
+
+fn chosen_inline_result(w: &mut Writer<'_>) {
+    let (result, message) = (w.token(20), w.token(32));
+    w.draft.raw(r#"{"from":"#);
+    w.sender();
+    w.draft.raw(r#","inline_message_id":"#).string(&message);
+    w.draft.raw(r#","query":"weather","result_id":"#).string(&result).raw("}");
+}
+
+fn payment(kind: UpdateKind, w: &mut Writer<'_>) {
+    let payload = w.token(30);
+    w.draft.raw("{");
+    if kind == UpdateKind::PurchasedPaidMedia {
+        w.draft.raw(r#""from":"#);
+        w.sender();
+        w.draft.raw(r#","paid_media_payload":"#).string(&payload).raw("}");
+        return;
+    }
+    w.draft.raw(r#""id":""#).slot(Slot::LongId).raw(r#"","from":"#);
+    w.sender();
+    if kind == UpdateKind::ShippingQuery {
+        w.draft.raw(
+            r#","shipping_address":{"country_code":"DE","state":"","city":"Berlin","street_line1":"Hauptstr. 1","street_line2":"","post_code":"10115"}"#,
+        );
+    } else {
+        w.draft.raw(r#","currency":"EUR","total_amount":1499,"shipping_option_id":"fast""#);
+    }
+    w.draft.raw(r#","invoice_payload":"#).string(&payload).raw("}");
+}
+
+fn chat_member(kind: UpdateKind, w: &mut Writer<'_>) {
+    w.draft.raw(r#"{"chat":"#);
+    w.chat();
+    w.draft.raw(r#","from":"#);
+    w.sender();
+    w.date();
+    for (name, status) in [("old_chat_member", "left"), ("new_chat_member", "member")] {
+        w.draft.raw(",\"").raw(name).raw(r#"":{"user":"#);
+        if kind == UpdateKind::MyChatMember {
+            w.bot()
+        } else {
+            w.sender()
+        }
+        w.draft.raw(r#","status":"#).string(status).raw("}");
+    }
+    w.draft.raw("}");
+}
+
+fn chat_join_request(w: &mut Writer<'_>) {
+    w.draft.raw(r#"{"chat":"#);
+    w.chat();
+    w.draft.raw(r#","from":"#);
+    w.sender();
+    w.draft.raw(r#","user_chat_id":"#).slot(Slot::Sender);
+    w.date();
+    w.text("bio", 70);
+    w.draft.raw("}");
+}
+
+fn boost(kind: UpdateKind, w: &mut Writer<'_>) {
+    let id = w.token(32);
+    let removed = kind == UpdateKind::RemovedChatBoost;
+    w.draft.raw(r#"{"chat":"#);
+    w.chat();
+    if removed {
+        w.draft.raw(r#","boost_id":"#).string(&id).raw(r#","remove_date":"#).slot(Slot::Date);
+    } else {
+        w.draft.raw(r#","boost":{"boost_id":"#).string(&id).raw(r#","add_date":"#).slot(Slot::Date);
+        w.draft.raw(r#","expiration_date":1999999999"#);
+    }
+    w.draft.raw(r#","source":{"source":"premium","user":"#);
+    w.sender();
+    w.draft.raw(if removed { "}}" } else { "}}}" });
+}
+
+fn reaction(kind: UpdateKind, w: &mut Writer<'_>) {
+    let count = w.rng.between(1, 900);
+    w.draft.raw(r#"{"chat":"#);
+    w.chat();
+    w.draft.raw(r#","message_id":"#).slot(Slot::Message);
+    w.date();
+    if kind == UpdateKind::MessageReaction {
+        w.draft.raw(r#","user":"#);
+        w.sender();
+        w.draft.raw(r#","old_reaction":[],"new_reaction":[{"type":"emoji","emoji":"#);
+        w.draft.string("👍").raw("}]}");
+    } else {
+        w.draft.raw(r#","reactions":[{"type":{"type":"emoji","emoji":"#).string("❤");
+        w.draft.raw(r#"},"total_count":"#).number(count).raw("}]}");
+    }
+}
+
+fn past_messages(kind: UpdateKind, w: &mut Writer<'_>) {
+    w.draft.raw("{");
+    if kind == UpdateKind::DeletedBusinessMessages {
+        w.draft.raw(BUSINESS);
+    }
+    w.draft.raw(r#""chat":"#);
+    w.chat();
+    if kind == UpdateKind::DeletedBusinessMessages {
+        w.draft.raw(r#","message_ids":["#).slot(Slot::Reply).raw(",").slot(Slot::Message).raw("]}");
+    } else {
+        w.draft.raw(r#","from":"#);
+        w.sender();
+        w.draft.raw(r#","message_id":"#).slot(Slot::Message).raw("}");
+    }
+}
+
+fn business_connection(w: &mut Writer<'_>) {
+    let id = w.token(20);
+    w.draft.raw(r#"{"id":"#).string(&id).raw(r#","user":"#);
+    w.sender();
+    w.draft.raw(r#","user_chat_id":"#).slot(Slot::Sender);
+    w.date();
+    w.draft.raw(r#","rights":{"can_reply":true,"can_read_messages":true},"is_enabled":true}"#);
+}
+
+fn of_a_user(kind: UpdateKind, w: &mut Writer<'_>) {
+    w.draft.raw(r#"{"user":"#);
+    w.sender();
+    if kind == UpdateKind::ManagedBot {
+        w.draft.raw(r#","bot":"#);
+        w.bot();
+    } else {
+        w.draft.raw(r#","plan":"monthly","total_amount":499,"currency":"XTR""#);
+        w.draft.raw(r#","expiration_date":1999999999,"is_recurring":true"#);
+    }
+    w.draft.raw("}");
+}
+
+fn poll(w: &mut Writer<'_>) {
+    let options = w.rng.between(2, 8);
+    let question = w.script.text(60, w.rng);
+    w.draft.raw(r#"{"id":""#).slot(Slot::LongId).raw(r#"","question":"#).string(&question);
+    w.draft.raw(r#","options":["#);
+    for index in 0..options {
+        let (text, votes) = (w.script.text(14, w.rng), w.rng.below(400));
+        w.draft.raw(if index == 0 { "" } else { "," });
+        w.draft.raw(r#"{"text":"#).string(&text);
+        w.draft.raw(r#","voter_count":"#).number(votes).raw("}");
+    }
+    w.draft.raw(r#"],"total_voter_count":1200,"is_closed":false,"is_anonymous":false,"#);
+    w.draft.raw(r#""type":"regular","allows_multiple_answers":false}"#);
+}
+
+fn poll_answer(w: &mut Writer<'_>) {
+    let option = w.rng.below(8);
+    w.draft.raw(r#"{"poll_id":""#).slot(Slot::LongId).raw(r#"","user":"#);
+    w.sender();
+    w.draft.raw(r#","option_ids":["#).number(option).raw("]}");
+}

@@ -1,0 +1,106 @@
+//! Seeded updates that look like Telegram's.
+//!
+//! Bodies are rendered once, at start-up, into a few hundred [`Template`]s. Making an update is
+//! then a copy of one template plus a handful of digits written over fixed places: no allocation
+//! once the caller's buffer has grown, and far under a microsecond per kilobyte.
+//!
+//! A chat keeps its type (private, group, supergroup, channel) for the whole run, and popular chats
+//! come far more often than the rest, as in a real bot.
+
+mod body;
+mod chat;
+mod content;
+mod kind;
+mod rng;
+mod script;
+mod template;
+
+pub use self::kind::UpdateKind;
+pub(crate) use self::template::push_number;
+
+use self::{
+    chat::{Chat, ChatType},
+    rng::Rng,
+    template::{Fill, Template},
+};
+
+/// What decides the bytes of the updates: equal options give equal updates.
+#[derive(Clone, Debug)]
+pub struct PayloadOptions {
+    /// Where the random numbers start.
+    pub seed: u64,
+    /// How many distinct chats write to the bot, 1 to [`PayloadOptions::CHATS_MAX`]; other values
+    /// are brought into that range. With fewer than 10, some kinds of updates never come.
+    pub chats: u32,
+    /// The `date` of all updates, in seconds since 1970.
+    pub date: u32,
+}
+
+impl PayloadOptions {
+    /// The most distinct chats: their identifiers must fit ten digits.
+    pub const CHATS_MAX: u32 = 1_000_000;
+}
+
+impl Default for PayloadOptions {
+    fn default() -> Self {
+        Self { seed: 1, chats: 10_000, date: 1_767_225_600 }
+    }
+}
+
+/// Writes updates. What an update says depends on the options and its id alone, whatever was
+/// written before: a retry, or a second run, sends the same bytes.
+///
+/// ```
+/// use loadtest::{PayloadGenerator, PayloadOptions};
+///
+/// let updates = PayloadGenerator::new(&PayloadOptions::default());
+/// let mut body = Vec::new();
+/// updates.write(&mut body, 7);
+/// assert!(body.starts_with(b"{\"update_id\":7,\n\""));
+/// ```
+pub struct PayloadGenerator {
+    /// Templates by [`ChatType`], in its order.
+    templates: [Vec<Template>; ChatType::ALL.len()],
+    options: PayloadOptions,
+}
+
+impl PayloadGenerator {
+    /// Renders the templates, which takes a few milliseconds.
+    #[must_use]
+    pub fn new(options: &PayloadOptions) -> Self {
+        let mut rng = Rng::new(options.seed);
+        let chats = options.chats.clamp(1, PayloadOptions::CHATS_MAX);
+        Self {
+            templates: ChatType::ALL.map(|chat| body::templates(chat, &mut rng)),
+            options: PayloadOptions { chats, ..options.clone() },
+        }
+    }
+
+    /// Appends the update of the given id to `out`, and says which kind it is.
+    pub fn write(&self, out: &mut Vec<u8>, update_id: u64) -> UpdateKind {
+        let mut rng = Rng::new(self.options.seed ^ Rng::new(update_id).next());
+        let chat = Chat::pick(self.options.chats, &mut rng);
+        let template = pick(&self.templates, chat.kind, &mut rng);
+        let fill = Fill {
+            chat: chat.number,
+            sender: chat.sender(&mut rng),
+            // Seven digits, with room below for the message it answers.
+            message: 1_010_000 + update_id % 8_900_000,
+            date: u64::from(self.options.date),
+            noise: rng.next(),
+        };
+        template.write(out, update_id, &fill);
+        template.kind()
+    }
+}
+
+fn pick<'a>(
+    templates: &'a [Vec<Template>; ChatType::ALL.len()],
+    chat: ChatType,
+    rng: &mut Rng,
+) -> &'a Template {
+    // The array has one list per chat type, and no list is empty.
+    #[allow(clippy::indexing_slicing)]
+    let list = &templates[chat as usize];
+    rng.choose(list)
+}

@@ -1,0 +1,65 @@
+//! Puts a run together on a thread of its own.
+
+use std::{rc::Rc, thread, time::Duration};
+
+use crate::{
+    Error, Options, Report, client,
+    clock::Clock,
+    cpu::CpuTime,
+    load::Load,
+    pacer::{self, Span},
+    progress::Progress,
+    record::Record,
+    runtime::{Runtime, spawn},
+};
+
+/// Runs a load and waits for its end. Several may run at once; nothing is shared between them.
+///
+/// # Errors
+/// If the run could not begin. Requests that fail are counted in the report.
+pub fn run(options: &Options) -> Result<Report, Error> {
+    run_watched(options, |_| {})
+}
+
+/// As [`run`], and calls `progress` once per second from the generator's thread. It must be quick:
+/// nothing is sent meanwhile.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    options: &Options,
+    progress: impl FnMut(&Progress) + Send,
+) -> Result<Report, Error> {
+    options.check()?;
+    // A thread of its own has its own affinity, ring and CPU time.
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("loadtest".to_owned())
+            .spawn_scoped(scope, || run_here(options, progress))
+            .map_err(Error::Runtime)?;
+        thread.join().unwrap_or(Err(Error::Panicked))
+    })
+}
+
+fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Report, Error> {
+    if let Some(id) = options.pin
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        return Err(Error::Option(format!("cannot stay on CPU {id}: it is not ours to use")));
+    }
+    let mut runtime = Runtime::new(options.driver, options.connections).map_err(Error::Runtime)?;
+    let driver = runtime.driver();
+    runtime.block_on(async {
+        let load = Rc::new(Load::new(options, Clock::new())?);
+        let clients: Vec<_> = (0..options.connections)
+            .map(|slot| spawn(client::run(Rc::clone(&load), slot)))
+            .collect();
+        let Span { start, end, cpu } = pacer::run(Rc::clone(&load), options, &mut progress).await;
+        let cpu = CpuTime::of_this_thread() - cpu;
+        for client in clients {
+            client.await;
+        }
+        let record = load.record.replace(Record::new(false));
+        Ok(Report::new(options, driver, Duration::from_nanos(end - start), cpu, record))
+    })
+}

@@ -1,0 +1,91 @@
+//! TLS as Telegram's sender speaks it: no ALPN, a server name only for names, always verified
+//! unless asked otherwise.
+
+mod session;
+mod trust;
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    client::{Resumption, WebPkiServerVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName},
+    version::{TLS12, TLS13},
+};
+
+pub(crate) use self::session::Session;
+use self::trust::{TrustAnything, TrustCertificates};
+
+use crate::{
+    Error, Target,
+    options::{Options, TlsVersion, Trust},
+};
+
+/// Makes TLS sessions to one target.
+pub(crate) struct TlsConnector {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl TlsConnector {
+    /// What the options ask for; none for an `http://` target.
+    pub(crate) fn new(options: &Options) -> Result<Option<Self>, Error> {
+        if !options.target.is_tls() {
+            return Ok(None);
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions = match options.tls {
+            None => vec![&TLS12, &TLS13],
+            Some(TlsVersion::V1_2) => vec![&TLS12],
+            Some(TlsVersion::V1_3) => vec![&TLS13],
+        };
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions)
+            .map_err(|error| refused(&error))?
+            .dangerous();
+        let mut config = match &options.trust {
+            Trust::Certificates(list) => {
+                builder.with_custom_certificate_verifier(trusting(list, provider)?)
+            }
+            _ => builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(&provider))),
+        }
+        .with_no_client_auth();
+        config.resumption = match options.resume {
+            true => Resumption::in_memory_sessions(options.connections.max(256)),
+            false => Resumption::disabled(),
+        };
+        Ok(Some(Self { config: Arc::new(config), name: server_name(&options.target)? }))
+    }
+
+    /// A session that has yet to shake hands.
+    pub(crate) fn connect(&self) -> Result<Session, rustls::Error> {
+        let connection = ClientConnection::new(self.config.clone(), self.name.clone())?;
+        Ok(Session::tls(connection))
+    }
+}
+
+fn server_name(target: &Target) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(target.host().to_owned()).map_err(|_| Error::Target {
+        target: target.to_string(),
+        reason: "the host is neither a name nor an address",
+    })
+}
+
+fn trusting(
+    list: &[CertificateDer<'static>],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<TrustCertificates>, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in list {
+        roots.add(certificate.clone()).map_err(|error| refused(&error))?;
+    }
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| Error::Certificate(error.to_string()))?;
+    Ok(Arc::new(TrustCertificates { list: list.to_vec(), chain }))
+}
+
+fn refused(error: &rustls::Error) -> Error {
+    Error::Certificate(error.to_string())
+}

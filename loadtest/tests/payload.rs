@@ -1,0 +1,115 @@
+//! The updates are valid, of every kind, of the right size, and the same for the same seed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use loadtest::{PayloadGenerator, PayloadOptions, UpdateKind};
+use serde_json::Value;
+
+fn updates(seed: u64, count: u64) -> Vec<(UpdateKind, Vec<u8>)> {
+    let generator = PayloadGenerator::new(&PayloadOptions { seed, ..Default::default() });
+    let one = |id| {
+        let mut body = Vec::new();
+        (generator.write(&mut body, id), body)
+    };
+    (100..100 + count).map(one).collect()
+}
+
+/// The member in which the ordering key of this kind lies, as a JSON pointer below the update.
+fn key(kind: UpdateKind) -> &'static str {
+    use UpdateKind as K;
+    match kind {
+        K::CallbackQuery => "/message/chat/id",
+        K::InlineQuery | K::ChosenInlineResult | K::ShippingQuery => "/from/id",
+        K::PreCheckoutQuery | K::PurchasedPaidMedia => "/from/id",
+        K::BusinessConnection | K::ManagedBot | K::Subscription => "/user/id",
+        K::Poll => "/id",
+        K::PollAnswer => "/poll_id",
+        _ => "/chat/id",
+    }
+}
+
+#[test]
+fn every_kind_comes_and_is_valid() {
+    let mut seen = BTreeSet::new();
+    for (index, (kind, body)) in updates(3, 30_000).into_iter().enumerate() {
+        let text = std::str::from_utf8(&body).unwrap();
+        let update: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert_eq!(update["update_id"], index as u64 + 100, "{text}");
+        assert_eq!(update.as_object().unwrap().len(), 2, "{text}");
+        let found = update[kind.name()].pointer(key(kind));
+        let found = found.unwrap_or_else(|| panic!("{kind:?} has no key: {text}"));
+        match kind {
+            UpdateKind::Poll | UpdateKind::PollAnswer => assert!(found.is_string(), "{text}"),
+            _ => assert!(found.is_i64(), "{text}"),
+        }
+        seen.insert(kind);
+    }
+    assert_eq!(UpdateKind::ALL.len(), 27);
+    assert_eq!(seen.len(), 27, "missing: {:?}", {
+        UpdateKind::ALL.iter().filter(|kind| !seen.contains(kind)).collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn bodies_look_like_telegrams_on_the_wire() {
+    let (mut escapes, mut pairs) = (0, 0);
+    for (kind, body) in updates(4, 5000) {
+        let start = format!(",\n\"{}\":{{", kind.name());
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.starts_with("{\"update_id\":") && text.contains(&start), "{text}");
+        assert!(body.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\n'), "{text}");
+        escapes += text.matches("\\u").count();
+        pairs += text.matches("\\ud83d").count();
+    }
+    assert!(escapes > 100_000, "{escapes} escapes");
+    assert!(pairs > 1000, "{pairs} surrogate pairs");
+}
+
+#[test]
+fn sizes_are_realistic() {
+    let sizes: Vec<usize> = updates(5, 20_000).iter().map(|(_, body)| body.len()).collect();
+    let mean = sizes.iter().sum::<usize>() / sizes.len();
+    assert!((1100..1500).contains(&mean), "mean {mean} bytes");
+    assert!(*sizes.iter().min().unwrap() >= 150, "shortest {:?}", sizes.iter().min());
+    assert!(*sizes.iter().max().unwrap() <= 8192, "longest {:?}", sizes.iter().max());
+    assert!(sizes.iter().any(|size| *size > 5000), "no long update among 20,000");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    assert_eq!(updates(6, 2000), updates(6, 2000));
+    assert_ne!(updates(6, 10), updates(7, 10));
+}
+
+#[test]
+fn chats_are_many_skewed_and_keep_their_type() {
+    let mut chats: BTreeMap<i64, (String, u32)> = BTreeMap::new();
+    let mut total = 0;
+    for (kind, body) in updates(8, 30_000) {
+        let update: Value = serde_json::from_slice(&body).unwrap();
+        let Some(chat) = update[kind.name()].get("chat") else { continue };
+        let name = chat["type"].as_str().unwrap().to_owned();
+        let entry = chats.entry(chat["id"].as_i64().unwrap()).or_insert((name.clone(), 0));
+        assert_eq!(entry.0, name);
+        entry.1 += 1;
+        total += 1;
+    }
+    let busiest = chats.values().map(|(_, count)| *count).max().unwrap();
+    assert!(chats.len() > 4000, "{} chats", chats.len());
+    assert!(busiest > total / 25, "the busiest chat has {busiest} of {total}");
+}
+
+#[test]
+fn one_chat_is_one_chat() {
+    let options = PayloadOptions { chats: 1, ..Default::default() };
+    let generator = PayloadGenerator::new(&options);
+    let mut ids = BTreeSet::new();
+    for id in 0..500 {
+        let mut body = Vec::new();
+        let kind = generator.write(&mut body, id);
+        let update: Value = serde_json::from_slice(&body).unwrap();
+        ids.extend(update[kind.name()].pointer("/chat/id").and_then(Value::as_i64));
+    }
+    assert_eq!(ids.len(), 1);
+}

@@ -1,0 +1,164 @@
+//! A client that sends exactly the bytes it is told to, over TLS or bare, and reads one response
+//! at a time.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+    client::Resumption,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+use super::pki::Pki;
+
+/// A response as read from the wire.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Field names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// One TLS connection.
+pub(crate) struct Client {
+    pub(crate) stream: StreamOwned<ClientConnection, TcpStream>,
+    unread: Vec<u8>,
+}
+
+/// A client's settings, shared by connections that resume each other's sessions.
+pub(crate) fn config(
+    pki: &Pki,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pki.cert.as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(32);
+    Arc::new(config)
+}
+
+#[cfg(feature = "aws-lc-rs")]
+fn provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+#[cfg(not(feature = "aws-lc-rs"))]
+fn provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+impl Client {
+    pub(crate) fn connect(addr: SocketAddr, pki: &Pki) -> Self {
+        Self::connect_with(addr, config(pki, rustls::ALL_VERSIONS))
+    }
+
+    pub(crate) fn connect_with(addr: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self::try_connect(addr, config).expect("a handshake")
+    }
+
+    pub(crate) fn try_connect(addr: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(super::PATIENCE))?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    pub(crate) fn handshake_kind(&self) -> HandshakeKind {
+        self.stream.conn.handshake_kind().unwrap()
+    }
+
+    /// Sends `bytes` as one TLS record (if they fit one).
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+        self.stream.flush().unwrap();
+    }
+
+    /// Sends `body` as Telegram does, and reads the answer.
+    pub(crate) fn post(&mut self, body: &str) -> Response {
+        self.send(&super::request(body));
+        self.response()
+    }
+
+    /// The next response; panics where the connection ends instead.
+    #[track_caller]
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response().expect("a response, not the end of the connection")
+    }
+
+    /// The next response, or `None` where the connection ends before its first byte.
+    #[track_caller]
+    pub(crate) fn try_response(&mut self) -> Option<Response> {
+        loop {
+            if let Some((response, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return Some(response);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => {
+                    assert!(self.unread.is_empty(), "the connection ends within a response");
+                    return None;
+                }
+                Ok(n) => self.unread.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+                Err(error) => panic!("no response: {error}"),
+            }
+        }
+    }
+
+    /// Asserts that the server closes without sending another byte.
+    #[track_caller]
+    pub(crate) fn assert_closed(&mut self) {
+        assert_eq!(self.try_response(), None);
+    }
+
+    /// Asserts that nothing comes for a while and the connection is still open.
+    #[track_caller]
+    pub(crate) fn assert_silent(&mut self, time: Duration) {
+        self.stream.sock.set_read_timeout(Some(time)).unwrap();
+        let outcome = self.stream.read(&mut [0; 1]);
+        let kind = outcome.expect_err("a byte or the end came").kind();
+        assert!(matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{kind:?}");
+        self.stream.sock.set_read_timeout(Some(super::PATIENCE)).unwrap();
+    }
+
+    /// Sends FIN; reading goes on.
+    pub(crate) fn finish(&mut self) {
+        self.stream.sock.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// The response at the start of `bytes` and its length, once it is whole.
+fn parse(bytes: &[u8]) -> Option<(Response, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = head.parse(bytes).expect("an HTTP response") else {
+        return None;
+    };
+    let headers: BTreeMap<String, String> = head
+        .headers
+        .iter()
+        .map(|field| (field.name.to_lowercase(), String::from_utf8(field.value.into()).unwrap()))
+        .collect();
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let body = bytes.get(start..start + length)?.to_vec();
+    Some((Response { status: head.code.unwrap(), headers, body }, start + length))
+}

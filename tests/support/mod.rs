@@ -1,0 +1,172 @@
+//! What the integration tests share: certificates, servers on port zero, a client of raw bytes.
+
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+pub(crate) mod client;
+pub(crate) mod pki;
+#[cfg(feature = "cli")]
+pub(crate) mod process;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use ringhook::{
+    Bot, DriverChoice, Limits, Outcome, Report, Server, ServerHandle, TlsConfig, Update,
+};
+
+use self::{client::Client, pki::Pki};
+
+/// The secret token of every test server's bot.
+pub(crate) const SECRET: &str = "test-secret_0123456789";
+/// The path of every test server's bot.
+pub(crate) const PATH: &str = "/webhook";
+/// How long a condition may take to come true on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds; fails the test after [`PATIENCE`], saying `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The drivers to run a test with: both, unless this machine forbids rings. `RINGHOOK_TEST_DRIVER`
+/// restricts them.
+pub(crate) fn drivers() -> Vec<DriverChoice> {
+    if let Ok(name) = std::env::var("RINGHOOK_TEST_DRIVER") {
+        return vec![name.parse().expect("RINGHOOK_TEST_DRIVER")];
+    }
+    match TestServer::try_with(|server| server.driver(DriverChoice::IoUring)) {
+        Ok(_) => vec![DriverChoice::IoUring, DriverChoice::Epoll],
+        Err(error) => {
+            eprintln!("skipped for io_uring: {error}");
+            vec![DriverChoice::Epoll]
+        }
+    }
+}
+
+/// A server whose handler keeps what it gets.
+pub(crate) struct TestServer {
+    pub(crate) handle: ServerHandle,
+    pub(crate) pki: Pki,
+    pub(crate) handled: Handled,
+}
+
+/// The updates that reached the handler, as JSON, in the order of their arrival.
+#[derive(Clone, Default)]
+pub(crate) struct Handled(Arc<Mutex<Vec<serde_json::Value>>>);
+
+impl Handled {
+    pub(crate) fn push(&self, update: &Update) {
+        self.0.lock().unwrap().push(serde_json::to_value(update.root()).unwrap());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub(crate) fn all(&self) -> Vec<serde_json::Value> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<i64> {
+        self.0.lock().unwrap().iter().map(|update| update["update_id"].as_i64().unwrap()).collect()
+    }
+
+    /// Each id and how often it came.
+    pub(crate) fn counts(&self) -> BTreeMap<i64, usize> {
+        let mut counts = BTreeMap::new();
+        for id in self.ids() {
+            *counts.entry(id).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl TestServer {
+    pub(crate) fn start() -> Self {
+        Self::with(|server| server)
+    }
+
+    /// A server after `change`, which may replace the handler that keeps updates.
+    pub(crate) fn with(change: impl FnOnce(Server) -> Server) -> Self {
+        Self::try_with(change).expect("a test server starts")
+    }
+
+    pub(crate) fn try_with(change: impl FnOnce(Server) -> Server) -> Result<Self, ringhook::Error> {
+        let pki = Pki::ecdsa();
+        let handled = Handled::default();
+        let keep = handled.clone();
+        let server = Server::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .tls(TlsConfig::from_pem(pki.cert.as_bytes(), pki.key.as_bytes())?)
+            .bot(Bot::new("test", PATH, SECRET)?)
+            .handler(move |update: &Update| {
+                keep.push(update);
+                Outcome::Done
+            });
+        Ok(Self { handle: change(server).start()?, pki, handled })
+    }
+
+    /// A TLS connection to the server.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.handle.local_addr(), &self.pki)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}{PATH}", self.handle.local_addr())
+    }
+
+    /// Waits until the handler has got `count` updates.
+    #[track_caller]
+    pub(crate) fn wait_handled(&self, count: usize) {
+        wait_until(&format!("{count} updates are handled"), || self.handled.len() >= count);
+    }
+
+    /// Stops the server.
+    pub(crate) fn stop(self) -> (Report, Handled) {
+        (self.handle.stop(), self.handled)
+    }
+}
+
+/// Limits with every timeout at `timeout`.
+pub(crate) fn timeouts(timeout: Duration) -> Limits {
+    let mut limits = Limits::default();
+    limits.handshake_timeout = timeout;
+    limits.request_timeout = timeout;
+    limits.idle_timeout = timeout;
+    limits
+}
+
+/// A small update's JSON.
+pub(crate) fn update(id: i64) -> String {
+    format!(
+        "{{\"update_id\":{id},\n\"message\":{{\"message_id\":{id},\"date\":1700000000,\
+         \"chat\":{{\"id\":{},\"type\":\"private\"}},\"text\":\"hello \\u0416 {id}\"}}}}",
+        id % 7
+    )
+}
+
+/// `body` as a request of Telegram's sender.
+pub(crate) fn request(body: &str) -> Vec<u8> {
+    format!(
+        "POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+         X-Telegram-Bot-Api-Secret-Token: {SECRET}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n\
+         {body}",
+        body.len()
+    )
+    .into_bytes()
+}

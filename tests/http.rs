@@ -113,6 +113,8 @@ fn examples() -> Vec<(String, Expected)> {
         (chunked("2\r\n{}\n0\r\n\r\n"), HeadThen(Status::BadRequest)),
         (chunked("2\r\n{}0\r\n\r\n"), HeadThen(Status::BadRequest)),
         (chunked("2\r\n{}\r0\r\n\r\n"), HeadThen(Status::BadRequest)),
+        (chunked("2\r\n{}x\n0\r\n\r\n"), HeadThen(Status::BadRequest)),
+        (chunked("2\r\n{}\r\n\r\n"), HeadThen(Status::BadRequest)),
         (chunked("2\r\n{} \r\n0\r\n\r\n"), HeadThen(Status::BadRequest)),
         (chunked(" 2\r\n{}\r\n0\r\n\r\n"), HeadThen(Status::BadRequest)),
         (chunked("\r\n"), HeadThen(Status::BadRequest)),
@@ -212,6 +214,8 @@ fn examples() -> Vec<(String, Expected)> {
         (format!("POST /{} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", filler(63)), Request("Post", "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", Persist, "")),
         (format!("POST /{} HTTP/1.1\r\n", filler(64)), Rejected(Status::UriTooLong)),
         (format!("POST /{}", filler(LIMITS.head_bytes)), Rejected(Status::UriTooLong)),
+        (format!("POST /{}", filler(LIMITS.head_bytes - 6)), Rejected(Status::UriTooLong)),
+        (format!("POST /{}", filler(LIMITS.head_bytes - 7)), Waiting { idle: false }),
         // Limits of the head.
         (head_of_limit(0), taken("")),
         (head_of_limit(1), Rejected(Status::HeaderTooLarge)),
@@ -450,9 +454,17 @@ fn a_body_nobody_took_does_not_reach_the_next_request() {
     session.accept_body(UpdateBody::from(b"old".to_vec()));
     assert_eq!(session.advance(&request.as_bytes()[consumed..]), (2, Step::Complete));
     let (consumed, _) = session.advance(NEXT.as_bytes());
-    session.discard_body();
+    // The second head is left undecided.
     assert_eq!(session.advance(&NEXT.as_bytes()[consumed..]), (2, Step::Complete));
     assert!(session.take_body().is_none());
+}
+
+#[test]
+fn empty_lines_are_counted_for_each_request() {
+    let spaced = "\r\n\r\n\r\n\r\n".to_owned() + NEXT;
+    let got = uncut(LIMITS, Bodies::Accept, spaced.repeat(3).as_bytes());
+    let one = uncut(LIMITS, Bodies::Accept, NEXT.as_bytes());
+    assert_eq!(got.events, [&one.events[..]; 3].concat());
 }
 
 #[test]

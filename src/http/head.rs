@@ -7,6 +7,8 @@ use super::request_line::RequestLine;
 use super::{Method, Version};
 
 /// A request without its content, borrowed from the receive buffer.
+///
+/// Debug output shows the path, which may be a secret, too, but no credentials.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestHead<'a> {
     /// What is wanted; anything but POST is the caller's to refuse with 405.

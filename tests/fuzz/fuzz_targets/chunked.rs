@@ -17,6 +17,8 @@ fuzz_target!(|input: &[u8]| {
     let whole = transcript(limits, Bodies::Accept, [HEAD, input]);
     let bytewise = transcript(limits, Bodies::Accept, [HEAD].into_iter().chain(input.chunks(1)));
     assert_eq!(whole, bytewise);
+    let discarded = transcript(limits, Bodies::Discard, [HEAD, input]);
+    assert_eq!(discarded.events.len(), whole.events.len());
     if let Some(Event::Complete(content, _)) = whole.events.get(1) {
         assert_eq!(content.as_deref(), decode(input).as_deref());
         assert!(content.as_ref().is_some_and(|content| content.len() <= limits.body_bytes));

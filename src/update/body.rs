@@ -101,10 +101,10 @@ mod tests {
     fn a_filled_reservation_is_padded_where_it_lies() {
         let mut body = UpdateBody::with_capacity(1000);
         body.extend(&[b'x'; 1000]);
-        let before = body.as_slice().as_ptr();
+        let before = body.capacity();
         let (padded, content_len) = body.padded_mut();
         assert_eq!((padded.len(), content_len), (1000 + PADDING, 1000));
-        assert_eq!(padded.as_ptr(), before);
+        assert_eq!(body.capacity(), before);
     }
 
     #[test]
@@ -113,7 +113,9 @@ mod tests {
         body.extend(b"{}");
         body.reserve(98);
         body.extend(&[b' '; 98]);
-        let before = body.as_slice().as_ptr();
-        assert_eq!(body.padded_mut().0.as_ptr(), before);
+        // An allocator may grow memory where it lies, so the capacity tells more than the place.
+        let before = body.capacity();
+        body.padded_mut();
+        assert_eq!(body.capacity(), before);
     }
 }

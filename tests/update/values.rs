@@ -168,6 +168,7 @@ struct Owned {
     reactions: Vec<Reaction>,
     ids: Vec<IdOrName>,
     counts: BTreeMap<Name, Option<u64>>,
+    wrapped: Name,
     letter: char,
     whole: f32,
     unit: (),
@@ -179,7 +180,7 @@ struct Owned {
 fn types_can_own_what_they_read() {
     let owned = {
         let update = with(
-            r#"{"shapes":["point",{"circle":1},{"line":{"from":[1,2],"to":[3,-4]}},{"pair":[1,2]}],"reactions":[{"type":"emoji","emoji":"\ud83d\udd25"},{"type":"paid"}],"ids":[5,"me"],"counts":{"a":1,"b":null},"letter":"\u00e9","whole":3,"unit":null,"more":[1,{}]}"#,
+            r#"{"shapes":["point",{"circle":1},{"line":{"from":[1,2],"to":[3,-4]}},{"pair":[1,2]}],"reactions":[{"type":"emoji","emoji":"\ud83d\udd25"},{"type":"paid"}],"ids":[5,"me"],"counts":{"a":1,"b":null},"wrapped":"w","letter":"\u00e9","whole":3,"unit":null,"more":[1,{}]}"#,
         );
         update.get("x").unwrap().deserialize::<Owned>().unwrap()
     };
@@ -195,6 +196,7 @@ fn types_can_own_what_they_read() {
             reactions: vec![Reaction::Emoji { emoji: "🔥".into() }, Reaction::Paid],
             ids: vec![IdOrName::Id(5), IdOrName::Name("me".into())],
             counts: [(Name("a".into()), Some(1)), (Name("b".into()), None)].into(),
+            wrapped: Name("w".into()),
             letter: 'é',
             whole: 3.0,
             unit: (),

@@ -1,8 +1,13 @@
 //! Drives a webhook server as Telegram would: see `loadtest --help`.
 
 mod flags;
+mod limits;
 
-use std::{fs, process::ExitCode};
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -14,7 +19,9 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(&Flags::parse()) {
+    let flags = Flags::parse();
+    limits::raise_open_files();
+    match run(&flags) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(Failed { message, code }) => {
@@ -39,12 +46,16 @@ impl From<loadtest::Error> for Failed {
 /// Whether everything was answered.
 fn run(flags: &Flags) -> Result<bool, Failed> {
     let options = flags.options()?;
-    let quiet = flags.quiet;
-    let report = loadtest::run_watched(&options, |progress| {
-        if !quiet {
-            eprintln!("{progress}");
-        }
+    let terminal = io::stderr().is_terminal();
+    let report = loadtest::run_watched(&options, |progress| match terminal {
+        _ if flags.quiet => {}
+        // Over the line before.
+        true => eprint!("\r\x1b[K{progress}"),
+        false => eprintln!("{progress}"),
     })?;
+    if terminal && !flags.quiet {
+        eprint!("\r\x1b[K");
+    }
     print!("{report}");
     if let Some(file) = &flags.report {
         let failed = |reason: String| Failed {

@@ -42,10 +42,8 @@ pub fn run_watched(
 }
 
 fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Report, Error> {
-    if let Some(id) = options.pin
-        && !core_affinity::set_for_current(core_affinity::CoreId { id })
-    {
-        return Err(Error::Option(format!("cannot stay on CPU {id}: it is not ours to use")));
+    if let Some(id) = options.pin {
+        pin(id)?;
     }
     let mut runtime = Runtime::new(options.driver, options.connections).map_err(Error::Runtime)?;
     let driver = runtime.driver();
@@ -62,4 +60,14 @@ fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Re
         let record = load.record.replace(Record::new(false));
         Ok(Report::new(options, driver, Duration::from_nanos(end - start), cpu, record))
     })
+}
+
+fn pin(id: usize) -> Result<(), Error> {
+    // Asked first, because setting panics over numbers that no machine has.
+    let ours = core_affinity::get_core_ids().unwrap_or_default();
+    let core = ours.into_iter().find(|core| core.id == id);
+    if core.is_some_and(core_affinity::set_for_current) {
+        return Ok(());
+    }
+    Err(Error::Option(format!("cannot stay on CPU {id}: it is not ours to use")))
 }

@@ -1,0 +1,137 @@
+//! The binary's exit codes and messages.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use support::{OK, Reply, Server, UNAVAILABLE};
+
+fn loadtest(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn success_is_0_and_the_report_is_whole() {
+    let server = Server::tls(|_| Reply::Write(OK));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (certificate, token, json) = (file("cert.pem"), file("token"), file("report.json"));
+    fs::write(&certificate, server.certificate()).unwrap();
+    fs::write(&token, "t0ken_-\n").unwrap();
+    let target = format!("https://127.0.0.1:{}/hook", server.port);
+    let output = loadtest(&[
+        "--target",
+        &target,
+        "--ca",
+        &certificate,
+        "--secret-token-file",
+        &token,
+        "--connections",
+        "4",
+        "--rate",
+        "max",
+        "--requests",
+        "50",
+        "--seed",
+        "9",
+        "--report",
+        &json,
+        "--quiet",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+    let table = text(&output.stdout);
+    for part in ["answered 2xx    50  [200: 50]", "own lateness", "p99.9"] {
+        assert!(table.contains(part), "{table}");
+    }
+    let report = text(&fs::read(&json).unwrap());
+    assert!(!report.contains("t0ken"), "{report}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["acknowledged"], 50);
+    assert_eq!(report["options"]["seed"], 9);
+    assert_eq!(report["options"]["secret_token"], true);
+    assert_eq!(report["latency_us"]["count"], 50);
+    assert!(report["latency_us"]["p99.9"].as_f64().unwrap() > 0.0);
+    assert!(server.seen()[0].head.contains("\r\nX-Telegram-Bot-Api-Secret-Token: t0ken_-\r\n"));
+}
+
+#[test]
+fn a_refusal_is_1() {
+    let server = Server::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let output = loadtest(&["--target", &target, "--rate", "max", "--requests", "20", "--quiet"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stdout).contains("[200: 19]  [503: 1]"), "{output:?}");
+}
+
+#[test]
+fn progress_is_a_line_per_second() {
+    let server = Server::plain(|_| Reply::Write(OK));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let output = loadtest(&["--target", &target, "--rate", "100", "--duration", "1200ms"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let progress = text(&output.stderr);
+    assert_eq!(progress.lines().count(), 1, "{progress}");
+    assert!(progress.contains("answers/s") && !progress.contains('\x1b'), "{progress}");
+}
+
+#[test]
+fn usage_is_2_and_says_what_is_wrong_in_one_line() {
+    for (arguments, part) in [
+        (&["--target", "ftp://example.org/"][..], "neither http nor https"),
+        (&["--target", "https://127.0.0.1:1/"], "--ca FILE or --insecure"),
+        (&["--target", "http://127.0.0.1:1/", "--connections", "0"], "connections"),
+        (&["--target", "http://127.0.0.1:1/", "--rate", "0"], "rate"),
+        (&["--target", "http://127.0.0.1:1/", "--rate", "fast"], "expected a number or max"),
+        (&["--target", "http://127.0.0.1:1/", "--pin", "99999"], "CPU 99999"),
+        (&["--target", "https://127.0.0.1:1/", "--ca", "no-such-file"], "no-such-file"),
+        (&["--target", "https://127.0.0.1:1/", "--ca", "Cargo.toml"], "no certificate"),
+        (&[], "--target"),
+    ] {
+        let output = loadtest(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        let message = text(&output.stderr);
+        let first = message.lines().next().unwrap();
+        let whole = if arguments.is_empty() { message.as_str() } else { first };
+        assert!(whole.contains(part), "{arguments:?}: {message}");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn help_names_every_flag_and_exit_code() {
+    let output = loadtest(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for flag in [
+        "--target",
+        "--connections",
+        "--rate",
+        "--duration",
+        "--requests",
+        "--secret-token-file",
+        "--ca",
+        "--insecure",
+        "--tls",
+        "--resume",
+        "--churn",
+        "--timeout",
+        "--seed",
+        "--chats",
+        "--first-update-id",
+        "--pin",
+        "--report",
+        "--quiet",
+        "Exit status: 0",
+    ] {
+        assert!(help.contains(flag), "{flag} is missing: {help}");
+    }
+}

@@ -1,10 +1,44 @@
-//! ringhook: a receiver of Telegram webhooks.
+//! A receiver of Telegram webhooks: straight off the wire, nothing lost, no proxy in front.
+//!
+//! Threads of two kinds share the work. *Shards*, each pinned to a CPU with an io_uring of its own,
+//! take connections from one acceptor, speak TLS and HTTP/1.1, parse each body where it lies and
+//! answer 200 as soon as the update is in a queue. *Workers* take the updates from the queues and
+//! call your [`Handler`]. Nothing on a shard waits for a worker: where a queue is full, the sender
+//! is asked to come again.
+//!
+//! ```no_run
+//! use ringhook::{Bot, Outcome, Server, TlsConfig, Update};
+//!
+//! # fn main() -> Result<(), ringhook::Error> {
+//! let server = Server::builder()
+//!     .tls(TlsConfig::from_pem_files("cert.pem".as_ref(), "key.pem".as_ref())?)
+//!     .bot(Bot::new("shop", "/webhook", "the-secret-token")?)
+//!     .handler(|update: &Update| {
+//!         let text = update.payload().and_then(|message| message.get("text")?.as_str());
+//!         println!("{}: {} bytes of text", update.kind(), text.map_or(0, str::len));
+//!         Outcome::Done
+//!     })
+//!     .start()?;
+//! println!("receiving on {}", server.local_addr());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The way of an update, file by file:
+//!
+//! ```text
+//! acceptor -> shard -> connection -> tls -> http -> route -> update -> dispatch -> worker
+//!                                                                        -> handler / sink
+//! ```
+//!
+//! [`http`] and [`update`] know no socket and no clock and can be used by themselves.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
 mod acceptor;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 mod config;
 mod connection;
@@ -13,6 +47,8 @@ mod dispatch;
 mod error;
 mod handler;
 pub mod http;
+#[doc(hidden)]
+pub mod internals;
 mod metrics;
 mod placement;
 mod preflight;

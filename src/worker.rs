@@ -1,6 +1,7 @@
 //! A worker: takes updates from its queue, gives them to the handler or the sink, settles them.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -115,13 +116,13 @@ impl Worker {
                     self.metrics.handled.increment();
                     return Ok(());
                 }
-                Ok(Outcome::Failed(_)) => {
-                    self.metrics.failed.increment();
+                Ok(Outcome::Failed(reason)) => {
+                    self.failed(update, &reason);
                     return Ok(());
                 }
                 Err(_) => {
                     self.metrics.panicked.increment();
-                    self.metrics.failed.increment();
+                    self.failed(update, "the handler panicked");
                     return Ok(());
                 }
                 Ok(Outcome::Retry(after)) => {
@@ -129,6 +130,18 @@ impl Worker {
                     self.wait(after)?;
                 }
             }
+        }
+    }
+
+    /// Counts a failed update, and logs it where the count has doubled: a handler that fails always
+    /// must not flood the log.
+    #[cold]
+    fn failed(&self, update: &Update, reason: &str) {
+        self.metrics.failed.increment();
+        let failed = self.metrics.failed.get();
+        if failed.is_power_of_two() {
+            let (bot, id, kind) = (update.bot(), update.id(), update.kind());
+            tracing::warn!(%bot, update_id = %id, %kind, reason, failed, "an update has failed");
         }
     }
 
@@ -156,8 +169,10 @@ impl Worker {
         }
         let mut pause = COMMIT_PAUSE.0;
         while let Err(error) = sink.commit() {
-            let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
-            if gone {
+            if pause == COMMIT_PAUSE.0 {
+                tracing::warn!(%error, "the sink takes nothing, updates wait for it");
+            }
+            if error.kind() == io::ErrorKind::BrokenPipe {
                 let message = "the sink's reader is gone, updates cannot be delivered";
                 self.control.fail(&Error::with_source(ErrorKind::Sink, message, error));
             }

@@ -112,7 +112,7 @@ impl Bot {
         if self.name.is_empty() || self.name.chars().any(char::is_control) {
             return Err(Error::config("bot.name", format!("{:?}", self.name), "a printable name"));
         }
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>^`{|}".contains(&byte);
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>[]^`{|}".contains(&byte);
         let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");
         if !self.path.starts_with('/') || !self.path.bytes().all(plain) || dotted {
             let expected =

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Compares ringhook with nginx's `return 200` (which parses no body): the same certificate, the same
+# generator, TLS 1.3, the server on one CPU and the generator on another, alternating rounds.
+#
+#   loadtest/compare/nginx.sh [ROUNDS] [SECONDS] [RATE|max]
+#
+# Prints the server's CPU time (user and system, all threads) per update of each round, with the
+# minimum and the median, and the latency percentiles that the generator saw. Needs nginx, python3
+# and release builds: cargo build --release --workspace
+set -euo pipefail
+
+rounds=${1:-5}
+seconds=${2:-4}
+rate=${3:-max}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${CARGO_TARGET_DIR:-$root/target}/release
+dir=$(mktemp -d)
+server=
+trap 'kill $server 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
+ticks=$(getconf CLK_TCK)
+
+# CPU ticks used so far by a process and its children that still live.
+cpu_ticks() {
+    local sum=0 pid
+    for pid in "$1" $(pgrep -P "$1" || true); do
+        set -- $(sed 's/.*) //' "/proc/$pid/stat")
+        sum=$((sum + ${12} + ${13}))
+    done
+    echo "$sum"
+}
+
+wait_for() {
+    for _ in $(seq 100); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    echo "not ready: $*" >&2
+    exit 1
+}
+
+start_ringhook() {
+    taskset -c 0 "$bin/ringhook" serve --listen 127.0.0.1:18443 --data-dir "$dir/data" \
+        --sink null ${RINGHOOK_FLAGS:-} 2>"$dir/ringhook.log" &
+    server=$!
+    wait_for grep -q '^ready ' "$dir/ringhook.log"
+}
+
+start_nginx() {
+    cat >"$dir/nginx.conf" <<CONF
+daemon off; pid $dir/nginx.pid; worker_processes 1; error_log stderr error;
+worker_rlimit_nofile 20000;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; tcp_nodelay on;
+  server {
+    listen 127.0.0.1:18444 ssl;
+    ssl_certificate $dir/data/cert.pem; ssl_certificate_key $dir/data/key.pem;
+    ssl_protocols TLSv1.3; client_body_buffer_size 64k; client_max_body_size 2m;
+    location / { return 200; }
+  }
+}
+CONF
+    taskset -c 0 nginx -p "$dir" -c "$dir/nginx.conf" 2>"$dir/nginx.log" &
+    server=$!
+    wait_for openssl s_client -connect 127.0.0.1:18444 -CAfile "$dir/data/cert.pem" -verify_return_error </dev/null
+}
+
+# One round against a server: name, port.
+round() {
+    local before after
+    "start_$1"
+    "$bin/loadtest" --target "https://127.0.0.1:$2/webhook" --connections 200 --rate max --duration 1s \
+        --secret-token-file "$dir/data/secret-token" --ca "$dir/data/cert.pem" --tls 1.3 --pin 1 \
+        --quiet >/dev/null
+    before=$(cpu_ticks "$server")
+    "$bin/loadtest" --target "https://127.0.0.1:$2/webhook" --connections 200 --rate "$rate" \
+        --duration "${seconds}s" --secret-token-file "$dir/data/secret-token" \
+        --ca "$dir/data/cert.pem" --tls 1.3 --pin 1 --quiet --report "$dir/report.json" >/dev/null
+    after=$(cpu_ticks "$server")
+    python3 - "$1" "$dir/report.json" $((after - before)) "$ticks" >>"$dir/rows" <<'PY'
+import json, sys
+name, path, used, hz = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+r = json.load(open(path))
+n = r["acknowledged"]
+lat = r["latency_us"]
+row = dict(name=name, updates=n, per_s=round(r["rate_per_s"]), cpu_us=used / hz * 1e6 / n,
+           cpu_share=used / hz / r["duration_s"], p50=lat["p50"], p99=lat["p99"])
+print(json.dumps(row))
+PY
+    kill "$server"
+    wait "$server" 2>/dev/null || true
+}
+
+# Certificate and token for both.
+start_ringhook
+kill "$server"
+wait "$server" 2>/dev/null || true
+for _ in $(seq "$rounds"); do
+    round ringhook 18443
+    round nginx 18444
+done
+python3 - "$dir/rows" <<'PY'
+import json, statistics, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+print(f"{'server':<10}{'updates/s':>11}{'cpu us/update':>15}{'cpu share':>11}{'p50 us':>9}{'p99 us':>9}")
+for row in rows:
+    print(f"{row['name']:<10}{row['per_s']:>11}{row['cpu_us']:>15.2f}{row['cpu_share']:>11.2f}{row['p50']:>9.0f}{row['p99']:>9.0f}")
+stat = {}
+for name in ("ringhook", "nginx"):
+    mine = [row for row in rows if row["name"] == name]
+    stat[name] = [f([row[key] for row in mine]) for key, f in
+                  (("cpu_us", min), ("cpu_us", statistics.median), ("p50", statistics.median), ("p99", statistics.median))]
+    low, mid, p50, p99 = stat[name]
+    print(f"{name}: cpu us/update min {low:.2f}, median {mid:.2f}; p50 {p50:.0f} us, p99 {p99:.0f} us (medians)")
+ratio = [a / b for a, b in zip(stat["ringhook"], stat["nginx"])]
+print(f"ringhook / nginx: cpu min {ratio[0]:.2f}, median {ratio[1]:.2f}; p50 {ratio[2]:.2f}, p99 {ratio[3]:.2f}")
+PY

@@ -120,8 +120,8 @@ impl Writer<'_> {
     /// Most texts are short, a few are very long.
     fn length(&mut self, longest: usize) -> usize {
         let length = match self.rng.below(100) {
-            0..42 => self.rng.between(2, 40),
-            42..78 => self.rng.between(40, 240),
+            0..34 => self.rng.between(2, 40),
+            34..70 => self.rng.between(40, 240),
             _ => self.rng.between(240, 1600),
         };
         (length as usize).min(longest)

@@ -89,3 +89,65 @@ fn trusting(
 fn refused(error: &rustls::Error) -> Error {
     Error::Certificate(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer, server::Acceptor};
+
+    use super::*;
+
+    fn session(target: &str) -> Session {
+        let mut options = Options::new(target.parse().unwrap());
+        options.trust = Trust::Anything;
+        TlsConnector::new(&options).unwrap().unwrap().connect().unwrap()
+    }
+
+    #[test]
+    fn the_hello_names_hosts_but_not_addresses_and_offers_no_alpn() {
+        for (target, name) in [
+            ("https://bot.example.org/", Some("bot.example.org")),
+            ("https://127.0.0.1/", None),
+            ("https://[::1]/", None),
+        ] {
+            let mut wire = Vec::new();
+            session(target).flush(&mut wire);
+            let mut acceptor = Acceptor::default();
+            acceptor.read_tls(&mut wire.as_slice()).unwrap();
+            let accepted = acceptor.accept().unwrap().unwrap();
+            assert_eq!(accepted.client_hello().server_name(), name, "{target}");
+            assert!(accepted.client_hello().alpn().is_none(), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_first_request_leaves_with_the_last_of_the_handshake() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut client = session("https://localhost/");
+        let (mut to_server, mut to_client, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        client.flush(&mut to_server);
+        server.read_tls(&mut to_server.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        while server.wants_write() {
+            server.write_tls(&mut to_client).unwrap();
+        }
+        client.receive(&to_client, &mut plain).unwrap();
+        assert!(!client.is_handshaking() && server.is_handshaking());
+
+        to_server.clear();
+        client.send(b"POST", &mut to_server);
+        server.read_tls(&mut to_server.as_slice()).unwrap();
+        let state = server.process_new_packets().unwrap();
+        assert!(!server.is_handshaking());
+        assert_eq!(state.plaintext_bytes_to_read(), 4);
+    }
+}

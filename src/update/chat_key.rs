@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn hashes_are_fixed_and_namespaces_apart() {
-        // Pinned: a change would move chats to other workers between versions of one cluster.
+        // Pinned: the hash is promised to be the same in every process.
         assert_eq!(ChatKey::Chat(1).hash64(), 0xb456_bcfc_34c2_cb2c);
         let hashes: HashSet<_> = [ChatKey::Chat(5), ChatKey::Poll(5), ChatKey::Update(5)]
             .map(ChatKey::hash64)

@@ -18,9 +18,10 @@ use crate::{
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits.
 const BUFFER_BYTES: usize = 4096;
-/// Time and bytes granted to a peer between our FIN and its own.
+/// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
+/// it reads the answer, and an RST would take that answer with it.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -258,13 +258,14 @@ impl<'a> Connection<'a> {
     /// Parses the complete request's body and hands the update off; the status to answer with.
     fn take_update(&mut self) -> Status {
         let body = self.http.take_body();
+        // Bytes of the next request may have come with this one's last, refused or not.
+        let began_at = std::mem::replace(&mut self.began_at, self.read_at);
         let bot = match self.routed {
             Ok(bot) => bot,
             Err(status) => return status,
         };
         let metrics = &self.shard.metrics;
-        metrics.read.record(nanos(self.read_at - self.began_at));
-        self.began_at = self.read_at;
+        metrics.read.record(nanos(self.read_at - began_at));
         let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
         let Ok(update) = parsed else { return Status::BadRequest };
         let parsed_at = Instant::now();

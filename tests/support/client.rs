@@ -69,10 +69,19 @@ impl Client {
     }
 
     pub(crate) fn try_connect(addr: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Self::try_connect_as(addr, config, "localhost")
+    }
+
+    /// Connects to the server that the client believes to be called `name`.
+    pub(crate) fn try_connect_as(
+        addr: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Self> {
         let socket = TcpStream::connect(addr)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(super::PATIENCE))?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {

@@ -93,7 +93,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, socket: net::TcpStream, accepted_at:
 
 async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
     let registration = shard.register(runtime::descriptor(&socket));
-    registration.enter(Phase::Handshake, accepted_at + shard.limits.handshake_timeout);
+    registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
     match session::accept(socket, shard.tls()).await {
         Ok((stream, kind)) => {
             let now = Instant::now();

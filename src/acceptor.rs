@@ -176,3 +176,68 @@ enum Ready {
     PauseOver,
     Stop,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{io::Read as _, net::TcpStream as Peer};
+
+    use super::*;
+
+    /// An acceptor with `shards` mailboxes of the least capacity, which is one message, unless
+    /// `capacity` adds to it.
+    fn acceptor(shards: usize, capacity: usize) -> (Acceptor, Vec<mpsc::Receiver<Message>>) {
+        let (links, mailboxes) = (0..shards)
+            .map(|_| {
+                let (mailbox, messages) = mpsc::channel(capacity);
+                (ShardLink { mailbox, open: Arc::default() }, messages)
+            })
+            .unzip();
+        let acceptor = Acceptor {
+            listener: listen_on("127.0.0.1:0".parse().unwrap()).unwrap(),
+            metrics: Arc::default(),
+            shards: links,
+            stop: UnixStream::pair().unwrap().0,
+        };
+        (acceptor, mailboxes)
+    }
+
+    /// Connects once and lets the acceptor take it.
+    fn connect(acceptor: &mut Acceptor) -> Peer {
+        let peer = Peer::connect(acceptor.listener.local_addr().unwrap()).unwrap();
+        let before = acceptor.metrics.accepted.get();
+        while acceptor.metrics.accepted.get() == before {
+            acceptor.accept_all().unwrap();
+        }
+        peer
+    }
+
+    fn loads(acceptor: &Acceptor) -> Vec<usize> {
+        acceptor.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn forty_connections_are_spread_over_sixteen_shards_within_one() {
+        let (mut acceptor, _mailboxes) = acceptor(16, 100);
+        let _peers: Vec<_> = (0..40).map(|_| connect(&mut acceptor)).collect();
+        assert!(loads(&acceptor).iter().all(|load| matches!(load, 2 | 3)));
+        assert_eq!(loads(&acceptor).iter().sum::<usize>(), 40);
+        // Those of one shard end; it gets the next ones.
+        acceptor.shards.get(5).unwrap().open.store(0, Ordering::Relaxed);
+        let _peers: Vec<_> = (0..2).map(|_| connect(&mut acceptor)).collect();
+        assert_eq!(loads(&acceptor).get(5), Some(&2));
+    }
+
+    #[test]
+    fn a_full_or_dead_shard_is_passed_over_and_refusal_is_the_last_resort() {
+        let (mut acceptor, mut mailboxes) = acceptor(3, 0);
+        // The least loaded one is gone, the next one has room for one connection.
+        mailboxes.remove(0);
+        let [_a, _b] = [connect(&mut acceptor), connect(&mut acceptor)];
+        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 0));
+        let mut refused = connect(&mut acceptor);
+        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 1));
+        assert_eq!(refused.read(&mut [0; 1]).unwrap(), 0);
+    }
+}

@@ -18,9 +18,10 @@ use crate::{
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits.
 const BUFFER_BYTES: usize = 4096;
-/// Time and bytes granted to a peer between our FIN and its own.
+/// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
+/// it reads the answer, and an RST would take that answer with it.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,7 +93,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, socket: net::TcpStream, accepted_at:
 
 async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
     let registration = shard.register(runtime::descriptor(&socket));
-    registration.enter(Phase::Handshake, accepted_at + shard.limits.handshake_timeout);
+    registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
     match session::accept(socket, shard.tls()).await {
         Ok((stream, kind)) => {
             let now = Instant::now();
@@ -257,13 +258,14 @@ impl<'a> Connection<'a> {
     /// Parses the complete request's body and hands the update off; the status to answer with.
     fn take_update(&mut self) -> Status {
         let body = self.http.take_body();
+        // Bytes of the next request may have come with this one's last, refused or not.
+        let began_at = std::mem::replace(&mut self.began_at, self.read_at);
         let bot = match self.routed {
             Ok(bot) => bot,
             Err(status) => return status,
         };
         let metrics = &self.shard.metrics;
-        metrics.read.record(nanos(self.read_at - self.began_at));
-        self.began_at = self.read_at;
+        metrics.read.record(nanos(self.read_at - began_at));
         let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
         let Ok(update) = parsed else { return Status::BadRequest };
         let parsed_at = Instant::now();

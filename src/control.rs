@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Called once, with the first error that the server cannot recover from.
 pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
@@ -15,6 +15,8 @@ pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Control {
     abandon: AtomicBool,
     failed: AtomicBool,
+    sink_gone: AtomicBool,
+    stopping: AtomicBool,
     on_failure: Option<OnFailure>,
 }
 
@@ -28,12 +30,24 @@ impl Control {
         self.abandon.store(true, Ordering::Release);
     }
 
+    /// True where the workers are to leave what still waits: because they were told to, or because
+    /// the server stops and the sink is gone for good, so that waiting would be for nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandon.load(Ordering::Acquire)
+        let is_hopeless =
+            || self.sink_gone.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire);
+        self.abandon.load(Ordering::Acquire) || is_hopeless()
+    }
+
+    /// Notes that the server stops.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// Tells the server's owner of an error that it cannot recover from; only the first counts.
     pub(crate) fn fail(&self, error: &Error) {
+        if error.kind() == ErrorKind::Sink {
+            self.sink_gone.store(true, Ordering::Release);
+        }
         if !self.failed.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "the server has failed");
             if let Some(call) = &self.on_failure {

@@ -3,11 +3,18 @@
 //! No operation is ever dropped while it is under way, because monoio 0.2.4 loses bytes and leaks
 //! descriptors then. Whoever wants to end one shuts the socket down, and the operation completes.
 
-use std::{fmt, future::Future, io, net, os::fd::AsRawFd as _, os::fd::RawFd, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io, net,
+    os::fd::{AsRawFd as _, RawFd},
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use monoio::{
-    IoUringDriver, LegacyDriver, RuntimeBuilder,
-    buf::{IoBuf, IoBufMut as _},
+    BufResult, IoUringDriver, LegacyDriver, RuntimeBuilder,
+    buf::{IoBuf, IoBufMut, IoVecBuf, IoVecBufMut},
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt as _},
     net::TcpStream,
     time::TimeDriver,
@@ -113,19 +120,84 @@ pub(crate) async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
 
+/// How long a socket on epoll may be read without a wait before the others have their turn.
+const TURN: Duration = Duration::from_millis(5);
+
 /// A connected socket that belongs to this thread's loop.
-pub(crate) type Socket = TcpStream;
+///
+/// On epoll, an operation that need not wait is done at once, so a peer that always has more to
+/// read, authorized or not, would never let another task run, nor a timer, nor a stop. Reads give
+/// way after [`TURN`]. With io_uring every operation goes through the ring, and nobody can hog it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    /// When a read last had to wait; `None` with io_uring.
+    turn: Option<Instant>,
+}
+
+impl Socket {
+    /// Runs a read. Where it did not wait and the turn is over, all others go first: a sleep, since
+    /// monoio fires timers only when no task is ready.
+    async fn in_turn<T>(turn: &mut Option<Instant>, read: impl Future<Output = T>) -> T {
+        let Some(began_at) = turn else { return read.await };
+        let mut read = pin!(read);
+        let mut has_waited = false;
+        let outcome = poll_fn(|context| {
+            let poll = read.as_mut().poll(context);
+            has_waited |= poll.is_pending();
+            poll
+        })
+        .await;
+        if !has_waited && began_at.elapsed() >= TURN {
+            sleep(Duration::from_millis(1)).await;
+            has_waited = true;
+        }
+        if has_waited {
+            *began_at = Instant::now();
+        }
+        outcome
+    }
+}
+
+impl AsyncReadRent for Socket {
+    async fn read<T: IoBufMut>(&mut self, buffer: T) -> BufResult<usize, T> {
+        Self::in_turn(&mut self.turn, self.stream.read(buffer)).await
+    }
+
+    async fn readv<T: IoVecBufMut>(&mut self, buffers: T) -> BufResult<usize, T> {
+        Self::in_turn(&mut self.turn, self.stream.readv(buffers)).await
+    }
+}
+
+impl AsyncWriteRent for Socket {
+    async fn write<T: IoBuf>(&mut self, bytes: T) -> BufResult<usize, T> {
+        self.stream.write(bytes).await
+    }
+
+    async fn writev<T: IoVecBuf>(&mut self, bytes: T) -> BufResult<usize, T> {
+        self.stream.writev(bytes).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush().await
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+}
 
 /// Takes over a socket that another thread has accepted.
 pub(crate) fn adopt(socket: net::TcpStream, driver: DriverKind) -> io::Result<Socket> {
     // epoll needs the socket non-blocking; io_uring would answer EAGAIN instead of waiting then.
     socket.set_nonblocking(driver == DriverKind::Epoll)?;
-    TcpStream::from_std(socket)
+    let turn = (driver == DriverKind::Epoll).then(Instant::now);
+    Ok(Socket { stream: TcpStream::from_std(socket)?, turn })
 }
 
 /// The socket's descriptor, for [`shutdown`].
 pub(crate) fn descriptor(socket: &Socket) -> RawFd {
-    socket.as_raw_fd()
+    socket.stream.as_raw_fd()
 }
 
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads

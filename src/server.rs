@@ -285,6 +285,7 @@ impl ServerHandle {
             return;
         }
         let deadline = Instant::now() + self.drain_timeout;
+        self.control.stop();
         if let Some((stop, thread)) = self.acceptor.take() {
             // The acceptor wakes up because its end of the pair sees the hang-up.
             drop(stop);

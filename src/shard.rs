@@ -39,6 +39,8 @@ const RECLAIM_UPDATES: usize = 64;
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// Time that a connection whose deadline has passed gets to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// Time for a handshake that a stop finds unfinished.
+const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// What other threads tell a shard.
 #[derive(Debug)]
@@ -160,7 +162,20 @@ impl Shard {
         if !self.draining.replace(true) {
             // Bytes that have arrived are still read, so a request on its way is answered.
             self.shutdown_all(|phase| (phase == Phase::Idle).then_some(Shutdown::Read));
+            // Who has connected and says nothing must not hold up the stop.
+            let latest = Instant::now() + DRAIN_HANDSHAKE;
+            for (_, watch) in &*self.connections.borrow() {
+                if watch.phase.get() == Phase::Handshake {
+                    watch.deadline.set(watch.deadline.get().min(latest));
+                }
+            }
         }
+    }
+
+    /// Until when the handshake of a connection accepted at `accepted_at` may take.
+    pub(crate) fn handshake_deadline(&self, accepted_at: Instant) -> Instant {
+        let deadline = accepted_at + self.limits.handshake_timeout;
+        if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
     }
 
     pub(crate) fn is_draining(&self) -> bool {

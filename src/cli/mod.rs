@@ -4,7 +4,10 @@
 mod data_dir;
 mod serve;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -33,8 +36,14 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringhook: {error}");
+            say(&format!("ringhook: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
+}
+
+/// Writes a line, or several, to stderr. Where nobody reads it there is nobody to tell, which is no
+/// reason to panic as `eprintln` does.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

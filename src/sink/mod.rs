@@ -28,7 +28,8 @@ pub trait SinkWriter: Send {
     ///
     /// # Errors
     /// The destination does not take it now. Nothing is lost: the same batch is committed again
-    /// when the worker calls again.
+    /// when the worker calls again. [`BrokenPipe`](io::ErrorKind::BrokenPipe) alone says that the
+    /// destination is gone for good: the server's owner is told, and a stop waits for it no longer.
     fn commit(&mut self) -> io::Result<()>;
 }
 

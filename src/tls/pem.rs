@@ -9,6 +9,9 @@ use rustls::pki_types::{
 
 use crate::error::{Error, ErrorKind};
 
+/// Said of a key with a passphrase: a server that starts by itself has nobody to ask for it.
+const ENCRYPTED: &str = "the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`";
+
 /// PEM text and the name under which errors speak of it.
 pub(super) struct Source {
     /// The file's path, or what the text is where it came from memory.
@@ -44,15 +47,17 @@ impl Source {
     pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
         PrivateKeyDer::from_pem_slice(&self.text).map_err(|error| match error {
             pem::Error::NoItemsFound => self.error(self.without("PRIVATE KEY")),
+            // In keys of the old form, lines that are no base64 say how they are encrypted.
+            _ if self.has("Proc-Type: 4,ENCRYPTED") => self.error(ENCRYPTED),
             error => self.error(&broken(&error)),
         })
     }
 
     /// Why a file has no item of `label`: what it seems to hold instead.
     fn without(&self, label: &str) -> &'static str {
-        let has = |needle: &str| memchr::memmem::find(&self.text, needle.as_bytes()).is_some();
+        let has = |needle: &str| self.has(needle);
         if label == "PRIVATE KEY" && has("BEGIN ENCRYPTED PRIVATE KEY") {
-            "the key is encrypted: decrypt it with `openssl pkcs8 -in FILE -out PLAIN`"
+            ENCRYPTED
         } else if label == "PRIVATE KEY" && has("BEGIN CERTIFICATE") {
             "holds a certificate, but no private key: are the two files swapped?"
         } else if label == "CERTIFICATE" && has("PRIVATE KEY") {
@@ -67,6 +72,10 @@ impl Source {
         } else {
             "holds no private key of a known form (PKCS#8, SEC1 or PKCS#1)"
         }
+    }
+
+    fn has(&self, needle: &str) -> bool {
+        memchr::memmem::find(&self.text, needle.as_bytes()).is_some()
     }
 
     fn error(&self, what: &str) -> Error {

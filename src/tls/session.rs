@@ -63,10 +63,14 @@ async fn handshake(socket: &mut Socket, session: &mut ServerConnection) -> io::R
     }
 }
 
-/// Gives all of `bytes` to the session.
+/// Gives all of `bytes` to the session, or as many as it wants where the peer has said goodbye.
 fn feed(session: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        session.read_tls(&mut bytes)?;
+        // rustls takes nothing more after a close_notify; what follows it is nobody's.
+        if session.read_tls(&mut bytes)? == 0 {
+            let is_over = !session.is_handshaking();
+            return if is_over { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
         session
             .process_new_packets()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

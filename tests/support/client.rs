@@ -69,16 +69,31 @@ impl Client {
     }
 
     pub(crate) fn try_connect(addr: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Self::try_connect_as(addr, config, "localhost")
+    }
+
+    /// Connects to the server that the client believes to be called `name`.
+    pub(crate) fn try_connect_as(
+        addr: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Self> {
         let socket = TcpStream::connect(addr)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(super::PATIENCE))?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         Ok(Self { stream, unread: Vec::new() })
+    }
+
+    /// A client over a session that the test has brought up itself.
+    pub(crate) fn over(session: ClientConnection, socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        Self { stream: StreamOwned::new(session, socket), unread: Vec::new() }
     }
 
     pub(crate) fn handshake_kind(&self) -> HandshakeKind {
@@ -128,6 +143,32 @@ impl Client {
     #[track_caller]
     pub(crate) fn assert_closed(&mut self) {
         assert_eq!(self.try_response(), None);
+    }
+
+    /// Asserts that the server says goodbye in full and sends nothing else: close_notify, then FIN,
+    /// and no RST, which could take answers that are still under way with it.
+    #[track_caller]
+    pub(crate) fn assert_clean_end(&mut self) {
+        assert!(self.unread.is_empty(), "bytes behind the answer: {:?}", self.unread);
+        assert_eq!(self.stream.read(&mut [0; 1]).expect("close_notify"), 0);
+        assert_eq!(self.stream.sock.read(&mut [0; 1]).expect("FIN, not RST"), 0);
+        self.assert_no_reset();
+    }
+
+    /// Asserts that no RST has come. Behind a FIN, reading does not show it.
+    #[track_caller]
+    pub(crate) fn assert_no_reset(&self) {
+        let error = self.stream.sock.take_error().unwrap();
+        assert!(error.is_none(), "RST: {error:?}");
+    }
+
+    /// Asserts that the next bytes are exactly `expected`.
+    #[track_caller]
+    pub(crate) fn assert_bytes(&mut self, expected: &str) {
+        assert!(self.unread.is_empty(), "bytes too many: {:?}", self.unread);
+        let mut bytes = vec![0; expected.len()];
+        self.stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
     }
 
     /// Asserts that nothing comes for a while and the connection is still open.

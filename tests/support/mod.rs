@@ -57,6 +57,15 @@ pub(crate) fn drivers() -> Vec<DriverChoice> {
     }
 }
 
+/// Runs `test` with a server on each driver, made with `limits`.
+pub(crate) fn on_each_driver(limits: Limits, test: impl Fn(TestServer)) {
+    for driver in drivers() {
+        // Shown where the test fails.
+        eprintln!("driver {driver}");
+        test(TestServer::with(|server| server.driver(driver).limits(limits)));
+    }
+}
+
 /// A server whose handler keeps what it gets.
 pub(crate) struct TestServer {
     pub(crate) handle: ServerHandle,

@@ -50,9 +50,16 @@ impl Process {
         Self::start(command)
     }
 
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_into(command, Stdio::piped())
+    }
+
+    /// As [`start`](Self::start), with standard output of the test's choice.
+    pub(crate) fn start_into(mut command: Command, stdout: Stdio) -> Self {
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+            command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        // It would keep the other end of a pipe open.
+        drop(command);
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&stderr);
         let reader = BufReader::new(child.stderr.take().unwrap());
@@ -61,10 +68,12 @@ impl Process {
                 lines.lock().unwrap().push(line.unwrap());
             }
         });
-        let mut stdout = child.stdout.take().unwrap();
+        let stdout = child.stdout.take();
         let stdout = thread::spawn(move || {
             let mut text = String::new();
-            stdout.read_to_string(&mut text).unwrap();
+            if let Some(mut stdout) = stdout {
+                stdout.read_to_string(&mut text).unwrap();
+            }
             text
         });
         let ready = || {

@@ -1,0 +1,200 @@
+//! The server as a library: its shortest use, several in one process, and errors by kind.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use ringhook::{Bot, Config, ErrorKind, Limits, Outcome, Server, TlsConfig, Update};
+use support::{
+    Handled, SECRET, TestServer,
+    client::{self, Client},
+    pki::Pki,
+    update,
+};
+
+/// The built example; cargo puts examples beside the directory of the test executables.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
+
+/// An update's request to `path` with `token`.
+fn request(path: &str, token: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nX-Telegram-Bot-Api-Secret-Token: {token}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[test]
+fn ten_lines_receive_an_update() {
+    let program = example("ten_lines");
+    assert!(program.exists(), "{}: `cargo build --examples` makes it", program.display());
+    let pki = Pki::ecdsa();
+    let mut child = Command::new(program)
+        .args([pki.cert_file(), pki.key_file()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        line
+    };
+    let url = line();
+    let addr = url.trim().strip_prefix("listening on https://").unwrap();
+    let addr = addr.strip_suffix("/webhook").unwrap().parse().unwrap();
+    let mut client = Client::connect(addr, &pki);
+    client.send(&request("/webhook", "wrong", &update(6)));
+    assert_eq!(client.response().status, 403);
+    client.send(&request("/webhook", "secret", &update(7)));
+    assert_eq!(client.response().status, 200);
+    assert_eq!(line(), "update 7 is a message\n");
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut report = String::new();
+    stdout.read_to_string(&mut report).unwrap();
+    assert!(report.contains("1 received, 1 acknowledged, 1 handled"), "{report}");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn two_servers_in_one_process_do_not_mix() {
+    for driver in support::drivers() {
+        let servers = ["one", "two"].map(|name| {
+            let (pki, handled) = (Pki::ecdsa(), Handled::default());
+            let keep = handled.clone();
+            let handle = Server::builder()
+                .listen("127.0.0.1:0".parse().unwrap())
+                .driver(driver)
+                .tls(TlsConfig::from_pem(pki.cert.as_bytes(), pki.key.as_bytes()).unwrap())
+                .bot(Bot::new(name, &format!("/{name}"), &format!("token-{name}")).unwrap())
+                .handler(move |update: &Update| {
+                    keep.push(update);
+                    Outcome::Done
+                })
+                .start()
+                .unwrap();
+            TestServer { handle, pki, handled }
+        });
+        let mut clients = servers.each_ref().map(TestServer::connect);
+        for (index, path, token, status) in [
+            (0, "/one", "token-one", 200),
+            (0, "/one", "token-two", 403),
+            (0, "/two", "token-two", 404),
+            (1, "/two", "token-two", 200),
+            (1, "/two", "token-one", 403),
+            (1, "/one", "token-one", 404),
+        ] {
+            let client: &mut Client = &mut clients[index];
+            client.send(&request(path, token, &update(if path == "/one" { 1 } else { 2 })));
+            assert_eq!(client.response().status, status, "{path} {token}");
+        }
+        let trusts_one = client::config(&servers[0].pki, rustls::ALL_VERSIONS);
+        let addr = servers[1].handle.local_addr();
+        assert!(Client::try_connect(addr, trusts_one).is_err(), "each shows its own certificate");
+        let [first, second] = servers;
+        let (report, handled) = first.stop();
+        assert_eq!((report.updates_handled, handled.ids()), (1, vec![1]));
+        // The other one goes on.
+        clients[1].send(&request("/two", "token-two", &update(3)));
+        assert_eq!(clients[1].response().status, 200);
+        let (report, handled) = second.stop();
+        assert_eq!(report.updates_handled, 2);
+        let mut ids = handled.ids();
+        ids.sort_unstable();
+        assert_eq!(ids, [2, 3]);
+    }
+}
+
+#[test]
+fn bots_of_one_server_are_told_apart() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = std::sync::Arc::clone(&seen);
+    let server = TestServer::with(|server| {
+        server.workers(1).bot(Bot::new("second", "/second", "other-token").unwrap()).handler(
+            move |update: &Update| {
+                keep.lock().unwrap().push((update.bot().index(), update.id().get()));
+                Outcome::Done
+            },
+        )
+    });
+    let mut client = server.connect();
+    for (path, token, id, status) in [
+        (support::PATH, SECRET, 1, 200),
+        ("/second", "other-token", 2, 200),
+        ("/second", SECRET, 3, 403),
+        (support::PATH, "other-token", 4, 403),
+    ] {
+        client.send(&request(path, token, &update(id)));
+        assert_eq!(client.response().status, status);
+    }
+    server.handle.stop();
+    assert_eq!(*seen.lock().unwrap(), [(0, 1), (1, 2)]);
+}
+
+/// The kind and the text of the error with which a server, otherwise sound, does not start.
+#[track_caller]
+fn refusal(change: impl FnOnce(Server) -> Server) -> (ErrorKind, String) {
+    let error = TestServer::try_with(change).err().expect("it must not start");
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    (error.kind(), text)
+}
+
+#[test]
+fn errors_of_a_start_have_kinds_and_name_what_is_wrong() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let (kind, text) = refusal(|server| server.listen(addr));
+    assert_eq!(kind, ErrorKind::Bind);
+    assert!(text.contains(&addr.to_string()) && text.contains("another program"), "{text}");
+
+    let (kind, text) = refusal(|server| server.listen("192.0.2.1:443".parse().unwrap()));
+    assert_eq!(kind, ErrorKind::Bind);
+    assert!(text.contains("192.0.2.1:443") && text.contains("no interface"), "{text}");
+
+    let mut limits = Limits::default();
+    limits.head_bytes = 1;
+    let (kind, text) = refusal(|server| server.limits(limits));
+    assert_eq!((kind, text.starts_with("limits.head_bytes = 1: ")), (ErrorKind::Config, true));
+    let (kind, text) = refusal(|server| server.shards(0));
+    assert_eq!((kind, text.starts_with("server.shards = 0: ")), (ErrorKind::Config, true));
+    let (kind, text) = refusal(|server| server.bot(Bot::new("b", support::PATH, "t").unwrap()));
+    assert_eq!((kind, text.starts_with("bot.path = /webhook: ")), (ErrorKind::Config, true));
+    let (kind, text) = refusal(|server| server.config(Config::default()));
+    assert_eq!((kind, text.starts_with("bot = (none): ")), (ErrorKind::Config, true));
+
+    let pki = Pki::ecdsa();
+    let builder = || {
+        let bot = Bot::new("test", "/webhook", SECRET).unwrap();
+        Server::builder().listen("127.0.0.1:0".parse().unwrap()).bot(bot)
+    };
+    let tls = || TlsConfig::from_pem(pki.cert.as_bytes(), pki.key.as_bytes()).unwrap();
+    for (server, missing) in [
+        (builder().tls(tls()), "handler = (none): expected a handler or a sink"),
+        (builder().handler(|_: &Update| Outcome::Done), "tls = (none): expected a certificate"),
+    ] {
+        let error = server.start().expect_err("something is missing");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with(missing), "{error}");
+    }
+    let error = TlsConfig::from_pem(b"", b"").expect_err("nothing in it");
+    assert_eq!(error.kind(), ErrorKind::Certificate);
+    let error = ringhook::NdjsonSink::file(pki.dir()).expect_err("a directory");
+    assert_eq!(error.kind(), ErrorKind::Sink);
+    for token in ["", "two words"] {
+        let error = Bot::new("b", "/b", token).expect_err("no token that Telegram takes");
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+}

@@ -50,9 +50,16 @@ impl Process {
         Self::start(command)
     }
 
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with_stdout(command, Stdio::piped())
+    }
+
+    /// As [`start`](Self::start); what goes to another `stdout` than a new pipe is not gathered.
+    pub(crate) fn start_with_stdout(mut command: Command, stdout: Stdio) -> Self {
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+            command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        // It holds our copy of the other end of a pipe, which would never break then.
+        drop(command);
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&stderr);
         let reader = BufReader::new(child.stderr.take().unwrap());
@@ -61,10 +68,12 @@ impl Process {
                 lines.lock().unwrap().push(line.unwrap());
             }
         });
-        let mut stdout = child.stdout.take().unwrap();
+        let stdout = child.stdout.take();
         let stdout = thread::spawn(move || {
             let mut text = String::new();
-            stdout.read_to_string(&mut text).unwrap();
+            if let Some(mut stdout) = stdout {
+                stdout.read_to_string(&mut text).unwrap();
+            }
             text
         });
         let ready = || {

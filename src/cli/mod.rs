@@ -4,7 +4,11 @@
 mod data_dir;
 mod serve;
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -33,8 +37,14 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringhook: {error}");
+            tell(format_args!("ringhook: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
+}
+
+/// A line for people. Where nobody reads stderr any more (`2>&1 | head`) there is nobody to tell,
+/// and that is no reason to stop serving: `eprintln!` would panic.
+fn tell(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -16,7 +16,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::data_dir::DataDir;
+use super::{data_dir::DataDir, tell};
 use crate::{
     DriverChoice, NdjsonSink, NullSink, Report, Server, ServerHandle, TlsConfig,
     config::{
@@ -156,10 +156,10 @@ fn start(
 fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error> {
     loop {
         match arrived.recv() {
-            Ok(Event::Signal(SIGUSR1)) => eprintln!("{}", server.report()),
+            Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-                eprintln!("{name}: stopping, a second one leaves at once");
+                tell(format_args!("{name}: stopping, a second one leaves at once"));
                 return None;
             }
             Ok(Event::Failure(error)) => return Some(error),
@@ -170,7 +170,7 @@ fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
-    eprint!("{report}");
+    tell(report.to_string().trim_end());
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
     text.and_then(|text| writeln!(file, "{text}")).map_err(|source| {
@@ -268,7 +268,7 @@ fn watch_signals(events: mpsc::Sender<Event>) -> Result<signal_hook::iterator::H
         let mut stopping = false;
         for signal in signals.forever() {
             if stopping && signal != SIGUSR1 {
-                eprintln!("second signal: leaving at once, what was not handled is abandoned");
+                tell("second signal: leaving at once, what was not handled is abandoned");
                 process::exit(1);
             }
             stopping |= signal != SIGUSR1;
@@ -311,8 +311,7 @@ fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
         line("try", curl_line(file, bot, &address, own_certificate));
     }
     lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
-    // Where nobody reads stderr there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+    tell(lines.join("\n"));
 }
 
 fn on_cpus(cpus: &[usize]) -> String {

@@ -86,14 +86,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     args.apply_to(&mut file);
     let data_dir_path = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
     let data_dir = DataDir::at(&data_dir_path);
-    let own_bot = file.bots.is_empty();
-    if own_bot {
+    if file.bots.is_empty() {
         file.bots.push(BotSection::with_secret_file(
             "default",
             DEFAULT_PATH,
             data_dir.secret_token(),
         ));
     }
+    let own_secret = Some(data_dir.secret_token());
+    let own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
     let own_certificate = own_certificate(&mut file, &data_dir)?;
     let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| "ndjson:-".to_owned()))?;
     if args.print_config {
@@ -102,7 +103,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     }
     // Everything that the user typed is checked before anything is made.
     file.to_config(Secrets::Leave)?;
-    if own_bot {
+    if own_secret {
         data_dir.ensure_secret_token()?;
     }
     if own_certificate {
@@ -213,10 +214,11 @@ impl ServeArgs {
     }
 }
 
-/// True where certificate and key are those of the data directory, whose paths are filled in.
+/// True where certificate and key are those of the data directory. Their paths are filled in; where
+/// they are written out, as `--print-config` does, they mean the same.
 fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
     match (&file.tls.cert, &file.tls.key) {
-        (Some(_), Some(_)) => Ok(false),
+        (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
         (None, None) => {
             file.tls.cert = Some(data_dir.cert());
             file.tls.key = Some(data_dir.key());

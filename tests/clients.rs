@@ -1,7 +1,7 @@
 //! Clients that nobody here wrote get the answers they expect, and what they send arrives exactly
 //! once: curl, openssl s_client, Python's http.client, Node's https.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod support;
 

@@ -161,7 +161,7 @@ mod process {
         let pki = Pki::ecdsa();
         let (reader, writer) = io::pipe().unwrap();
         let args = ["--sink", "ndjson:-"];
-        let process = Process::start_into(serve(&pki, &args), Stdio::from(writer));
+        let process = Process::start_with_stdout(serve(&pki, &args), Stdio::from(writer));
         let mut client = Client::connect(process.addr, &pki);
         assert_eq!(client.post(&update(1)).status, 200);
         let mut line = String::new();

@@ -5,6 +5,7 @@ mod data_dir;
 mod serve;
 
 use std::{
+    fmt,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -36,14 +37,14 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("ringhook: {error}"));
+            tell(format_args!("ringhook: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
 }
 
-/// Writes a line, or several, to stderr. Where nobody reads it there is nobody to tell, which is no
-/// reason to panic as `eprintln` does.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+/// A line for people. Where nobody reads stderr any more (`2>&1 | head`) there is nobody to tell,
+/// and that is no reason to stop serving: `eprintln!` would panic.
+fn tell(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

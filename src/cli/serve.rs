@@ -16,7 +16,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{data_dir::DataDir, say};
+use super::{data_dir::DataDir, tell};
 use crate::{
     DriverChoice, NdjsonSink, NullSink, Report, Server, ServerHandle, TlsConfig,
     config::{
@@ -86,14 +86,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     args.apply_to(&mut file);
     let data_dir_path = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
     let data_dir = DataDir::at(&data_dir_path);
-    let own_bot = file.bots.is_empty();
-    if own_bot {
+    if file.bots.is_empty() {
         file.bots.push(BotSection::with_secret_file(
             "default",
             DEFAULT_PATH,
             data_dir.secret_token(),
         ));
     }
+    let own_secret = Some(data_dir.secret_token());
+    let own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
     let own_certificate = own_certificate(&mut file, &data_dir)?;
     let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| "ndjson:-".to_owned()))?;
     if args.print_config {
@@ -102,7 +103,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     }
     // Everything that the user typed is checked before anything is made.
     file.to_config(Secrets::Leave)?;
-    if own_bot {
+    if own_secret {
         data_dir.ensure_secret_token()?;
     }
     if own_certificate {
@@ -156,10 +157,10 @@ fn start(
 fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error> {
     loop {
         match arrived.recv() {
-            Ok(Event::Signal(SIGUSR1)) => say(&server.report().to_string()),
+            Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-                say(&format!("{name}: stopping, a second one leaves at once"));
+                tell(format_args!("{name}: stopping, a second one leaves at once"));
                 return None;
             }
             Ok(Event::Failure(error)) => return Some(error),
@@ -170,7 +171,7 @@ fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
-    say(report.to_string().trim_end());
+    tell(report.to_string().trim_end());
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
     text.and_then(|text| writeln!(file, "{text}")).map_err(|source| {
@@ -213,10 +214,11 @@ impl ServeArgs {
     }
 }
 
-/// True where certificate and key are those of the data directory, whose paths are filled in.
+/// True where certificate and key are those of the data directory. Their paths are filled in; where
+/// they are written out, as `--print-config` does, they mean the same.
 fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
     match (&file.tls.cert, &file.tls.key) {
-        (Some(_), Some(_)) => Ok(false),
+        (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
         (None, None) => {
             file.tls.cert = Some(data_dir.cert());
             file.tls.key = Some(data_dir.key());
@@ -270,7 +272,7 @@ fn watch_signals(events: mpsc::Sender<Event>) -> Result<signal_hook::iterator::H
         let mut stopping = false;
         for signal in signals.forever() {
             if stopping && signal != SIGUSR1 {
-                say("second signal: leaving at once, what was not handled is abandoned");
+                tell("second signal: leaving at once, what was not handled is abandoned");
                 process::exit(1);
             }
             stopping |= signal != SIGUSR1;
@@ -313,7 +315,7 @@ fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
         line("try", curl_line(file, bot, &address, own_certificate));
     }
     lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
-    say(&lines.join("\n"));
+    tell(lines.join("\n"));
 }
 
 fn on_cpus(cpus: &[usize]) -> String {

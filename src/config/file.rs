@@ -28,6 +28,7 @@ pub(crate) struct ConfigFile {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerSection {
+    #[serde(default, deserialize_with = "address")]
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) driver: Option<DriverChoice>,
     pub(crate) shards: Option<usize>,
@@ -74,7 +75,9 @@ pub(crate) enum Auth {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitsSection {
+    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) head_bytes: Option<ByteSize>,
+    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) body_bytes: Option<ByteSize>,
     pub(crate) json_depth: Option<usize>,
     pub(crate) handshake_timeout: Option<Span>,
@@ -156,10 +159,57 @@ impl FromStr for ConfigFile {
                 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
             });
             // `Display` would quote the line, and the line may hold a secret.
-            let message = format!("line {line}: {}", error.message().replace('\n', ", "));
-            Error::new(ErrorKind::Config, message)
+            let message = error.message().replace('\n', ", ");
+            let key = key_of(&error).map(|key| format!("{key}: ")).unwrap_or_default();
+            Error::new(ErrorKind::Config, format!("line {line}: {key}{message}"))
         })
     }
+}
+
+/// The key whose value is wrong, as in `server.shards`; `None` for mistakes in the TOML itself, and
+/// for unknown keys, which the message names.
+fn key_of(error: &toml::de::Error) -> Option<String> {
+    if error.message().starts_with("unknown field") {
+        return None;
+    }
+    // Its only way out is the last line of the form without the input's line.
+    let mut bare = error.clone();
+    bare.set_input(None);
+    let text = bare.to_string();
+    let key = text.trim_end().lines().last()?.strip_prefix("in `")?.strip_suffix('`')?;
+    Some(key.to_owned())
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| {
+        de::Error::custom(format!("{text:?} is no address, expected one like \"127.0.0.1:8443\""))
+    })
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a size like \"1MiB\", or a number of bytes")]
+    enum Typed {
+        Bytes(u64),
+        Text(String),
+    }
+    match Typed::deserialize(deserializer)? {
+        Typed::Bytes(bytes) => Ok(Some(ByteSize::b(bytes))),
+        Typed::Text(text) => text.parse().map(Some).map_err(|_| {
+            de::Error::custom(format!("{text:?} is no size, expected one like \"1MiB\""))
+        }),
+    }
+}
+
+/// As people write it where that says all, else in bytes: `1.2 MiB` would not be what was typed.
+fn exact_size<S: Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(size) = size else { return serializer.serialize_none() };
+    let text = size.to_string();
+    if text.parse() == Ok(*size) {
+        return serializer.serialize_str(&text);
+    }
+    serializer.collect_str(&format_args!("{} B", size.as_u64()))
 }
 
 /// Whether secrets are fetched from the files and variables that name them.
@@ -308,7 +358,7 @@ impl<'de> Deserialize<'de> for Hidden {
         }
         match Typed::deserialize(deserializer)? {
             Typed::Text(text) => Ok(Self(text)),
-            Typed::Other(_) => Err(de::Error::custom("secret_token: expected a string in quotes")),
+            Typed::Other(_) => Err(de::Error::custom("expected a string in quotes")),
         }
     }
 }
@@ -390,7 +440,8 @@ mod tests {
              `workers`, `data_dir`, `drain_timeout`"
         );
         assert!(
-            error("\n[server]\ndrain_timeout = \"soon\"").starts_with("line 3: \"soon\" is no")
+            error("\n[server]\ndrain_timeout = \"soon\"")
+                .starts_with("line 3: server.drain_timeout: \"soon\" is no")
         );
         let small =
             error("[limits]\nhead_bytes = \"100B\"\n[[bot]]\nname='a'\npath='/a'\nauth='none'");

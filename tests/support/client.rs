@@ -38,8 +38,16 @@ pub(crate) fn config(
     pki: &Pki,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Arc<ClientConfig> {
+    trusting(&pki.cert, versions)
+}
+
+/// As [`config`], for a certificate in PEM that somebody else made.
+pub(crate) fn trusting(
+    cert: &str,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.cert.as_bytes()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(versions)
         .unwrap()

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod client;
+pub(crate) mod external;
 pub(crate) mod pki;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
@@ -170,9 +171,14 @@ pub(crate) fn update(id: i64) -> String {
 
 /// `body` as a request of Telegram's sender.
 pub(crate) fn request(body: &str) -> Vec<u8> {
+    request_to(PATH, SECRET, body)
+}
+
+/// `body` as a request of Telegram's sender to another bot than that of the test servers.
+pub(crate) fn request_to(path: &str, secret: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
-         X-Telegram-Bot-Api-Secret-Token: {SECRET}\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+         X-Telegram-Bot-Api-Secret-Token: {secret}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n\
          {body}",
         body.len()

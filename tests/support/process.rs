@@ -51,14 +51,14 @@ impl Process {
     }
 
     pub(crate) fn start(command: Command) -> Self {
-        Self::start_into(command, Stdio::piped())
+        Self::start_with_stdout(command, Stdio::piped())
     }
 
-    /// As [`start`](Self::start), with standard output of the test's choice.
-    pub(crate) fn start_into(mut command: Command, stdout: Stdio) -> Self {
+    /// As [`start`](Self::start); what goes to another `stdout` than a new pipe is not gathered.
+    pub(crate) fn start_with_stdout(mut command: Command, stdout: Stdio) -> Self {
         let mut child =
             command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        // It would keep the other end of a pipe open.
+        // It holds our copy of the other end of a pipe, which would never break then.
         drop(command);
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&stderr);

@@ -1,0 +1,851 @@
+//! The promises of `ringhook serve` to whoever types it: what it makes, prints, writes and refuses,
+//! and the codes it exits with.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use support::{
+    client::{self, Client, Response},
+    external::{program, succeed},
+    pki::Pki,
+    process::{Ended, Process, ringhook, run},
+    request_to, update, wait_until,
+};
+
+/// What the first run makes, in the directory it was started in.
+const DATA: &str = "ringhook-data";
+const CERT: &str = "ringhook-data/cert.pem";
+const SECRET_FILE: &str = "ringhook-data/secret-token";
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn names_in(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// A connection to a server with the certificate in `cert`.
+fn connect(server: &Process, cert: &Path) -> Client {
+    let cert = fs::read_to_string(cert).unwrap();
+    Client::connect_with(server.addr, client::trusting(&cert, rustls::ALL_VERSIONS))
+}
+
+/// Posts `body` to the bot that is there when no other is configured.
+fn post(server: &Process, dir: &Path, body: &str) -> Response {
+    let secret = fs::read_to_string(dir.join(SECRET_FILE)).unwrap();
+    let mut client = connect(server, &dir.join(CERT));
+    client.send(&request_to("/webhook", secret.trim(), body));
+    client.response()
+}
+
+#[track_caller]
+fn assert_code(ended: &Ended, code: i32) {
+    assert_eq!(ended.status.code(), Some(code), "{:#?}", ended.stderr);
+}
+
+/// Runs `serve` with `args` to its end, which comes by itself: it exits with `code`, prints nothing
+/// on stdout and one line on stderr, which is returned.
+#[track_caller]
+fn refused(dir: &Path, args: &[&str], code: i32) -> String {
+    let (exit, stdout, stderr) = run(dir, &[&["serve"], args].concat());
+    assert_eq!(exit, code, "{stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr.trim_end().to_owned()
+}
+
+/// Writes a config file and runs `serve` with it as [`refused`] does.
+#[track_caller]
+fn refused_config(dir: &Path, config: &str, code: i32) -> String {
+    fs::write(dir.join("ringhook.toml"), config).unwrap();
+    refused(dir, &["--config", "ringhook.toml", "--listen", "127.0.0.1:0"], code)
+}
+
+/// What the greeting says after `name`.
+fn greeting<'a>(stderr: &'a [String], name: &str) -> &'a str {
+    let line = stderr.iter().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name} in {stderr:#?}")).trim()
+}
+
+// The first run
+
+#[test]
+fn the_first_run_needs_nothing_and_the_next_keeps_what_it_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Process::serve(dir.path(), &[]);
+    assert_eq!(mode(&dir.path().join(DATA)), 0o700);
+    let data = dir.path().join(DATA);
+    assert!(names_in(&data).iter().eq(["cert.pem", "key.pem", "secret-token"]));
+    assert_eq!(mode(&data.join("key.pem")), 0o600);
+    assert_eq!(mode(&data.join("secret-token")), 0o600);
+    let read =
+        || ["cert.pem", "key.pem", "secret-token"].map(|name| fs::read(data.join(name)).unwrap());
+    let made = read();
+    assert_eq!(post(&first, dir.path(), &update(1)).status, 200);
+    assert_code(&first.terminate(), 0);
+
+    let second = Process::serve(dir.path(), &[]);
+    assert_eq!(read(), made);
+    assert_eq!(post(&second, dir.path(), &update(2)).status, 200);
+    assert_code(&second.terminate(), 0);
+    assert!(names_in(dir.path()).iter().eq([DATA]), "nothing else is made");
+}
+
+#[test]
+fn two_first_runs_make_different_secrets_and_keys() {
+    let read = |name| {
+        let dir = tempfile::tempdir().unwrap();
+        assert_code(&Process::serve(dir.path(), &["--sink", "null"]).terminate(), 0);
+        fs::read(dir.path().join(DATA).join(name)).unwrap()
+    };
+    for name in ["key.pem", "secret-token"] {
+        assert_ne!(read(name), read(name), "{name}");
+    }
+}
+
+#[test]
+fn the_greeting_tells_what_runs_where_and_ends_with_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(dir.path(), &["--shards", "1", "--workers", "2"]);
+    let lines = server.stderr();
+    let url = format!("https://{}/webhook", server.addr);
+    assert_eq!(greeting(&lines, "url"), format!("{url}  (default)"));
+    assert!(["io_uring", "epoll"].contains(&greeting(&lines, "driver")));
+    let threads = |name| greeting(&lines, name).to_owned();
+    assert!(threads("shards").starts_with("1 (CPU "), "{lines:#?}");
+    assert!(threads("workers").starts_with("2 (CPU "), "{lines:#?}");
+    assert_eq!(greeting(&lines, "sink"), "ndjson:-");
+    assert_eq!(greeting(&lines, "cert"), CERT);
+    assert_eq!(greeting(&lines, "secret"), SECRET_FILE);
+    assert_eq!(lines.last().unwrap(), &format!("ready {url}"));
+    assert_eq!(lines.iter().filter(|line| line.starts_with("ready ")).count(), 1);
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    assert_eq!(ended.stdout, "", "stdout is for updates");
+}
+
+/// The directory's name has all that a shell would trip over.
+#[test]
+fn the_printed_curl_line_sends_an_update_that_comes_out_as_one_line() {
+    if program("curl").is_none() {
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    for data in [DATA, "it's $HOME; \"a\" b"] {
+        let server = Process::serve(parent.path(), &["--data-dir", data]);
+        let line = greeting(&server.stderr(), "try").to_owned();
+        assert!(line.starts_with("curl ") && !line.contains("--insecure"), "{line}");
+        let mut shell = Command::new("sh");
+        let line = format!("{line} --noproxy '*' -sS --max-time 30 -o answer -w '%{{http_code}}'");
+        let said = succeed(shell.args(["-c", &line]).current_dir(parent.path()));
+        assert_eq!(said.stdout, "200", "{}", said.stderr);
+        let ended = server.terminate();
+        assert_code(&ended, 0);
+        assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+        assert!(ended.stdout.ends_with('\n'));
+        let update: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(
+            (&update["update_id"], &update["message"]["text"]),
+            (&1.into(), &"hello".into())
+        );
+    }
+}
+
+// Signals, and what is left at the end
+
+#[test]
+fn sigusr1_prints_the_table_and_the_service_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(dir.path(), &[]);
+    for round in 1..3 {
+        assert_eq!(post(&server, dir.path(), &update(round)).status, 200);
+        server.signal("USR1");
+        let heads = || {
+            let lines = server.stderr();
+            let is_head = |line: &&String| line.starts_with("latency ") && line.contains("p99.9");
+            lines.iter().filter(is_head).count() as i64
+        };
+        wait_until("another table is printed", || heads() == round);
+    }
+    let received = "updates      2 received";
+    wait_until("the table has the counts", || {
+        server.stderr().iter().any(|line| line.starts_with(received))
+    });
+    assert_eq!(post(&server, dir.path(), &update(3)).status, 200);
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    assert_eq!(ended.stdout.lines().count(), 3, "tables do not get among the updates");
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_0_and_a_table_of_each_stage() {
+    for signal in ["TERM", "INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Process::serve(dir.path(), &[]);
+        assert_eq!(post(&server, dir.path(), &update(1)).status, 200);
+        server.signal(signal);
+        let ended = server.wait();
+        assert_code(&ended, 0);
+        let table: Vec<&str> = ended
+            .stderr
+            .iter()
+            .map(String::as_str)
+            .skip_while(|line| !line.starts_with("ready "))
+            .collect();
+        assert!(table[1].starts_with(&format!("SIG{signal}")), "{table:#?}");
+        for stage in
+            ["handshake", "read", "parse", "answer", "queue_wait", "handler", "whole", "latency"]
+        {
+            assert!(table.iter().any(|line| line.starts_with(stage)), "{stage} in {table:#?}");
+        }
+        assert!(table.iter().any(|line| line.starts_with("updates      1 received, 1 ack")));
+    }
+}
+
+/// The answer is on the wire before the signal, so the update is promised: it must come out.
+#[test]
+fn what_was_acknowledged_before_a_signal_comes_out_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(dir.path(), &[]);
+    let secret = fs::read_to_string(dir.path().join(SECRET_FILE)).unwrap();
+    let mut client = connect(&server, &dir.path().join(CERT));
+    for id in 0..500 {
+        client.send(&request_to("/webhook", secret.trim(), &update(id)));
+        assert_eq!(client.response().status, 200);
+    }
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    let ids: BTreeSet<i64> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|update| update["update_id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ended.stdout.lines().count(), 500);
+    assert!(ids.into_iter().eq(0..500));
+}
+
+#[test]
+fn the_report_has_all_counters_and_percentiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(dir.path(), &["--report", "report.json"]);
+    assert_eq!(post(&server, dir.path(), &update(1)).status, 200);
+    assert_eq!(post(&server, dir.path(), "{}").status, 400);
+    // One session, resumed: the ticket has come with the answer.
+    let cert = fs::read_to_string(dir.path().join(CERT)).unwrap();
+    let config = client::trusting(&cert, rustls::ALL_VERSIONS);
+    for _ in 0..2 {
+        let mut client = Client::connect_with(server.addr, config.clone());
+        client.send(&request_to("/webhook", "wrong", &update(2)));
+        assert_eq!(client.response().status, 403);
+    }
+    assert_code(&server.terminate(), 0);
+    let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (key, count) in [
+        ("connections_accepted", 4),
+        ("handshakes_full", 3),
+        ("handshakes_resumed", 1),
+        ("handshakes_failed", 0),
+        ("updates_received", 1),
+        ("updates_acknowledged", 1),
+        ("updates_handled", 1),
+        ("updates_failed", 0),
+        ("updates_abandoned", 0),
+    ] {
+        assert_eq!(report[key], count, "{key} in {text}");
+    }
+    assert_eq!(report["requests_rejected"], serde_json::json!({"400": 1, "403": 2}));
+    assert!(["io_uring", "epoll"].contains(&report["driver"].as_str().unwrap()));
+    let stages = report["latency_us"].as_object().unwrap();
+    let names = ["answer", "handler", "handshake", "parse", "queue_wait", "read", "whole"];
+    assert_eq!(stages.keys().map(String::as_str).collect::<BTreeSet<_>>(), names.into());
+    for (stage, values) in stages {
+        let values = values.as_object().unwrap();
+        let keys: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+        let expected = ["count", "min", "p50", "p90", "p99", "p99.9", "max"];
+        assert_eq!(keys, expected.into(), "{stage}");
+        let value = |key: &str| values[key].as_f64().unwrap();
+        assert!(value("count") >= 1.0 && value("min") <= value("p50"));
+        assert!(value("p50") <= value("p99.9") && value("p99.9") <= value("max") * 1.01, "{stage}");
+    }
+}
+
+/// Fills a pipe whose reader stands still, so that a worker hangs in its write.
+fn hanging_server(dir: &Path, drain_timeout: &str) -> (Process, fs::File) {
+    succeed(Command::new("mkfifo").arg(dir.join("pipe")));
+    // Both ends, or opening would wait for the other one.
+    let pipe = OpenOptions::new().read(true).write(true).open(dir.join("pipe")).unwrap();
+    let flags =
+        ["--sink", "ndjson:pipe", "--drain-timeout", drain_timeout, "--report", "report.json"];
+    let server = Process::serve(dir, &flags);
+    for id in 0..8 {
+        // Eight of 32 KB; a pipe holds 64 KiB.
+        let body = update(id).replace("hello", &"x".repeat(32_000));
+        assert_eq!(post(&server, dir, &body).status, 200);
+    }
+    (server, pipe)
+}
+
+#[test]
+fn a_second_signal_leaves_at_once_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _pipe) = hanging_server(dir.path(), "1h");
+    server.signal("TERM");
+    wait_until("it says that it stops", || {
+        server.stderr().iter().any(|line| line.starts_with("SIGTERM: stopping"))
+    });
+    server.signal("INT");
+    let ended = server.wait();
+    assert_code(&ended, 1);
+    assert!(ended.stderr.last().unwrap().starts_with("second signal"), "{:#?}", ended.stderr);
+}
+
+#[test]
+fn a_drain_that_hangs_ends_with_its_timeout_and_counts_what_it_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _pipe) = hanging_server(dir.path(), "200ms");
+    let start = Instant::now();
+    let ended = server.terminate();
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let count = |key: &str| report[key].as_u64().unwrap();
+    assert_eq!(count("updates_acknowledged"), 8);
+    assert!(count("updates_abandoned") > 0, "{text}");
+    assert_eq!(count("updates_handled") + count("updates_abandoned"), 8, "{text}");
+    let abandoned = format!("{} abandoned", count("updates_abandoned"));
+    assert!(ended.stderr.iter().any(|line| line.contains(&abandoned)), "{:#?}", ended.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_stdout_ends_it_with_1_and_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = ringhook(dir.path());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--drain-timeout", "200ms"]);
+    // `head -c1` reads one byte and goes.
+    let mut head = Command::new("head")
+        .args(["-c", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Process::start_with_stdout(command, head.stdin.take().unwrap().into());
+    let big = update(1).replace("hello", &"x".repeat(1000));
+    assert_eq!(post(&server, dir.path(), &big).status, 200);
+    assert!(head.wait().unwrap().success());
+    assert_eq!(post(&server, dir.path(), &update(2)).status, 200);
+    let ended = server.wait();
+    assert_code(&ended, 1);
+    let last = ended.stderr.last().unwrap();
+    assert!(last.starts_with("ringhook: the sink's reader is gone"), "{:#?}", ended.stderr);
+}
+
+/// As under `ringhook serve 2>&1 | head`: nobody reads on, and the service must not care.
+#[test]
+fn a_reader_that_leaves_stderr_disturbs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = ringhook(dir.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--sink", "null", "--report", "report.json"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.find(|line| line.starts_with("ready https://")).expect("a ready line");
+    let addr = ready.trim_start_matches("ready https://").trim_end_matches("/webhook");
+    drop(lines);
+    let pid = child.id().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    // Its table has no reader.
+    signal("USR1");
+    let cert = fs::read_to_string(dir.path().join(CERT)).unwrap();
+    let config = client::trusting(&cert, rustls::ALL_VERSIONS);
+    let secret = fs::read_to_string(dir.path().join(SECRET_FILE)).unwrap();
+    let mut client = Client::connect_with(addr.parse().unwrap(), config);
+    client.send(&request_to("/webhook", secret.trim(), &update(1)));
+    assert_eq!(client.response().status, 200);
+    signal("TERM");
+    let mut status = None;
+    wait_until("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(0));
+    let report = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["updates_handled"], 1);
+}
+
+// Sinks
+
+#[test]
+fn a_file_sink_is_private_and_appended_to() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in 1..3 {
+        let server = Process::serve(dir.path(), &["--sink", "ndjson:updates.ndjson"]);
+        assert_eq!(post(&server, dir.path(), &update(id)).status, 200);
+        let ended = server.terminate();
+        assert_code(&ended, 0);
+        assert_eq!(ended.stdout, "");
+    }
+    let path = dir.path().join("updates.ndjson");
+    assert_eq!(mode(&path), 0o600, "updates are private messages");
+    let text = fs::read_to_string(path).unwrap();
+    let ids: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["update_id"].clone())
+        .collect();
+    assert_eq!(ids, [1, 2]);
+}
+
+#[test]
+fn the_null_sink_takes_all_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(dir.path(), &["--sink", "null", "--report", "report.json"]);
+    assert_eq!(post(&server, dir.path(), &update(1)).status, 200);
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    assert_eq!(ended.stdout, "");
+    let report = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["updates_handled"], 1);
+    assert!(names_in(dir.path()).iter().eq(["report.json", DATA]));
+}
+
+// The config file
+
+/// Three bots, one for each place where a secret can be.
+const THREE_BOTS: &str = r#"
+[server]
+driver = "epoll"
+shards = 1
+[sink]
+to = "ndjson:updates"
+[[bot]]
+name = "shop"
+path = "/shop"
+secret_token = "inline_SECRET-1"
+[[bot]]
+name = "news"
+path = "/news/hook"
+secret_token_file = "news-secret"
+[[bot]]
+name = "desk"
+path = "/desk"
+secret_token_env = "RINGHOOK_TEST_DESK_SECRET"
+"#;
+const THREE_SECRETS: [(&str, &str); 3] =
+    [("/shop", "inline_SECRET-1"), ("/news/hook", "file_SECRET-2"), ("/desk", "env_SECRET-3")];
+
+/// `serve` with [`THREE_BOTS`] and `args`.
+fn three_bots(dir: &Path, args: &[&str]) -> Command {
+    fs::write(dir.join("ringhook.toml"), THREE_BOTS).unwrap();
+    fs::write(dir.join("news-secret"), "file_SECRET-2\n").unwrap();
+    let mut command = ringhook(dir);
+    command.env("RINGHOOK_TEST_DESK_SECRET", "env_SECRET-3");
+    command.args(["serve", "--config", "ringhook.toml", "--listen", "127.0.0.1:0"]).args(args);
+    command
+}
+
+#[test]
+fn each_bot_of_a_config_file_has_its_path_and_its_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(three_bots(dir.path(), &["--report", "report.json"]));
+    let stderr = server.stderr();
+    for (line, (path, _)) in
+        stderr.iter().filter(|line| line.starts_with("  url")).zip(THREE_SECRETS)
+    {
+        assert!(line.contains(&format!("https://{}{path} ", server.addr)), "{line}");
+    }
+    assert_eq!(greeting(&stderr, "driver"), "epoll");
+    let mut client = connect(&server, &dir.path().join(CERT));
+    let mut expected = Vec::new();
+    for (id, (path, secret)) in (1..).zip(THREE_SECRETS) {
+        for (_, presented) in THREE_SECRETS {
+            client.send(&request_to(path, presented, &update(id)));
+            let status = client.response().status;
+            assert_eq!(status, if presented == secret { 200 } else { 403 }, "{path}");
+        }
+        expected.push(id);
+    }
+    client.send(&request_to("/webhook", "inline_SECRET-1", &update(9)));
+    assert_eq!(client.response().status, 404, "the default bot is there only without others");
+    assert_code(&server.terminate(), 0);
+    let text = fs::read_to_string(dir.path().join("updates")).unwrap();
+    let mut ids: Vec<i64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|update| update["update_id"].as_i64().unwrap())
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, expected);
+    assert!(!dir.path().join(SECRET_FILE).exists(), "a secret that nobody needs is not made");
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::ecdsa();
+    let config = r#"
+        [server]
+        listen = "127.0.0.1:1"
+        driver = "epoll"
+        shards = 3
+        workers = 3
+        data_dir = "of-the-file"
+        drain_timeout = "3s"
+        [tls]
+        cert = "cert-of-the-file"
+        key = "key-of-the-file"
+        [sink]
+        to = "null"
+    "#;
+    fs::write(dir.path().join("ringhook.toml"), config).unwrap();
+    let (cert, key) = (pki.cert_file(), pki.key_file());
+    let flags = [
+        ["--config", "ringhook.toml"],
+        ["--listen", "127.0.0.1:7443"],
+        ["--driver", "io-uring"],
+        ["--shards", "1"],
+        ["--workers", "2"],
+        ["--data-dir", "of-the-flag"],
+        ["--drain-timeout", "7s"],
+        ["--sink", "ndjson:of-the-flag"],
+        ["--cert", cert.to_str().unwrap()],
+        ["--key", key.to_str().unwrap()],
+    ];
+    let args = [&["serve", "--print-config"], &*flags.concat()].concat();
+    let (code, stdout, stderr) = run(dir.path(), &args);
+    assert_eq!((code, &*stderr), (0, ""));
+    let printed: toml::Table = stdout.parse().unwrap();
+    let expected = "listen = '127.0.0.1:7443'\ndriver = 'io-uring'\nshards = 1\nworkers = 2\n\
+         data_dir = 'of-the-flag'\ndrain_timeout = '7s'";
+    assert_eq!(printed["server"], toml::Value::Table(expected.parse().unwrap()));
+    assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:of-the-flag"));
+    assert_eq!(printed["tls"]["cert"].as_str(), cert.to_str());
+    assert_eq!(printed["tls"]["key"].as_str(), key.to_str());
+    assert!(!stdout.contains("of-the-file"), "{stdout}");
+}
+
+#[test]
+fn one_file_of_a_pair_never_meets_the_other_one_of_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[tls]\ncert = 'c'\nkey = 'k'\n";
+    fs::write(dir.path().join("ringhook.toml"), config).unwrap();
+    for (flag, key, missing) in [("--cert", "tls.cert", "--key"), ("--key", "tls.key", "--cert")] {
+        for config in [&[][..], &["--config", "ringhook.toml"]] {
+            let said = refused(dir.path(), &[config, &[flag, "mine"]].concat(), 2);
+            assert!(said.contains(&format!("{key} = mine: expected ")), "{said}");
+            assert!(said.contains(missing), "{said}");
+        }
+    }
+    assert!(names_in(dir.path()).iter().eq(["ringhook.toml"]), "nothing is made");
+}
+
+#[test]
+fn print_config_shows_the_defaults_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(dir.path(), &["serve", "--print-config"]);
+    assert_eq!((code, &*stderr), (0, ""));
+    let printed: toml::Table = stdout.parse().unwrap();
+    assert_eq!(printed["server"]["listen"].as_str(), Some("127.0.0.1:8443"));
+    assert_eq!(printed["server"]["driver"].as_str(), Some("auto"));
+    assert_eq!(printed["bot"][0]["path"].as_str(), Some("/webhook"));
+    assert_eq!(printed["bot"][0]["secret_token_file"].as_str(), Some(SECRET_FILE));
+    assert_eq!(printed["tls"]["cert"].as_str(), Some(CERT));
+    assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:-"));
+    assert_eq!(printed["limits"]["idle_timeout"].as_str(), Some("1m 15s"));
+    assert_eq!(names_in(dir.path()), BTreeSet::new());
+}
+
+/// `--print-config` with `args`; fed back, it prints itself.
+#[track_caller]
+fn printed_config(dir: &Path, args: &[&str]) -> String {
+    let (code, printed, stderr) = run(dir, &[&["serve", "--print-config"], args].concat());
+    assert_eq!(code, 0, "{stderr}");
+    fs::write(dir.join("printed.toml"), &printed).unwrap();
+    let again = ["serve", "--print-config", "--config", "printed.toml"];
+    let (code, again, stderr) = run(dir, &again);
+    assert_eq!((code, &*again), (0, &*printed), "{stderr}");
+    printed
+}
+
+/// On a machine where nothing has been made yet, as for a unit file that is written first.
+#[test]
+fn the_printed_config_of_a_first_run_can_be_served_with() {
+    let dir = tempfile::tempdir().unwrap();
+    printed_config(dir.path(), &[]);
+    let server = Process::serve(dir.path(), &["--config", "printed.toml"]);
+    assert_eq!(post(&server, dir.path(), &update(1)).status, 200);
+    assert_code(&server.terminate(), 0);
+}
+
+#[test]
+fn a_printed_config_means_what_it_was_printed_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let odd = "[limits]\nhead_bytes = 1537\nbody_bytes = 1234567\njson_depth = 99\n\
+               handshake_timeout = '1234ms'\nidle_timeout = '2h 3s 4ms'\n\
+               [server]\ndrain_timeout = '1m 1us'\n\
+               [[bot]]\nname = 'open'\npath = '/open'\nauth = 'none'\n";
+    fs::write(dir.path().join("odd.toml"), odd).unwrap();
+    let printed: toml::Table =
+        printed_config(dir.path(), &["--config", "odd.toml"]).parse().unwrap();
+    let limits = &printed["limits"];
+    assert_eq!(limits["handshake_timeout"].as_str(), Some("1s 234ms"));
+    assert_eq!(limits["idle_timeout"].as_str(), Some("2h 3s 4ms"));
+    assert_eq!(printed["server"]["drain_timeout"].as_str(), Some("1m 1us"));
+    // 1.2 MiB would be 23,731 bytes more than was asked for.
+    let bytes = |key: &str| limits[key].as_str().unwrap().parse::<bytesize::ByteSize>().unwrap();
+    assert_eq!(bytes("body_bytes").as_u64(), 1_234_567, "{limits}");
+    assert_eq!(bytes("head_bytes").as_u64(), 1537, "{limits}");
+}
+
+// Mistakes
+
+#[test]
+fn an_unknown_key_is_refused_with_file_line_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    for (config, line, key) in [
+        ("[server]\n\nlistn = '127.0.0.1:0'", 3, "listn"),
+        ("[limits]\nbody = '1MiB'", 2, "body"),
+        ("[tls]\ncertificate = 'a'", 2, "certificate"),
+        ("[sink]\nfile = 'a'", 2, "file"),
+        ("[[bot]]\nname = 'a'\npath = '/a'\ntoken = 'a'", 4, "token"),
+        ("[servers]\n", 1, "servers"),
+    ] {
+        let said = refused_config(dir.path(), config, 2);
+        assert!(said.contains("ringhook.toml"), "{said}");
+        assert!(said.contains(&format!("line {line}: unknown field `{key}`")), "{said}");
+        assert!(said.contains("expected one of") || said.contains("expected `"), "{said}");
+    }
+    assert!(!dir.path().join(DATA).exists(), "nothing is made before the config is right");
+}
+
+/// Each line says which key, which value, and what would do.
+#[test]
+fn a_wrong_value_is_refused_with_key_value_and_expectation() {
+    let dir = tempfile::tempdir().unwrap();
+    let bot = |rest: &str| format!("[[bot]]\nname = 'a'\npath = '/a'\n{rest}");
+    for (config, key, value, expectation) in [
+        ("[server]\nlisten = 'localhost'", "server.listen", "localhost", "127.0.0.1:8443"),
+        ("[server]\ndriver = 'uring'", "server.driver", "uring", "io-uring"),
+        ("[server]\nshards = 'two'", "server.shards", "two", "expected"),
+        ("[server]\nshards = 0", "server.shards", "0", "1 to 1024"),
+        ("[server]\nworkers = 1025", "server.workers", "1025", "1 to 1024"),
+        ("[server]\nworkers = -1", "server.workers", "-1", "expected"),
+        ("[server]\ndrain_timeout = 'soon'", "server.drain_timeout", "soon", "10s"),
+        ("[server]\ndrain_timeout = 10", "server.drain_timeout", "10", "expected"),
+        ("[limits]\nhead_bytes = '100B'", "limits.head_bytes", "100", "512 to 65536"),
+        ("[limits]\nbody_bytes = 'many'", "limits.body_bytes", "many", "1MiB"),
+        ("[limits]\njson_depth = 7", "limits.json_depth", "7", "8 to 1024"),
+        ("[limits]\nidle_timeout = '1ms'", "limits.idle_timeout", "1ms", "10ms to 24h"),
+        ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 1048576"),
+        ("[sink]\nto = 'kafka:a'", "sink.to", "kafka:a", "ndjson:FILE"),
+        ("[sink]\nto = 'ndjson:'", "sink.to", "ndjson:", "ndjson:FILE"),
+        (&bot("auth = 'basic'"), "bot.auth", "basic", "none"),
+        (&bot(""), "bot \"a\"", "0", "one of secret_token"),
+        (&bot("auth = 'none'\nsecret_token = 'x'"), "bot \"a\"", "1", "none of them"),
+        (&bot("secret_token_env = 'NOT_SET_HERE'"), "secret_token_env", "NOT_SET_HERE", "is set"),
+        (&bot("secret_token = 'a b'"), "bot.secret_token", "(hidden)", "1 to 256"),
+        (&bot("auth = 'none'").replace("/a", "a"), "bot.path", "\"a\"", "begins with /"),
+        (&bot("auth = 'none'").replace("'a'", "''"), "bot.name", "\"\"", "a printable name"),
+    ] {
+        let said = refused_config(dir.path(), config, 2);
+        for part in [key, value, expectation] {
+            assert!(said.contains(part), "{part:?} is not in: {said}\n(config: {config})");
+        }
+    }
+}
+
+#[test]
+fn a_bot_listed_twice_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bot = |name: &str, path: &str| {
+        format!("[[bot]]\nname = '{name}'\npath = '{path}'\nauth = 'none'\n")
+    };
+    let said = refused_config(dir.path(), &(bot("a", "/a") + &bot("b", "/a")), 2);
+    assert!(said.contains("bot.path = /a: expected a path of its own"), "{said}");
+    let said = refused_config(dir.path(), &(bot("a", "/a") + &bot("a", "/b")), 2);
+    assert!(said.contains("bot.name = a: expected a name of its own"), "{said}");
+}
+
+#[test]
+fn wrong_flags_are_refused_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, said) in [
+        (&["serve", "--listne", "x"][..], "--listne"),
+        (&["serve", "--listen", "localhost"], "--listen"),
+        (&["serve", "--driver", "uring"], "auto, io-uring or epoll"),
+        (&["serve", "--shards", "two"], "--shards"),
+        (&["serve", "--shards", "0"], "server.shards = 0: expected 1 to 1024"),
+        (&["serve", "--drain-timeout", "soon"], "--drain-timeout"),
+        (&["serve", "--sink", "stdout"], "sink.to = stdout: expected ndjson:-"),
+        (&["serve", "--config", "missing.toml"], "missing.toml: No such file"),
+        (&["serve", "--report", "missing/report.json"], "--report missing/report.json"),
+        (&["serve", "surplus"], "surplus"),
+        (&["server"], "server"),
+        (&["--config", "x"], "--config"),
+        (&[], "Usage"),
+    ] {
+        let (code, stdout, stderr) = run(dir.path(), args);
+        assert_eq!(code, 2, "{args:?}: {stderr}");
+        assert_eq!(stdout, "");
+        assert!(stderr.contains(said), "{said:?} is not in: {stderr}");
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused_by_the_names_of_both_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (Pki::ecdsa(), Pki::ecdsa());
+    let (cert, key) = (one.cert_file(), two.key_file());
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let args = ["--listen", "127.0.0.1:0", "--cert", cert, "--key", key];
+    let said = refused(dir.path(), &args, 1);
+    assert!(said.contains(cert) && said.contains(key), "{said}");
+    // Swapped, missing and empty files are told apart by name, too.
+    let swapped = ["--listen", "127.0.0.1:0", "--cert", key, "--key", cert];
+    assert!(refused(dir.path(), &swapped, 1).contains(key));
+    let missing = ["--listen", "127.0.0.1:0", "--cert", "missing.pem", "--key", key];
+    assert!(refused(dir.path(), &missing, 1).contains("missing.pem"));
+    fs::write(dir.path().join("empty.pem"), "").unwrap();
+    let empty = ["--listen", "127.0.0.1:0", "--cert", cert, "--key", "empty.pem"];
+    assert!(refused(dir.path(), &empty, 1).contains("empty.pem"));
+}
+
+#[test]
+fn a_given_pair_is_served_and_no_other_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::ecdsa();
+    let (cert, key) = (pki.cert_file(), pki.key_file());
+    let args = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let server = Process::serve(dir.path(), &args);
+    let secret = fs::read_to_string(dir.path().join(SECRET_FILE)).unwrap();
+    let mut client = connect(&server, &cert);
+    client.send(&request_to("/webhook", secret.trim(), &update(1)));
+    assert_eq!(client.response().status, 200);
+    assert_code(&server.terminate(), 0);
+    assert!(names_in(&dir.path().join(DATA)).iter().eq(["secret-token"]));
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let said = refused(dir.path(), &["--listen", &address], 1);
+    assert!(said.contains(&address) && said.contains("another program has the port"), "{said}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    // Under a file, since permissions would not keep root out.
+    fs::write(dir.path().join("file"), "").unwrap();
+    let said = refused(dir.path(), &["--listen", "127.0.0.1:0", "--data-dir", "file/data"], 1);
+    assert!(said.contains("file/data"), "{said}");
+    let said = refused(dir.path(), &["--listen", "127.0.0.1:0", "--data-dir", "file"], 1);
+    assert!(said.contains("file"), "{said}");
+}
+
+#[test]
+fn a_file_sink_that_cannot_be_opened_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--sink", "ndjson:missing/updates"];
+    let said = refused(dir.path(), &args, 1);
+    assert!(said.contains("ndjson:missing/updates: No such file"), "{said}");
+}
+
+// Help and secrets
+
+#[test]
+fn help_shows_the_defaults_and_fits_a_hundred_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut texts = Vec::new();
+    for args in [&["--help"][..], &["-h"], &["serve", "--help"], &["serve", "-h"]] {
+        let (code, stdout, stderr) = run(dir.path(), args);
+        assert_eq!((code, &*stderr), (0, ""));
+        for line in stdout.lines() {
+            assert!(line.chars().count() <= 100, "too wide: {line}");
+        }
+        texts.push(stdout);
+    }
+    assert!(texts[0].contains("serve  Receive updates"), "{}", texts[0]);
+    for serve in &texts[2..] {
+        for default in
+            ["127.0.0.1:8443", "auto", "one for two CPUs", "ringhook-data", "ndjson:-", "10s"]
+        {
+            // Lines may be broken anywhere between words.
+            let words: Vec<&str> = serve.split_whitespace().collect();
+            let default = format!("[default: {default}");
+            assert!(words.join(" ").contains(&default), "{default} is not in: {serve}");
+        }
+    }
+    assert!(texts[2].contains("SIGUSR1"), "the long help tells the signals");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shown = vec![];
+    let printed = three_bots(dir.path(), &["--print-config"]).output().unwrap();
+    assert!(printed.status.success());
+    shown.push(String::from_utf8(printed.stdout).unwrap());
+    shown.push(String::from_utf8(printed.stderr).unwrap());
+
+    let server = Process::start(three_bots(dir.path(), &["--report", "report.json"]));
+    let arguments = fs::read(format!("/proc/{}/cmdline", server.child.id())).unwrap();
+    shown.push(String::from_utf8(arguments).unwrap());
+    let mut client = connect(&server, &dir.path().join(CERT));
+    for (path, secret) in THREE_SECRETS {
+        for presented in [secret, "a_wrong_SECRET-4"] {
+            client.send(&request_to(path, presented, &update(1)));
+            client.response();
+        }
+    }
+    server.signal("USR1");
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    assert!(ended.stderr.iter().any(|line| line.contains("6 received") || line.contains("403: 3")));
+    shown.push(ended.stdout);
+    shown.extend(ended.stderr);
+    shown.push(fs::read_to_string(dir.path().join("report.json")).unwrap());
+
+    // Mistakes beside a secret must not show it, either.
+    for broken in [
+        THREE_BOTS.replace("\"inline_SECRET-1\"", "\"inline_SECRET-1\" x"),
+        THREE_BOTS.replace("\"inline_SECRET-1\"", "inline_SECRET-1"),
+        THREE_BOTS.replace("\"inline_SECRET-1\"", "\"inline_SECRET-1"),
+        THREE_BOTS.replace("inline_SECRET-1", "inline_SECRET-1 !"),
+        THREE_BOTS.replace("secret_token = ", "secret_tokn = "),
+        THREE_BOTS.replace("\"inline_SECRET-1\"", "{ a = \"inline_SECRET-1\" }"),
+    ] {
+        shown.push(refused_config(dir.path(), &broken, 2));
+    }
+    let secret_file = THREE_BOTS.replace("secret_token = \"inline_SECRET-1\"", "auth = \"none\"");
+    fs::write(dir.path().join("news-secret"), "file_SECRET-2 and more\n").unwrap();
+    shown.push(refused_config(dir.path(), &secret_file, 2));
+    for text in shown {
+        assert!(!text.contains("SECRET-"), "a secret is shown: {text}");
+    }
+}

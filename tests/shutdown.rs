@@ -5,7 +5,6 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{TcpListener, TcpStream},
     sync::{
@@ -25,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[cfg(feature = "cli")]
 mod process {
     use std::{
+        collections::BTreeMap,
         fs,
         io::{BufRead as _, BufReader},
         path::Path,

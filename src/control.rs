@@ -3,9 +3,18 @@
 use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::error::{Error, ErrorKind};
+
+/// Longer than any wait that is meant.
+const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// When a wait that somebody else chose ends. Adding it up would panic where it means "for ever".
+pub(crate) fn deadline(wait: Duration) -> Instant {
+    Instant::now() + wait.min(AGE)
+}
 
 /// Called once, with the first error that the server cannot recover from.
 pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;

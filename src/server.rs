@@ -16,7 +16,7 @@ use futures_channel::mpsc;
 use crate::{
     acceptor::{self, Acceptor, ShardLink},
     config::{Bot, Config, DriverChoice, Limits},
-    control::{Control, OnFailure},
+    control::{self, Control, OnFailure},
     dispatch::{Dispatcher, Gate, Queue},
     error::{Error, ErrorKind},
     handler::Handler,
@@ -284,7 +284,7 @@ impl ServerHandle {
         if mem::replace(&mut self.stopped, true) {
             return;
         }
-        let deadline = Instant::now() + self.drain_timeout;
+        let deadline = control::deadline(self.drain_timeout);
         self.control.stop();
         if let Some((stop, thread)) = self.acceptor.take() {
             // The acceptor wakes up because its end of the pair sees the hang-up.

@@ -11,7 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::{
-    control::Control,
+    control::{self, Control},
     dispatch::{Delivery, Gate},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
@@ -147,7 +147,7 @@ impl Worker {
 
     /// Waits in steps, so that a stop is not held up.
     fn wait(&self, duration: Duration) -> Result<(), Abandoned> {
-        let due = Instant::now() + duration;
+        let due = control::deadline(duration);
         loop {
             if self.control.is_abandoned() {
                 return Err(Abandoned);

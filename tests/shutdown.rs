@@ -5,7 +5,6 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{TcpListener, TcpStream},
     sync::{
@@ -25,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[cfg(feature = "cli")]
 mod process {
     use std::{
+        collections::BTreeMap,
         fs,
         io::{BufRead as _, BufReader},
         path::Path,
@@ -263,6 +263,32 @@ fn a_handler_that_always_wants_to_retry_is_given_up() {
     assert_eq!((report.updates_abandoned, report.handler_retries), (1, 1));
 }
 
+/// To wait for ever is a wish like any other.
+#[test]
+fn the_longest_and_the_shortest_waits_are_no_panics() {
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        let server = TestServer::with(|server| server.drain_timeout(timeout));
+        assert_eq!(server.connect().post(&update(1)).status, 200);
+        server.wait_handled(1);
+        let (report, handled) = server.stop();
+        assert_eq!((report.updates_handled, handled.ids()), (1, vec![1]));
+    }
+    let failures = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&failures);
+    let server = TestServer::with(|server| {
+        server
+            .drain_timeout(Duration::from_millis(100))
+            .on_failure(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .handler(|_: &Update| Outcome::Retry(Duration::MAX))
+    });
+    assert_eq!(server.connect().post(&update(1)).status, 200);
+    wait_until("it waits", || server.handle.report().handler_retries == 1);
+    assert_eq!(server.handle.stop().updates_abandoned, 1);
+    assert_eq!(failures.load(Ordering::Relaxed), 0, "a thread has panicked");
+}
+
 /// A destination that never takes anything: it fails, or it blocks.
 struct Stuck {
     blocks: bool,
@@ -282,8 +308,10 @@ impl SinkWriter for Stuck {
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        while self.blocks {
-            thread::park();
+        if self.blocks {
+            loop {
+                thread::park();
+            }
         }
         Err(io::ErrorKind::StorageFull.into())
     }

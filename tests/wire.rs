@@ -129,7 +129,7 @@ fn a_request_may_be_cut_into_records_anywhere() {
         server.wait_handled(expected.iter().map(|(_, count)| count).sum());
         assert_eq!(server.handled.counts(), expected.into());
         let expected: serde_json::Value = serde_json::from_str(&update(2)).unwrap();
-        assert!(server.handled.all().iter().any(|update| *update == expected));
+        assert!(server.handled.all().contains(&expected));
     });
 }
 
@@ -477,19 +477,26 @@ fn the_time_of_a_request_begins_with_its_own_first_byte() {
     let mut limits = Limits::default();
     limits.request_timeout = Duration::from_secs(1);
     on_each_driver(limits, |server| {
-        for (status, one) in [
+        let requests = [
             (200, request(&update(1))),
             (404, raw("GET", "/nobody", "", "")),
             (405, raw("GET", PATH, "", "")),
-        ] {
-            let mut client = server.connect();
-            let (head, tail) = one.split_at(one.len() / 2);
-            let start = Instant::now();
-            client.send(head);
-            while start.elapsed() < Duration::from_millis(2_500) {
-                thread::sleep(Duration::from_millis(50));
-                client.send(&[tail, head].concat());
-                assert_eq!(client.response().status, status);
+        ];
+        let mut clients: Vec<_> = requests
+            .iter()
+            .map(|(status, bytes)| {
+                let (head, tail) = bytes.split_at(bytes.len() / 2);
+                let mut client = server.connect();
+                client.send(head);
+                (client, [tail, head].concat(), *status)
+            })
+            .collect();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(2_500) {
+            thread::sleep(Duration::from_millis(50));
+            for (client, next, status) in &mut clients {
+                client.send(next);
+                assert_eq!(client.response().status, *status);
             }
         }
     });

@@ -15,7 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ringhook::{
     Bot,
     http::{HttpLimits, HttpSession, Method, Status, Step, response},
-    internals::{HandOff, Routes},
+    internals::{HandOff, Routes, TestTill},
     update::{BotId, UpdateParser},
 };
 use rustls::ServerConnection;
@@ -32,6 +32,7 @@ struct Path {
     bot: Result<BotId, Status>,
     buffer: Vec<u8>,
     hand_off: HandOff,
+    till: TestTill,
     http: HttpSession,
     parser: UpdateParser,
     routes: Routes,
@@ -39,10 +40,12 @@ struct Path {
 
 impl Path {
     fn new() -> Self {
+        let hand_off = HandOff::new(1, 1024);
         Self {
+            till: hand_off.till(),
             bot: Err(Status::NotFound),
             buffer: Vec::with_capacity(16 * 1024),
-            hand_off: HandOff::new(1024),
+            hand_off,
             http: HttpSession::new(HttpLimits::default()),
             parser: UpdateParser::default(),
             routes: Routes::new(&[Bot::new("bench", PATH, SECRET).unwrap()]),
@@ -75,7 +78,7 @@ impl Path {
         server.writer().write_all(response(Status::Ok, self.http.directive())).unwrap();
         answer.clear();
         server.write_tls(answer).unwrap();
-        let update = self.hand_off.take().unwrap();
+        let update = self.hand_off.turn(&mut self.till, now).unwrap();
         black_box((update.id(), update.kind()));
         self.parser.keep(update.recycle());
     }
@@ -86,13 +89,14 @@ fn path(criterion: &mut Criterion) {
         let configs = Configs::new(&rustls::version::TLS13, false);
         let (mut client, mut server) = configs.connected();
         let mut path = Path::new();
-        let mut answer = Vec::new();
+        let (mut answer, mut next_id) = (Vec::new(), 1);
         bencher.iter_custom(|updates| {
             let mut spent = Duration::ZERO;
             let mut left = updates;
             while left > 0 {
                 let count = left.min(STRETCH);
-                let requests = encrypted_requests(&mut client, count);
+                let requests = encrypted_requests(&mut client, next_id, count);
+                next_id += count;
                 let start = Instant::now();
                 for records in &requests {
                     path.update(&mut server, records, &mut answer);

@@ -75,7 +75,7 @@ fn records(criterion: &mut Criterion) {
             let mut spent = Duration::ZERO;
             let mut left = updates;
             while left > 0 {
-                let requests = encrypted_requests(&mut client, left.min(1000));
+                let requests = encrypted_requests(&mut client, 1, left.min(1000));
                 left -= requests.len() as u64;
                 let start = Instant::now();
                 for records in &requests {

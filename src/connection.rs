@@ -273,8 +273,8 @@ impl<'a> Connection<'a> {
         metrics.received.increment();
         match self.shard.dispatcher.dispatch(update, parsed_at) {
             Ok(()) => Status::Ok,
-            Err(update) => {
-                metrics.queue_full.increment();
+            Err((refusal, update)) => {
+                metrics.refused(refusal);
                 self.shard.parser.borrow_mut().keep(update.recycle());
                 Status::ServiceUnavailable
             }

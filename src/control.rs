@@ -24,6 +24,7 @@ pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Control {
     abandon: AtomicBool,
     failed: AtomicBool,
+    hurried: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
     on_failure: Option<OnFailure>,
@@ -45,6 +46,15 @@ impl Control {
         let is_hopeless =
             || self.sink_gone.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire);
         self.abandon.load(Ordering::Acquire) || is_hopeless()
+    }
+
+    /// Asks a stop that is under way, or to come, to wait for nothing.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Acquire)
     }
 
     /// Notes that the server stops.

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,71 +12,138 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded};
-
 use crate::{
-    config::Bot,
-    dispatch::{Delivery, Dispatcher, Gate, Queue},
+    config::{Bot, Dispatch, Limits},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     http::Status,
     route::Router,
     tls::TlsConfig,
     update::{BotId, Update},
 };
 
-/// A shard's side of the hand-off and one worker's queue.
+/// A shard's side of the hand-off and the lanes of some workers.
 #[derive(Debug)]
 pub struct HandOff {
+    budget: Arc<Budget>,
     dispatcher: Dispatcher,
-    gate: Arc<Gate>,
-    queue: Receiver<Delivery>,
+    scheduler: Arc<Scheduler>,
+    turn: Cell<u32>,
 }
 
 impl HandOff {
+    /// With `updates` under way at the most.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let (sender, queue) = bounded(capacity);
-        let gate = Arc::<Gate>::default();
-        let to_worker = Queue { sender, gate: Arc::clone(&gate) };
-        Self { dispatcher: Dispatcher::new(vec![to_worker], 0), gate, queue }
+    pub fn new(workers: usize, updates: usize) -> Self {
+        let limits = Limits { queue_updates: updates, ..Limits::default() };
+        let budget = Arc::new(Budget::new(updates as u64, limits.queue_bytes as u64));
+        let full = Arc::new(FullChats::new());
+        let settings = Dispatch::default();
+        let (scheduler, inboxes) =
+            Scheduler::new(workers, 1, &limits, settings, &full, Instant::now());
+        let scheduler = Arc::new(scheduler);
+        let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
+        Self { budget, dispatcher, scheduler, turn: Cell::new(0) }
+    }
+
+    /// The same for updates whose ids may come again and again.
+    #[must_use]
+    pub fn for_replay(self) -> Self {
+        Self { dispatcher: self.dispatcher.for_replay(), ..self }
+    }
+
+    /// A second shard that fills the same inboxes.
+    #[must_use]
+    pub fn another_shard(&self) -> Self {
+        Self {
+            budget: Arc::clone(&self.budget),
+            dispatcher: self.dispatcher.another(),
+            scheduler: Arc::clone(&self.scheduler),
+            turn: Cell::new(0),
+        }
     }
 
     /// # Errors
-    /// The update, where the queue is full.
+    /// The update, where it is refused.
     pub fn dispatch(&self, update: Update, now: Instant) -> Result<(), Update> {
-        self.dispatcher.dispatch(update, now)
+        self.dispatcher.dispatch(update, now).map_err(|(_, update)| update)
     }
 
     pub fn wake_workers(&self) {
         self.dispatcher.wake_workers();
     }
 
-    /// The worker's side: the next update if there is one.
-    #[must_use]
-    pub fn take(&self) -> Option<Update> {
-        self.queue.try_recv().ok().map(|delivery| delivery.update)
+    /// One worker's turn: takes the next update, if there is one, and settles it at once.
+    pub fn turn(&self, till: &mut TestTill, now: Instant) -> Option<Update> {
+        self.turn.set(self.turn.get().wrapping_add(1));
+        let till = &mut till.0;
+        let (mut batch, turn) = (Vec::with_capacity(1), self.turn.get());
+        self.scheduler.next(0, turn, now, 1, &mut batch, |duplicate| {
+            till.take(duplicate.update.byte_len() as u64);
+        });
+        let job = batch.pop()?;
+        till.take(job.delivery.update.byte_len() as u64);
+        self.scheduler.finish(job.place);
+        Some(job.delivery.update)
     }
 
-    /// Starts a worker that gives every update to `settle` and sleeps in between.
-    pub fn worker(&self, settle: impl Fn(Update) + Send + 'static) -> TestWorker {
-        let (queue, gate) = (self.queue.clone(), Arc::clone(&self.gate));
+    #[must_use]
+    pub fn till(&self) -> TestTill {
+        TestTill(Till::new(Arc::clone(&self.budget)))
+    }
+
+    /// Starts worker `index`, which gives every update to `settle` and sleeps in between.
+    pub fn worker(&self, index: usize, settle: impl Fn(Update) + Send + 'static) -> TestWorker {
+        let scheduler = Arc::clone(&self.scheduler);
+        let mut till = Till::new(Arc::clone(&self.budget));
         let stop = Arc::<AtomicBool>::default();
         let done = Arc::<AtomicU64>::default();
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = thread::spawn(move || {
-            gate.attach();
+            if let Some(gate) = scheduler.gate(index) {
+                gate.attach();
+            }
+            let (mut batch, mut turn) = (Vec::with_capacity(1), 0);
             while !stopped.load(Ordering::Relaxed) {
-                match queue.try_recv() {
-                    Ok(delivery) => {
-                        settle(delivery.update);
-                        count.fetch_add(1, Ordering::Release);
-                    }
-                    Err(_) => gate.sleep_unless(|| !queue.is_empty(), Duration::from_millis(10)),
+                turn += 1;
+                let idle =
+                    scheduler.next(index, turn, Instant::now(), 1, &mut batch, |duplicate| {
+                        till.take(duplicate.update.byte_len() as u64);
+                    });
+                if idle.is_some() {
+                    till.empty();
+                    scheduler.sleep(index, Duration::from_millis(10), || false);
+                }
+                for job in batch.drain(..) {
+                    till.take(job.delivery.update.byte_len() as u64);
+                    settle(job.delivery.update);
+                    scheduler.finish(job.place);
+                    count.fetch_add(1, Ordering::Release);
                 }
             }
         });
         TestWorker { done, stop, thread: Some(thread) }
     }
 }
+
+/// The ids of one bot that have been accepted.
+#[derive(Debug)]
+pub struct Window(crate::dedup::Window);
+
+impl Window {
+    #[allow(clippy::new_without_default)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(crate::dedup::Window::new())
+    }
+
+    pub fn accept(&mut self, id: i64) -> bool {
+        self.0.accept(id)
+    }
+}
+
+/// Where a bench's worker gathers what it has settled.
+#[derive(Debug)]
+pub struct TestTill(Till);
 
 /// A worker thread of a bench; ends when dropped.
 #[derive(Debug)]

@@ -43,6 +43,8 @@ pub mod cli;
 mod config;
 mod connection;
 mod control;
+mod dead_letters;
+mod dedup;
 mod dispatch;
 mod error;
 mod handler;
@@ -57,19 +59,21 @@ mod runtime;
 mod server;
 mod shard;
 mod sink;
+mod stream;
 mod tls;
 pub mod update;
 mod worker;
 
 pub use crate::{
-    config::{Bot, Config, DriverChoice, Limits, SECRET_TOKEN_MAX, SecretToken},
+    config::{Bot, Config, Dispatch, DriverChoice, Limits, Order, SECRET_TOKEN_MAX, SecretToken},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     metrics::{Percentiles, Report, Stage},
     placement::Placement,
     runtime::DriverKind,
-    server::{Server, ServerHandle},
+    server::{FeedError, Hurrier, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
+    stream::{OnDrop, PendingUpdate, Updates},
     tls::TlsConfig,
     update::Update,
 };

@@ -5,19 +5,20 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use futures_channel::mpsc;
 
 use crate::{
     acceptor::{self, Acceptor, ShardLink},
     config::{Bot, Config, DriverChoice, Limits},
     control::{self, Control, OnFailure},
-    dispatch::{Dispatcher, Gate, Queue},
+    dead_letters::DeadLetters,
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::Handler,
     metrics::{Metrics, Report},
@@ -27,9 +28,10 @@ use crate::{
     runtime::{DriverKind, Runtime},
     shard::{Message, Seed},
     sink::Sink,
+    stream::{self, OnDrop, Settlements, StreamSender, Updates},
     tls::TlsConfig,
-    update::Recycled,
-    worker::{Consumer, Worker},
+    update::{BotId, ParseError, Recycled, UpdateParser},
+    worker::{Consumer, Desk, Worker},
 };
 
 /// Messages that may wait for a shard. Connections beyond them go to another one.
@@ -64,6 +66,7 @@ const STOP_STEP: Duration = Duration::from_millis(5);
 pub struct Server {
     config: Config,
     consumer: Option<Destination>,
+    on_drop: OnDrop,
     on_failure: Option<OnFailure>,
     tls: Option<TlsConfig>,
 }
@@ -71,13 +74,20 @@ pub struct Server {
 enum Destination {
     Handler(Arc<dyn Handler>),
     Sink(Box<dyn Sink>),
+    Stream(StreamSender),
 }
 
 impl Server {
     /// A server with the defaults of [`Config`] and no bot, certificate or handler.
     #[must_use]
     pub fn builder() -> Self {
-        Self { config: Config::default(), consumer: None, on_failure: None, tls: None }
+        Self {
+            config: Config::default(),
+            consumer: None,
+            on_drop: OnDrop::default(),
+            on_failure: None,
+            tls: None,
+        }
     }
 
     /// Replaces all settings, bots included.
@@ -157,6 +167,23 @@ impl Server {
         self
     }
 
+    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that live in
+    /// an async runtime. An update that is dropped unsettled comes again, unless
+    /// [`on_drop`](Self::on_drop) says otherwise.
+    #[must_use]
+    pub fn updates(mut self, capacity: usize) -> (Self, Updates) {
+        let (sender, updates) = stream::stream(capacity);
+        self.consumer = Some(Destination::Stream(sender));
+        (self, updates)
+    }
+
+    /// What it means that a program drops an update of the stream without settling it.
+    #[must_use]
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
+    }
+
     /// Calls `call`, on a thread of the server, when it has met an error from which it cannot
     /// recover, such as a sink whose reader is gone. The server goes on as far as it can; to stop
     /// it is the owner's to decide.
@@ -172,7 +199,7 @@ impl Server {
     /// A wrong setting, an address that cannot be bound, a driver that is not to be had, a sink
     /// that cannot be opened or a thread that cannot be started; nothing is left running then.
     pub fn start(self) -> Result<ServerHandle, Error> {
-        let Self { config, consumer, on_failure, tls } = self;
+        let Self { config, consumer, on_drop, on_failure, tls } = self;
         config.validate()?;
         let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
         let tls = tls.ok_or_else(|| missing("tls", "a certificate and its key"))?;
@@ -182,14 +209,34 @@ impl Server {
         let local_addr = listener
             .local_addr()
             .map_err(|source| Error::with_source(ErrorKind::Bind, "getsockname", source))?;
-        let metrics = Metrics::new(placement.shards.len(), placement.workers.len());
+        let (shards, workers) = (placement.shards.len(), placement.workers.len());
+        let metrics = Metrics::new(shards, workers);
+        let limits = &config.limits;
+        let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64);
+        let (budget, full) = (Arc::new(budget), Arc::new(FullChats::new()));
+        let (scheduler, inboxes) = Scheduler::new(
+            workers,
+            config.bots.len(),
+            limits,
+            config.dispatch.clone(),
+            &full,
+            Instant::now(),
+        );
+        let scheduler = Arc::new(scheduler);
+        let dispatcher =
+            |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
         let control = Arc::new(Control::new(on_failure));
         let mut handle = ServerHandle {
             acceptor: None,
             control,
             driver: DriverKind::Epoll,
             drain_timeout: config.drain_timeout,
-            gates: Vec::new(),
+            feeder: Mutex::new(Feeder {
+                dispatcher: dispatcher(0).for_replay(),
+                parser: UpdateParser::default(),
+            }),
+            bots: config.bots.iter().map(|bot| bot.name.clone()).collect(),
+            scheduler: Arc::clone(&scheduler),
             local_addr,
             metrics,
             notices: Vec::new(),
@@ -201,8 +248,8 @@ impl Server {
             worker_threads: Vec::new(),
         };
         // Where a step fails, dropping the handle stops what has started.
-        let (queues, returns) = handle.start_workers(&config, &consumer)?;
-        let shards = handle.start_shards(&config, &tls, &queues, returns)?;
+        let returns = handle.start_workers(&config, &consumer, on_drop, &budget)?;
+        let shards = handle.start_shards(&config, &tls, dispatcher, returns)?;
         handle.start_acceptor(listener, shards)?;
         Ok(handle)
     }
@@ -221,7 +268,9 @@ pub struct ServerHandle {
     control: Arc<Control>,
     driver: DriverKind,
     drain_timeout: Duration,
-    gates: Vec<Arc<Gate>>,
+    bots: Vec<String>,
+    feeder: Mutex<Feeder>,
+    scheduler: Arc<Scheduler>,
     local_addr: SocketAddr,
     metrics: Metrics,
     notices: Vec<String>,
@@ -232,6 +281,54 @@ pub struct ServerHandle {
     stopped: bool,
     worker_threads: Vec<JoinHandle<()>>,
 }
+
+/// Cuts a stop short, from any thread.
+#[derive(Clone, Debug)]
+pub struct Hurrier(Arc<Control>);
+
+impl Hurrier {
+    /// From now on a stop waits for nothing: connections are cut, and what is not handled is
+    /// abandoned, counted and listed.
+    pub fn hurry(&self) {
+        self.0.hurry();
+    }
+}
+
+/// Feeds updates in that do not come over the wire.
+struct Feeder {
+    dispatcher: Dispatcher,
+    parser: UpdateParser,
+}
+
+impl fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feeder").finish_non_exhaustive()
+    }
+}
+
+/// Why an update was not fed in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// A limit is reached: it should be tried again later.
+    Full,
+    /// The bytes are no update.
+    NotAnUpdate(ParseError),
+    /// No bot has this name.
+    UnknownBot,
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("too many updates are under way"),
+            Self::NotAnUpdate(error) => error.fmt(f),
+            Self::UnknownBot => f.write_str("no bot has this name"),
+        }
+    }
+}
+
+impl std::error::Error for FeedError {}
 
 /// What a shard's thread is told when all have tried to build their driver.
 enum Verdict {
@@ -270,6 +367,32 @@ impl ServerHandle {
         Report::of(&self.metrics, self.driver, self.started_at.elapsed(), self.stopped)
     }
 
+    /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a
+    /// look at whether its id has been seen: a dead letter, or one kept elsewhere.
+    ///
+    /// # Errors
+    /// No such bot, no update, or a limit that is reached; then it was not taken.
+    pub fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
+        let index = self.bots.iter().position(|name| name == bot).ok_or(FeedError::UnknownBot)?;
+        let bot = BotId::new(u32::try_from(index).map_err(|_| FeedError::UnknownBot)?);
+        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut body = feeder.parser.take_body(update.len());
+        body.extend(update);
+        let now = Instant::now();
+        let parsed = feeder.parser.parse(body, bot, now);
+        let update = parsed.map_err(|rejected| FeedError::NotAnUpdate(rejected.error))?;
+        feeder.dispatcher.dispatch(update, now).map_err(|_| FeedError::Full)?;
+        self.metrics.fed.increment();
+        feeder.dispatcher.wake_workers();
+        Ok(())
+    }
+
+    /// A handle by which another thread can cut a [`stop`](Self::stop) short.
+    #[must_use]
+    pub fn hurrier(&self) -> Hurrier {
+        Hurrier(Arc::clone(&self.control))
+    }
+
     /// Stops accepting, answers the requests in flight, drains the queues, ends all threads.
     ///
     /// Takes at most about the drain timeout: connections that are not done by then are cut, and
@@ -277,7 +400,14 @@ impl ServerHandle {
     /// thread.
     pub fn stop(mut self) -> Report {
         self.stop_threads();
-        self.report()
+        let mut report = self.report();
+        if report.updates_abandoned > 0 {
+            let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
+            let name = |bot: BotId| self.bots.get(bot.index() as usize).cloned();
+            report.abandoned =
+                left.map(|(bot, id)| (name(bot).unwrap_or_default(), id.get())).collect();
+        }
+        report
     }
 
     fn stop_threads(&mut self) {
@@ -292,16 +422,19 @@ impl ServerHandle {
             let _ = thread.join();
         }
         self.tell_shards(|| Message::Drain);
-        if !ended_by(&self.shard_threads, deadline, || {}) {
+        let hurried = || self.control.is_hurried();
+        if !ended_by(&self.shard_threads, deadline, hurried, || {}) {
             self.tell_shards(|| Message::Abort);
-            ended_by(&self.shard_threads, Instant::now() + ABORT_GRACE, || {});
+            let grace = Instant::now() + ABORT_GRACE;
+            ended_by(&self.shard_threads, grace, || false, || {});
         }
         self.shards.clear();
-        // With the shards their ends of the queues are gone: a worker ends when its own is empty.
-        let wake = || self.gates.iter().for_each(|gate| gate.wake_now());
-        if !ended_by(&self.worker_threads, deadline, wake) {
+        self.scheduler.close();
+        let wake = || self.scheduler.wake_all();
+        let hurried = || self.control.is_hurried();
+        if !ended_by(&self.worker_threads, deadline, hurried, wake) {
             self.control.abandon();
-            ended_by(&self.worker_threads, Instant::now() + ABORT_GRACE, wake);
+            ended_by(&self.worker_threads, Instant::now() + ABORT_GRACE, || false, wake);
         }
     }
 
@@ -314,32 +447,49 @@ impl ServerHandle {
         }
     }
 
-    /// Starts the workers: the queues into them, and for each shard where its memory comes back.
+    /// Starts the workers; for each shard, where its memory comes back.
     fn start_workers(
         &mut self,
         config: &Config,
         consumer: &Destination,
-    ) -> Result<(Vec<Queue>, Vec<Receiver<Recycled>>), Error> {
+        on_drop: OnDrop,
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<Receiver<Recycled>>, Error> {
         let (returns, taken_back): (Vec<_>, Vec<_>) =
             self.placement.shards.iter().map(|_| bounded(RETURNS)).unzip();
-        let mut queues = Vec::new();
+        let letters = config.dispatch.dead_letters.as_deref();
+        let letters = letters.map(|path| DeadLetters::open(path, &config.bots)).transpose()?;
+        let letters = letters.map(Arc::new);
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();
         for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
-            let (sender, queue) = bounded(config.limits.queue_updates);
-            let gate = Arc::<Gate>::default();
-            queues.push(Queue { sender, gate: Arc::clone(&gate) });
-            self.gates.push(Arc::clone(&gate));
             let consumer = match consumer {
                 Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
                 Destination::Sink(sink) => Consumer::Sink(sink.writer()?),
+                Destination::Stream(sender) => {
+                    // Bounded by the budget: each entry is an update under way.
+                    let (mailbox, settled) = unbounded();
+                    let settlements = Settlements {
+                        mailbox,
+                        scheduler: Arc::clone(&self.scheduler),
+                        worker: index,
+                        on_drop,
+                    };
+                    Consumer::Stream(sender.clone(), settlements, settled)
+                }
             };
-            let (control, returns) = (Arc::clone(&self.control), returns.clone());
-            let worker = Worker { queue, gate, consumer, returns, control, metrics };
+            let desk = Desk {
+                control: Arc::clone(&self.control),
+                dead_letters: letters.clone(),
+                metrics,
+                returns: returns.clone(),
+                till: Till::new(Arc::clone(budget)),
+            };
+            let worker = Worker { index, scheduler: Arc::clone(&self.scheduler), desk, consumer };
             let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
             self.worker_threads.push(thread);
         }
-        Ok((queues, taken_back))
+        Ok(taken_back)
     }
 
     /// Starts the shards. Each builds its driver on its own thread, since a ring belongs to the
@@ -348,7 +498,7 @@ impl ServerHandle {
         &mut self,
         config: &Config,
         tls: &TlsConfig,
-        queues: &[Queue],
+        dispatcher: impl Fn(usize) -> Dispatcher,
         returns: Vec<Receiver<Recycled>>,
     ) -> Result<Vec<ShardLink>, Error> {
         let router = Arc::new(Router::new(&config.bots));
@@ -368,7 +518,7 @@ impl ServerHandle {
             self.shards.push(mailbox.clone());
             links.push(ShardLink { mailbox, open: Arc::clone(&open) });
             let seed = Seed {
-                dispatcher: Dispatcher::new(queues.to_vec(), index),
+                dispatcher: dispatcher(index),
                 limits: config.limits,
                 mailbox: messages,
                 metrics,
@@ -487,14 +637,19 @@ fn run_shard(
 }
 
 /// Waits until all threads have ended, calling `nudge` in between; false where `deadline` came
-/// first.
-fn ended_by(threads: &[JoinHandle<()>], deadline: Instant, nudge: impl Fn()) -> bool {
+/// first, or `hurried` said to wait no longer.
+fn ended_by(
+    threads: &[JoinHandle<()>],
+    deadline: Instant,
+    hurried: impl Fn() -> bool,
+    nudge: impl Fn(),
+) -> bool {
     loop {
         nudge();
         if threads.iter().all(JoinHandle::is_finished) {
             return true;
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline || hurried() {
             return false;
         }
         thread::sleep(STOP_STEP);

@@ -1,6 +1,8 @@
-//! A worker: takes updates from its queue, gives them to the handler or the sink, settles them.
+//! A worker: takes updates from the lanes, gives them to the handler, the sink or the stream, and
+//! settles them.
 
 use std::{
+    borrow::Cow,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -8,65 +10,82 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::{
-    control::{self, Control},
-    dispatch::{Delivery, Gate},
+    config::Dispatch,
+    control::Control,
+    dead_letters::DeadLetters,
+    dispatch::{Delivery, Idle, Job, Place, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     metrics::{WorkerMetrics, nanos},
     sink::SinkWriter,
-    update::{Recycled, Update},
+    stream::{PendingUpdate, Settlements, StreamSender},
+    update::{Recycled, UpdateKind},
 };
 
 /// Updates that a sink gets before they are committed, where more are waiting.
 const BATCH_UPDATES: usize = 128;
-/// Bytes that a sink gathers before they are committed.
-const BATCH_BYTES: usize = 64 * 1024;
-/// Sleep of an idle worker before it looks at the flags by itself.
-const IDLE_SLEEP: Duration = Duration::from_secs(60);
-/// First and longest pause before a sink that took nothing is tried again.
+/// First and longest pause before a disk or pipe that took nothing is tried again.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// Longest sleep between two looks at the flags while a retry is due later.
-const RETRY_STEP: Duration = Duration::from_millis(50);
+/// Longest wait between two looks at the flags.
+const STEP: Duration = Duration::from_millis(50);
 
 /// Where a worker's updates go.
 pub(crate) enum Consumer {
     Handler(Arc<dyn Handler>),
     Sink(Box<dyn SinkWriter>),
+    Stream(StreamSender, Settlements, Receiver<(Job, Outcome)>),
 }
 
 /// One worker thread's state.
 pub(crate) struct Worker {
-    pub(crate) queue: Receiver<Delivery>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) index: usize,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) desk: Desk,
     pub(crate) consumer: Consumer,
+}
+
+/// What a worker needs to settle an update.
+pub(crate) struct Desk {
+    pub(crate) control: Arc<Control>,
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
-    pub(crate) control: Arc<Control>,
-    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) till: Till,
 }
 
 /// The worker was told to leave what it has.
 struct Abandoned;
 
 impl Worker {
-    /// Works until the queue is empty and all shards are gone, or until the server abandons.
+    /// Works until the shards are gone and everything is settled, or until the server abandons.
     pub(crate) fn run(mut self) {
-        self.gate.attach();
+        if let Some(gate) = self.scheduler.gate(self.index) {
+            gate.attach();
+        }
         let mut batch = Vec::with_capacity(BATCH_UPDATES);
-        while !self.control.is_abandoned() {
-            let outcome = match self.queue.try_recv() {
-                Ok(delivery) => self.take(delivery, &mut batch),
-                Err(TryRecvError::Empty) if !batch.is_empty() => self.commit(&mut batch),
-                Err(TryRecvError::Empty) => {
-                    self.sleep();
+        let mut turn = 0_u32;
+        while !self.desk.control.is_abandoned() {
+            turn = turn.wrapping_add(1);
+            if self.take_settlements().is_err() {
+                return;
+            }
+            let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
+            let desk = &mut self.desk;
+            let now = Instant::now();
+            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, |duplicate| {
+                desk.metrics.duplicates.increment();
+                desk.release(duplicate);
+            });
+            let outcome = match idle {
+                None => self.work(&mut batch, now),
+                Some(Idle::Finished) => return,
+                Some(Idle::Sleep(timeout)) => {
+                    self.sleep(timeout);
                     Ok(())
-                }
-                Err(TryRecvError::Disconnected) => {
-                    let _ = self.commit(&mut batch);
-                    return;
                 }
             };
             if outcome.is_err() {
@@ -75,133 +94,220 @@ impl Worker {
         }
     }
 
-    fn sleep(&self) {
-        let Self { queue, gate, control, .. } = self;
-        gate.sleep_unless(
-            || {
-                // Whether the shards are gone shows in the next try_recv only, so a stop wakes.
-                !queue.is_empty() || control.is_abandoned()
-            },
-            IDLE_SLEEP,
-        );
+    fn sleep(&mut self, timeout: Duration) {
+        self.desk.till.empty();
+        let control = &self.desk.control;
+        let settlements = match &self.consumer {
+            Consumer::Stream(_, _, settlements) => Some(settlements),
+            Consumer::Handler(_) | Consumer::Sink(_) => None,
+        };
+        let stop = || control.is_abandoned() || settlements.is_some_and(|box_| !box_.is_empty());
+        self.scheduler.sleep(self.index, timeout, stop);
     }
 
-    fn take(&mut self, delivery: Delivery, batch: &mut Vec<Delivery>) -> Result<(), Abandoned> {
-        let start = Instant::now();
-        self.metrics.queue_wait.record(nanos(start - delivery.queued_at));
-        match &mut self.consumer {
-            Consumer::Handler(handler) => {
-                let handler = Arc::clone(handler);
-                self.handle(&*handler, &delivery.update)?;
-                let end = Instant::now();
-                self.settle(delivery, start, end);
+    /// Settles what the stream's program has dealt with.
+    fn take_settlements(&mut self) -> Result<(), Abandoned> {
+        let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
+        for (job, outcome) in settlements.try_iter() {
+            let started_at = job.delivery.queued_at;
+            self.desk.settle(&self.scheduler, job, outcome, started_at)?;
+        }
+        Ok(())
+    }
+
+    /// Deals with the updates of `batch`, whose lanes are held.
+    fn work(&mut self, batch: &mut Vec<Job>, now: Instant) -> Result<(), Abandoned> {
+        let Self { scheduler, desk, consumer, .. } = self;
+        let drop_expired = scheduler.settings().drop_expired;
+        if drop_expired {
+            desk.drop_expired(scheduler, batch, now);
+        }
+        for job in &*batch {
+            desk.metrics.queue_wait.record(nanos(now - job.delivery.queued_at));
+        }
+        match consumer {
+            Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
+                job.delivery.attempts += 1;
+                let call = AssertUnwindSafe(|| handler.handle(&job.delivery.update));
+                let outcome = catch_unwind(call).unwrap_or_else(|_| {
+                    desk.metrics.panicked.increment();
+                    Outcome::Failed(Cow::Borrowed("the handler panicked"))
+                });
+                desk.settle(scheduler, job, outcome, now)
+            }),
+            Consumer::Sink(sink) => {
+                for job in &*batch {
+                    sink.write(&job.delivery.update);
+                }
+                desk.commit(|| sink.commit(), true)?;
+                desk.settle_all(scheduler, batch, now);
                 Ok(())
             }
-            Consumer::Sink(sink) => {
-                sink.write(&delivery.update);
-                batch.push(Delivery { queued_at: start, ..delivery });
-                if batch.len() < BATCH_UPDATES && sink.pending_bytes() < BATCH_BYTES {
+            Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut job| {
+                job.delivery.attempts += 1;
+                // From now on the time counts as the program's.
+                job.delivery.queued_at = now;
+                let mut pending = PendingUpdate::new(job, settlements.clone());
+                while let Err(refused) = stream.send(pending, STEP) {
+                    pending = refused;
+                    if desk.control.is_abandoned() {
+                        drop(pending.into_job());
+                        return Err(Abandoned);
+                    }
+                }
+                Ok(())
+            }),
+        }
+    }
+}
+
+impl Desk {
+    /// Settles an update that has been handled, and lets its lane go.
+    fn settle(
+        &mut self,
+        scheduler: &Scheduler,
+        job: Job,
+        outcome: Outcome,
+        started_at: Instant,
+    ) -> Result<(), Abandoned> {
+        let Job { delivery, place } = job;
+        let end = Instant::now();
+        self.metrics.handler.record(nanos(end - started_at));
+        match outcome {
+            Outcome::Done => self.metrics.handled.increment(),
+            Outcome::Retry(after) => {
+                self.metrics.retried.increment();
+                let attempts = delivery.attempts;
+                if attempts < scheduler.settings().max_attempts {
+                    let due = end + after.min(Dispatch::RETRY_MAX);
+                    scheduler.retry(place, delivery, due);
                     return Ok(());
                 }
-                self.commit(batch)
+                self.bury(&delivery, &format!("given up after {attempts} attempts"))?;
             }
+            Outcome::Failed(reason) => self.bury(&delivery, &reason)?,
+        }
+        self.metrics.whole.record(nanos(end - delivery.update.received_at()));
+        // The update is gone before its lane goes on.
+        self.release(delivery);
+        scheduler.finish(place);
+        Ok(())
+    }
+
+    /// Settles a batch that a sink has taken, lane by lane.
+    fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
+        let end = Instant::now();
+        let mut held: Option<Place> = None;
+        for Job { delivery, place } in batch.drain(..) {
+            self.metrics.handled.increment();
+            self.metrics.handler.record(nanos(end - started_at));
+            self.metrics.whole.record(nanos(end - delivery.update.received_at()));
+            self.release(delivery);
+            if let Some(before) = held.replace(place).filter(|before| *before != place) {
+                scheduler.finish(before);
+            }
+        }
+        if let Some(last) = held {
+            scheduler.finish(last);
         }
     }
 
-    /// Calls the handler until it is done with the update.
-    fn handle(&self, handler: &dyn Handler, update: &Update) -> Result<(), Abandoned> {
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| handler.handle(update))) {
-                Ok(Outcome::Done) => {
-                    self.metrics.handled.increment();
-                    return Ok(());
-                }
-                Ok(Outcome::Failed(reason)) => {
-                    self.failed(update, &reason);
-                    return Ok(());
-                }
-                Err(_) => {
-                    self.metrics.panicked.increment();
-                    self.failed(update, "the handler panicked");
-                    return Ok(());
-                }
-                Ok(Outcome::Retry(after)) => {
-                    self.metrics.retried.increment();
-                    self.wait(after)?;
-                }
-            }
-        }
-    }
-
-    /// Counts a failed update, and logs it where the count has doubled: a handler that fails always
-    /// must not flood the log.
+    /// Counts a failed update, keeps it where that is asked for, and logs it where the count has
+    /// doubled: a handler that fails always must not flood the log.
     #[cold]
-    fn failed(&self, update: &Update, reason: &str) {
+    fn bury(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
+        let update = &delivery.update;
+        if let Some(letters) = self.dead_letters.clone() {
+            let mut line = Vec::new();
+            letters.write(update, reason, delivery.attempts, &mut line);
+            self.commit(|| letters.commit(&mut line), false)?;
+        }
         self.metrics.failed.increment();
         let failed = self.metrics.failed.get();
         if failed.is_power_of_two() {
             let (bot, id, kind) = (update.bot(), update.id(), update.kind());
             tracing::warn!(%bot, update_id = %id, %kind, reason, failed, "an update has failed");
         }
+        Ok(())
     }
 
-    /// Waits in steps, so that a stop is not held up.
-    fn wait(&self, duration: Duration) -> Result<(), Abandoned> {
-        let due = control::deadline(duration);
-        loop {
-            if self.control.is_abandoned() {
-                return Err(Abandoned);
-            }
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            thread::sleep(left.min(RETRY_STEP));
+    /// Skips what Telegram would take no answer to any more.
+    fn drop_expired(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, now: Instant) {
+        let is_expired = |job: &Job| {
+            let update = &job.delivery.update;
+            life(update.kind()).is_some_and(|life| now - update.received_at() > life)
+        };
+        if !batch.iter().any(is_expired) {
+            return;
         }
+        // A lane is let go where none of its updates is left in the batch.
+        let mut kept = Vec::with_capacity(batch.len());
+        let mut gone = Vec::new();
+        for job in batch.drain(..) {
+            if is_expired(&job) {
+                self.metrics.expired(job.delivery.update.kind());
+                gone.push(job.place);
+                self.release(job.delivery);
+            } else {
+                kept.push(job);
+            }
+        }
+        gone.dedup();
+        for place in gone {
+            if !kept.iter().any(|job| job.place == place) {
+                scheduler.finish(place);
+            }
+        }
+        *batch = kept;
     }
 
-    /// Commits the batch, however often that takes: these updates are acknowledged, so the worker
-    /// stands still and its queue fills until the destination takes them.
-    fn commit(&mut self, batch: &mut Vec<Delivery>) -> Result<(), Abandoned> {
-        let Consumer::Sink(sink) = &mut self.consumer else { return Ok(()) };
-        if batch.is_empty() {
-            return Ok(());
-        }
+    /// Commits, however often that takes: these updates are acknowledged, so the worker stands
+    /// still and its queue fills until the destination takes them.
+    fn commit(
+        &mut self,
+        mut commit: impl FnMut() -> io::Result<()>,
+        is_sink: bool,
+    ) -> Result<(), Abandoned> {
         let mut pause = COMMIT_PAUSE.0;
-        while let Err(error) = sink.commit() {
+        while let Err(error) = commit() {
+            self.till.empty();
             if pause == COMMIT_PAUSE.0 {
-                tracing::warn!(%error, "the sink takes nothing, updates wait for it");
+                tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");
             }
-            if error.kind() == io::ErrorKind::BrokenPipe {
+            if is_sink && error.kind() == io::ErrorKind::BrokenPipe {
                 let message = "the sink's reader is gone, updates cannot be delivered";
                 self.control.fail(&Error::with_source(ErrorKind::Sink, message, error));
             }
             self.metrics.retried.increment();
-            let step = Instant::now() + pause;
-            while Instant::now() < step {
+            let due = Instant::now() + pause;
+            while Instant::now() < due {
                 if self.control.is_abandoned() {
                     return Err(Abandoned);
                 }
-                thread::sleep(RETRY_STEP.min(pause));
+                thread::sleep(STEP.min(pause));
             }
             pause = (pause * 2).min(COMMIT_PAUSE.1);
-        }
-        let end = Instant::now();
-        for delivery in batch.drain(..) {
-            self.metrics.handled.increment();
-            let start = delivery.queued_at;
-            self.settle(delivery, start, end);
         }
         Ok(())
     }
 
-    /// Records the update's times and gives its memory back to its shard.
-    fn settle(&self, delivery: Delivery, start: Instant, end: Instant) {
-        self.metrics.handler.record(nanos(end - start));
-        self.metrics.whole.record(nanos(end - delivery.update.received_at()));
+    /// Gives an update's share of the limits and its memory back.
+    fn release(&mut self, delivery: Delivery) {
+        self.till.take(delivery.update.byte_len() as u64);
         if let Some(shard) = self.returns.get(delivery.shard) {
             // Where the shard has enough, or is gone, the memory is freed here.
             let _ = shard.try_send(delivery.update.recycle());
         }
+    }
+}
+
+/// How long Telegram takes an answer to an update of `kind`; `None` where it is a day or more.
+pub(crate) fn life(kind: UpdateKind) -> Option<Duration> {
+    match kind {
+        UpdateKind::CallbackQuery | UpdateKind::PreCheckoutQuery | UpdateKind::ShippingQuery => {
+            Some(Duration::from_secs(150))
+        }
+        UpdateKind::InlineQuery => Some(Duration::from_secs(30)),
+        _ => None,
     }
 }

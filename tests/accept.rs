@@ -202,8 +202,8 @@ fn out_of_descriptors_the_server_serves_who_is_there_and_then_who_waits() {
         assert!(!waiting.is_finished(), "{driver}: the limit was not reached");
         drop(silent);
         assert_eq!(waiting.join().unwrap().status, 200);
-        for client in &mut there {
-            assert_eq!(client.post(&update(8)).status, 200);
+        for (id, client) in (8..).zip(&mut there) {
+            assert_eq!(client.post(&update(id)).status, 200);
         }
         drop(there);
         let ended = process.terminate();

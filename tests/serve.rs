@@ -659,7 +659,7 @@ fn a_wrong_value_is_refused_with_key_value_and_expectation() {
         ("[limits]\nbody_bytes = 'many'", "limits.body_bytes", "many", "1MiB"),
         ("[limits]\njson_depth = 7", "limits.json_depth", "7", "8 to 1024"),
         ("[limits]\nidle_timeout = '1ms'", "limits.idle_timeout", "1ms", "10ms to 24h"),
-        ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 1048576"),
+        ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 16777216"),
         ("[sink]\nto = 'kafka:a'", "sink.to", "kafka:a", "ndjson:FILE"),
         ("[sink]\nto = 'ndjson:'", "sink.to", "ndjson:", "ndjson:FILE"),
         (&bot("auth = 'basic'"), "bot.auth", "basic", "none"),

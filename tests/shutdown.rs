@@ -195,8 +195,8 @@ mod process {
         let addr = addr.split('/').next().unwrap().parse().unwrap();
         let mut client = Client::connect(addr, &pki);
         assert_eq!(client.post(&update(1)).status, 200);
-        for name in ["USR1", "TERM"] {
-            assert_eq!(client.post(&update(2)).status, 200);
+        for (id, name) in [(2, "USR1"), (3, "TERM")] {
+            assert_eq!(client.post(&update(id)).status, 200);
             let pid = child.id().to_string();
             assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
         }
@@ -208,7 +208,7 @@ mod process {
         });
         assert_eq!(status.unwrap().code(), Some(0));
         assert_eq!(report(&pki)["updates_handled"], 3);
-        assert_eq!(written(&pki.dir().join("updates")), [(1, 1), (2, 2)].into());
+        assert_eq!(written(&pki.dir().join("updates")), [(1, 1), (2, 1), (3, 1)].into());
     }
 }
 

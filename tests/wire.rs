@@ -23,7 +23,7 @@ use rustls::{ClientConnection, pki_types::ServerName};
 use support::{
     PATH, SECRET, TestServer,
     client::{self, Client},
-    on_each_driver, request, update, wait_until,
+    on_each_driver, request, update, update_of, wait_until,
 };
 
 /// The answer that Telegram's sender deals with fastest.
@@ -79,29 +79,31 @@ fn an_answer_is_the_shortest_there_is_and_the_connection_stays() {
 fn pipelined_requests_are_answered_in_their_order() {
     on_each_driver(Limits::default(), |server| {
         let mut client = server.connect();
-        let requests = [
-            (200, request(&update(1))),
-            (404, raw("POST", "/nobody", "Content-Length: 3\r\n", "abc")),
-            (200, chunked(&update(2), 10)),
-            (405, raw("GET", PATH, "", "")),
-            (403, raw("POST", PATH, "Content-Length: 2\r\n", "{}")),
-            (400, post_body("not JSON")),
-            (200, request(&update(3))),
-        ];
-        let bytes: Vec<u8> = requests.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
-        let expected: Vec<u16> = requests.iter().map(|(status, _)| *status).collect();
-        for _ in 0..3 {
+        for round in [10, 20, 30] {
+            let requests = [
+                (200, request(&update(round + 1))),
+                (404, raw("POST", "/nobody", "Content-Length: 3\r\n", "abc")),
+                (200, chunked(&update(round + 2), 10)),
+                (405, raw("GET", PATH, "", "")),
+                (403, raw("POST", PATH, "Content-Length: 2\r\n", "{}")),
+                (400, post_body("not JSON")),
+                (200, request(&update(round + 3))),
+            ];
+            let bytes: Vec<u8> = requests.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            let expected: Vec<u16> = requests.iter().map(|(status, _)| *status).collect();
             client.send(&bytes);
             let statuses: Vec<u16> = requests.iter().map(|_| client.response().status).collect();
             assert_eq!(statuses, expected);
         }
         // More than one record and more than one buffer of the server.
-        client.send(&request(&update(4)).repeat(200));
+        let many: Vec<u8> = (100..300).flat_map(|id| request(&update(id))).collect();
+        client.send(&many);
         for _ in 0..200 {
             client.assert_bytes(OK);
         }
         server.wait_handled(209);
-        assert_eq!(server.handled.counts(), [(1, 3), (2, 3), (3, 3), (4, 200)].into());
+        let ids = [11, 12, 13, 21, 22, 23, 31, 32, 33].into_iter().chain(100..300);
+        assert_eq!(server.handled.counts(), ids.map(|id| (id, 1)).collect());
     });
 }
 
@@ -109,27 +111,37 @@ fn pipelined_requests_are_answered_in_their_order() {
 fn a_request_may_be_cut_into_records_anywhere() {
     on_each_driver(Limits::default(), |server| {
         let mut client = server.connect();
-        let whole = request(&update(1));
-        for cut in 1..whole.len() {
+        let mut sent = 0;
+        // Ids of one length, so that every cut falls into the same place of an alike request.
+        let length = request(&update(1000)).len();
+        for cut in 1..length {
+            let whole = request(&update(1000 + sent));
             client.send(&whole[..cut]);
             client.send(&whole[cut..]);
             client.assert_bytes(OK);
+            sent += 1;
         }
-        let coded = chunked(&update(2), 7);
-        for cut in 1..coded.len() {
+        let length = chunked(&update(1000), 7).len();
+        for cut in 1..length {
+            let coded = chunked(&update(1000 + sent), 7);
             client.send(&coded[..cut]);
             client.send(&coded[cut..]);
             client.assert_bytes(OK);
+            sent += 1;
         }
-        for byte in request(&update(3)) {
+        for byte in request(&update(1000 + sent)) {
             client.send(&[byte]);
         }
         client.assert_bytes(OK);
-        let expected = [(1, whole.len() - 1), (2, coded.len() - 1), (3, 1)];
-        server.wait_handled(expected.iter().map(|(_, count)| count).sum());
-        assert_eq!(server.handled.counts(), expected.into());
-        let expected: serde_json::Value = serde_json::from_str(&update(2)).unwrap();
-        assert!(server.handled.all().contains(&expected));
+        sent += 1;
+        server.wait_handled(usize::try_from(sent).unwrap());
+        let ids = 1000..1000 + sent;
+        assert_eq!(server.handled.counts(), ids.clone().map(|id| (id, 1)).collect());
+        for update in server.handled.all() {
+            let id = update["update_id"].as_i64().unwrap();
+            let expected: serde_json::Value = serde_json::from_str(&self::update(id)).unwrap();
+            assert_eq!(update, expected);
+        }
     });
 }
 
@@ -351,7 +363,7 @@ fn continue_is_said_to_those_who_wait_for_it_and_to_nobody_else() {
         client.send(body.as_bytes());
         client.assert_bytes(OK);
         // The body is here already: nobody waits.
-        client.send(&post(&expecting, &body));
+        client.send(&post(&expecting, &update(2)));
         client.assert_bytes(OK);
         // A refusal is final, and whether the body follows is unknown.
         client.send(&raw("POST", "/nobody", &expecting, ""));
@@ -633,9 +645,9 @@ fn a_full_queue_asks_to_come_again_and_loses_and_doubles_nothing() {
         let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
         let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
                     Content-Length: 0\r\n\r\n";
-        // One with the handler, three in the queue, and the rest comes again.
+        // One with the handler, two that wait, and the rest comes again.
         for id in 0..10 {
-            let response = client.post(&update(id));
+            let response = client.post(&update_of(1, id));
             match response.status {
                 200 => acknowledged.push(id),
                 status => {
@@ -644,15 +656,15 @@ fn a_full_queue_asks_to_come_again_and_loses_and_doubles_nothing() {
                 }
             }
         }
-        assert!((3..=4).contains(&acknowledged.len()), "{acknowledged:?}");
-        client.send(&request(&update(refused[0])));
+        assert_eq!(acknowledged, [0, 1, 2]);
+        client.send(&request(&update_of(1, refused[0])));
         client.assert_bytes(busy);
         assert_eq!(handled.len(), 0);
         let mut refusals = refused.len() as u64 + 1;
         while !refused.is_empty() {
             leave.send(()).unwrap();
             refused.retain(|id| {
-                let status = client.post(&update(*id)).status;
+                let status = client.post(&update_of(1, *id)).status;
                 refusals += u64::from(status == 503);
                 if status == 200 {
                     acknowledged.push(*id);
@@ -662,8 +674,9 @@ fn a_full_queue_asks_to_come_again_and_loses_and_doubles_nothing() {
         }
         drop(leave);
         let report = server.handle.stop();
+        // All of one chat, so that there is one order.
         assert_eq!(handled.ids(), acknowledged, "each once, in the order of the answers");
-        assert_eq!(report.updates_refused, refusals);
+        assert_eq!(report.updates_refused, [("updates", refusals)].into());
         assert_eq!(report.requests_rejected, [(503, refusals)].into());
         assert_eq!((report.updates_handled, report.updates_acknowledged), (10, 10));
         assert_eq!(report.updates_received, 10 + refusals);
@@ -693,7 +706,7 @@ fn a_panic_in_a_handler_harms_that_update_alone() {
 }
 
 #[test]
-fn a_retried_update_comes_again_before_all_later_ones() {
+fn a_retried_update_comes_again_before_all_later_ones_of_its_chat() {
     let handled = support::Handled::default();
     let keep = handled.clone();
     let server = TestServer::with(|server| {
@@ -708,7 +721,7 @@ fn a_retried_update_comes_again_before_all_later_ones() {
     });
     let mut client = server.connect();
     for id in 1..=5 {
-        assert_eq!(client.post(&update(id)).status, 200);
+        assert_eq!(client.post(&update_of(1, id)).status, 200);
     }
     let report = server.handle.stop();
     assert_eq!(handled.ids(), [1, 2, 2, 2, 2, 3, 4, 5]);

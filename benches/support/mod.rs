@@ -80,10 +80,14 @@ pub(crate) fn feed(server: &mut ServerConnection, mut bytes: &[u8]) {
 }
 
 /// The records of one request each, with the load generator's updates.
-pub(crate) fn encrypted_requests(client: &mut ClientConnection, count: u64) -> Vec<Vec<u8>> {
+pub(crate) fn encrypted_requests(
+    client: &mut ClientConnection,
+    first: u64,
+    count: u64,
+) -> Vec<Vec<u8>> {
     let updates = PayloadGenerator::new(&PayloadOptions::default());
     let mut body = Vec::new();
-    (0..count)
+    (first..first + count)
         .map(|id| {
             body.clear();
             updates.write(&mut body, id);

@@ -5,7 +5,7 @@ use std::{env, fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Bot, Config, DriverChoice, Limits, SecretToken};
+use super::{Bot, Config, Dispatch, DriverChoice, Limits, Order, SecretToken};
 use crate::error::{Error, ErrorKind};
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
@@ -18,6 +18,8 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: TlsSection,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
+    #[serde(default)]
+    pub(crate) dispatch: DispatchSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
     #[serde(default, rename = "bot")]
@@ -84,6 +86,19 @@ pub(crate) struct LimitsSection {
     pub(crate) request_timeout: Option<Span>,
     pub(crate) idle_timeout: Option<Span>,
     pub(crate) queue_updates: Option<usize>,
+    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
+    pub(crate) queue_bytes: Option<ByteSize>,
+    pub(crate) chat_updates: Option<usize>,
+}
+
+/// `[dispatch]`: see [`Dispatch`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DispatchSection {
+    pub(crate) order: Option<Order>,
+    pub(crate) drop_expired: Option<bool>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) dead_letters: Option<PathBuf>,
 }
 
 /// `[sink]`: where the updates go.
@@ -112,6 +127,7 @@ impl ConfigFile {
         let server = &self.server;
         let config = Config {
             bots,
+            dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
             driver: server.driver.unwrap_or_default(),
             limits: self.limits.to_limits()?,
@@ -139,6 +155,15 @@ impl ConfigFile {
             request_timeout: Some(Span(limits.request_timeout)),
             idle_timeout: Some(Span(limits.idle_timeout)),
             queue_updates: Some(limits.queue_updates),
+            queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
+            chat_updates: Some(limits.chat_updates),
+        };
+        let dispatch = &config.dispatch;
+        self.dispatch = DispatchSection {
+            order: Some(dispatch.order),
+            drop_expired: Some(dispatch.drop_expired),
+            max_attempts: Some(dispatch.max_attempts),
+            dead_letters: dispatch.dead_letters.clone(),
         };
         self
     }
@@ -290,6 +315,18 @@ fn read_secret(path: &Path) -> Result<SecretToken, Error> {
     SecretToken::new(token.trim(), &format!("bot.secret_token_file ({})", path.display()))
 }
 
+impl DispatchSection {
+    fn to_dispatch(&self) -> Dispatch {
+        let defaults = Dispatch::default();
+        Dispatch {
+            dead_letters: self.dead_letters.clone(),
+            drop_expired: self.drop_expired.unwrap_or(defaults.drop_expired),
+            max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
+            order: self.order.unwrap_or(defaults.order),
+        }
+    }
+}
+
 impl LimitsSection {
     fn to_limits(&self) -> Result<Limits, Error> {
         let defaults = Limits::default();
@@ -306,6 +343,8 @@ impl LimitsSection {
             request_timeout: self.request_timeout.map_or(defaults.request_timeout, |s| s.0),
             idle_timeout: self.idle_timeout.map_or(defaults.idle_timeout, |s| s.0),
             queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
+            queue_bytes: bytes("limits.queue_bytes", self.queue_bytes, defaults.queue_bytes)?,
+            chat_updates: self.chat_updates.unwrap_or(defaults.chat_updates),
         })
     }
 }

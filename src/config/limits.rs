@@ -22,9 +22,16 @@ pub struct Limits {
     /// How long a connection may stay silent between requests; 75 s.
     /// Telegram closes its side after 60 s, so the server should wait longer than that.
     pub idle_timeout: Duration,
-    /// Updates that may wait for each worker; 8,192 (about 5 KB of memory each at 1.3 KB bodies).
-    /// Where the queue is full the sender gets 503 and `Retry-After: 1`.
+    /// Updates that may be under way between their 200 and the end of their handling; 65,536, about
+    /// 5 KB of memory each at 1.3 KB bodies. Beyond it, and beyond the next two, the sender gets 503
+    /// and `Retry-After: 1`.
     pub queue_updates: usize,
+    /// Bytes of the bodies of these updates, as received; 128 MiB. Parsed they take about three
+    /// times as much memory.
+    pub queue_bytes: usize,
+    /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot go
+    /// on when one is at its limit. A few more get in until the workers have noticed.
+    pub chat_updates: usize,
 }
 
 impl Default for Limits {
@@ -36,7 +43,9 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
-            queue_updates: 8192,
+            queue_updates: 65_536,
+            queue_bytes: 128 * 1024 * 1024,
+            chat_updates: 256,
         }
     }
 }
@@ -56,7 +65,9 @@ impl Limits {
         size("limits.head_bytes", self.head_bytes, 512, 64 * 1024)?;
         size("limits.body_bytes", self.body_bytes, 1024, 64 * 1024 * 1024)?;
         size("limits.json_depth", self.json_depth, 8, 1024)?;
-        size("limits.queue_updates", self.queue_updates, 1, 1 << 20)?;
+        size("limits.queue_updates", self.queue_updates, 1, 1 << 24)?;
+        size("limits.queue_bytes", self.queue_bytes, self.body_bytes, usize::MAX / 2)?;
+        size("limits.chat_updates", self.chat_updates, 1, 1 << 20)?;
         let day = Duration::from_secs(24 * 3600);
         for (key, value) in [
             ("limits.handshake_timeout", self.handshake_timeout),

@@ -1,5 +1,6 @@
 //! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
 
+mod dispatch;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
 mod limits;
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub use self::{
+    dispatch::{Dispatch, Order},
     limits::Limits,
     secret::{SECRET_TOKEN_MAX, SecretToken},
 };
@@ -27,6 +29,8 @@ const THREADS_MAX: usize = 1024;
 pub struct Config {
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
+    /// What happens between the queue and the handler.
+    pub dispatch: Dispatch,
     /// How long a stop may take before what is left is abandoned and counted; 10 s.
     pub drain_timeout: Duration,
     /// How the shards talk to the kernel; [`DriverChoice::Auto`].
@@ -45,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bots: Vec::new(),
+            dispatch: Dispatch::default(),
             drain_timeout: Duration::from_secs(10),
             driver: DriverChoice::Auto,
             limits: Limits::default(),
@@ -62,6 +67,7 @@ impl Config {
     /// The first wrong one: its key, its value and what was expected.
     pub fn validate(&self) -> Result<(), Error> {
         self.limits.validate()?;
+        self.dispatch.validate()?;
         for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));

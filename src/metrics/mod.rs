@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use self::report::{Percentiles, Report};
 pub(crate) use self::{counter::Counter, histogram::LatencyHistogram};
-use crate::{connection::CloseReason, http::Status};
+use crate::{connection::CloseReason, dispatch::Refusal, http::Status, update::UpdateKind};
 
 /// A stretch of an update's way, timed on its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,8 +87,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) handshakes_full: Counter,
     /// Completed handshakes that resumed a session.
     pub(crate) handshakes_resumed: Counter,
-    /// Updates refused because their worker's queue was full.
-    pub(crate) queue_full: Counter,
+    /// Updates refused, by [`Refusal`].
+    pub(crate) refused: [Counter; Refusal::ALL.len()],
     /// Updates parsed and known to be for a bot.
     pub(crate) received: Counter,
     /// Requests not answered with 200, by [`Status`].
@@ -111,6 +111,12 @@ impl ShardMetrics {
         }
     }
 
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        if let Some(counter) = self.refused.get(refusal as usize) {
+            counter.increment();
+        }
+    }
+
     pub(crate) fn closed(&self, reason: CloseReason) {
         if let Some(counter) = self.closed.get(reason as usize) {
             counter.increment();
@@ -121,6 +127,10 @@ impl ShardMetrics {
 /// Written by one worker's thread only.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerMetrics {
+    /// Updates that had been accepted before and were not handled again.
+    pub(crate) duplicates: Counter,
+    /// Updates skipped because they had waited too long, by place in [`EXPIRING`].
+    pub(crate) expired: [Counter; EXPIRING.len()],
     /// Updates whose handler said `Done`.
     pub(crate) handled: Counter,
     /// Updates whose handler said `Failed` or panicked.
@@ -135,10 +145,32 @@ pub(crate) struct WorkerMetrics {
     pub(crate) whole: LatencyHistogram,
 }
 
+/// The kinds of updates that Telegram takes no answer to after less than a day.
+pub(crate) const EXPIRING: [UpdateKind; 4] = [
+    UpdateKind::CallbackQuery,
+    UpdateKind::InlineQuery,
+    UpdateKind::PreCheckoutQuery,
+    UpdateKind::ShippingQuery,
+];
+
+impl WorkerMetrics {
+    pub(crate) fn expired(&self, kind: UpdateKind) {
+        if let Some(counter) = EXPIRING
+            .iter()
+            .position(|known| *known == kind)
+            .and_then(|index| self.expired.get(index))
+        {
+            counter.increment();
+        }
+    }
+}
+
 /// All threads' metrics of one server, to be summed.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
+    /// Updates fed in by the program, not by the wire; written under the feeder's lock.
+    pub(crate) fed: Counter,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
@@ -147,6 +179,7 @@ impl Metrics {
     pub(crate) fn new(shards: usize, workers: usize) -> Self {
         Self {
             acceptor: Arc::default(),
+            fed: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }

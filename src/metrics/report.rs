@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{Counter, Metrics, Stage, histogram};
-use crate::{connection::CloseReason, http::Status, runtime::DriverKind};
+use super::{Counter, EXPIRING, Metrics, Stage, histogram};
+use crate::{connection::CloseReason, dispatch::Refusal, http::Status, runtime::DriverKind};
 
 /// Counters and latencies of a server since its start.
 ///
@@ -39,10 +39,16 @@ pub struct Report {
     pub handshakes_resumed: u64,
     /// Updates parsed and known to be for a bot.
     pub updates_received: u64,
+    /// Updates fed in again by the program ([`ServerHandle::feed`](crate::ServerHandle::feed)).
+    pub updates_fed: u64,
     /// Updates whose 200 was handed to the kernel.
     pub updates_acknowledged: u64,
-    /// Updates answered with 503 because their worker's queue was full.
-    pub updates_refused: u64,
+    /// Updates answered with 503 because a limit was reached, by the limit.
+    pub updates_refused: BTreeMap<&'static str, u64>,
+    /// Updates that had been accepted before: answered with 200 and not handled again.
+    pub updates_duplicate: u64,
+    /// Updates skipped because they had waited longer than Telegram takes an answer, by kind.
+    pub updates_expired: BTreeMap<&'static str, u64>,
     /// Updates whose handler said `Done`.
     pub updates_handled: u64,
     /// Updates whose handler said `Failed` or panicked.
@@ -50,6 +56,9 @@ pub struct Report {
     /// Updates not yet handled when the server stopped: its drain timeout was too short. 0 while it
     /// runs.
     pub updates_abandoned: u64,
+    /// The first [`Report::ABANDONED_MAX`] of them: the bot's name and the update's id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<(String, i64)>,
     /// Calls of a handler that ended in `Retry`.
     pub handler_retries: u64,
     /// Panics caught in a handler.
@@ -83,6 +92,9 @@ pub struct Percentiles {
 }
 
 impl Report {
+    /// How many abandoned updates are listed.
+    pub const ABANDONED_MAX: usize = 10_000;
+
     /// Sums `metrics`. What a stopped server has not handled, it has abandoned.
     pub(crate) fn of(
         metrics: &Metrics,
@@ -97,10 +109,16 @@ impl Report {
             metrics.workers.iter().map(|worker| pick(worker).get()).sum()
         };
         let received: u64 = shards(|shard| &shard.received);
-        let refused: u64 = shards(|shard| &shard.queue_full);
+        let duplicates: u64 = workers(|worker| &worker.duplicates);
+        let refused_by = refused(metrics);
+        let expired_by = expired(metrics);
+        let refused: u64 = refused_by.values().sum();
+        let expired: u64 = expired_by.values().sum();
         let handled: u64 = workers(|worker| &worker.handled);
         let failed: u64 = workers(|worker| &worker.failed);
-        let left = received.saturating_sub(refused + handled + failed);
+        let fed = metrics.fed.get();
+        let left =
+            (received + fed).saturating_sub(refused + duplicates + expired + handled + failed);
         Self {
             driver,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
@@ -114,11 +132,15 @@ impl Report {
             handshakes_full: shards(|shard| &shard.handshakes_full),
             handshakes_resumed: shards(|shard| &shard.handshakes_resumed),
             updates_received: received,
+            updates_fed: fed,
             updates_acknowledged: shards(|shard| &shard.acknowledged),
-            updates_refused: refused,
+            updates_refused: refused_by,
+            updates_duplicate: duplicates,
+            updates_expired: expired_by,
             updates_handled: handled,
             updates_failed: failed,
             updates_abandoned: if stopped { left } else { 0 },
+            abandoned: Vec::new(),
             handler_retries: workers(|worker| &worker.retried),
             handler_panics: workers(|worker| &worker.panicked),
             requests_rejected: rejected(metrics),
@@ -136,28 +158,33 @@ impl Report {
     }
 }
 
-fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+/// The sums of counters that belong to names, those of zero left out.
+fn by_name<'a, N: Ord>(counters: impl Iterator<Item = (N, &'a Counter)>) -> BTreeMap<N, u64> {
     let mut sums = BTreeMap::new();
-    for shard in &metrics.shards {
-        for (reason, counter) in CloseReason::ALL.iter().zip(&shard.closed) {
-            if counter.get() > 0 {
-                *sums.entry(reason.as_str()).or_default() += counter.get();
-            }
-        }
+    for (name, counter) in counters.filter(|(_, counter)| counter.get() > 0) {
+        *sums.entry(name).or_default() += counter.get();
     }
     sums
 }
 
+fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let names = || CloseReason::ALL.iter().map(|reason| reason.as_str());
+    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.closed)))
+}
+
+fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let names = || Refusal::ALL.iter().map(|refusal| refusal.as_str());
+    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.refused)))
+}
+
+fn expired(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let names = || EXPIRING.iter().map(|kind| kind.as_str());
+    by_name(metrics.workers.iter().flat_map(|worker| names().zip(&worker.expired)))
+}
+
 fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {
-    let mut sums = BTreeMap::new();
-    for shard in &metrics.shards {
-        for (status, counter) in Status::ALL.iter().zip(&shard.rejected) {
-            if counter.get() > 0 {
-                *sums.entry(status.code()).or_default() += counter.get();
-            }
-        }
-    }
-    sums
+    let codes = || Status::ALL.iter().map(|status| status.code());
+    by_name(metrics.shards.iter().flat_map(|shard| codes().zip(&shard.rejected)))
 }
 
 impl Percentiles {
@@ -203,6 +230,19 @@ impl fmt::Display for Report {
             self.handshakes_resumed,
             self.handshakes_failed,
         )?;
+        let mut asides: Vec<String> = Vec::new();
+        if self.updates_duplicate > 0 {
+            asides.push(format!("{} duplicate", self.updates_duplicate));
+        }
+        asides.extend(self.updates_refused.iter().map(|(why, n)| format!("{n} refused ({why})")));
+        asides.extend(self.updates_expired.iter().map(|(kind, n)| format!("{n} expired {kind}")));
+        if !asides.is_empty() {
+            writeln!(f, "             {}", asides.join(", "))?;
+        }
+        if !self.abandoned.is_empty() {
+            let ids = self.abandoned.iter().take(20).map(|(bot, id)| format!("{bot}/{id}"));
+            writeln!(f, "abandoned    {}", ids.collect::<Vec<_>>().join(" "))?;
+        }
         if !self.requests_rejected.is_empty() {
             let counts = self.requests_rejected.iter().map(|(code, n)| format!("{code}: {n}"));
             writeln!(f, "rejected     {}", counts.collect::<Vec<_>>().join(", "))?;
@@ -258,7 +298,7 @@ mod tests {
             shard.closed(CloseReason::IdleTimeout);
             shard.parse.record(1_500);
         }
-        metrics.shards[0].queue_full.increment();
+        metrics.shards[0].refused(Refusal::Chat);
         metrics.workers[0].handled.add(4);
         let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
         let json = serde_json::to_value(&report).unwrap();

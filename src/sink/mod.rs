@@ -1,5 +1,6 @@
 //! Destinations of updates that are part of the program: one file for each.
 
+pub(crate) mod lines;
 mod ndjson;
 
 use std::io;

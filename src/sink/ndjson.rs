@@ -1,40 +1,21 @@
 //! Newline-delimited JSON: one update a line, equal in value to what came in.
 
 use std::{
-    fmt,
-    fs::{File, OpenOptions},
     io::{self, Write},
-    mem,
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use super::{Sink, SinkWriter};
-use crate::{
-    error::{Error, ErrorKind},
-    update::Update,
-};
-
-/// A batch buffer larger than this is given back after its commit.
-const BUFFER_KEPT_BYTES: usize = 256 * 1024;
+use super::{Sink, SinkWriter, lines::Lines};
+use crate::{error::Error, update::Update};
 
 /// Writes lines to a file or a pipe.
 ///
-/// Lines are whole: a batch is written under one lock, and a batch that was written in part goes on
-/// where it stopped before anything else is written.
-#[derive(Clone)]
+/// Lines are whole: a batch that was written in part goes on where it stopped before anything else
+/// is written.
+#[derive(Clone, Debug)]
 pub struct NdjsonSink {
-    output: Arc<Mutex<Output>>,
-}
-
-/// The destination, and what an interrupted commit still owes it.
-struct Output {
-    writer: Box<dyn Write + Send>,
-    /// Whole lines that are being written.
-    owed: Vec<u8>,
-    /// How many bytes of `owed` have been written.
-    written: usize,
+    lines: Arc<Lines>,
 }
 
 impl NdjsonSink {
@@ -43,11 +24,7 @@ impl NdjsonSink {
     /// # Errors
     /// Where the process has no standard output.
     pub fn stdout() -> Result<Self, Error> {
-        // A descriptor of our own: the standard library's handle would keep a buffer of its own.
-        let output = io::stdout().as_fd().try_clone_to_owned().map_err(|source| {
-            Error::with_source(ErrorKind::Sink, "sink ndjson:- (standard output)", source)
-        })?;
-        Ok(Self::to(File::from(output)))
+        Lines::stdout().map(Self::from)
     }
 
     /// Lines appended to the file at `path`, which is made with mode 0600 where there is none:
@@ -56,82 +33,51 @@ impl NdjsonSink {
     /// # Errors
     /// Where the file cannot be opened.
     pub fn file(path: &Path) -> Result<Self, Error> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(
-            |source| {
-                let message = format!("sink ndjson:{}", path.display());
-                Error::with_source(ErrorKind::Sink, message, source)
-            },
-        )?;
-        Ok(Self::to(file))
+        Lines::file(path, "sink ndjson:").map(Self::from)
     }
 
     /// Lines to any writer. Its errors make a batch wait, not fail.
     #[must_use]
     pub fn to(writer: impl Write + Send + 'static) -> Self {
-        let output = Output { writer: Box::new(writer), owed: Vec::new(), written: 0 };
-        Self { output: Arc::new(Mutex::new(output)) }
+        Lines::to(writer).into()
     }
 }
 
-impl fmt::Debug for NdjsonSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NdjsonSink").finish_non_exhaustive()
+impl From<Lines> for NdjsonSink {
+    fn from(lines: Lines) -> Self {
+        Self { lines: Arc::new(lines) }
     }
 }
 
 impl Sink for NdjsonSink {
     fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(NdjsonWriter { output: Arc::clone(&self.output), lines: Vec::new() }))
+        Ok(Box::new(NdjsonWriter { lines: Arc::clone(&self.lines), batch: Vec::new() }))
     }
 }
 
 struct NdjsonWriter {
-    output: Arc<Mutex<Output>>,
-    lines: Vec<u8>,
+    lines: Arc<Lines>,
+    batch: Vec<u8>,
 }
 
 impl SinkWriter for NdjsonWriter {
     fn write(&mut self, update: &Update) {
-        let start = self.lines.len();
+        let start = self.batch.len();
         // Writing a parsed value to memory has no way to fail; should a change bring one, half a
         // line must not stay.
-        if serde_json::to_writer(&mut self.lines, &update.root()).is_err() {
-            self.lines.truncate(start);
+        if serde_json::to_writer(&mut self.batch, &update.root()).is_err() {
+            self.batch.truncate(start);
         } else {
-            self.lines.push(b'\n');
+            self.batch.push(b'\n');
         }
     }
 
     fn pending_bytes(&self) -> usize {
-        self.lines.len()
+        self.batch.len()
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        // A poisoned lock means that a foreign writer panicked; the lines it owes are still there.
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        output.settle()?;
-        mem::swap(&mut output.owed, &mut self.lines);
-        output.settle()
-    }
-}
-
-impl Output {
-    /// Writes what is owed. Where that fails in the middle of a line, the next call goes on with
-    /// the rest of that line, whichever worker makes it.
-    fn settle(&mut self) -> io::Result<()> {
-        while let Some(rest) = self.owed.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.writer.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.written += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.writer.flush()?;
-        self.owed.clear();
-        self.owed.shrink_to(BUFFER_KEPT_BYTES);
-        self.written = 0;
-        Ok(())
+        self.lines.commit(&mut self.batch)
     }
 }
 
@@ -141,11 +87,15 @@ mod tests {
 
     use std::{
         os::unix::fs::PermissionsExt as _,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
         time::Instant,
     };
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::update::{BotId, UpdateBody, UpdateParser};
 
     fn update(json: &str) -> Update {

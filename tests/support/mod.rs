@@ -160,12 +160,16 @@ pub(crate) fn timeouts(timeout: Duration) -> Limits {
     limits
 }
 
-/// A small update's JSON.
+/// A small update's JSON, of one of seven chats.
 pub(crate) fn update(id: i64) -> String {
+    update_of(id % 7, id)
+}
+
+/// A small update's JSON, of the chat given.
+pub(crate) fn update_of(chat: i64, id: i64) -> String {
     format!(
         "{{\"update_id\":{id},\n\"message\":{{\"message_id\":{id},\"date\":1700000000,\
-         \"chat\":{{\"id\":{},\"type\":\"private\"}},\"text\":\"hello \\u0416 {id}\"}}}}",
-        id % 7
+         \"chat\":{{\"id\":{chat},\"type\":\"private\"}},\"text\":\"hello \\u0416 {id}\"}}}}"
     )
 }
 

@@ -1,0 +1,70 @@
+//! What happens between an update's 200 and its handler.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::error::Error;
+
+/// Order, attempts and leftovers of the hand-off to the handler.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Dispatch {
+    /// Where updates go that finally failed: NDJSON, mode 0600. `None`: they are counted and logged.
+    pub dead_letters: Option<PathBuf>,
+    /// Whether updates are skipped that Telegram takes no answer to any more, because they have
+    /// waited for a handler too long; false.
+    pub drop_expired: bool,
+    /// How often a handler gets an update that it asks to have again; 10.
+    pub max_attempts: u32,
+    /// What is kept in order; [`Order::Chat`].
+    pub order: Order,
+}
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self { dead_letters: None, drop_expired: false, max_attempts: 10, order: Order::Chat }
+    }
+}
+
+impl Dispatch {
+    /// Longest time after which a handler can ask for an update again; longer ones are cut.
+    pub const RETRY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if !(1..=1_000_000).contains(&self.max_attempts) {
+            return Err(Error::config("dispatch.max_attempts", self.max_attempts, "1 to 1000000"));
+        }
+        Ok(())
+    }
+}
+
+/// Which updates reach the handler one at a time and in the order in which they were accepted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+pub enum Order {
+    /// Those of one chat (see [`ChatKey`](crate::update::ChatKey)) of one bot.
+    #[default]
+    Chat,
+    /// None: every update may be handled beside any other.
+    None,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chat => "chat",
+            Self::None => "none",
+        })
+    }
+}
+
+impl FromStr for Order {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Chat, Self::None]
+            .into_iter()
+            .find(|order| order.to_string() == text)
+            .ok_or_else(|| Error::config("dispatch.order", text, "chat or none"))
+    }
+}

@@ -1,0 +1,59 @@
+//! Updates that finally failed, kept in a file: one JSON object a line, with the reason.
+
+use std::{io, path::Path};
+
+use serde::Serialize;
+
+use crate::{
+    config::Bot,
+    error::Error,
+    sink::lines::Lines,
+    update::{Update, Value},
+};
+
+/// Where failed updates go.
+#[derive(Debug)]
+pub(crate) struct DeadLetters {
+    bots: Vec<String>,
+    lines: Lines,
+}
+
+/// One line of the file.
+#[derive(Serialize)]
+struct DeadLetter<'a> {
+    bot: &'a str,
+    update_id: i64,
+    reason: &'a str,
+    attempts: u32,
+    update: Value<'a>,
+}
+
+impl DeadLetters {
+    /// Letters appended to the file at `path`, made with mode 0600.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub(crate) fn open(path: &Path, bots: &[Bot]) -> Result<Self, Error> {
+        let bots = bots.iter().map(|bot| bot.name.clone()).collect();
+        Ok(Self { bots, lines: Lines::file(path, "dispatch.dead_letters = ")? })
+    }
+
+    /// The line of one letter.
+    pub(crate) fn write(&self, update: &Update, reason: &str, attempts: u32, line: &mut Vec<u8>) {
+        let bot = self.bots.get(update.bot().index() as usize).map_or("", String::as_str);
+        let update_id = update.id().get();
+        let letter = DeadLetter { bot, update_id, reason, attempts, update: update.root() };
+        // Writing to memory does not fail.
+        if serde_json::to_writer(&mut *line, &letter).is_ok() {
+            line.push(b'\n');
+        }
+    }
+
+    /// Brings `line` to the file.
+    ///
+    /// # Errors
+    /// The disk does not take it now; to be called again.
+    pub(crate) fn commit(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        self.lines.commit(line)
+    }
+}

@@ -1,0 +1,228 @@
+//! How much may be under way between shards and workers: so many updates, so many bytes.
+//!
+//! One count for all would be written by every thread for every update. So threads take and give
+//! back in lots: a shard draws a lot into its [`Purse`] and spends from it, a worker gathers what
+//! it has settled in a [`Till`]. The shared counts are exact bounds all the same, because they
+//! include what lies in purses and tills.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use crossbeam_utils::CachePadded;
+
+/// Updates and bytes that are moved at once, at the most.
+const LOT: [u64; 2] = [64, 256 * 1024];
+/// Lots are at most this part of a limit, so that a small one is not used up by purses.
+const LOT_SHARE: u64 = 16;
+
+/// What a limit counts, as an index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Measure {
+    Updates = 0,
+    Bytes = 1,
+}
+
+/// The limits and what is taken of them.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: [u64; 2],
+    used: CachePadded<[AtomicU64; 2]>,
+}
+
+impl Budget {
+    pub(crate) fn new(updates: u64, bytes: u64) -> Self {
+        Self { limits: [updates, bytes], used: CachePadded::default() }
+    }
+
+    /// What is taken of a limit, with what lies in purses and tills.
+    #[cfg(test)]
+    pub(crate) fn used(&self, measure: Measure) -> u64 {
+        self.used.get(measure as usize).map_or(0, |used| used.load(Relaxed))
+    }
+
+    fn lot(&self, index: usize) -> u64 {
+        let [limit, lot] = [self.limits, LOT].map(|of| of.get(index).copied().unwrap_or(0));
+        (limit / LOT_SHARE).clamp(1, lot)
+    }
+
+    /// Takes at least `needed` and at most a lot on top of it; 0 where that is too much.
+    fn draw(&self, index: usize, needed: u64) -> u64 {
+        let (Some(limit), Some(used)) = (self.limits.get(index), self.used.get(index)) else {
+            return 0;
+        };
+        let wanted = needed.max(self.lot(index));
+        let mut granted = 0;
+        let drawn = used.fetch_update(Relaxed, Relaxed, |used| {
+            let free = limit.saturating_sub(used);
+            // Towards the end no more than is needed, so that nobody hoards the rest.
+            granted = if free >= wanted.saturating_mul(LOT_SHARE) { wanted } else { needed };
+            (free >= granted).then_some(used + granted)
+        });
+        if drawn.is_ok() { granted } else { 0 }
+    }
+
+    fn give_back(&self, amounts: [u64; 2]) {
+        for (used, amount) in self.used.iter().zip(amounts) {
+            if amount > 0 {
+                used.fetch_sub(amount, Relaxed);
+            }
+        }
+    }
+}
+
+/// One shard's lot.
+#[derive(Debug)]
+pub(crate) struct Purse {
+    budget: Arc<Budget>,
+    left: [Cell<u64>; 2],
+}
+
+impl Purse {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, left: Default::default() }
+    }
+
+    /// An empty one of the same budget.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.budget))
+    }
+
+    /// Spends one update of `bytes` bytes.
+    ///
+    /// # Errors
+    /// The limit that does not allow it; nothing is spent then.
+    pub(crate) fn spend(&self, bytes: u64) -> Result<(), Measure> {
+        let [updates_left, bytes_left] = &self.left;
+        self.provide(Measure::Updates, updates_left, 1)?;
+        self.provide(Measure::Bytes, bytes_left, bytes)?;
+        updates_left.set(updates_left.get() - 1);
+        bytes_left.set(bytes_left.get() - bytes);
+        Ok(())
+    }
+
+    /// Takes back what was spent on an update that went nowhere.
+    pub(crate) fn refund(&self, bytes: u64) {
+        let [updates_left, bytes_left] = &self.left;
+        updates_left.set(updates_left.get() + 1);
+        bytes_left.set(bytes_left.get() + bytes);
+    }
+
+    fn provide(&self, measure: Measure, left: &Cell<u64>, needed: u64) -> Result<(), Measure> {
+        let missing = needed.saturating_sub(left.get());
+        if missing == 0 {
+            return Ok(());
+        }
+        match self.budget.draw(measure as usize, missing) {
+            0 => Err(measure),
+            drawn => {
+                left.set(left.get() + drawn);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Purse {
+    fn drop(&mut self) {
+        self.budget.give_back([self.left[0].get(), self.left[1].get()]);
+    }
+}
+
+/// What one worker has settled and not yet given back.
+#[derive(Debug)]
+pub(crate) struct Till {
+    budget: Arc<Budget>,
+    settled: [u64; 2],
+}
+
+impl Till {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, settled: [0; 2] }
+    }
+
+    /// Takes one settled update of `bytes` bytes.
+    pub(crate) fn take(&mut self, bytes: u64) {
+        let [updates, settled_bytes] = &mut self.settled;
+        *updates += 1;
+        *settled_bytes += bytes;
+        if *updates >= self.budget.lot(0) || *settled_bytes >= self.budget.lot(1) {
+            self.empty();
+        }
+    }
+
+    /// Gives everything back; to be called before the worker waits for anything.
+    pub(crate) fn empty(&mut self) {
+        self.budget.give_back(std::mem::take(&mut self.settled));
+    }
+}
+
+impl Drop for Till {
+    fn drop(&mut self) {
+        self.empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_small_limit_is_used_to_its_end() {
+        let budget = Arc::new(Budget::new(2, 1000));
+        let purse = Purse::new(Arc::clone(&budget));
+        assert_eq!(purse.spend(400), Ok(()));
+        assert_eq!(purse.spend(500), Ok(()));
+        assert_eq!(purse.spend(1), Err(Measure::Updates));
+        let mut till = Till::new(Arc::clone(&budget));
+        till.take(400);
+        till.empty();
+        assert_eq!(purse.spend(501), Err(Measure::Bytes));
+        assert_eq!(purse.spend(500), Ok(()));
+        drop((purse, till));
+        assert_eq!(budget.used(Measure::Updates), 2);
+        assert_eq!(budget.used(Measure::Bytes), 1000);
+    }
+
+    proptest! {
+        /// Whatever shards and workers do, no more is under way than the limits say, and nothing is
+        /// gone when all is settled.
+        #[test]
+        fn bounds_hold_and_nothing_is_lost(
+            limits in (1..200_u64, 1..400_000_u64),
+            steps in prop::collection::vec((0..3_usize, any::<bool>(), 1..3000_u64), 1..800),
+        ) {
+            let budget = Arc::new(Budget::new(limits.0, limits.1));
+            let purses: Vec<Purse> = (0..3).map(|_| Purse::new(Arc::clone(&budget))).collect();
+            let mut tills: Vec<Till> = (0..3).map(|_| Till::new(Arc::clone(&budget))).collect();
+            let mut under_way = Vec::new();
+            for (who, arrives, bytes) in steps {
+                if arrives {
+                    if purses[who].spend(bytes).is_ok() {
+                        under_way.push(bytes);
+                    }
+                } else if let Some(bytes) = under_way.pop() {
+                    tills[who].take(bytes);
+                }
+                prop_assert!(under_way.len() as u64 <= limits.0);
+                prop_assert!(under_way.iter().sum::<u64>() <= limits.1);
+                prop_assert!(budget.used(Measure::Updates) <= limits.0);
+                prop_assert!(budget.used(Measure::Bytes) <= limits.1);
+            }
+            for bytes in under_way {
+                tills[0].take(bytes);
+            }
+            drop((purses, tills));
+            prop_assert_eq!(budget.used(Measure::Updates), 0);
+            prop_assert_eq!(budget.used(Measure::Bytes), 0);
+        }
+    }
+}

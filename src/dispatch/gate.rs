@@ -1,0 +1,60 @@
+//! Where an idle worker sleeps, and how it is woken without a system call for each update.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use crossbeam_utils::CachePadded;
+
+/// Where a worker sleeps while there is nothing to do.
+///
+/// The flag and the queues are a Dekker pair: the worker raises the flag and then looks for work
+/// again, whoever brings work looks at the flag afterwards; with a full fence between the two steps
+/// on each side, at least one of them sees the other.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    asleep: CachePadded<AtomicBool>,
+    thread: OnceLock<Thread>,
+}
+
+impl Gate {
+    /// To be called once by the worker's thread before it first sleeps.
+    pub(crate) fn attach(&self) {
+        let _ = self.thread.set(thread::current());
+    }
+
+    /// Sleeps until it is woken, unless `ready` says that there is work already. `timeout` bounds
+    /// the sleep, for what is due at a time.
+    pub(crate) fn sleep_unless(&self, ready: impl FnOnce() -> bool, timeout: Duration) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !ready() {
+            thread::park_timeout(timeout);
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the worker if it sleeps or is about to; false where it does not. What it should see
+    /// has been written before, with a [`fence`] of sequential consistency in between.
+    pub(crate) fn wake(&self) -> bool {
+        // The plain load first: at saturation nobody sleeps and the line stays shared.
+        let wakes =
+            self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed);
+        if wakes {
+            self.wake_now();
+        }
+        wakes
+    }
+
+    /// Wakes the worker whatever it does.
+    pub(crate) fn wake_now(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Lanes: one for each chat that has updates waiting. A lane is worked on by one worker at a time,
+//! an update at a time, so a chat keeps its order while all workers are open to all chats.
+//!
+//! Plain data: no clock, no thread, no lock. Time is an argument.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{Delivery, full::FullChats};
+use crate::{
+    config::Order,
+    update::{BotId, ChatKey, Update, UpdateId},
+};
+
+/// Updates that a lane keeps room for when it is empty and waits for another chat. There are never
+/// more lanes than there were updates under way at once.
+const ROOM_KEPT: usize = 4;
+
+/// Which lane an update belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct LaneKey {
+    pub(crate) bot: BotId,
+    pub(crate) chat: ChatKey,
+}
+
+impl LaneKey {
+    /// The lane of `update`: its chat's, or one of its own where no order is asked for.
+    pub(crate) fn of(update: &Update, order: Order) -> Self {
+        let chat = match order {
+            Order::Chat => update.chat_key(),
+            Order::None => ChatKey::Update(update.id().get()),
+        };
+        Self { bot: update.bot(), chat }
+    }
+
+    /// A hash for choosing partitions and slots; all its bits are good.
+    pub(crate) fn hash64(self) -> u64 {
+        let bot = u64::from(self.bot.index()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.chat.hash64() ^ bot
+    }
+}
+
+impl Hash for LaneKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash64());
+    }
+}
+
+/// Takes a [`LaneKey`]'s hash as it is: it is mixed already.
+#[derive(Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A lane by its place; valid while the lane is not empty or one of its updates is being handled.
+pub(crate) type LaneId = usize;
+
+/// The waiting updates of some chats, in order.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    /// Updates that may wait in one lane before its chat counts as full.
+    chat_updates: usize,
+    full: Arc<FullChats>,
+    by_key: HashMap<LaneKey, LaneId, BuildHasherDefault<Mixed>>,
+    lanes: Vec<Lane>,
+    spare: Vec<LaneId>,
+    /// Lanes whose first update may be handled now, first come, first served.
+    ready: VecDeque<LaneId>,
+    /// Lanes that wait for a time, the earliest first. An entry whose lane has gone on meanwhile is
+    /// out of date and skipped.
+    due: BinaryHeap<Reverse<(Instant, LaneId)>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// Whether the chat counts as full. It does until half of its updates are gone.
+    full: bool,
+    /// The updates being handled.
+    held: Vec<UpdateId>,
+    key: LaneKey,
+    state: State,
+    updates: VecDeque<Delivery>,
+}
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It is empty and belongs to no chat.
+    Spare,
+    /// Its first update may be handled: it is in the queue of ready lanes.
+    Ready,
+    /// One of its updates is being handled.
+    Running,
+    /// Its first update waits for a time.
+    Waiting(Instant),
+}
+
+impl Lanes {
+    /// No lanes. A chat with `chat_updates` waiting ones is told to `full`.
+    pub(crate) fn new(chat_updates: usize, full: Arc<FullChats>) -> Self {
+        Self {
+            chat_updates,
+            full,
+            by_key: HashMap::default(),
+            lanes: Vec::new(),
+            spare: Vec::new(),
+            ready: VecDeque::new(),
+            due: BinaryHeap::new(),
+        }
+    }
+
+    /// Puts `delivery` at the end of its chat's lane.
+    pub(crate) fn push(&mut self, key: LaneKey, delivery: Delivery) {
+        let id = match self.by_key.get(&key) {
+            Some(id) => *id,
+            None => self.open(key),
+        };
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        lane.updates.push_back(delivery);
+        if !lane.full && lane.updates.len() >= self.chat_updates {
+            lane.full = true;
+            self.full.raise(key.hash64());
+        }
+    }
+
+    /// A lane for `key`, which has none; it is ready, for it is about to get an update.
+    fn open(&mut self, key: LaneKey) -> LaneId {
+        let id = match self.spare.pop() {
+            Some(id) => id,
+            None => {
+                let updates = VecDeque::with_capacity(2);
+                self.lanes.push(Lane {
+                    full: false,
+                    held: Vec::with_capacity(1),
+                    key,
+                    state: State::Spare,
+                    updates,
+                });
+                self.lanes.len() - 1
+            }
+        };
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.key = key;
+            lane.state = State::Ready;
+        }
+        self.by_key.insert(key, id);
+        self.ready.push_back(id);
+        id
+    }
+
+    /// The first update of the lane that has been ready longest, to be handled now. The lane is
+    /// held until [`finish`](Self::finish) or [`retry`](Self::retry).
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(LaneId, Delivery)> {
+        self.promote(now);
+        while let Some(id) = self.ready.pop_front() {
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            // A lane that is ready has an update: it was opened for one, or kept for the next.
+            if let Some(delivery) = lane.updates.pop_front() {
+                lane.state = State::Running;
+                lane.held.push(delivery.update.id());
+                return Some((id, delivery));
+            }
+        }
+        None
+    }
+
+    /// The next update of a lane that is held already, for a worker that handles several at once.
+    pub(crate) fn take_next_of(&mut self, id: LaneId) -> Option<Delivery> {
+        let lane = self.lanes.get_mut(id)?;
+        debug_assert_eq!(lane.state, State::Running);
+        let delivery = lane.updates.pop_front()?;
+        lane.held.push(delivery.update.id());
+        Some(delivery)
+    }
+
+    /// Lets go of a lane whose update has been handled.
+    pub(crate) fn finish(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        debug_assert_eq!(lane.state, State::Running);
+        lane.held.clear();
+        let length = lane.updates.len();
+        if lane.full && length <= self.chat_updates / 2 {
+            lane.full = false;
+            self.full.lower(lane.key.hash64());
+        }
+        if length > 0 {
+            lane.state = State::Ready;
+            self.ready.push_back(id);
+        } else {
+            self.close(id);
+        }
+    }
+
+    /// Puts an update back at the head of its lane, which is let go and waits until `due`.
+    pub(crate) fn retry(&mut self, id: LaneId, delivery: Delivery, due: Instant) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        debug_assert_eq!(lane.state, State::Running);
+        lane.held.clear();
+        lane.updates.push_front(delivery);
+        lane.state = State::Waiting(due);
+        self.due.push(Reverse((due, id)));
+    }
+
+    fn close(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        lane.state = State::Spare;
+        lane.updates.shrink_to(ROOM_KEPT);
+        self.by_key.remove(&lane.key);
+        self.spare.push(id);
+    }
+
+    /// Makes the lanes ready whose time has come.
+    fn promote(&mut self, now: Instant) {
+        while let Some(Reverse((due, id))) = self.due.peek().copied() {
+            if due > now {
+                return;
+            }
+            self.due.pop();
+            if let Some(lane) = self.lanes.get_mut(id)
+                && lane.state == State::Waiting(due)
+            {
+                lane.state = State::Ready;
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// How many lanes have an update that may be handled now.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// When the next waiting lane is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// True where no update waits and none is being handled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// All updates that wait or are being handled, for a list of what is left behind.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (BotId, UpdateId)> {
+        self.lanes.iter().flat_map(|lane| {
+            let waiting = lane.updates.iter().map(|delivery| delivery.update.id());
+            lane.held.iter().copied().chain(waiting).map(|id| (lane.key.bot, id))
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! From a shard to the workers: bounded, without a lock on the shard's side, one wake for a batch.
+//!
+//! | file | question |
+//! |---|---|
+//! | `mod` | what a shard does with an update |
+//! | `budget` | how many updates and bytes may be under way |
+//! | `full` | which chats have too many waiting |
+//! | `scheduler` | what a worker does next |
+//! | `lanes` | in which order |
+//! | `gate` | where an idle worker sleeps |
+
+mod budget;
+mod full;
+mod gate;
+mod lanes;
+mod scheduler;
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+pub(crate) use self::{
+    budget::{Budget, Till},
+    full::FullChats,
+    gate::Gate,
+    scheduler::{Idle, Job, Place, Scheduler},
+};
+use self::{
+    budget::{Measure, Purse},
+    lanes::LaneKey,
+};
+use crate::update::Update;
+
+/// An update on its way to a handler.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) update: Update,
+    /// When it was handed off.
+    pub(crate) queued_at: Instant,
+    /// Calls of the handler so far.
+    pub(crate) attempts: u32,
+    /// Whether it was fed in again on purpose, so that its id may have been seen.
+    pub(crate) is_replayed: bool,
+    /// Index of the shard that gets the memory back.
+    pub(crate) shard: usize,
+}
+
+/// Why an update is not accepted: the sender has to come again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub(crate) enum Refusal {
+    /// Too many bytes are under way.
+    Bytes,
+    /// Too many updates of this chat wait.
+    Chat,
+    /// The chat's partition has taken nothing in for a while.
+    Inbox,
+    /// Too many updates are under way.
+    Updates,
+}
+
+impl Refusal {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Self::Bytes, Self::Chat, Self::Inbox, Self::Updates];
+
+    /// The name in reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Chat => "chat",
+            Self::Inbox => "inbox",
+            Self::Updates => "updates",
+        }
+    }
+}
+
+/// Hands updates to the workers; each shard has its own.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    full: Arc<FullChats>,
+    inboxes: Vec<Sender<Delivery>>,
+    is_replay: bool,
+    purse: Purse,
+    scheduler: Arc<Scheduler>,
+    shard: usize,
+    wakes: Wakes,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        scheduler: &Arc<Scheduler>,
+        inboxes: Vec<Sender<Delivery>>,
+        full: &Arc<FullChats>,
+        budget: &Arc<Budget>,
+        shard: usize,
+    ) -> Self {
+        let due = (0..inboxes.len()).map(|_| Cell::new(false)).collect();
+        Self {
+            full: Arc::clone(full),
+            inboxes,
+            is_replay: false,
+            purse: Purse::new(Arc::clone(budget)),
+            scheduler: Arc::clone(scheduler),
+            shard,
+            wakes: Wakes { due, ..Wakes::default() },
+        }
+    }
+
+    /// A dispatcher of updates that are fed in again: their ids are not compared with earlier ones.
+    pub(crate) fn for_replay(self) -> Self {
+        Self { is_replay: true, shard: usize::MAX, ..self }
+    }
+
+    /// Another one for the same inboxes, for benches.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            full: Arc::clone(&self.full),
+            inboxes: self.inboxes.clone(),
+            is_replay: self.is_replay,
+            purse: self.purse.another(),
+            scheduler: Arc::clone(&self.scheduler),
+            shard: self.shard,
+            wakes: Wakes {
+                due: self.wakes.due.iter().map(|_| Cell::new(false)).collect(),
+                ..Wakes::default()
+            },
+        }
+    }
+
+    /// Puts `update` into the inbox of its chat's partition, without waiting and without waking
+    /// anybody yet.
+    ///
+    /// # Errors
+    /// Why not, and the update itself: nothing has been promised, the sender has to come again.
+    pub(crate) fn dispatch(
+        &self,
+        update: Update,
+        queued_at: Instant,
+    ) -> Result<(), (Refusal, Update)> {
+        let hash = LaneKey::of(&update, self.scheduler.settings().order).hash64();
+        if self.full.contains(hash) {
+            return Err((Refusal::Chat, update));
+        }
+        let bytes = update.byte_len() as u64;
+        match self.purse.spend(bytes) {
+            Ok(()) => {}
+            Err(Measure::Updates) => return Err((Refusal::Updates, update)),
+            Err(Measure::Bytes) => return Err((Refusal::Bytes, update)),
+        }
+        // Multiply and shift spreads a hash over n without the division of `%`.
+        let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
+        let (is_replayed, shard) = (self.is_replay, self.shard);
+        let delivery = Delivery { update, queued_at, attempts: 0, is_replayed, shard };
+        let refused = match self.inboxes.get(index).map(|inbox| inbox.try_send(delivery)) {
+            Some(Ok(())) => {
+                self.wakes.request(index);
+                return Ok(());
+            }
+            Some(Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused))) => refused,
+            // The index is below the length, which is not 0.
+            None => return Ok(()),
+        };
+        self.purse.refund(bytes);
+        Err((Refusal::Inbox, refused.update))
+    }
+
+    /// Wakes a worker for every partition that got something since the last call.
+    pub(crate) fn wake_workers(&self) {
+        self.wakes.scheduled.set(false);
+        for (index, due) in self.wakes.due.iter().enumerate() {
+            if due.replace(false) {
+                self.scheduler.wake_for(index);
+            }
+        }
+    }
+
+    /// Makes `waker` the task that calls [`wake_workers`](Self::wake_workers).
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut slot = self.wakes.task.borrow_mut();
+        match &mut *slot {
+            Some(current) => current.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+}
+
+/// Which partitions have to be told, and the task of this shard that does it.
+///
+/// The loop runs ready tasks first in, first out: a task that is scheduled by the first dispatch of
+/// a round runs behind all connections that were ready in that round.
+#[derive(Debug, Default)]
+struct Wakes {
+    due: Vec<Cell<bool>>,
+    scheduled: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+}
+
+impl Wakes {
+    fn request(&self, partition: usize) {
+        if let Some(due) = self.due.get(partition) {
+            due.set(true);
+        }
+        if !self.scheduled.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+}

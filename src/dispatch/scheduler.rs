@@ -1,0 +1,319 @@
+//! The workers' side: inboxes that shards fill, lanes that workers share.
+//!
+//! There is a partition for each worker: a bounded inbox, filled without a lock by the shards, and
+//! the lanes of the chats that belong to it. A worker empties its partition's inbox into the lanes
+//! and handles one lane after the other; one that has nothing to do there helps in the others. So
+//! a chat whose handler takes long holds up one worker, and no chat but itself.
+//!
+//! The locks are between workers alone. They are held for the moves of a few dozen updates at most,
+//! never while a handler runs.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            fence,
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_utils::CachePadded;
+
+use super::{
+    Delivery, Gate,
+    full::FullChats,
+    lanes::{LaneId, LaneKey, Lanes},
+};
+use crate::{
+    config::{Dispatch, Limits},
+    dedup::Window,
+    update::{BotId, UpdateId},
+};
+
+/// Updates moved from an inbox into lanes under one lock.
+const INTAKE: usize = 64;
+/// Every so many turns a worker looks into the other partitions before its own, so that one whose
+/// own worker is held up is not forgotten while all others are busy.
+const HELP_EVERY: u32 = 61;
+/// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
+const INBOX: (usize, usize) = (1024, 32 * 1024);
+/// Longest sleep of an idle worker.
+const IDLE_SLEEP: Duration = Duration::from_secs(60);
+/// "No lane waits for a time" as [`Partition::next_due_ns`].
+const NEVER: u64 = u64::MAX;
+
+/// All partitions of one server, and what they share.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    partitions: Box<[CachePadded<Partition>]>,
+    gates: Box<[Gate]>,
+    /// Whether all shards have ended, so that nothing can come any more.
+    closed: AtomicBool,
+    /// How many workers sleep; a hint that saves looking at all gates.
+    sleepers: CachePadded<AtomicUsize>,
+    /// By bot: which ids have been accepted.
+    windows: Box<[Mutex<Window>]>,
+    settings: Dispatch,
+    /// What the hints of due times count from.
+    started_at: Instant,
+}
+
+#[derive(Debug)]
+struct Partition {
+    inbox: Receiver<Delivery>,
+    lanes: Mutex<Lanes>,
+    /// Hints written under the lock, so that nobody takes it in vain.
+    ready: AtomicUsize,
+    next_due_ns: AtomicU64,
+}
+
+/// An update that a worker has to handle, and where it belongs.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) delivery: Delivery,
+    pub(crate) place: Place,
+}
+
+/// A held lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    partition: usize,
+    lane: LaneId,
+}
+
+/// Why there is no job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Idle {
+    /// The shards are gone and everything is settled.
+    Finished,
+    /// Something may come, or be due after this time.
+    Sleep(Duration),
+}
+
+impl Scheduler {
+    /// A scheduler for `workers` workers and `bots` bots, and the inboxes' ends for the shards.
+    pub(crate) fn new(
+        workers: usize,
+        bots: usize,
+        limits: &Limits,
+        settings: Dispatch,
+        full: &Arc<FullChats>,
+        now: Instant,
+    ) -> (Self, Vec<Sender<Delivery>>) {
+        let all = limits.queue_updates;
+        let inbox = all.div_ceil(workers).clamp(INBOX.0, INBOX.1).min(all);
+        let (senders, partitions): (Vec<_>, Vec<_>) = (0..workers)
+            .map(|_| {
+                let (sender, inbox) = bounded(inbox);
+                let lanes = Lanes::new(limits.chat_updates, Arc::clone(full));
+                let partition = Partition {
+                    inbox,
+                    lanes: Mutex::new(lanes),
+                    ready: AtomicUsize::new(0),
+                    next_due_ns: AtomicU64::new(NEVER),
+                };
+                (sender, CachePadded::new(partition))
+            })
+            .unzip();
+        let scheduler = Self {
+            partitions: partitions.into(),
+            gates: (0..workers).map(|_| Gate::default()).collect(),
+            closed: AtomicBool::new(false),
+            sleepers: CachePadded::default(),
+            windows: (0..bots).map(|_| Mutex::new(Window::new())).collect(),
+            settings,
+            started_at: now,
+        };
+        (scheduler, senders)
+    }
+
+    pub(crate) fn settings(&self) -> &Dispatch {
+        &self.settings
+    }
+
+    pub(crate) fn gate(&self, worker: usize) -> Option<&Gate> {
+        self.gates.get(worker)
+    }
+
+    /// Wakes the worker of `partition`, or one that can help it if that one is awake and so may be
+    /// held up in a handler. For shards, after they have filled the partition's inbox.
+    pub(crate) fn wake_for(&self, partition: usize) {
+        fence(SeqCst);
+        if !self.gates.get(partition).is_some_and(Gate::wake) {
+            self.wake_helper();
+        }
+    }
+
+    /// Wakes one worker that sleeps, if any does.
+    fn wake_helper(&self) {
+        fence(SeqCst);
+        if self.sleepers.load(Relaxed) > 0 {
+            self.gates.iter().any(Gate::wake);
+        }
+    }
+
+    /// To be called when all shards have ended: workers end once everything is settled.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Release);
+    }
+
+    /// Wakes all workers, to look at the flags.
+    pub(crate) fn wake_all(&self) {
+        self.gates.iter().for_each(Gate::wake_now);
+    }
+
+    /// Updates for `worker` at its `turn`: up to `limit` of them into `batch`, lane by lane.
+    /// Whatever has been accepted before is given to `duplicate` instead.
+    pub(crate) fn next(
+        &self,
+        worker: usize,
+        turn: u32,
+        now: Instant,
+        limit: usize,
+        batch: &mut Vec<Job>,
+        mut duplicate: impl FnMut(Delivery),
+    ) -> Option<Idle> {
+        let count = self.partitions.len();
+        let first = if turn.is_multiple_of(HELP_EVERY) { worker + 1 } else { worker };
+        let mut finished = self.closed.load(Acquire);
+        for index in (0..count).map(|step| (first + step) % count) {
+            let Some(partition) = self.partitions.get(index) else { continue };
+            if !partition.has_work(self.elapsed_ns(now)) {
+                finished = finished && partition.is_idle();
+                continue;
+            }
+            finished = false;
+            let mut lanes = partition.lock();
+            self.take_in(partition, &mut lanes, &mut duplicate);
+            while batch.len() < limit
+                && let Some((lane, delivery)) = lanes.take(now)
+            {
+                let place = Place { partition: index, lane };
+                batch.push(Job { delivery, place });
+                while batch.len() < limit
+                    && let Some(delivery) = lanes.take_next_of(lane)
+                {
+                    batch.push(Job { delivery, place });
+                }
+            }
+            self.publish(partition, &lanes);
+            let more = lanes.ready() > 0 || lanes.next_due().is_some();
+            drop(lanes);
+            if !batch.is_empty() {
+                // What is left may wait for this worker's handler; somebody else may be free.
+                if more || !partition.inbox.is_empty() {
+                    self.wake_helper();
+                }
+                return None;
+            }
+        }
+        if finished {
+            return Some(Idle::Finished);
+        }
+        let due = self.partitions.iter().map(|partition| partition.next_due_ns.load(Relaxed)).min();
+        let left = due
+            .filter(|due| *due != NEVER)
+            .map(|due| Duration::from_nanos(due.saturating_sub(self.elapsed_ns(now))));
+        Some(Idle::Sleep(left.unwrap_or(IDLE_SLEEP).min(IDLE_SLEEP)))
+    }
+
+    /// Moves updates from the inbox into their lanes, duplicates left out.
+    fn take_in(
+        &self,
+        partition: &Partition,
+        lanes: &mut Lanes,
+        duplicate: &mut impl FnMut(Delivery),
+    ) {
+        for delivery in partition.inbox.try_iter().take(INTAKE) {
+            if delivery.is_replayed || self.is_new(delivery.update.bot(), delivery.update.id()) {
+                lanes.push(LaneKey::of(&delivery.update, self.settings.order), delivery);
+            } else {
+                duplicate(delivery);
+            }
+        }
+    }
+
+    /// Takes note of an accepted id. All copies of an update come through the same inbox, and
+    /// copies of different content meet here; so of any number exactly one is new.
+    fn is_new(&self, bot: BotId, id: UpdateId) -> bool {
+        self.windows.get(bot.index() as usize).is_none_or(|window| {
+            window.lock().unwrap_or_else(PoisonError::into_inner).accept(id.get())
+        })
+    }
+
+    /// Lets go of a lane whose updates have been handled.
+    pub(crate) fn finish(&self, place: Place) {
+        self.change(place, |lanes| lanes.finish(place.lane));
+    }
+
+    /// Puts an update back to the head of its lane, which waits until `due`.
+    pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
+        self.change(place, |lanes| lanes.retry(place.lane, delivery, due));
+    }
+
+    fn change(&self, place: Place, change: impl FnOnce(&mut Lanes)) {
+        if let Some(partition) = self.partitions.get(place.partition) {
+            let mut lanes = partition.lock();
+            change(&mut lanes);
+            self.publish(partition, &lanes);
+        }
+    }
+
+    fn publish(&self, partition: &Partition, lanes: &Lanes) {
+        partition.ready.store(lanes.ready(), Relaxed);
+        let due = lanes.next_due().map_or(NEVER, |due| self.elapsed_ns(due));
+        partition.next_due_ns.store(due, Relaxed);
+    }
+
+    /// Sleeps until there may be work for `worker`.
+    pub(crate) fn sleep(&self, worker: usize, timeout: Duration, stop: impl FnOnce() -> bool) {
+        let Some(gate) = self.gates.get(worker) else { return };
+        self.sleepers.fetch_add(1, Relaxed);
+        let ready = || {
+            let work = |partition: &CachePadded<Partition>| {
+                !partition.inbox.is_empty() || partition.ready.load(Relaxed) > 0
+            };
+            stop() || self.partitions.iter().any(work)
+        };
+        gate.sleep_unless(ready, timeout);
+        self.sleepers.fetch_sub(1, Relaxed);
+    }
+
+    /// The updates that are not settled, for a list of what is left behind. To be called when the
+    /// workers have ended or been given up: it empties the inboxes.
+    pub(crate) fn left_behind(&self) -> Vec<(BotId, UpdateId)> {
+        let name = |delivery: Delivery| (delivery.update.bot(), delivery.update.id());
+        let mut left = Vec::new();
+        for partition in &self.partitions {
+            left.extend(partition.lock().ids());
+            left.extend(partition.inbox.try_iter().map(name));
+        }
+        left
+    }
+
+    fn elapsed_ns(&self, at: Instant) -> u64 {
+        crate::metrics::nanos(at.saturating_duration_since(self.started_at))
+    }
+}
+
+impl Partition {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        // Nothing under the lock calls foreign code, so a poisoned one is as good.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_work(&self, now_ns: u64) -> bool {
+        !self.inbox.is_empty()
+            || self.ready.load(Relaxed) > 0
+            || self.next_due_ns.load(Relaxed) <= now_ns
+    }
+
+    /// True where nothing waits and nothing is being handled.
+    fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.lock().is_idle()
+    }
+}

@@ -1,0 +1,109 @@
+//! Lines to a file or a pipe, whole whatever happens in between.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    mem,
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::error::{Error, ErrorKind};
+
+/// A batch buffer larger than this is given back after its commit.
+const BUFFER_KEPT_BYTES: usize = 256 * 1024;
+
+/// A destination of lines that several threads share.
+///
+/// A batch is written under one lock, and a batch that was written in part goes on where it stopped
+/// before anything else is written.
+pub(crate) struct Lines(Mutex<Output>);
+
+struct Output {
+    writer: Box<dyn Write + Send>,
+    /// Whole lines that are being written.
+    owed: Vec<u8>,
+    /// How many bytes of `owed` have been written.
+    written: usize,
+}
+
+impl Lines {
+    pub(crate) fn to(writer: impl Write + Send + 'static) -> Self {
+        Self(Mutex::new(Output { writer: Box::new(writer), owed: Vec::new(), written: 0 }))
+    }
+
+    /// Standard output, without the buffer that the standard library's handle has.
+    ///
+    /// # Errors
+    /// Where the process has none.
+    pub(crate) fn stdout() -> Result<Self, Error> {
+        let output = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::with_source(ErrorKind::Sink, "standard output", source))?;
+        Ok(Self::to(File::from(output)))
+    }
+
+    /// The end of the file at `path`, which is made with mode 0600 where there is none: updates are
+    /// private messages.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened; the message is the path behind `what`. A named pipe needs a
+    /// reader: waiting for one would look as if the program hung.
+    pub(crate) fn file(path: &Path, what: &str) -> Result<Self, Error> {
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK);
+            let file = options.open(path)?;
+            // Writes wait: the worker has nothing else to do.
+            rustix::io::ioctl_fionbio(&file, false)?;
+            io::Result::Ok(file)
+        };
+        open().map(Self::to).map_err(|source| {
+            let is_pipe = source.raw_os_error() == Some(libc::ENXIO);
+            let advice =
+                if is_pipe { " (a pipe that nobody reads: start its reader first)" } else { "" };
+            let message = format!("{what}{}{advice}", path.display());
+            Error::with_source(ErrorKind::Sink, message, source)
+        })
+    }
+
+    /// Writes `batch`, which is empty afterwards unless somebody else's lines could not be written.
+    ///
+    /// # Errors
+    /// The destination does not take it now. Nothing is lost: the next call goes on, whoever makes
+    /// it.
+    pub(crate) fn commit(&self, batch: &mut Vec<u8>) -> io::Result<()> {
+        // A poisoned lock means that a foreign writer panicked; the lines it owes are still there.
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        output.settle()?;
+        mem::swap(&mut output.owed, batch);
+        output.settle()
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").finish_non_exhaustive()
+    }
+}
+
+impl Output {
+    fn settle(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.owed.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.writer.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.writer.flush()?;
+        self.owed.clear();
+        self.owed.shrink_to(BUFFER_KEPT_BYTES);
+        self.written = 0;
+        Ok(())
+    }
+}

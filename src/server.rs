@@ -38,8 +38,9 @@ use crate::{
 const MAILBOX: usize = 1024;
 /// Recycled bodies and tapes that may wait for a shard; the others are freed.
 const RETURNS: usize = 1024;
-/// Time that shards get to end after their connections were cut.
+/// Time that threads get to end after they were told to leave everything, and in a hurry.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
+const HURRY_GRACE: Duration = Duration::from_millis(200);
 /// How often a stop looks whether the threads have ended.
 const STOP_STEP: Duration = Duration::from_millis(5);
 
@@ -292,6 +293,12 @@ impl Hurrier {
     pub fn hurry(&self) {
         self.0.hurry();
     }
+
+    /// True once [`hurry`](Self::hurry) has been called on this or another handle of the server.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.0.is_hurried()
+    }
 }
 
 /// Feeds updates in that do not come over the wire.
@@ -425,8 +432,7 @@ impl ServerHandle {
         let hurried = || self.control.is_hurried();
         if !ended_by(&self.shard_threads, deadline, hurried, || {}) {
             self.tell_shards(|| Message::Abort);
-            let grace = Instant::now() + ABORT_GRACE;
-            ended_by(&self.shard_threads, grace, || false, || {});
+            ended_by(&self.shard_threads, self.grace(), || false, || {});
         }
         self.shards.clear();
         self.scheduler.close();
@@ -434,8 +440,14 @@ impl ServerHandle {
         let hurried = || self.control.is_hurried();
         if !ended_by(&self.worker_threads, deadline, hurried, wake) {
             self.control.abandon();
-            ended_by(&self.worker_threads, Instant::now() + ABORT_GRACE, || false, wake);
+            ended_by(&self.worker_threads, self.grace(), || false, wake);
         }
+    }
+
+    /// Until when threads may take that were told to leave everything.
+    fn grace(&self) -> Instant {
+        let grace = if self.control.is_hurried() { HURRY_GRACE } else { ABORT_GRACE };
+        Instant::now() + grace
     }
 
     fn tell_shards(&mut self, message: impl Fn() -> Message) {

@@ -315,7 +315,16 @@ fn a_second_signal_leaves_at_once_with_1() {
     server.signal("INT");
     let ended = server.wait();
     assert_code(&ended, 1);
-    assert!(ended.stderr.last().unwrap().starts_with("second signal"), "{:#?}", ended.stderr);
+    assert!(
+        ended.stderr.iter().any(|line| line.starts_with("second signal")),
+        "{:#?}",
+        ended.stderr
+    );
+    let last = ended.stderr.last().unwrap();
+    assert!(last.starts_with("ringhook: left at the second signal with "), "{last}");
+    // What is left is named.
+    let left = ended.stderr.iter().find(|line| line.starts_with("abandoned")).unwrap();
+    assert!(left.contains("default/"), "{left}");
 }
 
 #[test]
@@ -790,7 +799,8 @@ fn help_shows_the_defaults_and_fits_a_hundred_columns() {
         }
         texts.push(stdout);
     }
-    assert!(texts[0].contains("serve  Receive updates"), "{}", texts[0]);
+    let serve = texts[0].lines().find_map(|line| line.trim().strip_prefix("serve "));
+    assert!(serve.unwrap().trim().starts_with("Receive updates"), "{}", texts[0]);
     for serve in &texts[2..] {
         for default in
             ["127.0.0.1:8443", "auto", "one for two CPUs", "ringhook-data", "ndjson:-", "10s"]

@@ -2,7 +2,9 @@
 //! belongs to what a command was asked for.
 
 mod data_dir;
+mod dead_letters;
 mod serve;
+mod sink;
 
 use std::{
     fmt,
@@ -23,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArgs>),
+    DeadLetters(dead_letters::DeadLettersArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -32,6 +35,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
+        Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Serve(args) => serve::run(&args),
     };
     match outcome {

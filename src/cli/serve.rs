@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process,
-    sync::mpsc,
+    sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
@@ -16,9 +16,13 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{data_dir::DataDir, tell};
+use super::{
+    data_dir::DataDir,
+    sink::{self, SinkSpec},
+    tell,
+};
 use crate::{
-    DriverChoice, NdjsonSink, NullSink, Report, Server, ServerHandle, TlsConfig,
+    DriverChoice, Hurrier, Report, Server, ServerHandle, TlsConfig,
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets, Span},
@@ -96,7 +100,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let own_secret = Some(data_dir.secret_token());
     let own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
     let own_certificate = own_certificate(&mut file, &data_dir)?;
-    let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| "ndjson:-".to_owned()))?;
+    let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| sink::DEFAULT.to_owned()))?;
     if args.print_config {
         let config = file.to_config(Secrets::Leave)?;
         return print(&file.effective(&config).to_toml()?);
@@ -113,14 +117,24 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let report_file = args.report.as_deref().map(create_report).transpose()?;
     log_to_stderr();
     let (events, arrived) = mpsc::channel();
-    let signals = watch_signals(events.clone())?;
-    let server = start(config, &file, sink, events)?;
+    let hurrier = Arc::new(OnceLock::new());
+    let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
+    let server = start(config, &file, &sink, events)?;
+    let hurrier = hurrier.get_or_init(|| server.hurrier());
     greet(&server, &file, own_certificate);
     let failure = serve(&server, &arrived);
     let report = server.stop();
     signals.close();
     finish(&report, report_file)?;
-    failure.map_or(Ok(()), Err)
+    match failure {
+        Some(failure) => Err(failure),
+        None if hurrier.is_hurried() => {
+            let left = report.updates_abandoned;
+            let message = format!("left at the second signal with {left} update(s) not handled");
+            Err(Error::new(ErrorKind::Thread, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the main thread waits for.
@@ -132,7 +146,7 @@ enum Event {
 fn start(
     config: Config,
     file: &ConfigFile,
-    sink: SinkSpec,
+    sink: &SinkSpec,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
     let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
@@ -145,12 +159,7 @@ fn start(
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
-    match sink {
-        SinkSpec::NdjsonFile(path) => server.sink(NdjsonSink::file(&path)?),
-        SinkSpec::NdjsonStdout => server.sink(NdjsonSink::stdout()?),
-        SinkSpec::Null => server.sink(NullSink),
-    }
-    .start()
+    server.sink(sink.open()?).start()
 }
 
 /// Prints reports on SIGUSR1 until a signal or a failure ends the service.
@@ -233,24 +242,6 @@ fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Er
     }
 }
 
-/// `sink.to` as understood.
-enum SinkSpec {
-    NdjsonFile(PathBuf),
-    NdjsonStdout,
-    Null,
-}
-
-impl SinkSpec {
-    fn parse(text: &str) -> Result<Self, Error> {
-        match text.split_once(':') {
-            None if text == "null" => Ok(Self::Null),
-            Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
-            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
-            _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
-        }
-    }
-}
-
 fn log_to_stderr() {
     // Where somebody has set a subscriber already, theirs stays.
     let _ = tracing_subscriber::fmt()
@@ -263,19 +254,27 @@ fn log_to_stderr() {
         .try_init();
 }
 
-/// Sends signals to the main thread; the second request to stop ends the process at once.
-fn watch_signals(events: mpsc::Sender<Event>) -> Result<signal_hook::iterator::Handle, Error> {
+/// Sends signals to the main thread. The second request to stop cuts the drain short, the third one
+/// or one before the start is over ends the process where it is.
+fn watch_signals(
+    events: mpsc::Sender<Event>,
+    hurrier: Arc<OnceLock<Hurrier>>,
+) -> Result<signal_hook::iterator::Handle, Error> {
     let error = |source| Error::with_source(ErrorKind::Thread, "cannot watch signals", source);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
     let handle = signals.handle();
     let watch = move || {
-        let mut stopping = false;
+        let mut stops = 0;
         for signal in signals.forever() {
-            if stopping && signal != SIGUSR1 {
-                tell("second signal: leaving at once, what was not handled is abandoned");
-                process::exit(1);
+            stops += u32::from(signal != SIGUSR1);
+            match (stops, hurrier.get()) {
+                (2, Some(hurrier)) if signal != SIGUSR1 => {
+                    tell("second signal: leaving at once, what was not handled is abandoned");
+                    hurrier.hurry();
+                }
+                (2.., _) if signal != SIGUSR1 => process::exit(1),
+                _ => {}
             }
-            stopping |= signal != SIGUSR1;
             if events.send(Event::Signal(signal)).is_err() {
                 return;
             }

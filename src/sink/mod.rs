@@ -34,6 +34,12 @@ pub trait SinkWriter: Send {
     fn commit(&mut self) -> io::Result<()>;
 }
 
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+        (**self).writer()
+    }
+}
+
 /// Throws every update away: to measure everything before the sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;

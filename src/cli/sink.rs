@@ -1,0 +1,34 @@
+//! `sink.to` and `--sink`: from words to a sink.
+
+use std::path::PathBuf;
+
+use crate::{NdjsonSink, NullSink, Sink, error::Error};
+
+/// Where updates go unless somebody says otherwise.
+pub(super) const DEFAULT: &str = "ndjson:-";
+
+/// A sink as understood, not opened yet.
+pub(super) enum SinkSpec {
+    NdjsonFile(PathBuf),
+    NdjsonStdout,
+    Null,
+}
+
+impl SinkSpec {
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            None if text == "null" => Ok(Self::Null),
+            Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
+            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
+            _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Box<dyn Sink>, Error> {
+        Ok(match self {
+            Self::NdjsonFile(path) => Box::new(NdjsonSink::file(path)?),
+            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
+            Self::Null => Box::new(NullSink),
+        })
+    }
+}

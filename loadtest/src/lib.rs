@@ -39,6 +39,7 @@ mod record;
 mod report;
 mod request;
 mod response;
+mod rng;
 mod run;
 mod runtime;
 mod socket;
@@ -52,7 +53,7 @@ pub use self::{
     error::Error,
     latencies::Latencies,
     options::{Driver, Options, Rate, Stop, TlsVersion, Trust},
-    payload::{PayloadGenerator, PayloadOptions, UpdateKind},
+    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
     progress::Progress,
     record::{Failures, Ids},
     report::{Asked, Report},

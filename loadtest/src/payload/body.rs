@@ -3,30 +3,22 @@
 use super::{
     chat::ChatType,
     content::Writer,
-    kind::{UpdateKind, weights},
-    rng::Rng,
+    kind::{UpdateKind, shares},
     script::Script,
     template::{Draft, Slot, Template},
 };
+use crate::rng::Rng;
 
 /// The shortest body, in bytes without the update's identifier.
 const BYTES_MIN: usize = 300 - r#"{"update_id":1"#.len();
 /// The longest body, in bytes without the update's identifier.
 const BYTES_MAX: usize = 8 * 1024 - 64;
 
-/// Renders the templates of one type of chat: each kind as often as its weight says, and at least
-/// once.
+/// Renders the templates of one type of chat, in the order of [`shares`].
 pub(super) fn templates(chat: ChatType, rng: &mut Rng) -> Vec<Template> {
-    // More variants would only cost cache misses while a load runs.
-    let count = match chat {
-        ChatType::Private | ChatType::Supergroup => 500,
-        ChatType::Channel | ChatType::Group => 125,
-    };
-    let mut list = Vec::with_capacity(count + 32);
-    for &(kind, weight) in weights(chat) {
-        for _ in 0..(weight * count / 1000).max(1) {
-            list.push(template(kind, chat, rng));
-        }
+    let mut list = Vec::new();
+    for (kind, share) in shares(chat) {
+        list.extend((0..share).map(|_| template(kind, chat, rng)));
     }
     list
 }

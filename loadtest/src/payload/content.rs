@@ -2,10 +2,10 @@
 
 use super::{
     chat::ChatType,
-    rng::Rng,
     script::Script,
     template::{Draft, Slot},
 };
+use crate::rng::Rng;
 
 /// Writes objects into one template; all of its text is in one language.
 pub(super) struct Writer<'a> {

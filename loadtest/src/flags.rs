@@ -7,7 +7,9 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use loadtest::{Driver, Error, Options, PayloadOptions, Rate, Stop, Target, TlsVersion, Trust};
+use loadtest::{
+    Driver, Error, Options, PayloadOptions, Rate, Retry, Stop, Target, TlsVersion, Trust,
+};
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -64,7 +66,23 @@ pub(crate) struct Flags {
     #[arg(long)]
     churn: bool,
 
-    /// How long a request may take, connecting included
+    /// Send what fails again as Telegram does: after 0, 2, 4, 8, 16, 32 s, then 60 to 120 s, or
+    /// after Retry-After. The updates of a chat leave one by one, in order; a chat whose update
+    /// failed waits
+    #[arg(long)]
+    retry: bool,
+
+    /// What the delays of retries are divided by
+    #[arg(long, value_name = "N", default_value_t = 1.0, requires = "retry")]
+    retry_scale: f64,
+
+    /// The share of updates, as in 2% or 0.02, that are sent twice, on different connections: half
+    /// of them together, half after the first was acknowledged
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    duplicates: f64,
+
+    /// How long a request may take, connecting included, and how long after the last was due the
+    /// run waits for what is still to be sent
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
@@ -121,6 +139,8 @@ impl Flags {
         options.tls = self.tls.map(TlsFlag::version);
         options.resume = self.resume;
         options.churn = self.churn;
+        options.retry = self.retry.then_some(Retry { scale: self.retry_scale });
+        options.duplicates = self.duplicates;
         options.timeout = self.timeout;
         options.pin = self.pin;
         options.driver = self.driver.driver();
@@ -184,6 +204,12 @@ fn rate(text: &str) -> Result<Rate, String> {
         return Ok(Rate::Max);
     }
     text.parse().map(Rate::PerSecond).map_err(|_| "expected a number or max".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let number: f64 = number.trim().parse().map_err(|_| "expected a share as 2% or 0.02")?;
+    Ok(number / whole)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {

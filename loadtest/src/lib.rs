@@ -16,17 +16,22 @@
 //! The way of a request:
 //!
 //! ```text
-//! plan -> pool -> client -> payload, request -> tls -> socket     record, latencies -> report
-//!   ^ pacer, timer            response <-------- tls <-|          progress          -> table
+//! plan -> feed -> pool -> client -> payload, request -> tls -> socket     record, latencies -> report
+//!          ^       ^ pacer, timer            response <-------- tls <-|    progress          -> table
+//!          copies, chats, backoff
 //! ```
 //!
 //! All of it runs on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
-//! `plan`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
+//! `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
 
+mod backoff;
+mod chats;
 mod client;
 mod clock;
+mod copies;
 mod cpu;
 mod error;
+mod feed;
 mod latencies;
 mod load;
 mod options;
@@ -52,10 +57,10 @@ mod units;
 pub use self::{
     error::Error,
     latencies::Latencies,
-    options::{Driver, Options, Rate, Stop, TlsVersion, Trust},
+    options::{Driver, Options, Rate, Retry, Stop, TlsVersion, Trust},
     payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
     progress::Progress,
-    record::{Failures, Ids},
+    record::{Copies, Failures, Ids, Retries},
     report::{Asked, Report},
     run::{run, run_watched},
     target::Target,

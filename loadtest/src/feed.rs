@@ -75,7 +75,7 @@ impl Job {
 }
 
 /// What a connection gets.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Offer {
     /// Nothing more, ever.
     End,
@@ -342,7 +342,7 @@ impl Eq for Delayed {}
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use std::{
         collections::{BTreeMap, BTreeSet},

@@ -6,10 +6,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use loadtest::{
     Driver, Error, Options, PayloadOptions, Rate, Retry, Stop, Target, TlsVersion, Trust,
 };
+
+use crate::verify_flags::VerifyFlags;
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -18,10 +20,42 @@ use loadtest::{
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 if every request was answered with 2xx, 1 if any was not, 2 if the \
-                  options make no sense."
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
+                  end), 1 if any was not, 2 if the options make no sense."
 )]
 pub(crate) struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    run: Option<RunFlags>,
+}
+
+impl Flags {
+    /// What was typed; if it makes no sense, the process ends with a message.
+    pub(crate) fn read() -> Command {
+        let Self { command, run } = Self::parse();
+        // A run without flags lacks its target, so clap has not let it through.
+        command.or_else(|| run.map(|run| Command::Run(Box::new(run)))).unwrap_or_else(|| {
+            Self::command().error(ErrorKind::MissingRequiredArgument, "--target is missing").exit()
+        })
+    }
+}
+
+/// One of the things that the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A run, which has no name of its own.
+    #[command(skip)]
+    Run(Box<RunFlags>),
+    Verify(VerifyFlags),
+}
+
+/// How to drive a server.
+#[derive(Args, Debug)]
+pub(crate) struct RunFlags {
     /// The webhook's URL: http:// or https://
     #[arg(long, value_name = "URL")]
     target: Target,
@@ -119,7 +153,7 @@ pub(crate) struct Flags {
     pub(crate) quiet: bool,
 }
 
-impl Flags {
+impl RunFlags {
     /// What the flags ask for; reads the files they name.
     ///
     /// # Errors
@@ -212,7 +246,8 @@ fn share(text: &str) -> Result<f64, String> {
     Ok(number / whole)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
+/// Reads a file that a flag names.
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     fs::read(file)
         .map_err(|error| Error::Option(format!("cannot read {}: {error}", file.display())))
 }

@@ -21,7 +21,10 @@
 //!          copies, chats, backoff
 //! ```
 //!
-//! All of it runs on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
+//! [`verify`] then tells whether everything arrived: it makes the updates once more, from the same
+//! options, and compares them with what a sink has.
+//!
+//! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
 //! `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
 
 mod backoff;
@@ -53,6 +56,7 @@ mod target;
 mod timer;
 mod tls;
 mod units;
+mod verify;
 
 pub use self::{
     error::Error,
@@ -64,4 +68,5 @@ pub use self::{
     report::{Asked, Report},
     run::{run, run_watched},
     target::Target,
+    verify::{Expected, Offences, Verified, verify},
 };

@@ -5,12 +5,14 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
 
 use loadtest::{ChatKey, Driver, Failures, Options, Rate, Report, Retry, Stop, chat_of, run};
+use socket2::{Domain, Type};
 use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
 const COME_AGAIN_IN_2_S: &str =
@@ -122,14 +124,12 @@ fn refused_updates_come_again_when_the_server_says_so() {
 #[test]
 fn lost_connections_cost_delays_but_no_updates() {
     for tls in [false, true] {
-        let script = |seen: &Seen| match (seen.update_id() % 20, seen.earlier) {
-            (7, 0..3) => Reply::Close,
-            _ => ok(),
-        };
-        let server = if tls {
-            Server::tls(|number| if number % 9 == 5 { Reply::Close } else { ok() })
-        } else {
-            Server::of_requests(script)
+        let server = match tls {
+            false => Server::of_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
+                (7, 0..3) => Reply::Close,
+                _ => ok(),
+            }),
+            true => Server::tls(|number| if number % 9 == 5 { Reply::Close } else { ok() }),
         };
         let options = options(&server, 20.0);
         let report = run(&options).unwrap();
@@ -178,9 +178,10 @@ fn silence_is_tried_again_after_the_timeout() {
         _ => ok(),
     });
     let mut options = options(&server, 10.0);
-    options.timeout = Duration::from_millis(1500);
+    // Long enough after the end for the second tries, and long enough for a busy machine.
+    options.timeout = Duration::from_millis(2500);
     options.rate = Rate::PerSecond(50.0);
-    options.stop = Stop::Requests(60);
+    options.stop = Stop::Requests(100);
     let report = run(&options).unwrap();
     check(&report, &options, &server);
     assert_eq!(report.failures, Failures { timeout: 2, ..Default::default() }, "{report}");
@@ -216,11 +217,10 @@ fn a_chat_that_waits_holds_up_no_other() {
 
 #[test]
 fn a_server_that_comes_back_gets_everything() {
-    // Nobody listens at first: the port is known, the server is not there yet.
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // Nobody listens at first, but the port is ours.
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let target = format!("http://127.0.0.1:{port}/hook").parse().unwrap();
     let mut options = Options::new(target);
     options.keep_ids = true;
@@ -231,7 +231,8 @@ fn a_server_that_comes_back_gets_everything() {
     thread::scope(|scope| {
         let running = scope.spawn(|| run(&options).unwrap());
         thread::sleep(Duration::from_millis(400));
-        let server = Server::of_requests_on(port, |_| ok());
+        socket.listen(128).unwrap();
+        let server = Server::of_requests_on(socket.into(), |_| ok());
         let report = running.join().unwrap();
         check(&report, &options, &server);
         assert!(report.failures.connect > 0, "{report}");

@@ -94,12 +94,11 @@ impl Server {
         Self::start(Box::new(move |_, seen| script(seen)), None, None)
     }
 
-    /// As [`Server::of_requests`], on a port that was free a moment ago.
+    /// As [`Server::of_requests`], on a listener of the caller's.
     pub fn of_requests_on(
-        port: u16,
+        listener: TcpListener,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         Self::start_on(listener, Box::new(move |_, seen| script(seen)), None, None)
     }
 

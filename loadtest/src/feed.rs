@@ -530,10 +530,19 @@ mod tests {
         let mut feed = feed(Some(1.0), 0.0, Rate::PerSecond(1000.0), stop, 1);
         let head = job(feed.take(0, 100_000_000));
         let_polls_through(&mut feed, 100_000_000, 101_000_000);
+        // A failure whose second try has its time after the end.
+        let mut other = Job { update_id: 100_000, copy: true, ..head };
+        feed.in_flight += 1;
+        other.backoff.fail(0, 60);
+        feed.settle(1, &other, REFUSED, 100_000_000);
+        assert_eq!(feed.next_retry(), 2_100_000_000);
         assert_eq!(feed.planned(), 101);
         assert_eq!(feed.end(104_500_000), 4);
         assert!(!feed.settle(0, &head, REFUSED, 104_600_000));
-        assert_eq!(feed.take(0, 104_600_000), Offer::End);
+        for now in [104_600_000, 9_000_000_000] {
+            assert_eq!(feed.next(now), None);
+            assert_eq!(feed.take(0, now), Offer::End);
+        }
         assert_eq!(feed.planned(), 105);
     }
 }

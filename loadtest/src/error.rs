@@ -3,7 +3,7 @@
 
 use std::{fmt, io};
 
-/// Why a run could not take place.
+/// Why a run or a check could not take place.
 #[derive(Debug)]
 pub enum Error {
     /// The target's host could not be resolved.

@@ -16,16 +16,17 @@
 //! The way of a request:
 //!
 //! ```text
-//! plan -> feed -> pool -> client -> payload, request -> tls -> socket     record, latencies -> report
-//!          ^       ^ pacer, timer            response <-------- tls <-|    progress          -> table
+//! plan -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
+//!          |       ^ pacer, timer            response <- tls <-|         progress          -> table
 //!          copies, chats, backoff
 //! ```
 //!
 //! [`verify`] then tells whether everything arrived: it makes the updates once more, from the same
 //! options, and compares them with what a sink has.
 //!
-//! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
-//! `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
+//! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know
+//! monoio; `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
+//! nor clocks.
 
 mod backoff;
 mod chats;

@@ -16,7 +16,7 @@ use self::{
     verify_flags::VerifyFlags,
 };
 
-/// A request was not answered as it should, a sink is not as expected, or it could not be found out.
+/// A request was not answered as it should, a sink is not as expected, or neither could be tried.
 const FAILED: u8 = 1;
 /// The options make no sense.
 const USAGE: u8 = 2;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     clock::{Nanos, nanos},
+    feed::{Job, Outcome},
     load::Load,
     pool::Assignment,
     record::{Failure, Times},
@@ -81,8 +82,12 @@ impl Client {
             let result = self.exchange(&assignment).await;
             let late = self.load.pool.unwatch(self.slot);
             free = match result {
-                Ok(answered) => answered,
-                Err(failure) => self.fail(if late { Failure::Timeout } else { failure }).await,
+                Ok((answered, outcome)) => {
+                    self.load.pool.settle(self.slot, &assignment.job, outcome, answered);
+                    answered
+                }
+                Err(_) if late => self.fail(&assignment.job, Failure::Timeout).await,
+                Err(failure) => self.fail(&assignment.job, failure).await,
             };
             // An answer just in time still finds its connection shut down.
             if self.load.churn || late {
@@ -92,9 +97,11 @@ impl Client {
     }
 
     /// Counts a request that got no answer. When the connection can go on.
-    async fn fail(&mut self, failure: Failure) -> Nanos {
-        self.load.record.borrow_mut().failures.add(failure);
+    async fn fail(&mut self, job: &Job, failure: Failure) -> Nanos {
+        self.load.record.borrow_mut().failed(job, failure);
         self.disconnect();
+        let outcome = Outcome::Failed { retry_after_s: 0 };
+        self.load.pool.settle(self.slot, job, outcome, self.load.clock.now());
         if matches!(failure, Failure::Connect | Failure::Tls) {
             let until = self.load.clock.now() + nanos(PAUSE_AFTER_CONNECT);
             self.load.pool.pause(self.slot, until).await;
@@ -102,10 +109,11 @@ impl Client {
         self.load.clock.now()
     }
 
-    /// Sends one request and waits for its answer. When it came.
-    async fn exchange(&mut self, assignment: &Assignment) -> Result<Nanos, Failure> {
+    /// Sends one request and waits for its answer. When it came and what it meant.
+    async fn exchange(&mut self, assignment: &Assignment) -> Result<(Nanos, Outcome), Failure> {
         let load = Rc::clone(&self.load);
-        let update_id = load.first_update_id + assignment.request.index;
+        let job = &assignment.job;
+        load.record.borrow_mut().trying(job);
         let mut begun = None;
         match &self.link {
             None => {
@@ -122,19 +130,23 @@ impl Client {
                 );
             }
         }
-        self.write_request(update_id);
+        self.write_request(job.update_id);
         let sent = load.clock.now();
         let late = begun.unwrap_or(sent).saturating_sub(assignment.free);
-        load.record.borrow_mut().sending(update_id, late);
+        load.record.borrow_mut().sending(job, late);
         self.send().await?;
         let answer = self.answer().await?;
-        let times = Times { due: assignment.request.due, sent, answered: load.clock.now() };
-        load.record.borrow_mut().answered(update_id, answer.status, &times);
+        let times = Times { due: job.due, sent, answered: load.clock.now() };
+        load.record.borrow_mut().answered(job, answer.status, &times);
         if answer.close {
             load.pool.unwatch(self.slot);
             self.disconnect();
         }
-        Ok(times.answered)
+        let outcome = match answer.status {
+            200..300 => Outcome::Acknowledged,
+            _ => Outcome::Failed { retry_after_s: answer.retry_after_s },
+        };
+        Ok((times.answered, outcome))
     }
 
     /// Connects and shakes hands, up to the client's last message, which stays with the session.

@@ -1,8 +1,9 @@
-//! What keeps a run from taking place. Requests that fail while it runs are counted, not errors.
+//! What keeps a run or a check from taking place. Requests that fail while it runs are counted, and
+//! so is what a sink lacks: neither is an error.
 
 use std::{fmt, io};
 
-/// Why a run could not take place.
+/// Why a run or a check could not take place.
 #[derive(Debug)]
 pub enum Error {
     /// The target's host could not be resolved.
@@ -16,6 +17,8 @@ pub enum Error {
     Certificate(String),
     /// An option has a value that makes no sense; the text names it.
     Option(String),
+    /// A sink could not be read to its end.
+    Sink(io::Error),
     /// The thread, its ring or its timer could not be made.
     Runtime(io::Error),
     /// The target is not a URL that can be driven.
@@ -43,6 +46,7 @@ impl fmt::Display for Error {
             Self::Address { host, source } => write!(f, "cannot resolve {host}: {source}"),
             Self::Certificate(reason) | Self::Option(reason) => f.write_str(reason),
             Self::Runtime(source) => write!(f, "cannot start the generator: {source}"),
+            Self::Sink(source) => write!(f, "cannot read the sink: {source}"),
             Self::Target { target, reason } => write!(f, "bad target {target:?}: {reason}"),
             Self::Panicked => f.write_str("the generator panicked"),
         }
@@ -52,7 +56,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Address { source, .. } | Self::Runtime(source) => Some(source),
+            Self::Address { source, .. } | Self::Runtime(source) | Self::Sink(source) => {
+                Some(source)
+            }
             _ => None,
         }
     }

@@ -6,8 +6,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::{Parser, ValueEnum};
-use loadtest::{Driver, Error, Options, PayloadOptions, Rate, Stop, Target, TlsVersion, Trust};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use loadtest::{
+    Driver, Error, Options, PayloadOptions, Rate, Retry, Stop, Target, TlsVersion, Trust,
+};
+
+use crate::verify_flags::VerifyFlags;
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -16,10 +20,42 @@ use loadtest::{Driver, Error, Options, PayloadOptions, Rate, Stop, Target, TlsVe
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 if every request was answered with 2xx, 1 if any was not, 2 if the \
-                  options make no sense."
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
+                  end), 1 if any was not, 2 if the options make no sense."
 )]
 pub(crate) struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    run: Option<RunFlags>,
+}
+
+impl Flags {
+    /// What was typed; if it makes no sense, the process ends with a message.
+    pub(crate) fn read() -> Command {
+        let Self { command, run } = Self::parse();
+        // A run without flags lacks its target, so clap has not let it through.
+        command.or_else(|| run.map(|run| Command::Run(Box::new(run)))).unwrap_or_else(|| {
+            Self::command().error(ErrorKind::MissingRequiredArgument, "--target is missing").exit()
+        })
+    }
+}
+
+/// One of the things that the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A run, which has no name of its own.
+    #[command(skip)]
+    Run(Box<RunFlags>),
+    Verify(VerifyFlags),
+}
+
+/// How to drive a server.
+#[derive(Args, Debug)]
+pub(crate) struct RunFlags {
     /// The webhook's URL: http:// or https://
     #[arg(long, value_name = "URL")]
     target: Target,
@@ -64,7 +100,23 @@ pub(crate) struct Flags {
     #[arg(long)]
     churn: bool,
 
-    /// How long a request may take, connecting included
+    /// Send what fails again as Telegram does: after 0, 2, 4, 8, 16, 32 s, then 60 to 120 s, or
+    /// after Retry-After. The updates of a chat leave one by one, in order; a chat whose update
+    /// failed waits
+    #[arg(long)]
+    retry: bool,
+
+    /// What the delays of retries are divided by
+    #[arg(long, value_name = "N", default_value_t = 1.0, requires = "retry")]
+    retry_scale: f64,
+
+    /// The share of updates, as in 2% or 0.02, that are sent twice, on different connections: half
+    /// of them together, half after the first was acknowledged
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    duplicates: f64,
+
+    /// How long a request may take, connecting included, and how long after the last was due the
+    /// run waits for what is still to be sent
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
@@ -101,7 +153,7 @@ pub(crate) struct Flags {
     pub(crate) quiet: bool,
 }
 
-impl Flags {
+impl RunFlags {
     /// What the flags ask for; reads the files they name.
     ///
     /// # Errors
@@ -121,6 +173,8 @@ impl Flags {
         options.tls = self.tls.map(TlsFlag::version);
         options.resume = self.resume;
         options.churn = self.churn;
+        options.retry = self.retry.then_some(Retry { scale: self.retry_scale });
+        options.duplicates = self.duplicates;
         options.timeout = self.timeout;
         options.pin = self.pin;
         options.driver = self.driver.driver();
@@ -186,7 +240,14 @@ fn rate(text: &str) -> Result<Rate, String> {
     text.parse().map(Rate::PerSecond).map_err(|_| "expected a number or max".to_owned())
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
+fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let number: f64 = number.trim().parse().map_err(|_| "expected a share as 2% or 0.02")?;
+    Ok(number / whole)
+}
+
+/// Reads a file that a flag names.
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     fs::read(file)
         .map_err(|error| Error::Option(format!("cannot read {}: {error}", file.display())))
 }

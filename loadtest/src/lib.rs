@@ -16,17 +16,26 @@
 //! The way of a request:
 //!
 //! ```text
-//! plan -> pool -> client -> payload, request -> tls -> socket     record, latencies -> report
-//!   ^ pacer, timer            response <-------- tls <-|          progress          -> table
+//! plan -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
+//!          |       ^ pacer, timer            response <- tls <-|         progress          -> table
+//!          copies, chats, backoff
 //! ```
 //!
-//! All of it runs on one thread with one ring. `runtime`, `socket` and `timer` alone know monoio;
-//! `plan`, `payload`, `request`, `response` and `tls::session` know neither sockets nor clocks.
+//! [`verify`] then tells whether everything arrived: it makes the updates once more, from the same
+//! options, and compares them with what a sink has.
+//!
+//! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know
+//! monoio; `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
+//! nor clocks.
 
+mod backoff;
+mod chats;
 mod client;
 mod clock;
+mod copies;
 mod cpu;
 mod error;
+mod feed;
 mod latencies;
 mod load;
 mod options;
@@ -39,6 +48,7 @@ mod record;
 mod report;
 mod request;
 mod response;
+mod rng;
 mod run;
 mod runtime;
 mod socket;
@@ -47,15 +57,17 @@ mod target;
 mod timer;
 mod tls;
 mod units;
+mod verify;
 
 pub use self::{
     error::Error,
     latencies::Latencies,
-    options::{Driver, Options, Rate, Stop, TlsVersion, Trust},
-    payload::{PayloadGenerator, PayloadOptions, UpdateKind},
+    options::{Driver, Options, Rate, Retry, Stop, TlsVersion, Trust},
+    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
     progress::Progress,
-    record::{Failures, Ids},
+    record::{Copies, Failures, Ids, Retries},
     report::{Asked, Report},
     run::{run, run_watched},
     target::Target,
+    verify::{Expected, Offences, Verified, verify},
 };

@@ -5,7 +5,7 @@ use std::{cell::RefCell, net::SocketAddr};
 use crate::{
     Error, Options, PayloadGenerator,
     clock::{Clock, Nanos, nanos},
-    plan::Plan,
+    feed::Feed,
     pool::{Assignment, Pool},
     record::Record,
     request::RequestHead,
@@ -13,14 +13,13 @@ use crate::{
     tls::TlsConnector,
 };
 
-/// A run: its settings made usable, its plan and its record.
+/// A run: its settings made usable, its feed and its record.
 pub(crate) struct Load {
     pub(crate) clock: Clock,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) head: RequestHead,
     pub(crate) payload: PayloadGenerator,
-    pub(crate) first_update_id: u64,
     pub(crate) churn: bool,
     pub(crate) timeout: Nanos,
     pub(crate) pool: Pool,
@@ -31,18 +30,16 @@ impl Load {
     /// Must be called on the event loop, for the timer's sake.
     pub(crate) fn new(options: &Options, clock: Clock) -> Result<Self, Error> {
         let timer = Timer::new(clock).map_err(Error::Runtime)?;
-        let plan = Plan::new(options.rate, options.stop);
         Ok(Self {
             clock,
             address: options.target.resolve()?,
             tls: TlsConnector::new(options)?,
             head: RequestHead::new(&options.target, options.secret_token.as_deref()),
             payload: PayloadGenerator::new(&options.payload),
-            first_update_id: options.first_update_id,
             churn: options.churn,
             timeout: nanos(options.timeout),
-            pool: Pool::new(plan, options.connections, timer),
-            record: RefCell::new(Record::new(options.keep_ids)),
+            pool: Pool::new(Feed::new(options), options.connections, timer),
+            record: RefCell::new(Record::new(options)),
         })
     }
 

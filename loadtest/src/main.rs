@@ -2,26 +2,34 @@
 
 mod flags;
 mod limits;
+mod verify_flags;
 
 use std::{
-    fs,
-    io::{self, IsTerminal},
+    fs::{self, File},
+    io::{self, BufReader, IsTerminal, Read},
+    path::Path,
     process::ExitCode,
 };
 
-use clap::Parser;
+use self::{
+    flags::{Command, Flags, RunFlags},
+    verify_flags::VerifyFlags,
+};
 
-use self::flags::Flags;
-
-/// A request was not answered as it should, or the load could not be made.
+/// A request was not answered as it should, a sink is not as expected, or neither could be tried.
 const FAILED: u8 = 1;
 /// The options make no sense.
 const USAGE: u8 = 2;
 
+/// How much of a sink is read at once.
+const SINK_BUFFER_BYTES: usize = 256 * 1024;
+
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    limits::raise_open_files();
-    match run(&flags) {
+    let done = match Flags::read() {
+        Command::Run(flags) => run(&flags),
+        Command::Verify(flags) => verify(&flags),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(Failed { message, code }) => {
@@ -44,7 +52,8 @@ impl From<loadtest::Error> for Failed {
 }
 
 /// Whether everything was answered.
-fn run(flags: &Flags) -> Result<bool, Failed> {
+fn run(flags: &RunFlags) -> Result<bool, Failed> {
+    limits::raise_open_files();
     let options = flags.options()?;
     let terminal = io::stderr().is_terminal();
     let report = loadtest::run_watched(&options, |progress| match terminal {
@@ -66,4 +75,28 @@ fn run(flags: &Flags) -> Result<bool, Failed> {
         fs::write(file, json).map_err(|error| failed(error.to_string()))?;
     }
     Ok(report.is_ok())
+}
+
+/// Whether the sink holds what it should.
+fn verify(flags: &VerifyFlags) -> Result<bool, Failed> {
+    let expected = flags.expected()?;
+    let sink = open(&flags.sink)?;
+    let verified = loadtest::verify(&expected, BufReader::with_capacity(SINK_BUFFER_BYTES, sink))?;
+    if flags.json {
+        let json = serde_json::to_string_pretty(&verified)
+            .map_err(|error| Failed { message: error.to_string(), code: FAILED })?;
+        println!("{json}");
+    } else {
+        print!("{verified}");
+    }
+    Ok(verified.ok)
+}
+
+fn open(file: &Path) -> Result<Box<dyn Read>, Failed> {
+    if file == Path::new("-") {
+        return Ok(Box::new(io::stdin()));
+    }
+    let failed =
+        |error| Failed { message: format!("cannot read {}: {error}", file.display()), code: USAGE };
+    Ok(Box::new(File::open(file).map_err(failed)?))
 }

@@ -35,14 +35,21 @@ pub struct Options {
     pub resume: bool,
     /// Whether each request gets a connection of its own, closed after the answer.
     pub churn: bool,
-    /// How long a request may take, with connecting where that is needed. Also how long the end of
-    /// the run waits for requests that no connection had time for.
+    /// How long a request may take, with connecting where that is needed. Also how long after the
+    /// last request was due the run waits for those that no connection had time for, and for those
+    /// that are sent again.
     pub timeout: Duration,
     /// The CPU the generator's thread stays on.
     pub pin: Option<usize>,
     /// How the generator talks to the kernel.
     pub driver: Driver,
-    /// Whether [`Report::ids`](crate::Report::ids) is kept, at 16 bytes per update.
+    /// Whether what fails is sent again, chat by chat; sent once if none.
+    pub retry: Option<Retry>,
+    /// The share of updates, 0 to 1, that are sent twice on different connections: half of them
+    /// together, half after the first was acknowledged. Needs two connections.
+    pub duplicates: f64,
+    /// Whether [`Report::ids`](crate::Report::ids) is kept, at 16 bytes per update, and 8 more
+    /// for each try again.
     pub keep_ids: bool,
     /// Ends the run early once it is true: no new requests, those in flight are waited for.
     pub cancel: Arc<AtomicBool>,
@@ -70,6 +77,8 @@ impl Options {
             timeout: Duration::from_secs(60),
             pin: None,
             driver: Driver::Auto,
+            retry: None,
+            duplicates: 0.0,
             keep_ids: false,
             cancel: Arc::new(AtomicBool::new(false)),
         }
@@ -88,6 +97,17 @@ impl Options {
             && !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate))
         {
             return wrong("the rate must be 0.001 to 10000000 per second, or max");
+        }
+        if let Some(retry) = &self.retry
+            && !(0.001..=1_000_000.0).contains(&retry.scale)
+        {
+            return wrong("the scale of retries must be 0.001 to 1000000");
+        }
+        if !(0.0..=1.0).contains(&self.duplicates) {
+            return wrong("the share of duplicates must be 0 to 1, or 0% to 100%");
+        }
+        if self.duplicates > 0.0 && self.connections < 2 {
+            return wrong("duplicates need two connections at least");
         }
         if self.timeout.is_zero() {
             return wrong("the timeout must not be zero");
@@ -120,6 +140,27 @@ pub enum Stop {
     After(Duration),
     /// After so many requests.
     Requests(u64),
+}
+
+/// How what fails is sent again: as Telegram does it.
+///
+/// Updates of equal [`ChatKey`](crate::ChatKey) leave in the order of their ids, the next once the
+/// one before was answered with 2xx. One that is refused, cut off or late is sent again after 0, 2,
+/// 4, 8, 16, 32 s and then every 60 to 120 s, or after the seconds of `Retry-After`, of which at
+/// most 3600 count. Its chat waits meanwhile; others do not.
+///
+/// All that waits costs some 100 bytes an update. In a closed loop at most 16 updates per
+/// connection wait for their chats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    /// What all delays are divided by, `Retry-After` included; 1 for those of Telegram.
+    pub scale: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { scale: 1.0 }
+    }
 }
 
 /// Which certificates a server may show.

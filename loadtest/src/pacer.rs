@@ -32,24 +32,17 @@ pub(crate) async fn run(
     warm_up(&load).await;
     let start = load.clock.now();
     let cpu = crate::cpu::CpuTime::of_this_thread();
-    load.pool.plan.borrow_mut().start(start);
-    let last_due = load.pool.plan.borrow().last_due();
-    let mut last_wait = last_due.map(|due| due.saturating_add(nanos(options.timeout)));
+    load.pool.feed.borrow_mut().start(start);
     let (mut tick, mut second) = (start, start + SECOND);
-    let mut canceled = false;
+    let mut ended = false;
     while load.pool.active() > 0 {
         let mut now = load.clock.now();
         if now >= tick {
             tick = now + TICK;
             load.pool.tick(now);
-            if !canceled && options.cancel.load(Ordering::Relaxed) {
-                canceled = true;
-                // What no connection had time for is not waited for.
-                last_wait = Some(now);
-            }
-            if last_wait.is_some_and(|time| time <= now) {
-                last_wait = None;
-                let unsent = load.pool.plan.borrow_mut().end(now);
+            if !ended && is_time_up(&load, options, now) {
+                ended = true;
+                let unsent = load.pool.feed.borrow_mut().end(now);
                 load.record.borrow_mut().failures.unsent += unsent;
             }
             if now >= second {
@@ -63,6 +56,14 @@ pub(crate) async fn run(
         load.pool.timer().fired().await;
     }
     Span { start, end: load.clock.now(), cpu }
+}
+
+/// Whether what no connection had time for is not waited for any more.
+fn is_time_up(load: &Load, options: &Options, now: Nanos) -> bool {
+    let last_due = load.pool.feed.borrow().last_due();
+    let wait = nanos(options.timeout);
+    options.cancel.load(Ordering::Relaxed)
+        || last_due.is_some_and(|due| due.saturating_add(wait) <= now)
 }
 
 async fn warm_up(load: &Load) {

@@ -108,6 +108,21 @@ impl Plan {
         }
     }
 
+    /// Whether requests are due whenever a connection is free.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.pace, Pace::Closed { .. })
+    }
+
+    /// When no more requests are made, if a time was set for it.
+    pub(crate) fn closes(&self) -> Option<Nanos> {
+        match self.pace {
+            Pace::Closed { until, .. } if until != Nanos::MAX => {
+                Some(self.start.saturating_add(until))
+            }
+            _ => None,
+        }
+    }
+
     /// Ends the plan at `now`; gives how many requests were due by then and not taken.
     pub(crate) fn end(&mut self, now: Nanos) -> u64 {
         let missed = match self.pace {

@@ -1,4 +1,4 @@
-//! Gives the plan's requests to connections.
+//! Gives requests to connections.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,18 +9,18 @@ use std::{
 
 use crate::{
     clock::Nanos,
-    plan::{Next, Plan, Request},
+    feed::{Feed, Job, Offer, Outcome},
     socket::interrupt,
     timer::Timer,
 };
 
-/// The connections of a run as the plan sees them.
+/// The connections of a run as the feed sees them.
 ///
 /// A free connection takes the next request if it is due already. Otherwise it joins the end of a
 /// queue, from whose front requests are served as they fall due. First in, first out keeps every
 /// connection busy, as Telegram's many chats do; last in, first out would leave most of them idle.
 pub(crate) struct Pool {
-    pub(crate) plan: RefCell<Plan>,
+    pub(crate) feed: RefCell<Feed>,
     slots: Box<[Slot]>,
     idle: RefCell<VecDeque<usize>>,
     /// How many connections have not ended.
@@ -31,7 +31,7 @@ pub(crate) struct Pool {
 /// A request given to a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Assignment {
-    pub(crate) request: Request,
+    pub(crate) job: Job,
     /// When the connection was free to send it: from then on a delay is the generator's fault.
     pub(crate) free: Nanos,
     /// Whether the connection was idle before.
@@ -44,6 +44,7 @@ struct Slot {
     assignment: Cell<Option<Assignment>>,
     waker: RefCell<Option<Waker>>,
     queued: Cell<bool>,
+    idle_since: Cell<Nanos>,
     watch: Cell<Option<Watch>>,
     timed_out: Cell<bool>,
     /// When a pause ends.
@@ -58,9 +59,9 @@ struct Watch {
 }
 
 impl Pool {
-    pub(crate) fn new(plan: Plan, connections: usize, timer: Timer) -> Self {
+    pub(crate) fn new(feed: Feed, connections: usize, timer: Timer) -> Self {
         Self {
-            plan: RefCell::new(plan),
+            feed: RefCell::new(feed),
             slots: (0..connections).map(|_| Slot::default()).collect(),
             idle: RefCell::new(VecDeque::with_capacity(connections)),
             active: Cell::new(connections),
@@ -91,7 +92,7 @@ impl Pool {
         }
     }
 
-    /// The next request for a connection that is free since `now`; none once the plan is at its end.
+    /// The next request for a connection that is free since `now`; none once there is nothing more.
     pub(crate) fn poll_next(
         &self,
         slot: usize,
@@ -103,18 +104,21 @@ impl Pool {
             return Poll::Ready(Some(assignment));
         }
         let mut idle = self.idle.borrow_mut();
-        let mut plan = self.plan.borrow_mut();
+        let mut feed = self.feed.borrow_mut();
         // Others that are idle come first.
-        let next = if idle.is_empty() { plan.take(now) } else { plan.next(now) };
-        match next {
-            Next::End => return Poll::Ready(None),
-            Next::Request(request) if idle.is_empty() => {
-                return Poll::Ready(Some(Assignment { request, free: now, waited: false }));
+        let offer = match idle.is_empty() {
+            true => feed.take(slot, now),
+            false => feed.next(now).map_or(Offer::End, Offer::Wait),
+        };
+        match offer {
+            Offer::End => return Poll::Ready(None),
+            Offer::Job(job) => {
+                return Poll::Ready(Some(Assignment { job, free: now, waited: false }));
             }
-            Next::Request(request) => self.timer.set_earlier(request.due),
-            Next::Wait(due) => self.timer.set_earlier(due),
+            Offer::Wait(due) => self.timer.set_earlier(due),
         }
         if !this.queued.replace(true) {
+            this.idle_since.set(now);
             idle.push_back(slot);
         }
         this.waker.replace(Some(context.waker().clone()));
@@ -125,24 +129,42 @@ impl Pool {
     /// still idle then.
     pub(crate) fn hand_out(&self, now: Nanos) -> Option<Nanos> {
         let mut idle = self.idle.borrow_mut();
-        let mut plan = self.plan.borrow_mut();
-        while let Some(&slot) = idle.front() {
+        let mut feed = self.feed.borrow_mut();
+        while let Some(&first) = idle.front() {
+            let (mut position, mut slot) = (0, first);
+            let mut offer = feed.take(slot, now);
+            // A copy keeps off one connection, so if the first in the queue must not have it, the
+            // second may.
+            if let (Offer::Wait(_), Some(&second)) = (&offer, idle.get(1))
+                && feed.has_ready()
+            {
+                (position, slot) = (1, second);
+                offer = feed.take(slot, now);
+            }
             let this = self.slot(slot);
-            match plan.take(now) {
-                Next::Wait(due) => return Some(due),
-                Next::End => {}
-                Next::Request(request) => {
-                    let assignment = Assignment { request, free: request.due, waited: true };
-                    this.assignment.set(Some(assignment));
+            match offer {
+                Offer::Wait(due) => return Some(due),
+                Offer::End => {}
+                Offer::Job(job) => {
+                    let free = job.ready.max(this.idle_since.get());
+                    this.assignment.set(Some(Assignment { job, free, waited: true }));
                 }
             }
-            idle.pop_front();
+            idle.remove(position);
             this.queued.set(false);
             if let Some(waker) = this.waker.take() {
                 waker.wake();
             }
         }
         None
+    }
+
+    /// Takes note of what became of a connection's request.
+    pub(crate) fn settle(&self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) {
+        let again = self.feed.borrow_mut().settle(slot, job, outcome, now);
+        if again && !self.idle.borrow().is_empty() {
+            self.timer.set_earlier(now);
+        }
     }
 
     /// Shuts a connection's socket down at `deadline`.

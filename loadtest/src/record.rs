@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{clock::Nanos, latencies::Latencies};
+use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies};
 
-/// Counts and times of a run.
+/// Counts and times of a run. Of copies only the bytes are counted together with the rest.
 pub(crate) struct Record {
     pub(crate) sent: u64,
     pub(crate) acknowledged: u64,
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) failures: Failures,
+    pub(crate) retries: Option<Retries>,
+    pub(crate) copies: Option<Copies>,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) connections: u64,
     pub(crate) handshakes_full: u64,
     pub(crate) handshakes_resumed: u64,
-    /// From when a request was due to its answer.
+    /// From when a request was due to its answer; with retries, to the 2xx.
     pub(crate) latency: Latencies,
     /// From when a request was sent to its answer.
     pub(crate) service: Latencies,
@@ -33,10 +35,54 @@ pub(crate) struct Record {
 /// Which updates went where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    /// Those that were at least begun to be sent, in that order.
+    /// Those that were at least begun to be sent, in that order; again for each try.
     pub sent: Vec<u64>,
     /// Those that were answered with 2xx, in that order.
     pub acknowledged: Vec<u64>,
+}
+
+/// What became of updates that were sent again until they were answered with 2xx.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Retries {
+    /// Tries, those included that failed before anything was sent.
+    pub attempts: u64,
+    /// Updates that were tried more than once.
+    pub retried: u64,
+    /// Updates without a 2xx when the run ended.
+    pub pending: u64,
+    /// Answers by status, of first tries, second tries and so on. The last place of
+    /// [`Retries::PLACES_MAX`] has those of all later tries, too.
+    pub statuses: Vec<BTreeMap<u16, u64>>,
+}
+
+impl Retries {
+    /// The most places of [`Retries::statuses`].
+    pub const PLACES_MAX: usize = 16;
+
+    fn answered(&mut self, job: &Job, status: u16) {
+        let place = (job.failures() as usize).min(Self::PLACES_MAX - 1);
+        if self.statuses.len() <= place {
+            self.statuses.resize_with(place + 1, BTreeMap::new);
+        }
+        if let Some(statuses) = self.statuses.get_mut(place) {
+            *statuses.entry(status).or_default() += 1;
+        }
+    }
+}
+
+/// What became of the second copies of updates that were sent twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Copies {
+    /// How many there were to send.
+    pub planned: u64,
+    /// Requests with a copy that were at least begun to be sent.
+    pub sent: u64,
+    /// Copies answered with 2xx.
+    pub acknowledged: u64,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests with a copy without an answer, by the reason.
+    pub failures: Failures,
 }
 
 /// Requests that got no answer, by the reason.
@@ -86,12 +132,14 @@ pub(crate) enum Failure {
 }
 
 impl Record {
-    pub(crate) fn new(keep_ids: bool) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             sent: 0,
             acknowledged: 0,
             statuses: BTreeMap::new(),
             failures: Failures::default(),
+            retries: options.retry.map(|_| Retries::default()),
+            copies: (options.duplicates > 0.0).then(Copies::default),
             bytes_sent: 0,
             bytes_received: 0,
             connections: 0,
@@ -102,31 +150,69 @@ impl Record {
             lateness: Latencies::new(),
             handshake: Latencies::new(),
             recent: Latencies::new(),
-            ids: keep_ids.then(Ids::default),
+            ids: options.keep_ids.then(Ids::default),
+        }
+    }
+
+    /// An update is a connection's to send.
+    pub(crate) fn trying(&mut self, job: &Job) {
+        if let Some(retries) = &mut self.retries
+            && !job.copy
+        {
+            retries.attempts += 1;
+            retries.retried += u64::from(job.failures() == 1);
         }
     }
 
     /// An update is about to leave, so much later than it could have.
-    pub(crate) fn sending(&mut self, update_id: u64, late: Nanos) {
+    pub(crate) fn sending(&mut self, job: &Job, late: Nanos) {
+        if let Some(copies) = self.copies_of(job) {
+            copies.sent += 1;
+            return;
+        }
         self.sent += 1;
         self.lateness.record(late);
         if let Some(ids) = &mut self.ids {
-            ids.sent.push(update_id);
+            ids.sent.push(job.update_id);
         }
     }
 
     /// An update was answered.
-    pub(crate) fn answered(&mut self, update_id: u64, status: u16, times: &Times) {
+    pub(crate) fn answered(&mut self, job: &Job, status: u16, times: &Times) {
+        let acknowledged = (200..300).contains(&status);
+        if let Some(copies) = self.copies_of(job) {
+            *copies.statuses.entry(status).or_default() += 1;
+            copies.acknowledged += u64::from(acknowledged);
+            return;
+        }
         *self.statuses.entry(status).or_default() += 1;
-        if (200..300).contains(&status) {
+        if acknowledged {
             self.acknowledged += 1;
             if let Some(ids) = &mut self.ids {
-                ids.acknowledged.push(update_id);
+                ids.acknowledged.push(job.update_id);
             }
         }
-        self.latency.record(times.answered.saturating_sub(times.due));
+        if let Some(retries) = &mut self.retries {
+            retries.answered(job, status);
+        }
+        // A refusal that is followed by another try is no answer to who waits for the update.
+        if acknowledged || self.retries.is_none() {
+            self.latency.record(times.answered.saturating_sub(times.due));
+        }
         self.recent.record(times.answered.saturating_sub(times.due));
         self.service.record(times.answered.saturating_sub(times.sent));
+    }
+
+    /// A request got no answer.
+    pub(crate) fn failed(&mut self, job: &Job, failure: Failure) {
+        match self.copies_of(job) {
+            Some(copies) => copies.failures.add(failure),
+            None => self.failures.add(failure),
+        }
+    }
+
+    fn copies_of(&mut self, job: &Job) -> Option<&mut Copies> {
+        self.copies.as_mut().filter(|_| job.copy)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     cpu::CpuTime,
     latencies::Latencies,
     options::{Driver, Rate, Stop, TlsVersion},
-    record::{Failures, Ids, Record},
+    record::{Copies, Failures, Ids, Record, Retries},
     units::Short,
 };
 
@@ -23,16 +23,21 @@ pub struct Report {
     pub driver: &'static str,
     /// From when the first request was due to the last answer.
     pub duration_s: f64,
-    /// How many requests the plan came to: sent, failed before that, or unsent.
+    /// How many updates the plan came to: sent, failed before that, or unsent.
     pub planned: u64,
-    /// Requests that were at least begun to be sent.
+    /// Requests that were at least begun to be sent, with those for updates that had failed.
     pub sent: u64,
-    /// Requests answered with 2xx.
+    /// Updates answered with 2xx.
     pub acknowledged: u64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by the reason.
     pub failures: Failures,
+    /// More about updates that were sent again, with [`Options::retry`].
+    pub retries: Option<Retries>,
+    /// What became of second copies, with [`Options::duplicates`]. Of the other fields only those
+    /// of bytes, connections and CPU time have a part of theirs.
+    pub copies: Option<Copies>,
     /// Answers per second of `duration_s`.
     pub rate_per_s: f64,
     /// On the wire above TCP.
@@ -49,7 +54,7 @@ pub struct Report {
     pub cpu_user_s: f64,
     /// The generator's CPU time in the kernel, since the start.
     pub cpu_system_s: f64,
-    /// From when a request was due to its answer.
+    /// From when a request was due to its answer; with retries, to the 2xx.
     pub latency_us: Latencies,
     /// From when a request was sent to its answer.
     pub send_to_answer_us: Latencies,
@@ -94,14 +99,25 @@ pub struct Asked {
     pub resume: bool,
     /// Whether each request had its own connection.
     pub churn: bool,
+    /// What the delays of retries were divided by; none without retries.
+    pub retry_scale: Option<f64>,
+    /// The share of updates to be sent twice.
+    pub duplicates: f64,
     /// The longest a request could take.
     pub timeout_s: f64,
     /// The CPU of the generator.
     pub pin: Option<usize>,
 }
 
+/// What the feed came to.
+#[derive(Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) updates: u64,
+    pub(crate) copies: u64,
+}
+
 impl Report {
-    /// Whether everything that was planned was answered with 2xx.
+    /// Whether everything that was planned was answered with 2xx, in the end. Copies do not count.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.acknowledged == self.planned
@@ -110,12 +126,14 @@ impl Report {
     /// CPU time of the generator per request sent, in microseconds.
     #[must_use]
     pub fn cpu_us_per_request(&self) -> f64 {
-        (self.cpu_user_s + self.cpu_system_s) * 1e6 / self.sent.max(1) as f64
+        let sent = self.sent + self.copies.as_ref().map_or(0, |copies| copies.sent);
+        (self.cpu_user_s + self.cpu_system_s) * 1e6 / sent.max(1) as f64
     }
 
     pub(crate) fn new(
         options: &Options,
         driver: Driver,
+        planned: Planned,
         duration: Duration,
         cpu: CpuTime,
         record: Record,
@@ -125,11 +143,16 @@ impl Report {
             options: Asked::new(options),
             driver: if driver == Driver::IoUring { "io_uring" } else { "epoll" },
             duration_s: duration.as_secs_f64(),
-            planned: answered + record.failures.total(),
+            planned: planned.updates,
             sent: record.sent,
             acknowledged: record.acknowledged,
             statuses: record.statuses,
             failures: record.failures,
+            retries: record.retries.map(|retries| Retries {
+                pending: planned.updates.saturating_sub(record.acknowledged),
+                ..retries
+            }),
+            copies: record.copies.map(|copies| Copies { planned: planned.copies, ..copies }),
             rate_per_s: answered as f64 / duration.as_secs_f64().max(1e-9),
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
@@ -199,6 +222,8 @@ impl Asked {
             }),
             resume: options.resume,
             churn: options.churn,
+            retry_scale: options.retry.map(|retry| retry.scale),
+            duplicates: options.duplicates,
             timeout_s: options.timeout.as_secs_f64(),
             pin: options.pin,
         }

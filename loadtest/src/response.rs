@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) length: usize,
     /// Whether the connection cannot be used again.
     pub(crate) close: bool,
+    /// `Retry-After` in seconds; 0 if there is none, or a date, as Telegram takes it.
+    pub(crate) retry_after_s: u32,
 }
 
 /// Reads a response from the front of `bytes`; `ended` if no more will come.
@@ -53,7 +55,8 @@ pub(crate) fn parse(bytes: &[u8], ended: bool) -> Parsed {
     match length {
         Some(length) => {
             let close = framing.close || framing.body == Body::UntilClose && !bodiless;
-            Parsed::Complete(Answer { status, length: head + length, close })
+            let retry_after_s = framing.retry_after_s;
+            Parsed::Complete(Answer { status, length: head + length, close, retry_after_s })
         }
         None => partial(bytes),
     }
@@ -63,10 +66,11 @@ fn partial(bytes: &[u8]) -> Parsed {
     if bytes.len() < BYTES_MAX { Parsed::Partial } else { Parsed::Bad }
 }
 
-/// How a response ends.
+/// How a response ends, and when to come again.
 struct Framing {
     body: Body,
     close: bool,
+    retry_after_s: u32,
 }
 
 #[derive(PartialEq)]
@@ -79,7 +83,8 @@ enum Body {
 impl Framing {
     /// None if a header contradicts HTTP.
     fn read(response: &httparse::Response<'_, '_>) -> Option<Self> {
-        let mut framing = Self { body: Body::UntilClose, close: response.version != Some(1) };
+        let close = response.version != Some(1);
+        let mut framing = Self { body: Body::UntilClose, close, retry_after_s: 0 };
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
                 let length: usize = std::str::from_utf8(header.value).ok()?.trim().parse().ok()?;
@@ -90,10 +95,22 @@ impl Framing {
                 framing.body = Body::Chunked;
             } else if header.name.eq_ignore_ascii_case("connection") {
                 framing.close |= header.value.eq_ignore_ascii_case(b"close");
+            } else if header.name.eq_ignore_ascii_case("retry-after") {
+                framing.retry_after_s = seconds(header.value);
             }
         }
         Some(framing)
     }
+}
+
+/// Digits alone; 0 for anything else.
+fn seconds(value: &[u8]) -> u32 {
+    let text = value.trim_ascii();
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return 0;
+    }
+    // More digits than fit is a long time all the same.
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX)
 }
 
 /// A chunk that is not written as HTTP wants it.
@@ -138,7 +155,7 @@ mod tests {
     use super::*;
 
     fn complete(status: u16, length: usize, close: bool) -> Parsed {
-        Parsed::Complete(Answer { status, length, close })
+        Parsed::Complete(Answer { status, length, close, retry_after_s: 0 })
     }
 
     #[test]
@@ -171,6 +188,28 @@ mod tests {
         for (status, line) in [(100, "100 Continue"), (204, "204 No Content")] {
             let bytes = format!("HTTP/1.1 {line}\r\n\r\n");
             assert_eq!(parse(bytes.as_bytes(), false), complete(status, bytes.len(), false));
+        }
+    }
+
+    #[test]
+    fn only_whole_seconds_are_a_time_to_come_again() {
+        for (value, seconds) in [
+            ("0", 0),
+            ("17", 17),
+            (" 5 ", 5),
+            ("99999999999999", u32::MAX),
+            ("1.5", 0),
+            ("-3", 0),
+            ("", 0),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+        ] {
+            let head = format!("HTTP/1.1 503 No\r\nRetry-After: {value}\r\n");
+            let Parsed::Complete(answer) =
+                parse(format!("{head}Content-Length: 0\r\n\r\n").as_bytes(), false)
+            else {
+                unreachable!("{value}")
+            };
+            assert_eq!(answer.retry_after_s, seconds, "{value:?}");
         }
     }
 

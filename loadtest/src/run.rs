@@ -10,6 +10,7 @@ use crate::{
     pacer::{self, Span},
     progress::Progress,
     record::Record,
+    report::Planned,
     runtime::{Runtime, spawn},
 };
 
@@ -57,8 +58,11 @@ fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Re
         for client in clients {
             client.await;
         }
-        let record = load.record.replace(Record::new(false));
-        Ok(Report::new(options, driver, Duration::from_nanos(end - start), cpu, record))
+        let record = load.record.replace(Record::new(options));
+        let feed = load.pool.feed.borrow();
+        let planned = Planned { updates: feed.planned(), copies: feed.copies_planned() };
+        let duration = Duration::from_nanos(end - start);
+        Ok(Report::new(options, driver, planned, duration, cpu, record))
     })
 }
 

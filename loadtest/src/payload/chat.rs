@@ -1,6 +1,6 @@
 //! Which chat an update belongs to.
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// What Telegram calls the type of a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,17 @@ impl Chat {
             _ => ChatType::Private,
         };
         Self { kind, number: number(rank) }
+    }
+
+    /// Its identifier with its prefix.
+    pub(super) fn id(&self) -> i64 {
+        // Ten digits by construction, and thirteen at most with the prefix.
+        let number = self.number as i64;
+        match self.kind {
+            ChatType::Private => number,
+            ChatType::Group => -number,
+            ChatType::Channel | ChatType::Supergroup => -1_000_000_000_000 - number,
+        }
     }
 
     /// The ten digits of the user who sent the update: in a private chat the chat itself.

@@ -2,10 +2,10 @@
 
 use super::{
     chat::ChatType,
-    rng::Rng,
     script::Script,
     template::{Draft, Slot},
 };
+use crate::rng::Rng;
 
 /// Writes objects into one template; all of its text is in one language.
 pub(super) struct Writer<'a> {
@@ -21,11 +21,11 @@ impl Writer<'_> {
         let first_name = self.rng.choose(self.script.first_names);
         self.draft.raw(r#"{"id":"#).slot(Slot::Sender).raw(r#","is_bot":false,"first_name":"#);
         self.draft.string(first_name);
-        if self.rng.chance(60) {
+        if self.rng.chance(85) {
             let last_name = self.rng.choose(self.script.last_names);
             self.draft.raw(r#","last_name":"#).string(last_name);
         }
-        if self.rng.chance(70) {
+        if self.rng.chance(85) {
             let number = self.rng.below(1_000_000);
             self.draft.raw(r#","username":"user_"#).number(number).raw("\"");
         }
@@ -38,9 +38,8 @@ impl Writer<'_> {
 
     /// The bot itself.
     pub(super) fn bot(&mut self) {
-        self.draft.raw(
-            r#"{"id":7000000001,"is_bot":true,"first_name":"Ring","username":"ringhook_bot"}"#,
-        );
+        self.draft.raw(r#"{"id":7000000001,"is_bot":true,"first_name":"Ringhook Assistant""#);
+        self.draft.raw(r#","username":"ringhook_assistant_bot"}"#);
     }
 
     /// The chat in which it happened.

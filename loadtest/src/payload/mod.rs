@@ -10,19 +10,24 @@
 mod body;
 mod chat;
 mod content;
+mod draw;
+mod key;
 mod kind;
-mod rng;
 mod script;
 mod template;
 
-pub use self::kind::UpdateKind;
 pub(crate) use self::template::push_number;
+pub use self::{
+    key::{ChatKey, chat_of},
+    kind::UpdateKind,
+};
 
 use self::{
-    chat::{Chat, ChatType},
-    rng::Rng,
+    chat::ChatType,
+    draw::Draw,
     template::{Fill, Template},
 };
+use crate::rng::Rng;
 
 /// What decides the bytes of the updates: equal options give equal updates.
 #[derive(Clone, Debug)]
@@ -69,38 +74,31 @@ impl PayloadGenerator {
     #[must_use]
     pub fn new(options: &PayloadOptions) -> Self {
         let mut rng = Rng::new(options.seed);
-        let chats = options.chats.clamp(1, PayloadOptions::CHATS_MAX);
         Self {
             templates: ChatType::ALL.map(|chat| body::templates(chat, &mut rng)),
-            options: PayloadOptions { chats, ..options.clone() },
+            options: options.clone(),
         }
     }
 
     /// Appends the update of the given id to `out`, and says which kind it is.
     pub fn write(&self, out: &mut Vec<u8>, update_id: u64) -> UpdateKind {
-        let mut rng = Rng::new(self.options.seed ^ Rng::new(update_id).next());
-        let chat = Chat::pick(self.options.chats, &mut rng);
-        let template = pick(&self.templates, chat.kind, &mut rng);
+        let draw = Draw::new(&self.options, update_id);
         let fill = Fill {
-            chat: chat.number,
-            sender: chat.sender(&mut rng),
+            chat: draw.chat.number,
+            sender: draw.sender,
             // Seven digits, with room below for the message it answers.
             message: 1_010_000 + update_id % 8_900_000,
             date: u64::from(self.options.date),
-            noise: rng.next(),
+            noise: draw.noise,
         };
+        let template = self.template(&draw);
         template.write(out, update_id, &fill);
         template.kind()
     }
-}
 
-fn pick<'a>(
-    templates: &'a [Vec<Template>; ChatType::ALL.len()],
-    chat: ChatType,
-    rng: &mut Rng,
-) -> &'a Template {
-    // The array has one list per chat type, and no list is empty.
-    #[allow(clippy::indexing_slicing)]
-    let list = &templates[chat as usize];
-    rng.choose(list)
+    fn template(&self, draw: &Draw) -> &Template {
+        // The array has one list per chat type, and a draw stays within it.
+        #[allow(clippy::indexing_slicing)]
+        &self.templates[draw.chat.kind as usize][draw.template as usize]
+    }
 }

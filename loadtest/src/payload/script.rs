@@ -1,6 +1,6 @@
 //! Words and names in the scripts that people write to bots in.
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// A language with what a conversation in it is made of.
 pub(super) struct Script {

@@ -45,12 +45,17 @@ impl Fill {
         match slot {
             Slot::Chat => self.chat,
             Slot::Date => self.date,
-            Slot::LongId => 1_000_000_000_000_000_000 + (self.noise >> 2),
+            Slot::LongId => long_id(self.noise),
             Slot::Message => self.message,
             Slot::Reply => self.message - 1 - self.noise % 10_000,
             Slot::Sender => self.sender,
         }
     }
+}
+
+/// An identifier of 19 digits that is never the same.
+pub(super) fn long_id(noise: u64) -> u64 {
+    1_000_000_000_000_000_000 + (noise >> 2)
 }
 
 /// One update of which only numbers are missing.

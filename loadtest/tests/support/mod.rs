@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    collections::HashMap,
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -15,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use loadtest::{Options, Target, Trust};
@@ -40,7 +41,7 @@ pub enum Reply {
 }
 
 /// Decides what becomes of the request with this number, counted from 0 over all connections.
-type Script = Box<dyn Fn(u64) -> Reply + Send + Sync>;
+type Script = Box<dyn Fn(u64, &Seen) -> Reply + Send + Sync>;
 
 /// The server, which goes away with this.
 pub struct Server {
@@ -56,6 +57,8 @@ struct Shared {
     requests: AtomicU64,
     connections: AtomicU64,
     seen: Mutex<Vec<Seen>>,
+    /// How many requests came with each update.
+    counts: Mutex<HashMap<u64, u64>>,
 }
 
 /// A request as it arrived.
@@ -65,19 +68,38 @@ pub struct Seen {
     pub connection: u64,
     pub head: String,
     pub body: Vec<u8>,
+    /// How many requests with the same update came before.
+    pub earlier: u64,
+    pub arrived: Instant,
+    /// The status it was answered with, and a moment before that.
+    pub answered: Option<(u16, Instant)>,
 }
 
 impl Seen {
     pub fn update_id(&self) -> u64 {
-        let update: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
-        update["update_id"].as_u64().unwrap()
+        let text = std::str::from_utf8(&self.body).unwrap();
+        let (number, _) = text["{\"update_id\":".len()..].split_once(',').unwrap();
+        number.parse().unwrap()
     }
 }
 
 impl Server {
     /// Serves plain HTTP.
     pub fn plain(script: impl Fn(u64) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start(Box::new(script), None, None)
+        Self::start(Box::new(move |number, _| script(number)), None, None)
+    }
+
+    /// Serves plain HTTP, by what is asked.
+    pub fn of_requests(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(Box::new(move |_, seen| script(seen)), None, None)
+    }
+
+    /// As [`Server::of_requests`], on a listener of the caller's.
+    pub fn of_requests_on(
+        listener: TcpListener,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_on(listener, Box::new(move |_, seen| script(seen)), None, None)
     }
 
     /// Serves HTTPS with a certificate of its own for `localhost`.
@@ -91,11 +113,21 @@ impl Server {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
             .unwrap();
-        Self::start(Box::new(script), Some(Arc::new(config)), Some(made.cert.pem()))
+        let script = Box::new(move |number, _: &Seen| script(number));
+        Self::start(script, Some(Arc::new(config)), Some(made.cert.pem()))
     }
 
     fn start(script: Script, tls: Option<Arc<ServerConfig>>, certificate: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on(listener, script, tls, certificate)
+    }
+
+    fn start_on(
+        listener: TcpListener,
+        script: Script,
+        tls: Option<Arc<ServerConfig>>,
+        certificate: Option<String>,
+    ) -> Self {
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             script,
@@ -104,6 +136,7 @@ impl Server {
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             seen: Mutex::new(Vec::new()),
+            counts: Mutex::new(HashMap::new()),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accepting.accept(&listener));
@@ -194,9 +227,19 @@ impl Shared {
     fn serve(&self, mut stream: impl Stream, connection: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
         while let Some((head, body)) = read_request(&mut stream, &mut bytes)? {
-            self.seen.lock().unwrap().push(Seen { connection, head, body });
+            let arrived = Instant::now();
             let number = self.requests.fetch_add(1, Ordering::SeqCst);
-            let (text, close) = match (self.script)(number) {
+            let mut request = Seen { connection, head, body, earlier: 0, arrived, answered: None };
+            let index = {
+                let mut counts = self.counts.lock().unwrap();
+                let count = counts.entry(request.update_id()).or_insert(0);
+                request.earlier = *count;
+                *count += 1;
+                let mut seen = self.seen.lock().unwrap();
+                seen.push(request.clone());
+                seen.len() - 1
+            };
+            let (text, close) = match (self.script)(number, &request) {
                 Reply::Write(text) => (text, false),
                 Reply::WriteAfter(delay, text) => {
                     thread::sleep(delay);
@@ -206,6 +249,9 @@ impl Shared {
                 Reply::Close => ("", true),
                 Reply::Silence => continue,
             };
+            if let Some(status) = text.get(9..12).and_then(|status| status.parse().ok()) {
+                self.seen.lock().unwrap()[index].answered = Some((status, Instant::now()));
+            }
             stream.write_all(text.as_bytes())?;
             stream.flush()?;
             if close {

@@ -1,15 +1,15 @@
-//! The random numbers behind the updates.
+//! The random numbers behind a run: equal seeds give equal ones.
 
 /// SplitMix64: eight lines, and its sequence cannot change under us with a crate's version, which
 /// would break "the same seed gives the same bytes".
-pub(super) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,23 +18,23 @@ impl Rng {
     }
 
     /// A number in `0..end`; 0 if `end` is 0.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         // Multiply-shift instead of a division; its bias is far below what anybody could notice.
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// A number in `low..=high`.
-    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
     /// True `percent` times in a hundred.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// One of `list`, which must not be empty.
-    pub(super) fn choose<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub(crate) fn choose<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         let index = self.below(list.len() as u64) as usize;
         // `below` stays under the length, and callers pass lists with something in them.
         #[allow(clippy::indexing_slicing)]

@@ -1,0 +1,548 @@
+//! What is to be sent next: the plan's requests, failed ones again, and copies.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use crate::{
+    Options, PayloadOptions,
+    backoff::Backoff,
+    chat_of,
+    chats::Chats,
+    clock::{Nanos, nanos},
+    copies::{Copies, When},
+    plan::{Next, Plan},
+    rng::Rng,
+};
+
+/// In a closed loop, as many updates per connection may wait behind others of their chats; then no
+/// more fall due. Otherwise one chat that is refused would let everything fall due at once.
+const CLOSED_WAITING_PER_CONNECTION: usize = 16;
+
+/// Hands out requests to connections and takes note of what became of them.
+///
+/// Without retries and copies that is the plan and nothing else: no memory, no bookkeeping.
+pub(crate) struct Feed {
+    plan: Plan,
+    first_update_id: u64,
+    payload: PayloadOptions,
+    copies: Option<Copies>,
+    retrying: Option<Retrying>,
+    /// What may leave now, apart from the plan.
+    ready: VecDeque<Job>,
+    in_flight: usize,
+    /// Updates that fell due.
+    planned: u64,
+    copies_planned: u64,
+    /// Whether only what is in flight is waited for.
+    ended: bool,
+}
+
+/// What it takes to send failed requests again.
+struct Retrying {
+    chats: Chats,
+    /// Failed requests, the next to be tried on top.
+    delayed: BinaryHeap<Reverse<Delayed>>,
+    /// What delays are divided by.
+    scale: f64,
+    /// How many updates may wait in a closed loop.
+    closed_waiting_max: usize,
+    /// When the last request was taken from the plan.
+    last_taken: Nanos,
+}
+
+/// A request to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) update_id: u64,
+    /// When it was due the first time.
+    pub(crate) due: Nanos,
+    /// From when on it could be sent, had a connection been free.
+    pub(crate) ready: Nanos,
+    /// Whether it is sent on top of the plan.
+    pub(crate) copy: bool,
+    backoff: Backoff,
+    /// The connection that must not carry it.
+    avoid: Option<usize>,
+}
+
+impl Job {
+    /// How many times it was tried before.
+    pub(crate) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+}
+
+/// What a connection gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Offer {
+    /// Nothing more, ever.
+    End,
+    /// This request.
+    Job(Job),
+    /// Nothing before this time, if not because of what other connections do.
+    Wait(Nanos),
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was answered with 2xx.
+    Acknowledged,
+    /// It was answered otherwise, or not at all.
+    Failed {
+        /// The delay that the answer asked for, in seconds; 0 if it did not.
+        retry_after_s: u32,
+    },
+}
+
+/// A failed request, ordered by the time of its next try.
+struct Delayed(Job);
+
+impl Feed {
+    pub(crate) fn new(options: &Options) -> Self {
+        let retrying = options.retry.as_ref().map(|retry| Retrying {
+            chats: Chats::default(),
+            delayed: BinaryHeap::new(),
+            scale: retry.scale,
+            closed_waiting_max: options.connections * CLOSED_WAITING_PER_CONNECTION,
+            last_taken: 0,
+        });
+        let share = options.duplicates;
+        Self {
+            plan: Plan::new(options.rate, options.stop),
+            first_update_id: options.first_update_id,
+            payload: options.payload.clone(),
+            copies: (share > 0.0).then(|| Copies::new(options.payload.seed, share)),
+            retrying,
+            ready: VecDeque::new(),
+            in_flight: 0,
+            planned: 0,
+            copies_planned: 0,
+            ended: false,
+        }
+    }
+
+    /// Makes the first request due at `now`.
+    pub(crate) fn start(&mut self, now: Nanos) {
+        self.plan.start(now);
+        if let Some(retrying) = &mut self.retrying {
+            retrying.last_taken = now;
+        }
+    }
+
+    /// Takes what is to be sent at `now` on the connection `slot`.
+    pub(crate) fn take(&mut self, slot: usize, now: Nanos) -> Offer {
+        self.wake(now);
+        let position = self.ready.iter().position(|job| job.avoid != Some(slot));
+        if let Some(job) = position.and_then(|position| self.ready.remove(position)) {
+            return self.begin(job, slot, now);
+        }
+        while !self.is_full() {
+            match self.plan.take(now) {
+                Next::End if self.is_over() => return Offer::End,
+                Next::End => break,
+                Next::Wait(due) => return Offer::Wait(due.min(self.next_retry())),
+                Next::Request(request) => {
+                    let update_id = self.first_update_id + request.index;
+                    let job = Job {
+                        update_id,
+                        due: request.due,
+                        ready: request.due,
+                        copy: false,
+                        backoff: Backoff::default(),
+                        avoid: None,
+                    };
+                    self.planned += 1;
+                    if self.admit(job, now) {
+                        return self.begin(job, slot, now);
+                    }
+                }
+            }
+        }
+        Offer::Wait(self.next_retry())
+    }
+
+    /// When there may be something to [`Feed::take`] for some connection; none if never again.
+    pub(crate) fn next(&self, now: Nanos) -> Option<Nanos> {
+        if !self.ready.is_empty() {
+            return Some(now);
+        }
+        let planned = match self.plan.next(now) {
+            Next::End if self.is_over() => return None,
+            Next::Request(request) if !self.is_full() => request.due,
+            Next::Wait(due) => due,
+            Next::End | Next::Request(_) => Nanos::MAX,
+        };
+        Some(planned.min(self.next_retry()))
+    }
+
+    /// Takes note of what became of a request that `slot` had. Whether connections that wait should
+    /// ask again.
+    pub(crate) fn settle(&mut self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) -> bool {
+        self.in_flight -= 1;
+        if self.ended || (self.copies.is_none() && self.retrying.is_none()) {
+            return false;
+        }
+        match outcome {
+            Outcome::Acknowledged => {
+                if !job.copy && self.copy(job) == Some(When::After) {
+                    self.add_copy(job, slot, now);
+                }
+                if let Some(retrying) = &mut self.retrying {
+                    let chat = chat_of(&self.payload, job.update_id);
+                    let next = retrying.chats.release(chat);
+                    self.ready.extend(next.map(|job| Job { ready: now, ..job }));
+                }
+            }
+            Outcome::Failed { retry_after_s } => self.delay(*job, retry_after_s, now),
+        }
+        // What is ready may be another's to take; a new delay may be the shortest; and it may have
+        // been the last.
+        true
+    }
+
+    /// When the last request is due, as far as that is known.
+    ///
+    /// Where requests fall due as others are answered, that is when the last one did: should every
+    /// chat be refused for good, none does any more.
+    pub(crate) fn last_due(&self) -> Option<Nanos> {
+        let closed = |retrying: &Retrying| self.plan.closes().unwrap_or(retrying.last_taken);
+        self.plan.last_due().or_else(|| self.retrying.as_ref().map(closed))
+    }
+
+    /// Ends it at `now`: nothing more is handed out. How many requests were due by then that no
+    /// connection had time for.
+    pub(crate) fn end(&mut self, now: Nanos) -> u64 {
+        let missed = self.plan.end(now);
+        self.planned += missed;
+        self.ended = true;
+        self.ready.clear();
+        if let Some(retrying) = &mut self.retrying {
+            retrying.delayed.clear();
+            retrying.chats = Chats::default();
+        }
+        missed
+    }
+
+    /// Whether something is ready, for some connection at least.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many updates fell due.
+    pub(crate) fn planned(&self) -> u64 {
+        self.planned
+    }
+
+    /// How many updates were to be sent twice.
+    pub(crate) fn copies_planned(&self) -> u64 {
+        self.copies_planned
+    }
+
+    /// Makes ready what has waited long enough.
+    fn wake(&mut self, now: Nanos) {
+        let Some(retrying) = &mut self.retrying else { return };
+        while let Some(Reverse(Delayed(job))) = retrying.delayed.peek()
+            && job.ready <= now
+        {
+            self.ready.push_back(*job);
+            retrying.delayed.pop();
+        }
+    }
+
+    fn begin(&mut self, job: Job, slot: usize, now: Nanos) -> Offer {
+        self.in_flight += 1;
+        if !job.copy && job.failures() == 0 && self.copy(&job) == Some(When::Along) {
+            self.add_copy(&job, slot, now);
+        }
+        Offer::Job(job)
+    }
+
+    /// Whether the plan's next request may leave before others of its chat; otherwise it waits.
+    fn admit(&mut self, job: Job, now: Nanos) -> bool {
+        let Some(retrying) = &mut self.retrying else { return true };
+        retrying.last_taken = now;
+        retrying.chats.admit(chat_of(&self.payload, job.update_id), job)
+    }
+
+    fn copy(&self, job: &Job) -> Option<When> {
+        self.copies.as_ref()?.of(job.update_id)
+    }
+
+    /// Makes ready a copy of what `slot` carries or has carried. Its chat waits for it, too: to the
+    /// sender it is one update whose answer has not come.
+    fn add_copy(&mut self, original: &Job, slot: usize, now: Nanos) {
+        self.copies_planned += 1;
+        self.ready.push_back(Job {
+            due: now,
+            ready: now,
+            copy: true,
+            backoff: Backoff::default(),
+            avoid: Some(slot),
+            ..*original
+        });
+        if let Some(retrying) = &mut self.retrying {
+            retrying.chats.hold(chat_of(&self.payload, original.update_id));
+        }
+    }
+
+    fn delay(&mut self, mut job: Job, retry_after_s: u32, now: Nanos) {
+        let Some(retrying) = &mut self.retrying else { return };
+        let mut rng = Rng::new(self.payload.seed ^ job.update_id ^ u64::from(job.failures()) << 48);
+        let (low, high) = Backoff::CUT_S;
+        let seconds = job.backoff.fail(retry_after_s, rng.between(low, high) as u32);
+        let delay = std::time::Duration::from_secs_f64(f64::from(seconds) / retrying.scale);
+        job.ready = now.saturating_add(nanos(delay));
+        retrying.delayed.push(Reverse(Delayed(job)));
+    }
+
+    /// When the next failed request is tried again.
+    fn next_retry(&self) -> Nanos {
+        let delayed = self.retrying.as_ref().and_then(|retrying| retrying.delayed.peek());
+        delayed.map_or(Nanos::MAX, |Reverse(Delayed(job))| job.ready)
+    }
+
+    /// Whether so much waits that the plan has to.
+    fn is_full(&self) -> bool {
+        self.retrying.as_ref().is_some_and(|retrying| {
+            self.plan.is_closed() && retrying.chats.waiting() >= retrying.closed_waiting_max
+        })
+    }
+
+    /// Whether nothing comes after the plan's end.
+    fn is_over(&self) -> bool {
+        // What is in flight may yet have to be sent again, or followed by a copy.
+        let more = self.retrying.is_some() || self.copies.is_some();
+        let nothing = self.ready.is_empty() && self.next_retry() == Nanos::MAX;
+        self.ended || !more || (nothing && self.in_flight == 0)
+    }
+}
+
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0.ready, self.0.update_id).cmp(&(other.0.ready, other.0.update_id))
+    }
+}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Delayed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Delayed {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{ChatKey, Rate, Retry, Stop};
+
+    fn feed(retry: Option<f64>, duplicates: f64, rate: Rate, stop: Stop, chats: u32) -> Feed {
+        let mut options = Options::new("http://127.0.0.1:1/".parse().unwrap());
+        options.retry = retry.map(|scale| Retry { scale });
+        options.duplicates = duplicates;
+        options.rate = rate;
+        options.stop = stop;
+        options.connections = 8;
+        options.payload.chats = chats;
+        let mut feed = Feed::new(&options);
+        feed.start(0);
+        feed
+    }
+
+    fn job(offer: Offer) -> Job {
+        let Offer::Job(job) = offer else { unreachable!("{offer:?}") };
+        job
+    }
+
+    const REFUSED: Outcome = Outcome::Failed { retry_after_s: 0 };
+
+    /// Acknowledges the updates of polls, each of which is a chat to itself, until there is nothing
+    /// before `until`. How many there were.
+    fn let_polls_through(feed: &mut Feed, now: Nanos, until: Nanos) -> usize {
+        let mut count = 0;
+        loop {
+            match feed.take(1, now) {
+                Offer::Job(job) => {
+                    assert!(matches!(chat_of(&feed.payload, job.update_id), ChatKey::Poll(_)));
+                    feed.settle(1, &job, Outcome::Acknowledged, now);
+                    count += 1;
+                }
+                other => {
+                    assert_eq!(other, Offer::Wait(until));
+                    return count;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_head_blocks_its_chat_until_it_is_acknowledged() {
+        let mut feed = feed(Some(2.0), 0.0, Rate::PerSecond(1e9), Stop::Requests(2), 1);
+        let second = 1_000_000_000;
+        let mut now = 10;
+        let mut head = job(feed.take(0, now));
+        for (retry_after_s, delay) in [(0, 0), (0, second), (7, 7 * second / 2), (0, 2 * second)] {
+            assert_eq!(feed.take(1, now), Offer::Wait(Nanos::MAX));
+            feed.settle(0, &head, Outcome::Failed { retry_after_s }, now);
+            if delay > 0 {
+                assert_eq!(feed.take(1, now + delay - 1), Offer::Wait(now + delay));
+            }
+            now += delay;
+            let again = job(feed.take(0, now));
+            assert_eq!((again.update_id, again.due, again.ready), (head.update_id, 0, now));
+            head = again;
+        }
+        assert_eq!(head.failures(), 4);
+        feed.settle(0, &head, Outcome::Acknowledged, now);
+        let next = job(feed.take(0, now));
+        assert_eq!((next.update_id, next.due, next.ready), (head.update_id + 1, 1, now));
+        assert_eq!(feed.take(1, now), Offer::Wait(Nanos::MAX));
+        feed.settle(0, &next, Outcome::Acknowledged, now);
+        assert_eq!(feed.take(1, now), Offer::End);
+    }
+
+    /// Plays a server that refuses, and connections that take turns, by chance.
+    fn play(seed: u64, mut feed: Feed, refused_percent: u64) -> Played {
+        let (payload, mut rng) = (feed.payload.clone(), Rng::new(seed));
+        let mut played = Played::default();
+        let mut flying: BTreeMap<usize, Job> = BTreeMap::new();
+        let (mut now, mut idle_rounds) = (0, 0);
+        while idle_rounds < 2 {
+            now += rng.below(3_000_000);
+            let slot = rng.below(8) as usize;
+            if let Some(job) = flying.remove(&slot) {
+                if rng.chance(refused_percent) {
+                    let retry_after_s = rng.below(2) as u32;
+                    feed.settle(slot, &job, Outcome::Failed { retry_after_s }, now);
+                } else {
+                    feed.settle(slot, &job, Outcome::Acknowledged, now);
+                    played.acknowledged(&payload, &job);
+                }
+                continue;
+            }
+            match feed.take(slot, now) {
+                Offer::Job(job) => {
+                    let chat = chat_of(&payload, job.update_id);
+                    for (other_slot, other) in &flying {
+                        if other.update_id == job.update_id {
+                            assert!(*other_slot != slot && job.copy != other.copy, "seed {seed}");
+                        } else if feed.retrying.is_some() {
+                            assert_ne!(chat_of(&payload, other.update_id), chat, "seed {seed}");
+                        }
+                    }
+                    flying.insert(slot, job);
+                }
+                Offer::Wait(Nanos::MAX) => {}
+                Offer::Wait(until) => {
+                    if flying.is_empty() {
+                        // Only this connection may have to keep off.
+                        now = if feed.has_ready() { now } else { now.max(until) };
+                    }
+                }
+                Offer::End => idle_rounds += 1,
+            }
+        }
+        assert!(flying.is_empty() || feed.retrying.is_none(), "seed {seed}");
+        assert_eq!(feed.retrying.as_ref().map_or(0, |retrying| retrying.chats.waiting()), 0);
+        played.planned = (feed.planned(), feed.copies_planned());
+        played
+    }
+
+    #[derive(Default)]
+    struct Played {
+        updates: BTreeSet<u64>,
+        copies: BTreeSet<u64>,
+        last: BTreeMap<ChatKey, u64>,
+        disordered: u64,
+        planned: (u64, u64),
+    }
+
+    impl Played {
+        fn acknowledged(&mut self, payload: &PayloadOptions, job: &Job) {
+            let known = self.updates.contains(&job.update_id);
+            let list = if job.copy { &mut self.copies } else { &mut self.updates };
+            assert!(list.insert(job.update_id), "acknowledged twice: {job:?}");
+            if !job.copy && !known {
+                let last = self.last.entry(chat_of(payload, job.update_id)).or_default();
+                self.disordered += u64::from(*last > job.update_id);
+                *last = job.update_id;
+            }
+        }
+    }
+
+    #[test]
+    fn everything_is_acknowledged_in_order_whatever_is_refused() {
+        for seed in 0..60 {
+            for rate in [Rate::Max, Rate::PerSecond(2000.0)] {
+                let chats = [1, 4, 100, 5000][seed as usize % 4];
+                let feed = feed(Some(1000.0), 0.2, rate, Stop::Requests(300), chats);
+                let copies: BTreeSet<u64> = (1..=300)
+                    .filter(|id| feed.copies.as_ref().unwrap().of(*id).is_some())
+                    .collect();
+                let played = play(seed, feed, 30);
+                assert_eq!(played.updates, (1..=300).collect(), "seed {seed}");
+                assert_eq!(played.copies, copies, "seed {seed}");
+                assert_eq!(played.planned, (300, copies.len() as u64), "seed {seed}");
+                assert_eq!(played.disordered, 0, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_retries_order_is_left_to_chance_and_copies_still_come() {
+        let feed = feed(None, 0.5, Rate::Max, Stop::Requests(300), 3);
+        let played = play(1, feed, 0);
+        assert!(played.disordered > 0);
+        assert_eq!(played.updates.len(), 300);
+        assert_eq!(played.copies.len() as u64, played.planned.1);
+        assert!((100..200).contains(&played.copies.len()), "{}", played.copies.len());
+    }
+
+    #[test]
+    fn a_closed_loop_does_not_run_ahead_of_a_blocked_chat() {
+        let mut feed = feed(Some(1.0), 0.0, Rate::Max, Stop::Requests(100_000), 1);
+        job(feed.take(0, 5));
+        let polls = let_polls_through(&mut feed, 6, Nanos::MAX);
+        let waiting = feed.planned() as usize - 1 - polls;
+        assert_eq!(waiting, 8 * CLOSED_WAITING_PER_CONNECTION);
+        assert_eq!(feed.last_due(), Some(6));
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_left_alone() {
+        let stop = Stop::After(Duration::from_secs(1));
+        let mut feed = feed(Some(1.0), 0.0, Rate::PerSecond(1000.0), stop, 1);
+        let head = job(feed.take(0, 100_000_000));
+        let_polls_through(&mut feed, 100_000_000, 101_000_000);
+        // A failure whose second try has its time after the end.
+        let mut other = Job { update_id: 100_000, copy: true, ..head };
+        feed.in_flight += 1;
+        other.backoff.fail(0, 60);
+        feed.settle(1, &other, REFUSED, 100_000_000);
+        assert_eq!(feed.next_retry(), 2_100_000_000);
+        assert_eq!(feed.planned(), 101);
+        assert_eq!(feed.end(104_500_000), 4);
+        assert!(!feed.settle(0, &head, REFUSED, 104_600_000));
+        for now in [104_600_000, 9_000_000_000] {
+            assert_eq!(feed.next(now), None);
+            assert_eq!(feed.take(0, now), Offer::End);
+        }
+        assert_eq!(feed.planned(), 105);
+    }
+}

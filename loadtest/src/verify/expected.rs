@@ -1,0 +1,90 @@
+//! What a sink should hold.
+
+use serde::Deserialize;
+
+use crate::{Error, PayloadOptions, Report};
+
+/// What was sent, as far as it decides what a sink should hold.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// What the updates were made from.
+    pub payload: PayloadOptions,
+    /// The id of the first update.
+    pub first_update_id: u64,
+    /// How many updates there were, 1 to [`Expected::UPDATES_MAX`]; their ids have no gaps.
+    pub updates: u64,
+    /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if they
+    /// were sent one by one, as they are [with retries](crate::Options::retry).
+    pub ordered: bool,
+    /// Whether each may be there once only.
+    pub once: bool,
+}
+
+impl Expected {
+    /// The most updates that can be checked at once; each takes a bit of memory.
+    pub const UPDATES_MAX: u64 = 1 << 33;
+
+    /// Reads a report that was written as JSON, of this version or a later one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if it is none.
+    pub fn from_report(json: &[u8]) -> Result<Self, Error> {
+        let report: ReportJson = serde_json::from_slice(json)
+            .map_err(|error| Error::Option(format!("the report cannot be read: {error}")))?;
+        let ReportJson { planned, options } = report;
+        Ok(Self {
+            payload: PayloadOptions {
+                seed: options.seed,
+                chats: options.chats,
+                date: options.date,
+            },
+            first_update_id: options.first_update_id,
+            updates: planned,
+            ordered: options.retry_scale.is_some(),
+            once: true,
+        })
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if !(1..=Self::UPDATES_MAX).contains(&self.updates) {
+            return Err(Error::Option("the number of updates must be 1 to 2^33".to_owned()));
+        }
+        if self.first_update_id.checked_add(self.updates).is_none() {
+            return Err(Error::Option("the last update's id is too large".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// All that was planned, in order if retries kept it, and once.
+impl From<&Report> for Expected {
+    fn from(report: &Report) -> Self {
+        let options = &report.options;
+        Self {
+            payload: PayloadOptions {
+                seed: options.seed,
+                chats: options.chats,
+                date: options.date,
+            },
+            first_update_id: options.first_update_id,
+            updates: report.planned,
+            ordered: options.retry_scale.is_some(),
+            once: true,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReportJson {
+    planned: u64,
+    options: AskedJson,
+}
+
+#[derive(Deserialize)]
+struct AskedJson {
+    seed: u64,
+    chats: u32,
+    date: u32,
+    first_update_id: u64,
+    retry_scale: Option<f64>,
+}

@@ -1,0 +1,104 @@
+//! Checking a sink takes the same memory whatever its size.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    io::{self, BufReader, Read},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use loadtest::{Expected, PayloadGenerator, PayloadOptions, verify};
+
+/// The system's allocator, keeping account of what is held.
+struct Counting;
+
+static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
+static PEAK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD_BYTES.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK_BYTES.fetch_max(held, Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A file of updates that is written while it is read; a third of it is wrong in some way.
+struct Sink {
+    updates: PayloadGenerator,
+    next: u64,
+    end: u64,
+    line: Vec<u8>,
+    read: usize,
+}
+
+impl Sink {
+    fn write_line(&mut self) {
+        self.line.clear();
+        self.read = 0;
+        if self.next == self.end {
+            return;
+        }
+        let id = match self.next % 60 {
+            1 => self.next - 1,
+            2 => self.next + 300,
+            _ => self.next,
+        };
+        self.updates.write(&mut self.line, id);
+        let newline = self.line.iter().position(|byte| *byte == b'\n');
+        self.line.remove(newline.unwrap());
+        if self.next % 60 == 3 {
+            self.line.truncate(40);
+        }
+        self.line.push(b'\n');
+        self.next += 1;
+    }
+}
+
+impl Read for Sink {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.line.len() {
+            self.write_line();
+        }
+        let count = (self.line.len() - self.read).min(buffer.len());
+        buffer[..count].copy_from_slice(&self.line[self.read..self.read + count]);
+        self.read += count;
+        Ok(count)
+    }
+}
+
+/// The most memory that was held at once while a sink of so many lines was checked, in bytes.
+fn peak(lines: u64) -> usize {
+    let payload = PayloadOptions { chats: 5000, ..Default::default() };
+    let updates = PayloadGenerator::new(&payload);
+    let sink = Sink { updates, next: 1, end: lines + 1, line: Vec::with_capacity(16_384), read: 0 };
+    let expected =
+        Expected { payload, first_update_id: 1, updates: lines, ordered: true, once: true };
+    let before = HELD_BYTES.load(Relaxed);
+    PEAK_BYTES.store(before, Relaxed);
+    let verified = verify(&expected, BufReader::new(sink)).unwrap();
+    assert_eq!(verified.lines, lines);
+    assert!(!verified.ok && verified.missing.count > lines / 30, "{verified}");
+    assert!(verified.reordered.count > 0 && verified.unreadable.count > 0, "{verified}");
+    assert_eq!(verified.altered.count, 0, "{verified}");
+    PEAK_BYTES.load(Relaxed) - before
+}
+
+#[test]
+fn two_hundred_thousand_updates_take_as_much_memory_as_twenty_thousand() {
+    let (small, large) = (peak(20_000), peak(200_000));
+    // A bit per update, and the chats that did not come before: far less than an id per update.
+    assert!(large < small + 256 * 1024, "{small} and {large} bytes");
+    assert!(large < 8 * 1024 * 1024, "{large} bytes");
+}

@@ -26,6 +26,17 @@ pub enum Outcome {
 pub trait Handler: Send + Sync + 'static {
     /// Deals with one update, whose sender already has its 200.
     fn handle(&self, update: &Update) -> Outcome;
+
+    /// Deals with the messages of one album together, in order, where
+    /// [`Dispatch::media_groups`](crate::Dispatch::media_groups) gathers them. There is one outcome
+    /// for all of them.
+    ///
+    /// Unless it is implemented, each is handled by itself up to the first that is not
+    /// [`Outcome::Done`]; a retry then begins with the first again.
+    fn handle_album(&self, updates: &[&Update]) -> Outcome {
+        let outcomes = updates.iter().map(|update| self.handle(update));
+        outcomes.into_iter().find(|outcome| *outcome != Outcome::Done).unwrap_or(Outcome::Done)
+    }
 }
 
 impl<F> Handler for F

@@ -15,7 +15,7 @@ use futures_channel::mpsc;
 
 use crate::{
     acceptor::{self, Acceptor, ShardLink},
-    config::{Bot, Config, DriverChoice, Limits},
+    config::{Bot, Config, Dispatch, DriverChoice, Limits},
     control::{self, Control, OnFailure},
     dead_letters::DeadLetters,
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
@@ -109,6 +109,13 @@ impl Server {
     #[must_use]
     pub fn bot(mut self, bot: Bot) -> Self {
         self.config.bots.push(bot);
+        self
+    }
+
+    /// What happens between an update's 200 and the handler.
+    #[must_use]
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.config.dispatch = dispatch;
         self
     }
 

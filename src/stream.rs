@@ -62,6 +62,8 @@ impl StreamSender {
     ///
     /// # Errors
     /// The update, where there is no room yet or nobody listens any more.
+    // The update itself comes back; a box for it would cost every update an allocation.
+    #[allow(clippy::result_large_err)]
     pub(crate) fn send(
         &self,
         update: PendingUpdate,
@@ -121,6 +123,12 @@ pub struct PendingUpdate {
 impl PendingUpdate {
     pub(crate) fn new(job: Job, settlements: Settlements) -> Self {
         Self { job: Some(job), settlements }
+    }
+
+    /// All updates to be settled at once: this one, and the further messages of its album where
+    /// [`Dispatch::media_groups`](crate::Dispatch::media_groups) gathers them.
+    pub fn updates(&self) -> impl Iterator<Item = &Update> {
+        self.job.iter().flat_map(|job| job.delivery.updates())
     }
 
     /// The update has been dealt with.

@@ -128,7 +128,11 @@ impl Worker {
         match consumer {
             Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
                 job.delivery.attempts += 1;
-                let call = AssertUnwindSafe(|| handler.handle(&job.delivery.update));
+                let delivery = &job.delivery;
+                let call = AssertUnwindSafe(|| match &*delivery.rest {
+                    [] => handler.handle(&delivery.update),
+                    _ => handler.handle_album(&delivery.updates().collect::<Vec<_>>()),
+                });
                 let outcome = catch_unwind(call).unwrap_or_else(|_| {
                     desk.metrics.panicked.increment();
                     Outcome::Failed(Cow::Borrowed("the handler panicked"))
@@ -136,8 +140,8 @@ impl Worker {
                 desk.settle(scheduler, job, outcome, now)
             }),
             Consumer::Sink(sink) => {
-                for job in &*batch {
-                    sink.write(&job.delivery.update);
+                for update in batch.iter().flat_map(|job| job.delivery.updates()) {
+                    sink.write(update);
                 }
                 desk.commit(|| sink.commit(), true)?;
                 desk.settle_all(scheduler, batch, now);
@@ -174,7 +178,7 @@ impl Desk {
         let end = Instant::now();
         self.metrics.handler.record(nanos(end - started_at));
         match outcome {
-            Outcome::Done => self.metrics.handled.increment(),
+            Outcome::Done => self.metrics.handled.add(1 + delivery.rest.len() as u64),
             Outcome::Retry(after) => {
                 self.metrics.retried.increment();
                 let attempts = delivery.attempts;
@@ -187,7 +191,9 @@ impl Desk {
             }
             Outcome::Failed(reason) => self.bury(&delivery, &reason)?,
         }
-        self.metrics.whole.record(nanos(end - delivery.update.received_at()));
+        for update in delivery.updates() {
+            self.metrics.whole.record(nanos(end - update.received_at()));
+        }
         // The update is gone before its lane goes on.
         self.release(delivery);
         scheduler.finish(place);
@@ -199,9 +205,11 @@ impl Desk {
         let end = Instant::now();
         let mut held: Option<Place> = None;
         for Job { delivery, place } in batch.drain(..) {
-            self.metrics.handled.increment();
             self.metrics.handler.record(nanos(end - started_at));
-            self.metrics.whole.record(nanos(end - delivery.update.received_at()));
+            for update in delivery.updates() {
+                self.metrics.handled.increment();
+                self.metrics.whole.record(nanos(end - update.received_at()));
+            }
             self.release(delivery);
             if let Some(before) = held.replace(place).filter(|before| *before != place) {
                 scheduler.finish(before);
@@ -218,11 +226,13 @@ impl Desk {
     fn bury(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
         let update = &delivery.update;
         if let Some(letters) = self.dead_letters.clone() {
-            let mut line = Vec::new();
-            letters.write(update, reason, delivery.attempts, &mut line);
-            self.commit(|| letters.commit(&mut line), false)?;
+            let mut lines = Vec::new();
+            for update in delivery.updates() {
+                letters.write(update, reason, delivery.attempts, &mut lines);
+            }
+            self.commit(|| letters.commit(&mut lines), false)?;
         }
-        self.metrics.failed.increment();
+        self.metrics.failed.add(1 + delivery.rest.len() as u64);
         let failed = self.metrics.failed.get();
         if failed.is_power_of_two() {
             let (bot, id, kind) = (update.bot(), update.id(), update.kind());
@@ -293,6 +303,9 @@ impl Desk {
 
     /// Gives an update's share of the limits and its memory back.
     fn release(&mut self, delivery: Delivery) {
+        for further in delivery.rest {
+            self.release(further);
+        }
         self.till.take(delivery.update.byte_len() as u64);
         if let Some(shard) = self.returns.get(delivery.shard) {
             // Where the shard has enough, or is gone, the memory is freed here.

@@ -15,13 +15,22 @@ pub struct Dispatch {
     pub drop_expired: bool,
     /// How often a handler gets an update that it asks to have again; 10.
     pub max_attempts: u32,
+    /// Whether messages of one album (`media_group_id`) are handled together: how long the next one
+    /// is waited for, such as 800 ms. `None`: each by itself.
+    pub media_groups: Option<Duration>,
     /// What is kept in order; [`Order::Chat`].
     pub order: Order,
 }
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { dead_letters: None, drop_expired: false, max_attempts: 10, order: Order::Chat }
+        Self {
+            dead_letters: None,
+            drop_expired: false,
+            max_attempts: 10,
+            media_groups: None,
+            order: Order::Chat,
+        }
     }
 }
 
@@ -32,6 +41,17 @@ impl Dispatch {
     pub(super) fn validate(&self) -> Result<(), Error> {
         if !(1..=1_000_000).contains(&self.max_attempts) {
             return Err(Error::config("dispatch.max_attempts", self.max_attempts, "1 to 1000000"));
+        }
+        if let Some(wait) = self.media_groups {
+            let range = Duration::from_millis(1)..=Duration::from_secs(60);
+            if !range.contains(&wait) {
+                let wait = humantime::format_duration(wait);
+                return Err(Error::config("dispatch.media_groups.wait", wait, "1ms to 1m"));
+            }
+            if self.order == Order::None {
+                let expected = "order = \"chat\" beside it";
+                return Err(Error::config("dispatch.media_groups", "(set)", expected));
+            }
         }
         Ok(())
     }

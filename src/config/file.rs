@@ -99,6 +99,16 @@ pub(crate) struct DispatchSection {
     pub(crate) drop_expired: Option<bool>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) dead_letters: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) media_groups: Option<MediaGroups>,
+}
+
+/// `dispatch.media_groups`: that albums are handled together.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MediaGroups {
+    /// How long the next message of an album is waited for.
+    pub(crate) wait: Span,
 }
 
 /// `[sink]`: where the updates go.
@@ -164,6 +174,7 @@ impl ConfigFile {
             drop_expired: Some(dispatch.drop_expired),
             max_attempts: Some(dispatch.max_attempts),
             dead_letters: dispatch.dead_letters.clone(),
+            media_groups: dispatch.media_groups.map(|wait| MediaGroups { wait: Span(wait) }),
         };
         self
     }
@@ -322,6 +333,7 @@ impl DispatchSection {
             dead_letters: self.dead_letters.clone(),
             drop_expired: self.drop_expired.unwrap_or(defaults.drop_expired),
             max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
+            media_groups: self.media_groups.map(|groups| groups.wait.0),
             order: self.order.unwrap_or(defaults.order),
         }
     }

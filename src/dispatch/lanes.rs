@@ -8,7 +8,7 @@ use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{Delivery, full::FullChats};
@@ -20,6 +20,9 @@ use crate::{
 /// Updates that a lane keeps room for when it is empty and waits for another chat. There are never
 /// more lanes than there were updates under way at once.
 const ROOM_KEPT: usize = 4;
+
+/// Most messages of an album (Bot API, sendMediaGroup). A full one is not waited for.
+const ALBUM_MAX: usize = 10;
 
 /// Which lane an update belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,6 +76,10 @@ pub(crate) type LaneId = usize;
 /// The waiting updates of some chats, in order.
 #[derive(Debug)]
 pub(crate) struct Lanes {
+    /// How long the next message of an album is waited for; `None` where albums are not gathered.
+    album_wait: Option<Duration>,
+    /// Whether nothing more can come, so that no album is waited for.
+    is_closed: bool,
     /// Updates that may wait in one lane before its chat counts as full.
     chat_updates: usize,
     full: Arc<FullChats>,
@@ -106,14 +113,22 @@ enum State {
     Ready,
     /// One of its updates is being handled.
     Running,
+    /// Its first update is of an album that may get more until a time.
+    Gathering(Instant),
     /// Its first update waits for a time.
     Waiting(Instant),
 }
 
 impl Lanes {
     /// No lanes. A chat with `chat_updates` waiting ones is told to `full`.
-    pub(crate) fn new(chat_updates: usize, full: Arc<FullChats>) -> Self {
+    pub(crate) fn new(
+        chat_updates: usize,
+        album_wait: Option<Duration>,
+        full: Arc<FullChats>,
+    ) -> Self {
         Self {
+            album_wait,
+            is_closed: false,
             chat_updates,
             full,
             by_key: HashMap::default(),
@@ -132,6 +147,11 @@ impl Lanes {
         };
         let Some(lane) = self.lanes.get_mut(id) else { return };
         lane.updates.push_back(delivery);
+        if matches!(lane.state, State::Gathering(_)) {
+            // Whether the album is complete now is looked at when its turn comes.
+            lane.state = State::Ready;
+            self.ready.push_back(id);
+        }
         if !lane.full && lane.updates.len() >= self.chat_updates {
             lane.full = true;
             self.full.raise(key.hash64());
@@ -169,23 +189,47 @@ impl Lanes {
         self.promote(now);
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
+            if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
+                && let Some(until) = lane.gathers_until(wait)
+                && until > now
+            {
+                lane.state = State::Gathering(until);
+                self.due.push(Reverse((until, id)));
+                continue;
+            }
             // A lane that is ready has an update: it was opened for one, or kept for the next.
-            if let Some(delivery) = lane.updates.pop_front() {
+            if let Some(delivery) = lane.pop(self.album_wait.is_some()) {
                 lane.state = State::Running;
-                lane.held.push(delivery.update.id());
                 return Some((id, delivery));
             }
         }
         None
     }
 
+    /// Nothing more comes in: albums are handled as they are.
+    pub(crate) fn close_intake(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        for (id, lane) in self.lanes.iter_mut().enumerate() {
+            if matches!(lane.state, State::Gathering(_)) {
+                lane.state = State::Ready;
+                self.ready.push_back(id);
+            }
+        }
+    }
+
     /// The next update of a lane that is held already, for a worker that handles several at once.
     pub(crate) fn take_next_of(&mut self, id: LaneId) -> Option<Delivery> {
         let lane = self.lanes.get_mut(id)?;
         debug_assert_eq!(lane.state, State::Running);
-        let delivery = lane.updates.pop_front()?;
-        lane.held.push(delivery.update.id());
-        Some(delivery)
+        if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
+            && lane.gathers_until(wait).is_some()
+        {
+            // An album that may get more waits for its own turn.
+            return None;
+        }
+        lane.pop(self.album_wait.is_some())
     }
 
     /// Lets go of a lane whose update has been handled.
@@ -232,7 +276,7 @@ impl Lanes {
             }
             self.due.pop();
             if let Some(lane) = self.lanes.get_mut(id)
-                && lane.state == State::Waiting(due)
+                && matches!(lane.state, State::Gathering(at) | State::Waiting(at) if at == due)
             {
                 lane.state = State::Ready;
                 self.ready.push_back(id);
@@ -258,8 +302,33 @@ impl Lanes {
     /// All updates that wait or are being handled, for a list of what is left behind.
     pub(crate) fn ids(&self) -> impl Iterator<Item = (BotId, UpdateId)> {
         self.lanes.iter().flat_map(|lane| {
-            let waiting = lane.updates.iter().map(|delivery| delivery.update.id());
+            let waiting = lane.updates.iter().flat_map(Delivery::updates).map(Update::id);
             lane.held.iter().copied().chain(waiting).map(|id| (lane.key.bot, id))
         })
+    }
+}
+
+impl Lane {
+    /// Takes the first update; with `albums`, those of its album that follow it as well.
+    fn pop(&mut self, albums: bool) -> Option<Delivery> {
+        let mut first = self.updates.pop_front()?;
+        if albums && first.rest.is_empty() && first.album().is_some() {
+            let length = self.updates.iter().take_while(|next| next.album() == first.album());
+            let length = length.count().min(ALBUM_MAX - 1);
+            first.rest = self.updates.drain(..length).collect();
+        }
+        self.held.extend(first.updates().map(Update::id));
+        Some(first)
+    }
+
+    /// Until when the album at the head of the lane may get more; `None` where it cannot, or there
+    /// is none.
+    fn gathers_until(&self, wait: Duration) -> Option<Instant> {
+        let first = self.updates.front().filter(|first| first.rest.is_empty())?;
+        let album = first.album()?;
+        let is_open = self.updates.len() < ALBUM_MAX
+            && self.updates.iter().all(|update| update.album() == Some(album));
+        let last = self.updates.back().filter(|_| is_open)?;
+        Some(last.queued_at + wait)
     }
 }

@@ -17,6 +17,7 @@ mod scheduler;
 
 use std::{
     cell::{Cell, RefCell},
+    iter,
     sync::Arc,
     task::Waker,
     time::Instant,
@@ -46,8 +47,22 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// Whether it was fed in again on purpose, so that its id may have been seen.
     pub(crate) is_replayed: bool,
+    /// The further updates of an album, which are handled together with this one.
+    pub(crate) rest: Vec<Self>,
     /// Index of the shard that gets the memory back.
     pub(crate) shard: usize,
+}
+
+impl Delivery {
+    /// The updates that are handled together, mostly one.
+    pub(crate) fn updates(&self) -> impl Iterator<Item = &Update> {
+        iter::once(&self.update).chain(self.rest.iter().map(|delivery| &delivery.update))
+    }
+
+    /// The album that the update is a part of: `media_group_id` of Bot API's `Message`.
+    fn album(&self) -> Option<&str> {
+        self.update.payload()?.get("media_group_id")?.as_str()
+    }
 }
 
 /// Why an update is not accepted: the sender has to come again.
@@ -155,7 +170,8 @@ impl Dispatcher {
         // Multiply and shift spreads a hash over n without the division of `%`.
         let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
         let (is_replayed, shard) = (self.is_replay, self.shard);
-        let delivery = Delivery { update, queued_at, attempts: 0, is_replayed, shard };
+        let rest = Vec::new();
+        let delivery = Delivery { update, queued_at, attempts: 0, is_replayed, rest, shard };
         let refused = match self.inboxes.get(index).map(|inbox| inbox.try_send(delivery)) {
             Some(Ok(())) => {
                 self.wakes.request(index);

@@ -109,7 +109,8 @@ impl Scheduler {
         let (senders, partitions): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (sender, inbox) = bounded(inbox);
-                let lanes = Lanes::new(limits.chat_updates, Arc::clone(full));
+                let lanes =
+                    Lanes::new(limits.chat_updates, settings.media_groups, Arc::clone(full));
                 let partition = Partition {
                     inbox,
                     lanes: Mutex::new(lanes),
@@ -159,6 +160,11 @@ impl Scheduler {
     /// To be called when all shards have ended: workers end once everything is settled.
     pub(crate) fn close(&self) {
         self.closed.store(true, Release);
+        for partition in &self.partitions {
+            let mut lanes = partition.lock();
+            lanes.close_intake();
+            self.publish(partition, &lanes);
+        }
     }
 
     /// Wakes all workers, to look at the flags.

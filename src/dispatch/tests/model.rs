@@ -41,12 +41,16 @@ struct Setup {
     queue_bytes: u64,
     chat_updates: usize,
     order: Order,
+    /// Of eight updates that could come, how many do: at a low load workers sleep most of the time.
+    load: u8,
 }
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// An update comes in; of the same bot, chat and id it is the same update.
+    /// An update comes in; of the same bot, chat and id it is the same update. Mostly it ends its
+    /// shard's round.
     Arrive {
+        chance: u8,
         shard: usize,
         bot: u32,
         chat: i64,
@@ -57,9 +61,10 @@ enum Action {
     Tell {
         shard: usize,
     },
-    /// A worker goes on, unless it handles something.
+    /// A worker goes on for some steps, unless it handles something.
     Turn {
         worker: usize,
+        steps: usize,
         helps: u32,
         limit: usize,
     },
@@ -75,30 +80,27 @@ enum Action {
 
 fn setups() -> impl Strategy<Value = Setup> {
     let order = prop_oneof![4 => Just(Order::Chat), 1 => Just(Order::None)];
-    (1..4_usize, 1..5_usize, 1..60_usize, BODY_MAX..20_000, 1..8_usize, order).prop_map(
-        |(shards, workers, queue_updates, queue_bytes, chat_updates, order)| Setup {
-            shards,
-            workers,
-            queue_updates,
-            queue_bytes,
-            chat_updates,
-            order,
-        },
-    )
+    let threads = (1..4_usize, 1..5_usize);
+    let limits = (1..60_usize, BODY_MAX..20_000, 1..8_usize);
+    let setup = |((shards, workers), (queue_updates, queue_bytes, chat_updates), order, load)| {
+        Setup { shards, workers, queue_updates, queue_bytes, chat_updates, order, load }
+    };
+    (threads, limits, order, 1..9_u8).prop_map(setup)
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let padding = prop_oneof![3 => 0..40_usize, 1 => 0..PADDING_MAX];
-    let arrive = (0..3_usize, 0..BOTS, 0..CHATS, 0..IDS, padding);
+    let arrive = (0..8_u8, 0..3_usize, 0..BOTS, 0..CHATS, 0..IDS, padding);
     let retry = prop_oneof![2 => Just(None), 1 => (0..100_u64).prop_map(Some)];
     let limit = prop_oneof![3 => Just(1_usize), 1 => 2..6_usize];
     let action = prop_oneof![
-        6 => arrive.prop_map(|(shard, bot, chat, id, padding)| {
-            Action::Arrive { shard, bot, chat, id, padding }
+        6 => arrive.prop_map(|(chance, shard, bot, chat, id, padding)| {
+            Action::Arrive { chance, shard, bot, chat, id, padding }
         }),
-        3 => (0..3_usize).prop_map(|shard| Action::Tell { shard }),
-        8 => (0..4_usize, 0..4_u32, limit)
-            .prop_map(|(worker, helps, limit)| Action::Turn { worker, helps, limit }),
+        2 => (0..3_usize).prop_map(|shard| Action::Tell { shard }),
+        10 => (0..4_usize, 1..6_usize, 0..4_u32, limit).prop_map(|(worker, steps, helps, limit)| {
+            Action::Turn { worker, steps, helps, limit }
+        }),
         4 => (0..4_usize, retry).prop_map(|(worker, retry_ms)| Action::Settle { worker, retry_ms }),
         1 => (0..60_u64).prop_map(|ms| Action::Pass { ms }),
     ];
@@ -183,12 +185,20 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         match *action {
-            Action::Arrive { shard, bot, chat, id, padding } => {
-                self.arrive(shard % self.setup.shards, bot, chat, chat * IDS + id, padding);
+            Action::Arrive { chance, shard, bot, chat, id, padding } => {
+                if chance < self.setup.load {
+                    self.arrive(shard % self.setup.shards, bot, chat, chat * IDS + id, padding);
+                    if chance % 4 > 0 {
+                        self.tell(shard % self.setup.shards);
+                    }
+                }
             }
             Action::Tell { shard } => self.tell(shard % self.setup.shards),
-            Action::Turn { worker, helps, limit } => {
-                self.turn(worker % self.setup.workers, helps, limit);
+            Action::Turn { worker, steps, helps, limit } => {
+                for _ in 0..steps {
+                    self.turn(worker % self.setup.workers, helps, limit);
+                    self.check();
+                }
             }
             Action::Settle { worker, retry_ms } => {
                 self.settle(worker % self.setup.workers, retry_ms.map(Duration::from_millis));
@@ -515,4 +525,45 @@ proptest! {
         left.sort_unstable();
         prop_assert_eq!(left, expected);
     }
+}
+
+/// A worker has helped a chat of the other one's partition, which is due again later; then it gets
+/// an update of its own. Now the other has to get up for that time, though it lay down before.
+#[test]
+fn the_time_of_a_retry_passes_to_another_sleeper() {
+    let mut world = World::new(Setup {
+        shards: 1,
+        workers: 2,
+        queue_updates: 10,
+        queue_bytes: 20_000,
+        chat_updates: 4,
+        order: Order::Chat,
+        load: 8,
+    });
+    let key = |chat| LaneKey::of(&message(0, chat, 0, 0), Order::Chat);
+    let [own, other]: [Vec<i64>; 2] =
+        [0, 1].map(|half| (0..100).filter(|chat| key(*chat).hash64() >> 63 == half).collect());
+    let arrive = |chat| Action::Arrive { chance: 1, shard: 0, bot: 0, chat, id: 0, padding: 0 };
+    let turns = |worker| Action::Turn { worker, steps: 3, helps: 0, limit: 1 };
+    let settle = |worker, retry_ms| Action::Settle { worker, retry_ms };
+    world.act(&arrive(other[0]));
+    world.act(&turns(1));
+    world.act(&arrive(other[1]));
+    world.act(&turns(0));
+    world.act(&settle(1, None));
+    world.act(&turns(1));
+    assert!(matches!(world.workers[1].0, State::Parked(_)), "it sleeps, for a minute");
+    world.act(&settle(0, Some(50)));
+    world.act(&turns(0));
+    assert!(matches!(world.workers[0].0, State::Parked(_)), "it sleeps until the retry");
+    world.act(&arrive(own[0]));
+    world.act(&turns(0));
+    assert!(matches!(world.workers[0].0, State::Handling(_)));
+    world.act(&turns(1));
+    world.act(&Action::Pass { ms: 50 });
+    world.act(&turns(1));
+    assert!(matches!(world.workers[1].0, State::Handling(_)), "the retry is in time");
+    world.work_off();
+    world.close();
+    world.check_end();
 }

@@ -7,7 +7,7 @@
 //! | `threads` | do they hold with real workers, and does nobody sleep through work |
 //! | `turns` | who looks where, and what a full inbox does |
 
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod lanes;
 mod model;

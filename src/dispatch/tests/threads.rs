@@ -78,7 +78,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(shards: usize, workers: usize, limits: Limits, to: To) -> Self {
+    fn new(shards: usize, workers: usize, limits: Limits, to: &To) -> Self {
         let full = Arc::new(FullChats::new());
         let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
             .shared_by(shards + workers, limits.body_bytes as u64);
@@ -90,7 +90,7 @@ impl Rig {
         let control = Arc::new(Control::new(None));
         let metrics = Metrics::new(shards, workers).workers;
         let start = |(index, metrics): (usize, &Arc<WorkerMetrics>)| {
-            let consumer = match &to {
+            let consumer = match to {
                 To::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
                 To::Stream(sender) => {
                     let (mailbox, settled) = unbounded();
@@ -117,7 +117,7 @@ impl Rig {
     }
 
     fn with_handler(shards: usize, workers: usize, limits: Limits, handler: impl Handler) -> Self {
-        Self::new(shards, workers, limits, To::Handler(Arc::new(handler)))
+        Self::new(shards, workers, limits, &To::Handler(Arc::new(handler)))
     }
 
     /// One update through the first shard, told at once.
@@ -209,7 +209,7 @@ impl Ledger {
             *attempts += 1;
             *attempts
         };
-        if chance % 61 == 0 && attempts(&mut self.retried.lock().unwrap()) < 3 {
+        if chance.is_multiple_of(61) && attempts(&mut self.retried.lock().unwrap()) < 3 {
             self.busy[chat].store(false, SeqCst);
             return Outcome::Retry(Duration::from_micros(chance >> 16 & 0x7ff));
         }
@@ -256,7 +256,7 @@ fn twice_at_once(workers: usize, limits: Limits, ids: i64, burst: i64) {
                     }
                     assert!(budget.used(Measure::Updates) <= limits.queue_updates as u64);
                     assert!(budget.used(Measure::Bytes) <= limits.queue_bytes as u64);
-                    if scramble(id as u64) % 3 == 0 || (id + 1) % burst == 0 {
+                    if scramble(id as u64).is_multiple_of(3) || (id + 1) % burst == 0 {
                         shard.wake_workers();
                     }
                 }
@@ -308,19 +308,13 @@ fn a_stuck_handler_holds_up_its_chat_alone() {
         rig.send(STUCK, 0).unwrap();
         wait_until(|| latch.waiting.load(SeqCst) == 1);
         // Its chat takes as many as it may have, then its sender is asked to come again.
-        let mut waiting = Vec::new();
-        let refusal = loop {
-            let id = 10_000 + waiting.len() as i64;
-            match rig.send(STUCK, id) {
-                Ok(()) => waiting.push(id),
-                Err(refusal) => break refusal,
-            }
-            // The free worker takes notice.
-            let taken_in = rig.full.count();
-            thread::sleep(Duration::from_millis(u64::from(taken_in == 0)));
-        };
-        assert_eq!(refusal, Refusal::Chat);
-        assert!(waiting.len() >= 4, "{waiting:?}");
+        let waiting: Vec<i64> = (10_000..10_004).collect();
+        for id in &waiting {
+            rig.send(STUCK, *id).unwrap();
+        }
+        // The free worker takes them in.
+        wait_until(|| rig.full.count() == 1);
+        assert_eq!(rig.send(STUCK, 10_004), Err(Refusal::Chat));
         // A thousand other chats, in both partitions, all by the other worker.
         for id in 1..=1000 {
             rig.send(id, id).unwrap();
@@ -414,7 +408,7 @@ fn settlements_wake_the_worker_that_waits_for_them() {
         const IDS: i64 = 3_000;
         const CHATS: i64 = 7;
         let (sender, mut updates) = stream(4);
-        let rig = Rig::new(1, 3, limits(16, 4), To::Stream(sender));
+        let rig = Rig::new(1, 3, limits(16, 4), &To::Stream(sender));
         let (to_settle, settling) = unbounded();
         let settlers: Vec<_> = (0..2)
             .map(|_| {

@@ -14,6 +14,8 @@ mod full;
 mod gate;
 mod lanes;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::{Cell, RefCell},

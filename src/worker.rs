@@ -29,6 +29,8 @@ use crate::{
 const BATCH_UPDATES: usize = 128;
 /// First and longest pause before a disk or pipe that took nothing is tried again.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Longest sleep of an idle worker.
+const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// Longest wait between two looks at the flags.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -83,8 +85,8 @@ impl Worker {
             let outcome = match idle {
                 None => self.work(&mut batch, now),
                 Some(Idle::Finished) => return,
-                Some(Idle::Sleep(timeout)) => {
-                    self.sleep(timeout);
+                Some(Idle::Sleep) => {
+                    self.sleep();
                     Ok(())
                 }
             };
@@ -94,7 +96,7 @@ impl Worker {
         }
     }
 
-    fn sleep(&mut self, timeout: Duration) {
+    fn sleep(&mut self) {
         self.desk.till.empty();
         let control = &self.desk.control;
         let settlements = match &self.consumer {
@@ -102,7 +104,7 @@ impl Worker {
             Consumer::Handler(_) | Consumer::Sink(_) => None,
         };
         let stop = || control.is_abandoned() || settlements.is_some_and(|box_| !box_.is_empty());
-        self.scheduler.sleep(self.index, timeout, stop);
+        self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
     }
 
     /// Settles what the stream's program has dealt with.

@@ -28,13 +28,13 @@ impl Gate {
         let _ = self.thread.set(thread::current());
     }
 
-    /// Sleeps until it is woken, unless `ready` says that there is work already. `timeout` bounds
-    /// the sleep, for what is due at a time.
-    pub(crate) fn sleep_unless(&self, ready: impl FnOnce() -> bool, timeout: Duration) {
+    /// Sleeps until it is woken, but no longer than `pause` says, which is asked behind the flag:
+    /// not at all where there is work already, and not beyond what is due at a time.
+    pub(crate) fn sleep(&self, pause: impl FnOnce() -> Option<Duration>) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !ready() {
-            thread::park_timeout(timeout);
+        if let Some(pause) = pause() {
+            thread::park_timeout(pause);
         }
         self.asleep.store(false, Ordering::Relaxed);
     }

@@ -41,8 +41,6 @@ const INTAKE: usize = 64;
 const HELP_EVERY: u32 = 61;
 /// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
 const INBOX: (usize, usize) = (1024, 32 * 1024);
-/// Longest sleep of an idle worker.
-const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// "No lane waits for a time" as [`Partition::next_due_ns`].
 const NEVER: u64 = u64::MAX;
 
@@ -90,8 +88,8 @@ pub(crate) struct Place {
 pub(crate) enum Idle {
     /// The shards are gone and everything is settled.
     Finished,
-    /// Something may come, or be due after this time.
-    Sleep(Duration),
+    /// Something may come, or be due at a time.
+    Sleep,
 }
 
 impl Scheduler {
@@ -207,11 +205,12 @@ impl Scheduler {
                 }
             }
             self.publish(partition, &lanes);
-            let more = lanes.ready() > 0 || lanes.next_due().is_some();
+            let more = lanes.ready() > 0;
             drop(lanes);
             if !batch.is_empty() {
-                // What is left may wait for this worker's handler; somebody else may be free.
-                if more || !partition.inbox.is_empty() {
+                // What is left may wait for this worker's handler; somebody else may be free. So
+                // may what is due in any partition: this worker may be the only one that knew.
+                if more || self.next_due_ns() != NEVER || !partition.inbox.is_empty() {
                     self.wake_helper();
                 }
                 return None;
@@ -220,11 +219,13 @@ impl Scheduler {
         if finished {
             return Some(Idle::Finished);
         }
-        let due = self.partitions.iter().map(|partition| partition.next_due_ns.load(Relaxed)).min();
-        let left = due
-            .filter(|due| *due != NEVER)
-            .map(|due| Duration::from_nanos(due.saturating_sub(self.elapsed_ns(now))));
-        Some(Idle::Sleep(left.unwrap_or(IDLE_SLEEP).min(IDLE_SLEEP)))
+        Some(Idle::Sleep)
+    }
+
+    /// When the next lane is due in any partition.
+    fn next_due_ns(&self) -> u64 {
+        let due = self.partitions.iter().map(|partition| partition.next_due_ns.load(Relaxed));
+        due.min().unwrap_or(NEVER)
     }
 
     /// Moves updates from the inbox into their lanes, duplicates left out.
@@ -275,17 +276,21 @@ impl Scheduler {
         partition.next_due_ns.store(due, Relaxed);
     }
 
-    /// Sleeps until there may be work for `worker`.
-    pub(crate) fn sleep(&self, worker: usize, timeout: Duration, stop: impl FnOnce() -> bool) {
+    /// Sleeps until there may be work for `worker`, but not beyond `longest`, and not at all where
+    /// `stop` says so.
+    pub(crate) fn sleep(&self, worker: usize, longest: Duration, stop: impl FnOnce() -> bool) {
         let Some(gate) = self.gates.get(worker) else { return };
         self.sleepers.fetch_add(1, Relaxed);
-        let ready = || {
+        gate.sleep(|| {
             let work = |partition: &CachePadded<Partition>| {
                 !partition.inbox.is_empty() || partition.ready.load(Relaxed) > 0
             };
-            stop() || self.partitions.iter().any(work)
-        };
-        gate.sleep_unless(ready, timeout);
+            if stop() || self.partitions.iter().any(work) {
+                return None;
+            }
+            let left = self.next_due_ns().saturating_sub(self.elapsed_ns(Instant::now()));
+            Some(Duration::from_nanos(left).min(longest))
+        });
         self.sleepers.fetch_sub(1, Relaxed);
     }
 

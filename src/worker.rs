@@ -78,10 +78,8 @@ impl Worker {
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
             let desk = &mut self.desk;
             let now = Instant::now();
-            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, |duplicate| {
-                desk.metrics.duplicates.increment();
-                desk.release(duplicate);
-            });
+            let duplicate = |duplicate| desk.drop_duplicate(duplicate);
+            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, duplicate);
             let outcome = match idle {
                 None => self.work(&mut batch, now),
                 Some(Idle::Finished) => return,
@@ -198,7 +196,7 @@ impl Desk {
         }
         // The update is gone before its lane goes on.
         self.release(delivery);
-        scheduler.finish(place);
+        scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
         Ok(())
     }
 
@@ -214,11 +212,11 @@ impl Desk {
             }
             self.release(delivery);
             if let Some(before) = held.replace(place).filter(|before| *before != place) {
-                scheduler.finish(before);
+                scheduler.finish(before, |duplicate| self.drop_duplicate(duplicate));
             }
         }
         if let Some(last) = held {
-            scheduler.finish(last);
+            scheduler.finish(last, |duplicate| self.drop_duplicate(duplicate));
         }
     }
 
@@ -267,7 +265,7 @@ impl Desk {
         gone.dedup();
         for place in gone {
             if !kept.iter().any(|job| job.place == place) {
-                scheduler.finish(place);
+                scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
             }
         }
         *batch = kept;
@@ -301,6 +299,11 @@ impl Desk {
             pause = (pause * 2).min(COMMIT_PAUSE.1);
         }
         Ok(())
+    }
+
+    fn drop_duplicate(&mut self, delivery: Delivery) {
+        self.metrics.duplicates.increment();
+        self.release(delivery);
     }
 
     /// Gives an update's share of the limits and its memory back.

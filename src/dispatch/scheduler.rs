@@ -242,6 +242,7 @@ impl Scheduler {
                 duplicate(delivery);
             }
         }
+        lanes.set_behind(!partition.inbox.is_empty());
     }
 
     /// Takes note of an accepted id. All copies of an update come through the same inbox, and
@@ -252,20 +253,24 @@ impl Scheduler {
         })
     }
 
-    /// Lets go of a lane whose updates have been handled.
-    pub(crate) fn finish(&self, place: Place) {
-        self.change(place, |lanes| lanes.finish(place.lane));
+    /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
+    /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
+    pub(crate) fn finish(&self, place: Place, mut duplicate: impl FnMut(Delivery)) {
+        self.change(place, |partition, lanes| {
+            self.take_in(partition, lanes, &mut duplicate);
+            lanes.finish(place.lane);
+        });
     }
 
     /// Puts an update back to the head of its lane, which waits until `due`.
     pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
-        self.change(place, |lanes| lanes.retry(place.lane, delivery, due));
+        self.change(place, |_, lanes| lanes.retry(place.lane, delivery, due));
     }
 
-    fn change(&self, place: Place, change: impl FnOnce(&mut Lanes)) {
+    fn change(&self, place: Place, change: impl FnOnce(&Partition, &mut Lanes)) {
         if let Some(partition) = self.partitions.get(place.partition) {
             let mut lanes = partition.lock();
-            change(&mut lanes);
+            change(partition, &mut lanes);
             self.publish(partition, &lanes);
         }
     }

@@ -5,19 +5,24 @@
 mod support;
 
 use std::{
+    fs,
+    io::Write as _,
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use ringhook::{Bot, Dispatch, Limits, Order, Outcome, Update};
+use ringhook::{Bot, Dispatch, FeedError, Limits, Order, Outcome, Report, Update};
 use support::{
     TestServer,
     client::Client,
-    request_to, update_of,
+    request, request_to, update_of,
     valve::{Calls, Valve, chat, chats_of},
     wait_until,
 };
@@ -369,4 +374,289 @@ fn a_retry_for_ever_is_not_begun_again_before_its_time() {
     let (report, _) = server.stop();
     assert_eq!(count.load(Ordering::Relaxed), 51);
     assert_eq!((report.updates_abandoned, report.abandoned.len()), (50, 50));
+}
+
+/// What a file of dead letters holds.
+fn letters(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The settings under test with a file of dead letters in `dir`.
+fn with_letters(dir: &Path) -> (Dispatch, PathBuf) {
+    let path = dir.join("dead.ndjson");
+    let mut dispatch = Dispatch::default();
+    dispatch.dead_letters = Some(path.clone());
+    dispatch.max_attempts = 3;
+    (dispatch, path)
+}
+
+#[test]
+fn what_finally_fails_is_a_dead_letter_and_harms_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dispatch, path) = with_letters(dir.path());
+    let calls = Calls::default();
+    for run in [0, 1] {
+        let begin = calls.clone();
+        let server = TestServer::with(|server| {
+            server.workers(2).dispatch(dispatch.clone()).handler(move |update: &Update| {
+                let _call = begin.begin(update);
+                match update.id().get() % 10 {
+                    1 => Outcome::Failed("it \"cannot\" be".into()),
+                    2 => panic!("on purpose: this is printed by a test that passes"),
+                    3 => Outcome::Retry(Duration::from_millis(1)),
+                    _ => Outcome::Done,
+                }
+            })
+        });
+        let mut client = server.connect();
+        for id in 10 * run..10 * run + 10 {
+            accept(&mut client, 1, id);
+        }
+        wait_until("all are settled", || {
+            let report = server.handle.report();
+            report.updates_handled + report.updates_failed == 10
+        });
+        // What is counted is in the file.
+        assert_eq!(letters(&path).len() as i64, 3 * (run + 1));
+        let (report, _) = server.stop();
+        assert_eq!((report.updates_handled, report.updates_failed), (7, 3));
+        assert_eq!((report.handler_retries, report.handler_panics), (3, 1));
+        assert_eq!(report.updates_abandoned, 0);
+    }
+    let ids = (0..20).flat_map(|id| vec![id; if id % 10 == 3 { 3 } else { 1 }]);
+    assert_eq!(calls.of(1), ids.collect::<Vec<_>>());
+    let expected = |id: i64, reason: &str, attempts: i64| {
+        let update: serde_json::Value = serde_json::from_str(&update_of(1, id)).unwrap();
+        serde_json::json!({
+            "bot": "test", "update_id": id, "reason": reason, "attempts": attempts,
+            "update": update,
+        })
+    };
+    let letters = letters(&path);
+    for (letters, run) in letters.chunks(3).zip([0, 10]) {
+        assert_eq!(letters[0], expected(run + 1, "it \"cannot\" be", 1));
+        assert_eq!(letters[1], expected(run + 2, "the handler panicked", 1));
+        assert_eq!(letters[2], expected(run + 3, "given up after 3 attempts", 3));
+    }
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_of_dead_letters_that_cannot_be_had_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatch = Dispatch::default();
+    dispatch.dead_letters = Some(dir.path().to_owned());
+    let error = TestServer::try_with(|server| server.dispatch(dispatch)).err().unwrap();
+    assert!(error.to_string().starts_with("dispatch.dead_letters = "), "{error}");
+}
+
+#[test]
+fn a_dead_letter_that_is_fed_in_again_is_handled_in_its_chats_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dispatch, path) = with_letters(dir.path());
+    let (calls, valve) = (Calls::default(), Valve::default());
+    let (begin, pass) = (calls.clone(), valve.clone());
+    let server = TestServer::with(|server| {
+        server.dispatch(dispatch).handler(move |update: &Update| {
+            let _call = begin.begin(update);
+            match update.id().get() {
+                7 if begin.len() == 1 => return Outcome::Failed("not yet".into()),
+                8 => pass.pass(),
+                _ => {}
+            }
+            Outcome::Done
+        })
+    });
+    let mut client = server.connect();
+    accept(&mut client, 1, 7);
+    wait_until("it has failed", || server.handle.report().updates_failed == 1);
+    // As a copy by the wire it is known, and fed in it is not.
+    accept(&mut client, 1, 7);
+    accept(&mut client, 1, 8);
+    let letter = letters(&path)[0]["update"].to_string();
+    for _ in 0..2 {
+        server.handle.feed("test", letter.as_bytes()).unwrap();
+    }
+    accept(&mut client, 1, 9);
+    valve.open();
+    let (report, _) = server.stop();
+    assert_eq!(calls.of(1), [7, 8, 7, 7, 9]);
+    assert_eq!((report.updates_fed, report.updates_received), (2, 4));
+    assert_eq!((report.updates_handled, report.updates_duplicate), (4, 1));
+    assert_eq!((report.updates_failed, report.updates_abandoned), (1, 0));
+}
+
+#[test]
+fn what_cannot_be_fed_in_is_refused_and_not_counted() {
+    let valve = Valve::default();
+    let pass = valve.clone();
+    let mut limits = Limits::default();
+    limits.queue_updates = 2;
+    let server = TestServer::with(|server| {
+        server.limits(limits).handler(move |_: &Update| {
+            pass.pass();
+            Outcome::Done
+        })
+    });
+    let feed = |bot: &str, update: &str| server.handle.feed(bot, update.as_bytes());
+    assert_eq!(feed("nobody", &update_of(1, 1)), Err(FeedError::UnknownBot));
+    for bytes in ["", "{}", "[]", "{\"update_id\":\"1\"}", "{\"update_id\":1", "\0"] {
+        assert!(matches!(feed("test", bytes), Err(FeedError::NotAnUpdate(_))), "{bytes:?}");
+    }
+    assert_eq!(feed("test", &update_of(1, 1)), Ok(()));
+    assert_eq!(feed("test", &update_of(2, 2)), Ok(()));
+    assert_eq!(feed("test", &update_of(3, 3)), Err(FeedError::Full));
+    // The wire and the feed share the limits.
+    assert_eq!(server.connect().post(&update_of(3, 3)).status, 503);
+    valve.open();
+    wait_until("there is room", || feed("test", &update_of(3, 3)) == Ok(()));
+    let (report, _) = server.stop();
+    assert_eq!((report.updates_fed, report.updates_handled, report.updates_abandoned), (3, 3, 0));
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_load_handles_all_that_was_acknowledged() {
+    for driver in support::drivers() {
+        eprintln!("driver {driver}");
+        let (calls, valve) = (Calls::default(), Valve::default());
+        let (begin, pass) = (calls.clone(), valve.clone());
+        let server = TestServer::with(|server| {
+            server.driver(driver).shards(2).workers(2).handler(move |update: &Update| {
+                pass.pass();
+                let _call = begin.begin(update);
+                let again = update.id().get() % 20 == 0 && begin.of(chat(update)).len() % 2 == 1;
+                if again { Outcome::Retry(Duration::from_millis(5)) } else { Outcome::Done }
+            })
+        });
+        let clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+        let addr = server.handle.local_addr();
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let senders: Vec<_> = (0..)
+            .zip(clients)
+            .map(|(number, mut client)| {
+                let acknowledged = Arc::clone(&acknowledged);
+                thread::spawn(move || {
+                    let mut ids = Vec::new();
+                    for id in (number..).step_by(4) {
+                        // The end of the connection may come at any point.
+                        let bytes = request(&update_of(id % 60, id));
+                        if client.stream.write_all(&bytes).is_err() {
+                            break;
+                        }
+                        match client.try_response() {
+                            Some(response) if response.status == 200 => ids.push(id),
+                            Some(response) => assert_eq!(response.status, 503),
+                            None => break,
+                        }
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                    ids
+                })
+            })
+            .collect();
+        // There is a queue when the stop begins, and the load goes on.
+        wait_until("a queue has grown", || acknowledged.load(Ordering::Relaxed) > 500);
+        let stop = thread::spawn(move || server.handle.stop());
+        wait_until("nobody listens", || TcpStream::connect(addr).is_err());
+        valve.open();
+        let mut sent: Vec<i64> =
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+        let report = stop.join().unwrap();
+        sent.sort_unstable();
+        let mut handled = calls.ids();
+        handled.dedup();
+        assert_eq!(handled, sent, "acknowledged and handled are the same");
+        assert_eq!(report.updates_handled, sent.len() as u64);
+        assert_eq!((report.updates_abandoned, report.abandoned), (0, vec![]));
+        assert_eq!(calls.at_once_in_a_chat(), 1);
+    }
+}
+
+/// A server whose handler never returns for chat 1, and asks for chat 2 again in an hour.
+fn that_never_ends(timeout: Duration) -> (TestServer, Calls) {
+    let calls = Calls::default();
+    let begin = calls.clone();
+    let server = TestServer::with(|server| {
+        let other = Bot::new("other", "/other", "token").unwrap();
+        server.bot(other).workers(2).drain_timeout(timeout).handler(move |update: &Update| {
+            let _call = begin.begin(update);
+            match chat(update) {
+                1 => loop {
+                    thread::park();
+                },
+                2 => Outcome::Retry(Duration::from_secs(3600)),
+                _ => Outcome::Done,
+            }
+        })
+    });
+    let mut client = server.connect();
+    for id in 0..30 {
+        accept(&mut client, id % 3, id);
+    }
+    client.send(&request_to("/other", "token", &update_of(2, 5)));
+    assert_eq!(client.response().status, 200);
+    wait_until("nothing goes on", || {
+        let report = server.handle.report();
+        calls.of(1).len() == 1 && report.updates_handled == 10 && report.handler_retries == 2
+    });
+    (server, calls)
+}
+
+#[track_caller]
+fn assert_abandoned(report: Report) {
+    let of_test = (0..30).filter(|id| id % 3 != 0).map(|id| ("test".to_owned(), id));
+    let expected: Vec<_> = [("other".to_owned(), 5)].into_iter().chain(of_test).collect();
+    let mut abandoned = report.abandoned;
+    abandoned.sort();
+    assert_eq!(abandoned, expected);
+    assert_eq!((report.updates_abandoned, report.updates_handled), (21, 10));
+}
+
+#[test]
+fn a_stop_that_is_out_of_time_names_what_it_leaves() {
+    let (server, calls) = that_never_ends(Duration::from_millis(300));
+    let (report, _) = server.stop();
+    assert_abandoned(report);
+    assert_eq!(calls.len(), 13, "nothing new has been begun");
+}
+
+#[test]
+fn a_stop_can_be_hurried_before_and_while_it_waits() {
+    for before in [true, false] {
+        let (server, _) = that_never_ends(Duration::from_secs(3600));
+        let (hurrier, addr) = (server.handle.hurrier(), server.handle.local_addr());
+        assert!(!hurrier.is_hurried());
+        if before {
+            hurrier.hurry();
+        }
+        let start = Instant::now();
+        let stop = thread::spawn(move || server.handle.stop());
+        if !before {
+            wait_until("nobody listens", || TcpStream::connect(addr).is_err());
+            assert!(!stop.is_finished());
+            hurrier.hurry();
+        }
+        assert_abandoned(stop.join().unwrap());
+        assert!(hurrier.is_hurried());
+        assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_stop_waits_for_a_retry() {
+    let calls = Calls::default();
+    let begin = calls.clone();
+    let server = TestServer::with(|server| {
+        server.handler(move |update: &Update| {
+            let _call = begin.begin(update);
+            let first = begin.len() == 1;
+            if first { Outcome::Retry(Duration::from_millis(300)) } else { Outcome::Done }
+        })
+    });
+    accept(&mut server.connect(), 1, 1);
+    let (report, _) = server.stop();
+    assert_eq!((report.updates_handled, report.updates_abandoned), (1, 0));
+    assert_eq!(calls.of(1), [1, 1]);
 }

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -71,7 +72,13 @@ impl StreamSender {
     ) -> Result<(), PendingUpdate> {
         let outcome = self.queue.send_timeout(update, timeout);
         self.waker.0.wake();
-        outcome.map_err(crossbeam_channel::SendTimeoutError::into_inner)
+        outcome.map_err(|refused| {
+            if refused.is_disconnected() {
+                // Nobody will ever take it: the worker must not turn round and round meanwhile.
+                thread::sleep(timeout);
+            }
+            refused.into_inner()
+        })
     }
 }
 

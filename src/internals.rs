@@ -82,7 +82,9 @@ impl HandOff {
         });
         let job = batch.pop()?;
         till.take(job.delivery.update.byte_len() as u64);
-        self.scheduler.finish(job.place);
+        self.scheduler.finish(job.place, |duplicate| {
+            till.take(duplicate.update.byte_len() as u64);
+        });
         Some(job.delivery.update)
     }
 
@@ -116,7 +118,9 @@ impl HandOff {
                 for job in batch.drain(..) {
                     till.take(job.delivery.update.byte_len() as u64);
                     settle(job.delivery.update);
-                    scheduler.finish(job.place);
+                    scheduler.finish(job.place, |duplicate| {
+                        till.take(duplicate.update.byte_len() as u64);
+                    });
                     count.fetch_add(1, Ordering::Release);
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
     config::Dispatch,
     control::Control,
     dead_letters::DeadLetters,
-    dispatch::{Delivery, Idle, Job, Place, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     metrics::{WorkerMetrics, nanos},
@@ -76,15 +76,13 @@ impl Worker {
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
             let desk = &mut self.desk;
             let now = Instant::now();
-            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, |duplicate| {
-                desk.metrics.duplicates.increment();
-                desk.release(duplicate);
-            });
+            let duplicate = |duplicate| desk.drop_duplicate(duplicate);
+            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, duplicate);
             let outcome = match idle {
                 None => self.work(&mut batch, now),
                 Some(Idle::Finished) => return,
-                Some(Idle::Sleep(timeout)) => {
-                    self.sleep(timeout);
+                Some(Idle::Sleep) => {
+                    self.sleep();
                     Ok(())
                 }
             };
@@ -94,7 +92,7 @@ impl Worker {
         }
     }
 
-    fn sleep(&mut self, timeout: Duration) {
+    fn sleep(&mut self) {
         self.desk.till.empty();
         let control = &self.desk.control;
         let settlements = match &self.consumer {
@@ -102,7 +100,7 @@ impl Worker {
             Consumer::Handler(_) | Consumer::Sink(_) => None,
         };
         let stop = || control.is_abandoned() || settlements.is_some_and(|box_| !box_.is_empty());
-        self.scheduler.sleep(self.index, timeout, stop);
+        self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
     }
 
     /// Settles what the stream's program has dealt with.
@@ -196,7 +194,7 @@ impl Desk {
         }
         // The update is gone before its lane goes on.
         self.release(delivery);
-        scheduler.finish(place);
+        scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
         Ok(())
     }
 
@@ -212,11 +210,11 @@ impl Desk {
             }
             self.release(delivery);
             if let Some(before) = held.replace(place).filter(|before| *before != place) {
-                scheduler.finish(before);
+                scheduler.finish(before, |duplicate| self.drop_duplicate(duplicate));
             }
         }
         if let Some(last) = held {
-            scheduler.finish(last);
+            scheduler.finish(last, |duplicate| self.drop_duplicate(duplicate));
         }
     }
 
@@ -265,7 +263,7 @@ impl Desk {
         gone.dedup();
         for place in gone {
             if !kept.iter().any(|job| job.place == place) {
-                scheduler.finish(place);
+                scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
             }
         }
         *batch = kept;
@@ -299,6 +297,11 @@ impl Desk {
             pause = (pause * 2).min(COMMIT_PAUSE.1);
         }
         Ok(())
+    }
+
+    fn drop_duplicate(&mut self, delivery: Delivery) {
+        self.metrics.duplicates.increment();
+        self.release(delivery);
     }
 
     /// Gives an update's share of the limits and its memory back.

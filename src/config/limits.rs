@@ -27,7 +27,8 @@ pub struct Limits {
     /// and `Retry-After: 1`.
     pub queue_updates: usize,
     /// Bytes of the bodies of these updates, as received; 128 MiB. Parsed they take about three
-    /// times as much memory.
+    /// times as much memory. At least twice `body_bytes`: each shard keeps a little for its next
+    /// updates, and the longest body has to fit beside that.
     pub queue_bytes: usize,
     /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot go
     /// on when one is at its limit. A few more get in until the workers have noticed.
@@ -66,7 +67,7 @@ impl Limits {
         size("limits.body_bytes", self.body_bytes, 1024, 64 * 1024 * 1024)?;
         size("limits.json_depth", self.json_depth, 8, 1024)?;
         size("limits.queue_updates", self.queue_updates, 1, 1 << 24)?;
-        size("limits.queue_bytes", self.queue_bytes, self.body_bytes, usize::MAX / 2)?;
+        size("limits.queue_bytes", self.queue_bytes, 2 * self.body_bytes, usize::MAX / 2)?;
         size("limits.chat_updates", self.chat_updates, 1, 1 << 20)?;
         let day = Duration::from_secs(24 * 3600);
         for (key, value) in [

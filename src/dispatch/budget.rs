@@ -125,13 +125,11 @@ impl Purse {
         Ok(())
     }
 
-    /// Takes back what was spent on an update that went nowhere.
+    /// Gives back what was spent on an update that went nowhere, with what is left in the purse: a
+    /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
-        let [updates_left, bytes_left] = &self.left;
-        updates_left.set(updates_left.get() + 1);
-        bytes_left.set(bytes_left.get() + bytes);
-        // It may be more than a lot, and nobody knows when this shard needs it again.
         self.empty();
+        self.budget.give_back([1, bytes]);
     }
 
     fn empty(&self) {

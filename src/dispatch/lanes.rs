@@ -88,6 +88,11 @@ pub(crate) struct Lanes {
     spare: Vec<LaneId>,
     /// Lanes whose first update may be handled now, first come, first served.
     ready: VecDeque<LaneId>,
+    /// Lanes that have had their turn and may have another one: behind those of the updates that
+    /// have arrived meanwhile.
+    again: VecDeque<LaneId>,
+    /// Whether some of those updates have not been put into lanes yet.
+    is_behind: bool,
     /// Lanes that wait for a time, the earliest first. An entry whose lane has gone on meanwhile is
     /// out of date and skipped.
     due: BinaryHeap<Reverse<(Instant, LaneId)>>,
@@ -135,6 +140,8 @@ impl Lanes {
             lanes: Vec::new(),
             spare: Vec::new(),
             ready: VecDeque::new(),
+            again: VecDeque::new(),
+            is_behind: false,
             due: BinaryHeap::new(),
         }
     }
@@ -183,10 +190,13 @@ impl Lanes {
         id
     }
 
-    /// The first update of the lane that has been ready longest, to be handled now. The lane is
+    /// The first update of the lane whose turn it is, to be handled now. The lane is
     /// held until [`finish`](Self::finish) or [`retry`](Self::retry).
     pub(crate) fn take(&mut self, now: Instant) -> Option<(LaneId, Delivery)> {
         self.promote(now);
+        if !self.is_behind || self.ready.is_empty() {
+            self.ready.append(&mut self.again);
+        }
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
             if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
@@ -244,7 +254,7 @@ impl Lanes {
         }
         if length > 0 {
             lane.state = State::Ready;
-            self.ready.push_back(id);
+            self.again.push_back(id);
         } else {
             self.close(id);
         }
@@ -286,7 +296,14 @@ impl Lanes {
 
     /// How many lanes have an update that may be handled now.
     pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
+        self.ready.len() + self.again.len()
+    }
+
+    /// Says whether updates have arrived that are still to be pushed. While there are, no lane has
+    /// a second turn before a lane that is ready, so one that takes long holds up the others for
+    /// one turn only.
+    pub(crate) fn set_behind(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
     }
 
     /// When the next waiting lane is due.

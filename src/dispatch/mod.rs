@@ -31,7 +31,7 @@ pub(crate) use self::{
     budget::{Budget, Till},
     full::FullChats,
     gate::Gate,
-    scheduler::{Idle, Job, Place, Scheduler},
+    scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
 use self::{
     budget::{Measure, Purse},

@@ -43,7 +43,7 @@ pub(super) const HELP_EVERY: u32 = 61;
 /// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
 const INBOX: (usize, usize) = (1024, 32 * 1024);
 /// Longest sleep of an idle worker.
-pub(super) const IDLE_SLEEP: Duration = Duration::from_secs(60);
+pub(crate) const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// "No lane waits for a time" as [`Partition::next_due_ns`].
 const NEVER: u64 = u64::MAX;
 
@@ -91,8 +91,8 @@ pub(crate) struct Place {
 pub(crate) enum Idle {
     /// The shards are gone and everything is settled.
     Finished,
-    /// Something may come, or be due after this time.
-    Sleep(Duration),
+    /// Something may come, or be due at a time.
+    Sleep,
 }
 
 impl Scheduler {
@@ -241,8 +241,7 @@ impl Scheduler {
         if finished {
             return Some(Idle::Finished);
         }
-        let left = self.next_due_ns().saturating_sub(self.elapsed_ns(now));
-        Some(Idle::Sleep(Duration::from_nanos(left).min(IDLE_SLEEP)))
+        Some(Idle::Sleep)
     }
 
     /// Moves updates from the inbox into their lanes, duplicates left out.
@@ -259,6 +258,7 @@ impl Scheduler {
                 duplicate(delivery);
             }
         }
+        lanes.set_behind(!partition.inbox.is_empty());
     }
 
     /// Takes note of an accepted id. All copies of an update come through the same inbox, and
@@ -269,20 +269,24 @@ impl Scheduler {
         })
     }
 
-    /// Lets go of a lane whose updates have been handled.
-    pub(crate) fn finish(&self, place: Place) {
-        self.change(place, |lanes| lanes.finish(place.lane));
+    /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
+    /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
+    pub(crate) fn finish(&self, place: Place, mut duplicate: impl FnMut(Delivery)) {
+        self.change(place, |partition, lanes| {
+            self.take_in(partition, lanes, &mut duplicate);
+            lanes.finish(place.lane);
+        });
     }
 
     /// Puts an update back to the head of its lane, which waits until `due`.
     pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
-        self.change(place, |lanes| lanes.retry(place.lane, delivery, due));
+        self.change(place, |_, lanes| lanes.retry(place.lane, delivery, due));
     }
 
-    fn change(&self, place: Place, change: impl FnOnce(&mut Lanes)) {
+    fn change(&self, place: Place, change: impl FnOnce(&Partition, &mut Lanes)) {
         if let Some(partition) = self.partitions.get(place.partition) {
             let mut lanes = partition.lock();
-            change(&mut lanes);
+            change(partition, &mut lanes);
             self.publish(partition, &lanes);
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod external;
 pub(crate) mod pki;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+pub(crate) mod valve;
 
 use std::{
     collections::BTreeMap,

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn delivery(chat: i64, id: i64) -> Delivery {
     let update = message(0, chat, id, 0);
     let queued_at = update.received_at();
-    Delivery { update, queued_at, attempts: 0, is_replayed: false, shard: 0 }
+    Delivery { update, queued_at, attempts: 0, is_replayed: false, rest: Vec::new(), shard: 0 }
 }
 
 fn push(lanes: &mut Lanes, chat: i64, id: i64) {
@@ -33,7 +33,7 @@ fn id(delivery: &Delivery) -> i64 {
 
 fn lanes_of(chat_updates: usize) -> (Lanes, Arc<FullChats>) {
     let full = Arc::new(FullChats::new());
-    (Lanes::new(chat_updates, Arc::clone(&full)), full)
+    (Lanes::new(chat_updates, None, Arc::clone(&full)), full)
 }
 
 #[test]

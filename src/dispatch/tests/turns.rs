@@ -55,7 +55,7 @@ fn no_partition_is_forgotten_while_the_others_are_busy() {
                 if job.delivery.update.id().get() == -1 {
                     return;
                 }
-                scheduler.finish(job.place);
+                scheduler.finish(job.place, |_| {});
             }
         }
     }
@@ -84,7 +84,7 @@ fn a_full_inbox_refuses_until_somebody_has_looked_into_it() {
         if update.id().get() >= 0 {
             handled.push(update.id().get());
         }
-        scheduler.finish(job.place);
+        scheduler.finish(job.place, |_| {});
         scheduler.next(0, 1, now, 1, &mut batch, |_| panic!("no id came twice"));
     }
     assert_eq!(handled, (0..=accepted).collect::<Vec<_>>());

@@ -11,9 +11,11 @@ pub enum Outcome {
     /// It has been dealt with.
     Done,
     /// It cannot be dealt with now: the same update is given to the handler again after this time,
-    /// before any later update of its worker.
+    /// before any later update of its chat. After [`Dispatch::max_attempts`](crate::Dispatch) calls it
+    /// counts as failed.
     Retry(Duration),
-    /// It will never be dealt with. The reason is logged: it must not quote the message.
+    /// It will never be dealt with. The reason goes to the log and to the file of dead letters: it must
+    /// not quote the message.
     Failed(Cow<'static, str>),
 }
 
@@ -21,7 +23,7 @@ pub enum Outcome {
 /// workers, but never twice at once for one chat, whose updates come in the order of their arrival.
 ///
 /// Every `Fn(&Update) -> Outcome` that is `Send + Sync` is one. A handler may block; while it does,
-/// its worker's queue fills, and then the sender is asked to come again. A panic is caught and
+/// updates queue up, and at the limits the sender is asked to come again. A panic is caught and
 /// counts as [`Outcome::Failed`].
 pub trait Handler: Send + Sync + 'static {
     /// Deals with one update, whose sender already has its 200.

@@ -65,6 +65,12 @@ struct Abandoned;
 impl Worker {
     /// Works until the shards are gone and everything is settled, or until the server abandons.
     pub(crate) fn run(mut self) {
+        self.work_to_the_end();
+        // What a stream's program has settled meanwhile is not left behind.
+        let _ = self.take_settlements();
+    }
+
+    fn work_to_the_end(&mut self) {
         if let Some(gate) = self.scheduler.gate(self.index) {
             gate.attach();
         }

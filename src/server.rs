@@ -220,7 +220,9 @@ impl Server {
         let (shards, workers) = (placement.shards.len(), placement.workers.len());
         let metrics = Metrics::new(shards, workers);
         let limits = &config.limits;
-        let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64);
+        // One of the shards' kind more, for updates that are fed in.
+        let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
+            .shared_by(shards + 1 + workers, limits.body_bytes as u64);
         let (budget, full) = (Arc::new(budget), Arc::new(FullChats::new()));
         let (scheduler, inboxes) = Scheduler::new(
             workers,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
 use futures_core::Stream;
 
 use crate::{
@@ -59,7 +59,8 @@ pub(crate) fn stream(capacity: usize) -> (StreamSender, Updates) {
 }
 
 impl StreamSender {
-    /// Hands an update over, waiting for room up to `timeout`.
+    /// Hands an update over, waiting for room up to `timeout`; all of it where nobody listens any
+    /// more, for the caller tries again until it is told to stop.
     ///
     /// # Errors
     /// The update, where there is no room yet or nobody listens any more.
@@ -72,13 +73,10 @@ impl StreamSender {
     ) -> Result<(), PendingUpdate> {
         let outcome = self.queue.send_timeout(update, timeout);
         self.waker.0.wake();
-        outcome.map_err(|refused| {
-            if refused.is_disconnected() {
-                // Nobody will ever take it: the worker must not turn round and round meanwhile.
-                thread::sleep(timeout);
-            }
-            refused.into_inner()
-        })
+        if let Err(SendTimeoutError::Disconnected(_)) = outcome {
+            thread::sleep(timeout);
+        }
+        outcome.map_err(SendTimeoutError::into_inner)
     }
 }
 
@@ -162,7 +160,7 @@ impl PendingUpdate {
         if let Some(job) = self.job.take() {
             // Where the worker is gone the server has stopped and has counted the update.
             let _ = self.settlements.mailbox.send((job, outcome));
-            self.settlements.scheduler.wake_for(self.settlements.worker);
+            self.settlements.scheduler.wake(self.settlements.worker);
         }
     }
 }

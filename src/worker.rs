@@ -16,7 +16,7 @@ use crate::{
     config::Dispatch,
     control::Control,
     dead_letters::DeadLetters,
-    dispatch::{Delivery, Idle, Job, Place, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     metrics::{WorkerMetrics, nanos},
@@ -29,8 +29,6 @@ use crate::{
 const BATCH_UPDATES: usize = 128;
 /// First and longest pause before a disk or pipe that took nothing is tried again.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// Longest sleep of an idle worker.
-const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// Longest wait between two looks at the flags.
 const STEP: Duration = Duration::from_millis(50);
 

@@ -17,7 +17,8 @@ use crossbeam_utils::CachePadded;
 
 /// Updates and bytes that are moved at once, at the most.
 const LOT: [u64; 2] = [64, 256 * 1024];
-/// Lots are at most this part of a limit, so that a small one is not used up by purses.
+/// All lots together are at most this part of a limit, so that a small one is not used up by purses
+/// and tills whose threads are idle or held up.
 const LOT_SHARE: u64 = 16;
 
 /// What a limit counts, as an index.
@@ -31,12 +32,26 @@ pub(crate) enum Measure {
 #[derive(Debug)]
 pub(crate) struct Budget {
     limits: [u64; 2],
+    lots: [u64; 2],
     used: CachePadded<[AtomicU64; 2]>,
 }
 
 impl Budget {
     pub(crate) fn new(updates: u64, bytes: u64) -> Self {
-        Self { limits: [updates, bytes], used: CachePadded::default() }
+        let budget = Self { limits: [updates, bytes], lots: LOT, used: CachePadded::default() };
+        budget.shared_by(1, 0)
+    }
+
+    /// The same with lots for `threads` purses and tills: whatever lies in the others, each shard
+    /// can always have an update of `largest` bytes when nothing is under way.
+    pub(crate) fn shared_by(self, threads: usize, largest: u64) -> Self {
+        let [updates, bytes] = self.limits;
+        let threads = threads.max(1) as u64;
+        let share = |limit: u64| limit / LOT_SHARE / threads;
+        let room = bytes.saturating_sub(largest) / threads;
+        // A lot of one update, or of no bytes, is what is needed and nothing on top of it.
+        let lots = [LOT[0].min(share(updates)).max(1), LOT[1].min(share(bytes)).min(room)];
+        Self { lots, ..self }
     }
 
     /// What is taken of a limit, with what lies in purses and tills.
@@ -46,8 +61,7 @@ impl Budget {
     }
 
     fn lot(&self, index: usize) -> u64 {
-        let [limit, lot] = [self.limits, LOT].map(|of| of.get(index).copied().unwrap_or(0));
-        (limit / LOT_SHARE).clamp(1, lot)
+        self.lots.get(index).copied().unwrap_or(0)
     }
 
     /// Takes at least `needed` and at most a lot on top of it; 0 where that is too much.
@@ -98,17 +112,29 @@ impl Purse {
     /// The limit that does not allow it; nothing is spent then.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), Measure> {
         let [updates_left, bytes_left] = &self.left;
-        self.provide(Measure::Updates, updates_left, 1)?;
-        self.provide(Measure::Bytes, bytes_left, bytes)?;
+        let provided = self
+            .provide(Measure::Updates, updates_left, 1)
+            .and_then(|()| self.provide(Measure::Bytes, bytes_left, bytes));
+        if provided.is_err() {
+            // What is short must not lie with a shard that cannot use it.
+            self.empty();
+            return provided;
+        }
         updates_left.set(updates_left.get() - 1);
         bytes_left.set(bytes_left.get() - bytes);
         Ok(())
     }
 
-    /// Gives back what was spent on an update that went nowhere. Not into the purse: a long body's
-    /// bytes would be missing elsewhere for as long as this shard has no use for them.
+    /// Gives back what was spent on an update that went nowhere, with what is left in the purse: a
+    /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
+        self.empty();
         self.budget.give_back([1, bytes]);
+    }
+
+    fn empty(&self) {
+        let [updates_left, bytes_left] = &self.left;
+        self.budget.give_back([updates_left.take(), bytes_left.take()]);
     }
 
     fn provide(&self, measure: Measure, left: &Cell<u64>, needed: u64) -> Result<(), Measure> {
@@ -128,7 +154,7 @@ impl Purse {
 
 impl Drop for Purse {
     fn drop(&mut self) {
-        self.budget.give_back([self.left[0].get(), self.left[1].get()]);
+        self.empty();
     }
 }
 
@@ -189,6 +215,34 @@ mod tests {
         drop((purse, till));
         assert_eq!(budget.used(Measure::Updates), 2);
         assert_eq!(budget.used(Measure::Bytes), 1000);
+    }
+
+    #[test]
+    fn a_shard_that_is_refused_keeps_nothing_from_the_others() {
+        let budget = Arc::new(Budget::new(2, 1000));
+        let [purse, other] = [(); 2].map(|()| Purse::new(Arc::clone(&budget)));
+        assert_eq!(purse.spend(900), Ok(()));
+        assert_eq!(other.spend(200), Err(Measure::Bytes));
+        assert_eq!(budget.used(Measure::Updates), 1);
+        purse.refund(900);
+        assert_eq!(other.spend(1000), Ok(()));
+        assert_eq!(budget.used(Measure::Updates), 1);
+    }
+
+    /// Where a limit is as small as one body may be, lots of idle threads must not make it smaller.
+    #[test]
+    fn the_largest_update_fits_whatever_lies_with_idle_threads() {
+        const LARGEST: u64 = 1 << 20;
+        for (limit, threads) in [(LARGEST, 2), (LARGEST + 100, 7), (4 * LARGEST, 64), (1 << 27, 8)]
+        {
+            let budget = Arc::new(Budget::new(100, limit).shared_by(threads, LARGEST));
+            let purses: Vec<_> = (1..threads).map(|_| Purse::new(Arc::clone(&budget))).collect();
+            for purse in &purses {
+                assert_eq!(purse.spend(1), Ok(()));
+            }
+            Till::new(Arc::clone(&budget)).take(purses.len() as u64);
+            assert_eq!(Purse::new(Arc::clone(&budget)).spend(LARGEST), Ok(()), "{limit}");
+        }
     }
 
     proptest! {

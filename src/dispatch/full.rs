@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 /// Places for chats, by hash: 32 KiB, read by all and hardly ever written.
-const PLACES: usize = 1 << 14;
+pub(super) const PLACES: usize = 1 << 14;
 
 /// Counts the full chats of each place.
 ///
@@ -36,6 +36,12 @@ impl FullChats {
         if let Some(place) = self.place(hash) {
             place.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// How many chats count as full.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.places.iter().map(|place| usize::from(place.load(Relaxed))).sum()
     }
 
     fn place(&self, hash: u64) -> Option<&AtomicU16> {

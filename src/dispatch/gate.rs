@@ -3,10 +3,9 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     thread::{self, Thread},
-    time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
@@ -19,6 +18,8 @@ use crossbeam_utils::CachePadded;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     asleep: CachePadded<AtomicBool>,
+    /// When the sleeper gets up unasked, on the scheduler's clock. Holds while it sleeps.
+    until_ns: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
@@ -28,15 +29,28 @@ impl Gate {
         let _ = self.thread.set(thread::current());
     }
 
-    /// Sleeps until it is woken, but no longer than `pause` says, which is asked behind the flag:
-    /// not at all where there is work already, and not beyond what is due at a time.
-    pub(crate) fn sleep(&self, pause: impl FnOnce() -> Option<Duration>) {
+    /// The first half of the worker's part: from now on it can be woken. It has to look for work
+    /// once more before it parks, and to [`get_up`](Self::get_up) in any case.
+    pub(crate) fn lie_down(&self, until_ns: u64) {
+        self.until_ns.store(until_ns, Ordering::Relaxed);
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if let Some(pause) = pause() {
-            thread::park_timeout(pause);
-        }
+    }
+
+    pub(crate) fn get_up(&self) {
         self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// True where the worker sleeps, and no longer than until `due_ns`. Whoever asks has published
+    /// the time before, with a fence in between, so a worker that lies down now has seen it.
+    pub(crate) fn is_up_by(&self, due_ns: u64) -> bool {
+        self.asleep.load(Ordering::Relaxed) && self.until_ns.load(Ordering::Relaxed) <= due_ns
+    }
+
+    /// Whether the worker is parked as far as anybody knows.
+    #[cfg(test)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// Wakes the worker if it sleeps or is about to; false where it does not. What it should see

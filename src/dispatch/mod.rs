@@ -14,6 +14,8 @@ mod full;
 mod gate;
 mod lanes;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,7 +31,7 @@ pub(crate) use self::{
     budget::{Budget, Till},
     full::FullChats,
     gate::Gate,
-    scheduler::{Idle, Job, Place, Scheduler},
+    scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
 use self::{
     budget::{Measure, Purse},

@@ -17,6 +17,7 @@ use std::{
             fence,
         },
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -38,9 +39,11 @@ use crate::{
 const INTAKE: usize = 64;
 /// Every so many turns a worker looks into the other partitions before its own, so that one whose
 /// own worker is held up is not forgotten while all others are busy.
-const HELP_EVERY: u32 = 61;
+pub(super) const HELP_EVERY: u32 = 61;
 /// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
 const INBOX: (usize, usize) = (1024, 32 * 1024);
+/// Longest sleep of an idle worker.
+pub(crate) const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// "No lane waits for a time" as [`Partition::next_due_ns`].
 const NEVER: u64 = u64::MAX;
 
@@ -147,10 +150,34 @@ impl Scheduler {
         }
     }
 
+    /// Wakes `worker` if it sleeps, for what nobody else can do. One that is awake looks again
+    /// before it sleeps.
+    pub(crate) fn wake(&self, worker: usize) {
+        fence(SeqCst);
+        if let Some(gate) = self.gates.get(worker) {
+            gate.wake();
+        }
+    }
+
     /// Wakes one worker that sleeps, if any does.
     fn wake_helper(&self) {
         fence(SeqCst);
         if self.sleepers.load(Relaxed) > 0 {
+            self.gates.iter().any(Gate::wake);
+        }
+    }
+
+    /// Wakes one that sleeps where there is more to do than the caller has just taken. For workers,
+    /// before they call a handler: what they leave, in whichever partition, would wait for it. A
+    /// time at which a lane is due counts as well, unless a sleeper gets up for it.
+    fn wake_for_rest(&self) {
+        fence(SeqCst);
+        if self.sleepers.load(Relaxed) == 0 {
+            return;
+        }
+        let due_ns = self.next_due_ns();
+        let is_watched = || due_ns == NEVER || self.gates.iter().any(|gate| gate.is_up_by(due_ns));
+        if self.has_work_now() || !is_watched() {
             self.gates.iter().any(Gate::wake);
         }
     }
@@ -182,7 +209,7 @@ impl Scheduler {
         mut duplicate: impl FnMut(Delivery),
     ) -> Option<Idle> {
         let count = self.partitions.len();
-        let first = if turn.is_multiple_of(HELP_EVERY) { worker + 1 } else { worker };
+        let first = if turn.is_multiple_of(HELP_EVERY) { helped(turn) } else { worker };
         let mut finished = self.closed.load(Acquire);
         for index in (0..count).map(|step| (first + step) % count) {
             let Some(partition) = self.partitions.get(index) else { continue };
@@ -205,14 +232,9 @@ impl Scheduler {
                 }
             }
             self.publish(partition, &lanes);
-            let more = lanes.ready() > 0;
             drop(lanes);
             if !batch.is_empty() {
-                // What is left may wait for this worker's handler; somebody else may be free. So
-                // may what is due in any partition: this worker may be the only one that knew.
-                if more || self.next_due_ns() != NEVER || !partition.inbox.is_empty() {
-                    self.wake_helper();
-                }
+                self.wake_for_rest();
                 return None;
             }
         }
@@ -220,12 +242,6 @@ impl Scheduler {
             return Some(Idle::Finished);
         }
         Some(Idle::Sleep)
-    }
-
-    /// When the next lane is due in any partition.
-    fn next_due_ns(&self) -> u64 {
-        let due = self.partitions.iter().map(|partition| partition.next_due_ns.load(Relaxed));
-        due.min().unwrap_or(NEVER)
     }
 
     /// Moves updates from the inbox into their lanes, duplicates left out.
@@ -281,22 +297,50 @@ impl Scheduler {
         partition.next_due_ns.store(due, Relaxed);
     }
 
-    /// Sleeps until there may be work for `worker`, but not beyond `longest`, and not at all where
-    /// `stop` says so.
-    pub(crate) fn sleep(&self, worker: usize, longest: Duration, stop: impl FnOnce() -> bool) {
-        let Some(gate) = self.gates.get(worker) else { return };
+    /// Sleeps until there may be work for `worker`.
+    pub(crate) fn sleep(&self, worker: usize, timeout: Duration, stop: impl FnOnce() -> bool) {
+        if let Some(timeout) = self.lie_down(worker, Instant::now(), timeout, stop) {
+            thread::park_timeout(timeout);
+        }
+        self.get_up(worker);
+    }
+
+    /// Makes `worker` one that can be woken, and tells how long it may sleep; `None` where there is
+    /// work already. To be followed by [`get_up`](Self::get_up) in any case.
+    pub(super) fn lie_down(
+        &self,
+        worker: usize,
+        now: Instant,
+        longest: Duration,
+        stop: impl FnOnce() -> bool,
+    ) -> Option<Duration> {
+        let gate = self.gates.get(worker)?;
+        let now_ns = self.elapsed_ns(now);
+        let latest_ns = now_ns.saturating_add(crate::metrics::nanos(longest));
+        let until_ns = latest_ns.min(self.next_due_ns());
         self.sleepers.fetch_add(1, Relaxed);
-        gate.sleep(|| {
-            let work = |partition: &CachePadded<Partition>| {
-                !partition.inbox.is_empty() || partition.ready.load(Relaxed) > 0
-            };
-            if stop() || self.partitions.iter().any(work) {
-                return None;
-            }
-            let left = self.next_due_ns().saturating_sub(self.elapsed_ns(Instant::now()));
-            Some(Duration::from_nanos(left).min(longest))
-        });
-        self.sleepers.fetch_sub(1, Relaxed);
+        gate.lie_down(until_ns);
+        let is_needed = stop() || self.has_work_now() || self.next_due_ns() < until_ns;
+        (!is_needed).then(|| Duration::from_nanos(until_ns.saturating_sub(now_ns)))
+    }
+
+    /// Ends what [`lie_down`](Self::lie_down) began.
+    pub(super) fn get_up(&self, worker: usize) {
+        if let Some(gate) = self.gates.get(worker) {
+            gate.get_up();
+            self.sleepers.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// True where something waits that needs no time to pass.
+    fn has_work_now(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.has_work_now())
+    }
+
+    /// When the next lane of all partitions is due, or [`NEVER`].
+    fn next_due_ns(&self) -> u64 {
+        let due = |partition: &CachePadded<Partition>| partition.next_due_ns.load(Relaxed);
+        self.partitions.iter().map(due).min().unwrap_or(NEVER)
     }
 
     /// The updates that are not settled, for a list of what is left behind. To be called when the
@@ -316,6 +360,12 @@ impl Scheduler {
     }
 }
 
+/// The partition to look into first at a `turn` for helping: another one each time, so that none
+/// has to rely on the worker beside its own, which may be held up as well.
+fn helped(turn: u32) -> usize {
+    (turn / HELP_EVERY) as usize
+}
+
 impl Partition {
     fn lock(&self) -> MutexGuard<'_, Lanes> {
         // Nothing under the lock calls foreign code, so a poisoned one is as good.
@@ -323,9 +373,11 @@ impl Partition {
     }
 
     fn has_work(&self, now_ns: u64) -> bool {
-        !self.inbox.is_empty()
-            || self.ready.load(Relaxed) > 0
-            || self.next_due_ns.load(Relaxed) <= now_ns
+        self.has_work_now() || self.next_due_ns.load(Relaxed) <= now_ns
+    }
+
+    fn has_work_now(&self) -> bool {
+        !self.inbox.is_empty() || self.ready.load(Relaxed) > 0
     }
 
     /// True where nothing waits and nothing is being handled.

@@ -660,3 +660,20 @@ fn a_stop_waits_for_a_retry() {
     assert_eq!((report.updates_handled, report.updates_abandoned), (1, 0));
     assert_eq!(calls.of(1), [1, 1]);
 }
+
+/// What has waited too long is skipped: see the tests of the worker, which need not wait.
+#[test]
+fn a_query_that_is_answered_in_time_is_not_skipped() {
+    let mut dispatch = Dispatch::default();
+    dispatch.drop_expired = true;
+    let server = TestServer::with(|server| server.dispatch(dispatch).workers(2));
+    let mut client = server.connect();
+    let kinds = ["inline_query", "callback_query", "shipping_query", "pre_checkout_query"];
+    for (id, kind) in kinds.iter().enumerate() {
+        let update = format!("{{\"update_id\":{id},\"{kind}\":{{\"from\":{{\"id\":1}}}}}}");
+        assert_eq!(client.post(&update).status, 200);
+    }
+    let (report, handled) = server.stop();
+    assert_eq!(handled.ids(), [0, 1, 2, 3]);
+    assert!(report.updates_expired.is_empty(), "{report}");
+}

@@ -37,7 +37,18 @@ fn request(path: &str, token: &str, body: &str) -> Vec<u8> {
 
 #[test]
 fn ten_lines_receive_an_update() {
-    let program = example("ten_lines");
+    receives_an_update("ten_lines");
+}
+
+#[test]
+fn a_bot_in_tokio_receives_an_update() {
+    receives_an_update("tokio_bot");
+}
+
+/// Runs an example that prints its URL, what it gets and, after a line of input, a report.
+#[track_caller]
+fn receives_an_update(name: &str) {
+    let program = example(name);
     assert!(program.exists(), "{}: `cargo build --examples` makes it", program.display());
     let pki = Pki::ecdsa();
     let mut child = Command::new(program)

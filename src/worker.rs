@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -137,7 +137,10 @@ impl Worker {
                     [] => handler.handle(&delivery.update),
                     _ => handler.handle_album(&delivery.updates().collect::<Vec<_>>()),
                 });
-                let outcome = catch_unwind(call).unwrap_or_else(|_| {
+                let outcome = catch_unwind(call).unwrap_or_else(|payload| {
+                    // Its drop is the handler's code as well, and a second panic would end the
+                    // worker.
+                    mem::forget(payload);
                     desk.metrics.panicked.increment();
                     Outcome::Failed(Cow::Borrowed("the handler panicked"))
                 });

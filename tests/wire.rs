@@ -706,6 +706,34 @@ fn a_panic_in_a_handler_harms_that_update_alone() {
 }
 
 #[test]
+fn a_panic_that_panics_again_when_dropped_ends_no_worker() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a second panic that the test asked for");
+        }
+    }
+    let handled = support::Handled::default();
+    let keep = handled.clone();
+    let server = TestServer::with(|server| {
+        server.workers(1).handler(move |update: &Update| {
+            if update.id().get() == 1 {
+                std::panic::panic_any(Bomb);
+            }
+            keep.push(update);
+            Outcome::Done
+        })
+    });
+    let mut client = server.connect();
+    for id in 1..=3 {
+        assert_eq!(client.post(&update_of(1, id)).status, 200);
+    }
+    let report = server.handle.stop();
+    assert_eq!(handled.ids(), [2, 3]);
+    assert_eq!((report.handler_panics, report.updates_handled), (1, 2));
+}
+
+#[test]
 fn a_retried_update_comes_again_before_all_later_ones_of_its_chat() {
     let handled = support::Handled::default();
     let keep = handled.clone();

@@ -8,10 +8,12 @@ use std::{
 };
 
 use crate::{
+    dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
+    journal::Ticket,
     metrics::nanos,
     runtime::{self, Shutdown},
-    shard::{Phase, Registration, Shard},
+    shard::{Phase, Registration, Shard, Way},
     tls::session,
     update::{BotId, UpdateBody},
 };
@@ -196,7 +198,10 @@ impl<'a> Connection<'a> {
                 }
                 Step::Complete => {
                     self.unread.consume(consumed);
-                    let status = self.take_update();
+                    let status = match self.take_update() {
+                        Taken::Answered(status) => status,
+                        Taken::Submitted(ticket, at) => self.committed(ticket, at).await,
+                    };
                     if let Err(reason) = self.answer(status).await {
                         return reason;
                     }
@@ -255,30 +260,81 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Parses the complete request's body and hands the update off; the status to answer with.
-    fn take_update(&mut self) -> Status {
+    /// Parses the complete request's body and hands the update off.
+    fn take_update(&mut self) -> Taken {
         let body = self.http.take_body();
         // Bytes of the next request may have come with this one's last, refused or not.
         let began_at = std::mem::replace(&mut self.began_at, self.read_at);
         let bot = match self.routed {
             Ok(bot) => bot,
-            Err(status) => return status,
+            Err(status) => return Taken::Answered(status),
         };
         let metrics = &self.shard.metrics;
         metrics.read.record(nanos(self.read_at - began_at));
-        let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
-        let Ok(update) = parsed else { return Status::BadRequest };
-        let parsed_at = Instant::now();
-        metrics.parse.record(nanos(parsed_at - self.read_at));
-        metrics.received.increment();
-        match self.shard.dispatcher.dispatch(update, parsed_at) {
-            Ok(()) => Status::Ok,
-            Err((refusal, update)) => {
-                metrics.refused(refusal);
-                self.shard.parser.borrow_mut().keep(update.recycle());
-                Status::ServiceUnavailable
+        match &self.shard.way {
+            Way::Memory(dispatcher) => {
+                let Ok(update) = self.shard.parse(body.unwrap_or_default(), bot, self.read_at)
+                else {
+                    return Taken::Answered(Status::BadRequest);
+                };
+                let parsed_at = self.parsed();
+                match dispatcher.dispatch(update, parsed_at) {
+                    Ok(()) => Taken::Answered(Status::Ok),
+                    Err((refusal, update)) => {
+                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.refused(refusal)
+                    }
+                }
+            }
+            Way::Journal(intake) => {
+                let body = body.unwrap_or_default();
+                // The parser rewrites the body, and the journal keeps it as it came.
+                let staged = intake.stage(body.as_slice());
+                let parsed = self.shard.parse(body, bot, self.read_at);
+                match (staged, parsed) {
+                    (Ok(staged), Ok(update)) => {
+                        let parsed_at = self.parsed();
+                        Taken::Submitted(intake.submit(&staged, update), parsed_at)
+                    }
+                    (Err(refusal), Ok(update)) => {
+                        self.parsed();
+                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.refused(refusal)
+                    }
+                    (staged, Err(_)) => {
+                        staged.iter().for_each(|staged| intake.discard(staged));
+                        Taken::Answered(Status::BadRequest)
+                    }
+                }
             }
         }
+    }
+
+    /// Counts and times an update that was parsed just now.
+    fn parsed(&self) -> Instant {
+        let now = Instant::now();
+        self.shard.metrics.parse.record(nanos(now - self.read_at));
+        self.shard.metrics.received.increment();
+        now
+    }
+
+    fn refused(&self, refusal: Refusal) -> Taken {
+        self.shard.metrics.refused(refusal);
+        Taken::Answered(Status::ServiceUnavailable)
+    }
+
+    /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
+    /// other connections go on meanwhile.
+    async fn committed(&self, ticket: Ticket, parsed_at: Instant) -> Status {
+        let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
+        self.registration.enter(Phase::Answer, self.read_at + self.shard.limits.request_timeout);
+        if intake.committed(ticket).await {
+            self.shard.metrics.commit.record(nanos(parsed_at.elapsed()));
+            return Status::Ok;
+        }
+        // The disk did not take it, and nothing was promised.
+        self.shard.metrics.refused(Refusal::Journal);
+        Status::ServiceUnavailable
     }
 
     async fn answer(&mut self, status: Status) -> Result<(), CloseReason> {
@@ -309,6 +365,14 @@ impl<'a> Connection<'a> {
             Err(_) => Err(CloseReason::Io),
         }
     }
+}
+
+/// What has become of a complete request.
+enum Taken {
+    /// It can be answered.
+    Answered(Status),
+    /// Its update, parsed at that time, is on its way into the journal.
+    Submitted(Ticket, Instant),
 }
 
 /// Received bytes that no request has taken yet.

@@ -25,6 +25,7 @@ pub(crate) struct Control {
     abandon: AtomicBool,
     failed: AtomicBool,
     hurried: AtomicBool,
+    reading_over: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
     on_failure: Option<OnFailure>,
@@ -55,6 +56,15 @@ impl Control {
 
     pub(crate) fn is_hurried(&self) -> bool {
         self.hurried.load(Ordering::Acquire)
+    }
+
+    /// Tells the thread that reads back to end: what is left in the journal is for the next start.
+    pub(crate) fn end_reading(&self) {
+        self.reading_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_reading_over(&self) -> bool {
+        self.reading_over.load(Ordering::Acquire)
     }
 
     /// Notes that the server stops.

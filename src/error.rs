@@ -28,6 +28,8 @@ pub enum ErrorKind {
     DataDir,
     /// The I/O driver that was asked for is not to be had on this machine.
     Driver,
+    /// The journal could not be opened, read or locked.
+    Journal,
     /// A destination of updates could not be opened or written.
     Sink,
     /// A thread could not be started, pinned or stopped in time.

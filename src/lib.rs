@@ -51,6 +51,7 @@ mod handler;
 pub mod http;
 #[doc(hidden)]
 pub mod internals;
+mod journal;
 mod metrics;
 mod placement;
 mod preflight;
@@ -65,13 +66,16 @@ pub mod update;
 mod worker;
 
 pub use crate::{
-    config::{Bot, Config, Dispatch, DriverChoice, Limits, Order, SECRET_TOKEN_MAX, SecretToken},
+    config::{
+        Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SECRET_TOKEN_MAX,
+        SecretToken,
+    },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
-    metrics::{Percentiles, Report, Stage},
+    metrics::{JournalReport, Percentiles, Report, Stage},
     placement::Placement,
     runtime::DriverKind,
-    server::{FeedError, Hurrier, Server, ServerHandle},
+    server::{FeedError, Hurrier, RecoveryProgress, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
     tls::TlsConfig,

@@ -26,6 +26,7 @@ use crate::{
     connection,
     dispatch::Dispatcher,
     http::HttpLimits,
+    journal::Intake,
     metrics::ShardMetrics,
     route::Router,
     runtime::{self, DriverKind, Runtime, Shutdown},
@@ -54,9 +55,7 @@ pub(crate) enum Message {
 }
 
 /// What a shard is made of; moves to the shard's thread.
-#[derive(Debug)]
 pub(crate) struct Seed {
-    pub(crate) dispatcher: Dispatcher,
     pub(crate) limits: Limits,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
@@ -66,17 +65,26 @@ pub(crate) struct Seed {
     pub(crate) returns: Receiver<Recycled>,
     pub(crate) router: Arc<Router>,
     pub(crate) tls: TlsConfig,
+    pub(crate) way: Way,
+}
+
+/// How updates get from a shard to the workers.
+pub(crate) enum Way {
+    /// By way of the journal: a 200 waits for the record.
+    Journal(Intake),
+    /// Straight into their queues.
+    Memory(Dispatcher),
 }
 
 /// One thread's connections and what they share. Never leaves its thread.
 pub(crate) struct Shard {
-    pub(crate) dispatcher: Dispatcher,
     pub(crate) driver: DriverKind,
     pub(crate) http_limits: HttpLimits,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
     pub(crate) router: Arc<Router>,
+    pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
     /// Wakes the shard's main task when the last connection has ended.
@@ -100,13 +108,13 @@ impl Seed {
         let depth_max = self.limits.json_depth;
         let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
         let shard = Rc::new(Shard {
-            dispatcher: self.dispatcher,
             driver,
             http_limits,
             limits: self.limits,
             metrics: self.metrics,
             parser: RefCell::new(parser),
             router: self.router,
+            way: self.way,
             connections: RefCell::default(),
             draining: Cell::new(false),
             main: RefCell::default(),
@@ -118,11 +126,13 @@ impl Seed {
         let mut mailbox = self.mailbox;
         runtime.block_on(async {
             // Both hold the shard weakly: they end with it and must not keep it.
-            runtime::spawn(wake_workers(Rc::downgrade(&shard)));
+            runtime::spawn(end_rounds(Rc::downgrade(&shard)));
             runtime::spawn(sweep(Rc::downgrade(&shard)));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
         });
-        shard.dispatcher.wake_workers();
+        if let Way::Memory(dispatcher) = &shard.way {
+            dispatcher.wake_workers();
+        }
     }
 }
 
@@ -312,15 +322,20 @@ impl Drop for Registration<'_> {
     }
 }
 
-/// Wakes the workers behind each round of ready connections.
-async fn wake_workers(shard: Weak<Shard>) {
-    poll_fn(|context| match shard.upgrade() {
-        Some(shard) => {
-            shard.dispatcher.set_waker(context.waker());
-            shard.dispatcher.wake_workers();
-            Poll::Pending
+/// Behind each round of ready connections: wakes the workers, or submits what was gathered.
+async fn end_rounds(shard: Weak<Shard>) {
+    poll_fn(|context| {
+        let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
+        match &shard.way {
+            Way::Memory(dispatcher) => {
+                dispatcher.set_waker(context.waker());
+                dispatcher.wake_workers();
+            }
+            Way::Journal(intake) => {
+                intake.poll(context, |memory| shard.parser.borrow_mut().keep(memory));
+            }
         }
-        None => Poll::Ready(()),
+        Poll::Pending
     })
     .await
 }

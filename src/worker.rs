@@ -16,9 +16,10 @@ use crate::{
     config::Dispatch,
     control::Control,
     dead_letters::DeadLetters,
-    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
+    journal::{self, Journal, RecordId},
     metrics::{WorkerMetrics, nanos},
     sink::SinkWriter,
     stream::{PendingUpdate, Settlements, StreamSender},
@@ -51,9 +52,12 @@ pub(crate) struct Worker {
 pub(crate) struct Desk {
     pub(crate) control: Arc<Control>,
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
+    /// Records of settled updates that the journal has not been told of.
+    pub(crate) settled: Vec<RecordId>,
     pub(crate) till: Till,
 }
 
@@ -66,6 +70,7 @@ impl Worker {
         self.work_to_the_end();
         // What a stream's program has settled meanwhile is not left behind.
         let _ = self.take_settlements();
+        self.desk.note_settled();
     }
 
     fn work_to_the_end(&mut self) {
@@ -84,6 +89,8 @@ impl Worker {
             let now = Instant::now();
             let duplicate = |duplicate| desk.drop_duplicate(duplicate);
             let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, duplicate);
+            // Duplicates are settled.
+            self.desk.note_settled();
             let outcome = match idle {
                 None => self.work(&mut batch, now),
                 Some(Idle::Finished) => return,
@@ -201,8 +208,10 @@ impl Desk {
         for update in delivery.updates() {
             self.metrics.whole.record(nanos(end - update.received_at()));
         }
-        // The update is gone before its lane goes on.
+        // The update is gone before its lane goes on, for good: after a crash it must not come
+        // behind later ones.
         self.release(delivery);
+        self.note_settled();
         scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
         Ok(())
     }
@@ -210,7 +219,7 @@ impl Desk {
     /// Settles a batch that a sink has taken, lane by lane.
     fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
         let end = Instant::now();
-        let mut held: Option<Place> = None;
+        let mut places = Vec::with_capacity(batch.len());
         for Job { delivery, place } in batch.drain(..) {
             self.metrics.handler.record(nanos(end - started_at));
             for update in delivery.updates() {
@@ -218,12 +227,12 @@ impl Desk {
                 self.metrics.whole.record(nanos(end - update.received_at()));
             }
             self.release(delivery);
-            if let Some(before) = held.replace(place).filter(|before| *before != place) {
-                scheduler.finish(before, |duplicate| self.drop_duplicate(duplicate));
-            }
+            places.push(place);
         }
-        if let Some(last) = held {
-            scheduler.finish(last, |duplicate| self.drop_duplicate(duplicate));
+        places.dedup();
+        self.note_settled();
+        for place in places {
+            scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
         }
     }
 
@@ -270,6 +279,7 @@ impl Desk {
             }
         }
         gone.dedup();
+        self.note_settled();
         for place in gone {
             if !kept.iter().any(|job| job.place == place) {
                 scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
@@ -308,6 +318,15 @@ impl Desk {
         Ok(())
     }
 
+    /// Tells the journal what is settled, so that it does not come again after a crash.
+    fn note_settled(&mut self) {
+        if !self.settled.is_empty()
+            && let Some(journal) = &self.journal
+        {
+            journal.settle(&mut self.settled);
+        }
+    }
+
     fn drop_duplicate(&mut self, delivery: Delivery) {
         self.metrics.duplicates.increment();
         self.release(delivery);
@@ -318,7 +337,13 @@ impl Desk {
         for further in delivery.rest {
             self.release(further);
         }
-        self.till.take(delivery.update.byte_len() as u64);
+        let bytes = delivery.update.byte_len() as u64;
+        self.till.take(bytes);
+        if let Some(record) = delivery.record {
+            self.metrics.settled.increment();
+            self.metrics.settled_bytes.add(journal::record_len(bytes));
+            self.settled.push(record);
+        }
         if let Some(shard) = self.returns.get(delivery.shard) {
             // Where the shard has enough, or is gone, the memory is freed here.
             let _ = shard.try_send(delivery.update.recycle());
@@ -368,8 +393,10 @@ mod tests {
         let desk = Desk {
             control: Arc::new(Control::new(None)),
             dead_letters: None,
+            journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
             returns: Vec::new(),
+            settled: Vec::new(),
             till: Till::new(budget),
         };
         let mut batch = Vec::new();

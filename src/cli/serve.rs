@@ -8,6 +8,7 @@ use std::{
     process,
     sync::{Arc, OnceLock, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -22,7 +23,7 @@ use super::{
     tell,
 };
 use crate::{
-    DriverChoice, Hurrier, Report, Server, ServerHandle, TlsConfig,
+    Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets, Span},
@@ -62,9 +63,13 @@ pub(super) struct ServeArgs {
     /// Worker threads [default: one for each CPU without a shard]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Where certificate, key and secret token are made and kept [default: ringhook-data]
+    /// Where journal, certificate, key and secret token are kept [default: ringhook-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// What a 200 promises: memory (nothing), written (outlives the process) or synced (outlives a
+    /// power cut) [default: written]
+    #[arg(long, value_name = "MODE")]
+    ack: Option<Ack>,
     /// Certificate chain in PEM, leaf first; needs --key
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -119,9 +124,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
+    let ack = config.journal.ack;
     let server = start(config, &file, &sink, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
-    greet(&server, &file, own_certificate);
+    greet(&server, &file, ack, own_certificate);
     let failure = serve(&server, &arrived);
     let report = server.stop();
     signals.close();
@@ -159,7 +165,24 @@ fn start(
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
-    server.sink(sink.open()?).start()
+    server.on_recovery(recovery_progress()).sink(sink.open()?).start()
+}
+
+/// Tells how far the reading of the journal has got: nothing in the first second, then a line a
+/// second.
+fn recovery_progress() -> impl FnMut(RecoveryProgress) + Send {
+    let mut told_at = Instant::now();
+    move |progress| {
+        if told_at.elapsed() >= Duration::from_secs(1) {
+            told_at = Instant::now();
+            let mib = |bytes: u64| bytes >> 20;
+            let (done, all) = (mib(progress.bytes), mib(progress.of));
+            tell(format_args!(
+                "reading the journal: {done} of {all} MiB, {} records",
+                progress.records
+            ));
+        }
+    }
 }
 
 /// Prints reports on SIGUSR1 until a signal or a failure ends the service.
@@ -214,6 +237,7 @@ impl ServeArgs {
         over(&self.workers, &mut file.server.workers);
         over(&self.data_dir, &mut file.server.data_dir);
         over(&self.drain_timeout, &mut file.server.drain_timeout);
+        over(&self.ack, &mut file.journal.ack);
         over(&self.sink, &mut file.sink.to);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {
@@ -285,10 +309,10 @@ fn watch_signals(
 }
 
 /// Tells a person what is running; the last line begins with `ready`.
-fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
+fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bool) {
     let address = reachable(server.local_addr());
     let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
-    let mut line = |name: &str, text: String| lines.push(format!("  {name:<9}{text}"));
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
     for bot in &file.bots {
         line("url", format!("https://{address}{}  ({})", bot.path, bot.name));
     }
@@ -299,6 +323,7 @@ fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
     if let Some(sink) = &file.sink.to {
         line("sink", sink.clone());
     }
+    line("200 means", promise(ack).to_owned());
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
         if let Some(path) = path {
             line(name, path.display().to_string());
@@ -315,6 +340,15 @@ fn greet(server: &ServerHandle, file: &ConfigFile, own_certificate: bool) {
     }
     lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
     tell(lines.join("\n"));
+}
+
+/// What an update's 200 promises.
+fn promise(ack: Ack) -> &'static str {
+    match ack {
+        Ack::Memory => "in memory: lost with the process",
+        Ack::Synced => "synced to the journal: outlives a power cut",
+        Ack::Written => "written to the journal: outlives the process",
+    }
 }
 
 fn on_cpus(cpus: &[usize]) -> String {

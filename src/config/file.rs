@@ -5,7 +5,7 @@ use std::{env, fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Bot, Config, Dispatch, DriverChoice, Limits, Order, SecretToken};
+use super::{Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SecretToken};
 use crate::error::{Error, ErrorKind};
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
@@ -20,6 +20,8 @@ pub(crate) struct ConfigFile {
     pub(crate) limits: LimitsSection,
     #[serde(default)]
     pub(crate) dispatch: DispatchSection,
+    #[serde(default)]
+    pub(crate) journal: JournalSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
     #[serde(default, rename = "bot")]
@@ -103,6 +105,34 @@ pub(crate) struct DispatchSection {
     pub(crate) media_groups: Option<MediaGroups>,
 }
 
+/// `[journal]`: see [`Journal`]. Its directory is `journal` in the data directory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JournalSection {
+    pub(crate) ack: Option<Ack>,
+    pub(crate) sync_interval: Option<Span>,
+    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
+    pub(crate) segment_bytes: Option<ByteSize>,
+    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
+    pub(crate) max_bytes: Option<ByteSize>,
+}
+
+impl JournalSection {
+    fn to_journal(&self, data_dir: Option<&Path>) -> Journal {
+        let defaults = Journal::default();
+        let dir = data_dir.map(|dir| dir.join("journal"));
+        // Without a directory there is nothing to write to.
+        let ack = if dir.is_some() { Ack::Written } else { Ack::Memory };
+        Journal {
+            ack: self.ack.unwrap_or(ack),
+            dir,
+            max_bytes: self.max_bytes.map_or(defaults.max_bytes, |size| size.as_u64()),
+            segment_bytes: self.segment_bytes.map_or(defaults.segment_bytes, |size| size.as_u64()),
+            sync_interval: self.sync_interval.map_or(defaults.sync_interval, |span| span.0),
+        }
+    }
+}
+
 /// `dispatch.media_groups`: that albums are handled together.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +170,7 @@ impl ConfigFile {
             dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
             driver: server.driver.unwrap_or_default(),
+            journal: self.journal.to_journal(server.data_dir.as_deref()),
             limits: self.limits.to_limits()?,
             listen: server.listen.unwrap_or(defaults.listen),
             shards: server.shards,
@@ -167,6 +198,13 @@ impl ConfigFile {
             queue_updates: Some(limits.queue_updates),
             queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
             chat_updates: Some(limits.chat_updates),
+        };
+        let journal = &config.journal;
+        self.journal = JournalSection {
+            ack: Some(journal.ack),
+            sync_interval: Some(Span(journal.sync_interval)),
+            segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
+            max_bytes: Some(ByteSize::b(journal.max_bytes)),
         };
         let dispatch = &config.dispatch;
         self.dispatch = DispatchSection {
@@ -448,6 +486,11 @@ mod tests {
         body_bytes = "2MiB"
         idle_timeout = "90s"
         queue_updates = 10
+        [journal]
+        ack = "synced"
+        sync_interval = "50ms"
+        segment_bytes = "16MiB"
+        max_bytes = "1GiB"
         [sink]
         to = "null"
         [[bot]]
@@ -479,6 +522,10 @@ mod tests {
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
         assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
         assert_eq!(config.limits.queue_updates, 10);
+        let journal = &config.journal;
+        assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
+        assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
+        assert_eq!(journal.sync_interval, Duration::from_millis(50));
         let tokens: Vec<bool> = config.bots.iter().map(|bot| bot.secret_token.is_some()).collect();
         assert_eq!(tokens, [true, false]);
     }

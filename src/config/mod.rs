@@ -3,6 +3,7 @@
 mod dispatch;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
+mod journal;
 mod limits;
 mod secret;
 
@@ -15,6 +16,7 @@ use std::{
 
 pub use self::{
     dispatch::{Dispatch, Order},
+    journal::{Ack, Journal},
     limits::Limits,
     secret::{SECRET_TOKEN_MAX, SecretToken},
 };
@@ -35,6 +37,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How the shards talk to the kernel; [`DriverChoice::Auto`].
     pub driver: DriverChoice,
+    /// What a 200 promises, and where updates are kept; [`Ack::Memory`].
+    pub journal: Journal,
     /// Bounds on what a peer can make the server hold or wait for.
     pub limits: Limits,
     /// Where to listen; 127.0.0.1:8443. Port 0 takes any free one.
@@ -52,6 +56,7 @@ impl Default for Config {
             dispatch: Dispatch::default(),
             drain_timeout: Duration::from_secs(10),
             driver: DriverChoice::Auto,
+            journal: Journal::default(),
             limits: Limits::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
             shards: None,
@@ -68,6 +73,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Error> {
         self.limits.validate()?;
         self.dispatch.validate()?;
+        self.journal.validate()?;
         for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));

@@ -27,17 +27,15 @@ use std::{
 
 use crossbeam_channel::{Sender, TrySendError};
 
+use self::budget::{Measure, Purse};
 pub(crate) use self::{
     budget::{Budget, Till},
     full::FullChats,
     gate::Gate,
-    scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
-};
-use self::{
-    budget::{Measure, Purse},
     lanes::LaneKey,
+    scheduler::{IDLE_SLEEP, Idle, Job, Scheduler},
 };
-use crate::update::Update;
+use crate::{config::Order, journal::RecordId, update::Update};
 
 /// An update on its way to a handler.
 #[derive(Debug)]
@@ -49,6 +47,8 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// Whether it was fed in again on purpose, so that its id may have been seen.
     pub(crate) is_replayed: bool,
+    /// Where it is in the journal, if there is one.
+    pub(crate) record: Option<RecordId>,
     /// The further updates of an album, which are handled together with this one.
     pub(crate) rest: Vec<Self>,
     /// Index of the shard that gets the memory back.
@@ -67,6 +67,17 @@ impl Delivery {
     }
 }
 
+/// Where an update comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// Whether its id may have been seen although it has not been handled.
+    pub(crate) is_replayed: bool,
+    /// Where it is in the journal, if there is one.
+    pub(crate) record: Option<RecordId>,
+    /// Index of the shard that gets the memory back; any other number where none does.
+    pub(crate) shard: usize,
+}
+
 /// Why an update is not accepted: the sender has to come again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
@@ -77,13 +88,16 @@ pub(crate) enum Refusal {
     Chat,
     /// The chat's partition has taken nothing in for a while.
     Inbox,
+    /// The journal is as large as it may be, or its disk takes nothing.
+    Journal,
     /// Too many updates are under way.
     Updates,
 }
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 4] = [Self::Bytes, Self::Chat, Self::Inbox, Self::Updates];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Bytes, Self::Chat, Self::Inbox, Self::Journal, Self::Updates];
 
     /// The name in reports.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -91,6 +105,7 @@ impl Refusal {
             Self::Bytes => "bytes",
             Self::Chat => "chat",
             Self::Inbox => "inbox",
+            Self::Journal => "journal",
             Self::Updates => "updates",
         }
     }
@@ -159,7 +174,26 @@ impl Dispatcher {
         update: Update,
         queued_at: Instant,
     ) -> Result<(), (Refusal, Update)> {
-        let hash = LaneKey::of(&update, self.scheduler.settings().order).hash64();
+        let (is_replayed, shard) = (self.is_replay, self.shard);
+        self.hand_on(update, queued_at, Origin { is_replayed, record: None, shard })
+    }
+
+    /// What is kept in order.
+    pub(crate) fn order(&self) -> Order {
+        self.scheduler.settings().order
+    }
+
+    /// The same for an update that comes from `origin`.
+    ///
+    /// # Errors
+    /// As for [`dispatch`](Self::dispatch).
+    pub(crate) fn hand_on(
+        &self,
+        update: Update,
+        queued_at: Instant,
+        origin: Origin,
+    ) -> Result<(), (Refusal, Update)> {
+        let hash = LaneKey::of(&update, self.order()).hash64();
         if self.full.contains(hash) {
             return Err((Refusal::Chat, update));
         }
@@ -171,9 +205,10 @@ impl Dispatcher {
         }
         // Multiply and shift spreads a hash over n without the division of `%`.
         let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
-        let (is_replayed, shard) = (self.is_replay, self.shard);
+        let Origin { is_replayed, record, shard } = origin;
         let rest = Vec::new();
-        let delivery = Delivery { update, queued_at, attempts: 0, is_replayed, rest, shard };
+        let delivery =
+            Delivery { update, queued_at, attempts: 0, is_replayed, record, rest, shard };
         let refused = match self.inboxes.get(index).map(|inbox| inbox.try_send(delivery)) {
             Some(Ok(())) => {
                 self.wakes.request(index);

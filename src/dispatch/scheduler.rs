@@ -269,6 +269,11 @@ impl Scheduler {
         })
     }
 
+    /// Takes note of an id that was accepted by an earlier run; false where it is known.
+    pub(crate) fn remember(&self, bot: BotId, id: UpdateId) -> bool {
+        self.is_new(bot, id)
+    }
+
     /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
     /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
     pub(crate) fn finish(&self, place: Place, mut duplicate: impl FnMut(Delivery)) {

@@ -2,12 +2,20 @@
 
 mod counter;
 mod histogram;
+mod journal;
 mod report;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::report::{Percentiles, Report};
-pub(crate) use self::{counter::Counter, histogram::LatencyHistogram};
+pub(crate) use self::{
+    counter::Counter,
+    histogram::LatencyHistogram,
+    journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
+};
+pub use self::{
+    journal::JournalReport,
+    report::{Percentiles, Report},
+};
 use crate::{connection::CloseReason, dispatch::Refusal, http::Status, update::UpdateKind};
 
 /// A stretch of an update's way, timed on its own.
@@ -20,6 +28,8 @@ pub enum Stage {
     Read,
     /// The body's parse in place.
     Parse,
+    /// From the end of the parse to the record's being in the journal; without one, never.
+    Commit,
     /// From the request's last byte to the 200 handed to the kernel.
     Answer,
     /// From the hand-off to the moment a worker takes the update.
@@ -32,10 +42,11 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order in which an update passes them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Handshake,
         Self::Read,
         Self::Parse,
+        Self::Commit,
         Self::Answer,
         Self::QueueWait,
         Self::Handler,
@@ -49,6 +60,7 @@ impl Stage {
             Self::Handshake => "handshake",
             Self::Read => "read",
             Self::Parse => "parse",
+            Self::Commit => "commit",
             Self::Answer => "answer",
             Self::QueueWait => "queue_wait",
             Self::Handler => "handler",
@@ -97,6 +109,7 @@ pub(crate) struct ShardMetrics {
     pub(crate) handshake: LatencyHistogram,
     pub(crate) read: LatencyHistogram,
     pub(crate) parse: LatencyHistogram,
+    pub(crate) commit: LatencyHistogram,
     pub(crate) answer: LatencyHistogram,
 }
 
@@ -139,6 +152,9 @@ pub(crate) struct WorkerMetrics {
     pub(crate) panicked: Counter,
     /// Calls that ended in `Retry`.
     pub(crate) retried: Counter,
+    /// Records of the journal that are settled, and their bytes.
+    pub(crate) settled: Counter,
+    pub(crate) settled_bytes: Counter,
     /// Stages that end on the worker.
     pub(crate) queue_wait: LatencyHistogram,
     pub(crate) handler: LatencyHistogram,
@@ -171,6 +187,7 @@ pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     /// Updates fed in by the program, not by the wire; written under the feeder's lock.
     pub(crate) fed: Counter,
+    pub(crate) journal: Option<JournalMetrics>,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
@@ -180,6 +197,7 @@ impl Metrics {
         Self {
             acceptor: Arc::default(),
             fed: Counter::default(),
+            journal: None,
             shards: (0..shards).map(|_| Arc::default()).collect(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }
@@ -197,6 +215,7 @@ impl Metrics {
             Stage::Handshake => shards(|shard| &shard.handshake),
             Stage::Read => shards(|shard| &shard.read),
             Stage::Parse => shards(|shard| &shard.parse),
+            Stage::Commit => shards(|shard| &shard.commit),
             Stage::Answer => shards(|shard| &shard.answer),
             Stage::QueueWait => workers(|worker| &worker.queue_wait),
             Stage::Handler => workers(|worker| &worker.handler),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{Counter, EXPIRING, Metrics, Stage, histogram};
+use super::{Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, histogram};
 use crate::{connection::CloseReason, dispatch::Refusal, http::Status, runtime::DriverKind};
 
 /// Counters and latencies of a server since its start.
@@ -54,7 +54,7 @@ pub struct Report {
     /// Updates whose handler said `Failed` or panicked.
     pub updates_failed: u64,
     /// Updates not yet handled when the server stopped: its drain timeout was too short. 0 while it
-    /// runs.
+    /// runs, and with a journal: that keeps them.
     pub updates_abandoned: u64,
     /// The first [`Report::ABANDONED_MAX`] of them: the bot's name and the update's id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -65,6 +65,8 @@ pub struct Report {
     pub handler_panics: u64,
     /// Requests not answered with 200, by status.
     pub requests_rejected: BTreeMap<u16, u64>,
+    /// The journal; `None` where updates are kept in memory only.
+    pub journal: Option<JournalReport>,
     /// Microseconds by stage.
     #[serde(serialize_with = "by_stage")]
     pub latency_us: Vec<(Stage, Percentiles)>,
@@ -117,6 +119,7 @@ impl Report {
         let handled: u64 = workers(|worker| &worker.handled);
         let failed: u64 = workers(|worker| &worker.failed);
         let fed = metrics.fed.get();
+        let journal = JournalReport::of(metrics, uptime);
         let left =
             (received + fed).saturating_sub(refused + duplicates + expired + handled + failed);
         Self {
@@ -139,11 +142,12 @@ impl Report {
             updates_expired: expired_by,
             updates_handled: handled,
             updates_failed: failed,
-            updates_abandoned: if stopped { left } else { 0 },
+            updates_abandoned: if stopped && journal.is_none() { left } else { 0 },
             abandoned: Vec::new(),
             handler_retries: workers(|worker| &worker.retried),
             handler_panics: workers(|worker| &worker.panicked),
             requests_rejected: rejected(metrics),
+            journal,
             latency_us: Stage::ALL
                 .into_iter()
                 .filter_map(|stage| Some((stage, Percentiles::of(metrics, stage)?)))
@@ -193,21 +197,35 @@ impl Percentiles {
         for histogram in metrics.stage(stage) {
             histogram.add_to(&mut sum);
         }
-        (!sum.is_empty()).then(|| Self::from_nanos(&sum))
+        Self::scaled(&sum, 1e3)
     }
 
-    fn from_nanos(sum: &Histogram<u64>) -> Self {
-        let us = |ns: u64| ns as f64 / 1e3;
-        let at = |percentile| us(sum.value_at_percentile(percentile));
-        Self {
+    /// Of one histogram, in microseconds.
+    pub(super) fn of_latency(histogram: &LatencyHistogram) -> Option<Self> {
+        let mut sum = histogram::empty().ok()?;
+        histogram.add_to(&mut sum);
+        Self::scaled(&sum, 1e3)
+    }
+
+    /// Of one histogram whose values are no times.
+    pub(super) fn of_counts(histogram: &LatencyHistogram) -> Option<Self> {
+        let mut sum = histogram::empty().ok()?;
+        histogram.add_to(&mut sum);
+        Self::scaled(&sum, 1.0)
+    }
+
+    fn scaled(sum: &Histogram<u64>, unit: f64) -> Option<Self> {
+        let scaled = |value: u64| value as f64 / unit;
+        let at = |percentile| scaled(sum.value_at_percentile(percentile));
+        (!sum.is_empty()).then(|| Self {
             count: sum.len(),
-            min: us(sum.min()),
+            min: scaled(sum.min()),
             p50: at(50.0),
             p90: at(90.0),
             p99: at(99.0),
             p999: at(99.9),
-            max: us(sum.max()),
-        }
+            max: scaled(sum.max()),
+        })
     }
 }
 
@@ -246,6 +264,9 @@ impl fmt::Display for Report {
         if !self.requests_rejected.is_empty() {
             let counts = self.requests_rejected.iter().map(|(code, n)| format!("{code}: {n}"));
             writeln!(f, "rejected     {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
+        if let Some(journal) = &self.journal {
+            journal.fmt(f)?;
         }
         writeln!(
             f,

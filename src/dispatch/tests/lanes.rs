@@ -19,7 +19,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn delivery(chat: i64, id: i64) -> Delivery {
     let update = message(0, chat, id, 0);
     let queued_at = update.received_at();
-    Delivery { update, queued_at, attempts: 0, is_replayed: false, rest: Vec::new(), shard: 0 }
+    let (record, rest) = (None, Vec::new());
+    Delivery { update, queued_at, attempts: 0, is_replayed: false, record, rest, shard: 0 }
 }
 
 fn push(lanes: &mut Lanes, chat: i64, id: i64) {

@@ -247,6 +247,7 @@ impl World {
                 assert!(self.bytes > 0, "alone, every update fits");
                 assert!(self.bytes + bytes > bytes_max - bytes_max / 16);
             }
+            Refusal::Journal => panic!("there is no journal"),
             Refusal::Inbox => panic!("each inbox has room for all updates of a small limit"),
         }
     }

@@ -103,8 +103,10 @@ impl Rig {
             let desk = Desk {
                 control: Arc::clone(&control),
                 dead_letters: None,
+                journal: None,
                 metrics: Arc::clone(metrics),
                 returns: Vec::new(),
+                settled: Vec::new(),
                 till: Till::new(Arc::clone(&budget)),
             };
             let worker = Worker { index, scheduler: Arc::clone(&scheduler), desk, consumer };

@@ -1,0 +1,130 @@
+//! What an update's 200 promises, and where it is kept until it is handled.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::error::Error;
+
+/// The journal: where updates are kept between their 200 and the end of their handling.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Journal {
+    /// What a 200 promises; [`Ack::Memory`].
+    pub ack: Ack,
+    /// Its directory, which is made with mode 0700 and belongs to one process at a time. Needed
+    /// unless `ack` is [`Ack::Memory`].
+    pub dir: Option<PathBuf>,
+    /// How large it may become, in bytes; 4 GiB. Beyond it, senders get 503 and `Retry-After: 1`.
+    /// Beside it there is one more segment at the most, which is being prepared, and a few bytes
+    /// for each update.
+    pub max_bytes: u64,
+    /// Size of a segment in bytes; 64 MiB. A segment goes when all updates in it are settled.
+    pub segment_bytes: u64,
+    /// With [`Ack::Written`], how long an update may be on its way to the disk; 100 ms. Also how
+    /// long the notes on settled updates may be, which after a power cut decide how many come twice.
+    pub sync_interval: Duration,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            ack: Ack::Memory,
+            dir: None,
+            max_bytes: 4 << 30,
+            segment_bytes: 64 << 20,
+            sync_interval: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Journal {
+    /// A journal in `dir` with the promise of `ack`.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>, ack: Ack) -> Self {
+        Self { ack, dir: Some(dir.into()), ..Self::default() }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.ack == Ack::Memory {
+            return Ok(());
+        }
+        if self.dir.is_none() {
+            return Err(Error::config("journal.dir", "(none)", "a directory"));
+        }
+        let segments = 1 << 20..=2 << 30;
+        if !segments.contains(&self.segment_bytes) {
+            let expected = format!("{} to {}", segments.start(), segments.end());
+            return Err(Error::config("journal.segment_bytes", self.segment_bytes, &expected));
+        }
+        let least = 2 * self.segment_bytes;
+        if self.max_bytes < least {
+            let expected = format!("{least} or more, which is two segments");
+            return Err(Error::config("journal.max_bytes", self.max_bytes, &expected));
+        }
+        let intervals = Duration::from_millis(1)..=Duration::from_secs(60);
+        if !intervals.contains(&self.sync_interval) {
+            let interval = humantime::format_duration(self.sync_interval);
+            return Err(Error::config("journal.sync_interval", interval, "1ms to 1m"));
+        }
+        Ok(())
+    }
+}
+
+/// What has happened to an update before its sender gets 200.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+pub enum Ack {
+    /// It is in a queue: it goes with the process.
+    #[default]
+    Memory,
+    /// It is synced to the disk: it outlives a power cut.
+    Synced,
+    /// It is written to a file: it outlives the process, however that ends.
+    Written,
+}
+
+impl fmt::Display for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Synced => "synced",
+            Self::Written => "written",
+        })
+    }
+}
+
+impl FromStr for Ack {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Memory, Self::Written, Self::Synced]
+            .into_iter()
+            .find(|ack| ack.to_string() == text)
+            .ok_or_else(|| Error::config("journal.ack", text, "memory, written or synced"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn mistakes_name_the_key() {
+        Journal::default().validate().unwrap();
+        let good = Journal::at("x", Ack::Synced);
+        good.validate().unwrap();
+        for (bad, key) in [
+            (Journal { dir: None, ..good.clone() }, "journal.dir = (none)"),
+            (Journal { segment_bytes: 1, ..good.clone() }, "journal.segment_bytes = 1"),
+            (Journal { max_bytes: 1 << 20, ..good.clone() }, "journal.max_bytes = 1048576"),
+            (Journal { sync_interval: Duration::ZERO, ..good }, "journal.sync_interval = 0s"),
+        ] {
+            let error = bad.validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{key}: expected")), "{error}");
+        }
+        assert_eq!("synced".parse::<Ack>().unwrap(), Ack::Synced);
+        assert!("disk".parse::<Ack>().is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! In which order updates go from the journal to the workers.
+//!
+//! Mostly an update goes on as soon as its record is committed. Where the queues are full, none
+//! does any more: all are left in the journal, and read back from there in the order of their
+//! records until the end is reached. Where only one chat has too many waiting, the updates of that
+//! chat alone are left, and the places of their records kept.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, Thread},
+    time::Instant,
+};
+
+use super::record::RecordId;
+use crate::{
+    dispatch::{Dispatcher, LaneKey, Origin, Refusal},
+    update::Update,
+};
+
+/// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.
+const PARKED_MAX: usize = 4 << 20;
+
+/// What the committer and the thread that reads back agree on.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    state: Mutex<State>,
+    reader: OnceLock<Thread>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Segment and offset at which the committed records end.
+    pub(super) committed: (u32, u64),
+    /// Whether updates go to the workers by way of being read back.
+    pub(super) is_behind: bool,
+    /// Where reading back begins; taken by the reader.
+    pub(super) from: Option<RecordId>,
+    parked: HashMap<LaneKey, VecDeque<RecordId>>,
+    parked_records: usize,
+}
+
+impl Backlog {
+    /// Records from `from` on are to be read back, up to `committed` and what comes behind it.
+    pub(crate) fn new(from: Option<RecordId>, committed: (u32, u64)) -> Self {
+        let state = State {
+            committed,
+            is_behind: from.is_some(),
+            from,
+            parked: HashMap::new(),
+            parked_records: 0,
+        };
+        Self { state: Mutex::new(state), reader: OnceLock::new() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called by the thread that reads back.
+    pub(super) fn attach(&self) {
+        let _ = self.reader.set(thread::current());
+    }
+
+    /// Tells the thread that reads back that there is work, or that it is to end.
+    pub(crate) fn wake(&self) {
+        if let Some(reader) = self.reader.get() {
+            reader.unpark();
+        }
+    }
+}
+
+impl State {
+    /// From now on everything from `record` on is read back.
+    pub(super) fn fall_behind(&mut self, record: RecordId) {
+        self.is_behind = true;
+        self.from = Some(record);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_behind && self.parked.is_empty()
+    }
+
+    /// Hands an update to the workers. Where its chat has too many waiting, or was left behind
+    /// before, it is parked.
+    ///
+    /// # Errors
+    /// The update. [`Refusal::Chat`] says that it is parked; with any other refusal it is for the
+    /// caller to come back to it before anything behind it.
+    pub(super) fn hand_on(
+        &mut self,
+        dispatcher: &Dispatcher,
+        update: Update,
+        now: Instant,
+        origin: Origin,
+    ) -> Result<(), (Refusal, Update)> {
+        let key = LaneKey::of(&update, dispatcher.order());
+        let is_parked = !self.parked.is_empty() && self.parked.contains_key(&key);
+        let outcome = match is_parked {
+            true => Err((Refusal::Chat, update)),
+            false => dispatcher.hand_on(update, now, origin),
+        };
+        match (outcome, origin.record) {
+            (Err((Refusal::Chat, update)), Some(record)) if !self.park(key, record) => {
+                Err((Refusal::Updates, update))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Leaves the update of a full chat in the journal; false where too many are.
+    fn park(&mut self, key: LaneKey, record: RecordId) -> bool {
+        if self.parked_records >= PARKED_MAX {
+            return false;
+        }
+        self.parked_records += 1;
+        self.parked.entry(key).or_default().push_back(record);
+        true
+    }
+
+    /// The first records, up to `limit`, of each chat of which `has_room` is true.
+    pub(super) fn parked_with_room(
+        &self,
+        limit: usize,
+        has_room: impl Fn(LaneKey) -> bool,
+    ) -> Vec<(LaneKey, Vec<RecordId>)> {
+        let with_room = self.parked.iter().filter(|(key, _)| has_room(**key));
+        with_room
+            .map(|(key, records)| (*key, records.iter().take(limit).copied().collect()))
+            .collect()
+    }
+
+    /// Forgets the first `count` records of a chat: they have gone to the workers.
+    pub(super) fn unpark(&mut self, key: LaneKey, count: usize) {
+        if let Some(records) = self.parked.get_mut(&key) {
+            self.parked_records -= count.min(records.len());
+            records.drain(..count.min(records.len()));
+            if records.is_empty() {
+                self.parked.remove(&key);
+            }
+        }
+    }
+}

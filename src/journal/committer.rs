@@ -1,0 +1,167 @@
+//! The committer: writes what has gathered, tells who waits, hands the updates on.
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    thread,
+    time::Instant,
+};
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use super::{Backlog, Batch, Journal, Log, record::RecordId};
+use crate::{
+    dispatch::{Dispatcher, Origin, Refusal},
+    metrics::{CommitterMetrics, nanos},
+    update::{Recycled, Update},
+};
+
+/// Batches and bytes that are written together at the most: what has gathered waits for one write.
+const BATCHES_MAX: usize = 256;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Where a batch goes back to.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) batches: Sender<Batch>,
+    /// Where the memory of updates goes that stay in the journal for now.
+    pub(crate) recycled: Option<Sender<Recycled>>,
+    /// Wakes who waits for the batches.
+    pub(crate) waker: Arc<AtomicWaker>,
+}
+
+/// Commits batches; there is one in a process.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) backlog: Arc<Backlog>,
+    /// Updates to be handed on; empty between two commits.
+    pub(crate) committed: Vec<Committed>,
+    pub(crate) dispatcher: Dispatcher,
+    /// By [`Batch::home`].
+    pub(crate) homes: Vec<Home>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) log: Log,
+    pub(crate) metrics: Arc<CommitterMetrics>,
+}
+
+/// An update whose record is committed.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    home: usize,
+    is_fed: bool,
+    record: RecordId,
+    update: Update,
+}
+
+impl Committer {
+    /// Commits batches until nobody can send any more.
+    pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
+        self.journal.attach_committer();
+        let mut gathered = Vec::new();
+        loop {
+            let mut bytes = 0;
+            let is_over = loop {
+                match batches.try_recv() {
+                    Ok(batch) => {
+                        bytes += batch.bytes.len();
+                        gathered.push(batch);
+                        if bytes >= BYTES_MAX || gathered.len() >= BATCHES_MAX {
+                            break false;
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break false,
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            if !gathered.is_empty() {
+                self.commit(&mut gathered, Instant::now());
+            } else if is_over {
+                break;
+            } else {
+                // Not the channel's own wait: it yields before it sleeps, and on a machine whose
+                // CPUs are all busy a thread that yields is not run again for a tick of the kernel,
+                // which is milliseconds.
+                thread::park();
+            }
+        }
+        self.log.close();
+    }
+
+    /// Commits `batches` together, sends them home and hands their updates on.
+    pub(crate) fn commit(&mut self, batches: &mut Vec<Batch>, now: Instant) {
+        let records: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
+        let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+        match self.log.append(batches, now) {
+            Ok((segment, at)) => {
+                segment.unsettled.fetch_add(records, SeqCst);
+                let mut start = at;
+                for batch in &mut *batches {
+                    batch.is_committed = true;
+                    let home = batch.home;
+                    self.committed.extend(batch.entries.iter_mut().filter_map(|entry| {
+                        // A segment is smaller than 4 GiB.
+                        let offset = (start + entry.at as u64) as u32;
+                        let record = RecordId { segment: segment.number, offset };
+                        let update = entry.update.take()?;
+                        Some(Committed { home, is_fed: entry.is_fed, record, update })
+                    }));
+                    start += batch.bytes.len() as u64;
+                }
+                self.metrics.records.add(records);
+                self.metrics.bytes.add(bytes);
+                self.metrics.batch_records.record(records);
+                self.send_home(batches, Instant::now());
+                self.hand_on((segment.number, start));
+            }
+            Err(_) => {
+                self.metrics.failed_batches.increment();
+                self.metrics.failed_records.add(records);
+                self.send_home(batches, Instant::now());
+            }
+        }
+    }
+
+    fn send_home(&self, batches: &mut Vec<Batch>, now: Instant) {
+        for batch in batches.drain(..) {
+            self.metrics.commit.record(nanos(now.saturating_duration_since(batch.submitted_at)));
+            if let Some(home) = self.homes.get(batch.home) {
+                // A shard stays until its batches are back.
+                let _ = home.batches.send(batch);
+                home.waker.wake();
+            }
+        }
+    }
+
+    /// Hands updates to the workers, or leaves them in the journal, which ends at `end` now.
+    fn hand_on(&mut self, end: (u32, u64)) {
+        let now = Instant::now();
+        let mut state = self.backlog.lock();
+        let was_empty = state.is_empty();
+        for Committed { home, is_fed, record, update } in self.committed.drain(..) {
+            let outcome = if state.is_behind {
+                Err(update)
+            } else {
+                let origin = Origin { is_replayed: is_fed, record: Some(record), shard: home };
+                state.hand_on(&self.dispatcher, update, now, origin).map_err(|(refusal, update)| {
+                    if refusal != Refusal::Chat {
+                        state.fall_behind(record);
+                    }
+                    update
+                })
+            };
+            if let Err(update) = outcome {
+                self.metrics.left.increment();
+                if let Some(recycled) = self.homes.get(home).and_then(|it| it.recycled.as_ref()) {
+                    let _ = recycled.try_send(update.recycle());
+                }
+            }
+        }
+        state.committed = end;
+        let wakes = was_empty && !state.is_empty();
+        drop(state);
+        self.dispatcher.wake_workers();
+        if wakes {
+            self.backlog.wake();
+        }
+    }
+}

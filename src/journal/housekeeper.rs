@@ -1,0 +1,197 @@
+//! What has to be done on the disk and can wait: files for the next segments, syncs, removals.
+
+use std::{
+    io,
+    sync::{
+        Arc, PoisonError,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::{
+    Journal,
+    log::Failure,
+    segment::{Ids, Segment, damaged_name, file_name, ids_name},
+    settled,
+    storage::{Room, Stored},
+};
+use crate::config::Ack;
+
+/// The file that the next segment will be in.
+pub(super) const SPARE: &str = "spare.journal";
+/// The same while it is being made.
+pub(super) const NEW: &str = "new.journal";
+/// Bytes of ids that are kept of segments that are gone: more than a million ids.
+const IDS_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Something for the housekeeper to do.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// Have a file ready for the next segment.
+    Prepare,
+    /// Remove this segment, all of whose records are settled.
+    Retire(u32),
+    /// Keep the ids of this segment, which gets no more records.
+    Sealed(u32, Ids),
+    /// Sync what was written, within the sync interval.
+    Sync,
+    /// Do what is to be done, then end.
+    Stop,
+}
+
+/// Does chores; there is one in a process.
+#[derive(Debug)]
+pub(crate) struct Housekeeper {
+    journal: Arc<Journal>,
+    /// Segments whose ids are kept in files, with the files' lengths; the oldest first.
+    ids: Vec<(u32, u64)>,
+}
+
+impl Housekeeper {
+    /// `ids` are the files of ids that are there, with their lengths.
+    pub(crate) fn new(journal: Arc<Journal>, ids: Vec<(u32, u64)>) -> Self {
+        Self { journal, ids }
+    }
+
+    /// Does chores until it is told to stop.
+    pub(crate) fn run(mut self, chores: &Receiver<Chore>) {
+        let interval = self.journal.settings.sync_interval;
+        let mut sync_due: Option<Instant> = None;
+        loop {
+            // Long when nothing is due, so that an idle server stays idle.
+            let wait = sync_due.map_or(Duration::from_secs(3600), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            match chores.recv_timeout(wait) {
+                Ok(Chore::Sync) => sync_due = Some(Instant::now() + interval),
+                Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(chore) => self.handle(chore),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if sync_due.is_some_and(|due| due <= Instant::now()) {
+                sync_due = None;
+                self.sync();
+            }
+        }
+        self.sync();
+    }
+
+    /// Does one chore at once.
+    pub(super) fn handle(&mut self, chore: Chore) {
+        match chore {
+            Chore::Prepare => self.prepare(),
+            Chore::Retire(number) => self.retire(number),
+            Chore::Sealed(number, ids) => self.keep_ids(number, &ids),
+            Chore::Sync => self.sync(),
+            Chore::Stop => {}
+        }
+    }
+
+    fn prepare(&self) {
+        let journal = &self.journal;
+        if journal.spare().is_some() {
+            return;
+        }
+        let room = Room::Zero(journal.settings.segment_bytes);
+        // Without a spare the committer makes the file itself, and says what is wrong.
+        if let Ok(file) = journal.storage.create(NEW, room) {
+            self.put_spare(NEW, file);
+        }
+    }
+
+    /// Makes the file called `name` the spare one unless there is one; false where it is not.
+    fn put_spare(&self, name: &str, file: Arc<dyn Stored>) -> bool {
+        let mut spare = self.journal.spare();
+        if spare.is_none() && self.journal.storage.rename(name, SPARE).is_ok() {
+            *spare = Some(file);
+            return true;
+        }
+        false
+    }
+
+    fn keep_ids(&mut self, number: u32, ids: &Ids) {
+        match ids.write(number, &*self.journal.storage) {
+            Ok(bytes) => self.ids.push((number, bytes)),
+            Err(error) => {
+                tracing::warn!(segment = number, %error, "its update ids cannot be kept: after a \
+                    crash, updates in it may not be known when they come again");
+            }
+        }
+        let segments = self.journal.segments();
+        let mut kept = 0;
+        let mut gone = Vec::new();
+        for (number, bytes) in self.ids.iter().rev() {
+            kept += bytes;
+            if kept > IDS_BYTES && !segments.contains_key(number) {
+                gone.push(*number);
+            }
+        }
+        drop(segments);
+        for number in gone {
+            if self.journal.storage.remove(&ids_name(number)).is_ok() {
+                self.ids.retain(|(of, _)| *of != number);
+            }
+        }
+    }
+
+    /// Lets a segment go, its file first: records without a note that they are settled would be
+    /// delivered again.
+    fn retire(&self, number: u32) {
+        let journal = &self.journal;
+        if !journal.segment(number).is_some_and(|segment| segment.is_done()) {
+            return;
+        }
+        let Some(segment) = journal.segments_mut().remove(&number) else { return };
+        let name = file_name(number);
+        let storage = &*journal.storage;
+        let gone = if segment.is_damaged {
+            storage.rename(&name, &damaged_name(number))
+        } else {
+            let whole = journal.settings.segment_bytes;
+            let fits = segment.file.len().is_ok_and(|len| len == whole) && segment.file.is_linked();
+            if fits && self.put_spare(&name, Arc::clone(&segment.file)) {
+                Ok(())
+            } else {
+                storage.remove(&name)
+            }
+        };
+        let gone = gone.and_then(|()| storage.sync());
+        let gone = gone.and_then(|()| storage.remove(&settled::file_name(number)));
+        if let Err(error) = gone {
+            tracing::warn!(segment = number, %error, "cannot be removed");
+        }
+        journal.shrunk_by(segment.end.load(Relaxed));
+    }
+
+    /// Makes durable what was written since the last time.
+    fn sync(&self) {
+        let journal = &self.journal;
+        journal.is_sync_due.store(false, SeqCst);
+        let segments: Vec<_> = journal.segments().values().cloned().collect();
+        for segment in segments {
+            let settled =
+                segment.settled.lock().unwrap_or_else(PoisonError::into_inner).take_dirty();
+            // Should this fail, more updates come twice after a power cut; none is lost.
+            let _ = settled.map(|file| file.sync());
+            let end = segment.end.load(SeqCst);
+            let is_synced = segment.synced.load(Relaxed) == end;
+            if journal.settings.ack == Ack::Written && !is_synced {
+                match segment.file.sync() {
+                    Ok(()) => segment.synced.store(end, Relaxed),
+                    Err(error) => self.failed(&segment, &error),
+                }
+            }
+        }
+    }
+
+    /// The data may not be on the disk although the kernel may say so the next time.
+    fn failed(&self, segment: &Segment, error: &io::Error) {
+        segment.synced.store(segment.end.load(SeqCst), Relaxed);
+        if !segment.has_failed.swap(true, SeqCst) {
+            self.journal.report(Failure::Sync, error);
+        }
+    }
+}

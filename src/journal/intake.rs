@@ -1,0 +1,188 @@
+//! A shard's end of the journal: bodies are gathered into a batch, connections wait for it without
+//! holding up each other.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender};
+use slab::Slab;
+
+use super::{Batch, Journal, Staged, now_us};
+use crate::{
+    dispatch::Refusal,
+    update::{Recycled, Update},
+};
+
+/// Bytes that may gather while the disk is slow; beyond it senders have to come again.
+const GATHERED_MAX: usize = 256 * 1024 * 1024;
+
+/// One shard's way into the journal. Never leaves its thread.
+///
+/// A batch is with the committer while the next one gathers, so records are written in lots as large
+/// as the disk is slow.
+pub(crate) struct Intake {
+    batches: Sender<Batch>,
+    gathering: RefCell<Batch>,
+    /// Whether a batch is with the committer.
+    is_out: Cell<bool>,
+    /// Whether the task is about to run.
+    is_scheduled: Cell<bool>,
+    journal: Arc<Journal>,
+    returned: Receiver<Batch>,
+    /// The memory of the batch before, for the next one.
+    spare: RefCell<Option<Batch>>,
+    /// The task that calls [`poll`](Self::poll).
+    task: RefCell<Option<Waker>>,
+    tickets: RefCell<Slab<State>>,
+    /// Wakes that task from the committer's thread.
+    waker: Arc<AtomicWaker>,
+}
+
+/// What becomes of one record.
+#[derive(Debug)]
+enum State {
+    Waiting(Option<Waker>),
+    Known(bool),
+}
+
+/// A record that is being committed.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Ticket(usize);
+
+impl Intake {
+    /// The intake whose batches come back to `home`.
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        home: usize,
+        batches: Sender<Batch>,
+        returned: Receiver<Batch>,
+        waker: Arc<AtomicWaker>,
+    ) -> Self {
+        Self {
+            batches,
+            gathering: RefCell::new(Batch::new(home)),
+            is_out: Cell::new(false),
+            is_scheduled: Cell::new(false),
+            journal,
+            returned,
+            spare: RefCell::new(None),
+            task: RefCell::new(None),
+            tickets: RefCell::default(),
+            waker,
+        }
+    }
+
+    /// Copies `body` before the parser rewrites it.
+    ///
+    /// # Errors
+    /// Why no update is taken now.
+    pub(crate) fn stage(&self, body: &[u8]) -> Result<Staged, Refusal> {
+        if self.journal.is_full() {
+            return Err(Refusal::Journal);
+        }
+        let mut gathering = self.gathering.borrow_mut();
+        if gathering.len() + body.len() > GATHERED_MAX {
+            return Err(Refusal::Bytes);
+        }
+        Ok(gathering.stage(body))
+    }
+
+    /// Forgets what was staged last: it is no update.
+    pub(crate) fn discard(&self, staged: &Staged) {
+        self.gathering.borrow_mut().discard(staged);
+    }
+
+    /// Has what was staged last written as the record of `update`, with the other ones of this
+    /// round.
+    pub(crate) fn submit(&self, staged: &Staged, update: Update) -> Ticket {
+        let ticket = self.tickets.borrow_mut().insert(State::Waiting(None));
+        let bot = self.journal.key_of(update.bot());
+        self.gathering.borrow_mut().push(staged, update, bot, now_us(), false, ticket);
+        if !self.is_out.get()
+            && !self.is_scheduled.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+        Ticket(ticket)
+    }
+
+    /// Waits until the record is committed; false where it could not be.
+    pub(crate) async fn committed(&self, ticket: Ticket) -> bool {
+        poll_fn(|context| {
+            let mut tickets = self.tickets.borrow_mut();
+            match tickets.get_mut(ticket.0) {
+                Some(State::Waiting(waker)) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Some(State::Known(is_committed)) => {
+                    let is_committed = *is_committed;
+                    tickets.try_remove(ticket.0);
+                    Poll::Ready(is_committed)
+                }
+                None => Poll::Ready(false),
+            }
+        })
+        .await
+    }
+
+    /// Takes batches back and sends the next one; to be called by a task of the shard, which is
+    /// woken for it. Memory of updates that did not go on is given to `keep`.
+    pub(crate) fn poll(&self, context: &mut Context<'_>, keep: impl FnMut(Recycled)) {
+        let mut task = self.task.borrow_mut();
+        match &mut *task {
+            Some(task) => task.clone_from(context.waker()),
+            None => *task = Some(context.waker().clone()),
+        }
+        drop(task);
+        self.waker.register(context.waker());
+        self.work(keep);
+    }
+
+    /// The same, without a task.
+    pub(super) fn work(&self, mut keep: impl FnMut(Recycled)) {
+        self.is_scheduled.set(false);
+        for batch in self.returned.try_iter() {
+            self.take_back(batch, &mut keep);
+        }
+        if self.is_out.get() || self.gathering.borrow().is_empty() {
+            return;
+        }
+        let home = self.gathering.borrow().home;
+        let next = self.spare.take().unwrap_or_else(|| Batch::new(home));
+        let mut batch = self.gathering.replace(next);
+        batch.submitted_at = Instant::now();
+        self.is_out.set(true);
+        if let Err(refused) = self.batches.send(batch) {
+            // The committer has ended, which is the end of the server.
+            self.take_back(refused.0, &mut keep);
+        }
+        self.journal.wake_committer();
+    }
+
+    fn take_back(&self, mut batch: Batch, keep: &mut impl FnMut(Recycled)) {
+        self.is_out.set(false);
+        let is_committed = batch.is_committed;
+        for entry in &mut batch.entries {
+            entry.update.take().map(Update::recycle).into_iter().for_each(&mut *keep);
+            let mut tickets = self.tickets.borrow_mut();
+            if let Some(state) = tickets.get_mut(entry.ticket)
+                && let State::Waiting(Some(waker)) = mem::replace(state, State::Known(is_committed))
+            {
+                drop(tickets);
+                waker.wake();
+            }
+        }
+        batch.clear();
+        self.spare.replace(Some(batch));
+    }
+}

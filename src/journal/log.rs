@@ -1,0 +1,243 @@
+//! The writing end: records go to the active segment, a new one is begun when it is full or when
+//! the disk has failed under it.
+
+use std::{
+    io::{self, IoSlice},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    Chore, Journal,
+    batch::Batch,
+    header::SegmentHeader,
+    record::{self, BotKey},
+    segment::{Ids, Segment, file_name},
+    storage::{Room, Stored},
+};
+use crate::{config::Ack, update::UpdateId};
+
+/// How long a new segment is not tried again where none could be begun. The senders come again
+/// after a second.
+const PAUSE: Duration = Duration::from_millis(100);
+/// On a disk without room for a whole segment, one of this part is tried.
+const SMALL: u64 = 16;
+
+/// What the disk would not do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub(crate) enum Failure {
+    /// No segment could be begun.
+    Begin,
+    /// A record could not be read back.
+    Read,
+    /// The segment's file was removed.
+    Removed,
+    /// It could not be noted which records are settled.
+    Settle,
+    /// What was written could not be made durable.
+    Sync,
+    /// It could not be written.
+    Write,
+}
+
+impl Failure {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Begin, Self::Read, Self::Removed, Self::Settle, Self::Sync, Self::Write];
+
+    /// The name in reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::Read => "read",
+            Self::Removed => "removed",
+            Self::Settle => "settle",
+            Self::Sync => "sync",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// Writes records; there is one in a process.
+#[derive(Debug)]
+pub(crate) struct Log {
+    journal: Arc<Journal>,
+    active: Option<Active>,
+    /// Names for the heads of segments.
+    bots: Vec<String>,
+    /// Number of the segment that was begun last.
+    last: u32,
+    /// The segment before the next one, and where its records end.
+    previous: Option<(u32, u64)>,
+    /// Until when no new segment is tried.
+    paused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    ids: Vec<(BotKey, UpdateId)>,
+    /// Up to where the file has room of its own.
+    room: u64,
+    /// Whether the next one has been asked for.
+    is_next_asked: bool,
+}
+
+impl Log {
+    /// Goes on after segment `last`, whose records end as `previous` says.
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        bots: Vec<String>,
+        last: u32,
+        previous: Option<(u32, u64)>,
+    ) -> Self {
+        Self { journal, active: None, bots, last, previous, paused_until: None }
+    }
+
+    /// Commits the records of `batches`, all or none: the segment and where in it they begin.
+    ///
+    /// # Errors
+    /// They count as not written. The segment is sealed without them; the next call begins another.
+    pub(super) fn append(
+        &mut self,
+        batches: &mut [Batch],
+        now: Instant,
+    ) -> Result<(Arc<Segment>, u64), Failure> {
+        let len: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+        let is_full = |active: &Active| {
+            let end = active.segment.end.load(Relaxed);
+            end > active.segment.start && end + len > active.room
+        };
+        if self.active.as_ref().is_some_and(|it| it.segment.has_failed.load(SeqCst)) {
+            self.seal(true);
+        } else if self.active.as_ref().is_some_and(is_full) {
+            self.seal(false);
+        }
+        let active = match &mut self.active {
+            Some(active) => active,
+            None => {
+                let begun = self.begin(len, now)?;
+                self.active.insert(begun)
+            }
+        };
+        let segment = Arc::clone(&active.segment);
+        let at = segment.end.load(Relaxed);
+        batches.iter_mut().for_each(|batch| batch.seal(segment.number));
+        let mut parts: Vec<_> = batches.iter().map(|batch| IoSlice::new(&batch.bytes)).collect();
+        let settings = &self.journal.settings;
+        let synced = settings.ack == Ack::Synced;
+        let outcome =
+            segment.file.write_at(&mut parts, at).map_err(|error| (Failure::Write, error));
+        let outcome = outcome.and_then(|()| {
+            if synced {
+                segment.file.sync().map_err(|error| (Failure::Sync, error))?;
+            }
+            // Who removes the directory of a running server gets a new one with the next record.
+            match segment.file.is_linked() {
+                true => Ok(()),
+                false => Err((Failure::Removed, io::ErrorKind::NotFound.into())),
+            }
+        });
+        if let Err((failure, error)) = outcome {
+            self.seal(true);
+            self.journal.report(failure, &error);
+            return Err(failure);
+        }
+        let ids = batches.iter().flat_map(|batch| &batch.entries);
+        let ids = ids.filter_map(|entry| entry.update.as_ref());
+        let key = |bot| self.journal.key_of(bot);
+        active.ids.extend(ids.map(|update| (key(update.bot()), update.id())));
+        let end = at + len;
+        segment.end.store(end, SeqCst);
+        if !active.is_next_asked && end > active.room / 2 {
+            active.is_next_asked = true;
+            self.journal.chore(Chore::Prepare);
+        }
+        self.journal.grown_by(len);
+        if !synced {
+            self.journal.ask_for_sync();
+        }
+        Ok((segment, at))
+    }
+
+    /// Begins the next segment, for a batch of `len` bytes at least.
+    fn begin(&mut self, len: u64, now: Instant) -> Result<Active, Failure> {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return Err(Failure::Begin);
+        }
+        let number = self.last + 1;
+        let header = SegmentHeader::new(number, self.previous, record::now_us(), &self.bots);
+        let needed = u64::from(header.len) + len;
+        let begun = self.file_for(number, needed).and_then(|(file, room)| {
+            file.write_at(&mut [IoSlice::new(&header.to_bytes())], 0)?;
+            Ok((file, room))
+        });
+        let (file, room) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                let _ = self.journal.storage.remove(&file_name(number));
+                self.paused_until = Some(now + PAUSE);
+                self.journal.report(Failure::Begin, &error);
+                return Err(Failure::Begin);
+            }
+        };
+        self.paused_until = None;
+        self.last = number;
+        let segment = Arc::new(Segment::new(number, file, u64::from(header.len)));
+        self.journal.segments_mut().insert(number, Arc::clone(&segment));
+        Ok(Active { segment, ids: Vec::new(), room, is_next_asked: false })
+    }
+
+    /// The file of segment `number` and how much room it has: the spare one, or a new one.
+    fn file_for(&self, number: u32, needed: u64) -> io::Result<(Arc<dyn Stored>, u64)> {
+        let whole = self.journal.settings.segment_bytes;
+        let storage = &*self.journal.storage;
+        let name = file_name(number);
+        if needed <= whole
+            && let Some(spare) = self.journal.take_spare(&name)
+        {
+            storage.sync()?;
+            return Ok((spare, whole));
+        }
+        let mut room = whole.max(needed);
+        let mut created = storage.create(&name, Room::Reserve(room));
+        if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            room = (whole / SMALL).max(needed);
+            created = storage.create(&name, Room::Reserve(room));
+        }
+        let file = created?;
+        // A file that a power cut leaves without a name holds nothing.
+        storage.sync()?;
+        Ok((file, room))
+    }
+
+    /// Ends the active segment where its committed records end. After a failure, what was written
+    /// behind them must not be found, whatever became of it.
+    fn seal(&mut self, is_failed: bool) {
+        let Some(Active { segment, ids, .. }) = self.active.take() else { return };
+        let end = segment.end.load(Relaxed);
+        if is_failed {
+            // The head of the next segment says where this one ends, should this not work.
+            let _ = segment.file.truncate(end);
+        }
+        self.previous = Some((segment.number, end));
+        segment.is_sealed.store(true, SeqCst);
+        self.journal.chore(Chore::Sealed(segment.number, Ids { end, ids }));
+        if segment.is_done() {
+            self.journal.chore(Chore::Retire(segment.number));
+        }
+    }
+
+    /// Makes everything durable, for a stop.
+    pub(super) fn close(&mut self) {
+        if let Some(active) = &self.active
+            && let Err(error) = active.segment.file.sync()
+        {
+            self.journal.report(Failure::Sync, &error);
+        }
+    }
+}

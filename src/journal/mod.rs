@@ -1,0 +1,269 @@
+//! What is acknowledged is kept: every update is written to a file before its 200.
+//!
+//! ```text
+//! shard: intake ---batch--> committer ---update--> dispatch -> worker --settled--> segment
+//!    ^                         |    \                 ^
+//!    +---------answer----------+     backlog ----> read back        housekeeper beside it
+//! ```
+//!
+//! A shard copies each body into its batch before the parser rewrites it ([`intake`](self)). The
+//! committer, one thread, writes what has gathered to the active segment while the next batches
+//! gather, so a batch is as large as the disk is slow, and nobody waits for a timer. Only then are
+//! the connections told, and the updates handed to the workers: no handler sees an update that a
+//! crash could take back. What does not fit into the queues stays in the journal and is read back
+//! when there is room. A worker notes what it has settled beside the segment; a segment with nothing
+//! left is used again or removed.
+//!
+//! | file | question |
+//! |---|---|
+//! | `record`, `header`, `settled`, `segment` | what is in the files |
+//! | `reader` | how they are read, whatever has happened to them |
+//! | `storage` | what is asked of a file system |
+//! | `batch`, `intake` | how a shard waits without waiting |
+//! | `log`, `committer` | how records are written |
+//! | `backlog`, `read_back` | in which order updates go to the workers |
+//! | `housekeeper` | what else is done on the disk |
+//! | `recovery` | what is found at the start |
+
+mod backlog;
+mod batch;
+mod committer;
+mod header;
+mod housekeeper;
+mod intake;
+mod log;
+mod read_back;
+mod reader;
+mod record;
+mod recovery;
+mod segment;
+mod settled;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+#[allow(unreachable_pub)] // `crate::RecoveryProgress`
+pub use self::recovery::Progress;
+pub(crate) use self::{
+    backlog::Backlog,
+    batch::{Batch, Staged},
+    committer::{Committer, Home},
+    housekeeper::{Chore, Housekeeper},
+    intake::{Intake, Ticket},
+    log::{Failure, Log},
+    read_back::ReadBack,
+    record::{BotKey, RecordId, now_us, record_len},
+    recovery::{Recovered, RecoveryError, recover},
+    storage::Directory,
+};
+use self::{segment::Segment, storage::Storage};
+use crate::{config::Ack, update::BotId};
+
+/// What a journal is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) ack: Ack,
+    pub(crate) max_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) sync_interval: Duration,
+}
+
+/// The journal as all its threads share it.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// By the bots' places in the configuration.
+    bots: Vec<BotKey>,
+    chores: Sender<Chore>,
+    committer: OnceLock<Thread>,
+    /// How often each [`Failure`] has happened.
+    failures: [AtomicU64; Failure::ALL.len()],
+    /// Whether no more updates are taken because the journal is as large as it may be.
+    is_full: AtomicBool,
+    is_sync_due: AtomicBool,
+    segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    settings: Settings,
+    /// A file for the next segment.
+    spare: Mutex<Option<Arc<dyn storage::Stored>>>,
+    storage: Arc<dyn Storage>,
+    /// Bytes of the records in all segments.
+    used: AtomicU64,
+}
+
+impl Journal {
+    /// A journal in `storage` with the segments that were recovered, and the chores for its
+    /// [`Housekeeper`].
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        settings: Settings,
+        bots: &[String],
+        segments: Vec<Segment>,
+    ) -> (Arc<Self>, Receiver<Chore>) {
+        let (chores, to_do) = unbounded();
+        let used = segments.iter().map(|segment| segment.end.load(Relaxed)).sum();
+        let segments = segments.into_iter().map(|segment| (segment.number, Arc::new(segment)));
+        let journal = Self {
+            bots: bots.iter().map(|name| BotKey::of(name)).collect(),
+            chores,
+            committer: OnceLock::new(),
+            failures: Default::default(),
+            is_full: AtomicBool::new(used >= settings.max_bytes),
+            is_sync_due: AtomicBool::new(false),
+            segments: RwLock::new(segments.collect()),
+            settings,
+            spare: Mutex::new(None),
+            storage,
+            used: AtomicU64::new(used),
+        };
+        let journal = Arc::new(journal);
+        for segment in journal.segments().values().filter(|segment| segment.is_done()) {
+            journal.chore(Chore::Retire(segment.number));
+        }
+        (journal, to_do)
+    }
+
+    /// What a 200 promises.
+    pub(crate) fn ack(&self) -> Ack {
+        self.settings.ack
+    }
+
+    /// To be called by the committer's thread.
+    fn attach_committer(&self) {
+        let _ = self.committer.set(thread::current());
+    }
+
+    /// Tells the committer that there is a batch, or that there may be none any more.
+    pub(crate) fn wake_committer(&self) {
+        if let Some(committer) = self.committer.get() {
+            committer.unpark();
+        }
+    }
+
+    /// True where no more updates are taken because the journal is as large as it may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
+    }
+
+    /// Notes that the updates of `records` are settled: handled, dead-lettered or dropped by rule.
+    /// `records` is empty afterwards.
+    pub(crate) fn settle(&self, records: &mut Vec<RecordId>) {
+        records.sort_unstable();
+        for run in records.chunk_by(|a, b| a.segment == b.segment) {
+            let number = run.first().map_or(0, |record| record.segment);
+            let Some(segment) = self.segment(number) else { continue };
+            let offsets = run.iter().map(|record| record.offset);
+            let (is_done, outcome) = segment.settle(offsets, &*self.storage);
+            if let Err(error) = outcome {
+                self.report(Failure::Settle, &error);
+            }
+            if is_done {
+                self.chore(Chore::Retire(number));
+            }
+        }
+        if !records.is_empty() {
+            self.ask_for_sync();
+        }
+        records.clear();
+    }
+
+    /// Tells the housekeeper to end when it has done what is to be done.
+    pub(crate) fn stop(&self) {
+        self.chore(Chore::Stop);
+    }
+
+    /// Segments, and bytes of the records in them.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        (self.segments().len(), self.used.load(Relaxed))
+    }
+
+    /// How often each failure has happened.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (Failure, u64)> {
+        Failure::ALL.into_iter().zip(self.failures.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// The key of a bot of the configuration.
+    pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
+        self.bots.get(bot.index() as usize).copied().unwrap_or(BotKey::of(""))
+    }
+
+    /// The bot with this key, if it is configured.
+    fn bot_of(&self, key: BotKey) -> Option<BotId> {
+        let index = self.bots.iter().position(|known| *known == key)?;
+        u32::try_from(index).ok().map(BotId::new)
+    }
+
+    fn segment(&self, number: u32) -> Option<Arc<Segment>> {
+        self.segments().get(&number).cloned()
+    }
+
+    fn segments(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn segments_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<u32, Arc<Segment>>> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Arc<dyn storage::Stored>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the spare file and calls it `name`.
+    fn take_spare(&self, name: &str) -> Option<Arc<dyn storage::Stored>> {
+        let mut spare = self.spare();
+        let file = spare.take().filter(|file| file.is_linked())?;
+        self.storage.rename(housekeeper::SPARE, name).ok()?;
+        Some(file)
+    }
+
+    fn chore(&self, chore: Chore) {
+        // Without a housekeeper the process is about to end.
+        let _ = self.chores.send(chore);
+    }
+
+    fn ask_for_sync(&self) {
+        if !self.is_sync_due.load(Relaxed) && !self.is_sync_due.swap(true, SeqCst) {
+            self.chore(Chore::Sync);
+        }
+    }
+
+    fn grown_by(&self, bytes: u64) {
+        if self.used.fetch_add(bytes, SeqCst) + bytes >= self.settings.max_bytes {
+            self.is_full.store(true, SeqCst);
+            // It may have shrunk in between.
+            self.shrunk_by(0);
+        }
+    }
+
+    fn shrunk_by(&self, bytes: u64) {
+        if self.used.fetch_sub(bytes, SeqCst) - bytes < self.settings.max_bytes {
+            self.is_full.store(false, SeqCst);
+        }
+    }
+
+    /// Counts a failure, and logs it where the count has doubled.
+    #[cold]
+    fn report(&self, failure: Failure, error: &io::Error) {
+        let Some(count) = self.failures.get(failure as usize) else { return };
+        let count = count.fetch_add(1, Relaxed) + 1;
+        if count.is_power_of_two() {
+            let step = failure.as_str();
+            tracing::warn!(step, %error, count, "the journal's disk has failed");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Reading back: what was left in the journal goes to the workers when they have room.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Backlog, Failure, Journal,
+    reader::{Found, SegmentReader},
+    record::{RecordHeader, RecordId, now_us},
+    segment::Segment,
+};
+use crate::{
+    control::Control,
+    dispatch::{Dispatcher, FullChats, LaneKey, Origin, Refusal},
+    metrics::{Counter, ReadBackMetrics},
+    update::{ParserLimits, Update, UpdateParser},
+};
+
+/// Records read before the workers are woken.
+const ROUND: usize = 256;
+/// Records of one parked chat read at once.
+const CHAT_ROUND: usize = 32;
+/// How long it waits where the workers have no room, and where the disk cannot be read.
+const FULL_PAUSE: Duration = Duration::from_millis(3);
+const DISK_PAUSE: Duration = Duration::from_millis(250);
+/// What was written can be read, whatever the limit is now.
+const DEPTH_MAX: usize = 1024;
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// The disk cannot be read just now.
+    Disk,
+    /// Nothing is left in the journal.
+    Idle,
+    /// Updates went to the workers, or may do so at once.
+    Moved,
+    /// The workers have no room.
+    Full,
+}
+
+/// Reads back what was left in the journal; there is one in a process.
+pub(crate) struct ReadBack {
+    backlog: Arc<Backlog>,
+    dispatcher: Dispatcher,
+    full: Arc<FullChats>,
+    journal: Arc<Journal>,
+    metrics: Arc<ReadBackMetrics>,
+    parser: UpdateParser,
+    /// The update for which there was no room.
+    pending: Option<(Update, Origin)>,
+    /// The segment that is being read; `None` where nothing is.
+    reading: Option<(Arc<Segment>, SegmentReader)>,
+}
+
+impl ReadBack {
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        backlog: Arc<Backlog>,
+        dispatcher: Dispatcher,
+        full: Arc<FullChats>,
+        metrics: Arc<ReadBackMetrics>,
+    ) -> Self {
+        let limits = ParserLimits { depth_max: DEPTH_MAX, ..ParserLimits::default() };
+        let parser = UpdateParser::new(limits);
+        Self { backlog, dispatcher, full, journal, metrics, parser, pending: None, reading: None }
+    }
+
+    /// Works until the server stops taking updates. What is left then is there at the next start.
+    pub(crate) fn run(mut self, control: &Control) {
+        self.backlog.attach();
+        while !control.is_reading_over() {
+            let step = self.step(Instant::now());
+            self.dispatcher.wake_workers();
+            match step {
+                Step::Disk => thread::park_timeout(DISK_PAUSE),
+                Step::Full => thread::park_timeout(FULL_PAUSE),
+                Step::Idle => thread::park(),
+                Step::Moved => {}
+            }
+        }
+    }
+
+    /// Hands some updates on.
+    pub(crate) fn step(&mut self, now: Instant) -> Step {
+        let unparked = self.unpark(now);
+        let read = self.read(now);
+        match (unparked, read) {
+            (_, Step::Disk) | (Step::Disk, _) => Step::Disk,
+            (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
+            (Step::Full, _) | (_, Step::Full) => Step::Full,
+            (Step::Idle, Step::Idle) => Step::Idle,
+        }
+    }
+
+    /// Reads on where everything is read back.
+    fn read(&mut self, now: Instant) -> Step {
+        if self.reading.is_none() && !self.begin() {
+            return Step::Idle;
+        }
+        if let Some((update, origin)) = self.pending.take()
+            && !self.hand_on(update, origin, now)
+        {
+            return Step::Full;
+        }
+        for _ in 0..ROUND {
+            match self.read_one(now) {
+                Some(Step::Moved) => {}
+                Some(step) => return step,
+                None if self.go_on() => {}
+                None => return Step::Idle,
+            }
+        }
+        Step::Moved
+    }
+
+    /// Starts where the committer says; false where nothing is left behind.
+    fn begin(&mut self) -> bool {
+        let backlog = Arc::clone(&self.backlog);
+        let mut state = backlog.lock();
+        let Some(from) = state.from.take() else { return false };
+        let (last, _) = state.committed;
+        let is_open = self.open(from.segment, last, Some(u64::from(from.offset)));
+        state.is_behind = is_open;
+        is_open
+    }
+
+    /// Opens segment `number`, or the first one behind it that is there, `last` at the most; at
+    /// `offset` if it is `number` itself.
+    fn open(&mut self, number: u32, last: u32, offset: Option<u64>) -> bool {
+        if number > last {
+            return false;
+        }
+        let segments = self.journal.segments();
+        let segment = segments.range(number..=last).next().map(|(_, segment)| Arc::clone(segment));
+        drop(segments);
+        let Some(segment) = segment else { return false };
+        let at = offset.filter(|_| segment.number == number).unwrap_or(segment.start);
+        let reader = SegmentReader::new(Arc::clone(&segment.file), segment.number, at, Some(at));
+        self.reading = Some((segment, reader));
+        true
+    }
+
+    /// At the end of what was known of a segment: learns of more, goes to the next one, or ends;
+    /// false where everything has gone to the workers.
+    fn go_on(&mut self) -> bool {
+        let Some((segment, reader)) = &mut self.reading else { return false };
+        let (number, at) = (segment.number, reader.position());
+        // The committer tells under this lock what it has committed, and hands nothing on as long
+        // as it finds that reading back is not over.
+        let backlog = Arc::clone(&self.backlog);
+        let mut state = backlog.lock();
+        let (last, last_end) = state.committed;
+        let end = if number == last { last_end } else { segment.end() };
+        if at < end {
+            reader.extend_to(end);
+            return true;
+        }
+        if self.open(number + 1, last, None) {
+            return true;
+        }
+        state.is_behind = false;
+        self.reading = None;
+        false
+    }
+
+    /// Takes the next record; `None` at the end of what is known of the segment.
+    fn read_one(&mut self, now: Instant) -> Option<Step> {
+        let (segment, reader) = self.reading.as_mut()?;
+        let number = segment.number;
+        let (header, offset, body) = match reader.next() {
+            Ok(Some(Found::Record { header, offset, body })) => (header, offset, body),
+            Ok(Some(Found::Corrupt { offset, len })) => {
+                damaged(&self.metrics.corrupt, number, offset, len);
+                return Some(Step::Moved);
+            }
+            Ok(Some(Found::Torn { .. }) | None) => return None,
+            Err(error) => {
+                self.journal.report(Failure::Read, &error);
+                return Some(Step::Disk);
+            }
+        };
+        if segment.skip.binary_search(&offset).is_ok() {
+            return Some(Step::Moved);
+        }
+        let record = RecordId { segment: number, offset };
+        let is_replayed = segment.is_recovered || header.is_fed;
+        let Some(update) = parse(&mut self.parser, &self.journal, &header, body, now) else {
+            damaged(&self.metrics.corrupt, number, u64::from(offset), header.record_len());
+            return Some(Step::Moved);
+        };
+        let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
+        Some(if self.hand_on(update, origin, now) { Step::Moved } else { Step::Full })
+    }
+
+    /// False where there is no room; the update is kept then.
+    fn hand_on(&mut self, update: Update, origin: Origin, now: Instant) -> bool {
+        match self.backlog.lock().hand_on(&self.dispatcher, update, now, origin) {
+            Ok(()) => {
+                self.metrics.records.increment();
+                true
+            }
+            Err((Refusal::Chat, update)) => {
+                self.parser.keep(update.recycle());
+                true
+            }
+            Err((_, update)) => {
+                self.pending = Some((update, origin));
+                false
+            }
+        }
+    }
+
+    /// Hands on the updates of chats that were full and are no more.
+    fn unpark(&mut self, now: Instant) -> Step {
+        let state = self.backlog.lock();
+        if !state.has_parked() {
+            return Step::Idle;
+        }
+        let full = &self.full;
+        let has_room = |key: LaneKey| !full.contains(key.hash64());
+        let chats = state.parked_with_room(CHAT_ROUND, has_room);
+        drop(state);
+        let mut step = Step::Full;
+        for (key, records) in chats {
+            let mut gone = 0;
+            for record in records {
+                match self.unpark_one(record, now) {
+                    Step::Moved => gone += 1,
+                    // What is behind it must not overtake it.
+                    other => {
+                        step = if other == Step::Disk { other } else { step };
+                        break;
+                    }
+                }
+            }
+            self.backlog.lock().unpark(key, gone);
+            if gone > 0 && step == Step::Full {
+                step = Step::Moved;
+            }
+        }
+        step
+    }
+
+    /// Hands on one parked update: `Moved` where that is done, or can never be.
+    fn unpark_one(&mut self, record: RecordId, now: Instant) -> Step {
+        let Some(segment) = self.journal.segment(record.segment) else { return Step::Moved };
+        let (header, body) = match segment.read(record.offset) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
+                return Step::Moved;
+            }
+            Err(error) => {
+                self.journal.report(Failure::Read, &error);
+                return Step::Disk;
+            }
+        };
+        let Some(update) = parse(&mut self.parser, &self.journal, &header, &body, now) else {
+            damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
+            return Step::Moved;
+        };
+        let is_replayed = segment.is_recovered || header.is_fed;
+        let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
+        match self.dispatcher.hand_on(update, now, origin) {
+            Ok(()) => {
+                self.metrics.records.increment();
+                Step::Moved
+            }
+            Err((_, update)) => {
+                self.parser.keep(update.recycle());
+                Step::Full
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn end(&self) -> u64 {
+        self.end.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// The update of a record; `None` where its bot is not configured or the body is none, which only
+/// another program can have written.
+fn parse(
+    parser: &mut UpdateParser,
+    journal: &Journal,
+    header: &RecordHeader,
+    body: &[u8],
+    now: Instant,
+) -> Option<Update> {
+    let bot = journal.bot_of(header.bot)?;
+    let age = u64::try_from(now_us().saturating_sub(header.received_us)).unwrap_or(0);
+    let received_at = now.checked_sub(Duration::from_micros(age)).unwrap_or(now);
+    let mut bytes = parser.take_body(body.len());
+    bytes.extend(body);
+    parser.parse(bytes, bot, received_at).ok()
+}
+
+#[cold]
+fn damaged(count: &Counter, segment: u32, offset: u64, bytes: u64) {
+    count.increment();
+    let file = super::segment::file_name(segment);
+    tracing::error!(file, offset, bytes, "a part of the journal cannot be read, it is passed over");
+}

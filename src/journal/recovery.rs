@@ -1,0 +1,356 @@
+//! What the last run has left: found, checked, and made ready to be delivered.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use super::{
+    header::{HeaderError, SegmentHeader},
+    housekeeper::{NEW, SPARE},
+    reader::{Found, SegmentReader, read_header},
+    record::{BotKey, RecordHeader, RecordId},
+    segment::{Ids, Segment, damaged_name, file_name, ids_name},
+    settled::{self, SettledLog},
+    storage::{Storage, Stored},
+};
+use crate::update::{BotId, UpdateId};
+
+/// How often progress is told, in bytes read.
+const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How far the reading of a journal has got.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes read so far.
+    pub bytes: u64,
+    /// Bytes that there are.
+    pub of: u64,
+    /// Records found so far.
+    pub records: u64,
+}
+
+/// A part of a segment's file that is no record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Damage {
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What was found at the start.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Records that are delivered now, and the bytes of their records.
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    /// Records read in all, and the bytes of all files.
+    pub(crate) scanned: Progress,
+    /// Parts in the middle of a segment that are no records.
+    pub(crate) damages: Vec<Damage>,
+    /// Records whose update is in an earlier one as well: settled now.
+    pub(crate) duplicates: u64,
+    /// Records of bots that are not configured: they stay until they are.
+    pub(crate) orphans: u64,
+    /// Records that were begun and not finished: cut off.
+    pub(crate) torn: u64,
+    pub(crate) elapsed: Duration,
+    /// The first record to be delivered.
+    pub(crate) from: Option<RecordId>,
+    /// Number of the last segment that there ever was.
+    pub(crate) last: u32,
+    /// The last segment that is there, and where its records end.
+    pub(crate) previous: Option<(u32, u64)>,
+    /// Files of ids, with their lengths.
+    pub(crate) ids: Vec<(u32, u64)>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// The files of a segment that are there.
+#[derive(Debug, Default)]
+struct Files {
+    ids: bool,
+    journal: bool,
+    settled: bool,
+}
+
+/// One pass over all files.
+struct Recovery<'a, R, P> {
+    storage: &'a dyn Storage,
+    bots: Vec<BotKey>,
+    remember: R,
+    progress: P,
+    told_at: u64,
+    found: Recovered,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug)]
+pub(crate) enum RecoveryError {
+    Io(io::Error),
+    /// A later ringhook wrote this file, in this version of the format.
+    Version(String, u32),
+}
+
+impl From<io::Error> for RecoveryError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Reads all of the journal in `storage`. Each update's id is given to `remember`, in the order of
+/// the records; false from it says that it was known.
+///
+/// # Errors
+/// The files cannot be listed or read, or are of another version. Damage to what is in them is no
+/// error.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    bots: &[String],
+    remember: impl FnMut(BotId, UpdateId) -> bool,
+    progress: impl FnMut(Progress),
+) -> Result<Recovered, RecoveryError> {
+    let start = Instant::now();
+    let bots = bots.iter().map(|name| BotKey::of(name)).collect();
+    let mut recovery =
+        Recovery { storage, bots, remember, progress, told_at: 0, found: Recovered::default() };
+    recovery.run()?;
+    let mut found = recovery.found;
+    found.elapsed = start.elapsed();
+    Ok(found)
+}
+
+impl<R, P> Recovery<'_, R, P>
+where
+    R: FnMut(BotId, UpdateId) -> bool,
+    P: FnMut(Progress),
+{
+    fn run(&mut self) -> Result<(), RecoveryError> {
+        for leftover in [NEW, SPARE] {
+            let _ = self.storage.remove(leftover);
+        }
+        let files = list(self.storage)?;
+        let mut open = BTreeMap::new();
+        let mut ends = BTreeMap::new();
+        for (number, _) in files.iter().filter(|(_, files)| files.journal) {
+            let name = file_name(*number);
+            let file = self.storage.open(&name)?;
+            let header = match read_header(&*file)? {
+                Ok(header) if header.number == *number => Head::Whole(header),
+                // The head of another segment: a file that was about to be used again.
+                Ok(_) | Err(HeaderError::Blank) => Head::Unused,
+                Err(HeaderError::Damaged) => Head::Damaged,
+                Err(HeaderError::Version(version)) => {
+                    return Err(RecoveryError::Version(name, version));
+                }
+            };
+            if let Head::Whole(header) = &header {
+                ends.extend(header.previous);
+            }
+            self.found.scanned.of += file.len()?;
+            open.insert(*number, (file, header));
+        }
+        for (number, files) in files {
+            let ids = match files.ids {
+                true => self.read_ids(number)?,
+                false => None,
+            };
+            self.found.last = self.found.last.max(number);
+            match open.remove(&number) {
+                Some((file, header)) => {
+                    let end = ends.get(&number).copied().or(ids.map(|ids| ids.end));
+                    self.segment(number, file, &header, end, &files)?;
+                }
+                None => {
+                    for (bot, id) in ids.unwrap_or_default().ids {
+                        if let Some(bot) = self.bot_of(bot) {
+                            (self.remember)(bot, id);
+                        }
+                    }
+                    if files.settled {
+                        let _ = self.storage.remove(&settled::file_name(number));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_ids(&mut self, number: u32) -> io::Result<Option<Ids>> {
+        let file = self.storage.open(&ids_name(number))?;
+        let ids = Ids::read(number, &*file)?;
+        if ids.is_some() {
+            self.found.ids.push((number, file.len()?));
+        }
+        Ok(ids)
+    }
+
+    fn bot_of(&self, key: BotKey) -> Option<BotId> {
+        let index = self.bots.iter().position(|known| *known == key)?;
+        u32::try_from(index).ok().map(BotId::new)
+    }
+
+    /// Reads a segment and keeps it if anything in it is to be delivered, now or later.
+    fn segment(
+        &mut self,
+        number: u32,
+        file: Arc<dyn Stored>,
+        head: &Head,
+        end: Option<u64>,
+        files: &Files,
+    ) -> io::Result<()> {
+        let mut log = match files.settled {
+            true => self.storage.open(&settled::file_name(number)).and_then(|file| {
+                let offsets = settled::read(number, &*file)?;
+                Ok((offsets, SettledLog::resume(number, file)?))
+            })?,
+            false => (Vec::new(), SettledLog::new(number)),
+        };
+        let (settled, settled_log) = (&log.0, &mut log.1);
+        let start = match head {
+            Head::Whole(header) => u64::from(header.len),
+            Head::Unused | Head::Damaged => 0,
+        };
+        let mut reader = SegmentReader::new(Arc::clone(&file), number, start, end);
+        let mut kept = Kept { end: start, ..Kept::default() };
+        let bytes_before = self.found.scanned.bytes;
+        while let Some(found) = reader.next()? {
+            match found {
+                Found::Record { header, offset, .. } => {
+                    kept.end = u64::from(offset) + header.record_len();
+                    kept.ids.push((header.bot, header.update_id));
+                    let is_settled = settled.binary_search(&offset).is_ok();
+                    self.record(&mut kept, settled_log, number, &header, offset, is_settled);
+                    self.tell(bytes_before + kept.end);
+                }
+                Found::Corrupt { offset, len } => {
+                    kept.end = offset + len;
+                    kept.damages.push(Damage { file: file_name(number), offset, bytes: len });
+                }
+                Found::Torn { .. } => kept.torn += 1,
+            }
+        }
+        let file_len = file.len()?;
+        self.found.scanned.bytes = bytes_before + file_len;
+        if start == 0 && kept.ids.is_empty() {
+            let is_torn = matches!(head, Head::Damaged);
+            self.found.torn += u64::from(is_torn && !reader.saw_marker());
+            return self.put_away(number, file_len, is_torn && reader.saw_marker());
+        }
+        if file_len > kept.end {
+            // What is behind it is of no record. Should this not work, it is found again.
+            let _ = file.truncate(kept.end);
+        }
+        self.found.previous = Some((number, kept.end));
+        self.found.torn += kept.torn;
+        let is_damaged = !kept.damages.is_empty();
+        self.found.damages.append(&mut kept.damages);
+        if let Err(error) = settled_log.write(self.storage) {
+            tracing::warn!(segment = number, %error, "cannot note which records are settled");
+        }
+        if !files.ids {
+            let ids = Ids { end: kept.end, ids: kept.ids };
+            match ids.write(number, self.storage) {
+                Ok(bytes) => self.found.ids.push((number, bytes)),
+                Err(error) => tracing::warn!(segment = number, %error, "cannot keep update ids"),
+            }
+        }
+        let mut segment = Segment::new(number, file, start);
+        segment.end.store(kept.end, SeqCst);
+        segment.is_damaged = is_damaged;
+        segment.is_recovered = true;
+        segment.is_sealed.store(true, SeqCst);
+        segment.skip = kept.skip;
+        segment.settled = Mutex::new(log.1);
+        segment.unsettled.store(kept.unsettled, SeqCst);
+        self.found.segments.push(segment);
+        Ok(())
+    }
+
+    /// Removes a file without a record in it, unless it looks as if it had held some.
+    fn put_away(&mut self, number: u32, bytes: u64, is_damaged: bool) -> io::Result<()> {
+        let name = file_name(number);
+        if is_damaged {
+            self.found.damages.push(Damage { file: name.clone(), offset: 0, bytes });
+            self.storage.rename(&name, &damaged_name(number))?;
+        } else {
+            self.storage.remove(&name)?;
+        }
+        self.storage.remove(&settled::file_name(number))
+    }
+
+    fn record(
+        &mut self,
+        kept: &mut Kept,
+        log: &mut SettledLog,
+        segment: u32,
+        header: &RecordHeader,
+        offset: u32,
+        is_settled: bool,
+    ) {
+        self.found.scanned.records += 1;
+        let bot = self.bot_of(header.bot);
+        let is_new = bot.is_none_or(|bot| (self.remember)(bot, header.update_id));
+        if !is_settled && bot.is_some() && (is_new || header.is_fed) {
+            kept.unsettled += 1;
+            self.found.records += 1;
+            self.found.bytes += header.record_len();
+            self.found.from.get_or_insert(RecordId { segment, offset });
+            return;
+        }
+        kept.skip.push(offset);
+        if !is_settled && bot.is_none() {
+            kept.unsettled += 1;
+            self.found.orphans += 1;
+        } else if !is_settled {
+            self.found.duplicates += 1;
+            log.push(offset);
+        }
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        if bytes >= self.told_at + PROGRESS_BYTES {
+            self.told_at = bytes;
+            (self.progress)(Progress { bytes, ..self.found.scanned });
+        }
+    }
+}
+
+/// How a segment's file begins.
+#[derive(Debug)]
+enum Head {
+    Damaged,
+    Unused,
+    Whole(SegmentHeader),
+}
+
+/// What one segment turns out to hold.
+#[derive(Debug, Default)]
+struct Kept {
+    damages: Vec<Damage>,
+    end: u64,
+    ids: Vec<(BotKey, UpdateId)>,
+    skip: Vec<u32>,
+    torn: u64,
+    unsettled: u64,
+}
+
+/// The files of each segment, by its number.
+fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
+    let mut files = BTreeMap::<u32, Files>::new();
+    for name in storage.names()? {
+        let Some((number, kind)) = name.split_once('.') else { continue };
+        let Some(number) = number.parse().ok().filter(|_| number.len() == 10) else { continue };
+        let files = files.entry(number).or_default();
+        match kind {
+            "ids" => files.ids = true,
+            "journal" => files.journal = true,
+            "settled" => files.settled = true,
+            _ => {}
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,206 @@
+//! A server that has not started yet.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{Destination, ServerHandle, start};
+use crate::{
+    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits},
+    control::OnFailure,
+    error::Error,
+    handler::Handler,
+    journal::Progress,
+    sink::Sink,
+    stream::{self, OnDrop, Updates},
+    tls::TlsConfig,
+};
+
+/// How far the reading of the journal has got at a start, told now and then.
+pub type RecoveryProgress = Progress;
+
+/// A receiver of webhooks that has not started yet.
+///
+/// ```no_run
+/// use ringhook::{Bot, Outcome, Server, TlsConfig, Update};
+///
+/// # fn main() -> Result<(), ringhook::Error> {
+/// let server = Server::builder()
+///     .listen("127.0.0.1:8443".parse().expect("an address"))
+///     .tls(TlsConfig::from_pem_files("cert.pem".as_ref(), "key.pem".as_ref())?)
+///     .bot(Bot::new("shop", "/webhook", "secret")?)
+///     .handler(|update: &Update| {
+///         println!("update {} is a {}", update.id(), update.kind());
+///         Outcome::Done
+///     })
+///     .start()?;
+/// println!("listening on {}", server.local_addr());
+/// # server.stop();
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    pub(super) config: Config,
+    pub(super) consumer: Option<Destination>,
+    pub(super) on_drop: OnDrop,
+    pub(super) on_failure: Option<OnFailure>,
+    pub(super) on_recovery: Option<OnRecovery>,
+    pub(super) tls: Option<TlsConfig>,
+}
+
+/// Called while a start reads the journal.
+pub(super) type OnRecovery = Box<dyn FnMut(RecoveryProgress) + Send>;
+
+impl Server {
+    /// A server with the defaults of [`Config`] and no bot, certificate or handler.
+    #[must_use]
+    pub fn builder() -> Self {
+        Self {
+            config: Config::default(),
+            consumer: None,
+            on_drop: OnDrop::default(),
+            on_failure: None,
+            on_recovery: None,
+            tls: None,
+        }
+    }
+
+    /// Replaces all settings, bots included.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens on `address`; port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.config.listen = address;
+        self
+    }
+
+    /// Adds a bot; its [`BotId`](crate::update::BotId) counts up from 0.
+    #[must_use]
+    pub fn bot(mut self, bot: Bot) -> Self {
+        self.config.bots.push(bot);
+        self
+    }
+
+    /// What happens between an update's 200 and the handler.
+    #[must_use]
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.config.dispatch = dispatch;
+        self
+    }
+
+    /// What a 200 promises, and where updates are kept until they are handled.
+    #[must_use]
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.config.journal = journal;
+        self
+    }
+
+    /// Calls `call` now and then while the start reads the journal.
+    #[must_use]
+    pub fn on_recovery(mut self, call: impl FnMut(RecoveryProgress) + Send + 'static) -> Self {
+        self.on_recovery = Some(Box::new(call));
+        self
+    }
+
+    /// Which driver to use.
+    #[must_use]
+    pub fn driver(mut self, driver: DriverChoice) -> Self {
+        self.config.driver = driver;
+        self
+    }
+
+    /// Bounds on what a peer can make the server hold or wait for.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// How many shard threads.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.config.shards = Some(shards);
+        self
+    }
+
+    /// How many worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = Some(workers);
+        self
+    }
+
+    /// How long a stop may take before what is left is abandoned.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// Certificate and key.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Gives the updates to `handler`.
+    #[must_use]
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.consumer = Some(Destination::Handler(Arc::new(handler)));
+        self
+    }
+
+    /// Gives the updates to `sink`.
+    #[must_use]
+    pub fn sink(mut self, sink: impl Sink) -> Self {
+        self.consumer = Some(Destination::Sink(Box::new(sink)));
+        self
+    }
+
+    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that live in
+    /// an async runtime. An update that is dropped unsettled comes again, unless
+    /// [`on_drop`](Self::on_drop) says otherwise.
+    #[must_use]
+    pub fn updates(mut self, capacity: usize) -> (Self, Updates) {
+        let (sender, updates) = stream::stream(capacity);
+        self.consumer = Some(Destination::Stream(sender));
+        (self, updates)
+    }
+
+    /// What it means that a program drops an update of the stream without settling it.
+    #[must_use]
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
+    }
+
+    /// Calls `call`, on a thread of the server, when it has met an error from which it cannot
+    /// recover, such as a sink whose reader is gone. The server goes on as far as it can; to stop
+    /// it is the owner's to decide.
+    #[must_use]
+    pub fn on_failure(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Box::new(call));
+        self
+    }
+
+    /// Binds the address, reads the journal and starts all threads. When this returns, connections
+    /// are accepted.
+    ///
+    /// # Errors
+    /// A wrong setting, an address that cannot be bound, a driver that is not to be had, a sink
+    /// that cannot be opened, a journal that cannot be read or belongs to another process, or a
+    /// thread that cannot be started; nothing is left running then.
+    pub fn start(self) -> Result<ServerHandle, Error> {
+        start::start(self)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! The journal's threads: how they start and stop.
+
+use std::{io, path::Path, sync::Arc, thread::JoinHandle};
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::builder::OnRecovery;
+use crate::{
+    config::{self, Ack},
+    control::Control,
+    dispatch::{Dispatcher, FullChats, Scheduler},
+    error::{Error, ErrorKind},
+    journal::{
+        Backlog, Batch, Chore, Committer, Directory, Home, Housekeeper, Intake, Journal, Log,
+        ReadBack, Recovered, RecoveryError, Settings, recover,
+    },
+    metrics::JournalMetrics,
+    update::Recycled,
+};
+
+/// A journal that was read, before its threads run.
+pub(super) struct Opened {
+    pub(super) journal: Arc<Journal>,
+    chores: Receiver<Chore>,
+    bots: Vec<String>,
+    recovered: Recovered,
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub(super) struct JournalThreads {
+    pub(super) journal: Arc<Journal>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) committer: Vec<JoinHandle<()>>,
+    pub(super) housekeeper: Vec<JoinHandle<()>>,
+    pub(super) read_back: Vec<JoinHandle<()>>,
+}
+
+/// A place from which batches go to the committer and to which they come back.
+pub(super) struct Gate {
+    pub(super) batches: Sender<Batch>,
+    pub(super) returned: Receiver<Batch>,
+    waker: Arc<AtomicWaker>,
+}
+
+/// Starts a thread of this name.
+pub(super) type Spawn<'a> =
+    &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>;
+
+impl Opened {
+    /// Takes the directory, reads what is in it and tells the scheduler which ids are known; `None`
+    /// where nothing is to be kept.
+    pub(super) fn open(
+        settings: &config::Journal,
+        bots: Vec<String>,
+        scheduler: &Scheduler,
+        on_recovery: Option<OnRecovery>,
+    ) -> Result<Option<Self>, Error> {
+        let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
+            return Ok(None);
+        };
+        let storage = Directory::own(dir).map_err(|error| not_owned(dir, error))?;
+        let mut on_recovery = on_recovery;
+        let recovered = recover(
+            &storage,
+            &bots,
+            |bot, id| scheduler.remember(bot, id),
+            |progress| on_recovery.iter_mut().for_each(|call| call(progress)),
+        );
+        let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
+        let settings = Settings {
+            ack: settings.ack,
+            max_bytes: settings.max_bytes,
+            segment_bytes: settings.segment_bytes,
+            sync_interval: settings.sync_interval,
+        };
+        let segments = std::mem::take(&mut recovered.segments);
+        let (journal, chores) = Journal::new(Arc::new(storage), settings, &bots, segments);
+        Ok(Some(Self { journal, chores, bots, recovered }))
+    }
+
+    /// What an operator should know about what was found.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let found = &self.recovered;
+        let mut notices = Vec::new();
+        if found.scanned.records > 0 || found.torn > 0 {
+            let seconds = found.elapsed.as_secs_f64();
+            let rate = found.scanned.records as f64 / seconds.max(1e-6);
+            let mib = found.scanned.bytes as f64 / f64::from(1 << 20);
+            notices.push(format!(
+                "journal: {} update(s) to be delivered again of {} read ({mib:.1} MiB in \
+                 {seconds:.3} s, {rate:.0} records/s)",
+                found.records, found.scanned.records
+            ));
+        }
+        if found.torn > 0 {
+            notices.push(format!(
+                "journal: {} unfinished record(s) cut off: they were not acknowledged",
+                found.torn
+            ));
+        }
+        for damage in &found.damages {
+            notices.push(format!(
+                "journal: {} bytes at offset {} of {} are no record any more, passed over",
+                damage.bytes, damage.offset, damage.file
+            ));
+        }
+        if found.orphans > 0 {
+            notices.push(format!(
+                "journal: {} update(s) of bots that are not configured stay where they are",
+                found.orphans
+            ));
+        }
+        notices
+    }
+
+    /// Starts the threads for `shards` shards and one feeder; where each of them sends its batches.
+    pub(super) fn start(
+        self,
+        dispatcher: impl Fn() -> Dispatcher,
+        full: &Arc<FullChats>,
+        recycled: Vec<Sender<Recycled>>,
+        control: &Arc<Control>,
+        spawn: Spawn<'_>,
+    ) -> Result<(JournalThreads, JournalMetrics, Vec<Gate>), Error> {
+        let Self { journal, chores, bots, recovered } = self;
+        let (batches, gathered) = unbounded();
+        let (mut homes, mut gates) = (Vec::new(), Vec::new());
+        for recycled in recycled.into_iter().map(Some).chain([None]) {
+            let (back, returned) = unbounded();
+            let waker = Arc::new(AtomicWaker::new());
+            homes.push(Home { batches: back, recycled, waker: Arc::clone(&waker) });
+            gates.push(Gate { batches: batches.clone(), returned, waker });
+        }
+        let metrics = JournalMetrics {
+            ack: journal.ack(),
+            committer: Arc::default(),
+            journal: Arc::clone(&journal),
+            read_back: Arc::default(),
+            recovered: (&recovered).into(),
+        };
+        let committed = recovered.previous.unwrap_or_default();
+        let backlog = Arc::new(Backlog::new(recovered.from, committed));
+        let log = Log::new(Arc::clone(&journal), bots, recovered.last, recovered.previous);
+        let committer = Committer {
+            backlog: Arc::clone(&backlog),
+            committed: Vec::new(),
+            dispatcher: dispatcher(),
+            homes,
+            journal: Arc::clone(&journal),
+            log,
+            metrics: Arc::clone(&metrics.committer),
+        };
+        let read_back = ReadBack::new(
+            Arc::clone(&journal),
+            Arc::clone(&backlog),
+            dispatcher(),
+            Arc::clone(full),
+            Arc::clone(&metrics.read_back),
+        );
+        let housekeeper = Housekeeper::new(Arc::clone(&journal), recovered.ids);
+        let mut threads = JournalThreads {
+            journal,
+            backlog,
+            committer: Vec::new(),
+            housekeeper: Vec::new(),
+            read_back: Vec::new(),
+        };
+        let control = Arc::clone(control);
+        let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&chores));
+        threads.housekeeper.push(spawn("ringhook-house", run)?);
+        threads
+            .committer
+            .push(spawn("ringhook-commit", Box::new(move || committer.run(&gathered)))?);
+        threads.read_back.push(spawn("ringhook-read", Box::new(move || read_back.run(&control)))?);
+        Ok((threads, metrics, gates))
+    }
+}
+
+impl Gate {
+    /// The shard's end of it.
+    pub(super) fn into_intake(self, journal: &Arc<Journal>, shard: usize) -> Intake {
+        Intake::new(Arc::clone(journal), shard, self.batches, self.returned, self.waker)
+    }
+}
+
+fn not_owned(dir: &Path, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let message = format!(
+            "the journal in {} belongs to another process that runs: stop it, or use another \
+             data directory",
+            dir.display()
+        );
+        return Error::new(ErrorKind::Journal, message);
+    }
+    Error::with_source(ErrorKind::Journal, format!("the journal in {}", dir.display()), error)
+}
+
+fn unreadable(dir: &Path, error: RecoveryError) -> Error {
+    match error {
+        RecoveryError::Io(error) => {
+            let message = format!("the journal in {}", dir.display());
+            Error::with_source(ErrorKind::Journal, message, error)
+        }
+        RecoveryError::Version(file, version) => {
+            let message = format!(
+                "the journal's {} is of version {version} of the format, which this ringhook does \
+                 not know: use the one that wrote it",
+                dir.join(file).display()
+            );
+            Error::new(ErrorKind::Journal, message)
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A server: its threads, the order in which they start, and the order in which they stop.
+//!
+//! | file | question |
+//! |---|---|
+//! | `builder` | what can be asked of a server |
+//! | `start` | which threads there are, in the order of their start |
+//! | `journal` | those of the journal |
+//! | `mod` | what can be done with a running one, and how it stops |
+//! | `feeder` | updates that the program itself brings |
+
+mod builder;
+mod feeder;
+mod journal;
+mod start;
+
+use std::{
+    mem,
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use futures_channel::mpsc;
+
+pub use self::{
+    builder::{RecoveryProgress, Server},
+    feeder::FeedError,
+};
+use self::{feeder::Feeder, journal::JournalThreads};
+use crate::{
+    control::{self, Control},
+    dispatch::Scheduler,
+    handler::Handler,
+    metrics::{Metrics, Report},
+    placement::Placement,
+    runtime::DriverKind,
+    shard::Message,
+    sink::Sink,
+    stream::StreamSender,
+    update::BotId,
+};
+
+/// Time that threads get to end after they were told to leave everything, and in a hurry.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+const HURRY_GRACE: Duration = Duration::from_millis(200);
+/// How often a stop looks whether the threads have ended.
+const STOP_STEP: Duration = Duration::from_millis(5);
+
+/// Where the updates go.
+enum Destination {
+    Handler(Arc<dyn Handler>),
+    Sink(Box<dyn Sink>),
+    Stream(StreamSender),
+}
+
+/// A running server. Dropping it stops it as [`stop`](Self::stop) does.
+#[derive(Debug)]
+pub struct ServerHandle {
+    acceptor: Option<(UnixStream, JoinHandle<()>)>,
+    control: Arc<Control>,
+    driver: DriverKind,
+    drain_timeout: Duration,
+    bots: Vec<String>,
+    /// `None` once the server has stopped.
+    feeder: Mutex<Option<Feeder>>,
+    journal: Option<JournalThreads>,
+    scheduler: Arc<Scheduler>,
+    local_addr: SocketAddr,
+    metrics: Metrics,
+    notices: Vec<String>,
+    placement: Placement,
+    shards: Vec<mpsc::Sender<Message>>,
+    shard_threads: Vec<JoinHandle<()>>,
+    started_at: Instant,
+    stopped: bool,
+    worker_threads: Vec<JoinHandle<()>>,
+}
+
+/// Cuts a stop short, from any thread.
+#[derive(Clone, Debug)]
+pub struct Hurrier(Arc<Control>);
+
+impl Hurrier {
+    /// From now on a stop waits for nothing: connections are cut, and what is not handled is
+    /// abandoned, counted and listed.
+    pub fn hurry(&self) {
+        self.0.hurry();
+    }
+
+    /// True once [`hurry`](Self::hurry) has been called on this or another handle of the server.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.0.is_hurried()
+    }
+}
+
+impl ServerHandle {
+    /// The address that is listened on, with the port that was found where 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The driver that all shards got.
+    #[must_use]
+    pub fn driver(&self) -> DriverKind {
+        self.driver
+    }
+
+    /// Which CPU each thread is pinned to.
+    #[must_use]
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// What the operator should know about this start, such as why io_uring was not to be had.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Counters and latencies so far; no thread waits for it.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::of(&self.metrics, self.driver, self.started_at.elapsed(), self.stopped)
+    }
+
+    /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a
+    /// look at whether its id has been seen: a dead letter, or one kept elsewhere. With a journal it
+    /// is as safe as an update of the wire when this returns.
+    ///
+    /// # Errors
+    /// No such bot, no update, a limit that is reached or a journal that takes nothing; then it was
+    /// not taken.
+    pub fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
+        let index = self.bots.iter().position(|name| name == bot).ok_or(FeedError::UnknownBot)?;
+        let bot = BotId::new(u32::try_from(index).map_err(|_| FeedError::UnknownBot)?);
+        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        feeder.as_mut().ok_or(FeedError::Stopped)?.feed(bot, update)?;
+        self.metrics.fed.increment();
+        Ok(())
+    }
+
+    /// A handle by which another thread can cut a [`stop`](Self::stop) short.
+    #[must_use]
+    pub fn hurrier(&self) -> Hurrier {
+        Hurrier(Arc::clone(&self.control))
+    }
+
+    /// Stops accepting, answers the requests in flight, drains the queues, ends all threads.
+    ///
+    /// Takes at most about the drain timeout: connections that are not done by then are cut, and
+    /// updates that still wait are counted as abandoned. A handler that never returns keeps its
+    /// thread.
+    pub fn stop(mut self) -> Report {
+        self.stop_threads();
+        let mut report = self.report();
+        if report.updates_abandoned > 0 {
+            let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
+            let name = |bot: BotId| self.bots.get(bot.index() as usize).cloned();
+            report.abandoned =
+                left.map(|(bot, id)| (name(bot).unwrap_or_default(), id.get())).collect();
+        }
+        report
+    }
+
+    fn stop_threads(&mut self) {
+        if mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        let deadline = control::deadline(self.drain_timeout);
+        self.control.stop();
+        if let Some((stop, thread)) = self.acceptor.take() {
+            // The acceptor wakes up because its end of the pair sees the hang-up.
+            drop(stop);
+            let _ = thread.join();
+        }
+        self.tell_shards(|| Message::Drain);
+        let hurried = || self.control.is_hurried();
+        if !ended_by(&self.shard_threads, deadline, hurried, || {}) {
+            self.tell_shards(|| Message::Abort);
+            ended_by(&self.shard_threads, self.grace(), || false, || {});
+        }
+        self.shards.clear();
+        self.end_intake(deadline);
+        self.scheduler.close();
+        let wake = || self.scheduler.wake_all();
+        let hurried = || self.control.is_hurried();
+        if !ended_by(&self.worker_threads, deadline, hurried, wake) {
+            self.control.abandon();
+            ended_by(&self.worker_threads, self.grace(), || false, wake);
+        }
+        if let Some(journal) = &self.journal {
+            journal.journal.stop();
+            ended_by(&journal.housekeeper, deadline.max(self.grace()), || false, || {});
+        }
+    }
+
+    /// Ends the ways into the journal, and the one back: what has not gone to the workers stays
+    /// there for the next start.
+    fn end_intake(&self, deadline: Instant) {
+        // Whoever could still send to the committer is gone then, so it ends.
+        drop(self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(journal) = &self.journal else { return };
+        let hurried = || self.control.is_hurried();
+        ended_by(&journal.committer, deadline, hurried, || journal.journal.wake_committer());
+        self.control.end_reading();
+        ended_by(&journal.read_back, self.grace(), || false, || journal.backlog.wake());
+    }
+
+    /// Until when threads may take that were told to leave everything.
+    fn grace(&self) -> Instant {
+        let grace = if self.control.is_hurried() { HURRY_GRACE } else { ABORT_GRACE };
+        Instant::now() + grace
+    }
+
+    fn tell_shards(&mut self, message: impl Fn() -> Message) {
+        for mailbox in &mut self.shards {
+            // A full mailbox is being emptied. A closed one belongs to a shard that has ended.
+            while mailbox.try_send(message()).is_err_and(|refused| refused.is_full()) {
+                thread::sleep(STOP_STEP);
+            }
+        }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+/// Waits until all threads have ended, calling `nudge` in between; false where `deadline` came
+/// first, or `hurried` said to wait no longer.
+fn ended_by(
+    threads: &[JoinHandle<()>],
+    deadline: Instant,
+    hurried: impl Fn() -> bool,
+    nudge: impl Fn(),
+) -> bool {
+    loop {
+        nudge();
+        if threads.iter().all(JoinHandle::is_finished) {
+            return true;
+        }
+        if Instant::now() >= deadline || hurried() {
+            return false;
+        }
+        thread::sleep(STOP_STEP);
+    }
+}

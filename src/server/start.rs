@@ -1,0 +1,320 @@
+//! Starting a server: which threads there are, in the order of their start.
+
+use std::{
+    io,
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, mpsc as std_mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use futures_channel::mpsc;
+
+use super::{
+    Destination, Server, ServerHandle,
+    feeder::{FeedWay, Feeder},
+    journal::{Gate, Opened},
+};
+use crate::{
+    acceptor::{self, Acceptor, ShardLink},
+    config::{Config, DriverChoice},
+    control::Control,
+    dead_letters::DeadLetters,
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    error::{Error, ErrorKind},
+    journal::Journal,
+    metrics::Metrics,
+    placement::{self, Placement},
+    preflight,
+    route::Router,
+    runtime::{DriverKind, Runtime},
+    shard::{Seed, Way},
+    stream::{OnDrop, Settlements},
+    tls::TlsConfig,
+    update::{Recycled, UpdateParser},
+    worker::{Consumer, Desk, Worker},
+};
+
+/// Messages that may wait for a shard. Connections beyond them go to another one.
+const MAILBOX: usize = 1024;
+/// Recycled bodies and tapes that may wait for a shard; the others are freed.
+const RETURNS: usize = 1024;
+
+pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
+    let Server { config, consumer, on_drop, on_failure, on_recovery, tls } = server;
+    config.validate()?;
+    let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
+    let tls = tls.ok_or_else(|| missing("tls", "a certificate and its key"))?;
+    let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
+    let placement = Placement::of_this_machine(config.shards, config.workers)?;
+    let listener = acceptor::listen_on(config.listen)?;
+    let local_addr = listener
+        .local_addr()
+        .map_err(|source| Error::with_source(ErrorKind::Bind, "getsockname", source))?;
+    let (shards, workers) = (placement.shards.len(), placement.workers.len());
+    let limits = &config.limits;
+    // Two of the shards' kind more: for the journal's threads, or for updates that are fed in.
+    let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
+        .shared_by(shards + 2 + workers, limits.body_bytes as u64);
+    let (budget, full) = (Arc::new(budget), Arc::new(FullChats::new()));
+    let now = Instant::now();
+    let settings = config.dispatch.clone();
+    let (scheduler, inboxes) =
+        Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
+    let scheduler = Arc::new(scheduler);
+    let bots: Vec<_> = config.bots.iter().map(|bot| bot.name.clone()).collect();
+    let opened = Opened::open(&config.journal, bots.clone(), &scheduler, on_recovery)?;
+    let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
+    let mut handle = ServerHandle {
+        acceptor: None,
+        control: Arc::new(Control::new(on_failure)),
+        driver: DriverKind::Epoll,
+        drain_timeout: config.drain_timeout,
+        feeder: Mutex::new(None),
+        bots,
+        journal: None,
+        scheduler: Arc::clone(&scheduler),
+        local_addr,
+        metrics: Metrics::new(shards, workers),
+        notices: opened.iter().flat_map(Opened::notices).collect(),
+        placement,
+        shards: Vec::new(),
+        shard_threads: Vec::new(),
+        started_at: Instant::now(),
+        stopped: false,
+        worker_threads: Vec::new(),
+    };
+    // Where a step fails, dropping the handle stops what has started.
+    let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
+    let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
+    handle.start_workers(&config, &consumer, on_drop, &budget, &returns, journal.as_ref())?;
+    let (ways, feed_way) = match opened {
+        Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
+        None => {
+            let ways = (0..shards).map(|shard| Way::Memory(dispatcher(shard))).collect();
+            (ways, FeedWay::Memory(dispatcher(0).for_replay()))
+        }
+    };
+    let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
+    handle.feeder = Mutex::new(Some(feeder));
+    let shards = handle.start_shards(&config, &tls, ways, taken_back)?;
+    handle.start_acceptor(listener, shards)?;
+    Ok(handle)
+}
+
+/// What a shard's thread is told when all have tried to build their driver.
+enum Verdict {
+    Go,
+    Instead(DriverKind),
+}
+
+impl ServerHandle {
+    /// Starts the workers, who give each shard's memory to its one of `returns`.
+    fn start_workers(
+        &mut self,
+        config: &Config,
+        consumer: &Destination,
+        on_drop: OnDrop,
+        budget: &Arc<Budget>,
+        returns: &[Sender<Recycled>],
+        journal: Option<&Arc<Journal>>,
+    ) -> Result<(), Error> {
+        let letters = config.dispatch.dead_letters.as_deref();
+        let letters = letters.map(|path| DeadLetters::open(path, &config.bots)).transpose()?;
+        let letters = letters.map(Arc::new);
+        let cpus = self.placement.workers.clone();
+        let metrics = self.metrics.workers.clone();
+        for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
+            let consumer = match consumer {
+                Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
+                Destination::Sink(sink) => Consumer::Sink(sink.writer()?),
+                Destination::Stream(sender) => {
+                    // Bounded by the budget: each entry is an update under way.
+                    let (mailbox, settled) = unbounded();
+                    let settlements = Settlements {
+                        mailbox,
+                        scheduler: Arc::clone(&self.scheduler),
+                        worker: index,
+                        on_drop,
+                    };
+                    Consumer::Stream(sender.clone(), settlements, settled)
+                }
+            };
+            let desk = Desk {
+                control: Arc::clone(&self.control),
+                dead_letters: letters.clone(),
+                journal: journal.map(Arc::clone),
+                metrics,
+                returns: returns.to_vec(),
+                settled: Vec::new(),
+                till: Till::new(Arc::clone(budget)),
+            };
+            let worker = Worker { index, scheduler: Arc::clone(&self.scheduler), desk, consumer };
+            let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
+            self.worker_threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Starts the journal's threads; for each shard its way into the journal, and the feeder's.
+    fn start_journal(
+        &mut self,
+        opened: Opened,
+        dispatcher: impl Fn() -> Dispatcher,
+        full: &Arc<FullChats>,
+        returns: Vec<Sender<Recycled>>,
+    ) -> Result<(Vec<Way>, FeedWay), Error> {
+        let spawn = |name: &str, run| self.spawn(name.to_owned(), None, run);
+        let (threads, metrics, mut gates) =
+            opened.start(dispatcher, full, returns, &self.control, &spawn)?;
+        let journal = Arc::clone(&threads.journal);
+        self.journal = Some(threads);
+        self.metrics.journal = Some(metrics);
+        let home = gates.len() - 1;
+        let missing = || Error::new(ErrorKind::Journal, "no way into the journal is left");
+        let Gate { batches, returned, .. } = gates.pop().ok_or_else(missing)?;
+        let ways = gates.into_iter().enumerate();
+        let ways = ways.map(|(shard, gate)| Way::Journal(gate.into_intake(&journal, shard)));
+        Ok((ways.collect(), FeedWay::Journal { batches, home, journal, returned }))
+    }
+
+    /// Starts the shards. Each builds its driver on its own thread, since a ring belongs to the
+    /// thread that made it; all get the same one or none starts.
+    fn start_shards(
+        &mut self,
+        config: &Config,
+        tls: &TlsConfig,
+        ways: Vec<Way>,
+        returns: Vec<Receiver<Recycled>>,
+    ) -> Result<Vec<ShardLink>, Error> {
+        let router = Arc::new(Router::new(&config.bots));
+        self.driver = match config.driver {
+            DriverChoice::Epoll => DriverKind::Epoll,
+            DriverChoice::Auto | DriverChoice::IoUring => DriverKind::IoUring,
+        };
+        let (built, outcomes) = std_mpsc::channel();
+        let (mut verdicts, mut links) = (Vec::new(), Vec::new());
+        let cpus = self.placement.shards.clone();
+        let metrics = self.metrics.shards.clone();
+        for (index, (((cpu, metrics), returns), way)) in
+            cpus.into_iter().zip(metrics).zip(returns).zip(ways).enumerate()
+        {
+            let (mailbox, messages) = mpsc::channel(MAILBOX);
+            let open = Arc::default();
+            self.shards.push(mailbox.clone());
+            links.push(ShardLink { mailbox, open: Arc::clone(&open) });
+            let seed = Seed {
+                limits: config.limits,
+                mailbox: messages,
+                metrics,
+                open,
+                returns,
+                router: Arc::clone(&router),
+                tls: tls.clone(),
+                way,
+            };
+            let (tell, verdict) = std_mpsc::channel();
+            verdicts.push(tell);
+            let (kind, built) = (self.driver, built.clone());
+            let run = move || run_shard(seed, kind, &built, &verdict);
+            let thread = self.spawn(format!("ringhook-s{index}"), Some(cpu), run)?;
+            self.shard_threads.push(thread);
+        }
+        drop(built);
+        self.settle_driver(config.driver, &verdicts, &outcomes)?;
+        Ok(links)
+    }
+
+    /// Waits until all shards have built their driver; where one could not, all take epoll if the
+    /// choice allows it.
+    fn settle_driver(
+        &mut self,
+        choice: DriverChoice,
+        verdicts: &[std_mpsc::Sender<Verdict>],
+        outcomes: &std_mpsc::Receiver<io::Result<()>>,
+    ) -> Result<(), Error> {
+        loop {
+            let failure = outcomes.iter().take(verdicts.len()).filter_map(Result::err).last();
+            let Some(error) = failure else {
+                verdicts.iter().for_each(|tell| drop(tell.send(Verdict::Go)));
+                return Ok(());
+            };
+            let advice = preflight::ring_advice(&error);
+            if choice != DriverChoice::Auto || self.driver == DriverKind::Epoll {
+                let message = format!("the {} driver is not to be had: {advice}", self.driver);
+                return Err(Error::with_source(ErrorKind::Driver, message, error));
+            }
+            self.driver = DriverKind::Epoll;
+            self.notices
+                .push(format!("using epoll, io_uring is not to be had ({error}): {advice}"));
+            verdicts.iter().for_each(|tell| drop(tell.send(Verdict::Instead(self.driver))));
+        }
+    }
+
+    fn start_acceptor(
+        &mut self,
+        listener: TcpListener,
+        shards: Vec<ShardLink>,
+    ) -> Result<(), Error> {
+        let thread_error = |source| Error::with_source(ErrorKind::Thread, "socketpair", source);
+        let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
+        let metrics = Arc::clone(&self.metrics.acceptor);
+        let acceptor = Acceptor { listener, metrics, shards, stop };
+        let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
+        self.acceptor = Some((keep, thread));
+        Ok(())
+    }
+
+    /// Starts a thread, pinned to `cpu`. Its panic would be a bug of ours: it is a failure of the
+    /// server, never a silence.
+    fn spawn(
+        &self,
+        name: String,
+        cpu: Option<usize>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<JoinHandle<()>, Error> {
+        let control = Arc::clone(&self.control);
+        let label = name.clone();
+        let body = move || {
+            if let Some(cpu) = cpu
+                && !placement::pin(cpu)
+            {
+                tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
+            }
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                let message = format!("thread {label} panicked: this is a bug of ringhook");
+                control.fail(&Error::new(ErrorKind::Thread, message));
+            }
+        };
+        thread::Builder::new().name(name).spawn(body).map_err(|source| {
+            Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
+        })
+    }
+}
+
+/// A shard's thread: builds the driver it is told to, then runs.
+fn run_shard(
+    seed: Seed,
+    mut kind: DriverKind,
+    built: &std_mpsc::Sender<io::Result<()>>,
+    verdict: &std_mpsc::Receiver<Verdict>,
+) {
+    loop {
+        let (runtime, outcome) = match Runtime::new(kind) {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // A closed channel means that the start has failed elsewhere.
+        if built.send(outcome).is_err() {
+            return;
+        }
+        match (verdict.recv(), runtime) {
+            (Ok(Verdict::Go), Some(runtime)) => return seed.run(runtime, kind),
+            (Ok(Verdict::Instead(other)), _) => kind = other,
+            _ => return,
+        }
+    }
+}

@@ -7,7 +7,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, AsRawFd as _, RawFd},
+        unix::net::UnixStream,
+    },
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,6 +35,10 @@ use crate::{
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Descriptors that connections leave to the journal, so that it can begin a segment however many
+/// peers connect: at the most, and as a part of all.
+const RESERVED: (u64, u64) = (16, 8);
 
 /// A listening socket on `address`.
 ///
@@ -75,14 +82,25 @@ pub(crate) struct ShardLink {
 /// The acceptor thread's state.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    pub(crate) listener: TcpListener,
-    pub(crate) metrics: Arc<AcceptorMetrics>,
-    pub(crate) shards: Vec<ShardLink>,
+    /// Whether the last connection got one of the last descriptors that are for connections.
+    is_near_end: bool,
+    listener: TcpListener,
+    metrics: Arc<AcceptorMetrics>,
+    shards: Vec<ShardLink>,
     /// The other end is dropped to stop the acceptor.
-    pub(crate) stop: UnixStream,
+    stop: UnixStream,
 }
 
 impl Acceptor {
+    pub(crate) fn new(
+        listener: TcpListener,
+        metrics: Arc<AcceptorMetrics>,
+        shards: Vec<ShardLink>,
+        stop: UnixStream,
+    ) -> Self {
+        Self { is_near_end: false, listener, metrics, shards, stop }
+    }
+
     /// Accepts until stopped; then the listening socket closes at once.
     pub(crate) fn run(mut self) {
         let mut paused = false;
@@ -120,8 +138,12 @@ impl Acceptor {
     fn accept_all(&mut self) -> Result<(), ()> {
         loop {
             // The standard library passes SOCK_CLOEXEC.
-            match self.listener.accept() {
-                Ok((socket, _)) => self.hand_over(socket),
+            let accepted = self.check_room().and_then(|()| self.listener.accept());
+            match accepted {
+                Ok((socket, _)) => {
+                    self.is_near_end = is_reserved(socket.as_raw_fd());
+                    self.hand_over(socket);
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
@@ -141,6 +163,21 @@ impl Acceptor {
         }
     }
 
+    /// The kernel gives the lowest free descriptor, so a high one tells that few are left.
+    ///
+    /// # Errors
+    /// `EMFILE` where only those are left that are not for connections.
+    fn check_room(&mut self) -> io::Result<()> {
+        if self.is_near_end {
+            let lowest = rustix::io::fcntl_dupfd_cloexec(&self.listener, 0)?;
+            self.is_near_end = is_reserved(lowest.as_raw_fd());
+            if self.is_near_end {
+                return Err(rustix::io::Errno::MFILE.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Gives `socket` to the shard with the fewest connections, or to any that takes it.
     fn hand_over(&mut self, socket: TcpStream) {
         self.metrics.accepted.increment();
@@ -158,6 +195,13 @@ impl Acceptor {
         }
         self.metrics.refused.increment();
     }
+}
+
+/// True where a descriptor is one of those that connections leave to the journal.
+fn is_reserved(descriptor: RawFd) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let (most, part) = RESERVED;
+    limit.is_some_and(|limit| descriptor as u64 >= limit - most.min(limit / part))
 }
 
 impl ShardLink {
@@ -194,12 +238,9 @@ mod tests {
                 (ShardLink { mailbox, open: Arc::default() }, messages)
             })
             .unzip();
-        let acceptor = Acceptor {
-            listener: listen_on("127.0.0.1:0".parse().unwrap()).unwrap(),
-            metrics: Arc::default(),
-            shards: links,
-            stop: UnixStream::pair().unwrap().0,
-        };
+        let listener = listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
+        let stop = UnixStream::pair().unwrap().0;
+        let acceptor = Acceptor::new(listener, Arc::default(), links, stop);
         (acceptor, mailboxes)
     }
 

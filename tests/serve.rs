@@ -92,7 +92,8 @@ fn the_first_run_needs_nothing_and_the_next_keeps_what_it_made() {
     let first = Process::serve(dir.path(), &[]);
     assert_eq!(mode(&dir.path().join(DATA)), 0o700);
     let data = dir.path().join(DATA);
-    assert!(names_in(&data).iter().eq(["cert.pem", "key.pem", "secret-token"]));
+    assert!(names_in(&data).iter().eq(["cert.pem", "journal", "key.pem", "secret-token"]));
+    assert_eq!(mode(&data.join("journal")), 0o700);
     assert_eq!(mode(&data.join("key.pem")), 0o600);
     assert_eq!(mode(&data.join("secret-token")), 0o600);
     let read =
@@ -273,9 +274,15 @@ fn the_report_has_all_counters_and_percentiles() {
         assert_eq!(report[key], count, "{key} in {text}");
     }
     assert_eq!(report["requests_rejected"], serde_json::json!({"400": 1, "403": 2}));
+    let journal = &report["journal"];
+    assert_eq!(journal["ack"], "written");
+    assert_eq!((&journal["appended_records"], &journal["lag_records"]), (&1.into(), &0.into()));
+    assert_eq!(journal["batch_records"]["count"], 1);
+    assert_eq!(journal["commit_us"]["count"], 1);
     assert!(["io_uring", "epoll"].contains(&report["driver"].as_str().unwrap()));
     let stages = report["latency_us"].as_object().unwrap();
-    let names = ["answer", "handler", "handshake", "parse", "queue_wait", "read", "whole"];
+    let names =
+        ["answer", "commit", "handler", "handshake", "parse", "queue_wait", "read", "whole"];
     assert_eq!(stages.keys().map(String::as_str).collect::<BTreeSet<_>>(), names.into());
     for (stage, values) in stages {
         let values = values.as_object().unwrap();
@@ -289,12 +296,12 @@ fn the_report_has_all_counters_and_percentiles() {
 }
 
 /// Fills a pipe whose reader stands still, so that a worker hangs in its write.
-fn hanging_server(dir: &Path, drain_timeout: &str) -> (Process, fs::File) {
+fn hanging_server(dir: &Path, ack: &str, drain_timeout: &str) -> (Process, fs::File) {
     succeed(Command::new("mkfifo").arg(dir.join("pipe")));
     // Both ends, or opening would wait for the other one.
     let pipe = OpenOptions::new().read(true).write(true).open(dir.join("pipe")).unwrap();
-    let flags =
-        ["--sink", "ndjson:pipe", "--drain-timeout", drain_timeout, "--report", "report.json"];
+    let mut flags = vec!["--sink", "ndjson:pipe", "--report", "report.json", "--ack", ack];
+    flags.extend(["--drain-timeout", drain_timeout]);
     let server = Process::serve(dir, &flags);
     for id in 0..8 {
         // Eight of 32 KB; a pipe holds 64 KiB.
@@ -307,7 +314,7 @@ fn hanging_server(dir: &Path, drain_timeout: &str) -> (Process, fs::File) {
 #[test]
 fn a_second_signal_leaves_at_once_with_1() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, _pipe) = hanging_server(dir.path(), "1h");
+    let (server, _pipe) = hanging_server(dir.path(), "memory", "1h");
     server.signal("TERM");
     wait_until("it says that it stops", || {
         server.stderr().iter().any(|line| line.starts_with("SIGTERM: stopping"))
@@ -330,7 +337,7 @@ fn a_second_signal_leaves_at_once_with_1() {
 #[test]
 fn a_drain_that_hangs_ends_with_its_timeout_and_counts_what_it_leaves() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, _pipe) = hanging_server(dir.path(), "200ms");
+    let (server, _pipe) = hanging_server(dir.path(), "memory", "200ms");
     let start = Instant::now();
     let ended = server.terminate();
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
@@ -342,6 +349,33 @@ fn a_drain_that_hangs_ends_with_its_timeout_and_counts_what_it_leaves() {
     assert_eq!(count("updates_handled") + count("updates_abandoned"), 8, "{text}");
     let abandoned = format!("{} abandoned", count("updates_abandoned"));
     assert!(ended.stderr.iter().any(|line| line.contains(&abandoned)), "{:#?}", ended.stderr);
+}
+
+#[test]
+fn what_a_hanging_drain_leaves_is_delivered_after_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, pipe) = hanging_server(dir.path(), "written", "200ms");
+    let ended = server.terminate();
+    let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let left = report["journal"]["lag_records"].as_u64().unwrap();
+    assert!(left > 0, "{text}");
+    assert_eq!(report["updates_abandoned"], 0);
+    let kept = format!("{left} update(s) stay in the journal for the next start");
+    assert!(ended.stderr.contains(&kept), "{:#?}", ended.stderr);
+    drop(pipe);
+    let server = Process::serve(dir.path(), &["--sink", "ndjson:file", "--report", "report.json"]);
+    let found = format!("notice     journal: {left} update(s) to be delivered again of 8 read");
+    assert!(server.stderr().iter().any(|line| line.contains(&found)), "{:#?}", server.stderr());
+    let lines =
+        || fs::read_to_string(dir.path().join("file")).map_or(0, |text| text.lines().count());
+    wait_until("the updates come out", || lines() as u64 == left);
+    // Those that were seen before the stop are known.
+    for id in 0..8 {
+        assert_eq!(post(&server, dir.path(), &update(id)).status, 200);
+    }
+    assert_code(&server.terminate(), 0);
+    assert_eq!(lines() as u64, left);
 }
 
 #[test]
@@ -754,7 +788,7 @@ fn a_given_pair_is_served_and_no_other_is_made() {
     client.send(&request_to("/webhook", secret.trim(), &update(1)));
     assert_eq!(client.response().status, 200);
     assert_code(&server.terminate(), 0);
-    assert!(names_in(&dir.path().join(DATA)).iter().eq(["secret-token"]));
+    assert!(names_in(&dir.path().join(DATA)).iter().eq(["journal", "secret-token"]));
 }
 
 #[test]

@@ -135,8 +135,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     match failure {
         Some(failure) => Err(failure),
         None if hurrier.is_hurried() => {
-            let left = report.updates_abandoned;
-            let message = format!("left at the second signal with {left} update(s) not handled");
+            let message = match kept(&report) {
+                Some(kept) => format!("left at the second signal: {kept}"),
+                None => {
+                    let left = report.updates_abandoned;
+                    format!("left at the second signal with {left} update(s) not handled")
+                }
+            };
             Err(Error::new(ErrorKind::Thread, message))
         }
         None => Ok(()),
@@ -204,11 +209,20 @@ fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
     tell(report.to_string().trim_end());
+    if let Some(kept) = kept(report) {
+        tell(kept);
+    }
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
     text.and_then(|text| writeln!(file, "{text}")).map_err(|source| {
         Error::with_source(ErrorKind::Sink, format!("--report {}", path.display()), source)
     })
+}
+
+/// What the journal keeps, for people; `None` where that is nothing, or nothing is kept.
+fn kept(report: &Report) -> Option<String> {
+    let left = report.journal.as_ref().map(|journal| journal.lag_records).filter(|n| *n > 0)?;
+    Some(format!("{left} update(s) stay in the journal for the next start"))
 }
 
 /// The file is made at the start, so that a wrong path is found before the service, not after.

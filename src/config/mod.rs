@@ -20,7 +20,7 @@ pub use self::{
     limits::Limits,
     secret::{SECRET_TOKEN_MAX, SecretToken},
 };
-use crate::error::Error;
+use crate::{error::Error, journal::BotKey};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
@@ -92,6 +92,11 @@ impl Config {
                 }
                 if other.name == bot.name {
                     return Err(Error::config("bot.name", &bot.name, "a name of its own"));
+                }
+                // In the journal a bot is the CRC32C of its name.
+                if BotKey::of(&other.name) == BotKey::of(&bot.name) {
+                    let expected = format!("another name ({:?} has the same CRC32C)", other.name);
+                    return Err(Error::config("bot.name", &bot.name, &expected));
                 }
             }
         }

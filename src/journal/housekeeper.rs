@@ -113,7 +113,11 @@ impl Housekeeper {
     }
 
     fn keep_ids(&mut self, number: u32, ids: &Ids) {
-        match ids.write(number, &*self.journal.storage) {
+        if ids.ids.is_empty() {
+            return;
+        }
+        let storage = &*self.journal.storage;
+        match ids.write(number, storage).and_then(|bytes| storage.sync().map(|()| bytes)) {
             Ok(bytes) => self.ids.push((number, bytes)),
             Err(error) => {
                 tracing::warn!(segment = number, %error, "its update ids cannot be kept: after a \

@@ -164,6 +164,14 @@ impl Log {
         Ok((segment, at))
     }
 
+    /// Begins a segment before there is anything to write: what the disk will not do is known at
+    /// the start then, and the first update waits for nothing.
+    pub(crate) fn open(&mut self, now: Instant) {
+        if self.active.is_none() {
+            self.active = self.begin(0, now).ok();
+        }
+    }
+
     /// Begins the next segment, for a batch of `len` bytes at least.
     fn begin(&mut self, len: u64, now: Instant) -> Result<Active, Failure> {
         if self.paused_until.is_some_and(|until| now < until) {
@@ -187,7 +195,9 @@ impl Log {
         };
         self.paused_until = None;
         self.last = number;
+        self.journal.grown_by(u64::from(header.len));
         let segment = Arc::new(Segment::new(number, file, u64::from(header.len)));
+        segment.open_settled(&*self.journal.storage);
         self.journal.segments_mut().insert(number, Arc::clone(&segment));
         Ok(Active { segment, ids: Vec::new(), room, is_next_asked: false })
     }

@@ -90,14 +90,15 @@ struct Recovery<'a, R, P> {
 /// Why a journal cannot be used.
 #[derive(Debug)]
 pub(crate) enum RecoveryError {
-    Io(io::Error),
+    /// The directory, or this file in it, cannot be read or changed.
+    Io(Option<String>, io::Error),
     /// A later ringhook wrote this file, in this version of the format.
     Version(String, u32),
 }
 
 impl From<io::Error> for RecoveryError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self::Io(None, error)
     }
 }
 
@@ -162,7 +163,9 @@ where
             match open.remove(&number) {
                 Some((file, header)) => {
                     let end = ends.get(&number).copied().or(ids.map(|ids| ids.end));
-                    self.segment(number, file, &header, end, &files)?;
+                    let read = self.segment(number, file, &header, end, &files);
+                    // What cannot be read now may be read later: nothing is given up here.
+                    read.map_err(|error| RecoveryError::Io(Some(file_name(number)), error))?;
                 }
                 None => {
                     for (bot, id) in ids.unwrap_or_default().ids {
@@ -251,7 +254,7 @@ where
         if let Err(error) = settled_log.write(self.storage) {
             tracing::warn!(segment = number, %error, "cannot note which records are settled");
         }
-        if !files.ids {
+        if !files.ids && !kept.ids.is_empty() {
             let ids = Ids { end: kept.end, ids: kept.ids };
             match ids.write(number, self.storage) {
                 Ok(bytes) => self.found.ids.push((number, bytes)),

@@ -72,6 +72,12 @@ impl Segment {
         self.is_sealed.load(SeqCst) && self.unsettled.load(SeqCst) == 0
     }
 
+    /// Makes the file for what is settled while there is a descriptor to be had. Without it, it is
+    /// made when it is needed.
+    pub(super) fn open_settled(&self, storage: &dyn Storage) {
+        let _ = self.settled.lock().unwrap_or_else(PoisonError::into_inner).open(storage);
+    }
+
     /// Settles the records at `offsets`; true where they were the last ones.
     ///
     /// # Errors

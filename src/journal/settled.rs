@@ -4,8 +4,10 @@
 //! number and that. Each entry can be checked by itself, so whatever a crash does to the file, what
 //! it says is true: a record counts as settled only where that was written.
 
-use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+};
 
 use super::{
     record::take,
@@ -17,7 +19,7 @@ const ENTRY: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The writing end of such a file. It is made with its first entry.
+/// The writing end of such a file.
 #[derive(Debug)]
 pub(super) struct SettledLog {
     file: Option<Arc<dyn Stored>>,
@@ -49,6 +51,15 @@ impl SettledLog {
         self.owed.extend(check(self.segment, offset).to_le_bytes());
     }
 
+    /// The file, which is made where there is none.
+    pub(super) fn open(&mut self, storage: &dyn Storage) -> io::Result<&dyn Stored> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => storage.create(&file_name(self.segment), Room::Grow)?,
+        };
+        Ok(&**self.file.insert(file))
+    }
+
     /// Writes what was pushed.
     ///
     /// # Errors
@@ -57,11 +68,12 @@ impl SettledLog {
         if self.owed.is_empty() {
             return Ok(());
         }
-        let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(storage.create(&file_name(self.segment), Room::Grow)?),
-        };
-        file.write_at(&mut [IoSlice::new(&self.owed)], self.end)?;
+        let owed = std::mem::take(&mut self.owed);
+        let end = self.end;
+        let outcome =
+            self.open(storage).and_then(|file| file.write_at(&mut [IoSlice::new(&owed)], end));
+        self.owed = owed;
+        outcome?;
         self.end += self.owed.len() as u64;
         self.owed.clear();
         self.is_dirty = true;

@@ -1,6 +1,6 @@
 //! The journal's threads: how they start and stop.
 
-use std::{io, path::Path, sync::Arc, thread::JoinHandle};
+use std::{io, path::Path, sync::Arc, thread::JoinHandle, time::Instant};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -142,7 +142,8 @@ impl Opened {
         };
         let committed = recovered.previous.unwrap_or_default();
         let backlog = Arc::new(Backlog::new(recovered.from, committed));
-        let log = Log::new(Arc::clone(&journal), bots, recovered.last, recovered.previous);
+        let mut log = Log::new(Arc::clone(&journal), bots, recovered.last, recovered.previous);
+        log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::clone(&backlog),
             committed: Vec::new(),
@@ -199,8 +200,16 @@ fn not_owned(dir: &Path, error: io::Error) -> Error {
 
 fn unreadable(dir: &Path, error: RecoveryError) -> Error {
     match error {
-        RecoveryError::Io(error) => {
+        RecoveryError::Io(None, error) => {
             let message = format!("the journal in {}", dir.display());
+            Error::with_source(ErrorKind::Journal, message, error)
+        }
+        RecoveryError::Io(Some(file), error) => {
+            let message = format!(
+                "the journal's {} (moved elsewhere, its updates are not delivered and the others \
+                 are)",
+                dir.join(file).display()
+            );
             Error::with_source(ErrorKind::Journal, message, error)
         }
         RecoveryError::Version(file, version) => {

@@ -262,7 +262,7 @@ impl ServerHandle {
         let thread_error = |source| Error::with_source(ErrorKind::Thread, "socketpair", source);
         let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
-        let acceptor = Acceptor { listener, metrics, shards, stop };
+        let acceptor = Acceptor::new(listener, metrics, shards, stop);
         let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
         self.acceptor = Some((keep, thread));
         Ok(())

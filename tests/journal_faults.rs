@@ -23,7 +23,7 @@ use support::{
     client::Client,
     disk::{BlockDisk, Disk, ReadOnly, with_mounts},
     long,
-    process::{Ended, Process, run},
+    process::{Process, run},
     service::Service,
     sunk::{BATCH, Sunk, Tap},
     update_of, wait_until,
@@ -106,7 +106,7 @@ impl<'a> Sender<'a> {
     /// Asserts that the sinks of all lives together have what was acknowledged and nothing else.
     #[track_caller]
     fn assert_complete(&self, sunk: &Sunk) {
-        let ids: BTreeSet<u64> = sunk.ids().concat().into_iter().collect();
+        let ids = sunk.updates();
         let missing: Vec<_> = self.acknowledged.difference(&ids).collect();
         assert!(missing.is_empty(), "{} are lost: {missing:?}", missing.len());
         // What was refused last may have been written all the same.
@@ -122,14 +122,15 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Ends `server` as an operator does, and takes what it has left.
+/// Takes all that `sender` was promised, and ends `server` as an operator does.
 #[track_caller]
-fn end_in_peace(server: Process, tap: Tap, sunk: &mut Sunk) -> Ended {
+fn end_in_peace(server: Process, mut tap: Tap, sunk: &mut Sunk, sender: &Sender<'_>) {
+    tap.take_all(&sender.acknowledged, sunk);
     server.signal("TERM");
     tap.end_life(sunk);
     let ended = server.wait();
     assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.stderr);
-    ended
+    sender.assert_complete(sunk);
 }
 
 /// A service whose sink stands still until it is tapped, and whose data is in `disk`.
@@ -170,8 +171,7 @@ fn fill(disk: &Disk, service: &Service) {
     sender.until_taken();
     sender.post_all(50);
     let mut sunk = Sunk::default();
-    end_in_peace(server, tap, &mut sunk);
-    sender.assert_complete(&sunk);
+    end_in_peace(server, tap, &mut sunk, &sender);
     assert_failures_are_counted(service, sender.refused);
 }
 
@@ -212,13 +212,12 @@ fn a_server_killed_on_a_full_disk_starts_there_and_empties_it() {
         let (server, mut tap) = start(&service);
         sender.reconnect();
         // All of a batch goes out before anything is settled.
-        let left = sender.acknowledged.len() - sunk.updates();
+        let left = sender.acknowledged.difference(&sunk.updates()).count();
         assert!(left > BATCH, "only {left} are left");
         tap.take(left);
         sender.until_taken();
         sender.post_all(20);
-        end_in_peace(server, tap, &mut sunk);
-        sender.assert_complete(&sunk);
+        end_in_peace(server, tap, &mut sunk, &sender);
     });
 }
 
@@ -251,8 +250,7 @@ fn a_limit_on_the_size_of_files_refuses_until_it_is_lifted() {
     server.kill();
     tap.end_life(&mut sunk);
     let (server, tap) = start(&service);
-    end_in_peace(server, tap, &mut sunk);
-    sender.assert_complete(&sunk);
+    end_in_peace(server, tap, &mut sunk, &sender);
 }
 
 /// The operator's own limit is as good as a full disk.
@@ -269,8 +267,7 @@ fn a_journal_as_large_as_it_may_be_refuses_until_something_is_handled() {
     tap.take(sender.acknowledged.len() * 3 / 4);
     sender.until_taken();
     let mut sunk = Sunk::default();
-    end_in_peace(server, tap, &mut sunk);
-    sender.assert_complete(&sunk);
+    end_in_peace(server, tap, &mut sunk, &sender);
 }
 
 // A disk that fails
@@ -300,8 +297,7 @@ fn what_was_synced_after_a_failed_sync_is_on_the_device() {
         tap.end_life(&mut sunk);
         disk.mount_again();
         let (server, tap) = start(&service);
-        end_in_peace(server, tap, &mut sunk);
-        sender.assert_complete(&sunk);
+        end_in_peace(server, tap, &mut sunk, &sender);
     });
 }
 
@@ -324,8 +320,7 @@ fn a_file_system_that_turns_read_only_refuses_and_keeps_what_was_synced() {
         let (server, tap) = start(&service);
         sender.reconnect();
         sender.post_all(20);
-        end_in_peace(server, tap, &mut sunk);
-        sender.assert_complete(&sunk);
+        end_in_peace(server, tap, &mut sunk, &sender);
     });
 }
 
@@ -349,8 +344,7 @@ fn a_directory_that_turns_read_only_refuses_until_it_is_writable() {
         let (server, tap) = start(&service);
         sender.reconnect();
         sender.post_all(10);
-        end_in_peace(server, tap, &mut sunk);
-        sender.assert_complete(&sunk);
+        end_in_peace(server, tap, &mut sunk, &sender);
     });
 }
 
@@ -378,8 +372,7 @@ fn a_journal_that_is_removed_is_made_anew_and_nothing_is_lost_meanwhile() {
     }
     sender.post_all(300);
     let mut sunk = Sunk::default();
-    end_in_peace(server, tap, &mut sunk);
-    sender.assert_complete(&sunk);
+    end_in_peace(server, tap, &mut sunk, &sender);
 }
 
 /// What was in the directory is gone with it. What was acknowledged since has a new one.
@@ -397,10 +390,9 @@ fn what_is_acknowledged_after_a_removal_outlives_a_kill() {
     let mut sunk = Sunk::default();
     server.kill();
     tap.end_life(&mut sunk);
-    let (server, tap) = start(&service);
-    end_in_peace(server, tap, &mut sunk);
-    let ids: BTreeSet<u64> = sunk.ids().concat().into_iter().collect();
-    assert!(sender.acknowledged.is_subset(&ids), "{:?}", sender.acknowledged.difference(&ids));
+    let (server, mut tap) = start(&service);
+    tap.take_all(&sender.acknowledged, &sunk);
+    drop(server);
     // And it is the owner's alone, as the first one was.
     let server = service.start();
     assert_second_is_refused(&service);

@@ -12,6 +12,7 @@ pub(crate) mod chance;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod external;
+pub(crate) mod faulty;
 pub(crate) mod pki;
 pub(crate) mod port;
 #[cfg(feature = "cli")]

@@ -37,9 +37,10 @@ impl Sunk {
         self.lives.push(lines.collect());
     }
 
-    /// Different updates so far.
-    pub(crate) fn updates(&self) -> usize {
-        self.ids().into_iter().flatten().collect::<BTreeSet<u64>>().len()
+    /// The different updates so far.
+    #[track_caller]
+    pub(crate) fn updates(&self) -> BTreeSet<u64> {
+        self.ids().into_iter().flatten().collect()
     }
 
     /// The ids of each life, in the order in which they came.
@@ -166,21 +167,40 @@ impl SinkFile {
 pub(crate) struct Tap {
     reader: io::PipeReader,
     written: Vec<u8>,
-    lines: usize,
+    /// The ids of the whole lines in it, and where the last of these ends.
+    ids: Vec<u64>,
+    end: usize,
 }
 
 impl Tap {
     /// A pipe: this end, and the other for a server.
     pub(crate) fn new() -> (Self, Stdio) {
         let (reader, writer) = io::pipe().unwrap();
-        (Self { reader, written: Vec::new(), lines: 0 }, writer.into())
+        (Self { reader, written: Vec::new(), ids: Vec::new(), end: 0 }, writer.into())
     }
 
     /// Takes lines until there are `count` since the beginning.
     #[track_caller]
     pub(crate) fn take(&mut self, count: usize) {
-        while self.lines < count {
-            assert!(self.take_some(), "the server ends with {} of {count} lines", self.lines);
+        while self.ids.len() < count {
+            assert!(self.take_some(), "the server ends with {} of {count} lines", self.ids.len());
+        }
+    }
+
+    /// Takes lines until there are all of `updates` that no earlier life has written.
+    #[track_caller]
+    pub(crate) fn take_all(&mut self, updates: &BTreeSet<u64>, earlier: &Sunk) {
+        let mut missing = updates - &earlier.updates();
+        let mut seen = 0;
+        loop {
+            for id in &self.ids[seen..] {
+                missing.remove(id);
+            }
+            seen = self.ids.len();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(self.take_some(), "the server ends without {missing:?}");
         }
     }
 
@@ -196,11 +216,14 @@ impl Tap {
     fn take_some(&mut self) -> bool {
         let patience = Timespec::try_from(PATIENCE).unwrap();
         let ready = poll(&mut [PollFd::new(&self.reader, PollFlags::IN)], Some(&patience)).unwrap();
-        assert!(ready > 0, "no line, and no end, for {:?}", PATIENCE);
+        assert!(ready > 0, "no line, and no end, for {PATIENCE:?}");
         let mut chunk = [0; 4096];
         let n = self.reader.read(&mut chunk).unwrap();
-        self.lines += chunk[..n].iter().filter(|byte| **byte == b'\n').count();
         self.written.extend_from_slice(&chunk[..n]);
+        while let Some(length) = self.written[self.end..].iter().position(|byte| *byte == b'\n') {
+            self.ids.push(id_of(&self.written[self.end..self.end + length]));
+            self.end += length + 1;
+        }
         n > 0
     }
 }

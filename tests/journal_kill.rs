@@ -14,18 +14,15 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-use loadtest::Options;
 use support::{
     chance::Chance,
+    drill::{lines_of_a_life, under_load},
     process::Ended,
+    sender::SMALL_SEGMENTS,
     service::Service,
     sunk::{SinkFile, Sunk, Tap},
     update_of, wait_until,
@@ -36,35 +33,9 @@ const KILLS: usize = 10;
 const WORKERS: usize = 3;
 /// Several threads of each sort, whatever the machine has.
 const THREADS: [&str; 4] = ["--shards", "2", "--workers", "3"];
-/// Segments that are full, retired and used again many times in a run.
-const SMALL_SEGMENTS: &str = "[journal]\nsegment_bytes = '1MiB'\n";
 /// Queues that are always full: nearly everything is left in the journal and read back, and many
 /// chats have more waiting than they may.
 const TIGHT: &str = "[limits]\nqueue_updates = 200\nchat_updates = 4\n";
-
-/// Ends a run where the test fails, so that nobody waits for it.
-struct Cancel(Arc<AtomicBool>);
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Sends `options` while `servers` has its way with the servers, and until everything is acknowledged
-/// by the one that it leaves running; what was sent, and what `servers` gives.
-fn under_load<T>(options: &Options, servers: impl FnOnce() -> T) -> (loadtest::Report, T) {
-    thread::scope(|scope| {
-        let cancel = Cancel(Arc::clone(&options.cancel));
-        let load = scope.spawn(|| loadtest::run(options).unwrap());
-        let last = servers();
-        wait_until("the run is over", || load.is_finished());
-        drop(cancel);
-        let sent = load.join().unwrap();
-        assert!(sent.is_ok(), "{sent}");
-        (sent, last)
-    })
-}
 
 /// What must be true of a server that has ended as it was told to.
 #[track_caller]
@@ -76,11 +47,6 @@ fn assert_clean(ended: &Ended, service: &Service) {
         assert_eq!(journal[key], expected, "{key}: {report:#}");
     }
     assert_eq!(report["updates_abandoned"], 0, "{report:#}");
-}
-
-/// How many of the lines that are still to come the next life may write before its kill.
-fn lines_of_a_life(chance: &mut Chance, left: u64, kills_left: usize) -> usize {
-    chance.between(1, (left / (kills_left as u64 + 1)).max(1)) as usize
 }
 
 /// Kills servers whose sink keeps pace: mostly in the middle of a commit.

@@ -97,11 +97,20 @@ impl Faulty {
         self.state().is_read_only = is_read_only;
     }
 
-    /// Whether everything is on the disk.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.state().nodes.values().all(|node| match &node.body {
-            Body::Directory(directory) => directory.pending.is_empty(),
-            Body::File(content) => content.dirty.is_empty() && !content.is_resized,
+    /// Whether all files that are meant are on the disk, with their names.
+    pub(crate) fn has(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let state = self.state();
+        let is_on_disk = |node| match state.nodes.get(node).map(|node| &node.body) {
+            Some(Body::File(content)) => content.dirty.is_empty() && !content.is_resized,
+            _ => true,
+        };
+        state.nodes.values().all(|node| match &node.body {
+            Body::Directory(directory) => {
+                directory.names.iter().filter(|(name, _)| is_meant(name)).all(|(name, node)| {
+                    directory.on_disk.get(name) == Some(node) && is_on_disk(node)
+                })
+            }
+            Body::File(_) => true,
         })
     }
 

@@ -11,12 +11,15 @@
 pub(crate) mod chance;
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod drill;
 pub(crate) mod external;
 pub(crate) mod faulty;
 pub(crate) mod pki;
 pub(crate) mod port;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+#[cfg(feature = "cli")]
+pub(crate) mod sender;
 #[cfg(feature = "cli")]
 pub(crate) mod service;
 pub(crate) mod sunk;

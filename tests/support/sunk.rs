@@ -82,7 +82,7 @@ impl Sunk {
             }
         }
         for (life, again) in again.iter().enumerate() {
-            let most = workers * BATCH;
+            let most = workers.saturating_mul(BATCH);
             let count = again.len();
             assert!(count <= most, "after life {life}, {count} come again: {again:?}");
             // One worker does one batch after the other, so it can only be the last.

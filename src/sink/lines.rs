@@ -2,10 +2,13 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     mem,
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -31,7 +34,7 @@ struct Output {
 
 impl Lines {
     pub(crate) fn to(writer: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Output { writer: Box::new(writer), owed: Vec::new(), written: 0 }))
+        Self(Mutex::new(Output::new(Box::new(writer))))
     }
 
     /// Standard output, without the buffer that the standard library's handle has.
@@ -47,7 +50,8 @@ impl Lines {
     }
 
     /// The end of the file at `path`, which is made with mode 0600 where there is none: updates are
-    /// private messages.
+    /// private messages. Where it ends within a line, because its writer was killed, that line is
+    /// ended before the next one.
     ///
     /// # Errors
     /// Where the file cannot be opened; the message is the path behind `what`. A named pipe needs a
@@ -59,9 +63,12 @@ impl Lines {
             let file = options.open(path)?;
             // Writes wait: the worker has nothing else to do.
             rustix::io::ioctl_fionbio(&file, false)?;
-            io::Result::Ok(file)
+            let mut output = Output::new(Box::new(file));
+            // Owed like a line: the disk may be as full as it was when the line was cut off.
+            output.owed.extend(ends_within_a_line(path).then_some(b'\n'));
+            io::Result::Ok(Self(Mutex::new(output)))
         };
-        open().map(Self::to).map_err(|source| {
+        open().map_err(|source| {
             let is_pipe = source.raw_os_error() == Some(libc::ENXIO);
             let advice =
                 if is_pipe { " (a pipe that nobody reads: start its reader first)" } else { "" };
@@ -90,7 +97,23 @@ impl fmt::Debug for Lines {
     }
 }
 
+/// True for a file whose last byte is no line feed. What cannot be read is none of our files.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        // Opening a pipe would wait for its writer.
+        let len = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len().checked_sub(1)?;
+        let mut last = [0];
+        File::open(path).ok()?.read_exact_at(&mut last, len).ok()?;
+        Some(last)
+    };
+    last().is_some_and(|last| last != [b'\n'])
+}
+
 impl Output {
+    fn new(writer: Box<dyn Write + Send>) -> Self {
+        Self { writer, owed: Vec::new(), written: 0 }
+    }
+
     fn settle(&mut self) -> io::Result<()> {
         while let Some(rest) = self.owed.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.writer.write(rest) {

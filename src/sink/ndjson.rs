@@ -159,4 +159,23 @@ mod tests {
         let error = NdjsonSink::file(dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Sink);
     }
+
+    /// As a writer leaves it that was killed.
+    #[test]
+    fn half_a_line_is_ended_before_the_next_and_a_whole_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("updates.ndjson");
+        let one = "{\"update_id\":1}\n";
+        for (before, after) in [
+            ("", one.to_owned()),
+            ("{}\n", format!("{{}}\n{one}")),
+            ("{}\n{\"upd", format!("{{}}\n{{\"upd\n{one}")),
+        ] {
+            std::fs::write(&path, before).unwrap();
+            let mut writer = NdjsonSink::file(&path).unwrap().writer().unwrap();
+            writer.write(&update(one));
+            writer.commit().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+    }
 }

@@ -25,6 +25,8 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(crate) struct Lines(Mutex<Output>);
 
 struct Output {
+    /// The file, where each batch is to be on the disk before it counts as written.
+    synced: Option<File>,
     writer: Box<dyn Write + Send>,
     /// Whole lines that are being written.
     owed: Vec<u8>,
@@ -77,6 +79,23 @@ impl Lines {
         })
     }
 
+    /// The same, with every batch synced to the disk. What is no file has nothing to sync.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened a second time.
+    pub(crate) fn synced_file(path: &Path, what: &str) -> Result<Self, Error> {
+        let lines = Self::file(path, what)?;
+        if fs::metadata(path).is_ok_and(|file| file.is_file()) {
+            let file = File::options().append(true).open(path);
+            let file = file.map_err(|source| {
+                let message = format!("{what}{}", path.display());
+                Error::with_source(ErrorKind::Sink, message, source)
+            })?;
+            lines.0.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(file);
+        }
+        Ok(lines)
+    }
+
     /// Writes `batch`, which is empty afterwards unless somebody else's lines could not be written.
     ///
     /// # Errors
@@ -111,7 +130,7 @@ fn ends_within_a_line(path: &Path) -> bool {
 
 impl Output {
     fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer, owed: Vec::new(), written: 0 }
+        Self { synced: None, writer, owed: Vec::new(), written: 0 }
     }
 
     fn settle(&mut self) -> io::Result<()> {
@@ -124,6 +143,11 @@ impl Output {
             }
         }
         self.writer.flush()?;
+        if let Some(file) = &self.synced
+            && !self.owed.is_empty()
+        {
+            file.sync_data()?;
+        }
         self.owed.clear();
         self.owed.shrink_to(BUFFER_KEPT_BYTES);
         self.written = 0;

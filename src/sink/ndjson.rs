@@ -36,6 +36,15 @@ impl NdjsonSink {
         Lines::file(path, "sink ndjson:").map(Self::from)
     }
 
+    /// Lines appended to the file at `path`, as by [`file`](Self::file); each batch is synced to the
+    /// disk before its updates count as handled, so that a power cut cannot take them.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn synced_file(path: &Path) -> Result<Self, Error> {
+        Lines::synced_file(path, "sink ndjson:").map(Self::from)
+    }
+
     /// Lines to any writer. Its errors make a batch wait, not fail.
     #[must_use]
     pub fn to(writer: impl Write + Send + 'static) -> Self {
@@ -148,8 +157,8 @@ mod tests {
     fn a_file_is_private_and_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("updates.ndjson");
-        for id in 1..3 {
-            let mut writer = NdjsonSink::file(&path).unwrap().writer().unwrap();
+        for (id, open) in [(1, NdjsonSink::file as fn(&Path) -> _), (2, NdjsonSink::synced_file)] {
+            let mut writer = open(&path).unwrap().writer().unwrap();
             writer.write(&update(&format!("{{\"update_id\":{id}}}")));
             writer.commit().unwrap();
         }

@@ -39,8 +39,8 @@ pub(crate) struct Faulty {
 /// What is on the disk, and what is on its way.
 struct State {
     nodes: BTreeMap<u64, Node>,
-    /// Syncs that fail from now on.
-    failing_syncs: usize,
+    /// Syncs that fail from now on, of files whose names end so.
+    failing_syncs: (usize, &'static str),
     is_read_only: bool,
 }
 
@@ -77,7 +77,8 @@ impl Faulty {
     pub(crate) fn new() -> Option<Self> {
         let root =
             Node { mode: libc::S_IFDIR | 0o700, body: Body::Directory(Directory::default()) };
-        let state = State { nodes: [(ROOT, root)].into(), failing_syncs: 0, is_read_only: false };
+        let state =
+            State { nodes: [(ROOT, root)].into(), failing_syncs: (0, ""), is_read_only: false };
         let dir = tempfile::tempdir().unwrap();
         let disk = Self { dir, state: Arc::new(Mutex::new(state)) };
         disk.mount().then_some(disk)
@@ -87,9 +88,14 @@ impl Faulty {
         self.dir.path()
     }
 
-    /// Makes the next `count` syncs fail.
-    pub(crate) fn fail_syncs(&self, count: usize) {
-        self.state().failing_syncs = count;
+    /// Makes the next `count` syncs fail of files whose names end with `ending`.
+    pub(crate) fn fail_syncs(&self, count: usize, ending: &'static str) {
+        self.state().failing_syncs = (count, ending);
+    }
+
+    /// How many of these syncs are still to come.
+    pub(crate) fn failing_syncs(&self) -> usize {
+        self.state().failing_syncs.0
     }
 
     /// Refuses every change, or takes them again. Open files are no exception.
@@ -234,8 +240,9 @@ impl State {
     }
 
     fn sync(&mut self, node: u64) -> Result<(), i32> {
-        let fails = self.failing_syncs > 0;
-        self.failing_syncs -= usize::from(fails);
+        let (left, ending) = self.failing_syncs;
+        let fails = left > 0 && self.is_called(node, ending);
+        self.failing_syncs.0 -= usize::from(fails);
         match &mut self.nodes.get_mut(&node).ok_or(ENOENT)?.body {
             Body::Directory(directory) if !fails => {
                 for change in std::mem::take(&mut directory.pending) {
@@ -253,6 +260,17 @@ impl State {
             }
         }
         if fails { Err(EIO) } else { Ok(()) }
+    }
+
+    /// Whether some name of a node ends so.
+    fn is_called(&self, number: u64, ending: &str) -> bool {
+        self.nodes.values().any(|node| match &node.body {
+            Body::Directory(directory) => directory
+                .names
+                .iter()
+                .any(|(name, named)| *named == number && name.ends_with(ending)),
+            Body::File(_) => false,
+        })
     }
 
     fn attributes(&self, number: u64) -> Result<Vec<u8>, i32> {

@@ -21,7 +21,10 @@ pub(crate) enum Found<'a> {
     /// Bytes that are no record, with whole ones behind them.
     Corrupt { offset: u64, len: u64 },
     /// The beginning of a record that was never finished, and nothing behind it.
-    Torn { offset: u64 },
+    Torn {
+        #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+        offset: u64,
+    },
 }
 
 /// Reads the records of one segment's file in order.
@@ -74,6 +77,13 @@ impl SegmentReader {
     /// Where the next record is looked for, in bytes from the file's start.
     pub(crate) fn position(&self) -> u64 {
         self.at
+    }
+
+    /// The body of the record at `offset`, which is the one that was found last.
+    #[cfg(feature = "cli")]
+    pub(super) fn body(&self, header: &RecordHeader, offset: u32) -> &[u8] {
+        let body = self.buffered(u64::from(offset)).get(HEADER_BYTES..header.record_len() as usize);
+        body.unwrap_or_default()
     }
 
     /// True where something that may have been a record was found where none is.

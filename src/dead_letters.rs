@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use serde::Serialize;
 
 use crate::{
-    config::Bot,
+    config::{Ack, Bot},
     error::Error,
     sink::lines::Lines,
     update::{Update, Value},
@@ -29,13 +29,15 @@ struct DeadLetter<'a> {
 }
 
 impl DeadLetters {
-    /// Letters appended to the file at `path`, made with mode 0600.
+    /// Letters appended to the file at `path`, made with mode 0600. Where acknowledged updates
+    /// outlive a power cut, letters do as well.
     ///
     /// # Errors
     /// Where the file cannot be opened.
-    pub(crate) fn open(path: &Path, bots: &[Bot]) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, bots: &[Bot], ack: Ack) -> Result<Self, Error> {
+        let open = if ack == Ack::Synced { Lines::synced_file } else { Lines::file };
         let bots = bots.iter().map(|bot| bot.name.clone()).collect();
-        Ok(Self { bots, lines: Lines::file(path, "dispatch.dead_letters = ")? })
+        Ok(Self { bots, lines: open(path, "dispatch.dead_letters = ")? })
     }
 
     /// The line of one letter.

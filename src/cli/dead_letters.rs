@@ -16,6 +16,7 @@ use super::{
     tell,
 };
 use crate::{
+    Ack,
     config::file::ConfigFile,
     error::{Error, ErrorKind},
     sink::SinkWriter,
@@ -70,7 +71,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let letters = File::open(file).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
-    let mut writer = sink.open()?.writer()?;
+    let mut writer = sink.open(Ack::Memory)?.writer()?;
     replay(file, BufReader::new(letters), bot.as_deref(), &mut *writer)
 }
 

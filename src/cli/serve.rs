@@ -163,6 +163,7 @@ fn start(
     let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
         return Err(Error::config("tls", "(none)", "cert and key"));
     };
+    let ack = config.journal.ack;
     let server = Server::builder()
         .config(config)
         .tls(TlsConfig::from_pem_files(cert, key)?)
@@ -170,7 +171,7 @@ fn start(
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
-    server.on_recovery(recovery_progress()).sink(sink.open()?).start()
+    server.on_recovery(recovery_progress()).sink(sink.open(ack)?).start()
 }
 
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a

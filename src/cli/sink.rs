@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::{NdjsonSink, NullSink, Sink, error::Error};
+use crate::{Ack, NdjsonSink, NullSink, Sink, error::Error};
 
 /// Where updates go unless somebody says otherwise.
 pub(super) const DEFAULT: &str = "ndjson:-";
@@ -24,8 +24,12 @@ impl SinkSpec {
         }
     }
 
-    pub(super) fn open(&self) -> Result<Box<dyn Sink>, Error> {
+    /// Opens it; where acknowledged updates outlive a power cut, those it has taken do as well.
+    pub(super) fn open(&self, ack: Ack) -> Result<Box<dyn Sink>, Error> {
         Ok(match self {
+            Self::NdjsonFile(path) if ack == Ack::Synced => {
+                Box::new(NdjsonSink::synced_file(path)?)
+            }
             Self::NdjsonFile(path) => Box::new(NdjsonSink::file(path)?),
             Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
             Self::Null => Box::new(NullSink),

@@ -41,7 +41,7 @@ pub(crate) struct Staged {
 }
 
 impl Batch {
-    pub(super) fn new(home: usize) -> Self {
+    pub(crate) fn new(home: usize) -> Self {
         Self {
             bytes: Vec::new(),
             entries: Vec::new(),
@@ -80,7 +80,7 @@ impl Batch {
     }
 
     /// Forgets everything but the memory.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.entries.clear();
@@ -88,7 +88,7 @@ impl Batch {
     }
 
     /// Copies `body` as it was received: the parser is about to rewrite it.
-    pub(super) fn stage(&mut self, body: &[u8]) -> Staged {
+    pub(crate) fn stage(&mut self, body: &[u8]) -> Staged {
         let at = self.bytes.len();
         self.bytes.extend([0; HEADER_BYTES]);
         self.bytes.extend(body);
@@ -101,7 +101,7 @@ impl Batch {
     }
 
     /// Makes the body that was staged last the record of `update`.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         staged: &Staged,
         update: Update,

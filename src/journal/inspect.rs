@@ -251,7 +251,7 @@ impl Records<'_> {
                     return Ok(Some(Item::Record { header, id, body, is_settled }));
                 }
                 Some(Found::Corrupt { offset, len }) => Item::Damage { offset, len },
-                Some(Found::Torn { offset }) => Item::Unfinished { offset },
+                Some(Found::Torn) => Item::Unfinished { offset: at },
             };
             if self.is_gone() {
                 return Ok(None);

@@ -177,7 +177,7 @@ impl ReadBack {
                 damaged(&self.metrics.corrupt, number, offset, len);
                 return Some(Step::Moved);
             }
-            Ok(Some(Found::Torn { .. }) | None) => return None,
+            Ok(Some(Found::Torn) | None) => return None,
             Err(error) => {
                 self.journal.report(Failure::Read, &error);
                 return Some(Step::Disk);

@@ -21,10 +21,7 @@ pub(crate) enum Found<'a> {
     /// Bytes that are no record, with whole ones behind them.
     Corrupt { offset: u64, len: u64 },
     /// The beginning of a record that was never finished, and nothing behind it.
-    Torn {
-        #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-        offset: u64,
-    },
+    Torn,
 }
 
 /// Reads the records of one segment's file in order.
@@ -142,7 +139,7 @@ impl SegmentReader {
             }
             (None, None) => {
                 self.is_done = true;
-                Ok((begins && !stale).then_some(Found::Torn { offset }))
+                Ok((begins && !stale).then_some(Found::Torn))
             }
         }
     }

@@ -220,7 +220,7 @@ where
                     kept.end = offset + len;
                     kept.damages.push(Damage { file: file_name(number), offset, bytes: len });
                 }
-                Found::Torn { .. } => kept.torn += 1,
+                Found::Torn => kept.torn += 1,
             }
         }
         let file_len = file.len()?;

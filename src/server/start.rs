@@ -123,7 +123,9 @@ impl ServerHandle {
         journal: Option<&Arc<Journal>>,
     ) -> Result<(), Error> {
         let letters = config.dispatch.dead_letters.as_deref();
-        let letters = letters.map(|path| DeadLetters::open(path, &config.bots)).transpose()?;
+        let letters = letters
+            .map(|path| DeadLetters::open(path, &config.bots, config.journal.ack))
+            .transpose()?;
         let letters = letters.map(Arc::new);
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();

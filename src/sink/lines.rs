@@ -2,10 +2,13 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     mem,
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -22,6 +25,8 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(crate) struct Lines(Mutex<Output>);
 
 struct Output {
+    /// The file, where each batch is to be on the disk before it counts as written.
+    synced: Option<File>,
     writer: Box<dyn Write + Send>,
     /// Whole lines that are being written.
     owed: Vec<u8>,
@@ -31,7 +36,7 @@ struct Output {
 
 impl Lines {
     pub(crate) fn to(writer: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Output { writer: Box::new(writer), owed: Vec::new(), written: 0 }))
+        Self(Mutex::new(Output::new(Box::new(writer))))
     }
 
     /// Standard output, without the buffer that the standard library's handle has.
@@ -47,7 +52,8 @@ impl Lines {
     }
 
     /// The end of the file at `path`, which is made with mode 0600 where there is none: updates are
-    /// private messages.
+    /// private messages. Where it ends within a line, because its writer was killed, that line is
+    /// ended before the next one.
     ///
     /// # Errors
     /// Where the file cannot be opened; the message is the path behind `what`. A named pipe needs a
@@ -59,15 +65,35 @@ impl Lines {
             let file = options.open(path)?;
             // Writes wait: the worker has nothing else to do.
             rustix::io::ioctl_fionbio(&file, false)?;
-            io::Result::Ok(file)
+            let mut output = Output::new(Box::new(file));
+            // Owed like a line: the disk may be as full as it was when the line was cut off.
+            output.owed.extend(ends_within_a_line(path).then_some(b'\n'));
+            io::Result::Ok(Self(Mutex::new(output)))
         };
-        open().map(Self::to).map_err(|source| {
+        open().map_err(|source| {
             let is_pipe = source.raw_os_error() == Some(libc::ENXIO);
             let advice =
                 if is_pipe { " (a pipe that nobody reads: start its reader first)" } else { "" };
             let message = format!("{what}{}{advice}", path.display());
             Error::with_source(ErrorKind::Sink, message, source)
         })
+    }
+
+    /// The same, with every batch synced to the disk. What is no file has nothing to sync.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened a second time.
+    pub(crate) fn synced_file(path: &Path, what: &str) -> Result<Self, Error> {
+        let lines = Self::file(path, what)?;
+        if fs::metadata(path).is_ok_and(|file| file.is_file()) {
+            let file = File::options().append(true).open(path);
+            let file = file.map_err(|source| {
+                let message = format!("{what}{}", path.display());
+                Error::with_source(ErrorKind::Sink, message, source)
+            })?;
+            lines.0.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(file);
+        }
+        Ok(lines)
     }
 
     /// Writes `batch`, which is empty afterwards unless somebody else's lines could not be written.
@@ -90,7 +116,23 @@ impl fmt::Debug for Lines {
     }
 }
 
+/// True for a file whose last byte is no line feed. What cannot be read is none of our files.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        // Opening a pipe would wait for its writer.
+        let len = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len().checked_sub(1)?;
+        let mut last = [0];
+        File::open(path).ok()?.read_exact_at(&mut last, len).ok()?;
+        Some(last)
+    };
+    last().is_some_and(|last| last != [b'\n'])
+}
+
 impl Output {
+    fn new(writer: Box<dyn Write + Send>) -> Self {
+        Self { synced: None, writer, owed: Vec::new(), written: 0 }
+    }
+
     fn settle(&mut self) -> io::Result<()> {
         while let Some(rest) = self.owed.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.writer.write(rest) {
@@ -101,6 +143,11 @@ impl Output {
             }
         }
         self.writer.flush()?;
+        if let Some(file) = &self.synced
+            && !self.owed.is_empty()
+        {
+            file.sync_data()?;
+        }
         self.owed.clear();
         self.owed.shrink_to(BUFFER_KEPT_BYTES);
         self.written = 0;

@@ -36,6 +36,15 @@ impl NdjsonSink {
         Lines::file(path, "sink ndjson:").map(Self::from)
     }
 
+    /// Lines appended to the file at `path`, as by [`file`](Self::file); each batch is synced to the
+    /// disk before its updates count as handled, so that a power cut cannot take them.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn synced_file(path: &Path) -> Result<Self, Error> {
+        Lines::synced_file(path, "sink ndjson:").map(Self::from)
+    }
+
     /// Lines to any writer. Its errors make a batch wait, not fail.
     #[must_use]
     pub fn to(writer: impl Write + Send + 'static) -> Self {
@@ -148,8 +157,8 @@ mod tests {
     fn a_file_is_private_and_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("updates.ndjson");
-        for id in 1..3 {
-            let mut writer = NdjsonSink::file(&path).unwrap().writer().unwrap();
+        for (id, open) in [(1, NdjsonSink::file as fn(&Path) -> _), (2, NdjsonSink::synced_file)] {
+            let mut writer = open(&path).unwrap().writer().unwrap();
             writer.write(&update(&format!("{{\"update_id\":{id}}}")));
             writer.commit().unwrap();
         }
@@ -158,5 +167,24 @@ mod tests {
         assert_eq!(text, "{\"update_id\":1}\n{\"update_id\":2}\n");
         let error = NdjsonSink::file(dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Sink);
+    }
+
+    /// As a writer leaves it that was killed.
+    #[test]
+    fn half_a_line_is_ended_before_the_next_and_a_whole_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("updates.ndjson");
+        let one = "{\"update_id\":1}\n";
+        for (before, after) in [
+            ("", one.to_owned()),
+            ("{}\n", format!("{{}}\n{one}")),
+            ("{}\n{\"upd", format!("{{}}\n{{\"upd\n{one}")),
+        ] {
+            std::fs::write(&path, before).unwrap();
+            let mut writer = NdjsonSink::file(&path).unwrap().writer().unwrap();
+            writer.write(&update(one));
+            writer.commit().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
     }
 }

@@ -9,9 +9,10 @@ use super::{
         sink::{self, SinkSpec},
         tell,
     },
-    BATCH_BYTES, Bodies, Chosen, Filter, Found, Place,
+    Bodies, Chosen, Filter, Found, Place,
 };
 use crate::{
+    Ack,
     error::{Error, ErrorKind},
     journal::{
         Directory, RecordHeader, RecordId,
@@ -21,8 +22,10 @@ use crate::{
     sink::SinkWriter,
 };
 
-/// Records that are settled together at the most: so many come twice where a replay is killed.
-const BATCH_RECORDS: usize = 1024;
+/// Bytes and records that are written and settled together at the most: so many come twice where a
+/// replay is killed.
+const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_RECORDS: usize = 4096;
 
 /// Write the updates that wait in the journal into the sink, in the order of their 200s.
 ///
@@ -76,7 +79,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             pending: Vec::new(),
             records: 0,
             settler: Settler::new(&directory),
-            sink: to.open()?.writer()?,
+            // What is settled does not come again, so a power cut must not take it from the sink.
+            sink: to.open(Ack::Synced)?.writer()?,
             to,
         }),
     };

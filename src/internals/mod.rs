@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod journal;
+
 use std::{
     cell::Cell,
     sync::{
@@ -12,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::journal::TestJournal;
 use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},

@@ -1,17 +1,23 @@
 #!/usr/bin/env bash
-# Compares ringhook with nginx's `return 200` (which parses no body): the same certificate, the same
-# generator, TLS 1.3, the server on one CPU and the generator on another, alternating rounds.
+# Compares servers with each other: the same certificate, the same generator, TLS 1.3, the server on
+# one CPU and the generator on another, alternating rounds.
 #
-#   loadtest/compare/nginx.sh [ROUNDS] [SECONDS] [RATE|max]
+#   loadtest/compare/compare.sh SUBJECT,SUBJECT... [ROUNDS] [SECONDS] [RATE|max]
+#
+# Subjects: `memory`, `written` and `synced` are ringhook with that meaning of a 200, `nginx` is its
+# `return 200`, which parses no body and keeps nothing. The last subject is what the others are
+# compared with.
 #
 # Prints the server's CPU time (user and system, all threads) per update of each round, with the
-# minimum and the median, and the latency percentiles that the generator saw. Needs nginx, python3
-# and release builds: cargo build --release --workspace
+# minimum and the median, and the latency percentiles that the generator saw. Needs python3, nginx
+# if it is a subject, and release builds: cargo build --release --workspace. The journal is in
+# TMPDIR, which should be on the disk that is meant.
 set -euo pipefail
 
-rounds=${1:-5}
-seconds=${2:-4}
-rate=${3:-max}
+IFS=, read -ra subjects <<<"${1:-memory,nginx}"
+rounds=${2:-5}
+seconds=${3:-4}
+rate=${4:-max}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${CARGO_TARGET_DIR:-$root/target}/release
 dir=$(mktemp -d)
@@ -38,9 +44,12 @@ wait_for() {
     exit 1
 }
 
+# With this meaning of a 200.
 start_ringhook() {
+    rm -rf "$dir/data/journal"
+    : >"$dir/ringhook.log"
     taskset -c 0 "$bin/ringhook" serve --listen 127.0.0.1:18443 --data-dir "$dir/data" \
-        --sink null ${RINGHOOK_FLAGS:-} 2>"$dir/ringhook.log" &
+        --ack "$1" --sink null ${RINGHOOK_FLAGS:-} 2>"$dir/ringhook.log" &
     server=$!
     wait_for grep -q '^ready ' "$dir/ringhook.log"
 }
@@ -65,15 +74,18 @@ CONF
     wait_for openssl s_client -connect 127.0.0.1:18444 -CAfile "$dir/data/cert.pem" -verify_return_error </dev/null
 }
 
-# One round against a server: name, port.
+# One round against a subject.
 round() {
-    local before after
-    "start_$1"
-    "$bin/loadtest" --target "https://127.0.0.1:$2/webhook" --connections 200 --rate max --duration 1s \
+    local before after port=18443
+    case $1 in
+    nginx) start_nginx && port=18444 ;;
+    *) start_ringhook "$1" ;;
+    esac
+    "$bin/loadtest" --target "https://127.0.0.1:$port/webhook" --connections 200 --rate max --duration 1s \
         --secret-token-file "$dir/data/secret-token" --ca "$dir/data/cert.pem" --tls 1.3 --pin 1 \
         --quiet >/dev/null
     before=$(cpu_ticks "$server")
-    "$bin/loadtest" --target "https://127.0.0.1:$2/webhook" --connections 200 --rate "$rate" \
+    "$bin/loadtest" --target "https://127.0.0.1:$port/webhook" --connections 200 --rate "$rate" \
         --duration "${seconds}s" --secret-token-file "$dir/data/secret-token" \
         --ca "$dir/data/cert.pem" --tls 1.3 --pin 1 --quiet --report "$dir/report.json" >/dev/null
     after=$(cpu_ticks "$server")
@@ -91,27 +103,30 @@ PY
     wait "$server" 2>/dev/null || true
 }
 
-# Certificate and token for both.
-start_ringhook
+# Certificate and token for all.
+start_ringhook memory
 kill "$server"
 wait "$server" 2>/dev/null || true
 for _ in $(seq "$rounds"); do
-    round ringhook 18443
-    round nginx 18444
+    for subject in "${subjects[@]}"; do
+        round "$subject"
+    done
 done
-python3 - "$dir/rows" <<'PY'
+python3 - "$dir/rows" "${subjects[@]}" <<'PY'
 import json, statistics, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 print(f"{'server':<10}{'updates/s':>11}{'cpu us/update':>15}{'cpu share':>11}{'p50 us':>9}{'p99 us':>9}")
 for row in rows:
     print(f"{row['name']:<10}{row['per_s']:>11}{row['cpu_us']:>15.2f}{row['cpu_share']:>11.2f}{row['p50']:>9.0f}{row['p99']:>9.0f}")
 stat = {}
-for name in ("ringhook", "nginx"):
+for name in sys.argv[2:]:
     mine = [row for row in rows if row["name"] == name]
     stat[name] = [f([row[key] for row in mine]) for key, f in
                   (("cpu_us", min), ("cpu_us", statistics.median), ("p50", statistics.median), ("p99", statistics.median))]
     low, mid, p50, p99 = stat[name]
     print(f"{name}: cpu us/update min {low:.2f}, median {mid:.2f}; p50 {p50:.0f} us, p99 {p99:.0f} us (medians)")
-ratio = [a / b for a, b in zip(stat["ringhook"], stat["nginx"])]
-print(f"ringhook / nginx: cpu min {ratio[0]:.2f}, median {ratio[1]:.2f}; p50 {ratio[2]:.2f}, p99 {ratio[3]:.2f}")
+*others, last = sys.argv[2:]
+for name in others:
+    ratio = [a / b for a, b in zip(stat[name], stat[last])]
+    print(f"{name} / {last}: cpu min {ratio[0]:.2f}, median {ratio[1]:.2f}; p50 {ratio[2]:.2f}, p99 {ratio[3]:.2f}")
 PY

@@ -73,7 +73,6 @@ fn age(us: i64) -> Duration {
     Duration::from_micros(u64::try_from(now_us().saturating_sub(us)).unwrap_or(0))
 }
 
-#[allow(clippy::ref_option)]
 fn seconds<S: serde::Serializer>(us: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
     us.map(|us| age(us).as_secs_f64()).serialize(serializer)
 }

@@ -19,10 +19,10 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Records between two looks at the clock.
 const TELL_RECORDS: u64 = 1024;
 
-/// Read the whole journal and check every checksum; the exit code is 1 where something is damaged.
+/// Read the whole journal and check every checksum.
 ///
-/// Each damage is printed with its file and offset. What a crash may leave is no damage: a record
-/// that was begun at the very end, and was not acknowledged.
+/// Each damage is printed with its file and offset, and the exit code is 1 then. What a crash may
+/// leave is no damage: a record that was begun at the very end, and was not acknowledged.
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]

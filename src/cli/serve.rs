@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Where data is kept unless the config says otherwise.
-const DATA_DIR: &str = "ringhook-data";
+pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
 const DEFAULT_PATH: &str = "/webhook";
 /// The update that the ready-made curl line sends.

@@ -146,6 +146,8 @@ where
                 true => self.read_ids(number)?,
                 false => None,
             };
+            // One that is not whole is written anew.
+            let files = Files { ids: ids.is_some(), ..files };
             self.found.last = self.found.last.max(number);
             match open.remove(&number) {
                 Some((file, header)) => {
@@ -226,9 +228,11 @@ where
         let file_len = file.len()?;
         self.found.scanned.bytes = bytes_before + file_len;
         if start == 0 && kept.ids.is_empty() {
-            let is_torn = matches!(head, Head::Damaged);
-            self.found.torn += u64::from(is_torn && !reader.saw_marker());
-            return self.put_away(number, file_len, is_torn && reader.saw_marker());
+            // A file that was never begun, unless it is known to have held records or looks like it.
+            let is_begun = matches!(head, Head::Damaged);
+            let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
+            self.found.torn += u64::from(is_begun && !is_damaged);
+            return self.put_away(number, file_len, is_damaged);
         }
         if file_len > kept.end {
             // What is behind it is of no record. Should this not work, it is found again.

@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod dead_letters;
+mod journal;
 mod serve;
 mod sink;
 
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::ServeArgs>),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Journal(journal::JournalArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Journal(args) => journal::run(&args),
         Command::Serve(args) => serve::run(&args),
     };
     match outcome {

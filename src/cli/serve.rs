@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
     iterator::Signals,
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// Where data is kept unless the config says otherwise.
-const DATA_DIR: &str = "ringhook-data";
+pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
 const DEFAULT_PATH: &str = "/webhook";
 /// The update that the ready-made curl line sends.
@@ -121,6 +122,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let config = file.to_config(Secrets::Read)?;
     let report_file = args.report.as_deref().map(create_report).transpose()?;
     log_to_stderr();
+    raise_descriptors();
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
@@ -278,6 +280,16 @@ fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Er
         (None, Some(key)) => {
             Err(Error::config("tls.key", key.display(), "tls.cert (--cert) beside it"))
         }
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one: the low one is for programs that use
+/// `select`, and every connection and every file of the journal needs one.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Where that is not allowed, accepting pauses when they are used up, and says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sink.to` and `--sink`: from words to a sink.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use crate::{Ack, NdjsonSink, NullSink, Sink, error::Error};
 
@@ -34,5 +34,16 @@ impl SinkSpec {
             Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
             Self::Null => Box::new(NullSink),
         })
+    }
+}
+
+/// As typed.
+impl fmt::Display for SinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
+            Self::NdjsonStdout => f.write_str(DEFAULT),
+            Self::Null => f.write_str("null"),
+        }
     }
 }

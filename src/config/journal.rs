@@ -4,6 +4,9 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::error::Error;
 
+/// Most segments that fit into a journal: each needs two descriptors.
+const SEGMENTS_MAX: u64 = 4096;
+
 /// The journal: where updates are kept between their 200 and the end of their handling.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -13,7 +16,7 @@ pub struct Journal {
     /// Its directory, which is made with mode 0700 and belongs to one process at a time. Needed
     /// unless `ack` is [`Ack::Memory`].
     pub dir: Option<PathBuf>,
-    /// How large it may become, in bytes; 4 GiB. Beyond it, senders get 503 and `Retry-After: 1`.
+    /// How large it may become, in bytes; 4 GiB, at most 4,096 segments. Beyond it, senders get 503 and `Retry-After: 1`.
     /// Beside it there is one more segment at the most, which is being prepared, and a few bytes
     /// for each update.
     pub max_bytes: u64,
@@ -55,9 +58,9 @@ impl Journal {
             let expected = format!("{} to {}", segments.start(), segments.end());
             return Err(Error::config("journal.segment_bytes", self.segment_bytes, &expected));
         }
-        let least = 2 * self.segment_bytes;
-        if self.max_bytes < least {
-            let expected = format!("{least} or more, which is two segments");
+        let (least, most) = (2 * self.segment_bytes, SEGMENTS_MAX * self.segment_bytes);
+        if !(least..=most).contains(&self.max_bytes) {
+            let expected = format!("{least} to {most}, which is 2 to {SEGMENTS_MAX} segments");
             return Err(Error::config("journal.max_bytes", self.max_bytes, &expected));
         }
         let intervals = Duration::from_millis(1)..=Duration::from_secs(60);

@@ -24,12 +24,15 @@
 //! | `backlog`, `read_back` | in which order updates go to the workers |
 //! | `housekeeper` | what else is done on the disk |
 //! | `recovery` | what is found at the start |
+//! | `inspect` | what a person sees who looks into it |
 
 mod backlog;
 mod batch;
 mod committer;
 mod header;
 mod housekeeper;
+#[cfg(feature = "cli")]
+pub(crate) mod inspect;
 mod intake;
 mod log;
 mod read_back;
@@ -58,6 +61,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+#[cfg(feature = "cli")]
+pub(crate) use self::record::RecordHeader;
 #[allow(unreachable_pub)] // `crate::RecoveryProgress`
 pub use self::recovery::Progress;
 pub(crate) use self::{

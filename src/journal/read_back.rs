@@ -23,8 +23,10 @@ use crate::{
 const ROUND: usize = 256;
 /// Records of one parked chat read at once.
 const CHAT_ROUND: usize = 32;
-/// How long it waits where the workers have no room, and where the disk cannot be read.
+/// How long it waits where the workers have no room, where single chats have none, and where the
+/// disk cannot be read.
 const FULL_PAUSE: Duration = Duration::from_millis(3);
+const PARKED_PAUSE: Duration = Duration::from_millis(20);
 const DISK_PAUSE: Duration = Duration::from_millis(250);
 /// What was written can be read, whatever the limit is now.
 const DEPTH_MAX: usize = 1024;
@@ -40,6 +42,8 @@ pub(crate) enum Step {
     Moved,
     /// The workers have no room.
     Full,
+    /// Nothing is left but updates of chats that have no room.
+    Parked,
 }
 
 /// Reads back what was left in the journal; there is one in a process.
@@ -79,6 +83,7 @@ impl ReadBack {
                 Step::Disk => thread::park_timeout(DISK_PAUSE),
                 Step::Full => thread::park_timeout(FULL_PAUSE),
                 Step::Idle => thread::park(),
+                Step::Parked => thread::park_timeout(PARKED_PAUSE),
                 Step::Moved => {}
             }
         }
@@ -92,6 +97,7 @@ impl ReadBack {
             (_, Step::Disk) | (Step::Disk, _) => Step::Disk,
             (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
             (Step::Full, _) | (_, Step::Full) => Step::Full,
+            (Step::Parked, _) | (_, Step::Parked) => Step::Parked,
             (Step::Idle, Step::Idle) => Step::Idle,
         }
     }
@@ -224,7 +230,7 @@ impl ReadBack {
         let has_room = |key: LaneKey| !full.contains(key.hash64());
         let chats = state.parked_with_room(CHAT_ROUND, has_room);
         drop(state);
-        let mut step = Step::Full;
+        let mut step = Step::Parked;
         for (key, records) in chats {
             let mut gone = 0;
             for record in records {
@@ -238,7 +244,7 @@ impl ReadBack {
                 }
             }
             self.backlog.lock().unpark(key, gone);
-            if gone > 0 && step == Step::Full {
+            if gone > 0 && step == Step::Parked {
                 step = Step::Moved;
             }
         }

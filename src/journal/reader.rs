@@ -76,6 +76,13 @@ impl SegmentReader {
         self.at
     }
 
+    /// The body of the record at `offset`, which is the one that was found last.
+    #[cfg(feature = "cli")]
+    pub(super) fn body(&self, header: &RecordHeader, offset: u32) -> &[u8] {
+        let body = self.buffered(u64::from(offset)).get(HEADER_BYTES..header.record_len() as usize);
+        body.unwrap_or_default()
+    }
+
     /// True where something that may have been a record was found where none is.
     pub(super) fn saw_marker(&self) -> bool {
         self.saw_marker

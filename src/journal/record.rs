@@ -38,6 +38,20 @@ impl BotKey {
     pub(crate) fn of(name: &str) -> Self {
         Self(crc32c::crc32c(name.as_bytes()))
     }
+
+    /// The key as its `Display` writes it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_hex.then(|| u32::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+/// As eight digits, for bots whose names nobody knows.
+impl fmt::Display for BotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
 }
 
 /// Length of the record of a body of `body_len` bytes.

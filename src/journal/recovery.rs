@@ -71,10 +71,13 @@ pub(crate) struct Recovered {
 
 /// The files of a segment that are there.
 #[derive(Debug, Default)]
-struct Files {
-    ids: bool,
-    journal: bool,
-    settled: bool,
+pub(super) struct Files {
+    /// The file of a damaged segment that is kept for a person to see.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(super) damaged: bool,
+    pub(super) ids: bool,
+    pub(super) journal: bool,
+    pub(super) settled: bool,
 }
 
 /// One pass over all files.
@@ -134,31 +137,17 @@ where
             let _ = self.storage.remove(leftover);
         }
         let files = list(self.storage)?;
-        let mut open = BTreeMap::new();
-        let mut ends = BTreeMap::new();
-        for (number, _) in files.iter().filter(|(_, files)| files.journal) {
-            let name = file_name(*number);
-            let file = self.storage.open(&name)?;
-            let header = match read_header(&*file)? {
-                Ok(header) if header.number == *number => Head::Whole(header),
-                // The head of another segment: a file that was about to be used again.
-                Ok(_) | Err(HeaderError::Blank) => Head::Unused,
-                Err(HeaderError::Damaged) => Head::Damaged,
-                Err(HeaderError::Version(version)) => {
-                    return Err(RecoveryError::Version(name, version));
-                }
-            };
-            if let Head::Whole(header) = &header {
-                ends.extend(header.previous);
-            }
+        let Heads { mut open, ends } = Heads::read(self.storage, &files)?;
+        for (file, _) in open.values() {
             self.found.scanned.of += file.len()?;
-            open.insert(*number, (file, header));
         }
         for (number, files) in files {
             let ids = match files.ids {
                 true => self.read_ids(number)?,
                 false => None,
             };
+            // One that is not whole is written anew.
+            let files = Files { ids: ids.is_some(), ..files };
             self.found.last = self.found.last.max(number);
             match open.remove(&number) {
                 Some((file, header)) => {
@@ -239,9 +228,11 @@ where
         let file_len = file.len()?;
         self.found.scanned.bytes = bytes_before + file_len;
         if start == 0 && kept.ids.is_empty() {
-            let is_torn = matches!(head, Head::Damaged);
-            self.found.torn += u64::from(is_torn && !reader.saw_marker());
-            return self.put_away(number, file_len, is_torn && reader.saw_marker());
+            // A file that was never begun, unless it is known to have held records or looks like it.
+            let is_begun = matches!(head, Head::Damaged);
+            let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
+            self.found.torn += u64::from(is_begun && !is_damaged);
+            return self.put_away(number, file_len, is_damaged);
         }
         if file_len > kept.end {
             // What is behind it is of no record. Should this not work, it is found again.
@@ -324,10 +315,56 @@ where
 
 /// How a segment's file begins.
 #[derive(Debug)]
-enum Head {
+pub(super) enum Head {
     Damaged,
     Unused,
     Whole(SegmentHeader),
+}
+
+/// The files of all segments, opened.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    /// By the segments' numbers.
+    pub(super) open: BTreeMap<u32, (Arc<dyn Stored>, Head)>,
+    /// Where the records of segments end, as their successors' heads say.
+    pub(super) ends: BTreeMap<u32, u64>,
+}
+
+impl Heads {
+    /// Opens the segments among `files`. One that has gone since is left out: a server that runs
+    /// lets segments go while somebody looks into them.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is of another version.
+    pub(super) fn read(
+        storage: &dyn Storage,
+        files: &BTreeMap<u32, Files>,
+    ) -> Result<Self, RecoveryError> {
+        let mut heads = Self::default();
+        for (number, _) in files.iter().filter(|(_, files)| files.journal) {
+            let name = file_name(*number);
+            let read = match storage.open(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.and_then(|file| Ok((read_header(&*file)?, file))),
+            };
+            let (header, file) =
+                read.map_err(|error| RecoveryError::Io(Some(name.clone()), error))?;
+            let head = match header {
+                Ok(header) if header.number == *number => Head::Whole(header),
+                // The head of another segment: a file that was about to be used again.
+                Ok(_) | Err(HeaderError::Blank) => Head::Unused,
+                Err(HeaderError::Damaged) => Head::Damaged,
+                Err(HeaderError::Version(version)) => {
+                    return Err(RecoveryError::Version(name, version));
+                }
+            };
+            if let Head::Whole(header) = &head {
+                heads.ends.extend(header.previous);
+            }
+            heads.open.insert(*number, (file, head));
+        }
+        Ok(heads)
+    }
 }
 
 /// What one segment turns out to hold.
@@ -342,13 +379,14 @@ struct Kept {
 }
 
 /// The files of each segment, by its number.
-fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
+pub(super) fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
     let mut files = BTreeMap::<u32, Files>::new();
     for name in storage.names()? {
         let Some((number, kind)) = name.split_once('.') else { continue };
         let Some(number) = number.parse().ok().filter(|_| number.len() == 10) else { continue };
         let files = files.entry(number).or_default();
         match kind {
+            "damaged" => files.damaged = true,
             "ids" => files.ids = true,
             "journal" => files.journal = true,
             "settled" => files.settled = true,

@@ -94,18 +94,29 @@ pub(crate) fn file_name(number: u32) -> String {
 
 /// The offsets in `file`, in order, each once. What is no entry is passed over.
 pub(super) fn read(segment: u32, file: &dyn Stored) -> io::Result<Vec<u32>> {
+    read_with(segment, file, |_, _| {})
+}
+
+/// As [`read`]; `broken` is told where something is no entry, and what it is.
+pub(super) fn read_with(
+    segment: u32,
+    file: &dyn Stored,
+    mut broken: impl FnMut(u64, &[u8]),
+) -> io::Result<Vec<u32>> {
     let mut offsets = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     loop {
         let n = file.read_at(&mut chunk, at)?;
-        for entry in chunk.get(..n).unwrap_or_default().chunks_exact(ENTRY) {
+        for (entry, place) in chunk.get(..n).unwrap_or_default().chunks_exact(ENTRY).zip(0..) {
             let numbers = take(entry, 0).zip(take(entry, 4));
             let numbers = numbers.map(|(a, b)| (u32::from_le_bytes(a), u32::from_le_bytes(b)));
             if let Some((offset, crc)) = numbers
                 && crc == check(segment, offset)
             {
                 offsets.push(offset);
+            } else {
+                broken(at + place * ENTRY as u64, entry);
             }
         }
         if n < CHUNK {

@@ -95,13 +95,10 @@ impl Directory {
     ///
     /// # Errors
     /// There is none, or it may not be read.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
         fs::read_dir(path)?;
         Ok(Self { path: path.to_owned(), lock: None })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Makes the directory and its lock anew where somebody has removed them.

@@ -186,7 +186,8 @@ impl Gate {
     }
 }
 
-fn not_owned(dir: &Path, error: io::Error) -> Error {
+/// Why the journal's directory cannot be had.
+pub(crate) fn not_owned(dir: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         let message = format!(
             "the journal in {} belongs to another process that runs: stop it, or use another \
@@ -198,7 +199,8 @@ fn not_owned(dir: &Path, error: io::Error) -> Error {
     Error::with_source(ErrorKind::Journal, format!("the journal in {}", dir.display()), error)
 }
 
-fn unreadable(dir: &Path, error: RecoveryError) -> Error {
+/// Why the journal in `dir` cannot be used.
+pub(crate) fn unreadable(dir: &Path, error: RecoveryError) -> Error {
     match error {
         RecoveryError::Io(None, error) => {
             let message = format!("the journal in {}", dir.display());

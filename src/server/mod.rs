@@ -24,6 +24,8 @@ use std::{
 
 use futures_channel::mpsc;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::journal::{not_owned, unreadable};
 pub use self::{
     builder::{RecoveryProgress, Server},
     feeder::FeedError,

@@ -23,6 +23,14 @@ impl Valve {
         self.0.1.notify_all();
     }
 
+    /// Passes if it is open for one more.
+    pub(crate) fn try_pass(&self) -> bool {
+        let mut left = self.0.0.lock().unwrap();
+        let is_open = *left > 0;
+        *left -= usize::from(is_open);
+        is_open
+    }
+
     /// Waits until it is open for one more.
     pub(crate) fn pass(&self) {
         let (left, change) = &*self.0;

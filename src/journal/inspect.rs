@@ -1,0 +1,517 @@
+//! The journal as it lies on the disk, for whoever looks into it.
+//!
+//! Nothing is changed, and no lock is taken: a server may run meanwhile, whose files grow and go.
+//! A record that is being written looks like one that a crash has torn, so what looks wrong in the
+//! segment at the end is looked at again; and what is wrong in a segment that has gone is nobody's
+//! damage. The one thing here that writes is the [`Settler`], for who owns the directory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use super::{
+    BotKey, RecordId, RecoveryError,
+    header::SegmentHeader,
+    housekeeper::{NEW, SPARE},
+    reader::{Found, SegmentReader},
+    record::RecordHeader,
+    recovery::{Files, Head, Heads, list},
+    segment::{Ids, damaged_name, file_name, ids_name},
+    settled::{self, SettledLog},
+    storage::{Storage, Stored},
+};
+use crate::{dedup::Window, update::UpdateId};
+
+/// How often in a segment, how often at one place in it, and after which pause something that looks
+/// unfinished is looked at again.
+const LOOKS: u32 = 20;
+const LOOKS_AT_ONE: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// All files of a journal, and the heads of its segments.
+#[derive(Debug)]
+pub(crate) struct Inspection<'a> {
+    storage: &'a dyn Storage,
+    files: BTreeMap<u32, Files>,
+    heads: Heads,
+}
+
+/// One segment, whose records are read in order.
+#[derive(Debug)]
+pub(crate) struct Records<'a> {
+    pub(crate) number: u32,
+    /// When it was begun, in microseconds since 1970; `None` where its head is not whole.
+    pub(crate) created_us: Option<i64>,
+    /// Whether it is known where its records end, so that it gets no more of them.
+    pub(crate) is_sealed: bool,
+    /// Places in its file of settled records that say nothing, and whether a crash may have done
+    /// that.
+    pub(crate) broken_notes: Vec<(u64, bool)>,
+    file: Arc<dyn Stored>,
+    /// Where something was found first that is no record of it.
+    is_empty: bool,
+    /// Whether its head is damaged, which has not been told yet.
+    is_headless: bool,
+    looks_left: u32,
+    reader: SegmentReader,
+    settled: Vec<u32>,
+    storage: &'a dyn Storage,
+}
+
+/// What is at one place of a segment.
+#[derive(Debug)]
+pub(crate) enum Item<'a> {
+    /// A whole record.
+    Record { header: RecordHeader, id: RecordId, body: &'a [u8], is_settled: bool },
+    /// Bytes that are no record where there was one.
+    Damage { offset: u64, len: u64 },
+    /// A record, or a head, that was begun and not finished.
+    Unfinished { offset: u64 },
+}
+
+impl<'a> Inspection<'a> {
+    /// Lists the files in `storage` and reads the heads of the segments.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is of another version.
+    pub(crate) fn new(storage: &'a dyn Storage) -> Result<Self, RecoveryError> {
+        let files = list(storage)?;
+        let heads = Heads::read(storage, &files)?;
+        Ok(Self { storage, files, heads })
+    }
+
+    /// The numbers of all segments that there are files of, in order.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.files.keys().copied()
+    }
+
+    /// True where there was a file of segment `number`.
+    pub(crate) fn has_segment(&self, number: u32) -> bool {
+        self.heads.open.contains_key(&number)
+    }
+
+    /// The name of the file of segment `number`'s ids.
+    pub(crate) fn ids_name(number: u32) -> String {
+        ids_name(number)
+    }
+
+    /// Bytes of the segments' files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.heads.open.values().filter_map(|(file, _)| file.len().ok()).sum()
+    }
+
+    /// The names of the bots of the servers that wrote the segments, by their keys.
+    pub(crate) fn bots(&self) -> HashMap<BotKey, String> {
+        let heads = self.heads.open.values().filter_map(|(_, head)| match head {
+            Head::Whole(header) => Some(header),
+            Head::Damaged | Head::Unused => None,
+        });
+        heads.flat_map(|head| &head.bots).map(|name| (BotKey::of(name), name.clone())).collect()
+    }
+
+    /// Begins to read segment `number`; `None` where its file has gone.
+    ///
+    /// # Errors
+    /// The name of a file that cannot be read, and why.
+    pub(crate) fn records(&self, number: u32) -> Result<Option<Records<'a>>, (String, io::Error)> {
+        let Some((file, head)) = self.heads.open.get(&number) else { return Ok(None) };
+        let mut end = self.heads.ends.get(&number).copied();
+        if end.is_none() {
+            end = self.ids(number)?.flatten().map(|ids| ids.end);
+        }
+        let mut broken_notes = Vec::new();
+        let name = settled::file_name(number);
+        let settled = self.open(&name).and_then(|file| {
+            let Some(file) = file else { return Ok(Vec::new()) };
+            settled::read_with(number, &*file, |offset, entry| {
+                // What a crash leaves out is zeros.
+                broken_notes.push((offset, entry.last() == Some(&0)));
+            })
+        });
+        let settled = settled.map_err(|error| (name, error))?;
+        let header = match head {
+            Head::Whole(header) => Some(header),
+            Head::Damaged | Head::Unused => None,
+        };
+        let start = header.map_or(0, |header| u64::from(header.len));
+        let records = Records {
+            number,
+            created_us: header.map(|header: &SegmentHeader| header.created_us),
+            is_sealed: end.is_some(),
+            broken_notes,
+            file: Arc::clone(file),
+            is_empty: true,
+            is_headless: matches!(head, Head::Damaged),
+            looks_left: LOOKS,
+            reader: SegmentReader::new(Arc::clone(file), number, start, end),
+            settled,
+            storage: self.storage,
+        };
+        // The notes go after the segment's file. Without them, everything would look unsettled.
+        Ok((!records.is_gone()).then_some(records))
+    }
+
+    /// The ids that were kept of segment `number`: `None` where there is no such file,
+    /// `Some(None)` where it is not whole.
+    ///
+    /// # Errors
+    /// The name of the file that cannot be read, and why.
+    pub(crate) fn ids(&self, number: u32) -> Result<Option<Option<Ids>>, (String, io::Error)> {
+        let name = ids_name(number);
+        let read = || {
+            let mut looks_left = 2;
+            loop {
+                let Some(file) = self.open(&name)? else { return Ok(None) };
+                let ids = Ids::read(number, &*file)?;
+                // It may be about to be written.
+                looks_left -= 1;
+                if ids.is_some() || looks_left == 0 {
+                    return Ok(Some(ids));
+                }
+                thread::sleep(LOOK_PAUSE);
+            }
+        };
+        if !self.files.get(&number).is_some_and(|files| files.ids) {
+            return Ok(None);
+        }
+        read().map_err(|error| (name.clone(), error))
+    }
+
+    /// Names and lengths of the files that are kept for a person to see.
+    pub(crate) fn kept(&self) -> Vec<(String, u64)> {
+        let kept = self.files.iter().filter(|(_, files)| files.damaged);
+        self.lengths(kept.map(|(number, _)| damaged_name(*number)))
+    }
+
+    /// Names and lengths of the files of ids.
+    pub(crate) fn ids_files(&self) -> Vec<(String, u64)> {
+        let ids = self.files.iter().filter(|(_, files)| files.ids);
+        self.lengths(ids.map(|(number, _)| ids_name(*number)))
+    }
+
+    /// Names and lengths of the files that segments to come will be in.
+    pub(crate) fn spares(&self) -> Vec<(String, u64)> {
+        self.lengths([SPARE, NEW].into_iter().map(str::to_owned))
+    }
+
+    fn lengths(&self, names: impl Iterator<Item = String>) -> Vec<(String, u64)> {
+        // What has gone, or may not be read, has no length to be told.
+        let len = |name: &str| self.open(name).ok().flatten().and_then(|file| file.len().ok());
+        names.filter_map(|name| len(&name).map(|len| (name, len))).collect()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Option<Arc<dyn Stored>>> {
+        match self.storage.open(name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Records<'_> {
+    /// The name of the segment's file.
+    pub(crate) fn file_name(&self) -> String {
+        file_name(self.number)
+    }
+
+    /// The name of the file of its settled records.
+    pub(crate) fn settled_name(&self) -> String {
+        settled::file_name(self.number)
+    }
+
+    /// Length of its file in bytes; of what is in it, that is the upper bound.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file.len().unwrap_or(0)
+    }
+
+    /// Where the next thing is looked for, in bytes from the file's start.
+    pub(crate) fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    /// The next thing in the segment; `None` at its end.
+    ///
+    /// # Errors
+    /// The file cannot be read there.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
+        loop {
+            let at = self.reader.position();
+            let item = match self.reader.next()? {
+                None => break,
+                Some(Found::Record { header, offset, .. }) => {
+                    self.is_empty = false;
+                    let is_settled = self.settled.binary_search(&offset).is_ok();
+                    let id = RecordId { segment: self.number, offset };
+                    let body = self.reader.body(&header, offset);
+                    return Ok(Some(Item::Record { header, id, body, is_settled }));
+                }
+                Some(Found::Corrupt { offset, len }) => Item::Damage { offset, len },
+                Some(Found::Torn) => Item::Unfinished { offset: at },
+            };
+            if self.is_gone() {
+                return Ok(None);
+            }
+            if !self.is_sealed && self.is_whole_by_now(at)? {
+                self.reader = SegmentReader::new(Arc::clone(&self.file), self.number, at, None);
+                continue;
+            }
+            self.is_empty = false;
+            return Ok(Some(item));
+        }
+        // Without a head and a record, the reader has nothing that it could call damage.
+        let is_headless = std::mem::take(&mut self.is_headless) && self.is_empty;
+        if !is_headless || self.is_gone() {
+            return Ok(None);
+        }
+        let len = self.file_len();
+        Ok(Some(match self.reader.saw_marker() {
+            true => Item::Damage { offset: 0, len },
+            false => Item::Unfinished { offset: 0 },
+        }))
+    }
+
+    /// True where a record at `at` has been finished since it did not look like one.
+    fn is_whole_by_now(&mut self, at: u64) -> io::Result<bool> {
+        for _ in 0..LOOKS_AT_ONE {
+            if self.looks_left == 0 {
+                break;
+            }
+            self.looks_left -= 1;
+            thread::sleep(LOOK_PAUSE);
+            let mut again = SegmentReader::new(Arc::clone(&self.file), self.number, at, None);
+            if let Some(Found::Record { offset, .. }) = again.next()?
+                && u64::from(offset) == at
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// True where the segment was let go of: its file may hold another one by now.
+    fn is_gone(&self) -> bool {
+        let opened = self.storage.open(&self.file_name());
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The ids of each bot that were seen, to find the records whose update is in an earlier one.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(HashMap<BotKey, Window>);
+
+impl Seen {
+    /// Takes note of an id; false where it was known.
+    pub(crate) fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
+        self.0.entry(bot).or_insert_with(Window::new).accept(id.get())
+    }
+}
+
+/// Notes which records are settled, for who owns the directory and runs no server in it.
+#[derive(Debug)]
+pub(crate) struct Settler<'a> {
+    storage: &'a dyn Storage,
+    log: Option<(u32, SettledLog)>,
+}
+
+impl<'a> Settler<'a> {
+    pub(crate) fn new(storage: &'a dyn Storage) -> Self {
+        Self { storage, log: None }
+    }
+
+    /// Notes that `records`, which are in order, are settled; it is empty afterwards.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn settle(&mut self, records: &mut Vec<RecordId>) -> io::Result<()> {
+        for run in records.chunk_by(|a, b| a.segment == b.segment) {
+            let Some(number) = run.first().map(|record| record.segment) else { continue };
+            if self.log.as_ref().is_none_or(|(of, _)| *of != number) {
+                self.sync()?;
+            }
+            let log = match self.log.take() {
+                Some((_, log)) => log,
+                None => self.resume(number)?,
+            };
+            let (_, log) = self.log.insert((number, log));
+            run.iter().for_each(|record| log.push(record.offset));
+            log.write(self.storage)?;
+        }
+        records.clear();
+        Ok(())
+    }
+
+    /// Makes durable what was noted.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let Some((_, mut log)) = self.log.take() else { return Ok(()) };
+        if let Some(file) = log.take_dirty() {
+            file.sync()?;
+        }
+        self.storage.sync()
+    }
+
+    fn resume(&self, number: u32) -> io::Result<SettledLog> {
+        match self.storage.open(&settled::file_name(number)) {
+            Ok(file) => SettledLog::resume(number, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SettledLog::new(number)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+    use std::io::IoSlice;
+
+    use super::{
+        super::{
+            Directory,
+            record::{HEADER_BYTES, seal},
+            storage::Room,
+        },
+        *,
+    };
+
+    fn record(segment: u32, bot: &str, id: i64) -> Vec<u8> {
+        let body = format!("{{\"update_id\":{id}}}").into_bytes();
+        let (bot, id) = (BotKey::of(bot), UpdateId::new(id));
+        let header = RecordHeader::new(bot, id, 1000 * id.get(), false, &body);
+        let mut record = header.to_bytes().to_vec();
+        record.extend(body);
+        seal(&mut record, segment);
+        record
+    }
+
+    /// A segment with records of these ids and zeros behind them; where each begins, and the end.
+    fn write(
+        storage: &Directory,
+        number: u32,
+        previous: Option<(u32, u64)>,
+        ids: &[i64],
+    ) -> Vec<u64> {
+        let head = SegmentHeader::new(number, previous, 5, &["a".to_owned()]).to_bytes();
+        let file = storage.create(&file_name(number), Room::Zero(4096)).unwrap();
+        file.write_at(&mut [IoSlice::new(&head)], 0).unwrap();
+        let mut places = vec![head.len() as u64];
+        for id in ids {
+            let record = record(number, "a", *id);
+            let at = *places.last().unwrap();
+            file.write_at(&mut [IoSlice::new(&record)], at).unwrap();
+            places.push(at + record.len() as u64);
+        }
+        places
+    }
+
+    type Told = (Vec<(i64, bool)>, Vec<(&'static str, u64)>);
+
+    /// What there is: ids of records, settled or not, and the places of everything else.
+    fn read(journal: &Inspection<'_>, number: u32) -> Told {
+        let mut records = journal.records(number).unwrap().unwrap();
+        let (mut found, mut other) = (Vec::new(), Vec::new());
+        while let Some(item) = records.next().unwrap() {
+            match item {
+                Item::Record { header, body, is_settled, .. } => {
+                    let id = header.update_id.get();
+                    assert_eq!(body, format!("{{\"update_id\":{id}}}").as_bytes());
+                    found.push((id, is_settled));
+                }
+                Item::Damage { offset, .. } => other.push(("damage", offset)),
+                Item::Unfinished { offset } => other.push(("unfinished", offset)),
+            }
+        }
+        (found, other)
+    }
+
+    #[test]
+    fn tells_what_is_there_and_what_a_settler_has_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Directory::own(dir.path()).unwrap();
+        let first = write(&storage, 1, None, &[10, 11, 12]);
+        let second = write(&storage, 2, Some((1, first[3])), &[13, 14]);
+        let mut settler = Settler::new(&storage);
+        let id = |segment, offset: u64| RecordId { segment, offset: offset as u32 };
+        let mut records = vec![id(1, first[0]), id(1, first[2]), id(2, second[1])];
+        settler.settle(&mut records).unwrap();
+        assert!(records.is_empty());
+        settler.settle(&mut vec![id(2, second[0])]).unwrap();
+        settler.sync().unwrap();
+
+        let looker = Directory::look_into(dir.path()).unwrap();
+        let journal = Inspection::new(&looker).unwrap();
+        assert_eq!(journal.numbers().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(journal.bots()[&BotKey::of("a")], "a");
+        assert_eq!(read(&journal, 1), (vec![(10, true), (11, false), (12, true)], vec![]));
+        assert_eq!(read(&journal, 2), (vec![(13, true), (14, true)], vec![]));
+        let is_sealed = |number| journal.records(number).unwrap().unwrap().is_sealed;
+        assert!(is_sealed(1) && !is_sealed(2));
+        // One that goes meanwhile is none, and no damage.
+        let mut begun = journal.records(2).unwrap().unwrap();
+        let file = storage.open(&file_name(2)).unwrap();
+        file.write_at(&mut [IoSlice::new(&[0xff; 200])], second[0]).unwrap();
+        storage.remove(&file_name(2)).unwrap();
+        assert!(begun.next().unwrap().is_none());
+        assert!(journal.records(2).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Directory::own(dir.path()).unwrap();
+        let places = write(&storage, 1, None, &[1, 2, 3]);
+        let file = storage.open(&file_name(1)).unwrap();
+        let rest = record(1, "a", 2)[HEADER_BYTES..].to_vec();
+        let at = places[1] + HEADER_BYTES as u64;
+        file.write_at(&mut [IoSlice::new(&vec![0; rest.len()])], at).unwrap();
+        let journal = Inspection::new(&storage).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(LOOK_PAUSE / 5);
+                file.write_at(&mut [IoSlice::new(&rest)], at).unwrap();
+            });
+            assert_eq!(read(&journal, 1), (vec![(1, false), (2, false), (3, false)], vec![]));
+        });
+        file.truncate(places[3] - 1).unwrap();
+        assert_eq!(read(&journal, 1).1, [("unfinished", places[2])]);
+        // Where it is known that there was a record, it is damage.
+        write(&storage, 2, Some((1, places[3])), &[]);
+        let journal = Inspection::new(&storage).unwrap();
+        assert_eq!(read(&journal, 1).1, [("damage", places[2])]);
+    }
+
+    #[test]
+    fn a_damaged_head_hides_no_record_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Directory::own(dir.path()).unwrap();
+        let places = write(&storage, 1, None, &[1]);
+        let file = storage.open(&file_name(1)).unwrap();
+        file.write_at(&mut [IoSlice::new(b"X")], 3).unwrap();
+        let journal = Inspection::new(&storage).unwrap();
+        assert_eq!(read(&journal, 1), (vec![(1, false)], vec![("damage", 0)]));
+        file.write_at(&mut [IoSlice::new(b"X")], places[0] + 7).unwrap();
+        assert_eq!(read(&journal, 1), (vec![], vec![("damage", 0)]));
+        file.truncate(20).unwrap();
+        assert_eq!(read(&journal, 1), (vec![], vec![("unfinished", 0)]));
+        // A file that is ready to be one.
+        write(&storage, 2, None, &[]);
+        storage.rename(&file_name(2), &file_name(3)).unwrap();
+        assert_eq!(read(&Inspection::new(&storage).unwrap(), 3), (vec![], vec![]));
+    }
+
+    #[test]
+    fn ids_are_told_apart_by_bot() {
+        let mut seen = Seen::default();
+        let (a, b) = (BotKey::of("a"), BotKey::of("b"));
+        assert!(seen.remember(a, UpdateId::new(1)));
+        assert!(seen.remember(b, UpdateId::new(1)));
+        assert!(!seen.remember(a, UpdateId::new(1)));
+    }
+}

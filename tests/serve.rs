@@ -364,6 +364,10 @@ fn what_a_hanging_drain_leaves_is_delivered_after_the_next_start() {
     let kept = format!("{left} update(s) stay in the journal for the next start");
     assert!(ended.stderr.contains(&kept), "{:#?}", ended.stderr);
     drop(pipe);
+    let server = Process::serve(dir.path(), &["--sink", "ndjson:file", "--ack", "memory"]);
+    let told = format!("notice     {left} update(s) that an earlier run has left in ");
+    assert!(server.stderr().iter().any(|line| line.contains(&told)), "{:#?}", server.stderr());
+    assert_code(&server.terminate(), 0);
     let server = Process::serve(dir.path(), &["--sink", "ndjson:file", "--report", "report.json"]);
     let found = format!("notice     journal: {left} update(s) to be delivered again of 8 read");
     assert!(server.stderr().iter().any(|line| line.contains(&found)), "{:#?}", server.stderr());

@@ -30,6 +30,7 @@ use crate::{
         file::{BotSection, ConfigFile, Secrets, Span},
     },
     error::{Error, ErrorKind},
+    journal::{Directory, inspect::Inspection},
 };
 
 /// Where data is kept unless the config says otherwise.
@@ -359,14 +360,28 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
     for bot in &file.bots {
         line("secret", bot.secret_source());
     }
-    for notice in server.notices() {
-        line("notice", notice.clone());
+    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
+        line("notice", notice);
     }
     if let Some(bot) = file.bots.first() {
         line("try", curl_line(file, bot, &address, own_certificate));
     }
     lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
     tell(lines.join("\n"));
+}
+
+/// What a journal holds that is not used now.
+fn left_by_an_earlier_run(file: &ConfigFile, ack: Ack) -> Option<String> {
+    let dir = file.server.data_dir.as_deref().filter(|_| ack == Ack::Memory)?.join("journal");
+    let storage = Directory::look_into(&dir).ok()?;
+    let left = Inspection::new(&storage).ok()?.unsettled();
+    (left > 0).then(|| {
+        format!(
+            "{left} update(s) that an earlier run has left in {} are not delivered: see `ringhook \
+             journal replay`",
+            dir.display()
+        )
+    })
 }
 
 /// What an update's 200 promises.

@@ -94,6 +94,19 @@ impl<'a> Inspection<'a> {
         self.heads.open.contains_key(&number)
     }
 
+    /// Records that are not settled; what cannot be read is none.
+    pub(crate) fn unsettled(&self) -> u64 {
+        let of = |number| {
+            let mut count = 0;
+            let Ok(Some(mut records)) = self.records(number) else { return 0 };
+            while let Ok(Some(item)) = records.next() {
+                count += u64::from(matches!(item, Item::Record { is_settled: false, .. }));
+            }
+            count
+        };
+        self.numbers().map(of).sum()
+    }
+
     /// The name of the file of segment `number`'s ids.
     pub(crate) fn ids_name(number: u32) -> String {
         ids_name(number)

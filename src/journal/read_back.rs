@@ -98,6 +98,8 @@ impl ReadBack {
             (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
             (Step::Full, _) | (_, Step::Full) => Step::Full,
             (Step::Parked, _) | (_, Step::Parked) => Step::Parked,
+            // What was read last may have been parked, of which nobody is told.
+            (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Parked,
             (Step::Idle, Step::Idle) => Step::Idle,
         }
     }

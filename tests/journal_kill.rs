@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use loadtest::{Expected, Rate};
 use support::{
     chance::Chance,
     drill::{lines_of_a_life, under_load},
@@ -73,7 +74,7 @@ fn drill(ack: &str) {
     });
     let ended = last.terminate();
     file.end_life(&mut sunk);
-    let doubled = sunk.check(&sent, WORKERS);
+    let doubled = sunk.check(Expected::from(&sent), WORKERS);
     eprintln!("{ack}: came again after each kill {doubled:?}, lines torn {}", sunk.torn);
     eprintln!("{sent}");
     assert_clean(&ended, &service);
@@ -100,20 +101,35 @@ fn ten_kills_lose_nothing_that_was_synced() {
     drill("synced");
 }
 
-/// Everything is acknowledged long before it is handled, so each server takes over thousands of
-/// updates from the one before and ends with most of them. One is not killed, but stopped: what it
-/// has handed on, it has noted.
+/// Most is acknowledged long before it is handled, so each server takes over thousands of updates
+/// from the one before and ends with most of them.
 #[test]
 fn a_backlog_outlives_ten_kills_in_its_order() {
+    drill_with_tight_queues(7000, Rate::PerSecond(1000.0));
+}
+
+/// Single chats fall behind and catch up again all the time.
+#[test]
+fn chats_with_too_many_waiting_outlive_ten_kills_in_their_order() {
+    drill_with_tight_queues(0, Rate::Max);
+}
+
+/// Kills servers of which `ahead` updates are more than their sink has taken, while others come.
+/// One server is not killed, but stopped: what it has handed on, it has noted.
+fn drill_with_tight_queues(ahead: u64, rate: Rate) {
     const UPDATES: u64 = 12_000;
     const PEACE: usize = KILLS / 2;
     let mut chance = Chance::new();
     let config = [SMALL_SEGMENTS, TIGHT].concat();
     let service = Service::new(&config, &[&["--sink", "ndjson:-"][..], &THREADS].concat());
     let mut sunk = Sunk::default();
-    let options = service.load(UPDATES);
     let (tap, stdout) = Tap::new();
     let first = service.start_with_stdout(stdout);
+    // Nobody takes anything out meanwhile.
+    under_load(&service.load(ahead), || ());
+    let mut options = service.load(UPDATES - ahead);
+    options.first_update_id = ahead + 1;
+    options.rate = rate;
     let (sent, (mut tap, last)) = under_load(&options, || {
         let (mut tap, mut server) = (tap, first);
         for end in 0..=KILLS {
@@ -122,7 +138,13 @@ fn a_backlog_outlives_ten_kills_in_its_order() {
             server.signal(if end == PEACE { "TERM" } else { "KILL" });
             tap.end_life(&mut sunk);
             let ended = server.wait();
-            assert_eq!(ended.status.code(), (end == PEACE).then_some(0), "{:#?}", ended.stderr);
+            if end == PEACE {
+                assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.stderr);
+                let report = service.report();
+                let count = |key: &str| report["journal"][key].as_u64().unwrap();
+                let (taken_over, left) = (count("recovered_records"), count("left_records"));
+                assert!(ahead == 0 || taken_over > ahead / 10 && left > 0, "{report:#}");
+            }
             let stdout;
             (tap, stdout) = Tap::new();
             server = service.start_with_stdout(stdout);
@@ -133,12 +155,11 @@ fn a_backlog_outlives_ten_kills_in_its_order() {
     last.signal("TERM");
     tap.end_life(&mut sunk);
     let ended = last.wait();
-    let doubled = sunk.check(&sent, WORKERS);
+    let expected = Expected { first_update_id: 1, updates: UPDATES, ..Expected::from(&sent) };
+    let doubled = sunk.check(expected, WORKERS);
     eprintln!("came again after each life {doubled:?}, lines torn {}", sunk.torn);
     assert_eq!(doubled[PEACE], 0, "doubled by a stop");
     assert_clean(&ended, &service);
-    let report = service.report();
-    assert!(report["journal"]["recovered_records"].as_u64().unwrap() > 0, "{report:#}");
 }
 
 /// Kills servers on their first steps, when they have read half of what the one before has left, or
@@ -182,7 +203,7 @@ fn kills_during_recovery_lose_nothing_either() {
     last.signal("TERM");
     tap.end_life(&mut sunk);
     let ended = last.wait();
-    let doubled = sunk.check(&sent, WORKERS);
+    let doubled = sunk.check(Expected::from(&sent), WORKERS);
     eprintln!("came again after each life {doubled:?}, lines torn {}", sunk.torn);
     assert_clean(&ended, &service);
 }

@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use loadtest::Expected;
 use serde_json::Value;
 use support::{
     chance::Chance,
@@ -61,7 +62,7 @@ fn power_cuts_take_nothing_that_was_synced() {
         tap.end_life(&mut sunk);
         assert_eq!(last.wait().status.code(), Some(0));
         // What was handled shortly before a cut comes again, since that is noted without a sync.
-        let doubled = sunk.check(&sent, usize::MAX);
+        let doubled = sunk.check(Expected::from(&sent), usize::MAX);
         eprintln!("came again after each cut {doubled:?}");
     });
 }

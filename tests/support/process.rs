@@ -130,5 +130,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the server said: {:#?}", self.stderr());
+        }
     }
 }

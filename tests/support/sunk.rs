@@ -49,12 +49,12 @@ impl Sunk {
         self.lives.iter().map(|life| life.iter().map(|line| id_of(line)).collect()).collect()
     }
 
-    /// Asserts that all that was sent is there, unaltered; each chat in its order and nothing twice
+    /// Asserts that all that is expected is there, unaltered; each chat in its order and nothing twice
     /// within a life; and nothing twice over the lives but what `workers` workers can have had in
     /// their hands when they were killed. For each life, how many updates came again after it.
     #[track_caller]
-    pub(crate) fn check(&self, sent: &loadtest::Report, workers: usize) -> Vec<usize> {
-        let expected = Expected { once: false, ..Expected::from(sent) };
+    pub(crate) fn check(&self, expected: Expected, workers: usize) -> Vec<usize> {
+        let expected = Expected { once: false, ..expected };
         assert!(expected.ordered, "only a run with retries keeps an order");
         let all = self.lives.iter().flatten().flatten().copied().collect::<Vec<u8>>();
         let verified = loadtest::verify(&expected, &*all).unwrap();

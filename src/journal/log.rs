@@ -232,7 +232,8 @@ impl Log {
         let end = segment.end.load(Relaxed);
         if is_failed {
             // The head of the next segment says where this one ends, should this not work.
-            let _ = segment.file.truncate(end);
+            let is_uncut = segment.file.truncate(end).is_err();
+            segment.is_uncut.store(is_uncut, SeqCst);
         }
         self.previous = Some((segment.number, end));
         segment.is_sealed.store(true, SeqCst);

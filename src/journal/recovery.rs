@@ -235,10 +235,8 @@ where
             self.found.torn += u64::from(is_begun && !is_damaged);
             return self.put_away(number, file_len, is_damaged, files);
         }
-        if file_len > kept.end {
-            // What is behind it is of no record. Should this not work, it is found again.
-            let _ = file.truncate(kept.end);
-        }
+        // What is behind it is of no record. Should this not work, it is tried again.
+        let is_uncut = file_len > kept.end && file.truncate(kept.end).is_err();
         self.found.previous = Some((number, kept.end));
         self.found.torn += kept.torn;
         let is_damaged = !kept.damages.is_empty();
@@ -253,6 +251,7 @@ where
         segment.is_damaged = is_damaged;
         segment.is_recovered = true;
         segment.is_sealed.store(true, SeqCst);
+        segment.is_uncut.store(is_uncut, SeqCst);
         segment.skip = kept.skip;
         segment.settled = Mutex::new(log.1);
         segment.unsettled.store(kept.unsettled, SeqCst);

@@ -243,8 +243,9 @@ impl Log {
             segment.is_uncut.store(is_uncut, SeqCst);
         }
         self.previous = Some((segment.number, end));
-        segment.is_sealed.store(true, SeqCst);
+        // Before a worker can have the segment removed: its ids are kept first.
         self.journal.chore(Chore::Sealed(segment.number, Ids { end, ids }));
+        segment.is_sealed.store(true, SeqCst);
         if segment.is_done() {
             self.journal.chore(Chore::Retire(segment.number));
         }

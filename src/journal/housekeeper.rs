@@ -119,7 +119,10 @@ impl Housekeeper {
     }
 
     fn keep_ids(&mut self, number: u32, ids: &Ids) {
-        if ids.ids.is_empty() {
+        // Where somebody has removed the segment's file, what is unsettled is lost with this process:
+        // should it come again, it must not be taken for known.
+        let is_removed = |segment: &Segment| !segment.is_done() && !segment.file.is_linked();
+        if ids.ids.is_empty() || self.journal.segment(number).as_deref().is_some_and(is_removed) {
             return;
         }
         let storage = &*self.journal.storage;

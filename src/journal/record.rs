@@ -149,7 +149,7 @@ impl RecordHeader {
 }
 
 /// Makes the header at the start of `record` one of `segment`.
-pub(super) fn seal(record: &mut [u8], segment: u32) {
+pub(crate) fn seal(record: &mut [u8], segment: u32) {
     let Some(header) = record.get_mut(..HEADER_BYTES) else { return };
     put(header, 32, segment.to_le_bytes());
     let crc = crc32c::crc32c(header.get(..36).unwrap_or_default());

@@ -17,7 +17,7 @@ use ringhook::{Limits, Outcome, Report, Update};
 use support::{
     SECRET, TestServer,
     client::Client,
-    update_of,
+    long, update_of,
     valve::{Calls, Valve},
     wait_until,
 };
@@ -103,12 +103,6 @@ fn no_more_updates_are_under_way_than_the_limit_says() {
         let by_cause = refused(&report);
         assert!(matches!(*by_cause, [("updates", count)] if count >= 6), "{by_cause:?}");
     }
-}
-
-/// An update's JSON of `length` bytes.
-fn long(chat: i64, id: i64, length: usize) -> String {
-    let short = update_of(chat, id);
-    short.replacen("hello", &"h".repeat(5 + length - short.len()), 1)
 }
 
 /// Limits of bodies and of all that wait, in KiB.

@@ -120,7 +120,15 @@ impl Directory {
 
 /// Makes the directory where there is none, and locks it.
 fn lock(path: &Path) -> io::Result<File> {
+    let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // What is synced in it is of no use where a power cut takes the directory's own name, or that
+    // of the data directory, which may have been made just before.
+    for parent in path.ancestors().skip(1).take(missing.max(2)) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        // One that may not be read was not made by us.
+        let _ = File::open(parent).and_then(|parent| parent.sync_all());
+    }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(path.join(LOCK))?;

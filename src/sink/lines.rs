@@ -91,6 +91,11 @@ impl Lines {
                 let message = format!("{what}{}", path.display());
                 Error::with_source(ErrorKind::Sink, message, source)
             })?;
+            // Its name is to outlive a power cut as well. A directory that may not be read was not
+            // made for it just now.
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let dir = File::open(dir.unwrap_or(Path::new(".")));
+            let _ = dir.and_then(|dir| dir.sync_all());
             lines.0.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(file);
         }
         Ok(lines)
@@ -146,7 +151,9 @@ impl Output {
         if let Some(file) = &self.synced
             && !self.owed.is_empty()
         {
-            file.sync_data()?;
+            // The kernel says once that it has lost something, and that all is well if it is asked
+            // again: the lines have to be written again.
+            file.sync_data().inspect_err(|_| self.written = 0)?;
         }
         self.owed.clear();
         self.owed.shrink_to(BUFFER_KEPT_BYTES);

@@ -8,11 +8,21 @@
     clippy::unwrap_used
 )]
 
+pub(crate) mod chance;
 pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod drill;
 pub(crate) mod external;
+pub(crate) mod faulty;
 pub(crate) mod pki;
+pub(crate) mod port;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+#[cfg(feature = "cli")]
+pub(crate) mod sender;
+#[cfg(feature = "cli")]
+pub(crate) mod service;
+pub(crate) mod sunk;
 pub(crate) mod valve;
 
 use std::{
@@ -172,6 +182,12 @@ pub(crate) fn update_of(chat: i64, id: i64) -> String {
         "{{\"update_id\":{id},\n\"message\":{{\"message_id\":{id},\"date\":1700000000,\
          \"chat\":{{\"id\":{chat},\"type\":\"private\"}},\"text\":\"hello \\u0416 {id}\"}}}}"
     )
+}
+
+/// As [`update_of`], of `length` bytes.
+pub(crate) fn long(chat: i64, id: i64, length: usize) -> String {
+    let short = update_of(chat, id);
+    short.replacen("hello", &"h".repeat(5 + length - short.len()), 1)
 }
 
 /// `body` as a request of Telegram's sender.

@@ -113,6 +113,12 @@ impl Process {
         Ended { status: status.unwrap(), stdout, stderr: self.stderr() }
     }
 
+    /// Sends SIGKILL, which nothing can prepare for, and waits for the end.
+    pub(crate) fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.wait()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(self) -> Ended {
         self.signal("TERM");

@@ -1,0 +1,45 @@
+//! Load that goes on while servers come and go.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use loadtest::Options;
+
+use super::{chance::Chance, wait_until};
+
+/// Ends a run where the test fails, so that nobody waits for it.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends `options` while `servers` has its way with the servers, and until everything is acknowledged
+/// by the one that it leaves running; what was sent, and what `servers` gives.
+pub(crate) fn under_load<T>(
+    options: &Options,
+    servers: impl FnOnce() -> T,
+) -> (loadtest::Report, T) {
+    thread::scope(|scope| {
+        let cancel = Cancel(Arc::clone(&options.cancel));
+        let load = scope.spawn(|| loadtest::run(options).unwrap());
+        let last = servers();
+        wait_until("the run is over", || load.is_finished());
+        drop(cancel);
+        let sent = load.join().unwrap();
+        assert!(sent.is_ok(), "{sent}");
+        (sent, last)
+    })
+}
+
+/// How many of the lines that are still to come the next life may write before its kill.
+pub(crate) fn lines_of_a_life(chance: &mut Chance, left: u64, kills_left: usize) -> usize {
+    chance.between(1, (left / (kills_left as u64 + 1)).max(1)) as usize
+}

@@ -1,8 +1,9 @@
-//! Parts that benches measure one by one. Not an interface: anything here may change at any time.
+//! Parts that benches measure one by one and fuzzing looks into. Not an interface: anything here may change at any time.
 
 #![allow(missing_docs)]
 
 mod journal;
+mod segment;
 
 use std::{
     cell::Cell,
@@ -14,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::journal::TestJournal;
+pub use self::{
+    journal::TestJournal,
+    segment::{records, segment},
+};
 use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},

@@ -1,10 +1,6 @@
 //! The committer: writes what has gathered, tells who waits, hands the updates on.
 
-use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
-    thread,
-    time::Instant,
-};
+use std::{sync::Arc, thread, time::Instant};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -93,7 +89,6 @@ impl Committer {
         let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
         match self.log.append(batches, now) {
             Ok((segment, at)) => {
-                segment.unsettled.fetch_add(records, SeqCst);
                 let mut start = at;
                 for batch in &mut *batches {
                     batch.is_committed = true;

@@ -48,7 +48,7 @@ pub(crate) enum HeaderError {
 }
 
 impl SegmentHeader {
-    pub(super) fn new(
+    pub(crate) fn new(
         number: u32,
         previous: Option<(u32, u64)>,
         created_us: i64,
@@ -59,7 +59,7 @@ impl SegmentHeader {
         header
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut names = serde_json::to_vec(&self.bots).unwrap_or_default();
         if FIXED + names.len() + 4 > HEAD_MAX {
             names = b"[]".to_vec();

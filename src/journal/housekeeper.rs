@@ -26,6 +26,9 @@ pub(super) const SPARE: &str = "spare.journal";
 pub(super) const NEW: &str = "new.journal";
 /// Bytes of ids that are kept of segments that are gone: more than a million ids.
 const IDS_BYTES: u64 = 16 * 1024 * 1024;
+/// How long it waits where nothing is due, and where something could not be removed.
+const IDLE: Duration = Duration::from_secs(3600);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Something for the housekeeper to do.
 #[derive(Debug)]
@@ -48,12 +51,14 @@ pub(crate) struct Housekeeper {
     journal: Arc<Journal>,
     /// Segments whose ids are kept in files, with the files' lengths; the oldest first.
     ids: Vec<(u32, u64)>,
+    /// Segments that are done, whose files are still there; and whether that has been said.
+    leaving: Vec<(Arc<Segment>, bool)>,
 }
 
 impl Housekeeper {
     /// `ids` are the files of ids that are there, with their lengths.
     pub(crate) fn new(journal: Arc<Journal>, ids: Vec<(u32, u64)>) -> Self {
-        Self { journal, ids }
+        Self { journal, ids, leaving: Vec::new() }
     }
 
     /// Does chores until it is told to stop.
@@ -62,14 +67,14 @@ impl Housekeeper {
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
-            let wait = sync_due.map_or(Duration::from_secs(3600), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
+            let longest = if self.leaving.is_empty() { IDLE } else { RETRY };
+            let wait = sync_due
+                .map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
             match chores.recv_timeout(wait) {
                 Ok(Chore::Sync) => sync_due = Some(Instant::now() + interval),
                 Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(chore) => self.handle(chore),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.clean_up(),
             }
             if sync_due.is_some_and(|due| due <= Instant::now()) {
                 sync_due = None;
@@ -88,6 +93,7 @@ impl Housekeeper {
             Chore::Sync => self.sync(),
             Chore::Stop => {}
         }
+        self.clean_up();
     }
 
     fn prepare(&self) {
@@ -113,7 +119,10 @@ impl Housekeeper {
     }
 
     fn keep_ids(&mut self, number: u32, ids: &Ids) {
-        if ids.ids.is_empty() {
+        // Where somebody has removed the segment's file, what is unsettled is lost with this process:
+        // should it come again, it must not be taken for known.
+        let is_removed = |segment: &Segment| !segment.is_done() && !segment.file.is_linked();
+        if ids.ids.is_empty() || self.journal.segment(number).as_deref().is_some_and(is_removed) {
             return;
         }
         let storage = &*self.journal.storage;
@@ -141,33 +150,60 @@ impl Housekeeper {
         }
     }
 
+    fn retire(&mut self, number: u32) {
+        let journal = &self.journal;
+        if journal.segment(number).is_some_and(|segment| segment.is_done())
+            && let Some(segment) = journal.segments_mut().remove(&number)
+        {
+            self.leaving.push((segment, false));
+            self.leaving.sort_unstable_by_key(|(segment, _)| segment.number);
+        }
+    }
+
+    /// Does what is overdue because the disk did not do it before.
+    ///
+    /// What was refused stays behind a segment's end when it cannot be cut off. Then the next
+    /// segment's head alone says where the end is, so no segment goes before such an older one.
+    pub(super) fn clean_up(&mut self) {
+        let uncut = self.journal.segments().values().find_map(|segment| {
+            let is_uncut = segment.is_uncut.load(SeqCst)
+                && segment.file.truncate(segment.end.load(SeqCst)).is_err();
+            segment.is_uncut.store(is_uncut, SeqCst);
+            is_uncut.then_some(segment.number)
+        });
+        while let Some((segment, is_told)) = self.leaving.first_mut() {
+            if uncut.is_some_and(|uncut| uncut < segment.number) {
+                return;
+            }
+            let (number, segment) = (segment.number, Arc::clone(segment));
+            let was_told = std::mem::replace(is_told, true);
+            if let Err(error) = self.let_go(&segment) {
+                if !was_told {
+                    tracing::warn!(segment = number, %error, "cannot be removed");
+                }
+                return;
+            }
+            self.leaving.remove(0);
+            self.journal.shrunk_by(segment.end.load(Relaxed));
+        }
+    }
+
     /// Lets a segment go, its file first: records without a note that they are settled would be
     /// delivered again.
-    fn retire(&self, number: u32) {
+    fn let_go(&self, segment: &Segment) -> io::Result<()> {
         let journal = &self.journal;
-        if !journal.segment(number).is_some_and(|segment| segment.is_done()) {
-            return;
-        }
-        let Some(segment) = journal.segments_mut().remove(&number) else { return };
-        let name = file_name(number);
-        let storage = &*journal.storage;
-        let gone = if segment.is_damaged {
-            storage.rename(&name, &damaged_name(number))
+        let (name, storage) = (file_name(segment.number), &*journal.storage);
+        if segment.is_damaged {
+            unless_gone(storage.rename(&name, &damaged_name(segment.number)))?;
         } else {
             let whole = journal.settings.segment_bytes;
             let fits = segment.file.len().is_ok_and(|len| len == whole) && segment.file.is_linked();
-            if fits && self.put_spare(&name, Arc::clone(&segment.file)) {
-                Ok(())
-            } else {
-                storage.remove(&name)
+            if !fits || !self.put_spare(&name, Arc::clone(&segment.file)) {
+                storage.remove(&name)?;
             }
-        };
-        let gone = gone.and_then(|()| storage.sync());
-        let gone = gone.and_then(|()| storage.remove(&settled::file_name(number)));
-        if let Err(error) = gone {
-            tracing::warn!(segment = number, %error, "cannot be removed");
         }
-        journal.shrunk_by(segment.end.load(Relaxed));
+        unless_gone(storage.sync())?;
+        storage.remove(&settled::file_name(segment.number))
     }
 
     /// Makes durable what was written since the last time.
@@ -197,5 +233,13 @@ impl Housekeeper {
         if !segment.has_failed.swap(true, SeqCst) {
             self.journal.report(Failure::Sync, error);
         }
+    }
+}
+
+/// What cannot be found was done before, or by who has removed the directory.
+fn unless_gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }

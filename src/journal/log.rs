@@ -153,6 +153,8 @@ impl Log {
         active.ids.extend(ids.map(|update| (key(update.bot()), update.id())));
         let end = at + len;
         segment.end.store(end, SeqCst);
+        let records: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
+        segment.unsettled.fetch_add(records, SeqCst);
         if !active.is_next_asked && end > active.room / 2 {
             active.is_next_asked = true;
             self.journal.chore(Chore::Prepare);
@@ -160,6 +162,11 @@ impl Log {
         self.journal.grown_by(len);
         if !synced {
             self.journal.ask_for_sync();
+        }
+        if end >= active.room {
+            // Not with the next records: were this one alone as large as the journal may be, there
+            // would be none until it is gone, and it would not go before it is sealed.
+            self.seal(false);
         }
         Ok((segment, at))
     }
@@ -232,11 +239,13 @@ impl Log {
         let end = segment.end.load(Relaxed);
         if is_failed {
             // The head of the next segment says where this one ends, should this not work.
-            let _ = segment.file.truncate(end);
+            let is_uncut = segment.file.truncate(end).is_err();
+            segment.is_uncut.store(is_uncut, SeqCst);
         }
         self.previous = Some((segment.number, end));
-        segment.is_sealed.store(true, SeqCst);
+        // Before a worker can have the segment removed: its ids are kept first.
         self.journal.chore(Chore::Sealed(segment.number, Ids { end, ids }));
+        segment.is_sealed.store(true, SeqCst);
         if segment.is_done() {
             self.journal.chore(Chore::Retire(segment.number));
         }

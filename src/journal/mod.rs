@@ -61,21 +61,21 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-#[cfg(feature = "cli")]
-pub(crate) use self::record::RecordHeader;
 #[allow(unreachable_pub)] // `crate::RecoveryProgress`
 pub use self::recovery::Progress;
 pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
     committer::{Committer, Home},
+    header::SegmentHeader,
     housekeeper::{Chore, Housekeeper},
     intake::{Intake, Ticket},
     log::{Failure, Log},
     read_back::ReadBack,
-    record::{BotKey, RecordId, now_us, record_len},
+    reader::{Found, SegmentReader},
+    record::{BotKey, RecordHeader, RecordId, now_us, record_len, seal},
     recovery::{Recovered, RecoveryError, recover},
-    storage::Directory,
+    storage::{Directory, Stored},
 };
 use self::{segment::Segment, storage::Storage};
 use crate::{config::Ack, update::BotId};
@@ -104,7 +104,7 @@ pub(crate) struct Journal {
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     settings: Settings,
     /// A file for the next segment.
-    spare: Mutex<Option<Arc<dyn storage::Stored>>>,
+    spare: Mutex<Option<Arc<dyn Stored>>>,
     storage: Arc<dyn Storage>,
     /// Bytes of the records in all segments.
     used: AtomicU64,
@@ -224,12 +224,12 @@ impl Journal {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Arc<dyn storage::Stored>>> {
+    fn spare(&self) -> MutexGuard<'_, Option<Arc<dyn Stored>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the spare file and calls it `name`.
-    fn take_spare(&self, name: &str) -> Option<Arc<dyn storage::Stored>> {
+    fn take_spare(&self, name: &str) -> Option<Arc<dyn Stored>> {
         let mut spare = self.spare();
         let file = spare.take().filter(|file| file.is_linked())?;
         self.storage.rename(housekeeper::SPARE, name).ok()?;

@@ -10,8 +10,8 @@ use super::{
     storage::Stored,
 };
 
-/// Bytes read at once.
-const CHUNK: usize = 256 * 1024;
+/// Bytes read at once; a few in tests, so that records lie across the ends of what is read.
+const CHUNK: usize = if cfg!(test) { 512 } else { 256 * 1024 };
 
 /// What was found at one place of a segment.
 #[derive(Debug)]
@@ -164,11 +164,13 @@ impl SegmentReader {
             let bytes = self.buffered(at);
             match memmem::find(bytes, &MARKER) {
                 Some(distance) => {
-                    self.saw_marker = true;
                     at += distance as u64;
                     if self.record_at(at)?.is_some() {
+                        self.saw_marker = true;
                         return Ok(Some(at));
                     }
+                    // A file that was about to be used again is full of the former life's.
+                    self.saw_marker |= !self.is_stale(at);
                     at += 1;
                 }
                 None if bytes.len() < MARKER.len() => return Ok(None),

@@ -24,6 +24,8 @@ use crate::update::UpdateId;
 
 /// Length of a record's header in bytes.
 pub(crate) const HEADER_BYTES: usize = 40;
+/// Longest body in bytes: that of the largest `limits.body_bytes`.
+const BODY_MAX: u32 = 64 << 20;
 /// How a record begins. No JSON that the parser takes holds any of these bytes.
 pub(super) const MARKER: [u8; 3] = [0xf8, 0xff, 0xfe];
 /// The flag of an update that was fed in on purpose, although its id may have been seen.
@@ -136,11 +138,13 @@ impl RecordHeader {
         let is_whole = checked.starts_with(&MARKER)
             && u32::from_le_bytes(take(bytes, 32)?) == segment
             && u32::from_le_bytes(take(bytes, 36)?) == crc32c::crc32c(checked);
-        is_whole.then_some(())?;
+        let body_len = u32::from_le_bytes(take(bytes, 4)?);
+        // Whoever writes such a header with its checksum does not make us set memory aside for it.
+        (is_whole && body_len <= BODY_MAX).then_some(())?;
         Some(Self {
             bot: BotKey(u32::from_le_bytes(take(bytes, 24)?)),
             body_crc: u32::from_le_bytes(take(bytes, 28)?),
-            body_len: u32::from_le_bytes(take(bytes, 4)?),
+            body_len,
             is_fed: bytes.get(3)? & FED != 0,
             received_us: i64::from_le_bytes(take(bytes, 16)?),
             update_id: UpdateId::new(i64::from_le_bytes(take(bytes, 8)?)),
@@ -149,7 +153,7 @@ impl RecordHeader {
 }
 
 /// Makes the header at the start of `record` one of `segment`.
-pub(super) fn seal(record: &mut [u8], segment: u32) {
+pub(crate) fn seal(record: &mut [u8], segment: u32) {
     let Some(header) = record.get_mut(..HEADER_BYTES) else { return };
     put(header, 32, segment.to_le_bytes());
     let crc = crc32c::crc32c(header.get(..36).unwrap_or_default());

@@ -151,8 +151,8 @@ where
             self.found.last = self.found.last.max(number);
             match open.remove(&number) {
                 Some((file, header)) => {
-                    let end = ends.get(&number).copied().or(ids.map(|ids| ids.end));
-                    let read = self.segment(number, file, &header, end, &files);
+                    let end = ends.get(&number).copied().or(ids.as_ref().map(|ids| ids.end));
+                    let read = self.segment(number, file, &header, end, &files, ids.as_ref());
                     // What cannot be read now may be read later: nothing is given up here.
                     read.map_err(|error| RecoveryError::Io(Some(file_name(number)), error))?;
                 }
@@ -193,6 +193,7 @@ where
         head: &Head,
         end: Option<u64>,
         files: &Files,
+        ids: Option<&Ids>,
     ) -> io::Result<()> {
         let mut log = match files.settled {
             true => self.storage.open(&settled::file_name(number)).and_then(|file| {
@@ -232,12 +233,10 @@ where
             let is_begun = matches!(head, Head::Damaged);
             let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
             self.found.torn += u64::from(is_begun && !is_damaged);
-            return self.put_away(number, file_len, is_damaged);
+            return self.put_away(number, file_len, is_damaged, files);
         }
-        if file_len > kept.end {
-            // What is behind it is of no record. Should this not work, it is found again.
-            let _ = file.truncate(kept.end);
-        }
+        // What is behind it is of no record. Should this not work, it is tried again.
+        let is_uncut = file_len > kept.end && file.truncate(kept.end).is_err();
         self.found.previous = Some((number, kept.end));
         self.found.torn += kept.torn;
         let is_damaged = !kept.damages.is_empty();
@@ -245,18 +244,14 @@ where
         if let Err(error) = settled_log.write(self.storage) {
             tracing::warn!(segment = number, %error, "cannot note which records are settled");
         }
-        if !files.ids && !kept.ids.is_empty() {
-            let ids = Ids { end: kept.end, ids: kept.ids };
-            match ids.write(number, self.storage) {
-                Ok(bytes) => self.found.ids.push((number, bytes)),
-                Err(error) => tracing::warn!(segment = number, %error, "cannot keep update ids"),
-            }
-        }
+        let found = Ids { end: kept.end, ids: kept.ids };
+        self.keep_ids(number, &*file, &found, ids, files)?;
         let mut segment = Segment::new(number, file, start);
         segment.end.store(kept.end, SeqCst);
         segment.is_damaged = is_damaged;
         segment.is_recovered = true;
         segment.is_sealed.store(true, SeqCst);
+        segment.is_uncut.store(is_uncut, SeqCst);
         segment.skip = kept.skip;
         segment.settled = Mutex::new(log.1);
         segment.unsettled.store(kept.unsettled, SeqCst);
@@ -264,9 +259,61 @@ where
         Ok(())
     }
 
+    /// Makes the file of ids say what the segment holds, and the segment hold it for good.
+    ///
+    /// The ids may be on the disk and records not, after a power cut. What is taken for known
+    /// because of such an id would be acknowledged and never delivered, once the segment is gone.
+    fn keep_ids(
+        &mut self,
+        number: u32,
+        file: &dyn Stored,
+        found: &Ids,
+        written: Option<&Ids>,
+        files: &Files,
+    ) -> io::Result<()> {
+        if written.is_some_and(|written| written.ids == found.ids) {
+            return Ok(());
+        }
+        self.found.ids.retain(|(other, _)| *other != number);
+        // A killed process may have left records that were neither synced nor acknowledged. Copies
+        // that come now are dropped as duplicates of these, so these must outlive a power cut.
+        if let Err(error) = file.sync() {
+            tracing::warn!(segment = number, %error, "what was found cannot be made durable");
+        }
+        let kept = match found.ids.is_empty() {
+            true => Ok(None),
+            false => found.write(number, self.storage).map(Some),
+        };
+        match kept {
+            Ok(Some(bytes)) => {
+                self.found.ids.push((number, bytes));
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(segment = number, %error, "cannot keep update ids"),
+        }
+        match files.ids {
+            true => self.storage.remove(&ids_name(number)),
+            false => Ok(()),
+        }
+    }
+
     /// Removes a file without a record in it, unless it looks as if it had held some.
-    fn put_away(&mut self, number: u32, bytes: u64, is_damaged: bool) -> io::Result<()> {
+    fn put_away(
+        &mut self,
+        number: u32,
+        bytes: u64,
+        is_damaged: bool,
+        files: &Files,
+    ) -> io::Result<()> {
         let name = file_name(number);
+        if files.ids {
+            // First and for good: without the segment they would be taken for those of updates that
+            // have been delivered.
+            self.storage.remove(&ids_name(number))?;
+            self.storage.sync()?;
+            self.found.ids.retain(|(other, _)| *other != number);
+        }
         if is_damaged {
             self.found.damages.push(Damage { file: name.clone(), offset: 0, bytes });
             self.storage.rename(&name, &damaged_name(number))?;

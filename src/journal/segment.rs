@@ -37,6 +37,8 @@ pub(crate) struct Segment {
     /// Whether an earlier run wrote it: the ids in it have been seen, that is no reason to drop its
     /// updates.
     pub(super) is_recovered: bool,
+    /// Whether there is something behind its end that could not be cut off.
+    pub(super) is_uncut: AtomicBool,
     /// Whether it has got all that it will get.
     pub(super) is_sealed: AtomicBool,
     /// Of a recovered segment, the records that are not delivered, in order.
@@ -60,6 +62,7 @@ impl Segment {
             is_damaged: false,
             is_recovered: false,
             is_sealed: AtomicBool::new(false),
+            is_uncut: AtomicBool::new(false),
             skip: Vec::new(),
             settled: Mutex::new(SettledLog::new(number)),
             synced: AtomicU64::new(0),

@@ -329,7 +329,8 @@ impl<'a> Connection<'a> {
         let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
         self.registration.enter(Phase::Answer, self.read_at + self.shard.limits.request_timeout);
         if intake.committed(ticket).await {
-            self.shard.metrics.commit.record(nanos(parsed_at.elapsed()));
+            let waited = intake.returned_at().saturating_duration_since(parsed_at);
+            self.shard.metrics.commit.record(nanos(waited));
             return Status::Ok;
         }
         // The disk did not take it, and nothing was promised.

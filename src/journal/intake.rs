@@ -35,7 +35,11 @@ pub(crate) struct Intake {
     /// Whether the task is about to run.
     is_scheduled: Cell<bool>,
     journal: Arc<Journal>,
+    /// When the first update of the batch came, in microseconds since 1970.
+    received_us: Cell<i64>,
     returned: Receiver<Batch>,
+    /// When a batch came back last.
+    returned_at: Cell<Instant>,
     /// The memory of the batch before, for the next one.
     spare: RefCell<Option<Batch>>,
     /// The task that calls [`poll`](Self::poll).
@@ -72,7 +76,9 @@ impl Intake {
             is_out: Cell::new(false),
             is_scheduled: Cell::new(false),
             journal,
+            received_us: Cell::new(0),
             returned,
+            returned_at: Cell::new(Instant::now()),
             spare: RefCell::new(None),
             task: RefCell::new(None),
             tickets: RefCell::default(),
@@ -105,7 +111,13 @@ impl Intake {
     pub(crate) fn submit(&self, staged: &Staged, update: Update) -> Ticket {
         let ticket = self.tickets.borrow_mut().insert(State::Waiting(None));
         let bot = self.journal.key_of(update.bot());
-        self.gathering.borrow_mut().push(staged, update, bot, now_us(), false, ticket);
+        let mut gathering = self.gathering.borrow_mut();
+        if gathering.is_empty() {
+            // One look at the clock for a batch: its records came within a round.
+            self.received_us.set(now_us());
+        }
+        gathering.push(staged, update, bot, self.received_us.get(), false, ticket);
+        drop(gathering);
         if !self.is_out.get()
             && !self.is_scheduled.replace(true)
             && let Some(task) = &*self.task.borrow()
@@ -169,8 +181,14 @@ impl Intake {
         self.journal.wake_committer();
     }
 
+    /// When the batch came back that was the last to do so.
+    pub(crate) fn returned_at(&self) -> Instant {
+        self.returned_at.get()
+    }
+
     fn take_back(&self, mut batch: Batch, keep: &mut impl FnMut(Recycled)) {
         self.is_out.set(false);
+        self.returned_at.set(Instant::now());
         let is_committed = batch.is_committed;
         for entry in &mut batch.entries {
             entry.update.take().map(Update::recycle).into_iter().for_each(&mut *keep);

@@ -14,7 +14,8 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, process::Comman
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::{
     disk::{BlockDisk, Disk, ReadOnly, with_mounts},
-    process::{Process, run},
+    external::{Said, talk},
+    process::{Process, ringhook},
     sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
     service::Service,
     sunk::{BATCH, Sunk, Tap},
@@ -282,10 +283,11 @@ fn what_is_acknowledged_after_a_removal_outlives_a_kill() {
 #[track_caller]
 fn assert_second_is_refused(service: &Service) {
     let data = service.journal().parent().unwrap().to_str().unwrap().to_owned();
-    let args = ["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"];
-    let args = [&args[..], &["--cert", "cert.pem", "--key", "key.pem", "--data-dir", &data]];
-    let (code, stdout, stderr) = run(service.pki.dir(), &args.concat());
-    assert_eq!((code, &*stdout), (1, ""), "{stderr}");
+    let mut second = ringhook(service.pki.dir());
+    second.args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"]);
+    second.args(["--cert", "cert.pem", "--key", "key.pem", "--data-dir", &data]);
+    let Said { status, stdout, stderr } = talk(&mut second, b"");
+    assert_eq!((status.code(), &*stdout), (Some(1), ""), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains(&data), "{stderr}");
 }

@@ -277,6 +277,44 @@ fn what_is_acknowledged_after_a_removal_outlives_a_kill() {
     server.terminate();
 }
 
+/// Everything in it is gone, the lock as well, but not the directory itself.
+#[test]
+fn a_journal_that_is_emptied_keeps_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = on(dir.path(), "written");
+    let (server, tap) = start(&service);
+    let mut sender = Sender::new(&service);
+    sender.post_all(20);
+    for file in fs::read_dir(service.journal()).unwrap() {
+        // The server may have moved one meanwhile.
+        let _ = fs::remove_file(file.unwrap().path());
+    }
+    sender.until_taken();
+    assert_second_is_refused(&service);
+    let mut sunk = Sunk::default();
+    end_in_peace(server, tap, &mut sunk, &sender);
+}
+
+/// What is open is found in the new place; what is begun next, in the old one.
+#[test]
+fn a_journal_that_is_moved_away_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = on(dir.path(), "written");
+    let (server, tap) = start(&service);
+    let mut sender = Sender::new(&service);
+    sender.post_all(20);
+    fs::rename(service.journal(), dir.path().join("away")).unwrap();
+    wait_until("there is another journal", || {
+        sender.post();
+        service.journal().exists()
+    });
+    sender.until_taken();
+    sender.post_all(300);
+    assert_second_is_refused(&service);
+    let mut sunk = Sunk::default();
+    end_in_peace(server, tap, &mut sunk, &sender);
+}
+
 // Whose it is
 
 /// Asserts that no other process can have the journal of `service`, whose server runs.

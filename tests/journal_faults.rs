@@ -18,7 +18,7 @@ use support::{
     process::{Process, ringhook},
     sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
     service::Service,
-    sunk::{BATCH, Sunk, Tap},
+    sunk::{BATCH, Sunk},
     update_of, wait_until,
 };
 
@@ -104,13 +104,7 @@ fn a_server_killed_on_a_full_disk_starts_there_and_empties_it() {
 fn a_limit_on_the_size_of_files_refuses_until_it_is_lifted() {
     let dir = tempfile::tempdir().unwrap();
     let service = on(dir.path(), "written");
-    // The signal that comes with the error would end the process.
-    let mut command = Command::new("sh");
-    command.current_dir(service.pki.dir()).args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(env!("CARGO_BIN_EXE_ringhook"));
-    service.arguments(&mut command);
-    let (tap, stdout) = Tap::new();
-    let server = Process::start_with_stdout(command, stdout);
+    let (server, tap) = start(&service);
     let mut sender = Sender::new(&service);
     sender.post_all(10);
     let pid = Pid::from_child(&server.child);

@@ -14,10 +14,11 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, process::Comman
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::{
     disk::{BlockDisk, Disk, ReadOnly, with_mounts},
-    process::{Process, run},
+    external::{Said, talk},
+    process::{Process, ringhook},
     sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
     service::Service,
-    sunk::{BATCH, Sunk, Tap},
+    sunk::{BATCH, Sunk},
     update_of, wait_until,
 };
 
@@ -103,13 +104,7 @@ fn a_server_killed_on_a_full_disk_starts_there_and_empties_it() {
 fn a_limit_on_the_size_of_files_refuses_until_it_is_lifted() {
     let dir = tempfile::tempdir().unwrap();
     let service = on(dir.path(), "written");
-    // The signal that comes with the error would end the process.
-    let mut command = Command::new("sh");
-    command.current_dir(service.pki.dir()).args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(env!("CARGO_BIN_EXE_ringhook"));
-    service.arguments(&mut command);
-    let (tap, stdout) = Tap::new();
-    let server = Process::start_with_stdout(command, stdout);
+    let (server, tap) = start(&service);
     let mut sender = Sender::new(&service);
     sender.post_all(10);
     let pid = Pid::from_child(&server.child);
@@ -276,16 +271,55 @@ fn what_is_acknowledged_after_a_removal_outlives_a_kill() {
     server.terminate();
 }
 
+/// Everything in it is gone, the lock as well, but not the directory itself.
+#[test]
+fn a_journal_that_is_emptied_keeps_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = on(dir.path(), "written");
+    let (server, tap) = start(&service);
+    let mut sender = Sender::new(&service);
+    sender.post_all(20);
+    for file in fs::read_dir(service.journal()).unwrap() {
+        // The server may have moved one meanwhile.
+        let _ = fs::remove_file(file.unwrap().path());
+    }
+    sender.until_taken();
+    assert_second_is_refused(&service);
+    let mut sunk = Sunk::default();
+    end_in_peace(server, tap, &mut sunk, &sender);
+}
+
+/// What is open is found in the new place; what is begun next, in the old one.
+#[test]
+fn a_journal_that_is_moved_away_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = on(dir.path(), "written");
+    let (server, tap) = start(&service);
+    let mut sender = Sender::new(&service);
+    sender.post_all(20);
+    fs::rename(service.journal(), dir.path().join("away")).unwrap();
+    wait_until("there is another journal", || {
+        sender.post();
+        service.journal().exists()
+    });
+    sender.until_taken();
+    sender.post_all(300);
+    assert_second_is_refused(&service);
+    let mut sunk = Sunk::default();
+    end_in_peace(server, tap, &mut sunk, &sender);
+}
+
 // Whose it is
 
 /// Asserts that no other process can have the journal of `service`, whose server runs.
 #[track_caller]
 fn assert_second_is_refused(service: &Service) {
     let data = service.journal().parent().unwrap().to_str().unwrap().to_owned();
-    let args = ["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"];
-    let args = [&args[..], &["--cert", "cert.pem", "--key", "key.pem", "--data-dir", &data]];
-    let (code, stdout, stderr) = run(service.pki.dir(), &args.concat());
-    assert_eq!((code, &*stdout), (1, ""), "{stderr}");
+    let mut second = ringhook(service.pki.dir());
+    second.args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"]);
+    second.args(["--cert", "cert.pem", "--key", "key.pem", "--data-dir", &data]);
+    let Said { status, stdout, stderr } = talk(&mut second, b"");
+    assert_eq!((status.code(), &*stdout), (Some(1), ""), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains(&data), "{stderr}");
 }

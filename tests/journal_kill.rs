@@ -22,6 +22,7 @@ use loadtest::{Expected, Rate};
 use support::{
     chance::Chance,
     drill::{lines_of_a_life, under_load},
+    long,
     process::Ended,
     sender::SMALL_SEGMENTS,
     service::Service,
@@ -66,6 +67,10 @@ fn drill(ack: &str) {
             let left = UPDATES - sunk.updates().len() as u64;
             let lines = lines_of_a_life(&mut chance, left, KILLS - kill);
             wait_until("so many lines are there", || file.lines() >= lines);
+            if chance.between(0, 3) == 0 {
+                // Whoever stops a service does not always have the patience.
+                server.signal("TERM");
+            }
             server.kill();
             file.end_life(&mut sunk);
             server = service.start();
@@ -279,6 +284,28 @@ fn half_a_line_in_the_file_spoils_no_other() {
     let longer = fs::read_to_string(&path).unwrap();
     assert!(longer.starts_with(&text) && longer.lines().count() == text.lines().count() + 1);
     assert!(longer.lines().all(|line| !line.is_empty()), "{longer}");
+}
+
+/// The longest update is longer than a segment of the smallest size.
+#[test]
+fn updates_of_every_length_outlive_a_kill() {
+    let service = Service::new(SMALL_SEGMENTS, &["--sink", "ndjson:-"]);
+    let (tap, stdout) = Tap::new();
+    let server = service.start_with_stdout(stdout);
+    let mut client = service.connect();
+    let lengths = [200, 1 << 20, 3000, 1 << 20, (1 << 20) - 1, 500_000, 600_000, 200];
+    for (id, length) in (1..).zip(lengths) {
+        assert_eq!(client.post(&long(1, id, length)).status, 200, "{length}");
+    }
+    let mut sunk = Sunk::default();
+    server.kill();
+    tap.end_life(&mut sunk);
+    let (mut tap, stdout) = Tap::new();
+    let server = service.start_with_stdout(stdout);
+    tap.take_all(&(1..=lengths.len() as u64).collect(), &sunk);
+    server.signal("TERM");
+    tap.end_life(&mut sunk);
+    assert_clean(&server.wait(), &service);
 }
 
 /// Behind the records there may be one that was being written at the kill, or whatever a power cut

@@ -14,7 +14,7 @@ use std::{
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
+    consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
     iterator::Signals,
 };
 
@@ -314,6 +314,8 @@ fn watch_signals(
 ) -> Result<signal_hook::iterator::Handle, Error> {
     let error = |source| Error::with_source(ErrorKind::Thread, "cannot watch signals", source);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
+    // A file that reaches its limit (ulimit -f) is a full disk, not the end of the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(error)?;
     let handle = signals.handle();
     let watch = move || {
         let mut stops = 0;

@@ -101,13 +101,17 @@ impl Directory {
         Ok(Self { path: path.to_owned(), lock: None })
     }
 
-    /// Makes the directory and its lock anew where somebody has removed them.
+    /// Makes the directory and its lock anew where somebody has removed them, or moved them away:
+    /// without a lock, a second process would take the directory for its own.
     fn restore(&self) -> io::Result<()> {
-        let Some(held) = &self.lock else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
+        let Some(held) = &self.lock else { return Err(io::ErrorKind::PermissionDenied.into()) };
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.metadata().map_or(0, |file| file.nlink()) == 0 {
-            *held = lock(&self.path)?;
+        let ours = held.metadata()?;
+        let there = fs::metadata(self.path.join(LOCK));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(());
         }
+        *held = lock(&self.path)?;
         Ok(())
     }
 
@@ -148,16 +152,8 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
-        if self.lock.is_none() {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        let file = match self.create_file(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.restore()?;
-                self.create_file(name)?
-            }
-            outcome => outcome?,
-        };
+        self.restore()?;
+        let file = self.create_file(name)?;
         let made = match room {
             Room::Grow => Ok(()),
             Room::Reserve(len) => reserve(&file, len),
@@ -299,6 +295,24 @@ mod tests {
         owner.create("file", Room::Zero(3)).unwrap();
         assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(fs::read(path.join("file")).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn a_lock_that_is_lost_is_taken_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        let owner = Directory::own(&path).unwrap();
+        fs::remove_file(path.join(LOCK)).unwrap();
+        owner.create("file", Room::Grow).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        fs::rename(&path, parent.path().join("away")).unwrap();
+        owner.create("file", Room::Grow).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Somebody else was quicker.
+        fs::remove_dir_all(&path).unwrap();
+        let _other = Directory::own(&path).unwrap();
+        let refused = owner.create("file", Room::Grow).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -60,6 +60,9 @@ impl Service {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(&self.args);
+        if let Ok(driver) = std::env::var("RINGHOOK_TEST_DRIVER") {
+            command.args(["--driver", &driver]);
+        }
     }
 
     pub(crate) fn start(&self) -> Process {

@@ -73,7 +73,7 @@ pub(crate) use self::{
     log::{Failure, Log},
     read_back::ReadBack,
     reader::{Found, SegmentReader},
-    record::{BotKey, RecordHeader, RecordId, now_us, record_len, seal},
+    record::{BODY_MAX, BotKey, RecordHeader, RecordId, now_us, record_len, seal},
     recovery::{Recovered, RecoveryError, recover},
     storage::{Directory, Stored},
 };

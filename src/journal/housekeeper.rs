@@ -197,7 +197,10 @@ impl Housekeeper {
             unless_gone(storage.rename(&name, &damaged_name(segment.number)))?;
         } else {
             let whole = journal.settings.segment_bytes;
-            let fits = segment.file.len().is_ok_and(|len| len == whole) && segment.file.is_linked();
+            // One of an earlier run may still be read, past its last unsettled record.
+            let fits = !segment.is_recovered
+                && segment.file.len().is_ok_and(|len| len == whole)
+                && segment.file.is_linked();
             if !fits || !self.put_spare(&name, Arc::clone(&segment.file)) {
                 storage.remove(&name)?;
             }

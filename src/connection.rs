@@ -12,6 +12,7 @@ use crate::{
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
     metrics::nanos,
+    route::Wanted,
     runtime::{self, Shutdown},
     shard::{Phase, Registration, Shard, Way},
     tls::session,
@@ -174,10 +175,13 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    let is_post = head.method == Method::Post;
-                    let router = &self.shard.router;
-                    self.routed =
-                        router.route(head.path.as_bytes(), is_post, head.secret_token.value());
+                    self.routed = self.shard.router.route(Wanted {
+                        authorization: head.authorization.value(),
+                        host: head.host,
+                        is_post: head.method == Method::Post,
+                        path: head.path.as_bytes(),
+                        secret_token: head.secret_token.value(),
+                    });
                     self.unread.consume(consumed);
                     if self.routed.is_ok() {
                         self.http.accept_body(self.shard.spare_body());

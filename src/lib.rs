@@ -67,8 +67,8 @@ mod worker;
 
 pub use crate::{
     config::{
-        Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SECRET_TOKEN_MAX,
-        SecretToken,
+        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, PreviousToken,
+        SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},

@@ -1,67 +1,150 @@
-//! From a request's path to a bot, and the check that the request comes from where it should.
+//! From a request's host and path to a bot, and the check that the request comes from where it
+//! should.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::SystemTime};
 
 use crate::{
-    config::{Bot, SecretToken},
+    config::{BasicAuth, Bot, PreviousToken, SecretToken},
     http::Status,
     update::BotId,
 };
 
-/// All bots of one port, by path.
+/// All bots of one port, by path and host.
 #[derive(Debug)]
 pub(crate) struct Router {
-    routes: HashMap<Box<[u8]>, Route>,
+    /// Of one path, those of a name before those of a pattern before that of any host.
+    routes: HashMap<Box<[u8]>, Vec<Route>>,
 }
 
 #[derive(Debug)]
 struct Route {
+    basic_auth: Option<BasicAuth>,
     bot: BotId,
+    host: Host,
+    previous_token: Option<PreviousToken>,
     secret_token: Option<SecretToken>,
+}
+
+/// Which hosts a bot is at.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Host {
+    Name(String),
+    /// All names of one label before this, which begins with a dot.
+    Under(String),
+    Any,
+}
+
+/// What a request says of where it comes from and where it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    /// `Authorization`.
+    pub(crate) authorization: Option<&'a [u8]>,
+    /// `Host`, with its port.
+    pub(crate) host: Option<&'a str>,
+    /// Whether the method is POST.
+    pub(crate) is_post: bool,
+    /// The path, in normal form.
+    pub(crate) path: &'a [u8],
+    /// `X-Telegram-Bot-Api-Secret-Token`.
+    pub(crate) secret_token: Option<&'a [u8]>,
 }
 
 impl Router {
     /// Routes to `bots`, whose [`BotId`] is their place in the list.
     pub(crate) fn new(bots: &[Bot]) -> Self {
-        let routes = bots.iter().enumerate().map(|(index, bot)| {
-            let bot_id = BotId::new(u32::try_from(index).unwrap_or(u32::MAX));
-            let route = Route { bot: bot_id, secret_token: bot.secret_token.clone() };
-            (bot.path.as_bytes().into(), route)
-        });
-        Self { routes: routes.collect() }
+        let mut routes = HashMap::<Box<[u8]>, Vec<Route>>::new();
+        for (index, bot) in bots.iter().enumerate() {
+            let route = Route {
+                basic_auth: bot.basic_auth.clone(),
+                bot: BotId::new(u32::try_from(index).unwrap_or(u32::MAX)),
+                host: Host::of(bot.host.as_deref()),
+                previous_token: bot.previous_token.clone(),
+                secret_token: bot.secret_token.clone(),
+            };
+            routes.entry(bot.path.as_bytes().into()).or_default().push(route);
+        }
+        for of_path in routes.values_mut() {
+            of_path.sort_by(|a, b| a.host.cmp(&b.host));
+        }
+        Self { routes }
     }
 
-    /// The bot of a POST to `path`, or the status that tells the client why there is none:
-    /// 404 for an unknown path, 405 for another method, 403 for a missing or wrong token.
-    pub(crate) fn route(
-        &self,
-        path: &[u8],
-        is_post: bool,
-        presented: Option<&[u8]>,
-    ) -> Result<BotId, Status> {
-        let route = self.routes.get(path).ok_or(Status::NotFound)?;
-        if !is_post {
+    /// The bot that is wanted, or the status that tells the client why there is none: 404 for an
+    /// unknown path or host, 405 for another method, 403 for missing or wrong credentials.
+    pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Status> {
+        let of_path = self.routes.get(wanted.path).ok_or(Status::NotFound)?;
+        let host = wanted.host.map_or("", without_port);
+        let mut of_host = of_path.iter().filter(|route| route.host.contains(host));
+        let route = of_host.next().ok_or(Status::NotFound)?;
+        if !wanted.is_post {
             return Err(Status::MethodNotAllowed);
         }
-        match &route.secret_token {
-            Some(token) if !token.matches(presented.unwrap_or_default()) => Err(Status::Forbidden),
-            _ => Ok(route.bot),
+        if route.admits(wanted) { Ok(route.bot) } else { Err(Status::Forbidden) }
+    }
+}
+
+impl Route {
+    fn admits(&self, wanted: Wanted<'_>) -> bool {
+        let presented = wanted.secret_token.unwrap_or_default();
+        let has_token = self.secret_token.as_ref().is_none_or(|token| {
+            token.matches(presented)
+                || self.previous_token.as_ref().is_some_and(|previous| {
+                    previous.token.matches(presented) && SystemTime::now() < previous.until
+                })
+        });
+        let presented = wanted.authorization.unwrap_or_default();
+        has_token && self.basic_auth.as_ref().is_none_or(|auth| auth.matches(presented))
+    }
+}
+
+impl Host {
+    fn of(host: Option<&str>) -> Self {
+        match host.map(str::to_ascii_lowercase) {
+            None => Self::Any,
+            Some(host) => match host.strip_prefix('*') {
+                Some(under) => Self::Under(under.to_owned()),
+                None => Self::Name(host),
+            },
         }
     }
+
+    fn contains(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Name(name) => host.eq_ignore_ascii_case(name),
+            Self::Under(under) => host.find('.').is_some_and(|dot| {
+                let (label, rest) = host.split_at(dot);
+                !label.is_empty() && rest.eq_ignore_ascii_case(under)
+            }),
+        }
+    }
+}
+
+/// The host of an authority (RFC 3986 section 3.2), a final dot left out.
+fn without_port(authority: &str) -> &str {
+    let host = match authority.rfind(':') {
+        // The colons of an IPv6 address are inside brackets.
+        Some(colon) if !authority.ends_with(']') => authority.get(..colon).unwrap_or_default(),
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn path_then_method_then_token() {
-        let open = Bot { name: "open".into(), path: "/open".into(), secret_token: None };
+        let open = Bot::open("open", "/open");
         let router = Router::new(&[Bot::new("shop", "/shop", "s3cret").unwrap(), open]);
-        let route = |path: &str, post, token: Option<&str>| {
-            router.route(path.as_bytes(), post, token.map(str::as_bytes))
+        let route = |path: &str, is_post, token: Option<&str>| {
+            let (path, secret_token) = (path.as_bytes(), token.map(str::as_bytes));
+            router.route(Wanted { path, is_post, secret_token, ..Wanted::default() })
         };
         assert_eq!(route("/shop", true, Some("s3cret")), Ok(BotId::new(0)));
         assert_eq!(route("/shop", true, Some("s3cre")), Err(Status::Forbidden));
@@ -72,5 +155,66 @@ mod tests {
         assert_eq!(route("/SHOP", true, Some("s3cret")), Err(Status::NotFound));
         assert_eq!(route("/open", true, None), Ok(BotId::new(1)));
         assert_eq!(route("/open", true, Some("whatever")), Ok(BotId::new(1)));
+    }
+
+    #[test]
+    fn a_name_comes_before_a_pattern_before_any_host() {
+        let bot = |host: Option<&str>| {
+            let mut bot = Bot::open("x", "/w");
+            bot.host = host.map(str::to_owned);
+            bot
+        };
+        let bots = [None, Some("*.Example.com"), Some("shop.example.com"), Some("[::1]")].map(bot);
+        let route = |bots: &[Bot], host: Option<&str>| {
+            let wanted = Wanted { path: b"/w", is_post: true, host, ..Wanted::default() };
+            Router::new(bots).route(wanted).map(BotId::index)
+        };
+        for (host, bot) in [
+            (None, 0),
+            (Some("203.0.113.7:8443"), 0),
+            (Some("example.com"), 0),
+            (Some(".example.com"), 0),
+            (Some("a.b.example.com"), 0),
+            (Some("news.example.com:443"), 1),
+            (Some("SHOP.example.COM"), 2),
+            (Some("shop.example.com.:8443"), 2),
+            (Some("[::1]:8443"), 3),
+            (Some("[::1]"), 3),
+        ] {
+            assert_eq!(route(&bots, host), Ok(bot), "{host:?}");
+        }
+        let [_, named @ ..] = &bots;
+        assert_eq!(route(named, None), Err(Status::NotFound));
+        assert_eq!(route(named, Some("other.org")), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn an_old_token_is_taken_until_its_moment_and_all_credentials_are_needed() {
+        let mut bot = Bot::new("x", "/w", "new").unwrap();
+        let route = |bot: &Bot, token: Option<&str>, authorization: Option<&str>| {
+            let wanted = Wanted {
+                authorization: authorization.map(str::as_bytes),
+                is_post: true,
+                path: b"/w",
+                secret_token: token.map(str::as_bytes),
+                ..Wanted::default()
+            };
+            Router::new(std::slice::from_ref(bot)).route(wanted).is_ok()
+        };
+        let hour = Duration::from_secs(3600);
+        for (until, is_taken) in
+            [(SystemTime::now() + hour, true), (SystemTime::now() - hour, false)]
+        {
+            let token = SecretToken::new("old", "k").unwrap();
+            bot.previous_token = Some(PreviousToken { token, until });
+            assert!(route(&bot, Some("new"), None));
+            assert_eq!(route(&bot, Some("old"), None), is_taken);
+            assert!(!route(&bot, Some("older"), None) && !route(&bot, None, None));
+        }
+        bot.basic_auth = Some(BasicAuth::new("u:p", "k").unwrap());
+        assert!(!route(&bot, Some("new"), None) && !route(&bot, None, Some("Basic dTpw")));
+        assert!(route(&bot, Some("new"), Some("Basic dTpw")));
+        bot.secret_token = None;
+        assert!(route(&bot, None, Some("Basic dTpw")) && !route(&bot, None, None));
     }
 }

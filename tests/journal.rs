@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use ringhook::{Ack, Bot, FeedError, Journal, Limits, Outcome, Report, Server, Update};
 use support::{
-    PATH, SECRET, TestServer, update_of,
+    PATH, SECRET, TestServer, long, update_of,
     valve::{Calls, Valve},
     wait_until,
 };
@@ -227,6 +227,29 @@ fn an_update_that_is_fed_in_is_kept_although_its_id_is_known() {
     wait_until("it is handled", || of_journal(&server.handle.report()).lag_records == 0);
     server.stop();
     assert_eq!(again.all(), [(7, 7)]);
+}
+
+#[test]
+fn what_is_larger_than_the_queue_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    (limits.body_bytes, limits.queue_bytes) = (1024, 2048);
+    let (server, calls) = putting_off(dir.path(), usize::MAX / 4, |server| server.limits(limits));
+    // Fed in, and later read back as well.
+    server.handle.feed("test", long(1, 1, 10_000).as_bytes()).unwrap();
+    post_all(&server, 2..20, 3);
+    wait_until("all are handled", || calls.len() == 19);
+    let much = vec![b' '; (64 << 20) + 1];
+    assert_eq!(server.handle.feed("test", &much), Err(FeedError::TooLarge));
+    server.stop();
+    let (server, _) = putting_off(dir.path(), 0, |server| server);
+    post_all(&server, 100..101, 3);
+    let mut client = server.connect();
+    assert_eq!(client.post(&long(2, 101, 10_000)).status, 200);
+    server.stop();
+    let (server, calls) = putting_off(dir.path(), usize::MAX / 4, |server| server.limits(limits));
+    wait_until("both are handled", || calls.ids() == [100, 101]);
+    server.stop();
 }
 
 #[test]

@@ -549,6 +549,76 @@ fn each_bot_of_a_config_file_has_its_path_and_its_secret() {
     assert!(!dir.path().join(SECRET_FILE).exists(), "a secret that nobody needs is not made");
 }
 
+/// Curl as a client that is told a URL with user and password, as Telegram is.
+#[test]
+fn bots_of_one_path_are_told_apart_by_host_and_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"
+        [sink]
+        to = "ndjson:updates"
+        [[bot]]
+        name = "shop"
+        path = "/hook"
+        host = "shop.example"
+        secret_token = "new"
+        previous_secret_token = "old"
+        previous_secret_token_until = "2100-01-01T00:00:00Z"
+        [[bot]]
+        name = "others"
+        path = "/hook"
+        host = "*.example"
+        basic_auth_file = "user"
+    "#;
+    fs::write(dir.path().join("ringhook.toml"), config).unwrap();
+    fs::write(dir.path().join("user"), "sender:pass word\n").unwrap();
+    let mut command = ringhook(dir.path());
+    command.args(["serve", "--config", "ringhook.toml", "--listen", "127.0.0.1:0"]);
+    let server = Process::start(command);
+    let stderr = server.stderr();
+    assert!(stderr.iter().any(|line| line.starts_with("  secret") && line.ends_with(" user")));
+    let Some(mut curl) = program("curl") else { return };
+    let port = server.addr.port();
+    curl.current_dir(dir.path()).args([
+        "-s",
+        "--insecure",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} ",
+    ]);
+    curl.args([
+        "-H",
+        "Content-Type: application/json",
+        "--connect-to",
+        &format!("::{}", server.addr),
+    ]);
+    let body = update(1);
+    let (new, old) =
+        ("X-Telegram-Bot-Api-Secret-Token: new", "X-Telegram-Bot-Api-Secret-Token: old");
+    let mut first = true;
+    for (url, header) in [
+        ("shop.example", new),
+        ("SHOP.example", old),
+        ("shop.example", "X-Other: none"),
+        ("sender:pass%20word@news.example", "X-Other: none"),
+        ("sender:wrong@news.example", new),
+        ("news.example", new),
+        ("sender:pass%20word@a.news.example", new),
+        ("127.0.0.1", new),
+    ] {
+        if !std::mem::replace(&mut first, false) {
+            curl.args(["--next", "-s", "--insecure", "-o", "/dev/null", "-w", "%{http_code} "]);
+            curl.args(["--connect-to", &format!("::{}", server.addr)]);
+        }
+        curl.args(["-d", &body, "-H", header, &format!("https://{url}:{port}/hook")]);
+    }
+    assert_eq!(succeed(&mut curl).stdout.trim(), "200 200 403 200 403 403 404 404");
+    assert_code(&server.terminate(), 0);
+    // The same number of two bots is two updates, and a copy is none.
+    let text = fs::read_to_string(dir.path().join("updates")).unwrap();
+    assert_eq!(text.lines().count(), 2);
+}
+
 #[test]
 fn flags_win_over_the_file() {
     let dir = tempfile::tempdir().unwrap();

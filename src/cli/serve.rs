@@ -423,14 +423,23 @@ fn curl_line(
         }
         _ => "--insecure".to_owned(),
     };
-    let secret = match (&bot.secret_token_file, &bot.secret_token_env) {
-        (Some(path), _) => format!("$(cat {})", quoted(&path.display().to_string())),
-        (None, Some(name)) => format!("${name}"),
-        (None, None) => "$SECRET_TOKEN".to_owned(),
+    let cat = |path: &Path| format!("$(cat {})", quoted(&path.display().to_string()));
+    let fetched = |file: &Option<PathBuf>, variable: &Option<String>, typed: &str| {
+        let named = variable.as_ref().map(|name| format!("${name}"));
+        file.as_deref().map(cat).or(named).unwrap_or_else(|| typed.to_owned())
     };
+    let mut credentials = String::new();
+    if bot.has_secret_token() {
+        let token = fetched(&bot.secret_token_file, &bot.secret_token_env, "$SECRET_TOKEN");
+        credentials += &format!(" -H \"X-Telegram-Bot-Api-Secret-Token: {token}\"");
+    }
+    if bot.has_basic_auth() {
+        let user = fetched(&bot.basic_auth_file, &bot.basic_auth_env, "$USER_AND_PASSWORD");
+        credentials += &format!(" -u \"{user}\"");
+    }
     format!(
-        "curl {trust} -H \"X-Telegram-Bot-Api-Secret-Token: {secret}\" \
-         -H 'Content-Type: application/json' -d '{SAMPLE}' https://{address}{}",
+        "curl {trust}{credentials} -H 'Content-Type: application/json' -d '{SAMPLE}' \
+         https://{address}{}",
         bot.path
     )
 }

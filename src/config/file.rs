@@ -1,11 +1,14 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
-use std::{env, fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+mod bot;
+
+use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SecretToken};
+pub(crate) use self::bot::BotSection;
+use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
 use crate::error::{Error, ErrorKind};
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
@@ -47,32 +50,6 @@ pub(crate) struct ServerSection {
 pub(crate) struct TlsSection {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
-}
-
-/// `[[bot]]`: one webhook and its credential.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BotSection {
-    pub(crate) name: String,
-    pub(crate) path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) secret_token: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) secret_token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) secret_token_env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) auth: Option<Auth>,
-}
-
-/// How a bot's requests are told from a stranger's.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Auth {
-    /// By nothing. Written out, so that nobody leaves the door open by a slip.
-    None,
-    /// By the secret token; the default.
-    SecretToken,
 }
 
 /// `[limits]`: see [`Limits`].
@@ -295,75 +272,6 @@ pub(crate) enum Secrets {
     Read,
 }
 
-impl BotSection {
-    /// A bot whose token is in the file at `secret_token_file`.
-    pub(crate) fn with_secret_file(name: &str, path: &str, secret_token_file: PathBuf) -> Self {
-        Self {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            secret_token: None,
-            secret_token_file: Some(secret_token_file),
-            secret_token_env: None,
-            auth: None,
-        }
-    }
-
-    /// Where the bot's token is, for people.
-    pub(crate) fn secret_source(&self) -> String {
-        match (&self.secret_token_file, &self.secret_token_env) {
-            (Some(path), _) => path.display().to_string(),
-            (None, Some(name)) => format!("${name}"),
-            (None, None) if self.auth == Some(Auth::None) => "none: anybody may send".to_owned(),
-            (None, None) => "in the config".to_owned(),
-        }
-    }
-
-    fn to_bot(&self, secrets: Secrets) -> Result<Bot, Error> {
-        let secret_token = self.secret(secrets)?;
-        Ok(Bot { name: self.name.clone(), path: self.path.clone(), secret_token })
-    }
-
-    fn secret(&self, secrets: Secrets) -> Result<Option<SecretToken>, Error> {
-        let given = [
-            self.secret_token.is_some(),
-            self.secret_token_file.is_some(),
-            self.secret_token_env.is_some(),
-        ];
-        let given = given.into_iter().filter(|given| *given).count();
-        let none = self.auth == Some(Auth::None);
-        if given != usize::from(!none) {
-            let expected = "one of secret_token, secret_token_file and secret_token_env, \
-                            or auth = \"none\" and none of them";
-            return Err(Error::config(&format!("bot {:?}", self.name), given, expected));
-        }
-        if let Some(token) = &self.secret_token {
-            return SecretToken::new(&token.0, "bot.secret_token").map(Some);
-        }
-        if secrets == Secrets::Leave {
-            return Ok(None);
-        }
-        if let Some(path) = &self.secret_token_file {
-            return read_secret(path).map(Some);
-        }
-        if let Some(name) = &self.secret_token_env {
-            let token = env::var(name).map_err(|_| {
-                Error::config("bot.secret_token_env", name, "a variable that is set, in UTF-8")
-            })?;
-            return SecretToken::new(token.trim(), "bot.secret_token_env").map(Some);
-        }
-        Ok(None)
-    }
-}
-
-/// The token in `path`, white space around it left out.
-fn read_secret(path: &Path) -> Result<SecretToken, Error> {
-    let token = fs::read_to_string(path).map_err(|source| {
-        let message = format!("bot.secret_token_file = {}", path.display());
-        Error::with_source(ErrorKind::Config, message, source)
-    })?;
-    SecretToken::new(token.trim(), &format!("bot.secret_token_file ({})", path.display()))
-}
-
 impl DispatchSection {
     fn to_dispatch(&self) -> Dispatch {
         let defaults = Dispatch::default();
@@ -436,6 +344,12 @@ impl Serialize for Span {
 #[derive(Clone)]
 pub(crate) struct Hidden(String);
 
+impl Hidden {
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// Takes every type, since serde's own message on a wrong one would show the value.
@@ -468,6 +382,8 @@ impl Serialize for Hidden {
 mod tests {
     #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
+    use std::time::SystemTime;
+
     use super::*;
 
     const WHOLE: &str = r#"
@@ -496,7 +412,11 @@ mod tests {
         [[bot]]
         name = "shop"
         path = "/shop"
+        host = "*.example.com"
         secret_token = "s3cret"
+        previous_secret_token = "old-one"
+        previous_secret_token_until = "2027-01-31T12:00:00Z"
+        basic_auth = "user:word"
         [[bot]]
         name = "open"
         path = "/open"
@@ -526,6 +446,11 @@ mod tests {
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
         assert_eq!(journal.sync_interval, Duration::from_millis(50));
+        let shop = &config.bots[0];
+        assert_eq!(shop.host.as_deref(), Some("*.example.com"));
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_396_800);
+        assert_eq!(shop.previous_token.as_ref().unwrap().until, until);
+        assert!(shop.basic_auth.as_ref().unwrap().matches(b"Basic dXNlcjp3b3Jk"));
         let tokens: Vec<bool> = config.bots.iter().map(|bot| bot.secret_token.is_some()).collect();
         assert_eq!(tokens, [true, false]);
     }
@@ -563,7 +488,10 @@ mod tests {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
         let printed = file.effective(&config).to_toml().unwrap();
-        assert!(!printed.contains("s3cret"), "{printed}");
+        for secret in ["s3cret", "old-one", "word"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+        assert!(printed.contains("previous_secret_token_until = \"2027-01-31T12:00:00Z\""));
         assert!(printed.contains("idle_timeout = \"1m 30s\""), "{printed}");
         assert!(printed.contains("body_bytes = \"2.0 MiB\""), "{printed}");
         // What is printed can be read again, the hidden secret apart.

@@ -1,5 +1,6 @@
 //! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
 
+mod bot;
 mod dispatch;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
@@ -15,10 +16,11 @@ use std::{
 };
 
 pub use self::{
+    bot::{Bot, PreviousToken},
     dispatch::{Dispatch, Order},
     journal::{Ack, Journal},
     limits::Limits,
-    secret::{SECRET_TOKEN_MAX, SecretToken},
+    secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 use crate::{error::Error, journal::BotKey};
 
@@ -86,8 +88,9 @@ impl Config {
             bot.validate()?;
             let earlier = self.bots.iter().take(index);
             for other in earlier {
-                if other.path == bot.path {
-                    let expected = format!("a path of its own (bot {:?} has it)", other.name);
+                if other.path == bot.path && other.has_host_of(bot) {
+                    let expected =
+                        format!("a path of its own on its host (bot {:?} has it)", other.name);
                     return Err(Error::config("bot.path", &bot.path, &expected));
                 }
                 if other.name == bot.name {
@@ -99,42 +102,6 @@ impl Config {
                     return Err(Error::config("bot.name", &bot.name, &expected));
                 }
             }
-        }
-        Ok(())
-    }
-}
-
-/// One bot: where its updates arrive and what they must carry.
-#[derive(Clone, Debug)]
-pub struct Bot {
-    /// Its name in logs, reports and metrics.
-    pub name: String,
-    /// The path of its webhook URL, such as `/webhook`; compared byte for byte.
-    pub path: String,
-    /// What `X-Telegram-Bot-Api-Secret-Token` must hold; `None` lets everybody in.
-    pub secret_token: Option<SecretToken>,
-}
-
-impl Bot {
-    /// A bot whose updates arrive at `path` with `secret_token`.
-    ///
-    /// # Errors
-    /// Where the token is none that setWebhook would take.
-    pub fn new(name: &str, path: &str, secret_token: &str) -> Result<Self, Error> {
-        let secret_token = Some(SecretToken::new(secret_token, "bot.secret_token")?);
-        Ok(Self { name: name.into(), path: path.into(), secret_token })
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        if self.name.is_empty() || self.name.chars().any(char::is_control) {
-            return Err(Error::config("bot.name", format!("{:?}", self.name), "a printable name"));
-        }
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>[]^`{|}".contains(&byte);
-        let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");
-        if !self.path.starts_with('/') || !self.path.bytes().all(plain) || dotted {
-            let expected =
-                "a path such as /webhook: begins with /, no query, escapes or dot segments";
-            return Err(Error::config("bot.path", format!("{:?}", self.path), expected));
         }
         Ok(())
     }
@@ -192,6 +159,11 @@ mod tests {
         with_bots(&[("a", "/a"), ("b", "/b")]).validate().unwrap();
         let error = with_bots(&[("a", "/a"), ("b", "/a")]).validate().unwrap_err();
         assert!(error.to_string().starts_with("bot.path = /a: expected a path of its own"));
+        let mut config = with_bots(&[("a", "/a"), ("b", "/a")]);
+        config.bots.iter_mut().for_each(|bot| bot.host = Some(format!("{}.example", bot.name)));
+        config.validate().unwrap();
+        config.bots.iter_mut().for_each(|bot| bot.host = Some("A.example".to_owned()));
+        assert!(config.validate().is_err(), "names are compared without regard to case");
         assert!(with_bots(&[("a", "/a"), ("a", "/b")]).validate().is_err());
     }
 

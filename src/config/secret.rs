@@ -41,6 +41,60 @@ impl fmt::Debug for SecretToken {
     }
 }
 
+/// What a bot's requests must carry in `Authorization`: user and password of the webhook's URL, by
+/// the Basic scheme (RFC 7617).
+///
+/// Its `Debug` form hides the value.
+#[derive(Clone)]
+pub struct BasicAuth(Box<str>);
+
+impl BasicAuth {
+    /// Takes `user:password`: the user without a colon, neither with control characters.
+    ///
+    /// # Errors
+    /// A [`Config`](crate::ErrorKind::Config) error that names `key` but neither of them.
+    pub fn new(credentials: &str, key: &str) -> Result<Self, Error> {
+        let is_good = credentials.contains(':') && !credentials.chars().any(char::is_control);
+        if !is_good {
+            return Err(Error::config(key, "(hidden)", "user:password"));
+        }
+        Ok(Self(base64(credentials.as_bytes()).into()))
+    }
+
+    /// Compares with the value of `Authorization`, in a time that depends on the lengths only.
+    #[must_use]
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        let Some((scheme, value)) = presented.split_at_checked("Basic ".len()) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case(b"Basic ")
+            && self.0.as_bytes().ct_eq(value.trim_ascii_start()).into()
+    }
+}
+
+impl fmt::Debug for BasicAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BasicAuth(hidden)")
+    }
+}
+
+/// Base64 with padding (RFC 4648 section 4). Encoding what is expected and comparing that is less
+/// than decoding what a peer has sent.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |index| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = DIGITS.get((bits >> (18 - 6 * place)) as usize % 64);
+            let is_padding = place > chunk.len();
+            text.push(if is_padding { '=' } else { digit.copied().map_or('=', char::from) });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -71,5 +125,36 @@ mod tests {
         assert!(!format!("{token:?}").contains("hunter2"));
         let error = SecretToken::new("hunter 2", "bot.secret_token").unwrap_err().to_string();
         assert!(error.contains("bot.secret_token") && !error.contains("hunter"));
+    }
+
+    #[test]
+    fn basic_auth_is_what_a_client_sends() {
+        // RFC 7617 section 2, and section 2.1 for UTF-8.
+        let auth = BasicAuth::new("Aladdin:open sesame", "k").unwrap();
+        for good in ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ=="] {
+            assert!(auth.matches(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "Basic",
+            "Basic ",
+            "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            "QWxhZGRpbg==",
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=",
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ== x",
+        ] {
+            assert!(!auth.matches(bad.as_bytes()), "{bad}");
+        }
+        assert!(BasicAuth::new("test:123\u{a3}", "k").unwrap().matches(b"Basic dGVzdDoxMjPCow=="));
+        // RFC 4648 section 10.
+        let vectors = [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (bytes, text) in vectors {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        for bad in ["", "no colon", "a:b\n"] {
+            let error = BasicAuth::new(bad, "bot.basic_auth").unwrap_err().to_string();
+            assert_eq!(error, "bot.basic_auth = (hidden): expected user:password");
+        }
+        assert_eq!(format!("{auth:?}"), "BasicAuth(hidden)");
     }
 }

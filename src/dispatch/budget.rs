@@ -31,6 +31,9 @@ pub(crate) enum Measure {
 /// The limits and what is taken of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    /// Bytes that one update counts as at the most. A longer one, fed in or from a journal that was
+    /// written under other limits, must get its turn as well, or all behind it wait for ever.
+    largest: u64,
     limits: [u64; 2],
     lots: [u64; 2],
     used: CachePadded<[AtomicU64; 2]>,
@@ -38,12 +41,15 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(updates: u64, bytes: u64) -> Self {
-        let budget = Self { limits: [updates, bytes], lots: LOT, used: CachePadded::default() };
-        budget.shared_by(1, 0)
+        let limits = [updates, bytes];
+        let used = CachePadded::default();
+        let budget = Self { largest: u64::MAX, limits, lots: LOT, used }.shared_by(1, 0);
+        Self { largest: u64::MAX, ..budget }
     }
 
     /// The same with lots for `threads` purses and tills: whatever lies in the others, each shard
-    /// can always have an update of `largest` bytes when nothing is under way.
+    /// can always have an update of `largest` bytes when nothing is under way. No update counts as
+    /// more.
     pub(crate) fn shared_by(self, threads: usize, largest: u64) -> Self {
         let [updates, bytes] = self.limits;
         let threads = threads.max(1) as u64;
@@ -51,7 +57,7 @@ impl Budget {
         let room = bytes.saturating_sub(largest) / threads;
         // A lot of one update, or of no bytes, is what is needed and nothing on top of it.
         let lots = [LOT[0].min(share(updates)).max(1), LOT[1].min(share(bytes)).min(room)];
-        Self { lots, ..self }
+        Self { largest, lots, ..self }
     }
 
     /// What is taken of a limit, with what lies in purses and tills.
@@ -111,6 +117,7 @@ impl Purse {
     /// # Errors
     /// The limit that does not allow it; nothing is spent then.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), Measure> {
+        let bytes = bytes.min(self.budget.largest);
         let [updates_left, bytes_left] = &self.left;
         let provided = self
             .provide(Measure::Updates, updates_left, 1)
@@ -129,7 +136,7 @@ impl Purse {
     /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
         self.empty();
-        self.budget.give_back([1, bytes]);
+        self.budget.give_back([1, bytes.min(self.budget.largest)]);
     }
 
     fn empty(&self) {
@@ -174,7 +181,7 @@ impl Till {
     pub(crate) fn take(&mut self, bytes: u64) {
         let [updates, settled_bytes] = &mut self.settled;
         *updates += 1;
-        *settled_bytes += bytes;
+        *settled_bytes += bytes.min(self.budget.largest);
         if *updates >= self.budget.lot(0) || *settled_bytes >= self.budget.lot(1) {
             self.empty();
         }

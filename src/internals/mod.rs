@@ -23,7 +23,7 @@ use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     http::Status,
-    route::Router,
+    route::{Router, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
 };
@@ -193,7 +193,7 @@ impl Routes {
     /// # Errors
     /// The status to answer with.
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
-        self.0.route(path, is_post, token)
+        self.0.route(Wanted { is_post, path, secret_token: token, ..Wanted::default() })
     }
 }
 

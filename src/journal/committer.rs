@@ -160,3 +160,19 @@ impl Committer {
         }
     }
 }
+
+/// A panic must not leave connections waiting, and with them a stop: the shards learn that nothing
+/// comes home any more.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // The shards have ended before.
+            return;
+        }
+        for Home { batches, waker, .. } in self.homes.drain(..) {
+            // First: who is woken looks whether anything can come.
+            drop(batches);
+            waker.wake();
+        }
+    }
+}

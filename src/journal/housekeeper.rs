@@ -212,8 +212,12 @@ impl Housekeeper {
         journal.is_sync_due.store(false, SeqCst);
         let segments: Vec<_> = journal.segments().values().cloned().collect();
         for segment in segments {
-            let settled =
-                segment.settled.lock().unwrap_or_else(PoisonError::into_inner).take_dirty();
+            let mut log = segment.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            // What the disk did not take is tried again, although no other update of this segment
+            // may be settled for long. Its failure has been counted.
+            let _ = log.write(&*journal.storage);
+            let settled = log.take_dirty();
+            drop(log);
             // Should this fail, more updates come twice after a power cut; none is lost.
             let _ = settled.map(|file| file.sync());
             let end = segment.end.load(SeqCst);

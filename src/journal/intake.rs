@@ -11,7 +11,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use slab::Slab;
 
 use super::{Batch, Journal, Staged, now_us};
@@ -163,8 +163,12 @@ impl Intake {
     /// The same, without a task.
     pub(super) fn work(&self, mut keep: impl FnMut(Recycled)) {
         self.is_scheduled.set(false);
-        for batch in self.returned.try_iter() {
-            self.take_back(batch, &mut keep);
+        loop {
+            match self.returned.try_recv() {
+                Ok(batch) => self.take_back(batch, &mut keep),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return self.give_up(&mut keep),
+            }
         }
         if self.is_out.get() || self.gathering.borrow().is_empty() {
             return;
@@ -186,6 +190,22 @@ impl Intake {
         self.returned_at.get()
     }
 
+    /// Without a committer nothing more is committed, whether it is gathering or out.
+    #[cold]
+    fn give_up(&self, keep: &mut impl FnMut(Recycled)) {
+        let home = self.gathering.borrow().home;
+        let batch = self.gathering.replace(Batch::new(home));
+        self.take_back(batch, keep);
+        let mut wakers = Vec::new();
+        for (_, state) in &mut *self.tickets.borrow_mut() {
+            if let State::Waiting(waker) = state {
+                wakers.extend(waker.take());
+                *state = State::Known(false);
+            }
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn take_back(&self, mut batch: Batch, keep: &mut impl FnMut(Recycled)) {
         self.is_out.set(false);
         self.returned_at.set(Instant::now());
@@ -202,5 +222,62 @@ impl Intake {
         }
         batch.clear();
         self.spare.replace(Some(batch));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{pin::pin, time::Duration};
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::{
+        config::Ack,
+        journal::{Directory, Settings},
+        update::{BotId, UpdateParser},
+    };
+
+    #[test]
+    fn without_a_committer_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            ack: Ack::Written,
+            max_bytes: 1 << 30,
+            segment_bytes: 1 << 20,
+            sync_interval: Duration::from_secs(1),
+        };
+        let storage = Arc::new(Directory::own(dir.path()).unwrap());
+        let (journal, _chores) = Journal::new(storage, settings, &["bot".to_owned()], Vec::new());
+        let ((batches, gathered), (back, returned)) = (unbounded(), unbounded());
+        let intake = Intake::new(journal, 0, batches, returned, Arc::default());
+        let mut parser = UpdateParser::default();
+        let mut submit = || {
+            let text = br#"{"update_id":1}"#;
+            let staged = intake.stage(text).unwrap();
+            let mut body = parser.take_body(text.len());
+            body.extend(text);
+            let update = parser.parse(body, BotId::new(0), Instant::now()).ok().unwrap();
+            intake.submit(&staged, update)
+        };
+        let mut kept = 0;
+        let mut context = Context::from_waker(Waker::noop());
+        // One is with the committer when it ends, one gathers, one comes later.
+        let mut out = pin!(intake.committed(submit()));
+        intake.work(|_| kept += 1);
+        let mut gathering = pin!(intake.committed(submit()));
+        assert!(out.as_mut().poll(&mut context).is_pending());
+        assert!(gathering.as_mut().poll(&mut context).is_pending());
+        drop((gathered, back));
+        intake.work(|_| kept += 1);
+        assert_eq!(out.as_mut().poll(&mut context), Poll::Ready(false));
+        assert_eq!(gathering.as_mut().poll(&mut context), Poll::Ready(false));
+        let mut late = pin!(intake.committed(submit()));
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        intake.work(|_| kept += 1);
+        assert_eq!(late.as_mut().poll(&mut context), Poll::Ready(false));
+        assert_eq!(kept, 2, "the memory of one went with the committer");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) use self::{
     log::{Failure, Log},
     read_back::ReadBack,
     reader::{Found, SegmentReader},
-    record::{BotKey, RecordHeader, RecordId, now_us, record_len, seal},
+    record::{BODY_MAX, BotKey, RecordHeader, RecordId, now_us, record_len, seal},
     recovery::{Recovered, RecoveryError, recover},
     storage::{Directory, Stored},
 };
@@ -242,7 +242,8 @@ impl Journal {
     }
 
     fn ask_for_sync(&self) {
-        if !self.is_sync_due.load(Relaxed) && !self.is_sync_due.swap(true, SeqCst) {
+        // Not relaxed: who finds it set relies on the housekeeper to see what was written before.
+        if !self.is_sync_due.load(SeqCst) && !self.is_sync_due.swap(true, SeqCst) {
             self.chore(Chore::Sync);
         }
     }

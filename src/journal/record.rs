@@ -25,7 +25,7 @@ use crate::update::UpdateId;
 /// Length of a record's header in bytes.
 pub(crate) const HEADER_BYTES: usize = 40;
 /// Longest body in bytes: that of the largest `limits.body_bytes`.
-const BODY_MAX: u32 = 64 << 20;
+pub(crate) const BODY_MAX: u32 = 64 << 20;
 /// How a record begins. No JSON that the parser takes holds any of these bytes.
 pub(super) const MARKER: [u8; 3] = [0xf8, 0xff, 0xfe];
 /// The flag of an update that was fed in on purpose, although its id may have been seen.

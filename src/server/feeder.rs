@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::{
     dispatch::Dispatcher,
-    journal::{Batch, Journal, now_us},
+    journal::{BODY_MAX, Batch, Journal, now_us},
     update::{BotId, ParseError, UpdateParser},
 };
 
@@ -31,6 +31,9 @@ pub(super) enum FeedWay {
 impl Feeder {
     /// Takes one update; returns when it is as safe as the journal's mode promises.
     pub(super) fn feed(&mut self, bot: BotId, update: &[u8]) -> Result<(), FeedError> {
+        if update.len() > BODY_MAX as usize {
+            return Err(FeedError::TooLarge);
+        }
         let now = Instant::now();
         let mut body = self.parser.take_body(update.len());
         body.extend(update);
@@ -74,6 +77,8 @@ pub enum FeedError {
     NotAnUpdate(ParseError),
     /// The server has stopped.
     Stopped,
+    /// The bytes are more than the largest body there is: 64 MiB.
+    TooLarge,
     /// No bot has this name.
     UnknownBot,
 }
@@ -85,6 +90,7 @@ impl fmt::Display for FeedError {
             Self::Journal => f.write_str("the journal's disk takes nothing"),
             Self::NotAnUpdate(error) => error.fmt(f),
             Self::Stopped => f.write_str("the server has stopped"),
+            Self::TooLarge => f.write_str("it is longer than 64 MiB"),
             Self::UnknownBot => f.write_str("no bot has this name"),
         }
     }

@@ -168,13 +168,23 @@ impl Opened {
             housekeeper: Vec::new(),
             read_back: Vec::new(),
         };
-        let control = Arc::clone(control);
-        let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&chores));
-        threads.housekeeper.push(spawn("ringhook-house", run)?);
-        threads
-            .committer
-            .push(spawn("ringhook-commit", Box::new(move || committer.run(&gathered)))?);
-        threads.read_back.push(spawn("ringhook-read", Box::new(move || read_back.run(&control)))?);
+        let start = || {
+            let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&chores));
+            threads.housekeeper.push(spawn("ringhook-house", run)?);
+            let run: Box<dyn FnOnce() + Send> = Box::new(move || committer.run(&gathered));
+            threads.committer.push(spawn("ringhook-commit", run)?);
+            let control = Arc::clone(control);
+            let run: Box<dyn FnOnce() + Send> = Box::new(move || read_back.run(&control));
+            threads.read_back.push(spawn("ringhook-read", run)?);
+            Ok(())
+        };
+        if let Err(error) = start() {
+            // Those that run would wait for ever, and the directory would stay locked.
+            drop((batches, gates));
+            threads.journal.stop();
+            threads.journal.wake_committer();
+            return Err(error);
+        }
         Ok((threads, metrics, gates))
     }
 }

@@ -207,7 +207,12 @@ impl ServerHandle {
         drop(self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take());
         let Some(journal) = &self.journal else { return };
         let hurried = || self.control.is_hurried();
-        ended_by(&journal.committer, deadline, hurried, || journal.journal.wake_committer());
+        let wake = || journal.journal.wake_committer();
+        if !ended_by(&journal.committer, deadline, hurried, wake) {
+            // It ends by itself, after a last sync. Until then the directory is locked, and a server
+            // that this process starts next would not get it.
+            ended_by(&journal.committer, self.grace(), || false, wake);
+        }
         self.control.end_reading();
         ended_by(&journal.read_back, self.grace(), || false, || journal.backlog.wake());
     }

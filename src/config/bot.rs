@@ -1,0 +1,105 @@
+//! One bot of a server: where its updates arrive and how they are told from a stranger's.
+
+use std::time::SystemTime;
+
+use super::{BasicAuth, SecretToken};
+use crate::error::Error;
+
+/// One bot: where its updates arrive and what they must carry.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Bot {
+    /// What `Authorization` must hold, for a webhook URL like `https://user:password@host/path`;
+    /// beside the secret token where both are given.
+    pub basic_auth: Option<BasicAuth>,
+    /// The host of its webhook URL, such as `bot.example.com`, or `*.example.com` for every name
+    /// with one label more; `None` for any. Case does not matter, the port is not looked at.
+    pub host: Option<String>,
+    /// Its name in logs, reports and metrics.
+    pub name: String,
+    /// The path of its webhook URL, such as `/webhook`; compared byte for byte.
+    pub path: String,
+    /// The secret token before this one, for as long as it is still taken.
+    pub previous_token: Option<PreviousToken>,
+    /// What `X-Telegram-Bot-Api-Secret-Token` must hold; where this and `basic_auth` are `None`,
+    /// everybody is let in.
+    pub secret_token: Option<SecretToken>,
+}
+
+/// A secret token that is being replaced: setWebhook and the config cannot change at the same
+/// moment, and what Telegram has sent before comes with the old one.
+#[derive(Clone, Debug)]
+pub struct PreviousToken {
+    /// The old token.
+    pub token: SecretToken,
+    /// From when on it is refused.
+    pub until: SystemTime,
+}
+
+impl Bot {
+    /// A bot whose updates arrive at `path` with `secret_token`.
+    ///
+    /// # Errors
+    /// Where the token is none that setWebhook would take.
+    pub fn new(name: &str, path: &str, secret_token: &str) -> Result<Self, Error> {
+        let secret_token = Some(SecretToken::new(secret_token, "bot.secret_token")?);
+        Ok(Self { secret_token, ..Self::open(name, path) })
+    }
+
+    /// A bot whose updates arrive at `path` and may come from anybody.
+    #[must_use]
+    pub fn open(name: &str, path: &str) -> Self {
+        Self {
+            basic_auth: None,
+            host: None,
+            name: name.into(),
+            path: path.into(),
+            previous_token: None,
+            secret_token: None,
+        }
+    }
+
+    /// True where a request could be for both by its host.
+    pub(super) fn has_host_of(&self, other: &Self) -> bool {
+        let lower = |host: &Option<String>| host.as_ref().map(|host| host.to_ascii_lowercase());
+        lower(&self.host) == lower(&other.host)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.name.is_empty() || self.name.chars().any(char::is_control) {
+            return Err(Error::config("bot.name", format!("{:?}", self.name), "a printable name"));
+        }
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>[]^`{|}".contains(&byte);
+        let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");
+        if !self.path.starts_with('/') || !self.path.bytes().all(plain) || dotted {
+            let expected =
+                "a path such as /webhook: begins with /, no query, escapes or dot segments";
+            return Err(Error::config("bot.path", format!("{:?}", self.path), expected));
+        }
+        if let Some(host) = self.host.as_deref().filter(|host| !is_host(host)) {
+            let expected =
+                "a name such as bot.example.com or *.example.com, or an address, no port";
+            return Err(Error::config("bot.host", format!("{host:?}"), expected));
+        }
+        if self.previous_token.is_some() && self.secret_token.is_none() {
+            let expected = "bot.secret_token beside it";
+            return Err(Error::config("bot.previous_secret_token", "(hidden)", expected));
+        }
+        Ok(())
+    }
+}
+
+/// True for a name of labels, the first of which may be `*`, and for an address as it stands in a
+/// URL.
+fn is_host(host: &str) -> bool {
+    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if let Some(address) = inside {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(plain)
+    };
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    host.len() <= 253 && name.split('.').all(is_label)
+}

@@ -1,0 +1,225 @@
+//! `[[bot]]` as typed.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    super::{BasicAuth, Bot, PreviousToken, SecretToken},
+    Hidden, Secrets,
+};
+use crate::error::{Error, ErrorKind};
+
+/// `[[bot]]`: one webhook and its credentials.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BotSection {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_token_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_secret_token: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_secret_token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_secret_token_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_secret_token_until: Option<Moment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) basic_auth: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) basic_auth_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) basic_auth_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<Auth>,
+}
+
+/// How a bot's requests are told from a stranger's.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Auth {
+    /// By nothing. Written out, so that nobody leaves the door open by a slip.
+    None,
+    /// By the credentials that are given; the default.
+    SecretToken,
+}
+
+/// A moment as RFC 3339 has it: `2027-01-31T12:00:00Z`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(SystemTime);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map(Self).map_err(|_| {
+            let expected = "expected one like \"2027-01-31T12:00:00Z\"";
+            de::Error::custom(format!("{text:?} is no moment, {expected}"))
+        })
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_seconds(self.0))
+    }
+}
+
+/// A secret, or where it is.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    key: &'a str,
+    typed: Option<&'a Hidden>,
+    file: Option<&'a Path>,
+    variable: Option<&'a str>,
+}
+
+impl Source<'_> {
+    /// In how many ways it is given.
+    fn count(self) -> usize {
+        let given = [self.typed.is_some(), self.file.is_some(), self.variable.is_some()];
+        given.into_iter().filter(|given| *given).count()
+    }
+
+    /// The secret; `None` where there is none, or it is to be left where it is.
+    fn read<T>(
+        self,
+        secrets: Secrets,
+        make: impl Fn(&str, &str) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let Self { key, typed, file, variable } = self;
+        if let Some(typed) = typed {
+            return make(typed.reveal(), key).map(Some);
+        }
+        if secrets == Secrets::Leave {
+            return Ok(None);
+        }
+        if let Some(path) = file {
+            let text = fs::read_to_string(path).map_err(|source| {
+                let message = format!("{key}_file = {}", path.display());
+                Error::with_source(ErrorKind::Config, message, source)
+            })?;
+            return make(text.trim(), &format!("{key}_file ({})", path.display())).map(Some);
+        }
+        if let Some(name) = variable {
+            let key = format!("{key}_env");
+            let text = env::var(name)
+                .map_err(|_| Error::config(&key, name, "a variable that is set, in UTF-8"))?;
+            return make(text.trim(), &key).map(Some);
+        }
+        Ok(None)
+    }
+}
+
+impl BotSection {
+    /// A bot whose token is in the file at `secret_token_file`.
+    pub(crate) fn with_secret_file(name: &str, path: &str, secret_token_file: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            secret_token_file: Some(secret_token_file),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn has_basic_auth(&self) -> bool {
+        self.basic_auth_source().count() > 0
+    }
+
+    pub(crate) fn has_secret_token(&self) -> bool {
+        self.secret_token_source().count() > 0
+    }
+
+    /// Where the bot's credentials are, for people.
+    pub(crate) fn secret_source(&self) -> String {
+        let named = [self.secret_token_source(), self.basic_auth_source()];
+        let named = named.into_iter().filter(|source| source.count() > 0).map(|source| {
+            match (source.file, source.variable) {
+                (Some(path), _) => path.display().to_string(),
+                (None, Some(name)) => format!("${name}"),
+                (None, None) => "in the config".to_owned(),
+            }
+        });
+        let named: Vec<_> = named.collect();
+        if named.is_empty() { "none: anybody may send".to_owned() } else { named.join(" and ") }
+    }
+
+    pub(super) fn to_bot(&self, secrets: Secrets) -> Result<Bot, Error> {
+        self.check_credentials()?;
+        let secret_token = self.secret_token_source().read(secrets, SecretToken::new)?;
+        let previous = self.previous_source().read(secrets, SecretToken::new)?;
+        let until = self.previous_secret_token_until.map(|Moment(until)| until);
+        let mut bot = Bot::open(&self.name, &self.path);
+        bot.basic_auth = self.basic_auth_source().read(secrets, BasicAuth::new)?;
+        bot.host.clone_from(&self.host);
+        // Where secrets are left where they are, there is nothing for the old one to stand beside.
+        bot.previous_token = previous
+            .zip(until)
+            .filter(|_| secret_token.is_some())
+            .map(|(token, until)| PreviousToken { token, until });
+        bot.secret_token = secret_token;
+        Ok(bot)
+    }
+
+    /// Each credential is given in one way, and there is one unless it is written that none is
+    /// wanted.
+    fn check_credentials(&self) -> Result<(), Error> {
+        let bot = format!("bot {:?}", self.name);
+        let (token, basic) = (self.secret_token_source().count(), self.basic_auth_source().count());
+        let none = self.auth == Some(Auth::None);
+        let is_good = token <= 1 && basic <= 1 && (token + basic == 0) == none;
+        if !is_good {
+            let expected = "one of secret_token, secret_token_file and secret_token_env, one of \
+                            basic_auth, basic_auth_file and basic_auth_env, or one of each; or \
+                            auth = \"none\" and none of them";
+            return Err(Error::config(&bot, token + basic, expected));
+        }
+        let previous = self.previous_source().count();
+        let until = usize::from(self.previous_secret_token_until.is_some());
+        if previous > 1 || previous != until || previous > token {
+            let expected = "one of previous_secret_token, previous_secret_token_file and \
+                            previous_secret_token_env, together with previous_secret_token_until \
+                            and beside a secret_token";
+            return Err(Error::config(&bot, previous, expected));
+        }
+        Ok(())
+    }
+
+    fn secret_token_source(&self) -> Source<'_> {
+        Source {
+            key: "bot.secret_token",
+            typed: self.secret_token.as_ref(),
+            file: self.secret_token_file.as_deref(),
+            variable: self.secret_token_env.as_deref(),
+        }
+    }
+
+    fn previous_source(&self) -> Source<'_> {
+        Source {
+            key: "bot.previous_secret_token",
+            typed: self.previous_secret_token.as_ref(),
+            file: self.previous_secret_token_file.as_deref(),
+            variable: self.previous_secret_token_env.as_deref(),
+        }
+    }
+
+    fn basic_auth_source(&self) -> Source<'_> {
+        Source {
+            key: "bot.basic_auth",
+            typed: self.basic_auth.as_ref(),
+            file: self.basic_auth_file.as_deref(),
+            variable: self.basic_auth_env.as_deref(),
+        }
+    }
+}

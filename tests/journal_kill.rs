@@ -146,9 +146,8 @@ fn drill_with_tight_queues(ahead: u64, rate: Rate) {
             if end == PEACE {
                 assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.stderr);
                 let report = service.report();
-                let count = |key: &str| report["journal"][key].as_u64().unwrap();
-                let (taken_over, left) = (count("recovered_records"), count("left_records"));
-                assert!(ahead == 0 || taken_over > ahead / 10 && left > 0, "{report:#}");
+                let taken_over = report["journal"]["recovered_records"].as_u64().unwrap();
+                assert!(taken_over >= ahead / 10, "little was left to take over: {report:#}");
             }
             let stdout;
             (tap, stdout) = Tap::new();

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd as _, RawFd},
         unix::net::UnixStream,
@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_channel::mpsc;
@@ -25,14 +25,18 @@ use rustix::{
 };
 
 use crate::{
+    allow::AllowList,
     error::{Error, ErrorKind},
-    metrics::AcceptorMetrics,
+    metrics::{AcceptorMetrics, TurnedAway},
     shard::Message,
 };
 
 /// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
 /// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
 const BACKLOG: i32 = 4096;
+/// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
+/// busy but the acceptor, and a flood of them has no end.
+const ROUND: usize = 1024;
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -82,6 +86,8 @@ pub(crate) struct ShardLink {
 /// The acceptor thread's state.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
+    /// Who may connect; `None` is everybody.
+    allow: Option<AllowList>,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
     listener: TcpListener,
@@ -93,12 +99,13 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
+        allow: Option<AllowList>,
         listener: TcpListener,
         metrics: Arc<AcceptorMetrics>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { is_near_end: false, listener, metrics, shards, stop }
+        Self { allow, is_near_end: false, listener, metrics, shards, stop }
     }
 
     /// Accepts until stopped; then the listening socket closes at once.
@@ -132,17 +139,18 @@ impl Acceptor {
         }
     }
 
-    /// Accepts all that wait. An error means that accepting again makes no sense for a while,
+    /// Accepts all that wait, up to [`ROUND`]. An error means that accepting again makes no sense for a while,
     /// mostly because the process has no descriptor left (EMFILE); waiting connections stay in the
     /// kernel's queue meanwhile.
     fn accept_all(&mut self) -> Result<(), ()> {
-        loop {
+        for _ in 0..ROUND {
             // The standard library passes SOCK_CLOEXEC.
             let accepted = self.check_room().and_then(|()| self.listener.accept());
             match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
+                    self.metrics.accepted.increment();
                     self.is_near_end = is_reserved(socket.as_raw_fd());
-                    self.hand_over(socket);
+                    self.admit(socket, peer.ip());
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -161,6 +169,7 @@ impl Acceptor {
                 },
             }
         }
+        Ok(())
     }
 
     /// The kernel gives the lowest free descriptor, so a high one tells that few are left.
@@ -178,9 +187,23 @@ impl Acceptor {
         Ok(())
     }
 
+    /// Takes the connection from `peer`, or turns it away.
+    fn admit(&mut self, socket: TcpStream, peer: IpAddr) {
+        if self.allow.as_ref().is_some_and(|list| !list.contains(peer)) {
+            return self.turn_away(&socket, TurnedAway::Address);
+        }
+        self.hand_over(socket);
+    }
+
+    /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
+    fn turn_away(&self, socket: &TcpStream, why: TurnedAway) {
+        // Where the option is refused, a FIN does as well.
+        let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        self.metrics.refused(why);
+    }
+
     /// Gives `socket` to the shard with the fewest connections, or to any that takes it.
     fn hand_over(&mut self, socket: TcpStream) {
-        self.metrics.accepted.increment();
         // An answer that waits for the sender's delayed ACK costs it 40 ms. A socket that refuses
         // the option is broken, and its first read will tell.
         let _ = socket.set_nodelay(true);
@@ -193,7 +216,7 @@ impl Acceptor {
                 None => return,
             }
         }
-        self.metrics.refused.increment();
+        self.metrics.refused(TurnedAway::Shards);
     }
 }
 
@@ -240,7 +263,7 @@ mod tests {
             .unzip();
         let listener = listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
         let stop = UnixStream::pair().unwrap().0;
-        let acceptor = Acceptor::new(listener, Arc::default(), links, stop);
+        let acceptor = Acceptor::new(None, listener, Arc::default(), links, stop);
         (acceptor, mailboxes)
     }
 
@@ -256,6 +279,28 @@ mod tests {
 
     fn loads(acceptor: &Acceptor) -> Vec<usize> {
         acceptor.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).collect()
+    }
+
+    fn turned_away(acceptor: &Acceptor, why: TurnedAway) -> u64 {
+        acceptor.metrics.refused.get(why as usize).unwrap().get()
+    }
+
+    #[test]
+    fn who_is_not_on_the_list_is_turned_away_and_never_reaches_a_shard() {
+        let (mut acceptor, _mailboxes) = acceptor(2, 100);
+        acceptor.allow = Some(AllowList::new(["telegram", "127.0.0.2"]).unwrap());
+        let mut peer = connect(&mut acceptor);
+        assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![0, 0], 1)
+        );
+        acceptor.allow = Some(AllowList::new(["127.0.0.0/8"]).unwrap());
+        let _peer = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![1, 0], 1)
+        );
     }
 
     #[test]
@@ -276,9 +321,15 @@ mod tests {
         // The least loaded one is gone, the next one has room for one connection.
         mailboxes.remove(0);
         let [_a, _b] = [connect(&mut acceptor), connect(&mut acceptor)];
-        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 0));
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 0)
+        );
         let mut refused = connect(&mut acceptor);
-        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 1));
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 1)
+        );
         assert_eq!(refused.read(&mut [0; 1]).unwrap(), 0);
     }
 }

@@ -37,6 +37,7 @@
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
 mod acceptor;
+mod allow;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -66,6 +67,7 @@ pub mod update;
 mod worker;
 
 pub use crate::{
+    allow::AllowList,
     config::{
         Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SECRET_TOKEN_MAX,
         SecretToken,

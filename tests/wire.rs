@@ -8,7 +8,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Limits, Outcome, Report, Update};
+use ringhook::{AllowList, Limits, Outcome, Report, Update};
 use rustls::{ClientConnection, pki_types::ServerName};
 use support::{
     PATH, SECRET, TestServer,
@@ -756,4 +756,34 @@ fn a_retried_update_comes_again_before_all_later_ones_of_its_chat() {
     let all = handled.all();
     assert!(all[1..5].iter().all(|update| *update == all[1]), "the same update, unaltered");
     assert_eq!((report.handler_retries, report.updates_handled), (3, 5));
+}
+
+// Who may connect
+
+#[test]
+fn who_is_not_on_the_list_is_turned_away_before_tls() {
+    for driver in support::drivers() {
+        let list = |entries: &[&str]| AllowList::new(entries).unwrap();
+        let server = TestServer::with(|server| server.driver(driver).allow(list(&["telegram"])));
+        for _ in 0..3 {
+            let mut peer = TcpStream::connect(server.handle.local_addr()).unwrap();
+            // Nothing was said yet, so nothing was waited for.
+            let error = peer.read(&mut [0; 1]).expect_err("an RST");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{driver}");
+        }
+        let (report, _) = server.stop();
+        assert_eq!((report.connections_accepted, report.connections_refused), (3, 3));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 3)]));
+        assert_eq!((report.handshakes_failed, report.connections_closed.len()), (0, 0));
+
+        // The peer's address has IPv6's form on such a listener, and IPv4's entry fits.
+        let list = list(&["telegram", "127.0.0.0/8"]);
+        let any = "[::]:0".parse().unwrap();
+        let started = TestServer::try_with(|server| server.driver(driver).listen(any).allow(list));
+        let Ok(server) = started else { return eprintln!("skipped for IPv6: none here") };
+        let addr = (Ipv4Addr::LOCALHOST, server.handle.local_addr().port()).into();
+        assert_eq!(Client::connect(addr, &server.pki).post(&update(1)).status, 200);
+        let (report, _) = server.stop();
+        assert_eq!((report.updates_handled, report.connections_refused), (1, 0));
+    }
 }

@@ -6,7 +6,10 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Ack, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, SecretToken};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    allow::AllowList,
+    error::{Error, ErrorKind},
+};
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -34,6 +37,7 @@ pub(crate) struct ConfigFile {
 pub(crate) struct ServerSection {
     #[serde(default, deserialize_with = "address")]
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) allow: Option<Vec<String>>,
     pub(crate) driver: Option<DriverChoice>,
     pub(crate) shards: Option<usize>,
     pub(crate) workers: Option<usize>,
@@ -166,6 +170,7 @@ impl ConfigFile {
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
+            allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
             dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
@@ -473,6 +478,7 @@ mod tests {
     const WHOLE: &str = r#"
         [server]
         listen = "0.0.0.0:443"
+        allow = ["telegram", "10.0.0.0/8"]
         driver = "io-uring"
         shards = 2
         workers = 3
@@ -515,6 +521,7 @@ mod tests {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
         assert_eq!(config.listen, "0.0.0.0:443".parse().unwrap());
+        assert_eq!(config.allow, Some(AllowList::new(["telegram", "10.0.0.0/8"]).unwrap()));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
@@ -534,8 +541,8 @@ mod tests {
     fn mistakes_name_line_key_and_expectation() {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
-            "line 2: unknown field `listn`, expected one of `listen`, `driver`, `shards`, \
-             `workers`, `data_dir`, `drain_timeout`"
+            "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
+             `shards`, `workers`, `data_dir`, `drain_timeout`"
         );
         assert!(
             error("\n[server]\ndrain_timeout = \"soon\"")

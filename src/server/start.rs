@@ -101,7 +101,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
     handle.feeder = Mutex::new(Some(feeder));
     let shards = handle.start_shards(&config, &tls, ways, taken_back)?;
-    handle.start_acceptor(listener, shards)?;
+    handle.start_acceptor(&config, listener, shards)?;
     Ok(handle)
 }
 
@@ -258,13 +258,14 @@ impl ServerHandle {
 
     fn start_acceptor(
         &mut self,
+        config: &Config,
         listener: TcpListener,
         shards: Vec<ShardLink>,
     ) -> Result<(), Error> {
         let thread_error = |source| Error::with_source(ErrorKind::Thread, "socketpair", source);
         let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
-        let acceptor = Acceptor::new(listener, metrics, shards, stop);
+        let acceptor = Acceptor::new(config.allow.clone(), listener, metrics, shards, stop);
         let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
         self.acceptor = Some((keep, thread));
         Ok(())

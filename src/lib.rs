@@ -58,6 +58,7 @@ mod placement;
 mod preflight;
 mod route;
 mod runtime;
+mod seats;
 mod server;
 mod shard;
 mod sink;

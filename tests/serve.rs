@@ -622,6 +622,8 @@ fn print_config_shows_the_defaults_and_makes_nothing() {
     assert_eq!(printed["tls"]["cert"].as_str(), Some(CERT));
     assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:-"));
     assert_eq!(printed["limits"]["idle_timeout"].as_str(), Some("1m 15s"));
+    assert_eq!(printed["limits"]["connections"].as_integer(), Some(100_000));
+    assert_eq!(printed["limits"]["connections_per_address"].as_integer(), Some(0));
     assert_eq!(names_in(dir.path()), BTreeSet::new());
 }
 
@@ -713,6 +715,8 @@ fn a_wrong_value_is_refused_with_key_value_and_expectation() {
         ("[limits]\njson_depth = 7", "limits.json_depth", "7", "8 to 1024"),
         ("[limits]\nidle_timeout = '1ms'", "limits.idle_timeout", "1ms", "10ms to 24h"),
         ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 16777216"),
+        ("[limits]\nconnections = 0", "limits.connections", "0", "1 to 16777216"),
+        ("[limits]\nconnections_per_address = -1", "connections_per_address", "-1", "expected"),
         ("[sink]\nto = 'kafka:a'", "sink.to", "kafka:a", "ndjson:FILE"),
         ("[sink]\nto = 'ndjson:'", "sink.to", "ndjson:", "ndjson:FILE"),
         (&bot("auth = 'basic'"), "bot.auth", "basic", "none"),

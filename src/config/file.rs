@@ -95,6 +95,8 @@ pub(crate) struct LimitsSection {
     #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) queue_bytes: Option<ByteSize>,
     pub(crate) chat_updates: Option<usize>,
+    pub(crate) connections: Option<usize>,
+    pub(crate) connections_per_address: Option<usize>,
 }
 
 /// `[dispatch]`: see [`Dispatch`].
@@ -203,6 +205,8 @@ impl ConfigFile {
             queue_updates: Some(limits.queue_updates),
             queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
             chat_updates: Some(limits.chat_updates),
+            connections: Some(limits.connections),
+            connections_per_address: Some(limits.connections_per_address),
         };
         let journal = &config.journal;
         self.journal = JournalSection {
@@ -400,6 +404,10 @@ impl LimitsSection {
             queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
             queue_bytes: bytes("limits.queue_bytes", self.queue_bytes, defaults.queue_bytes)?,
             chat_updates: self.chat_updates.unwrap_or(defaults.chat_updates),
+            connections: self.connections.unwrap_or(defaults.connections),
+            connections_per_address: self
+                .connections_per_address
+                .unwrap_or(defaults.connections_per_address),
         })
     }
 }
@@ -492,6 +500,8 @@ mod tests {
         body_bytes = "2MiB"
         idle_timeout = "90s"
         queue_updates = 10
+        connections = 500
+        connections_per_address = 50
         [journal]
         ack = "synced"
         sync_interval = "50ms"
@@ -529,6 +539,8 @@ mod tests {
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
         assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
         assert_eq!(config.limits.queue_updates, 10);
+        assert_eq!(config.limits.connections, 500);
+        assert_eq!(config.limits.connections_per_address, 50);
         let journal = &config.journal;
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));

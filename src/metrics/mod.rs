@@ -100,18 +100,25 @@ impl AcceptorMetrics {
 pub(crate) enum TurnedAway {
     /// Its peer is not on the list of those who may connect.
     Address,
+    /// There were as many as there may be, and none of them was idle.
+    Connections,
+    /// Its address had as many as it may.
+    PerAddress,
     /// No shard would take it.
     Shards,
 }
 
 impl TurnedAway {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 2] = [Self::Address, Self::Shards];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Address, Self::Connections, Self::PerAddress, Self::Shards];
 
     /// The name in reports.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
+            Self::Connections => "connections",
+            Self::PerAddress => "per_address",
             Self::Shards => "shards",
         }
     }
@@ -136,6 +143,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) received: Counter,
     /// Requests not answered with 200, by [`Status`].
     pub(crate) rejected: [Counter; Status::ALL.len()],
+    /// Connections closed at once because none was idle when there was no room.
+    pub(crate) turned_away: Counter,
     /// Stages that end on the shard.
     pub(crate) handshake: LatencyHistogram,
     pub(crate) read: LatencyHistogram,

@@ -31,7 +31,8 @@ pub struct Report {
     pub connections_closed: BTreeMap<&'static str, u64>,
     /// Accepted connections that were closed at once, in all.
     pub connections_refused: u64,
-    /// These by cause: `address` (not on the allow-list), `shards` (none would take it).
+    /// These by cause: `address` (not on the allow-list), `connections` and `per_address` (the
+    /// limits), `shards` (none would take it).
     pub connections_refused_by: BTreeMap<&'static str, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
@@ -183,7 +184,9 @@ fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 }
 
 fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    by_name(TurnedAway::ALL.iter().map(|why| why.as_str()).zip(&metrics.acceptor.refused))
+    let acceptor = TurnedAway::ALL.iter().map(|why| why.as_str()).zip(&metrics.acceptor.refused);
+    let full = TurnedAway::Connections.as_str();
+    by_name(acceptor.chain(metrics.shards.iter().map(|shard| (full, &shard.turned_away))))
 }
 
 fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
@@ -334,6 +337,9 @@ mod tests {
             shard.parse.record(1_500);
         }
         metrics.shards[0].refused(Refusal::Chat);
+        metrics.shards[0].turned_away.increment();
+        metrics.acceptor.refused(TurnedAway::Connections);
+        metrics.acceptor.refused(TurnedAway::Address);
         metrics.workers[0].handled.add(4);
         let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
         let json = serde_json::to_value(&report).unwrap();
@@ -342,6 +348,9 @@ mod tests {
         assert_eq!(json["updates_abandoned"], 0);
         assert_eq!(json["requests_rejected"]["403"], 2);
         assert_eq!(json["connections_closed"]["idle_timeout"], 2);
+        assert_eq!(json["connections_refused"], 3);
+        let by_cause = serde_json::json!({"address": 1, "connections": 2});
+        assert_eq!(json["connections_refused_by"], by_cause);
         assert_eq!(json["driver"], "epoll");
         assert_eq!(json["latency_us"]["parse"]["count"], 2);
         assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
@@ -350,6 +359,7 @@ mod tests {
         assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
         let table = report.to_string();
         assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
+        assert!(table.contains("turned away  1 (address), 2 (connections)"), "{table}");
         assert!(table.lines().any(|line| line.starts_with("parse") && line.contains("1.5 us")));
     }
 }

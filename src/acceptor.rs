@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd as _, RawFd},
         unix::net::UnixStream,
@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_channel::mpsc;
@@ -25,14 +25,20 @@ use rustix::{
 };
 
 use crate::{
+    allow::AllowList,
+    config::Config,
     error::{Error, ErrorKind},
-    metrics::AcceptorMetrics,
-    shard::Message,
+    metrics::{AcceptorMetrics, TurnedAway},
+    seats::Seats,
+    shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
 };
 
 /// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
 /// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
 const BACKLOG: i32 = 4096;
+/// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
+/// busy but the acceptor, and a flood of them has no end.
+const ROUND: usize = 1024;
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -75,13 +81,37 @@ pub(crate) fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
 /// A shard as the acceptor sees it.
 #[derive(Debug)]
 pub(crate) struct ShardLink {
+    pub(crate) idle: Arc<LongestIdle>,
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// Who gets in.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// Who may connect; `None` is everybody.
+    allow: Option<AllowList>,
+    /// Connections at a time.
+    connections: usize,
+    /// Connections of each address.
+    seats: Seats,
+}
+
+impl Admission {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        Self {
+            allow: config.allow.clone(),
+            connections: limits.connections,
+            seats: Seats::new(limits.connections_per_address),
+        }
+    }
 }
 
 /// The acceptor thread's state.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
+    admission: Admission,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
     listener: TcpListener,
@@ -93,12 +123,13 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
+        admission: Admission,
         listener: TcpListener,
         metrics: Arc<AcceptorMetrics>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { is_near_end: false, listener, metrics, shards, stop }
+        Self { admission, is_near_end: false, listener, metrics, shards, stop }
     }
 
     /// Accepts until stopped; then the listening socket closes at once.
@@ -132,17 +163,18 @@ impl Acceptor {
         }
     }
 
-    /// Accepts all that wait. An error means that accepting again makes no sense for a while,
+    /// Accepts all that wait, up to [`ROUND`]. An error means that accepting again makes no sense for a while,
     /// mostly because the process has no descriptor left (EMFILE); waiting connections stay in the
     /// kernel's queue meanwhile.
     fn accept_all(&mut self) -> Result<(), ()> {
-        loop {
+        for _ in 0..ROUND {
             // The standard library passes SOCK_CLOEXEC.
             let accepted = self.check_room().and_then(|()| self.listener.accept());
             match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
+                    self.metrics.accepted.increment();
                     self.is_near_end = is_reserved(socket.as_raw_fd());
-                    self.hand_over(socket);
+                    self.admit(socket, peer.ip());
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -161,6 +193,7 @@ impl Acceptor {
                 },
             }
         }
+        Ok(())
     }
 
     /// The kernel gives the lowest free descriptor, so a high one tells that few are left.
@@ -178,13 +211,56 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Gives `socket` to the shard with the fewest connections, or to any that takes it.
-    fn hand_over(&mut self, socket: TcpStream) {
-        self.metrics.accepted.increment();
+    /// Takes the connection from `peer`, or turns it away.
+    fn admit(&mut self, socket: TcpStream, peer: IpAddr) {
+        if self.admission.allow.as_ref().is_some_and(|list| !list.contains(peer)) {
+            return self.turn_away(&socket, TurnedAway::Address);
+        }
+        let Some(seat) = self.admission.seats.take(peer) else {
+            return self.turn_away(&socket, TurnedAway::PerAddress);
+        };
         // An answer that waits for the sender's delayed ACK costs it 40 ms. A socket that refuses
         // the option is broken, and its first read will tell.
         let _ = socket.set_nodelay(true);
-        let message = Message::Connection(socket, Instant::now());
+        let newcomer = Newcomer { accepted_at: Instant::now(), seat, socket };
+        let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
+        if open < self.admission.connections {
+            self.hand_over(newcomer);
+        } else {
+            self.squeeze_in(newcomer);
+        }
+    }
+
+    /// Gives `newcomer` to the shard with the connection that has been idle longest, to be served
+    /// in its place. Who closes takes its time, so a few more are open for a moment.
+    fn squeeze_in(&mut self, newcomer: Newcomer) {
+        let idle = |link: &ShardLink| link.idle.since();
+        let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
+        let longest = longest.min_by_key(|link| idle(link)).filter(|link| {
+            idle(link).is_some_and(|since| {
+                newcomer.accepted_at.saturating_duration_since(since) >= IDLE_ENOUGH
+            })
+        });
+        match longest {
+            None => self.turn_away(&newcomer.socket, TurnedAway::Connections),
+            Some(link) => {
+                if link.give(Message::Instead(newcomer)).is_some() {
+                    self.metrics.refused(TurnedAway::Shards);
+                }
+            }
+        }
+    }
+
+    /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
+    fn turn_away(&self, socket: &TcpStream, why: TurnedAway) {
+        // Where the option is refused, a FIN does as well.
+        let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        self.metrics.refused(why);
+    }
+
+    /// Gives `newcomer` to the shard with the fewest connections, or to any that takes it.
+    fn hand_over(&mut self, newcomer: Newcomer) {
+        let message = Message::Connection(newcomer);
         let least = self.shards.iter_mut().min_by_key(|link| link.open.load(Ordering::Relaxed));
         let Some(mut refused) = least.and_then(|link| link.give(message)) else { return };
         for link in &mut self.shards {
@@ -193,7 +269,7 @@ impl Acceptor {
                 None => return,
             }
         }
-        self.metrics.refused.increment();
+        self.metrics.refused(TurnedAway::Shards);
     }
 }
 
@@ -235,12 +311,18 @@ mod tests {
         let (links, mailboxes) = (0..shards)
             .map(|_| {
                 let (mailbox, messages) = mpsc::channel(capacity);
-                (ShardLink { mailbox, open: Arc::default() }, messages)
+                (ShardLink { idle: Arc::default(), mailbox, open: Arc::default() }, messages)
             })
             .unzip();
         let listener = listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
         let stop = UnixStream::pair().unwrap().0;
-        let acceptor = Acceptor::new(listener, Arc::default(), links, stop);
+        let acceptor = Acceptor::new(
+            Admission::new(&Config::default()),
+            listener,
+            Arc::default(),
+            links,
+            stop,
+        );
         (acceptor, mailboxes)
     }
 
@@ -256,6 +338,71 @@ mod tests {
 
     fn loads(acceptor: &Acceptor) -> Vec<usize> {
         acceptor.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).collect()
+    }
+
+    fn turned_away(acceptor: &Acceptor, why: TurnedAway) -> u64 {
+        acceptor.metrics.refused.get(why as usize).unwrap().get()
+    }
+
+    #[test]
+    fn who_is_not_on_the_list_is_turned_away_and_never_reaches_a_shard() {
+        let (mut acceptor, _mailboxes) = acceptor(2, 100);
+        acceptor.admission.allow = Some(AllowList::new(["telegram", "127.0.0.2"]).unwrap());
+        let mut peer = connect(&mut acceptor);
+        assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![0, 0], 1)
+        );
+        acceptor.admission.allow = Some(AllowList::new(["127.0.0.0/8"]).unwrap());
+        let _peer = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![1, 0], 1)
+        );
+    }
+
+    #[test]
+    fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
+        let (mut acceptor, mut mailboxes) = acceptor(1, 100);
+        acceptor.admission.seats = Seats::new(2);
+        let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),
+            (vec![2], 1)
+        );
+        drop(mailboxes.first_mut().unwrap().try_recv().unwrap());
+        let _peer = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),
+            (vec![3], 1)
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one() {
+        let (mut acceptor, mut mailboxes) = acceptor(3, 100);
+        acceptor.admission.connections = 3;
+        let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+        let _peer = connect(&mut acceptor);
+        assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 1, "none is idle");
+        // Behind what it is told now there are ten seconds.
+        let epoch = Instant::now() - Duration::from_secs(10);
+        for (link, seconds) in acceptor.shards.iter_mut().zip([4, 2, 3]) {
+            let idle = LongestIdle::from_epoch(epoch);
+            idle.tell(Some(epoch + Duration::from_secs(seconds)));
+            link.idle = Arc::new(idle);
+        }
+        let _peer = connect(&mut acceptor);
+        assert_eq!(loads(&acceptor), [1, 2, 1]);
+        let mailbox = mailboxes.get_mut(1).unwrap();
+        assert!(matches!(mailbox.try_recv(), Ok(Message::Connection(_))));
+        assert!(matches!(mailbox.try_recv(), Ok(Message::Instead(_))));
+        for link in &acceptor.shards {
+            link.idle.tell(Some(Instant::now()));
+        }
+        let _peer = connect(&mut acceptor);
+        assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 2, "none for long enough");
     }
 
     #[test]
@@ -276,9 +423,15 @@ mod tests {
         // The least loaded one is gone, the next one has room for one connection.
         mailboxes.remove(0);
         let [_a, _b] = [connect(&mut acceptor), connect(&mut acceptor)];
-        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 0));
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 0)
+        );
         let mut refused = connect(&mut acceptor);
-        assert_eq!((loads(&acceptor), acceptor.metrics.refused.get()), (vec![0, 1, 1], 1));
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 1)
+        );
         assert_eq!(refused.read(&mut [0; 1]).unwrap(), 0);
     }
 }

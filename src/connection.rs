@@ -2,7 +2,7 @@
 //! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
 
 use std::{
-    io, net,
+    io,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use crate::{
     metrics::nanos,
     route::Wanted,
     runtime::{self, Shutdown},
-    shard::{Phase, Registration, Shard, Way},
+    shard::{Newcomer, Phase, Registration, Shard, Way},
     tls::session,
     update::{BotId, UpdateBody},
 };
@@ -34,6 +34,8 @@ pub(crate) enum CloseReason {
     Aborted,
     /// The client asked for it, by header or by HTTP/1.0.
     Asked,
+    /// It had been idle longest when there was no room for a new one.
+    Displaced,
     /// The server is stopping.
     Drained,
     /// The TLS handshake failed.
@@ -54,9 +56,10 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Aborted,
         Self::Asked,
+        Self::Displaced,
         Self::Drained,
         Self::HandshakeFailed,
         Self::HandshakeTimeout,
@@ -72,6 +75,7 @@ impl CloseReason {
         match self {
             Self::Aborted => "aborted",
             Self::Asked => "asked",
+            Self::Displaced => "displaced",
             Self::Drained => "drained",
             Self::HandshakeFailed => "handshake_failed",
             Self::HandshakeTimeout => "handshake_timeout",
@@ -84,12 +88,14 @@ impl CloseReason {
     }
 }
 
-/// Serves `socket` from its handshake to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, socket: net::TcpStream, accepted_at: Instant) {
+/// Serves a connection from its handshake to its end.
+pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
+    let Newcomer { accepted_at, seat, socket } = newcomer;
     let reason = match runtime::adopt(socket, shard.driver) {
         Ok(socket) => secure(&shard, socket, accepted_at).await,
         Err(_) => CloseReason::Io,
     };
+    drop(seat);
     shard.metrics.closed(reason);
     shard.connection_ended();
 }
@@ -253,6 +259,7 @@ impl<'a> Connection<'a> {
     async fn ended(&mut self, was_idle: bool) -> CloseReason {
         match (was_idle, self.registration.has_expired()) {
             (true, true) => CloseReason::IdleTimeout,
+            (true, false) if self.registration.is_displaced() => CloseReason::Displaced,
             (true, false) if self.shard.is_draining() => CloseReason::Drained,
             (true, false) => CloseReason::Peer,
             (false, true) => {

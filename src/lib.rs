@@ -37,6 +37,7 @@
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
 mod acceptor;
+mod allow;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -57,6 +58,7 @@ mod placement;
 mod preflight;
 mod route;
 mod runtime;
+mod seats;
 mod server;
 mod shard;
 mod sink;
@@ -66,6 +68,7 @@ pub mod update;
 mod worker;
 
 pub use crate::{
+    allow::AllowList,
     config::{
         Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, PreviousToken,
         SECRET_TOKEN_MAX, SecretToken,

@@ -9,7 +9,7 @@ use std::{
     rc::{Rc, Weak},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -30,6 +30,7 @@ use crate::{
     metrics::ShardMetrics,
     route::Router,
     runtime::{self, DriverKind, Runtime, Shutdown},
+    seats::Seat,
     tls::TlsConfig,
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
 };
@@ -43,19 +44,76 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Time for a handshake that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
+/// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
+/// next request may be on its way, and strangers could push out the busiest of senders.
+pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(1);
+/// Idle connections found by one look at all, and the time until the next one: with ever new peers
+/// at the door, a look for each of them would take all of the shard's time.
+const IDLERS: usize = 1024;
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
 /// What other threads tell a shard.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Cut all connections now.
     Abort,
-    /// Serve this connection, accepted at that time.
-    Connection(net::TcpStream, Instant),
+    /// Serve this connection.
+    Connection(Newcomer),
     /// Finish the requests in flight, close everything else, then end.
     Drain,
+    /// Serve this connection in place of the one that has been idle longest, or close it where none
+    /// has been for [`IDLE_ENOUGH`].
+    Instead(Newcomer),
+}
+
+/// A connection on its way from the acceptor to its shard.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) accepted_at: Instant,
+    pub(crate) seat: Seat,
+    pub(crate) socket: net::TcpStream,
+}
+
+/// Since when a shard's connection that has been idle longest is so. The shard tells it now and then,
+/// the acceptor reads it.
+#[derive(Debug)]
+pub(crate) struct LongestIdle {
+    epoch: Instant,
+    /// Since the epoch; `u64::MAX` where none is idle.
+    millis: AtomicU64,
+}
+
+impl Default for LongestIdle {
+    fn default() -> Self {
+        Self::from_epoch(Instant::now())
+    }
+}
+
+impl LongestIdle {
+    /// What is told of times before `epoch` counts as `epoch`.
+    pub(crate) fn from_epoch(epoch: Instant) -> Self {
+        Self { epoch, millis: AtomicU64::new(u64::MAX) }
+    }
+
+    pub(crate) fn tell(&self, since: Option<Instant>) {
+        let millis = since.map_or(u64::MAX, |since| {
+            u64::try_from(since.saturating_duration_since(self.epoch).as_millis())
+                .unwrap_or(u64::MAX)
+        });
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn since(&self) -> Option<Instant> {
+        match self.millis.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            millis => self.epoch.checked_add(Duration::from_millis(millis)),
+        }
+    }
 }
 
 /// What a shard is made of; moves to the shard's thread.
 pub(crate) struct Seed {
+    pub(crate) idle: Arc<LongestIdle>,
     pub(crate) limits: Limits,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
@@ -87,6 +145,10 @@ pub(crate) struct Shard {
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
+    idle: Arc<LongestIdle>,
+    /// Who was idle when last looked for, the longest last: since when, and the place.
+    idlers: RefCell<Vec<(Instant, usize)>>,
+    looked_at: Cell<Option<Instant>>,
     /// Wakes the shard's main task when the last connection has ended.
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
@@ -117,6 +179,9 @@ impl Seed {
             way: self.way,
             connections: RefCell::default(),
             draining: Cell::new(false),
+            idle: self.idle,
+            idlers: RefCell::default(),
+            looked_at: Cell::default(),
             main: RefCell::default(),
             open: self.open,
             returns: self.returns,
@@ -145,9 +210,15 @@ impl Shard {
     ) -> Poll<()> {
         loop {
             match Pin::new(&mut *mailbox).poll_next(context) {
-                Poll::Ready(Some(Message::Connection(socket, accepted_at))) => {
-                    self.tasks.set(self.tasks.get() + 1);
-                    runtime::spawn(connection::serve(Rc::clone(self), socket, accepted_at));
+                Poll::Ready(Some(Message::Connection(newcomer))) => self.begin(newcomer),
+                Poll::Ready(Some(Message::Instead(newcomer))) => {
+                    if self.make_room() {
+                        self.begin(newcomer);
+                    } else {
+                        drop(newcomer);
+                        self.open.fetch_sub(1, Ordering::Relaxed);
+                        self.metrics.turned_away.increment();
+                    }
                 }
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
@@ -166,6 +237,44 @@ impl Shard {
         }
         *self.main.borrow_mut() = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    fn begin(self: &Rc<Self>, newcomer: Newcomer) {
+        self.tasks.set(self.tasks.get() + 1);
+        runtime::spawn(connection::serve(Rc::clone(self), newcomer));
+    }
+
+    /// Closes the connection that has been idle longest; false where none has been for
+    /// [`IDLE_ENOUGH`], or none was found a moment ago.
+    fn make_room(&self) -> bool {
+        let (connections, mut idlers) = (self.connections.borrow(), self.idlers.borrow_mut());
+        let now = Instant::now();
+        let may_look = |at: Instant| now.saturating_duration_since(at) >= LOOK_PAUSE;
+        if idlers.is_empty() && self.looked_at.get().is_none_or(may_look) {
+            self.looked_at.set(Some(now));
+            let is_idle_enough =
+                |since: &Instant| now.saturating_duration_since(*since) >= IDLE_ENOUGH;
+            let idle = connections.iter().filter_map(|(key, watch)| {
+                Some((watch.idle_since(&self.limits).filter(is_idle_enough)?, key))
+            });
+            idlers.extend(idle);
+            idlers.sort_unstable();
+            idlers.truncate(IDLERS);
+            idlers.reverse();
+        }
+        // Who has had a request since then, or has gone, is passed over.
+        while let Some((since, key)) = idlers.pop() {
+            let watch = connections.get(key);
+            let watch = watch.filter(|watch| watch.idle_since(&self.limits) == Some(since));
+            if let Some(watch) = watch {
+                watch.displaced.set(true);
+                watch.end(now);
+                self.idle.tell(idlers.last().map(|(since, _)| *since));
+                return true;
+            }
+        }
+        self.idle.tell(None);
+        false
     }
 
     fn drain(&self) {
@@ -204,6 +313,7 @@ impl Shard {
     pub(crate) fn register(&self, fd: RawFd) -> Registration<'_> {
         let watch = Rc::new(Watch {
             deadline: Cell::new(Instant::now() + GOODBYE),
+            displaced: Cell::new(false),
             expired: Cell::new(false),
             fd,
             phase: Cell::new(Phase::Handshake),
@@ -285,9 +395,26 @@ impl Phase {
 #[derive(Debug)]
 struct Watch {
     deadline: Cell<Instant>,
+    /// Closed to make room for another.
+    displaced: Cell<bool>,
     expired: Cell<bool>,
     fd: RawFd,
     phase: Cell<Phase>,
+}
+
+impl Watch {
+    /// Ends the wait; then there is time to say goodbye.
+    fn end(&self, now: Instant) {
+        runtime::shutdown(self.fd, self.phase.get().shutdown());
+        self.phase.set(Phase::Close);
+        self.deadline.set(now + GOODBYE);
+    }
+
+    /// Since when the connection has been idle, if it is.
+    fn idle_since(&self, limits: &Limits) -> Option<Instant> {
+        let deadline = self.deadline.get();
+        (self.phase.get() == Phase::Idle).then(|| deadline.checked_sub(limits.idle_timeout))?
+    }
 }
 
 /// A connection's entry in the sweep. It must be dropped before the socket is closed, or at least
@@ -309,6 +436,11 @@ impl Registration<'_> {
     /// True where a deadline has passed and the socket was shut down for it.
     pub(crate) fn has_expired(&self) -> bool {
         self.watch.expired.get()
+    }
+
+    /// True where the connection was closed to make room for another.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.watch.displaced.get()
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
@@ -340,20 +472,23 @@ async fn end_rounds(shard: Weak<Shard>) {
     .await
 }
 
-/// Ends the waits whose deadline has passed: one timer for all connections of the shard.
+/// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
+/// connections of the shard.
 async fn sweep(shard: Weak<Shard>) {
     while let Some(pause) = shard.upgrade().map(|shard| shard.sweep_pause()) {
         runtime::sleep(pause).await;
         let Some(shard) = shard.upgrade() else { return };
         let now = Instant::now();
+        let mut longest_idle = None;
         for (_, watch) in &*shard.connections.borrow() {
             if watch.deadline.get() <= now {
                 watch.expired.set(true);
-                runtime::shutdown(watch.fd, watch.phase.get().shutdown());
-                watch.phase.set(Phase::Close);
-                watch.deadline.set(now + GOODBYE);
+                watch.end(now);
+            } else if let Some(since) = watch.idle_since(&shard.limits) {
+                longest_idle = Some(longest_idle.map_or(since, |longest| since.min(longest)));
             }
         }
+        shard.idle.tell(longest_idle);
     }
 }
 

@@ -692,6 +692,8 @@ fn print_config_shows_the_defaults_and_makes_nothing() {
     assert_eq!(printed["tls"]["cert"].as_str(), Some(CERT));
     assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:-"));
     assert_eq!(printed["limits"]["idle_timeout"].as_str(), Some("1m 15s"));
+    assert_eq!(printed["limits"]["connections"].as_integer(), Some(100_000));
+    assert_eq!(printed["limits"]["connections_per_address"].as_integer(), Some(0));
     assert_eq!(names_in(dir.path()), BTreeSet::new());
 }
 
@@ -722,7 +724,7 @@ fn a_printed_config_means_what_it_was_printed_from() {
     let dir = tempfile::tempdir().unwrap();
     let odd = "[limits]\nhead_bytes = 1537\nbody_bytes = 1234567\njson_depth = 99\n\
                handshake_timeout = '1234ms'\nidle_timeout = '2h 3s 4ms'\n\
-               [server]\ndrain_timeout = '1m 1us'\n\
+               [server]\ndrain_timeout = '1m 1us'\nallow = ['telegram', '::1', '10.0.0.0/8']\n\
                [[bot]]\nname = 'open'\npath = '/open'\nauth = 'none'\n";
     fs::write(dir.path().join("odd.toml"), odd).unwrap();
     let printed: toml::Table =
@@ -731,6 +733,7 @@ fn a_printed_config_means_what_it_was_printed_from() {
     assert_eq!(limits["handshake_timeout"].as_str(), Some("1s 234ms"));
     assert_eq!(limits["idle_timeout"].as_str(), Some("2h 3s 4ms"));
     assert_eq!(printed["server"]["drain_timeout"].as_str(), Some("1m 1us"));
+    assert_eq!(printed["server"]["allow"].to_string(), r#"["telegram", "::1", "10.0.0.0/8"]"#);
     // 1.2 MiB would be 23,731 bytes more than was asked for.
     let bytes = |key: &str| limits[key].as_str().unwrap().parse::<bytesize::ByteSize>().unwrap();
     assert_eq!(bytes("body_bytes").as_u64(), 1_234_567, "{limits}");
@@ -765,6 +768,11 @@ fn a_wrong_value_is_refused_with_key_value_and_expectation() {
     let bot = |rest: &str| format!("[[bot]]\nname = 'a'\npath = '/a'\n{rest}");
     for (config, key, value, expectation) in [
         ("[server]\nlisten = 'localhost'", "server.listen", "localhost", "127.0.0.1:8443"),
+        ("[server]\nallow = ['telegrm']", "server.allow", "telegrm", "10.0.0.0/8"),
+        ("[server]\nallow = ['10.0.0.1/8']", "server.allow", "10.0.0.1/8", "\"10.0.0.0/8\""),
+        ("[server]\nallow = ['10.0.0.0/33']", "server.allow", "10.0.0.0/33", "0 to 32"),
+        ("[server]\nallow = []", "server.allow", "[]", "leave the key out"),
+        ("[server]\nallow = 'telegram'", "server.allow", "telegram", "a sequence"),
         ("[server]\ndriver = 'uring'", "server.driver", "uring", "io-uring"),
         ("[server]\nshards = 'two'", "server.shards", "two", "expected"),
         ("[server]\nshards = 0", "server.shards", "0", "1 to 1024"),
@@ -777,6 +785,8 @@ fn a_wrong_value_is_refused_with_key_value_and_expectation() {
         ("[limits]\njson_depth = 7", "limits.json_depth", "7", "8 to 1024"),
         ("[limits]\nidle_timeout = '1ms'", "limits.idle_timeout", "1ms", "10ms to 24h"),
         ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 16777216"),
+        ("[limits]\nconnections = 0", "limits.connections", "0", "1 to 16777216"),
+        ("[limits]\nconnections_per_address = -1", "connections_per_address", "-1", "expected"),
         ("[sink]\nto = 'kafka:a'", "sink.to", "kafka:a", "ndjson:FILE"),
         ("[sink]\nto = 'ndjson:'", "sink.to", "ndjson:", "ndjson:FILE"),
         (&bot("auth = 'basic'"), "bot.auth", "basic", "none"),

@@ -8,7 +8,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Limits, Outcome, Report, Update};
+use ringhook::{AllowList, Limits, Outcome, Report, Update};
 use rustls::{ClientConnection, pki_types::ServerName};
 use support::{
     PATH, SECRET, TestServer,
@@ -756,4 +756,135 @@ fn a_retried_update_comes_again_before_all_later_ones_of_its_chat() {
     let all = handled.all();
     assert!(all[1..5].iter().all(|update| *update == all[1]), "the same update, unaltered");
     assert_eq!((report.handler_retries, report.updates_handled), (3, 5));
+}
+
+// Who may connect
+
+#[test]
+fn who_is_not_on_the_list_is_turned_away_before_tls() {
+    for driver in support::drivers() {
+        let list = |entries: &[&str]| AllowList::new(entries).unwrap();
+        let server = TestServer::with(|server| server.driver(driver).allow(list(&["telegram"])));
+        for _ in 0..3 {
+            let mut peer = TcpStream::connect(server.handle.local_addr()).unwrap();
+            // Nothing was said yet, so nothing was waited for.
+            let error = peer.read(&mut [0; 1]).expect_err("an RST");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{driver}");
+        }
+        let (report, _) = server.stop();
+        assert_eq!((report.connections_accepted, report.connections_refused), (3, 3));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 3)]));
+        assert_eq!((report.handshakes_failed, report.connections_closed.len()), (0, 0));
+
+        // The peer's address has IPv6's form on such a listener, and IPv4's entry fits.
+        let list = list(&["telegram", "127.0.0.0/8"]);
+        let any = "[::]:0".parse().unwrap();
+        let started = TestServer::try_with(|server| server.driver(driver).listen(any).allow(list));
+        let Ok(server) = started else { return eprintln!("skipped for IPv6: none here") };
+        let addr = (Ipv4Addr::LOCALHOST, server.handle.local_addr().port()).into();
+        assert_eq!(Client::connect(addr, &server.pki).post(&update(1)).status, 200);
+        let (report, _) = server.stop();
+        assert_eq!((report.updates_handled, report.connections_refused), (1, 0));
+    }
+}
+
+// How many may connect
+
+/// Asserts that the server closes a new connection at once, with an RST.
+#[track_caller]
+fn assert_turned_away(server: &TestServer) {
+    let mut peer = TcpStream::connect(server.handle.local_addr()).unwrap();
+    peer.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    assert_eq!(peer.read(&mut [0; 1]).expect_err("an RST").kind(), ErrorKind::ConnectionReset);
+}
+
+/// Connects as soon as the server has room; until then it turns connections away.
+fn connect_when_there_is_room(server: &TestServer) -> Client {
+    let config = client::config(&server.pki, rustls::ALL_VERSIONS);
+    let mut connected = None;
+    wait_until("there is room", || {
+        connected = Client::try_connect(server.handle.local_addr(), config.clone()).ok();
+        connected.is_some()
+    });
+    connected.unwrap()
+}
+
+/// Every connection that was accepted was turned away or has ended for a reason.
+#[track_caller]
+fn assert_all_counted(report: &Report) {
+    let ended: u64 = report.connections_closed.values().sum();
+    assert_eq!(report.connections_refused, report.connections_refused_by.values().sum::<u64>());
+    assert_eq!(report.connections_accepted, report.connections_refused + ended, "{report}");
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_may_replace_those_it_closes() {
+    let mut limits = Limits::default();
+    limits.connections_per_address = 3;
+    on_each_driver(limits, |server| {
+        let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        assert_turned_away(&server);
+        let report = server.handle.report();
+        assert_eq!(report.connections_refused_by, BTreeMap::from([("per_address", 1)]));
+        drop(clients.pop());
+        clients.push(connect_when_there_is_room(&server));
+        assert_turned_away(&server);
+        for (id, client) in (0..).zip(&mut clients) {
+            assert_eq!(client.post(&update(id)).status, 200);
+        }
+        let (report, handled) = server.stop();
+        assert_eq!(handled.len(), 3);
+        assert_all_counted(&report);
+    });
+}
+
+#[test]
+fn the_longest_idle_connection_makes_room_for_a_new_one() {
+    let mut limits = Limits::default();
+    limits.connections = 3;
+    // The sweep, which tells the acceptor who is idle, goes by the shortest timeout.
+    limits.handshake_timeout = Duration::from_secs(1);
+    for driver in support::drivers() {
+        let server = TestServer::with(|server| server.driver(driver).limits(limits).shards(2));
+        let [mut first, mut second, mut third] = [(); 3].map(|()| server.connect());
+        // Not the oldest goes, but who has been idle longest.
+        for (id, client) in (1..).zip([&mut second, &mut first, &mut third]) {
+            assert_eq!(client.post(&update(id)).status, 200, "{driver}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_turned_away(&server);
+        let mut newcomer = connect_when_there_is_room(&server);
+        second.assert_clean_end();
+        for (id, client) in (4..).zip([&mut first, &mut third, &mut newcomer]) {
+            assert_eq!(client.post(&update(id)).status, 200, "{driver}");
+        }
+        let (report, handled) = server.stop();
+        assert_eq!(handled.len(), 6);
+        assert_eq!(closed(&report, "displaced"), 1);
+        assert!(report.connections_refused_by.contains_key("connections"), "{report}");
+        assert_all_counted(&report);
+    }
+}
+
+#[test]
+fn who_is_at_work_makes_no_room() {
+    let mut limits = Limits::default();
+    limits.connections = 2;
+    on_each_driver(limits, |server| {
+        // A request that is not whole, and a handshake that has not begun.
+        let mut at_work = server.connect();
+        let bytes = request(&update(1));
+        at_work.send(&bytes[..40]);
+        let silent = TcpStream::connect(server.handle.local_addr()).unwrap();
+        thread::sleep(Duration::from_millis(2_500));
+        assert_turned_away(&server);
+        at_work.send(&bytes[40..]);
+        assert_eq!(at_work.response().status, 200);
+        drop(silent);
+        let mut next = connect_when_there_is_room(&server);
+        assert_eq!(next.post(&update(2)).status, 200);
+        let (report, _) = server.stop();
+        assert_eq!((report.updates_handled, closed(&report, "displaced")), (2, 0));
+        assert_all_counted(&report);
+    });
 }

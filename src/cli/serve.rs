@@ -346,6 +346,9 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
     for bot in &file.bots {
         line("url", format!("https://{address}{}  ({})", bot.path, bot.name));
     }
+    if let Some(allow) = &file.server.allow {
+        line("allow", allow.join(", "));
+    }
     line("driver", server.driver().to_string());
     let placement = server.placement();
     line("shards", on_cpus(&placement.shards));

@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub(crate) use self::bot::BotSection;
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    allow::AllowList,
+    error::{Error, ErrorKind},
+};
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -37,6 +40,7 @@ pub(crate) struct ConfigFile {
 pub(crate) struct ServerSection {
     #[serde(default, deserialize_with = "address")]
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) allow: Option<Vec<String>>,
     pub(crate) driver: Option<DriverChoice>,
     pub(crate) shards: Option<usize>,
     pub(crate) workers: Option<usize>,
@@ -68,6 +72,8 @@ pub(crate) struct LimitsSection {
     #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) queue_bytes: Option<ByteSize>,
     pub(crate) chat_updates: Option<usize>,
+    pub(crate) connections: Option<usize>,
+    pub(crate) connections_per_address: Option<usize>,
 }
 
 /// `[dispatch]`: see [`Dispatch`].
@@ -143,6 +149,7 @@ impl ConfigFile {
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
+            allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
             dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
@@ -175,6 +182,8 @@ impl ConfigFile {
             queue_updates: Some(limits.queue_updates),
             queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
             chat_updates: Some(limits.chat_updates),
+            connections: Some(limits.connections),
+            connections_per_address: Some(limits.connections_per_address),
         };
         let journal = &config.journal;
         self.journal = JournalSection {
@@ -303,6 +312,10 @@ impl LimitsSection {
             queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
             queue_bytes: bytes("limits.queue_bytes", self.queue_bytes, defaults.queue_bytes)?,
             chat_updates: self.chat_updates.unwrap_or(defaults.chat_updates),
+            connections: self.connections.unwrap_or(defaults.connections),
+            connections_per_address: self
+                .connections_per_address
+                .unwrap_or(defaults.connections_per_address),
         })
     }
 }
@@ -389,6 +402,7 @@ mod tests {
     const WHOLE: &str = r#"
         [server]
         listen = "0.0.0.0:443"
+        allow = ["telegram", "10.0.0.0/8"]
         driver = "io-uring"
         shards = 2
         workers = 3
@@ -402,6 +416,8 @@ mod tests {
         body_bytes = "2MiB"
         idle_timeout = "90s"
         queue_updates = 10
+        connections = 500
+        connections_per_address = 50
         [journal]
         ack = "synced"
         sync_interval = "50ms"
@@ -435,6 +451,7 @@ mod tests {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
         assert_eq!(config.listen, "0.0.0.0:443".parse().unwrap());
+        assert_eq!(config.allow, Some(AllowList::new(["telegram", "10.0.0.0/8"]).unwrap()));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
@@ -442,6 +459,8 @@ mod tests {
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
         assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
         assert_eq!(config.limits.queue_updates, 10);
+        assert_eq!(config.limits.connections, 500);
+        assert_eq!(config.limits.connections_per_address, 50);
         let journal = &config.journal;
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
@@ -459,8 +478,8 @@ mod tests {
     fn mistakes_name_line_key_and_expectation() {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
-            "line 2: unknown field `listn`, expected one of `listen`, `driver`, `shards`, \
-             `workers`, `data_dir`, `drain_timeout`"
+            "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
+             `shards`, `workers`, `data_dir`, `drain_timeout`"
         );
         assert!(
             error("\n[server]\ndrain_timeout = \"soon\"")

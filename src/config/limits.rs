@@ -33,6 +33,14 @@ pub struct Limits {
     /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot go
     /// on when one is at its limit. A few more get in until the workers have noticed.
     pub chat_updates: usize,
+    /// Connections at a time; 100,000. Beyond it the one that has been idle longest, for a second at
+    /// least, makes room for the new one; where none has, the new one is closed at once. Where the
+    /// process may open fewer files, accepting pauses before.
+    pub connections: usize,
+    /// Connections of one address at a time, an IPv6 one standing for its /64; 0, which is no limit.
+    /// Beyond it the new one is closed at once. Telegram has few addresses and opens up to 100
+    /// connections for each bot.
+    pub connections_per_address: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +55,8 @@ impl Default for Limits {
             queue_updates: 65_536,
             queue_bytes: 128 * 1024 * 1024,
             chat_updates: 256,
+            connections: 100_000,
+            connections_per_address: 0,
         }
     }
 }
@@ -69,6 +79,9 @@ impl Limits {
         size("limits.queue_updates", self.queue_updates, 1, 1 << 24)?;
         size("limits.queue_bytes", self.queue_bytes, 2 * self.body_bytes, usize::MAX / 2)?;
         size("limits.chat_updates", self.chat_updates, 1, 1 << 20)?;
+        size("limits.connections", self.connections, 1, 1 << 24)?;
+        let per_address = self.connections_per_address;
+        size("limits.connections_per_address", per_address, 0, 1 << 24)?;
         let day = Duration::from_secs(24 * 3600);
         for (key, value) in [
             ("limits.handshake_timeout", self.handshake_timeout),

@@ -22,7 +22,7 @@ pub use self::{
     limits::Limits,
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
-use crate::{error::Error, journal::BotKey};
+use crate::{allow::AllowList, error::Error, journal::BotKey};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
@@ -31,6 +31,9 @@ const THREADS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
+    /// Who may connect; `None` is everybody. A connection from elsewhere is closed before a byte of it
+    /// is read.
+    pub allow: Option<AllowList>,
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
     /// What happens between the queue and the handler.
@@ -54,6 +57,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            allow: None,
             bots: Vec::new(),
             dispatch: Dispatch::default(),
             drain_timeout: Duration::from_secs(10),

@@ -82,8 +82,46 @@ pub(crate) struct AcceptorMetrics {
     pub(crate) accepted: Counter,
     /// Times that accepting paused because the process had no file descriptor left.
     pub(crate) paused: Counter,
-    /// Accepted connections that no shard would take, closed at once.
-    pub(crate) refused: Counter,
+    /// Accepted connections that were closed at once, by [`TurnedAway`].
+    pub(crate) refused: [Counter; TurnedAway::ALL.len()],
+}
+
+impl AcceptorMetrics {
+    pub(crate) fn refused(&self, why: TurnedAway) {
+        if let Some(counter) = self.refused.get(why as usize) {
+            counter.increment();
+        }
+    }
+}
+
+/// Why a connection was closed at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub(crate) enum TurnedAway {
+    /// Its peer is not on the list of those who may connect.
+    Address,
+    /// There were as many as there may be, and none of them was idle.
+    Connections,
+    /// Its address had as many as it may.
+    PerAddress,
+    /// No shard would take it.
+    Shards,
+}
+
+impl TurnedAway {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Address, Self::Connections, Self::PerAddress, Self::Shards];
+
+    /// The name in reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Connections => "connections",
+            Self::PerAddress => "per_address",
+            Self::Shards => "shards",
+        }
+    }
 }
 
 /// Written by one shard's thread only.
@@ -105,6 +143,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) received: Counter,
     /// Requests not answered with 200, by [`Status`].
     pub(crate) rejected: [Counter; Status::ALL.len()],
+    /// Connections closed at once because none was idle when there was no room.
+    pub(crate) turned_away: Counter,
     /// Stages that end on the shard.
     pub(crate) handshake: LatencyHistogram,
     pub(crate) read: LatencyHistogram,

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, histogram};
+use super::{
+    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, TurnedAway, histogram,
+};
 use crate::{connection::CloseReason, dispatch::Refusal, http::Status, runtime::DriverKind};
 
 /// Counters and latencies of a server since its start.
@@ -27,8 +29,11 @@ pub struct Report {
     pub connections_accepted: u64,
     /// Ended connections by reason.
     pub connections_closed: BTreeMap<&'static str, u64>,
-    /// Connections closed at once because no shard would take them.
+    /// Accepted connections that were closed at once, in all.
     pub connections_refused: u64,
+    /// These by cause: `address` (not on the allow-list), `connections` and `per_address` (the
+    /// limits), `shards` (none would take it).
+    pub connections_refused_by: BTreeMap<&'static str, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
     /// TLS handshakes that failed.
@@ -114,6 +119,7 @@ impl Report {
         let duplicates: u64 = workers(|worker| &worker.duplicates);
         let refused_by = refused(metrics);
         let expired_by = expired(metrics);
+        let turned_away = turned_away(metrics);
         let refused: u64 = refused_by.values().sum();
         let expired: u64 = expired_by.values().sum();
         let handled: u64 = workers(|worker| &worker.handled);
@@ -129,7 +135,8 @@ impl Report {
             workers: metrics.workers.len(),
             connections_accepted: metrics.acceptor.accepted.get(),
             connections_closed: closed(metrics),
-            connections_refused: metrics.acceptor.refused.get(),
+            connections_refused: turned_away.values().sum(),
+            connections_refused_by: turned_away,
             accept_paused: metrics.acceptor.paused.get(),
             handshakes_failed: shards(|shard| &shard.handshakes_failed),
             handshakes_full: shards(|shard| &shard.handshakes_full),
@@ -174,6 +181,12 @@ fn by_name<'a, N: Ord>(counters: impl Iterator<Item = (N, &'a Counter)>) -> BTre
 fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     let names = || CloseReason::ALL.iter().map(|reason| reason.as_str());
     by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.closed)))
+}
+
+fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let acceptor = TurnedAway::ALL.iter().map(|why| why.as_str()).zip(&metrics.acceptor.refused);
+    let full = TurnedAway::Connections.as_str();
+    by_name(acceptor.chain(metrics.shards.iter().map(|shard| (full, &shard.turned_away))))
 }
 
 fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
@@ -248,6 +261,10 @@ impl fmt::Display for Report {
             self.handshakes_resumed,
             self.handshakes_failed,
         )?;
+        if self.connections_refused > 0 {
+            let counts = self.connections_refused_by.iter().map(|(why, n)| format!("{n} ({why})"));
+            writeln!(f, "turned away  {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
         let mut asides: Vec<String> = Vec::new();
         if self.updates_duplicate > 0 {
             asides.push(format!("{} duplicate", self.updates_duplicate));
@@ -320,6 +337,9 @@ mod tests {
             shard.parse.record(1_500);
         }
         metrics.shards[0].refused(Refusal::Chat);
+        metrics.shards[0].turned_away.increment();
+        metrics.acceptor.refused(TurnedAway::Connections);
+        metrics.acceptor.refused(TurnedAway::Address);
         metrics.workers[0].handled.add(4);
         let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
         let json = serde_json::to_value(&report).unwrap();
@@ -328,6 +348,9 @@ mod tests {
         assert_eq!(json["updates_abandoned"], 0);
         assert_eq!(json["requests_rejected"]["403"], 2);
         assert_eq!(json["connections_closed"]["idle_timeout"], 2);
+        assert_eq!(json["connections_refused"], 3);
+        let by_cause = serde_json::json!({"address": 1, "connections": 2});
+        assert_eq!(json["connections_refused_by"], by_cause);
         assert_eq!(json["driver"], "epoll");
         assert_eq!(json["latency_us"]["parse"]["count"], 2);
         assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
@@ -336,6 +359,7 @@ mod tests {
         assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
         let table = report.to_string();
         assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
+        assert!(table.contains("turned away  1 (address), 2 (connections)"), "{table}");
         assert!(table.lines().any(|line| line.starts_with("parse") && line.contains("1.5 us")));
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Destination, ServerHandle, start};
 use crate::{
+    allow::AllowList,
     config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits},
     control::OnFailure,
     error::Error,
@@ -74,6 +75,13 @@ impl Server {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.config.listen = address;
+        self
+    }
+
+    /// Lets nobody connect but those on `list`.
+    #[must_use]
+    pub fn allow(mut self, list: AllowList) -> Self {
+        self.config.allow = Some(list);
         self
     }
 

@@ -19,7 +19,7 @@ use super::{
     journal::{Gate, Opened},
 };
 use crate::{
-    acceptor::{self, Acceptor, ShardLink},
+    acceptor::{self, Acceptor, Admission, ShardLink},
     config::{Config, DriverChoice},
     control::Control,
     dead_letters::DeadLetters,
@@ -101,7 +101,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
     handle.feeder = Mutex::new(Some(feeder));
     let shards = handle.start_shards(&config, &tls, ways, taken_back)?;
-    handle.start_acceptor(listener, shards)?;
+    handle.start_acceptor(&config, listener, shards)?;
     Ok(handle)
 }
 
@@ -205,10 +205,11 @@ impl ServerHandle {
             cpus.into_iter().zip(metrics).zip(returns).zip(ways).enumerate()
         {
             let (mailbox, messages) = mpsc::channel(MAILBOX);
-            let open = Arc::default();
+            let (idle, open) = (Arc::default(), Arc::default());
             self.shards.push(mailbox.clone());
-            links.push(ShardLink { mailbox, open: Arc::clone(&open) });
+            links.push(ShardLink { idle: Arc::clone(&idle), mailbox, open: Arc::clone(&open) });
             let seed = Seed {
+                idle,
                 limits: config.limits,
                 mailbox: messages,
                 metrics,
@@ -258,13 +259,15 @@ impl ServerHandle {
 
     fn start_acceptor(
         &mut self,
+        config: &Config,
         listener: TcpListener,
         shards: Vec<ShardLink>,
     ) -> Result<(), Error> {
         let thread_error = |source| Error::with_source(ErrorKind::Thread, "socketpair", source);
         let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
-        let acceptor = Acceptor::new(listener, metrics, shards, stop);
+        let admission = Admission::new(config);
+        let acceptor = Acceptor::new(admission, listener, metrics, shards, stop);
         let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
         self.acceptor = Some((keep, thread));
         Ok(())

@@ -47,7 +47,7 @@ const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 /// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
 /// next request may be on its way, and strangers could push out the busiest of senders.
 pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(1);
-/// Idle connections found by one look at all, and the time until the next one: with ever new peers
+/// Idle connections kept from one look at all, and the time until the next one: with ever new peers
 /// at the door, a look for each of them would take all of the shard's time.
 const IDLERS: usize = 1024;
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -96,9 +96,10 @@ impl LongestIdle {
     }
 
     pub(crate) fn tell(&self, since: Option<Instant>) {
+        // Rounded up: who is idle for long enough by this is so by the shard's clock.
         let millis = since.map_or(u64::MAX, |since| {
             u64::try_from(since.saturating_duration_since(self.epoch).as_millis())
-                .unwrap_or(u64::MAX)
+                .map_or(u64::MAX, |millis| millis.saturating_add(1))
         });
         self.millis.store(millis, Ordering::Relaxed);
     }
@@ -252,29 +253,35 @@ impl Shard {
         let may_look = |at: Instant| now.saturating_duration_since(at) >= LOOK_PAUSE;
         if idlers.is_empty() && self.looked_at.get().is_none_or(may_look) {
             self.looked_at.set(Some(now));
-            let is_idle_enough =
-                |since: &Instant| now.saturating_duration_since(*since) >= IDLE_ENOUGH;
-            let idle = connections.iter().filter_map(|(key, watch)| {
-                Some((watch.idle_since(&self.limits).filter(is_idle_enough)?, key))
-            });
-            idlers.extend(idle);
+            let idle = connections.iter();
+            idlers.extend(
+                idle.filter_map(|(key, watch)| Some((watch.idle_since(&self.limits)?, key))),
+            );
+            if idlers.len() > IDLERS {
+                idlers.select_nth_unstable(IDLERS);
+                idlers.truncate(IDLERS);
+            }
             idlers.sort_unstable();
-            idlers.truncate(IDLERS);
             idlers.reverse();
         }
         // Who has had a request since then, or has gone, is passed over.
-        while let Some((since, key)) = idlers.pop() {
+        let mut is_found = false;
+        while let Some((since, key)) = idlers.last().copied() {
             let watch = connections.get(key);
             let watch = watch.filter(|watch| watch.idle_since(&self.limits) == Some(since));
             if let Some(watch) = watch {
+                if is_found || now.saturating_duration_since(since) < IDLE_ENOUGH {
+                    break;
+                }
                 watch.displaced.set(true);
                 watch.end(now);
-                self.idle.tell(idlers.last().map(|(since, _)| *since));
-                return true;
+                is_found = true;
             }
+            idlers.pop();
         }
-        self.idle.tell(None);
-        false
+        // Where nobody is left, the sweep tells before the next one is idle for long enough.
+        self.idle.tell(idlers.last().map(|(since, _)| *since));
+        is_found
     }
 
     fn drain(&self) {

@@ -2,9 +2,9 @@
 //!
 //! Threads of two kinds share the work. *Shards*, each pinned to a CPU with an io_uring of its own,
 //! take connections from one acceptor, speak TLS and HTTP/1.1, parse each body where it lies and
-//! answer 200 as soon as the update is in a queue. *Workers* take the updates from the queues and
-//! call your [`Handler`]. Nothing on a shard waits for a worker: where a queue is full, the sender
-//! is asked to come again.
+//! answer 200 as soon as the update is in a queue or, with a [`Journal`], written. *Workers* take
+//! the updates from the queues and call your [`Handler`]. Nothing on a shard waits for a worker:
+//! where a queue is full, the update waits in the journal, or the sender is asked to come again.
 //!
 //! ```no_run
 //! use ringhook::{Bot, Outcome, Server, TlsConfig, Update};

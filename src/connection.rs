@@ -154,7 +154,7 @@ impl<'a> Connection<'a> {
             shard,
             registration,
             stream,
-            http: HttpSession::new(shard.http_limits),
+            http: HttpSession::new(shard.live().http_limits),
             unread: Unread::new(),
             routed: Err(Status::NotFound),
             began_at: now,
@@ -181,7 +181,7 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    self.routed = self.shard.router.route(Wanted {
+                    self.routed = self.shard.live().router.route(Wanted {
                         authorization: head.authorization.value(),
                         host: head.host,
                         is_post: head.method == Method::Post,
@@ -229,15 +229,16 @@ impl<'a> Connection<'a> {
     /// Waits for bytes and reads them behind the unread ones.
     async fn read(&mut self) -> Result<(), CloseReason> {
         let was_idle = self.http.is_idle() && self.unread.is_empty();
-        let limits = &self.shard.limits;
         if was_idle {
-            self.registration.enter(Phase::Idle, self.read_at + limits.idle_timeout);
+            let timeout = self.shard.limits().idle_timeout;
+            self.registration.enter_idle(self.read_at, timeout);
             if self.shard.is_draining() {
                 // What has come already is still read and answered; then the read ends.
                 self.registration.shutdown(Shutdown::Read);
             }
         } else {
-            self.registration.enter(Phase::Request, self.began_at + limits.request_timeout);
+            let timeout = self.shard.limits().request_timeout;
+            self.registration.enter(Phase::Request, self.began_at + timeout);
         }
         match self.unread.fill(&mut self.stream).await {
             Ok(0) => Err(self.ended(was_idle).await),
@@ -338,7 +339,8 @@ impl<'a> Connection<'a> {
     /// other connections go on meanwhile.
     async fn committed(&self, ticket: Ticket, parsed_at: Instant) -> Status {
         let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
-        self.registration.enter(Phase::Answer, self.read_at + self.shard.limits.request_timeout);
+        let timeout = self.shard.limits().request_timeout;
+        self.registration.enter(Phase::Answer, self.read_at + timeout);
         if intake.committed(ticket).await {
             let waited = intake.returned_at().saturating_duration_since(parsed_at);
             self.shard.metrics.commit.record(nanos(waited));
@@ -369,7 +371,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {
-        self.registration.enter(Phase::Answer, self.read_at + self.shard.limits.request_timeout);
+        let timeout = self.shard.limits().request_timeout;
+        self.registration.enter(Phase::Answer, self.read_at + timeout);
         let (outcome, _) = runtime::write_all(&mut self.stream, bytes).await;
         match outcome {
             Ok(()) => Ok(()),

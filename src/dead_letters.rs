@@ -1,12 +1,13 @@
 //! Updates that finally failed, kept in a file: one JSON object a line, with the reason.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use serde::Serialize;
 
 use crate::{
-    config::{Ack, Bot},
+    config::Ack,
     error::Error,
+    roster::Roster,
     sink::lines::Lines,
     update::{Update, Value},
 };
@@ -14,8 +15,8 @@ use crate::{
 /// Where failed updates go.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
-    bots: Vec<String>,
     lines: Lines,
+    roster: Arc<Roster>,
 }
 
 /// One line of the file.
@@ -34,15 +35,15 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Where the file cannot be opened.
-    pub(crate) fn open(path: &Path, bots: &[Bot], ack: Ack) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, roster: &Arc<Roster>, ack: Ack) -> Result<Self, Error> {
         let open = if ack == Ack::Synced { Lines::synced_file } else { Lines::file };
-        let bots = bots.iter().map(|bot| bot.name.clone()).collect();
-        Ok(Self { bots, lines: open(path, "dispatch.dead_letters = ")? })
+        let lines = open(path, "dispatch.dead_letters = ")?;
+        Ok(Self { lines, roster: Arc::clone(roster) })
     }
 
     /// The line of one letter.
     pub(crate) fn write(&self, update: &Update, reason: &str, attempts: u32, line: &mut Vec<u8>) {
-        let bot = self.bots.get(update.bot().index() as usize).map_or("", String::as_str);
+        let bot = self.roster.name(update.bot()).unwrap_or_default();
         let update_id = update.id().get();
         let letter = DeadLetter { bot, update_id, reason, attempts, update: update.root() };
         // Writing to memory does not fail.

@@ -53,9 +53,11 @@ pub mod http;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
+mod live;
 mod metrics;
 mod placement;
 mod preflight;
+mod roster;
 mod route;
 mod runtime;
 mod seats;
@@ -78,7 +80,7 @@ pub use crate::{
     metrics::{JournalReport, Percentiles, Report, Stage},
     placement::Placement,
     runtime::DriverKind,
-    server::{FeedError, Hurrier, RecoveryProgress, Server, ServerHandle},
+    server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
     tls::TlsConfig,

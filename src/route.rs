@@ -50,13 +50,13 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Router {
-    /// Routes to `bots`, whose [`BotId`] is their place in the list.
-    pub(crate) fn new(bots: &[Bot]) -> Self {
+    /// Routes to `bots`.
+    pub(crate) fn new<'a>(bots: impl IntoIterator<Item = (BotId, &'a Bot)>) -> Self {
         let mut routes = HashMap::<Box<[u8]>, Vec<Route>>::new();
-        for (index, bot) in bots.iter().enumerate() {
+        for (id, bot) in bots {
             let route = Route {
                 basic_auth: bot.basic_auth.clone(),
-                bot: BotId::new(u32::try_from(index).unwrap_or(u32::MAX)),
+                bot: id,
                 host: Host::of(bot.host.as_deref()),
                 previous_token: bot.previous_token.clone(),
                 secret_token: bot.secret_token.clone(),
@@ -138,10 +138,14 @@ mod tests {
 
     use super::*;
 
+    fn router(bots: &[Bot]) -> Router {
+        Router::new((0..).map(BotId::new).zip(bots))
+    }
+
     #[test]
     fn path_then_method_then_token() {
         let open = Bot::open("open", "/open");
-        let router = Router::new(&[Bot::new("shop", "/shop", "s3cret").unwrap(), open]);
+        let router = router(&[Bot::new("shop", "/shop", "s3cret").unwrap(), open]);
         let route = |path: &str, is_post, token: Option<&str>| {
             let (path, secret_token) = (path.as_bytes(), token.map(str::as_bytes));
             router.route(Wanted { path, is_post, secret_token, ..Wanted::default() })
@@ -167,7 +171,7 @@ mod tests {
         let bots = [None, Some("*.Example.com"), Some("shop.example.com"), Some("[::1]")].map(bot);
         let route = |bots: &[Bot], host: Option<&str>| {
             let wanted = Wanted { path: b"/w", is_post: true, host, ..Wanted::default() };
-            Router::new(bots).route(wanted).map(BotId::index)
+            router(bots).route(wanted).map(BotId::index)
         };
         for (host, bot) in [
             (None, 0),
@@ -199,7 +203,7 @@ mod tests {
                 secret_token: token.map(str::as_bytes),
                 ..Wanted::default()
             };
-            Router::new(std::slice::from_ref(bot)).route(wanted).is_ok()
+            router(std::slice::from_ref(bot)).route(wanted).is_ok()
         };
         let hour = Duration::from_secs(3600);
         for (until, is_taken) in

@@ -1,7 +1,7 @@
 //! A shard: one thread, one CPU, one event loop, and all that its connections share.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     future::poll_fn,
     net,
     os::fd::RawFd,
@@ -25,10 +25,9 @@ use crate::{
     config::Limits,
     connection,
     dispatch::Dispatcher,
-    http::HttpLimits,
     journal::Intake,
+    live::Live,
     metrics::ShardMetrics,
-    route::Router,
     runtime::{self, DriverKind, Runtime, Shutdown},
     seats::Seat,
     tls::TlsConfig,
@@ -64,6 +63,8 @@ pub(crate) enum Message {
     /// Serve this connection in place of the one that has been idle longest, or close it where none
     /// has been for [`IDLE_ENOUGH`].
     Instead(Newcomer),
+    /// Serve by this from now on.
+    Live(Arc<Live>),
 }
 
 /// A connection on its way from the acceptor to its shard.
@@ -115,14 +116,13 @@ impl LongestIdle {
 /// What a shard is made of; moves to the shard's thread.
 pub(crate) struct Seed {
     pub(crate) idle: Arc<LongestIdle>,
-    pub(crate) limits: Limits,
+    pub(crate) live: Arc<Live>,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Connections handed to this shard and not ended yet; the acceptor chooses by it.
     pub(crate) open: Arc<AtomicUsize>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
-    pub(crate) router: Arc<Router>,
     pub(crate) tls: TlsConfig,
     pub(crate) way: Way,
 }
@@ -138,17 +138,15 @@ pub(crate) enum Way {
 /// One thread's connections and what they share. Never leaves its thread.
 pub(crate) struct Shard {
     pub(crate) driver: DriverKind,
-    pub(crate) http_limits: HttpLimits,
-    pub(crate) limits: Limits,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
-    pub(crate) router: Arc<Router>,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
     idle: Arc<LongestIdle>,
     /// Who was idle when last looked for, the longest last: since when, and the place.
     idlers: RefCell<Vec<(Instant, usize)>>,
+    live: RefCell<Arc<Live>>,
     looked_at: Cell<Option<Instant>>,
     /// Wakes the shard's main task when the last connection has ended.
     main: RefCell<Option<Waker>>,
@@ -162,26 +160,18 @@ pub(crate) struct Shard {
 impl Seed {
     /// Runs the shard on `runtime` until it is told to drain and its last connection has ended.
     pub(crate) fn run(self, mut runtime: Runtime, driver: DriverKind) {
-        let http_limits = HttpLimits {
-            body_bytes: self.limits.body_bytes,
-            head_bytes: self.limits.head_bytes,
-            target_bytes: self.limits.head_bytes / 2,
-            ..HttpLimits::default()
-        };
-        let depth_max = self.limits.json_depth;
+        let depth_max = self.live.limits.json_depth;
         let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
         let shard = Rc::new(Shard {
             driver,
-            http_limits,
-            limits: self.limits,
             metrics: self.metrics,
             parser: RefCell::new(parser),
-            router: self.router,
             way: self.way,
             connections: RefCell::default(),
             draining: Cell::new(false),
             idle: self.idle,
             idlers: RefCell::default(),
+            live: RefCell::new(self.live),
             looked_at: Cell::default(),
             main: RefCell::default(),
             open: self.open,
@@ -221,6 +211,10 @@ impl Shard {
                         self.metrics.turned_away.increment();
                     }
                 }
+                Poll::Ready(Some(Message::Live(live))) => {
+                    self.parser.borrow_mut().set_depth_max(live.limits.json_depth);
+                    self.live.replace(live);
+                }
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
                     self.drain();
@@ -254,9 +248,7 @@ impl Shard {
         if idlers.is_empty() && self.looked_at.get().is_none_or(may_look) {
             self.looked_at.set(Some(now));
             let idle = connections.iter();
-            idlers.extend(
-                idle.filter_map(|(key, watch)| Some((watch.idle_since(&self.limits)?, key))),
-            );
+            idlers.extend(idle.filter_map(|(key, watch)| Some((watch.idle_since()?, key))));
             if idlers.len() > IDLERS {
                 idlers.select_nth_unstable(IDLERS);
                 idlers.truncate(IDLERS);
@@ -268,7 +260,7 @@ impl Shard {
         let mut is_found = false;
         while let Some((since, key)) = idlers.last().copied() {
             let watch = connections.get(key);
-            let watch = watch.filter(|watch| watch.idle_since(&self.limits) == Some(since));
+            let watch = watch.filter(|watch| watch.idle_since() == Some(since));
             if let Some(watch) = watch {
                 if is_found || now.saturating_duration_since(since) < IDLE_ENOUGH {
                     break;
@@ -300,7 +292,7 @@ impl Shard {
 
     /// Until when the handshake of a connection accepted at `accepted_at` may take.
     pub(crate) fn handshake_deadline(&self, accepted_at: Instant) -> Instant {
-        let deadline = accepted_at + self.limits.handshake_timeout;
+        let deadline = accepted_at + self.limits().handshake_timeout;
         if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
     }
 
@@ -318,11 +310,13 @@ impl Shard {
 
     /// Enters a connection into the sweep for as long as the result lives.
     pub(crate) fn register(&self, fd: RawFd) -> Registration<'_> {
+        let now = Instant::now();
         let watch = Rc::new(Watch {
-            deadline: Cell::new(Instant::now() + GOODBYE),
+            deadline: Cell::new(now + GOODBYE),
             displaced: Cell::new(false),
             expired: Cell::new(false),
             fd,
+            idle_since: Cell::new(now),
             phase: Cell::new(Phase::Handshake),
         });
         let key = self.connections.borrow_mut().insert(Rc::clone(&watch));
@@ -339,6 +333,18 @@ impl Shard {
         {
             main.wake();
         }
+    }
+
+    /// What is served by now. To be asked anew for each request, and not to be kept over an await.
+    #[inline]
+    pub(crate) fn live(&self) -> Ref<'_, Live> {
+        Ref::map(self.live.borrow(), |live| &**live)
+    }
+
+    /// The bounds that hold now.
+    #[inline]
+    pub(crate) fn limits(&self) -> Ref<'_, Limits> {
+        Ref::map(self.live.borrow(), |live| &live.limits)
     }
 
     pub(crate) fn tls(&self) -> Arc<ServerConfig> {
@@ -406,6 +412,8 @@ struct Watch {
     displaced: Cell<bool>,
     expired: Cell<bool>,
     fd: RawFd,
+    /// Since when it is idle, where it is.
+    idle_since: Cell<Instant>,
     phase: Cell<Phase>,
 }
 
@@ -418,9 +426,8 @@ impl Watch {
     }
 
     /// Since when the connection has been idle, if it is.
-    fn idle_since(&self, limits: &Limits) -> Option<Instant> {
-        let deadline = self.deadline.get();
-        (self.phase.get() == Phase::Idle).then(|| deadline.checked_sub(limits.idle_timeout))?
+    fn idle_since(&self) -> Option<Instant> {
+        (self.phase.get() == Phase::Idle).then(|| self.idle_since.get())
     }
 }
 
@@ -438,6 +445,13 @@ impl Registration<'_> {
     pub(crate) fn enter(&self, phase: Phase, deadline: Instant) {
         self.watch.phase.set(phase);
         self.watch.deadline.set(deadline);
+    }
+
+    /// From now on the connection waits for the next request, for `timeout` from `since` on.
+    #[inline]
+    pub(crate) fn enter_idle(&self, since: Instant, timeout: Duration) {
+        self.watch.idle_since.set(since);
+        self.enter(Phase::Idle, since + timeout);
     }
 
     /// True where a deadline has passed and the socket was shut down for it.
@@ -491,7 +505,7 @@ async fn sweep(shard: Weak<Shard>) {
             if watch.deadline.get() <= now {
                 watch.expired.set(true);
                 watch.end(now);
-            } else if let Some(since) = watch.idle_since(&shard.limits) {
+            } else if let Some(since) = watch.idle_since() {
                 longest_idle = Some(longest_idle.map_or(since, |longest| since.min(longest)));
             }
         }
@@ -502,7 +516,7 @@ async fn sweep(shard: Weak<Shard>) {
 impl Shard {
     /// An eighth of the shortest timeout, so that none is overstepped by more than that.
     fn sweep_pause(&self) -> Duration {
-        let limits = &self.limits;
+        let limits = self.limits();
         let shortest =
             limits.handshake_timeout.min(limits.request_timeout).min(limits.idle_timeout);
         (shortest / 8).clamp(SWEEP.0, SWEEP.1)

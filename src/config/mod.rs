@@ -6,6 +6,7 @@ mod dispatch;
 pub(crate) mod file;
 mod journal;
 mod limits;
+mod reload;
 mod secret;
 
 use std::{

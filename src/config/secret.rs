@@ -35,6 +35,12 @@ impl SecretToken {
     }
 }
 
+impl SecretToken {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.matches(other.0.as_bytes())
+    }
+}
+
 impl fmt::Debug for SecretToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretToken(hidden)")
@@ -69,6 +75,12 @@ impl BasicAuth {
         };
         scheme.eq_ignore_ascii_case(b"Basic ")
             && self.0.as_bytes().ct_eq(value.trim_ascii_start()).into()
+    }
+}
+
+impl BasicAuth {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 }
 

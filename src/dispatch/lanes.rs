@@ -146,6 +146,12 @@ impl Lanes {
         }
     }
 
+    /// Lets up to `chat_updates` updates of a chat wait. Who has more already counts as full with the
+    /// next one.
+    pub(crate) fn set_chat_updates(&mut self, chat_updates: usize) {
+        self.chat_updates = chat_updates;
+    }
+
     /// Puts `delivery` at the end of its chat's lane.
     pub(crate) fn push(&mut self, key: LaneKey, delivery: Delivery) {
         let id = match self.by_key.get(&key) {

@@ -57,7 +57,7 @@ pub(crate) struct Scheduler {
     /// How many workers sleep; a hint that saves looking at all gates.
     sleepers: CachePadded<AtomicUsize>,
     /// By bot: which ids have been accepted.
-    windows: Box<[Mutex<Window>]>,
+    windows: boxcar::Vec<Mutex<Window>>,
     settings: Dispatch,
     /// What the hints of due times count from.
     started_at: Instant,
@@ -131,6 +131,21 @@ impl Scheduler {
             started_at: now,
         };
         (scheduler, senders)
+    }
+
+    /// Keeps windows for `bots` bots at least, before the first update of a new one can come. To be
+    /// called by one thread at a time.
+    pub(crate) fn cover(&self, bots: usize) {
+        while self.windows.count() < bots {
+            self.windows.push(Mutex::new(Window::new()));
+        }
+    }
+
+    /// Lets up to `chat_updates` updates of each chat wait.
+    pub(crate) fn set_chat_updates(&self, chat_updates: usize) {
+        for partition in &self.partitions {
+            partition.lock().set_chat_updates(chat_updates);
+        }
     }
 
     pub(crate) fn settings(&self) -> &Dispatch {

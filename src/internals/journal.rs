@@ -15,12 +15,13 @@ use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{
-    config::{Ack, Dispatch, Limits},
+    config::{Ack, Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     journal::{
         Backlog, Batch, BotKey, Committer, Directory, Home, Housekeeper, Journal, Log, Settings,
         now_us,
     },
+    roster::Roster,
     update::{BotId, Recycled, UpdateParser},
 };
 
@@ -63,7 +64,8 @@ impl TestJournal {
     #[allow(clippy::expect_used)]
     #[must_use]
     pub fn open(dir: &Path, ack: Ack) -> Self {
-        let bots = ["bench".to_owned()];
+        let roster = Arc::new(Roster::default());
+        roster.enrol(&[Bot::open("bench", "/")]).expect("one bot");
         let storage = Arc::new(Directory::own(dir).expect("a directory"));
         let settings = Settings {
             ack,
@@ -71,7 +73,7 @@ impl TestJournal {
             segment_bytes: 64 << 20,
             sync_interval: Duration::from_millis(100),
         };
-        let (journal, chores) = Journal::new(storage, settings, &bots, Vec::new());
+        let (journal, chores) = Journal::new(storage, settings, roster, Vec::new());
         let limits = Limits::default();
         let budget = Arc::new(Budget::new(1 << 20, 1 << 32));
         let full = Arc::new(FullChats::new());
@@ -83,7 +85,7 @@ impl TestJournal {
         let (give, recycled) = bounded(4096);
         let waker = Arc::new(AtomicWaker::new());
         let home = Home { batches: back, recycled: Some(give.clone()), waker: Arc::clone(&waker) };
-        let mut log = Log::new(Arc::clone(&journal), bots.to_vec(), 0, None);
+        let mut log = Log::new(Arc::clone(&journal), 0, None);
         log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::new(Backlog::new(None, (0, 0))),

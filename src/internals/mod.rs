@@ -187,7 +187,7 @@ pub struct Routes(Router);
 impl Routes {
     #[must_use]
     pub fn new(bots: &[Bot]) -> Self {
-        Self(Router::new(bots))
+        Self(Router::new((0..).map(BotId::new).zip(bots)))
     }
 
     /// # Errors

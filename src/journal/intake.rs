@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Ack,
-        journal::{Directory, Settings},
+        journal::{Directory, Settings, tests::roster},
         update::{BotId, UpdateParser},
     };
 
@@ -250,7 +250,8 @@ mod tests {
             sync_interval: Duration::from_secs(1),
         };
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) = Journal::new(storage, settings, &["bot".to_owned()], Vec::new());
+        let (journal, _chores) =
+            Journal::new(storage, settings, roster(&["bot".to_owned()]), Vec::new());
         let ((batches, gathered), (back, returned)) = (unbounded(), unbounded());
         let intake = Intake::new(journal, 0, batches, returned, Arc::default());
         let mut parser = UpdateParser::default();

@@ -67,8 +67,6 @@ impl Failure {
 pub(crate) struct Log {
     journal: Arc<Journal>,
     active: Option<Active>,
-    /// Names for the heads of segments.
-    bots: Vec<String>,
     /// Number of the segment that was begun last.
     last: u32,
     /// The segment before the next one, and where its records end.
@@ -85,17 +83,14 @@ struct Active {
     room: u64,
     /// Whether the next one has been asked for.
     is_next_asked: bool,
+    /// How many bots the head names.
+    named: usize,
 }
 
 impl Log {
     /// Goes on after segment `last`, whose records end as `previous` says.
-    pub(crate) fn new(
-        journal: Arc<Journal>,
-        bots: Vec<String>,
-        last: u32,
-        previous: Option<(u32, u64)>,
-    ) -> Self {
-        Self { journal, active: None, bots, last, previous, paused_until: None }
+    pub(crate) fn new(journal: Arc<Journal>, last: u32, previous: Option<(u32, u64)>) -> Self {
+        Self { journal, active: None, last, previous, paused_until: None }
     }
 
     /// Commits the records of `batches`, all or none: the segment and where in it they begin.
@@ -114,7 +109,7 @@ impl Log {
         };
         if self.active.as_ref().is_some_and(|it| it.segment.has_failed.load(SeqCst)) {
             self.seal(true);
-        } else if self.active.as_ref().is_some_and(is_full) {
+        } else if self.active.as_ref().is_some_and(|it| is_full(it) || self.has_unnamed(it)) {
             self.seal(false);
         }
         let active = match &mut self.active {
@@ -171,6 +166,12 @@ impl Log {
         Ok((segment, at))
     }
 
+    /// True where there are bots that the head of the segment does not name: whoever looks into the
+    /// journal later should find the names of all whose records are in it.
+    fn has_unnamed(&self, active: &Active) -> bool {
+        active.named < self.journal.roster.len()
+    }
+
     /// Begins a segment before there is anything to write: what the disk will not do is known at
     /// the start then, and the first update waits for nothing.
     pub(crate) fn open(&mut self, now: Instant) {
@@ -185,7 +186,8 @@ impl Log {
             return Err(Failure::Begin);
         }
         let number = self.last + 1;
-        let header = SegmentHeader::new(number, self.previous, record::now_us(), &self.bots);
+        let names: Vec<_> = self.journal.roster.names().map(str::to_owned).collect();
+        let header = SegmentHeader::new(number, self.previous, record::now_us(), &names);
         let needed = u64::from(header.len) + len;
         let begun = self.file_for(number, needed).and_then(|(file, room)| {
             file.write_at(&mut [IoSlice::new(&header.to_bytes())], 0)?;
@@ -206,7 +208,7 @@ impl Log {
         let segment = Arc::new(Segment::new(number, file, u64::from(header.len)));
         segment.open_settled(&*self.journal.storage);
         self.journal.segments_mut().insert(number, Arc::clone(&segment));
-        Ok(Active { segment, ids: Vec::new(), room, is_next_asked: false })
+        Ok(Active { segment, ids: Vec::new(), room, is_next_asked: false, named: names.len() })
     }
 
     /// The file of segment `number` and how much room it has: the spare one, or a new one.

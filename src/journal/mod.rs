@@ -78,7 +78,7 @@ pub(crate) use self::{
     storage::{Directory, Stored},
 };
 use self::{segment::Segment, storage::Storage};
-use crate::{config::Ack, update::BotId};
+use crate::{config::Ack, roster::Roster, update::BotId};
 
 /// What a journal is made with.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +92,6 @@ pub(crate) struct Settings {
 /// The journal as all its threads share it.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    /// By the bots' places in the configuration.
-    bots: Vec<BotKey>,
     chores: Sender<Chore>,
     committer: OnceLock<Thread>,
     /// How often each [`Failure`] has happened.
@@ -101,6 +99,7 @@ pub(crate) struct Journal {
     /// Whether no more updates are taken because the journal is as large as it may be.
     is_full: AtomicBool,
     is_sync_due: AtomicBool,
+    roster: Arc<Roster>,
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     settings: Settings,
     /// A file for the next segment.
@@ -116,19 +115,19 @@ impl Journal {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         settings: Settings,
-        bots: &[String],
+        roster: Arc<Roster>,
         segments: Vec<Segment>,
     ) -> (Arc<Self>, Receiver<Chore>) {
         let (chores, to_do) = unbounded();
         let used = segments.iter().map(|segment| segment.end.load(Relaxed)).sum();
         let segments = segments.into_iter().map(|segment| (segment.number, Arc::new(segment)));
         let journal = Self {
-            bots: bots.iter().map(|name| BotKey::of(name)).collect(),
             chores,
             committer: OnceLock::new(),
             failures: Default::default(),
             is_full: AtomicBool::new(used >= settings.max_bytes),
             is_sync_due: AtomicBool::new(false),
+            roster,
             segments: RwLock::new(segments.collect()),
             settings,
             spare: Mutex::new(None),
@@ -201,15 +200,14 @@ impl Journal {
         Failure::ALL.into_iter().zip(self.failures.iter().map(|count| count.load(Relaxed)))
     }
 
-    /// The key of a bot of the configuration.
+    /// The key of a bot.
     pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
-        self.bots.get(bot.index() as usize).copied().unwrap_or(BotKey::of(""))
+        self.roster.key_of(bot)
     }
 
-    /// The bot with this key, if it is configured.
+    /// The bot with this key, if it has been configured since the start.
     fn bot_of(&self, key: BotKey) -> Option<BotId> {
-        let index = self.bots.iter().position(|known| *known == key)?;
-        u32::try_from(index).ok().map(BotId::new)
+        self.roster.id_of_key(key)
     }
 
     fn segment(&self, number: u32) -> Option<Arc<Segment>> {

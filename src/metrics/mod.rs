@@ -228,6 +228,10 @@ pub(crate) struct Metrics {
     /// Updates fed in by the program, not by the wire; written under the feeder's lock.
     pub(crate) fed: Counter,
     pub(crate) journal: Option<JournalMetrics>,
+    /// Configurations that were put in force while the server ran, and those that were not because
+    /// they were wrong; written under the lock of the settings.
+    pub(crate) reloads: Counter,
+    pub(crate) reload_failures: Counter,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
@@ -238,6 +242,8 @@ impl Metrics {
             acceptor: Arc::default(),
             fed: Counter::default(),
             journal: None,
+            reloads: Counter::default(),
+            reload_failures: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }

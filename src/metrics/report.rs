@@ -36,6 +36,10 @@ pub struct Report {
     pub connections_refused_by: BTreeMap<&'static str, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
+    /// Configurations that were put in force while the server ran.
+    pub config_reloads: u64,
+    /// Configurations that were not, because something in them was wrong: the one before stayed.
+    pub config_reload_failures: u64,
     /// TLS handshakes that failed.
     pub handshakes_failed: u64,
     /// TLS handshakes with certificate.
@@ -138,6 +142,8 @@ impl Report {
             connections_refused: turned_away.values().sum(),
             connections_refused_by: turned_away,
             accept_paused: metrics.acceptor.paused.get(),
+            config_reloads: metrics.reloads.get(),
+            config_reload_failures: metrics.reload_failures.get(),
             handshakes_failed: shards(|shard| &shard.handshakes_failed),
             handshakes_full: shards(|shard| &shard.handshakes_full),
             handshakes_resumed: shards(|shard| &shard.handshakes_resumed),

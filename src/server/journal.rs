@@ -16,6 +16,7 @@ use crate::{
         ReadBack, Recovered, RecoveryError, Settings, recover,
     },
     metrics::JournalMetrics,
+    roster::Roster,
     update::Recycled,
 };
 
@@ -23,7 +24,6 @@ use crate::{
 pub(super) struct Opened {
     pub(super) journal: Arc<Journal>,
     chores: Receiver<Chore>,
-    bots: Vec<String>,
     recovered: Recovered,
 }
 
@@ -53,7 +53,7 @@ impl Opened {
     /// where nothing is to be kept.
     pub(super) fn open(
         settings: &config::Journal,
-        bots: Vec<String>,
+        roster: &Arc<Roster>,
         scheduler: &Scheduler,
         on_recovery: Option<OnRecovery>,
     ) -> Result<Option<Self>, Error> {
@@ -62,9 +62,10 @@ impl Opened {
         };
         let storage = Directory::own(dir).map_err(|error| not_owned(dir, error))?;
         let mut on_recovery = on_recovery;
+        let names: Vec<_> = roster.names().map(str::to_owned).collect();
         let recovered = recover(
             &storage,
-            &bots,
+            &names,
             |bot, id| scheduler.remember(bot, id),
             |progress| on_recovery.iter_mut().for_each(|call| call(progress)),
         );
@@ -76,8 +77,9 @@ impl Opened {
             sync_interval: settings.sync_interval,
         };
         let segments = std::mem::take(&mut recovered.segments);
-        let (journal, chores) = Journal::new(Arc::new(storage), settings, &bots, segments);
-        Ok(Some(Self { journal, chores, bots, recovered }))
+        let roster = Arc::clone(roster);
+        let (journal, chores) = Journal::new(Arc::new(storage), settings, roster, segments);
+        Ok(Some(Self { journal, chores, recovered }))
     }
 
     /// What an operator should know about what was found.
@@ -124,7 +126,7 @@ impl Opened {
         control: &Arc<Control>,
         spawn: Spawn<'_>,
     ) -> Result<(JournalThreads, JournalMetrics, Vec<Gate>), Error> {
-        let Self { journal, chores, bots, recovered } = self;
+        let Self { journal, chores, recovered } = self;
         let (batches, gathered) = unbounded();
         let (mut homes, mut gates) = (Vec::new(), Vec::new());
         for recycled in recycled.into_iter().map(Some).chain([None]) {
@@ -142,7 +144,7 @@ impl Opened {
         };
         let committed = recovered.previous.unwrap_or_default();
         let backlog = Arc::new(Backlog::new(recovered.from, committed));
-        let mut log = Log::new(Arc::clone(&journal), bots, recovered.last, recovered.previous);
+        let mut log = Log::new(Arc::clone(&journal), recovered.last, recovered.previous);
         log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::clone(&backlog),

@@ -6,11 +6,13 @@
 //! | `start` | which threads there are, in the order of their start |
 //! | `journal` | those of the journal |
 //! | `mod` | what can be done with a running one, and how it stops |
+//! | `reload` | what can be changed of a running one |
 //! | `feeder` | updates that the program itself brings |
 
 mod builder;
 mod feeder;
 mod journal;
+mod reload;
 mod start;
 
 use std::{
@@ -29,14 +31,17 @@ pub(crate) use self::journal::{not_owned, unreadable};
 pub use self::{
     builder::{RecoveryProgress, Server},
     feeder::FeedError,
+    reload::Reload,
 };
 use self::{feeder::Feeder, journal::JournalThreads};
 use crate::{
+    config::Config,
     control::{self, Control},
     dispatch::Scheduler,
     handler::Handler,
     metrics::{Metrics, Report},
     placement::Placement,
+    roster::Roster,
     runtime::DriverKind,
     shard::Message,
     sink::Sink,
@@ -63,8 +68,6 @@ pub struct ServerHandle {
     acceptor: Option<(UnixStream, JoinHandle<()>)>,
     control: Arc<Control>,
     driver: DriverKind,
-    drain_timeout: Duration,
-    bots: Vec<String>,
     /// `None` once the server has stopped.
     feeder: Mutex<Option<Feeder>>,
     journal: Option<JournalThreads>,
@@ -73,6 +76,9 @@ pub struct ServerHandle {
     metrics: Metrics,
     notices: Vec<String>,
     placement: Placement,
+    roster: Arc<Roster>,
+    /// What the server runs by now.
+    settings: Mutex<Config>,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
@@ -137,8 +143,7 @@ impl ServerHandle {
     /// No such bot, no update, a limit that is reached or a journal that takes nothing; then it was
     /// not taken.
     pub fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
-        let index = self.bots.iter().position(|name| name == bot).ok_or(FeedError::UnknownBot)?;
-        let bot = BotId::new(u32::try_from(index).map_err(|_| FeedError::UnknownBot)?);
+        let bot = self.roster.id_of(bot).ok_or(FeedError::UnknownBot)?;
         let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
         feeder.as_mut().ok_or(FeedError::Stopped)?.feed(bot, update)?;
         self.metrics.fed.increment();
@@ -161,9 +166,8 @@ impl ServerHandle {
         let mut report = self.report();
         if report.updates_abandoned > 0 {
             let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
-            let name = |bot: BotId| self.bots.get(bot.index() as usize).cloned();
-            report.abandoned =
-                left.map(|(bot, id)| (name(bot).unwrap_or_default(), id.get())).collect();
+            let name = |bot: BotId| self.roster.name(bot).unwrap_or_default().to_owned();
+            report.abandoned = left.map(|(bot, id)| (name(bot), id.get())).collect();
         }
         report
     }
@@ -172,7 +176,7 @@ impl ServerHandle {
         if mem::replace(&mut self.stopped, true) {
             return;
         }
-        let deadline = control::deadline(self.drain_timeout);
+        let deadline = control::deadline(self.settings().drain_timeout);
         self.control.stop();
         if let Some((stop, thread)) = self.acceptor.take() {
             // The acceptor wakes up because its end of the pair sees the hang-up.

@@ -26,10 +26,11 @@ use crate::{
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
     journal::Journal,
+    live::Live,
     metrics::Metrics,
     placement::{self, Placement},
     preflight,
-    route::Router,
+    roster::Roster,
     runtime::{DriverKind, Runtime},
     shard::{Seed, Way},
     stream::{OnDrop, Settlements},
@@ -65,22 +66,23 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let (scheduler, inboxes) =
         Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
     let scheduler = Arc::new(scheduler);
-    let bots: Vec<_> = config.bots.iter().map(|bot| bot.name.clone()).collect();
-    let opened = Opened::open(&config.journal, bots.clone(), &scheduler, on_recovery)?;
+    let roster = Arc::new(Roster::default());
+    let live = Arc::new(Live::new(&config, &roster.enrol(&config.bots)?));
+    let opened = Opened::open(&config.journal, &roster, &scheduler, on_recovery)?;
     let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
     let mut handle = ServerHandle {
         acceptor: None,
         control: Arc::new(Control::new(on_failure)),
         driver: DriverKind::Epoll,
-        drain_timeout: config.drain_timeout,
         feeder: Mutex::new(None),
-        bots,
         journal: None,
         scheduler: Arc::clone(&scheduler),
         local_addr,
         metrics: Metrics::new(shards, workers),
         notices: opened.iter().flat_map(Opened::notices).collect(),
         placement,
+        roster,
+        settings: Mutex::new(config.clone()),
         shards: Vec::new(),
         shard_threads: Vec::new(),
         started_at: Instant::now(),
@@ -100,7 +102,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     };
     let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
     handle.feeder = Mutex::new(Some(feeder));
-    let shards = handle.start_shards(&config, &tls, ways, taken_back)?;
+    let shards = handle.start_shards(&config, &live, &tls, ways, taken_back)?;
     handle.start_acceptor(&config, listener, shards)?;
     Ok(handle)
 }
@@ -124,7 +126,7 @@ impl ServerHandle {
     ) -> Result<(), Error> {
         let letters = config.dispatch.dead_letters.as_deref();
         let letters = letters
-            .map(|path| DeadLetters::open(path, &config.bots, config.journal.ack))
+            .map(|path| DeadLetters::open(path, &self.roster, config.journal.ack))
             .transpose()?;
         let letters = letters.map(Arc::new);
         let cpus = self.placement.workers.clone();
@@ -188,11 +190,11 @@ impl ServerHandle {
     fn start_shards(
         &mut self,
         config: &Config,
+        live: &Arc<Live>,
         tls: &TlsConfig,
         ways: Vec<Way>,
         returns: Vec<Receiver<Recycled>>,
     ) -> Result<Vec<ShardLink>, Error> {
-        let router = Arc::new(Router::new(&config.bots));
         self.driver = match config.driver {
             DriverChoice::Epoll => DriverKind::Epoll,
             DriverChoice::Auto | DriverChoice::IoUring => DriverKind::IoUring,
@@ -210,12 +212,11 @@ impl ServerHandle {
             links.push(ShardLink { idle: Arc::clone(&idle), mailbox, open: Arc::clone(&open) });
             let seed = Seed {
                 idle,
-                limits: config.limits,
+                live: Arc::clone(live),
                 mailbox: messages,
                 metrics,
                 open,
                 returns,
-                router: Arc::clone(&router),
                 tls: tls.clone(),
                 way,
             };

@@ -61,6 +61,15 @@ impl UpdateParser {
         Self { buffers: fresh_buffers(limits), spares: Spares::new(limits), limits }
     }
 
+    /// Changes how deep arrays and objects may nest, from the next body on; at most 1,024.
+    pub fn set_depth_max(&mut self, depth_max: usize) {
+        let depth_max = depth_max.min(DEFAULT_MAX_DEPTH);
+        if depth_max != self.limits.depth_max {
+            self.limits.depth_max = depth_max;
+            self.buffers = fresh_buffers(self.limits);
+        }
+    }
+
     /// An empty body with room for `capacity` bytes, from the spare ones if there are any.
     #[must_use]
     pub fn take_body(&mut self, capacity: usize) -> UpdateBody {

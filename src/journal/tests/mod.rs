@@ -12,6 +12,18 @@ mod disk;
 mod model;
 mod reader;
 
+use std::sync::Arc;
+
+use crate::{config::Bot, roster::Roster};
+
+/// The bots of these names.
+pub(super) fn roster(names: &[String]) -> Arc<Roster> {
+    let roster = Arc::new(Roster::default());
+    let bots: Vec<_> = names.iter().map(|name| Bot::open(name, "/")).collect();
+    roster.enrol(&bots).unwrap();
+    roster
+}
+
 /// Random numbers that a seed gives again: splitmix64.
 #[derive(Clone, Debug)]
 struct Rng(u64);

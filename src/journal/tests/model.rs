@@ -270,7 +270,8 @@ impl World {
         };
         let segments = std::mem::take(&mut recovered.segments);
         let storage = Arc::new(self.disk.clone());
-        let (journal, chores) = Journal::new(storage, settings, &bots, segments);
+        let roster = super::roster(&bots);
+        let (journal, chores) = Journal::new(storage, settings, roster, segments);
         let (to_committer, batches) = unbounded();
         let (mut homes, mut intakes) = (Vec::new(), Vec::new());
         for shard in 0..setup.shards {
@@ -284,7 +285,7 @@ impl World {
             || Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, usize::MAX);
         let backlog =
             Arc::new(Backlog::new(recovered.from, recovered.previous.unwrap_or_default()));
-        let mut log = Log::new(Arc::clone(&journal), bots, recovered.last, recovered.previous);
+        let mut log = Log::new(Arc::clone(&journal), recovered.last, recovered.previous);
         log.open(self.now);
         let read_metrics = Arc::<ReadBackMetrics>::default();
         let worker = |_| SimWorker {

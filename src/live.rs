@@ -1,0 +1,31 @@
+//! What of the configuration a shard serves by, and gets anew when it is reloaded.
+
+use crate::{
+    config::{Config, Limits},
+    http::HttpLimits,
+    route::Router,
+    update::BotId,
+};
+
+/// Which bots there are, and the bounds on what a peer can ask for.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) http_limits: HttpLimits,
+    pub(crate) limits: Limits,
+    pub(crate) router: Router,
+}
+
+impl Live {
+    /// What `config` says, where `ids` are those of its bots.
+    pub(crate) fn new(config: &Config, ids: &[BotId]) -> Self {
+        let limits = config.limits;
+        let http_limits = HttpLimits {
+            body_bytes: limits.body_bytes,
+            head_bytes: limits.head_bytes,
+            target_bytes: limits.head_bytes / 2,
+            ..HttpLimits::default()
+        };
+        let router = Router::new(ids.iter().copied().zip(&config.bots));
+        Self { http_limits, limits, router }
+    }
+}

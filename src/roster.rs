@@ -1,0 +1,137 @@
+//! The bots that a server has had since its start. A bot that is taken out of the configuration
+//! stays here: updates of it that were acknowledged may still be on their way.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{config::Bot, error::Error, journal::BotKey, update::BotId};
+
+/// Most names that one process remembers; a bound against a config that is generated anew with new
+/// names again and again.
+const NAMES_MAX: usize = 1 << 16;
+
+/// All bots, by the [`BotId`]s that they got when their names were first seen. Reading takes no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: boxcar::Vec<Entry>,
+    /// Held while bots are added, so that no two get the same place.
+    adding: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: BotKey,
+    name: String,
+}
+
+impl Roster {
+    /// The ids of `bots`, in their order; those with new names are added.
+    ///
+    /// # Errors
+    /// A name that is one too many, or that has the key of another one; nothing is added then.
+    pub(crate) fn enrol(&self, bots: &[Bot]) -> Result<Vec<BotId>, Error> {
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || bots.iter().filter(|bot| self.id_of(&bot.name).is_none());
+        if self.len() + new().count() > NAMES_MAX {
+            let expected = format!("no more than {NAMES_MAX} different names until a restart");
+            return Err(Error::config("bot.name", bots.len(), &expected));
+        }
+        for bot in new() {
+            if let Some(other) = self.id_of_key(BotKey::of(&bot.name)).and_then(|id| self.name(id))
+            {
+                let expected = format!("another name ({other:?} has the same CRC32C)");
+                return Err(Error::config("bot.name", &bot.name, &expected));
+            }
+        }
+        let id_of = |bot: &Bot| {
+            self.id_of(&bot.name).unwrap_or_else(|| {
+                let (key, name) = (BotKey::of(&bot.name), bot.name.clone());
+                id_at(self.entries.push(Entry { key, name }))
+            })
+        };
+        Ok(bots.iter().map(id_of).collect())
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.count()
+    }
+
+    /// The name of `bot`.
+    pub(crate) fn name(&self, bot: BotId) -> Option<&str> {
+        self.entries.get(bot.index() as usize).map(|entry| entry.name.as_str())
+    }
+
+    /// All names, in the order of the ids.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(_, entry)| entry.name.as_str())
+    }
+
+    /// The key of `bot` in the journal.
+    #[inline]
+    pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
+        let entry = self.entries.get(bot.index() as usize);
+        entry.map_or_else(|| BotKey::of(""), |entry| entry.key)
+    }
+
+    /// The bot with this key.
+    pub(crate) fn id_of_key(&self, key: BotKey) -> Option<BotId> {
+        self.entries.iter().find(|(_, entry)| entry.key == key).map(|(index, _)| id_at(index))
+    }
+
+    /// The bot of this name.
+    pub(crate) fn id_of(&self, name: &str) -> Option<BotId> {
+        self.entries.iter().find(|(_, entry)| entry.name == name).map(|(index, _)| id_at(index))
+    }
+}
+
+/// There are fewer than [`NAMES_MAX`].
+fn id_at(index: usize) -> BotId {
+    BotId::new(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn bots(names: &[&str]) -> Vec<Bot> {
+        names.iter().map(|name| Bot::open(name, "/")).collect()
+    }
+
+    #[test]
+    fn a_name_keeps_its_id_however_the_configuration_changes() {
+        let roster = Roster::default();
+        let ids = |names: &[&str]| {
+            let ids = roster.enrol(&bots(names)).unwrap();
+            ids.into_iter().map(BotId::index).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&["a", "b"]), [0, 1]);
+        assert_eq!(ids(&["c", "b"]), [2, 1]);
+        assert_eq!(ids(&["a"]), [0], "it was away");
+        assert_eq!(roster.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        for (index, name) in [(0, Some("a")), (1, Some("b")), (2, Some("c")), (3, None)] {
+            let id = BotId::new(index);
+            assert_eq!(roster.name(id), name);
+            assert_eq!(roster.id_of_key(roster.key_of(id)), name.map(|_| id));
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_key_never_meet() {
+        // Among as many names there are two by the birthday paradox.
+        let mut seen = HashMap::new();
+        let names = (0_u64..).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let mut pairs =
+            names.filter_map(|name| Some((seen.insert(BotKey::of(&name), name.clone())?, name)));
+        let (one, other) = pairs.next().unwrap();
+        let roster = Roster::default();
+        roster.enrol(&bots(&[&one])).unwrap();
+        let error = roster.enrol(&bots(&["x", &other])).unwrap_err().to_string();
+        assert!(error.contains("same CRC32C"), "{error}");
+        assert_eq!(roster.len(), 1, "nothing was added");
+    }
+}

@@ -1,0 +1,135 @@
+//! Changing a running server: bots, credentials and limits. No connection is dropped for it.
+
+use std::{
+    fmt,
+    sync::{Arc, MutexGuard, PoisonError},
+};
+
+use super::ServerHandle;
+use crate::{config::Config, error::Error, live::Live, shard::Message, update::BotId};
+
+/// What a reload has changed, and what it could not.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Reload {
+    /// Names of the bots that are new.
+    pub bots_added: Vec<String>,
+    /// Names of the bots that were there and have changed.
+    pub bots_changed: Vec<String>,
+    /// Names of the bots whose requests are answered 404 now. What was acknowledged of them before is
+    /// still handled.
+    pub bots_removed: Vec<String>,
+    /// Keys of the settings that have changed and are in force.
+    pub changed: Vec<&'static str>,
+    /// Keys of the settings that differ and are not in force before the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl Reload {
+    /// True where nothing was different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One line for people.
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing has changed");
+        }
+        let lists = [
+            ("bots added", self.bots_added.join(", ")),
+            ("bots changed", self.bots_changed.join(", ")),
+            ("bots removed", self.bots_removed.join(", ")),
+            ("changed", self.changed.join(", ")),
+            (
+                "changed in the config, but in force only after a restart",
+                self.needs_restart.join(", "),
+            ),
+        ];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        for (index, (what, list)) in lists.enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            write!(f, "{separator}{what}: {list}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ServerHandle {
+    /// Serves by `config` from now on: its bots with their hosts and credentials, its allow-list,
+    /// limits and drain timeout. The shards learn of it within a moment. Requests that are under way
+    /// are finished by what they began with; what bounds a request's head and body holds for
+    /// connections that come afterwards.
+    ///
+    /// All other settings stay as they are until a restart, and the result names those that differ.
+    ///
+    /// # Errors
+    /// A setting that is wrong, or too many bots; then everything stays as it was, and the report
+    /// counts it.
+    pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
+        self.reload_from(|| Ok(config.clone()))
+    }
+
+    /// The same with what `load` brings, whose failure is counted as well.
+    ///
+    /// # Errors
+    /// Those of `load` and of [`reload`](Self::reload).
+    pub fn reload_from(
+        &self,
+        load: impl FnOnce() -> Result<Config, Error>,
+    ) -> Result<Reload, Error> {
+        let mut settings = self.settings();
+        let outcome = load().and_then(|config| self.put_in_force(&mut settings, config));
+        let metrics = &self.metrics;
+        if outcome.is_ok() { &metrics.reloads } else { &metrics.reload_failures }.increment();
+        outcome
+    }
+
+    fn put_in_force(&self, settings: &mut Config, mut next: Config) -> Result<Reload, Error> {
+        let mut reload =
+            Reload { needs_restart: settings.keep_fixed(&mut next), ..Reload::default() };
+        next.validate()?;
+        let ids = self.roster.enrol(&next.bots)?;
+        reload.compare(settings, &next);
+        // The windows of new bots are there before the first update can come.
+        self.scheduler.cover(self.roster.len());
+        self.scheduler.set_chat_updates(next.limits.chat_updates);
+        let live = Arc::new(Live::new(&next, &ids));
+        for mailbox in &self.shards {
+            // A sender of its own always finds room. A closed mailbox belongs to a shard that ends.
+            let _ = mailbox.clone().try_send(Message::Live(Arc::clone(&live)));
+        }
+        *settings = next;
+        Ok(reload)
+    }
+
+    /// The name of `bot`, also where a reload has removed it; `None` where there never was one.
+    #[must_use]
+    pub fn bot_name(&self, bot: BotId) -> Option<&str> {
+        self.roster.name(bot)
+    }
+
+    /// What the server runs by now.
+    pub(super) fn settings(&self) -> MutexGuard<'_, Config> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reload {
+    fn compare(&mut self, old: &Config, new: &Config) {
+        for bot in &new.bots {
+            match old.bots.iter().find(|before| before.name == bot.name) {
+                None => self.bots_added.push(bot.name.clone()),
+                Some(before) if !before.is_same(bot) => self.bots_changed.push(bot.name.clone()),
+                Some(_) => {}
+            }
+        }
+        let is_gone = |name: &str| !new.bots.iter().any(|bot| bot.name == name);
+        let gone = old.bots.iter().map(|bot| &bot.name).filter(|name| is_gone(name));
+        self.bots_removed = gone.cloned().collect();
+        self.changed = old.changed(new);
+    }
+}

@@ -977,3 +977,61 @@ fn no_secret_is_ever_shown() {
         assert!(!text.contains("SECRET-"), "a secret is shown: {text}");
     }
 }
+
+// Reloading
+
+#[test]
+fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let bot = |name: &str| {
+        format!("[[bot]]\nname = \"{name}\"\npath = \"/{name}\"\nsecret_token_file = \"secret\"\n")
+    };
+    fs::write(path("secret"), "one").unwrap();
+    let null = "[sink]\nto = \"null\"\n";
+    fs::write(path("ringhook.toml"), format!("{null}{}", bot("a"))).unwrap();
+    let args = ["--config", "ringhook.toml", "--report", "report.json"];
+    let server = Process::serve(dir.path(), &args);
+    let mut client = connect(&server, &path(CERT));
+    let mut post = |path: &str, secret: &str, id: i64| {
+        client.send(&request_to(path, secret, &update(id)));
+        client.response().status
+    };
+    let says = |text: &str| server.stderr().iter().filter(|line| line.contains(text)).count();
+    assert_eq!(post("/a", "one", 1), 200);
+
+    fs::write(path("secret"), "two").unwrap();
+    server.signal("HUP");
+    wait_until("the new secret is in force", || post("/a", "two", 2) == 200);
+    assert_eq!(post("/a", "one", 3), 403);
+    wait_until("it is told", || says("config reloaded: bots changed: a") == 1);
+
+    // A token of that kind would not be taken by setWebhook.
+    fs::write(path("secret"), "no token\u{1b}[31m").unwrap();
+    server.signal("HUP");
+    wait_until("the mistake is told", || says("bot.secret_token_file (secret)") == 1);
+    assert_eq!(says("31m"), 0, "a secret is not shown: {:#?}", server.stderr());
+    assert_eq!(post("/a", "two", 4), 200);
+
+    fs::write(path("secret"), "two").unwrap();
+    fs::write(path("ringhook.toml"), format!("{null}{}[[bot", bot("b"))).unwrap();
+    server.signal("HUP");
+    wait_until("the mistake is told", || says("config ringhook.toml: line 7") == 1);
+    assert_eq!(post("/a", "two", 5), 200);
+
+    let config = format!("[sink]\nto = \"ndjson:-\"\n[server]\nworkers = 3\n{}", bot("b"));
+    fs::write(path("ringhook.toml"), config).unwrap();
+    server.signal("HUP");
+    wait_until("the other bot is there", || post("/b", "two", 6) == 200);
+    assert_eq!(post("/a", "two", 7), 404);
+    let told = "in force only after a restart: server.workers, sink.to";
+    wait_until("what needs a restart is named", || says(told) == 1);
+
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    let report = fs::read_to_string(path("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["config_reloads"], 2);
+    assert_eq!(report["config_reload_failures"], 2);
+    assert_eq!(report["connections_accepted"], 1, "no connection was dropped");
+}

@@ -5,6 +5,7 @@ mod data_dir;
 mod dead_letters;
 mod journal;
 mod serve;
+mod setup;
 mod sink;
 
 use std::{

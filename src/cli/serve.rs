@@ -14,20 +14,16 @@ use std::{
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
     iterator::Signals,
 };
 
-use super::{
-    data_dir::DataDir,
-    sink::{self, SinkSpec},
-    tell,
-};
+use super::{setup::Setup, tell};
 use crate::{
     Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
     config::{
         Config,
-        file::{BotSection, ConfigFile, Secrets, Span},
+        file::{BotSection, ConfigFile, Span},
     },
     error::{Error, ErrorKind},
     journal::{Directory, inspect::Inspection},
@@ -36,7 +32,7 @@ use crate::{
 /// Where data is kept unless the config says otherwise.
 pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
-const DEFAULT_PATH: &str = "/webhook";
+pub(super) const DEFAULT_PATH: &str = "/webhook";
 /// The update that the ready-made curl line sends.
 const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
 
@@ -44,12 +40,13 @@ const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":17000000
 ///
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
 /// token that it makes on its first run, and writes each update as a line of JSON to stdout.
-/// SIGTERM and SIGINT stop it without losing an update, SIGUSR1 prints a table of latencies.
+/// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1 prints
+/// a table of latencies.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Print the effective config as TOML and exit
     #[arg(long)]
     print_config: bool,
@@ -90,37 +87,11 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
-    let mut file = match &args.config {
-        Some(path) => ConfigFile::read(path)?,
-        None => ConfigFile::default(),
-    };
-    args.apply_to(&mut file);
-    let data_dir_path = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
-    let data_dir = DataDir::at(&data_dir_path);
-    if file.bots.is_empty() {
-        file.bots.push(BotSection::with_secret_file(
-            "default",
-            DEFAULT_PATH,
-            data_dir.secret_token(),
-        ));
-    }
-    let own_secret = Some(data_dir.secret_token());
-    let own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
-    let own_certificate = own_certificate(&mut file, &data_dir)?;
-    let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| sink::DEFAULT.to_owned()))?;
+    let setup = Setup::read(args)?;
     if args.print_config {
-        let config = file.to_config(Secrets::Leave)?;
-        return print(&file.effective(&config).to_toml()?);
+        return print(&setup.effective()?);
     }
-    // Everything that the user typed is checked before anything is made.
-    file.to_config(Secrets::Leave)?;
-    if own_secret {
-        data_dir.ensure_secret_token()?;
-    }
-    if own_certificate {
-        data_dir.ensure_certificate()?;
-    }
-    let config = file.to_config(Secrets::Read)?;
+    let config = setup.to_config()?;
     let report_file = args.report.as_deref().map(create_report).transpose()?;
     log_to_stderr();
     raise_descriptors();
@@ -128,10 +99,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
-    let server = start(config, &file, &sink, events)?;
+    let server = start(config, &setup, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
-    greet(&server, &file, ack, own_certificate);
-    let failure = serve(&server, &arrived);
+    greet(&server, &setup.file, ack, setup.has_own_certificate);
+    let failure = serve(&server, args, &setup, &arrived);
     let report = server.stop();
     signals.close();
     finish(&report, report_file)?;
@@ -159,11 +130,10 @@ enum Event {
 
 fn start(
     config: Config,
-    file: &ConfigFile,
-    sink: &SinkSpec,
+    setup: &Setup,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
-    let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
+    let (Some(cert), Some(key)) = (&setup.file.tls.cert, &setup.file.tls.key) else {
         return Err(Error::config("tls", "(none)", "cert and key"));
     };
     let ack = config.journal.ack;
@@ -174,7 +144,7 @@ fn start(
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
-    server.on_recovery(recovery_progress()).sink(sink.open(ack)?).start()
+    server.on_recovery(recovery_progress()).sink(setup.sink.open(ack)?).start()
 }
 
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a
@@ -194,11 +164,18 @@ fn recovery_progress() -> impl FnMut(RecoveryProgress) + Send {
     }
 }
 
-/// Prints reports on SIGUSR1 until a signal or a failure ends the service.
-fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error> {
+/// Prints reports on SIGUSR1 and reads the config again on SIGHUP, until a signal or a failure ends
+/// the service.
+fn serve(
+    server: &ServerHandle,
+    args: &ServeArgs,
+    setup: &Setup,
+    arrived: &mpsc::Receiver<Event>,
+) -> Option<Error> {
     loop {
         match arrived.recv() {
             Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
+            Ok(Event::Signal(SIGHUP)) => reload(server, args, setup),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                 tell(format_args!("{name}: stopping, a second one leaves at once"));
@@ -207,6 +184,29 @@ fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error
             Ok(Event::Failure(error)) => return Some(error),
             // The signal thread lives as long as this function.
             Err(mpsc::RecvError) => return None,
+        }
+    }
+}
+
+/// Puts in force what config file and secrets say now. Where something in them is wrong, everything
+/// stays as it was.
+fn reload(server: &ServerHandle, args: &ServeArgs, setup: &Setup) {
+    let mut read = None;
+    let outcome = server.reload_from(|| {
+        let next = Setup::read(args)?;
+        let config = next.to_config()?;
+        read = Some(next);
+        Ok(config)
+    });
+    match (outcome, read) {
+        (Ok(mut reload), Some(next)) => {
+            // What is not in force stays what the next reload is compared with.
+            setup.compare(&next, &mut reload);
+            tracing::info!("config reloaded: {reload}");
+        }
+        (Ok(_), None) => {}
+        (Err(error), _) => {
+            tracing::error!("config not reloaded, the one before stays in force: {error}");
         }
     }
 }
@@ -243,7 +243,7 @@ fn create_report(path: &Path) -> Result<(PathBuf, File), Error> {
 
 impl ServeArgs {
     /// Writes what the flags say over what the file says.
-    fn apply_to(&self, file: &mut ConfigFile) {
+    pub(super) fn apply_to(&self, file: &mut ConfigFile) {
         fn over<T: Clone>(flag: &Option<T>, setting: &mut Option<T>) {
             if flag.is_some() {
                 setting.clone_from(flag);
@@ -261,25 +261,6 @@ impl ServeArgs {
         if self.cert.is_some() || self.key.is_some() {
             file.tls.cert.clone_from(&self.cert);
             file.tls.key.clone_from(&self.key);
-        }
-    }
-}
-
-/// True where certificate and key are those of the data directory. Their paths are filled in; where
-/// they are written out, as `--print-config` does, they mean the same.
-fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
-    match (&file.tls.cert, &file.tls.key) {
-        (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
-        (None, None) => {
-            file.tls.cert = Some(data_dir.cert());
-            file.tls.key = Some(data_dir.key());
-            Ok(true)
-        }
-        (Some(cert), None) => {
-            Err(Error::config("tls.cert", cert.display(), "tls.key (--key) beside it"))
-        }
-        (None, Some(key)) => {
-            Err(Error::config("tls.key", key.display(), "tls.cert (--cert) beside it"))
         }
     }
 }
@@ -313,20 +294,21 @@ fn watch_signals(
     hurrier: Arc<OnceLock<Hurrier>>,
 ) -> Result<signal_hook::iterator::Handle, Error> {
     let error = |source| Error::with_source(ErrorKind::Thread, "cannot watch signals", source);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
     // A file that reaches its limit (ulimit -f) is a full disk, not the end of the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(error)?;
     let handle = signals.handle();
     let watch = move || {
         let mut stops = 0;
         for signal in signals.forever() {
-            stops += u32::from(signal != SIGUSR1);
+            let is_stop = matches!(signal, SIGINT | SIGTERM);
+            stops += u32::from(is_stop);
             match (stops, hurrier.get()) {
-                (2, Some(hurrier)) if signal != SIGUSR1 => {
+                (2, Some(hurrier)) if is_stop => {
                     tell("second signal: leaving at once, what was not handled is abandoned");
                     hurrier.hurry();
                 }
-                (2.., _) if signal != SIGUSR1 => process::exit(1),
+                (2.., _) if is_stop => process::exit(1),
                 _ => {}
             }
             if events.send(Event::Signal(signal)).is_err() {

@@ -22,7 +22,7 @@ pub use self::{
 use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
-    http::Status,
+    http::{Method, RequestHead, Status},
     route::{Router, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
@@ -194,6 +194,18 @@ impl Routes {
     /// The status to answer with.
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
         self.0.route(Wanted { is_post, path, secret_token: token, ..Wanted::default() })
+    }
+
+    /// # Errors
+    /// The status to answer with.
+    pub fn route_head(&self, head: &RequestHead<'_>) -> Result<BotId, Status> {
+        self.0.route(Wanted {
+            authorization: head.authorization.value(),
+            host: head.host,
+            is_post: head.method == Method::Post,
+            path: head.path.as_bytes(),
+            secret_token: head.secret_token.value(),
+        })
     }
 }
 

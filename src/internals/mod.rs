@@ -19,6 +19,11 @@ pub use self::{
     journal::TestJournal,
     segment::{records, segment},
 };
+#[cfg(feature = "cli")]
+use crate::{
+    config::file::{ConfigFile, Secrets},
+    error::Error,
+};
 use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
@@ -207,6 +212,26 @@ impl Routes {
             secret_token: head.secret_token.value(),
         })
     }
+}
+
+/// What `--print-config` makes of a file's text. No file or variable that it names is looked at.
+///
+/// # Errors
+/// Where the text is no config.
+#[cfg(feature = "cli")]
+pub fn printed_config(text: &str) -> Result<String, Error> {
+    let file: ConfigFile = text.parse()?;
+    let config = file.to_config(Secrets::Leave)?;
+    file.effective(&config).to_toml()
+}
+
+/// A file's text as it is read and written, with nothing checked or completed.
+///
+/// # Errors
+/// Where the text has not the form of a config.
+#[cfg(feature = "cli")]
+pub fn rewritten_config(text: &str) -> Result<String, Error> {
+    text.parse::<ConfigFile>()?.to_toml()
 }
 
 /// What shards serve TLS with.

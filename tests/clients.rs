@@ -1,8 +1,10 @@
 //! Clients that nobody here wrote get the answers they expect, and what they send arrives exactly
-//! once: curl, openssl s_client, Python's http.client, Node's https.
+//! once: curl, openssl s_client, Python's http.client, Node's https, Java's HttpClient.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
+#[path = "clients/curl_options.rs"]
+mod curl_options;
 mod support;
 
 use std::{ops::Range, path::PathBuf, process::Command, time::Duration};
@@ -412,7 +414,7 @@ fn openssl_with_tls_1_1_is_refused() {
     });
 }
 
-// Python and Node
+// Python, Node and Java
 
 fn script(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "clients", name].iter().collect()
@@ -460,5 +462,22 @@ fn node_posts_over_twenty_sockets_at_once() {
         let report = assert_arrived(server, 1000..1400);
         assert_eq!(report.connections_accepted, 20);
         assert!(report.requests_rejected.is_empty(), "{report}");
+    });
+}
+
+/// By default it offers HTTP/2 and takes what it is given.
+#[test]
+fn java_posts_one_after_the_other_and_at_once_by_http_1_1() {
+    with_servers(&["java"], |server, driver| {
+        for (version, first) in [("HTTP_2", "0"), ("HTTP_1_1", "40")] {
+            let said = run_script("java", "Post.java", (&server, "localhost"), &[version, first]);
+            assert_eq!(said["statuses"], serde_json::json!(vec![200; 40]), "{driver}");
+            assert_eq!(said["versions"], serde_json::json!(["HTTP_1_1"]));
+        }
+        server.wait_handled(80);
+        assert!(server.handled.all().iter().all(|update| update["message"]["text"] == "Жук"));
+        let report = assert_arrived(server, 0..80);
+        assert_eq!(report.handshakes_failed, 0);
+        assert!(report.connections_accepted <= 2 + 2 * 20, "{report}");
     });
 }

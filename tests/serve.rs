@@ -21,7 +21,7 @@ use support::{
     client::{self, Client, Response},
     external::{program, succeed},
     pki::Pki,
-    process::{Ended, Process, ringhook, run},
+    process::{Ended, Process, ringhook, run, with_test_driver},
     request_to, update, wait_until,
 };
 
@@ -409,8 +409,9 @@ fn a_reader_that_leaves_stdout_ends_it_with_1_and_the_reason() {
 #[test]
 fn a_reader_that_leaves_stderr_disturbs_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = ringhook(dir.path())
-        .args(["serve", "--listen", "127.0.0.1:0", "--sink", "null", "--report", "report.json"])
+    let mut command = ringhook(dir.path());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--sink", "null", "--report", "report.json"]);
+    let mut child = with_test_driver(&mut command)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

@@ -34,7 +34,12 @@ mod process {
     use loadtest::{Options, Rate, Stop, Trust};
 
     use super::*;
-    use crate::support::{PATH, SECRET, client::Client, pki::Pki, process::Process};
+    use crate::support::{
+        PATH, SECRET,
+        client::Client,
+        pki::Pki,
+        process::{Process, with_test_driver},
+    };
 
     fn serve(pki: &Pki, args: &[&str]) -> Command {
         let config =
@@ -187,6 +192,7 @@ mod process {
     fn nobody_listening_on_stderr_does_no_harm() {
         let pki = Pki::ecdsa();
         let mut command = serve(&pki, &["--sink", "ndjson:updates"]);
+        let command = with_test_driver(&mut command);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let addr = stderr

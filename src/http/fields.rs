@@ -18,8 +18,9 @@ const FEW: usize = 16;
 ///
 /// 400 for fields that break a rule or contradict each other, 413 for a declared length over the
 /// limit, 415 for coded content, 417 for an unknown expectation, 431 for more fields than can be
-/// held, 501 for an unknown transfer coding. Where several apply, the first field in the head that
-/// is wrong by itself decides; contradictions come last.
+/// held, 501 for an unknown transfer coding under `chunked`. Where several apply, the first field in
+/// the head that is wrong by itself decides; contradictions come last, and transfer codings with
+/// them, since all fields of them are one list.
 pub(super) fn read<'a>(
     section: &'a [u8],
     count: usize,
@@ -55,7 +56,18 @@ struct Seen<'a> {
     content_length: Option<u64>,
     host: Option<&'a str>,
     keep_alive: bool,
-    transfer_encoding: bool,
+    codings: Option<Codings>,
+}
+
+/// The transfer codings of a request, in all fields together.
+#[derive(Default)]
+struct Codings {
+    /// How often `chunked` is among them.
+    chunked: usize,
+    /// Whether it is the last one.
+    ends_chunked: bool,
+    /// Whether there are others.
+    others: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -79,7 +91,10 @@ impl<'a> Seen<'a> {
             }
             14 if name.eq_ignore_ascii_case(b"Content-Length") => self.content_length(value),
             16 if name.eq_ignore_ascii_case(b"Content-Encoding") => content_encoding(value),
-            17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => self.transfer_encoding(value),
+            17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => {
+                self.codings.get_or_insert_default().add(value);
+                Ok(())
+            }
             31 if name.eq_ignore_ascii_case(b"X-Telegram-Bot-Api-Secret-Token") => {
                 head.secret_token.add(value);
                 Ok(())
@@ -125,22 +140,6 @@ impl<'a> Seen<'a> {
         Ok(())
     }
 
-    /// RFC 9112 section 6.1: `chunked` and nothing else, once.
-    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Status> {
-        let mut codings = 0;
-        for coding in list(value) {
-            if !coding.eq_ignore_ascii_case(b"chunked") {
-                return Err(Status::NotImplemented);
-            }
-            codings += 1;
-        }
-        if codings != 1 || self.transfer_encoding {
-            return Err(Status::BadRequest);
-        }
-        self.transfer_encoding = true;
-        Ok(())
-    }
-
     /// The rules between fields, and the framing that follows from them.
     fn settle(
         self,
@@ -152,19 +151,19 @@ impl<'a> Seen<'a> {
             return Err(Status::BadRequest);
         }
         head.host = head.host.or(self.host);
-        head.framing = match (self.content_length, self.transfer_encoding) {
+        head.framing = match (self.content_length, self.codings) {
             // Two lengths, or a coding that HTTP/1.0 does not know, are how requests are smuggled
             // (RFC 9112 sections 6.1 and 11.2).
-            (Some(_), true) => return Err(Status::BadRequest),
-            (None, true) if !is_http_11 => return Err(Status::BadRequest),
-            (None, true) => Framing::Chunked,
-            (Some(length), false) => match usize::try_from(length) {
+            (Some(_), Some(_)) => return Err(Status::BadRequest),
+            (None, Some(_)) if !is_http_11 => return Err(Status::BadRequest),
+            (None, Some(codings)) => codings.framing()?,
+            (Some(length), None) => match usize::try_from(length) {
                 Ok(length) if length <= limits.body_bytes => Framing::Length(length),
                 _ => return Err(Status::PayloadTooLarge),
             },
             // RFC 9110 section 8.6 would let it be empty: for a webhook that is a broken client.
-            (None, false) if head.method == Method::Post => return Err(Status::BadRequest),
-            (None, false) => Framing::None,
+            (None, None) if head.method == Method::Post => return Err(Status::BadRequest),
+            (None, None) => Framing::None,
         };
         // RFC 9110 section 10.1.1: HTTP/1.0 cannot expect, and no content needs no invitation.
         head.expects_continue &=
@@ -174,6 +173,33 @@ impl<'a> Seen<'a> {
             (false, false, true) => ConnectionDirective::KeepAlive,
             _ => ConnectionDirective::Close,
         })
+    }
+}
+
+impl Codings {
+    /// Takes one field in.
+    fn add(&mut self, value: &[u8]) {
+        for coding in list(value) {
+            self.ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            if self.ends_chunked {
+                self.chunked = self.chunked.saturating_add(1);
+            } else {
+                self.others = true;
+            }
+        }
+    }
+
+    /// RFC 9112 section 6.3: where `chunked` is not the last coding, nobody knows where the content
+    /// ends, and 400 is a must. Section 7: `chunked` takes no parameters, and nothing is chunked
+    /// twice. Section 6.1: 501 for codings that are not understood.
+    fn framing(&self) -> Result<Framing, Status> {
+        if !self.ends_chunked || self.chunked > 1 {
+            Err(Status::BadRequest)
+        } else if self.others {
+            Err(Status::NotImplemented)
+        } else {
+            Ok(Framing::Chunked)
+        }
     }
 }
 

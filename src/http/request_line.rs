@@ -24,7 +24,7 @@ pub enum Method {
 pub enum Version {
     /// HTTP/1.0: a connection closes after each answer, unless keep-alive is asked for.
     Http10,
-    /// HTTP/1.1.
+    /// HTTP/1.1, and higher minor versions, which are read as the highest one known.
     Http11,
 }
 
@@ -41,14 +41,15 @@ impl<'a> RequestLine<'a> {
     ///
     /// # Errors
     ///
-    /// In this order: 400 where the line has no such form, 505 for another version, 501 for a
+    /// In this order: 400 where the line has no such form, 505 for another major version, 501 for a
     /// method that nobody has registered, 414 for a target over its limit, and 400 for one that is
     /// invalid.
     pub(super) fn parse(line: &'a [u8], limits: &HttpLimits) -> Result<Self, Status> {
         let (method, target, version) = split(line).ok_or(Status::BadRequest)?;
         let version = match version {
-            b"HTTP/1.1" => Version::Http11,
             b"HTTP/1.0" => Version::Http10,
+            // RFC 9110 section 2.5: a higher minor version is no reason to refuse.
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
             [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
                 return Err(Status::VersionNotSupported);
             }

@@ -32,7 +32,7 @@ pub enum Status {
     NotImplemented,
     /// 503: overloaded, or stopping; the sender comes again.
     ServiceUnavailable,
-    /// 505: neither HTTP/1.1 nor HTTP/1.0.
+    /// 505: not HTTP/1.x.
     VersionNotSupported,
 }
 

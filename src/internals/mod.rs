@@ -19,10 +19,15 @@ pub use self::{
     journal::TestJournal,
     segment::{records, segment},
 };
+#[cfg(feature = "cli")]
+use crate::{
+    config::file::{ConfigFile, Secrets},
+    error::Error,
+};
 use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
-    http::Status,
+    http::{Method, RequestHead, Status},
     route::{Router, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
@@ -195,6 +200,38 @@ impl Routes {
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
         self.0.route(Wanted { is_post, path, secret_token: token, ..Wanted::default() })
     }
+
+    /// # Errors
+    /// The status to answer with.
+    pub fn route_head(&self, head: &RequestHead<'_>) -> Result<BotId, Status> {
+        self.0.route(Wanted {
+            authorization: head.authorization.value(),
+            host: head.host,
+            is_post: head.method == Method::Post,
+            path: head.path.as_bytes(),
+            secret_token: head.secret_token.value(),
+        })
+    }
+}
+
+/// What `--print-config` makes of a file's text. No file or variable that it names is looked at.
+///
+/// # Errors
+/// Where the text is no config.
+#[cfg(feature = "cli")]
+pub fn printed_config(text: &str) -> Result<String, Error> {
+    let file: ConfigFile = text.parse()?;
+    let config = file.to_config(Secrets::Leave)?;
+    file.effective(&config).to_toml()
+}
+
+/// A file's text as it is read and written, with nothing checked or completed.
+///
+/// # Errors
+/// Where the text has not the form of a config.
+#[cfg(feature = "cli")]
+pub fn rewritten_config(text: &str) -> Result<String, Error> {
+    text.parse::<ConfigFile>()?.to_toml()
 }
 
 /// What shards serve TLS with.

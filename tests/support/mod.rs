@@ -57,8 +57,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The drivers to run a test with: both, unless this machine forbids rings. `RINGHOOK_TEST_DRIVER`
 /// restricts them.
 pub(crate) fn drivers() -> Vec<DriverChoice> {
-    if let Ok(name) = std::env::var("RINGHOOK_TEST_DRIVER") {
-        return vec![name.parse().expect("RINGHOOK_TEST_DRIVER")];
+    if let Some(driver) = only_driver() {
+        return vec![driver];
     }
     match TestServer::try_with(|server| server.driver(DriverChoice::IoUring)) {
         Ok(_) => vec![DriverChoice::IoUring, DriverChoice::Epoll],
@@ -67,6 +67,12 @@ pub(crate) fn drivers() -> Vec<DriverChoice> {
             vec![DriverChoice::Epoll]
         }
     }
+}
+
+/// The driver that `RINGHOOK_TEST_DRIVER` names.
+pub(crate) fn only_driver() -> Option<DriverChoice> {
+    let name = std::env::var("RINGHOOK_TEST_DRIVER").ok()?;
+    Some(name.parse().expect("RINGHOOK_TEST_DRIVER"))
 }
 
 /// Runs `test` with a server on each driver, made with `limits`.
@@ -132,6 +138,7 @@ impl TestServer {
         let keep = handled.clone();
         let server = Server::builder()
             .listen("127.0.0.1:0".parse().unwrap())
+            .driver(only_driver().unwrap_or_default())
             .tls(TlsConfig::from_pem(pki.cert.as_bytes(), pki.key.as_bytes())?)
             .bot(Bot::new("test", PATH, SECRET)?)
             .handler(move |update: &Update| {

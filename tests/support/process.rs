@@ -42,6 +42,15 @@ pub(crate) fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// Gives `command`, a `ringhook serve`, the driver of `RINGHOOK_TEST_DRIVER` unless it names one.
+pub(crate) fn with_test_driver(command: &mut Command) -> &mut Command {
+    let names_one = command.get_args().any(|arg| arg == "--driver");
+    match std::env::var("RINGHOOK_TEST_DRIVER") {
+        Ok(driver) if !names_one => command.args(["--driver", &driver]),
+        _ => command,
+    }
+}
+
 impl Process {
     /// Starts `ringhook serve --listen 127.0.0.1:0` with `args` in `dir` and waits for `ready`.
     pub(crate) fn serve(dir: &Path, args: &[&str]) -> Self {
@@ -56,6 +65,7 @@ impl Process {
 
     /// As [`start`](Self::start); what goes to another `stdout` than a new pipe is not gathered.
     pub(crate) fn start_with_stdout(mut command: Command, stdout: Stdio) -> Self {
+        with_test_driver(&mut command);
         let mut child =
             command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary runs");
         // It holds our copy of the other end of a pipe, which would never break then.

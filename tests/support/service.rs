@@ -60,9 +60,7 @@ impl Service {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(&self.args);
-        if let Ok(driver) = std::env::var("RINGHOOK_TEST_DRIVER") {
-            command.args(["--driver", &driver]);
-        }
+        process::with_test_driver(command);
     }
 
     pub(crate) fn start(&self) -> Process {

@@ -1,6 +1,7 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
 mod bot;
+mod limits;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
@@ -8,7 +9,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub(crate) use self::bot::BotSection;
-use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
+use self::limits::LimitsSection;
+use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
     allow::AllowList,
     error::{Error, ErrorKind},
@@ -54,26 +56,6 @@ pub(crate) struct ServerSection {
 pub(crate) struct TlsSection {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
-}
-
-/// `[limits]`: see [`Limits`].
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LimitsSection {
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) head_bytes: Option<ByteSize>,
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) body_bytes: Option<ByteSize>,
-    pub(crate) json_depth: Option<usize>,
-    pub(crate) handshake_timeout: Option<Span>,
-    pub(crate) request_timeout: Option<Span>,
-    pub(crate) idle_timeout: Option<Span>,
-    pub(crate) queue_updates: Option<usize>,
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) queue_bytes: Option<ByteSize>,
-    pub(crate) chat_updates: Option<usize>,
-    pub(crate) connections: Option<usize>,
-    pub(crate) connections_per_address: Option<usize>,
 }
 
 /// `[dispatch]`: see [`Dispatch`].
@@ -171,20 +153,7 @@ impl ConfigFile {
         self.server.shards = config.shards;
         self.server.workers = config.workers;
         self.server.drain_timeout = Some(Span(config.drain_timeout));
-        let limits = &config.limits;
-        self.limits = LimitsSection {
-            head_bytes: Some(ByteSize::b(limits.head_bytes as u64)),
-            body_bytes: Some(ByteSize::b(limits.body_bytes as u64)),
-            json_depth: Some(limits.json_depth),
-            handshake_timeout: Some(Span(limits.handshake_timeout)),
-            request_timeout: Some(Span(limits.request_timeout)),
-            idle_timeout: Some(Span(limits.idle_timeout)),
-            queue_updates: Some(limits.queue_updates),
-            queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
-            chat_updates: Some(limits.chat_updates),
-            connections: Some(limits.connections),
-            connections_per_address: Some(limits.connections_per_address),
-        };
+        self.limits = LimitsSection::of(&config.limits);
         let journal = &config.journal;
         self.journal = JournalSection {
             ack: Some(journal.ack),
@@ -291,32 +260,6 @@ impl DispatchSection {
             media_groups: self.media_groups.map(|groups| groups.wait.0),
             order: self.order.unwrap_or(defaults.order),
         }
-    }
-}
-
-impl LimitsSection {
-    fn to_limits(&self) -> Result<Limits, Error> {
-        let defaults = Limits::default();
-        let bytes = |key: &str, size: Option<ByteSize>, default: usize| match size {
-            None => Ok(default),
-            Some(size) => usize::try_from(size.as_u64())
-                .map_err(|_| Error::config(key, size, "a size that fits this machine's memory")),
-        };
-        Ok(Limits {
-            head_bytes: bytes("limits.head_bytes", self.head_bytes, defaults.head_bytes)?,
-            body_bytes: bytes("limits.body_bytes", self.body_bytes, defaults.body_bytes)?,
-            json_depth: self.json_depth.unwrap_or(defaults.json_depth),
-            handshake_timeout: self.handshake_timeout.map_or(defaults.handshake_timeout, |s| s.0),
-            request_timeout: self.request_timeout.map_or(defaults.request_timeout, |s| s.0),
-            idle_timeout: self.idle_timeout.map_or(defaults.idle_timeout, |s| s.0),
-            queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
-            queue_bytes: bytes("limits.queue_bytes", self.queue_bytes, defaults.queue_bytes)?,
-            chat_updates: self.chat_updates.unwrap_or(defaults.chat_updates),
-            connections: self.connections.unwrap_or(defaults.connections),
-            connections_per_address: self
-                .connections_per_address
-                .unwrap_or(defaults.connections_per_address),
-        })
     }
 }
 

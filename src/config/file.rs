@@ -189,6 +189,9 @@ impl FromStr for ConfigFile {
             });
             // `Display` would quote the line, and the line may hold a secret.
             let message = error.message().replace('\n', ", ");
+            if let Some(successor) = limits::successor(&message) {
+                return Error::new(ErrorKind::Config, format!("line {line}: {successor}"));
+            }
             let key = key_of(&error).map(|key| format!("{key}: ")).unwrap_or_default();
             Error::new(ErrorKind::Config, format!("line {line}: {key}{message}"))
         })
@@ -357,7 +360,15 @@ mod tests {
         [limits]
         head_bytes = "16KiB"
         body_bytes = "2MiB"
+        handshakes = 100
+        handshakes_waiting = 0
+        head_timeout = "5s"
+        body_timeout = "20s"
+        body_bytes_per_second = "1KiB"
+        body_grace = "2s"
+        answer_timeout = "8s"
         idle_timeout = "90s"
+        requests_per_connection = 1000
         queue_updates = 10
         connections = 500
         connections_per_address = 50
@@ -401,6 +412,12 @@ mod tests {
         assert_eq!(config.limits.head_bytes, 16 * 1024);
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
         assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
+        let limits = &config.limits;
+        assert_eq!((limits.handshakes, limits.handshakes_waiting), (100, 0));
+        let seconds = [limits.head_timeout, limits.body_timeout, limits.body_grace]
+            .map(|timeout| timeout.as_secs());
+        assert_eq!((seconds, limits.answer_timeout), ([5, 20, 2], Duration::from_secs(8)));
+        assert_eq!((limits.body_bytes_per_second, limits.requests_per_connection), (1024, 1000));
         assert_eq!(config.limits.queue_updates, 10);
         assert_eq!(config.limits.connections, 500);
         assert_eq!(config.limits.connections_per_address, 50);
@@ -424,6 +441,8 @@ mod tests {
             "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
              `shards`, `workers`, `data_dir`, `drain_timeout`"
         );
+        let gone = error("[limits]\nrequest_timeout = \"10s\"");
+        assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");
         assert!(
             error("\n[server]\ndrain_timeout = \"soon\"")
                 .starts_with("line 3: server.drain_timeout: \"soon\" is no")

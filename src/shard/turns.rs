@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Time for handshakes between two looks at the network; at least one step.
-const ROUND: Duration = Duration::from_micros(100);
+const ROUND: Duration = Duration::from_micros(50);
 
 /// Who has the turn, and who waits for it, in the order in which they came.
 #[derive(Debug, Default)]

@@ -26,9 +26,9 @@ pub(crate) async fn accept<T>(
     config: Arc<ServerConfig>,
     turn: impl AsyncFn() -> io::Result<T>,
 ) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
-    let mut session = match ServerConnection::new(config) {
+    let mut session = match begin(config, &turn).await {
         Ok(session) => session,
-        Err(error) => return Err((socket, io::Error::other(error))),
+        Err(error) => return Err((socket, error)),
     };
     match handshake(&mut socket, &mut session, turn).await {
         Ok(()) => {
@@ -37,6 +37,16 @@ pub(crate) async fn accept<T>(
         }
         Err(error) => Err((socket, error)),
     }
+}
+
+async fn begin<T>(
+    config: Arc<ServerConfig>,
+    turn: impl AsyncFn() -> io::Result<T>,
+) -> io::Result<ServerConnection> {
+    let turn = turn().await?;
+    let session = ServerConnection::new(config).map_err(io::Error::other);
+    drop(turn);
+    session
 }
 
 async fn handshake<T>(

@@ -1,11 +1,17 @@
 //! One connection: handshake, the request loop, the close. Every wait in it has a deadline, which
 //! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
 
+mod close_reason;
+mod unread;
+
 use std::{
     io,
     rc::Rc,
     time::{Duration, Instant},
 };
+
+pub(crate) use self::close_reason::CloseReason;
+use self::unread::Unread;
 
 use crate::{
     dispatch::Refusal,
@@ -14,85 +20,21 @@ use crate::{
     metrics::nanos,
     route::Wanted,
     runtime::{self, Shutdown},
-    shard::{Newcomer, Phase, Registration, Shard, Way},
+    shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
     tls::session,
     update::{BotId, UpdateBody},
 };
 
-/// Size of a fresh receive buffer: an ordinary request with its head fits.
-const BUFFER_BYTES: usize = 4096;
 /// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
 /// it reads the answer, and an RST would take that answer with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(usize)]
-pub(crate) enum CloseReason {
-    /// The peer closed or vanished in the middle of a request.
-    Aborted,
-    /// The client asked for it, by header or by HTTP/1.0.
-    Asked,
-    /// It had been idle longest when there was no room for a new one.
-    Displaced,
-    /// The server is stopping.
-    Drained,
-    /// The TLS handshake failed.
-    HandshakeFailed,
-    /// The TLS handshake took too long.
-    HandshakeTimeout,
-    /// Nothing came for longer than the idle timeout.
-    IdleTimeout,
-    /// Reading or writing failed.
-    Io,
-    /// The peer closed between two requests.
-    Peer,
-    /// A request after which nobody knows where the next begins.
-    Protocol,
-    /// A request, or the taking of its answer, took too long.
-    RequestTimeout,
-}
-
-impl CloseReason {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Aborted,
-        Self::Asked,
-        Self::Displaced,
-        Self::Drained,
-        Self::HandshakeFailed,
-        Self::HandshakeTimeout,
-        Self::IdleTimeout,
-        Self::Io,
-        Self::Peer,
-        Self::Protocol,
-        Self::RequestTimeout,
-    ];
-
-    /// The name in reports.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Aborted => "aborted",
-            Self::Asked => "asked",
-            Self::Displaced => "displaced",
-            Self::Drained => "drained",
-            Self::HandshakeFailed => "handshake_failed",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Io => "io",
-            Self::Peer => "peer",
-            Self::Protocol => "protocol",
-            Self::RequestTimeout => "request_timeout",
-        }
-    }
-}
-
-/// Serves a connection from its handshake to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
+/// Serves a connection from its handshake, in which it takes `place`, to its end.
+pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
     let Newcomer { accepted_at, seat, socket } = newcomer;
     let reason = match runtime::adopt(socket, shard.driver) {
-        Ok(socket) => secure(&shard, socket, accepted_at).await,
+        Ok(socket) => secure(&shard, socket, accepted_at, place).await,
         Err(_) => CloseReason::Io,
     };
     drop(seat);
@@ -100,10 +42,23 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
     shard.connection_ended();
 }
 
-async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
+async fn secure(
+    shard: &Shard,
+    socket: runtime::Socket,
+    accepted_at: Instant,
+    place: HandshakePlace,
+) -> CloseReason {
     let registration = shard.register(runtime::descriptor(&socket));
-    registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
-    match session::accept(socket, shard.tls()).await {
+    let deadline = shard.handshake_deadline(accepted_at);
+    registration.enter(Phase::Handshake, Instant::now(), deadline);
+    let turn = async || {
+        let turn = shard.turns.turn().await;
+        // Nobody is there any more to do it for.
+        if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
+    };
+    let outcome = session::accept(socket, shard.tls(), turn).await;
+    drop(place);
+    match outcome {
         Ok((stream, kind)) => {
             let now = Instant::now();
             let resumed = kind == rustls::HandshakeKind::Resumed;
@@ -115,10 +70,12 @@ async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) ->
         }
         Err((mut socket, _)) => {
             shard.metrics.handshakes_failed.increment();
-            if registration.has_expired() {
-                return CloseReason::HandshakeTimeout;
+            match registration.end() {
+                Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
+                Some(_) => return CloseReason::HandshakeTimeout,
+                None => {}
             }
-            registration.enter(Phase::Close, Instant::now() + LINGER);
+            registration.linger(LINGER);
             // The alert must not be lost to an RST.
             if runtime::finish(&mut socket).await.is_ok() {
                 runtime::discard(&mut socket, LINGER_BYTES).await;
@@ -137,8 +94,15 @@ struct Connection<'a> {
     unread: Unread,
     /// What routing said of the current request.
     routed: Result<BotId, Status>,
+    /// Requests answered.
+    answered: u64,
+    /// When the last of them was.
+    answered_at: Instant,
     /// When the current request's first bytes were read.
     began_at: Instant,
+    /// When the current request's head was complete, and the bytes of its body that were read since.
+    head_at: Instant,
+    body_bytes: usize,
     /// When bytes were last read, and so when the current request was complete.
     read_at: Instant,
 }
@@ -157,7 +121,11 @@ impl<'a> Connection<'a> {
             http: HttpSession::new(shard.live().http_limits),
             unread: Unread::new(),
             routed: Err(Status::NotFound),
+            answered: 0,
+            answered_at: now,
             began_at: now,
+            head_at: now,
+            body_bytes: 0,
             read_at: now,
         }
     }
@@ -170,7 +138,7 @@ impl<'a> Connection<'a> {
         if matches!(reason, CloseReason::Aborted | CloseReason::Io) {
             return reason;
         }
-        self.registration.enter(Phase::Close, Instant::now() + LINGER);
+        self.registration.linger(LINGER);
         session::close(self.stream, LINGER_BYTES).await;
         reason
     }
@@ -189,6 +157,8 @@ impl<'a> Connection<'a> {
                         secret_token: head.secret_token.value(),
                     });
                     self.unread.consume(consumed);
+                    self.head_at = self.read_at;
+                    self.body_bytes = self.unread.bytes().len();
                     if self.routed.is_ok() {
                         self.http.accept_body(self.shard.spare_body());
                     } else {
@@ -228,48 +198,58 @@ impl<'a> Connection<'a> {
 
     /// Waits for bytes and reads them behind the unread ones.
     async fn read(&mut self) -> Result<(), CloseReason> {
-        let was_idle = self.http.is_idle() && self.unread.is_empty();
-        if was_idle {
+        let phase = if self.http.is_in_body() {
+            self.registration.note_body_bytes(self.body_bytes);
+            let timeout = self.shard.limits().body_timeout;
+            self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
+            Phase::Body
+        } else if self.http.is_idle() && self.unread.is_empty() {
             let timeout = self.shard.limits().idle_timeout;
-            self.registration.enter_idle(self.read_at, timeout);
+            self.registration.enter(Phase::Idle, self.read_at, self.read_at + timeout);
             if self.shard.is_draining() {
                 // What has come already is still read and answered; then the read ends.
                 self.registration.shutdown(Shutdown::Read);
             }
+            Phase::Idle
         } else {
-            let timeout = self.shard.limits().request_timeout;
-            self.registration.enter(Phase::Request, self.began_at + timeout);
-        }
+            // It may have come while the one before it was answered, which is not its fault.
+            let since = self.began_at.max(self.answered_at);
+            let timeout = self.shard.limits().head_timeout;
+            self.registration.enter(Phase::Head, since, since + timeout);
+            Phase::Head
+        };
         match self.unread.fill(&mut self.stream).await {
-            Ok(0) => Err(self.ended(was_idle).await),
-            Ok(_) => {
+            Ok(0) => Err(self.ended(phase).await),
+            Ok(n) => {
                 self.read_at = Instant::now();
-                if was_idle {
+                self.body_bytes = self.body_bytes.saturating_add(n);
+                if phase == Phase::Idle {
                     self.began_at = self.read_at;
                 }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(self.ended(was_idle).await)
+                Err(self.ended(phase).await)
             }
             Err(_) => Err(CloseReason::Io),
         }
     }
 
     /// Why nothing more can be read.
-    async fn ended(&mut self, was_idle: bool) -> CloseReason {
-        match (was_idle, self.registration.has_expired()) {
-            (true, true) => CloseReason::IdleTimeout,
-            (true, false) if self.registration.is_displaced() => CloseReason::Displaced,
-            (true, false) if self.shard.is_draining() => CloseReason::Drained,
-            (true, false) => CloseReason::Peer,
-            (false, true) => {
-                self.shard.metrics.rejected(Status::RequestTimeout);
-                let answer = response(Status::RequestTimeout, ConnectionDirective::Close);
-                self.write(answer).await.err().unwrap_or(CloseReason::RequestTimeout)
-            }
-            (false, false) => CloseReason::Aborted,
-        }
+    async fn ended(&mut self, phase: Phase) -> CloseReason {
+        let reason = match (phase, self.registration.end()) {
+            (Phase::Idle, Some(End::Displaced)) => return CloseReason::Displaced,
+            (Phase::Idle, Some(_)) => return CloseReason::IdleTimeout,
+            (Phase::Idle, None) if self.shard.is_draining() => return CloseReason::Drained,
+            (Phase::Idle, None) => return CloseReason::Peer,
+            (_, None) => return CloseReason::Aborted,
+            (Phase::Body, Some(End::TooSlow)) => CloseReason::BodyRate,
+            (Phase::Body, Some(_)) => CloseReason::BodyTimeout,
+            (_, Some(_)) => CloseReason::HeadTimeout,
+        };
+        self.shard.metrics.rejected(Status::RequestTimeout);
+        let answer = response(Status::RequestTimeout, ConnectionDirective::Close);
+        self.write(answer).await.err().unwrap_or(reason)
     }
 
     /// Parses the complete request's body and hands the update off.
@@ -339,8 +319,7 @@ impl<'a> Connection<'a> {
     /// other connections go on meanwhile.
     async fn committed(&self, ticket: Ticket, parsed_at: Instant) -> Status {
         let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
-        let timeout = self.shard.limits().request_timeout;
-        self.registration.enter(Phase::Answer, self.read_at + timeout);
+        self.awaits_answer();
         if intake.committed(ticket).await {
             let waited = intake.returned_at().saturating_duration_since(parsed_at);
             self.shard.metrics.commit.record(nanos(waited));
@@ -351,32 +330,43 @@ impl<'a> Connection<'a> {
         Status::ServiceUnavailable
     }
 
+    fn awaits_answer(&self) {
+        let since = self.read_at;
+        self.registration.enter(Phase::Answer, since, since + self.shard.limits().answer_timeout);
+    }
+
     async fn answer(&mut self, status: Status) -> Result<(), CloseReason> {
         let draining = self.shard.is_draining();
-        let directive = if draining { ConnectionDirective::Close } else { self.http.directive() };
+        self.answered = self.answered.saturating_add(1);
+        let limit = self.shard.limits().requests_per_connection;
+        let is_last = limit > 0 && self.answered >= limit;
+        let directive = match self.http.directive() {
+            _ if draining || is_last => ConnectionDirective::Close,
+            directive => directive,
+        };
         if status != Status::Ok {
             self.shard.metrics.rejected(status);
         }
         self.write(response(status, directive)).await?;
+        self.answered_at = Instant::now();
         if status == Status::Ok {
-            let now = Instant::now();
             self.shard.metrics.acknowledged.increment();
-            self.shard.metrics.answer.record(nanos(now - self.read_at));
+            self.shard.metrics.answer.record(nanos(self.answered_at - self.read_at));
         }
         match directive {
             ConnectionDirective::Close if draining => Err(CloseReason::Drained),
+            ConnectionDirective::Close if is_last => Err(CloseReason::RequestLimit),
             ConnectionDirective::Close => Err(CloseReason::Asked),
             ConnectionDirective::KeepAlive | ConnectionDirective::Persist => Ok(()),
         }
     }
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {
-        let timeout = self.shard.limits().request_timeout;
-        self.registration.enter(Phase::Answer, self.read_at + timeout);
+        self.awaits_answer();
         let (outcome, _) = runtime::write_all(&mut self.stream, bytes).await;
         match outcome {
             Ok(()) => Ok(()),
-            Err(_) if self.registration.has_expired() => Err(CloseReason::RequestTimeout),
+            Err(_) if self.registration.end().is_some() => Err(CloseReason::AnswerTimeout),
             Err(_) => Err(CloseReason::Io),
         }
     }
@@ -388,50 +378,6 @@ enum Taken {
     Answered(Status),
     /// Its update, parsed at that time, is on its way into the journal.
     Submitted(Ticket, Instant),
-}
-
-/// Received bytes that no request has taken yet.
-struct Unread {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Unread {
-    fn new() -> Self {
-        Self { bytes: Vec::with_capacity(BUFFER_BYTES), start: 0 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start >= self.bytes.len()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.is_empty() {
-            self.bytes.clear();
-            self.start = 0;
-        }
-    }
-
-    /// Reads once behind the unread bytes; 0 is the end. What is kept unread is a part of a head,
-    /// so the buffer grows to about the head's limit and no further.
-    async fn fill(&mut self, stream: &mut session::Stream) -> io::Result<usize> {
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        if self.bytes.len() == self.bytes.capacity() {
-            self.bytes.reserve(BUFFER_BYTES);
-        }
-        let bytes = std::mem::take(&mut self.bytes);
-        let (outcome, bytes) = runtime::append(stream, bytes).await;
-        self.bytes = bytes;
-        outcome
-    }
 }
 
 /// A body that the parser can use, from its spare ones or new.

@@ -6,8 +6,12 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    io, net,
-    os::fd::{AsRawFd as _, RawFd},
+    io::{self, Write as _},
+    net,
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix,
+    },
     pin::pin,
     time::{Duration, Instant},
 };
@@ -16,7 +20,7 @@ use monoio::{
     BufResult, IoUringDriver, LegacyDriver, RuntimeBuilder,
     buf::{IoBuf, IoBufMut, IoVecBuf, IoVecBufMut},
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt as _},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::TimeDriver,
 };
 use serde::Serialize;
@@ -200,6 +204,43 @@ pub(crate) fn descriptor(socket: &Socket) -> RawFd {
     socket.stream.as_raw_fd()
 }
 
+/// A way to wait until the loop has looked at the network once.
+///
+/// monoio runs all tasks that are ready before it looks, and counts one that yields as ready, so it
+/// takes an operation on the ring: a byte that goes from one end of a pair of sockets to the other.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    far: unix::net::UnixStream,
+    near: UnixStream,
+}
+
+impl Rounds {
+    pub(crate) fn new(driver: DriverKind) -> io::Result<Self> {
+        let (near, far) = unix::net::UnixStream::pair()?;
+        near.set_nonblocking(driver == DriverKind::Epoll)?;
+        Ok(Self { far, near: UnixStream::from_std(near)? })
+    }
+
+    /// Waits until whatever was ready when this was called has had its turn, and what has come from
+    /// the network by then is known.
+    pub(crate) async fn next(&mut self) {
+        let mut read = pin!(self.near.read(Vec::with_capacity(1)));
+        let mut far = &self.far;
+        let mut is_sent = false;
+        let _ = poll_fn(|context| {
+            // Before the byte is there, so that not even epoll can read it at once.
+            let poll = read.as_mut().poll(context);
+            if poll.is_pending() && !is_sent {
+                is_sent = true;
+                // It fits: the pair holds one byte at the most.
+                let _ = far.write(&[0]);
+            }
+            poll
+        })
+        .await;
+    }
+}
+
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
 /// nothing, which looks like the end.
 pub(crate) async fn append<S: AsyncReadRent>(
@@ -269,7 +310,7 @@ pub(crate) fn shutdown(fd: RawFd, how: Shutdown) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{cell::Cell, io::Write as _, rc::Rc};
+    use std::{cell::Cell, rc::Rc};
 
     use super::*;
 
@@ -325,6 +366,33 @@ mod tests {
                 discard(&mut socket, usize::MAX).await;
                 let (outcome, _) = append(&mut socket, Vec::with_capacity(16)).await;
                 assert_eq!(outcome.unwrap(), 0);
+            });
+        });
+    }
+
+    #[test]
+    fn a_round_ends_when_what_has_come_is_known() {
+        both(|driver| {
+            let (near, mut far) = pair();
+            Runtime::new(driver).unwrap().block_on(async {
+                let mut rounds = Rounds::new(driver).unwrap();
+                let mut socket = adopt(near, driver).unwrap();
+                let has_read = Rc::new(Cell::new(false));
+                let flag = Rc::clone(&has_read);
+                spawn(async move {
+                    let (outcome, _) = append(&mut socket, Vec::with_capacity(16)).await;
+                    assert_eq!(outcome.unwrap(), 1);
+                    flag.set(true);
+                });
+                for _ in 0..3 {
+                    rounds.next().await;
+                }
+                assert!(!has_read.get(), "{driver}");
+                far.write_all(&[1]).unwrap();
+                // One in which the byte is seen, and one for the task.
+                rounds.next().await;
+                rounds.next().await;
+                assert!(has_read.get(), "{driver}");
             });
         });
     }

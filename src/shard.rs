@@ -1,5 +1,9 @@
 //! A shard: one thread, one CPU, one event loop, and all that its connections share.
 
+mod handshakes;
+mod turns;
+mod watch;
+
 use std::{
     cell::{Cell, Ref, RefCell},
     future::poll_fn,
@@ -21,14 +25,22 @@ use futures_core::Stream as _;
 use rustls::ServerConfig;
 use slab::Slab;
 
+pub(crate) use self::{
+    handshakes::HandshakePlace,
+    watch::{End, Phase, Registration},
+};
+use self::{
+    handshakes::{Handshakes, QUICK_ENOUGH},
+    turns::Turns,
+    watch::Watch,
+};
 use crate::{
     config::Limits,
-    connection,
     dispatch::Dispatcher,
     journal::Intake,
     live::Live,
     metrics::ShardMetrics,
-    runtime::{self, DriverKind, Runtime, Shutdown},
+    runtime::{self, DriverKind, Rounds, Runtime, Shutdown},
     seats::Seat,
     tls::TlsConfig,
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
@@ -38,8 +50,6 @@ use crate::{
 const RECLAIM_UPDATES: usize = 64;
 /// The sweep looks at every deadline this often at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// Time that a connection whose deadline has passed gets to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
 /// Time for a handshake that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
@@ -140,9 +150,11 @@ pub(crate) struct Shard {
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
+    pub(crate) turns: Turns,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
+    handshakes: Handshakes,
     idle: Arc<LongestIdle>,
     /// Who was idle when last looked for, the longest last: since when, and the place.
     idlers: RefCell<Vec<(Instant, usize)>>,
@@ -166,9 +178,11 @@ impl Seed {
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),
+            turns: Turns::default(),
             way: self.way,
             connections: RefCell::default(),
             draining: Cell::new(false),
+            handshakes: Handshakes::default(),
             idle: self.idle,
             idlers: RefCell::default(),
             live: RefCell::new(self.live),
@@ -181,8 +195,9 @@ impl Seed {
         });
         let mut mailbox = self.mailbox;
         runtime.block_on(async {
-            // Both hold the shard weakly: they end with it and must not keep it.
+            // They hold the shard weakly: they end with it and must not keep it.
             runtime::spawn(end_rounds(Rc::downgrade(&shard)));
+            runtime::spawn(pace(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             runtime::spawn(sweep(Rc::downgrade(&shard)));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
         });
@@ -234,11 +249,6 @@ impl Shard {
         Poll::Pending
     }
 
-    fn begin(self: &Rc<Self>, newcomer: Newcomer) {
-        self.tasks.set(self.tasks.get() + 1);
-        runtime::spawn(connection::serve(Rc::clone(self), newcomer));
-    }
-
     /// Closes the connection that has been idle longest; false where none has been for
     /// [`IDLE_ENOUGH`], or none was found a moment ago.
     fn make_room(&self) -> bool {
@@ -265,8 +275,7 @@ impl Shard {
                 if is_found || now.saturating_duration_since(since) < IDLE_ENOUGH {
                     break;
                 }
-                watch.displaced.set(true);
-                watch.end(now);
+                watch.end(End::Displaced, now);
                 is_found = true;
             }
             idlers.pop();
@@ -278,6 +287,7 @@ impl Shard {
 
     fn drain(&self) {
         if !self.draining.replace(true) {
+            self.dismiss_waiting();
             // Bytes that have arrived are still read, so a request on its way is answered.
             self.shutdown_all(|phase| (phase == Phase::Idle).then_some(Shutdown::Read));
             // Who has connected and says nothing must not hold up the stop.
@@ -310,17 +320,7 @@ impl Shard {
 
     /// Enters a connection into the sweep for as long as the result lives.
     pub(crate) fn register(&self, fd: RawFd) -> Registration<'_> {
-        let now = Instant::now();
-        let watch = Rc::new(Watch {
-            deadline: Cell::new(now + GOODBYE),
-            displaced: Cell::new(false),
-            expired: Cell::new(false),
-            fd,
-            idle_since: Cell::new(now),
-            phase: Cell::new(Phase::Handshake),
-        });
-        let key = self.connections.borrow_mut().insert(Rc::clone(&watch));
-        Registration { key, shard: self, watch }
+        Registration::new(self, fd)
     }
 
     /// To be called by each connection's task as its last act.
@@ -341,7 +341,7 @@ impl Shard {
         Ref::map(self.live.borrow(), |live| &**live)
     }
 
-    /// The bounds that hold now.
+    /// The bounds that hold now, likewise.
     #[inline]
     pub(crate) fn limits(&self) -> Ref<'_, Limits> {
         Ref::map(self.live.borrow(), |live| &live.limits)
@@ -379,102 +379,6 @@ impl Shard {
     }
 }
 
-/// What a connection is waiting for, which decides what happens when it takes too long.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Phase {
-    /// The peer has to take the answer.
-    Answer,
-    /// The peer has to close its side.
-    Close,
-    /// The TLS handshake.
-    Handshake,
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a request.
-    Request,
-}
-
-impl Phase {
-    /// What ends the wait: reading alone, so that a last word can be said, or everything.
-    fn shutdown(self) -> Shutdown {
-        match self {
-            Self::Idle | Self::Request => Shutdown::Read,
-            Self::Answer | Self::Close | Self::Handshake => Shutdown::Both,
-        }
-    }
-}
-
-/// A connection as the sweep sees it.
-#[derive(Debug)]
-struct Watch {
-    deadline: Cell<Instant>,
-    /// Closed to make room for another.
-    displaced: Cell<bool>,
-    expired: Cell<bool>,
-    fd: RawFd,
-    /// Since when it is idle, where it is.
-    idle_since: Cell<Instant>,
-    phase: Cell<Phase>,
-}
-
-impl Watch {
-    /// Ends the wait; then there is time to say goodbye.
-    fn end(&self, now: Instant) {
-        runtime::shutdown(self.fd, self.phase.get().shutdown());
-        self.phase.set(Phase::Close);
-        self.deadline.set(now + GOODBYE);
-    }
-
-    /// Since when the connection has been idle, if it is.
-    fn idle_since(&self) -> Option<Instant> {
-        (self.phase.get() == Phase::Idle).then(|| self.idle_since.get())
-    }
-}
-
-/// A connection's entry in the sweep. It must be dropped before the socket is closed, or at least
-/// without an await in between: its descriptor may be another socket's afterwards.
-pub(crate) struct Registration<'a> {
-    key: usize,
-    shard: &'a Shard,
-    watch: Rc<Watch>,
-}
-
-impl Registration<'_> {
-    /// From now on the connection waits for `phase` to end before `deadline`.
-    #[inline]
-    pub(crate) fn enter(&self, phase: Phase, deadline: Instant) {
-        self.watch.phase.set(phase);
-        self.watch.deadline.set(deadline);
-    }
-
-    /// From now on the connection waits for the next request, for `timeout` from `since` on.
-    #[inline]
-    pub(crate) fn enter_idle(&self, since: Instant, timeout: Duration) {
-        self.watch.idle_since.set(since);
-        self.enter(Phase::Idle, since + timeout);
-    }
-
-    /// True where a deadline has passed and the socket was shut down for it.
-    pub(crate) fn has_expired(&self) -> bool {
-        self.watch.expired.get()
-    }
-
-    /// True where the connection was closed to make room for another.
-    pub(crate) fn is_displaced(&self) -> bool {
-        self.watch.displaced.get()
-    }
-
-    pub(crate) fn shutdown(&self, how: Shutdown) {
-        runtime::shutdown(self.watch.fd, how);
-    }
-}
-
-impl Drop for Registration<'_> {
-    fn drop(&mut self) {
-        self.shard.connections.borrow_mut().try_remove(self.key);
-    }
-}
-
 /// Behind each round of ready connections: wakes the workers, or submits what was gathered.
 async fn end_rounds(shard: Weak<Shard>) {
     poll_fn(|context| {
@@ -493,6 +397,24 @@ async fn end_rounds(shard: Weak<Shard>) {
     .await
 }
 
+/// Lets the handshakes go on, round by round, whenever the network has been looked at.
+async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
+    loop {
+        poll_fn(|context| match shard.upgrade() {
+            Some(shard) => shard.turns.poll_begun(context),
+            None => Poll::Ready(()),
+        })
+        .await;
+        match &mut rounds {
+            Some(rounds) => rounds.next().await,
+            // There was no descriptor left.
+            None => runtime::sleep(Duration::from_millis(1)).await,
+        }
+        let Some(shard) = shard.upgrade() else { return };
+        shard.turns.end_round();
+    }
+}
+
 /// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
 /// connections of the shard.
 async fn sweep(shard: Weak<Shard>) {
@@ -500,25 +422,28 @@ async fn sweep(shard: Weak<Shard>) {
         runtime::sleep(pause).await;
         let Some(shard) = shard.upgrade() else { return };
         let now = Instant::now();
+        let (limits, are_awaited) = (shard.limits(), shard.handshakes.are_awaited());
         let mut longest_idle = None;
         for (_, watch) in &*shard.connections.borrow() {
             if watch.deadline.get() <= now {
-                watch.expired.set(true);
-                watch.end(now);
+                watch.end(End::Deadline, now);
+            } else if watch.is_too_slow(&limits, now) {
+                watch.end(End::TooSlow, now);
+            } else if are_awaited && watch.shakes_hands_for(QUICK_ENOUGH, now) {
+                watch.end(End::Displaced, now);
             } else if let Some(since) = watch.idle_since() {
                 longest_idle = Some(longest_idle.map_or(since, |longest| since.min(longest)));
             }
         }
         shard.idle.tell(longest_idle);
+        shard.dismiss_late(now);
     }
 }
 
 impl Shard {
     /// An eighth of the shortest timeout, so that none is overstepped by more than that.
     fn sweep_pause(&self) -> Duration {
-        let limits = self.limits();
-        let shortest =
-            limits.handshake_timeout.min(limits.request_timeout).min(limits.idle_timeout);
+        let shortest = self.limits().shortest_timeout();
         (shortest / 8).clamp(SWEEP.0, SWEEP.1)
     }
 }

@@ -438,7 +438,8 @@ fn an_idle_connection_is_closed_without_a_byte() {
 #[test]
 fn a_request_that_stalls_gets_408_and_drips_do_not_help_it() {
     let mut limits = Limits::default();
-    limits.request_timeout = SHORT;
+    limits.head_timeout = SHORT;
+    limits.body_timeout = SHORT;
     on_each_driver(limits, |server| {
         let long = update(1) + &" ".repeat(5_000);
         let starts = [
@@ -475,7 +476,9 @@ fn a_request_that_stalls_gets_408_and_drips_do_not_help_it() {
             );
         }
         wait_until("all are closed", || {
-            closed(&server.handle.report(), "request_timeout") == starts.len() as u64 + 2
+            let report = server.handle.report();
+            // Two of each kind, and the two that drip.
+            (closed(&report, "head_timeout"), closed(&report, "body_timeout")) == (4, 2)
         });
         let (report, handled) = server.stop();
         assert_eq!(report.requests_rejected, [(408, starts.len() as u64 + 2)].into());
@@ -487,7 +490,8 @@ fn a_request_that_stalls_gets_408_and_drips_do_not_help_it() {
 #[test]
 fn the_time_of_a_request_begins_with_its_own_first_byte() {
     let mut limits = Limits::default();
-    limits.request_timeout = Duration::from_secs(1);
+    limits.head_timeout = Duration::from_secs(1);
+    limits.body_timeout = Duration::from_secs(1);
     on_each_driver(limits, |server| {
         let requests = [
             (200, request(&update(1))),
@@ -557,7 +561,7 @@ fn a_handshake_has_its_time() {
 #[test]
 fn a_peer_that_never_reads_its_answers_is_cut_off() {
     let mut limits = Limits::default();
-    limits.request_timeout = SHORT;
+    limits.answer_timeout = SHORT;
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         client.stream.sock.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -566,7 +570,7 @@ fn a_peer_that_never_reads_its_answers_is_cut_off() {
         wait_until("the peer is cut off", || {
             // Until the buffers are full in both directions, and beyond.
             let _ = client.stream.write(&requests);
-            closed(&report(), "request_timeout") == 1
+            closed(&report(), "answer_timeout") == 1
         });
         assert_eq!(report().requests_rejected.keys().copied().collect::<Vec<_>>(), [404]);
         assert_eq!(server.connect().post(&update(1)).status, 200);

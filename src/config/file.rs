@@ -1,6 +1,7 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
 mod bot;
+mod limits;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
@@ -8,7 +9,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub(crate) use self::bot::BotSection;
-use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
+use self::limits::LimitsSection;
+use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
     allow::AllowList,
     error::{Error, ErrorKind},
@@ -54,26 +56,6 @@ pub(crate) struct ServerSection {
 pub(crate) struct TlsSection {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
-}
-
-/// `[limits]`: see [`Limits`].
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LimitsSection {
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) head_bytes: Option<ByteSize>,
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) body_bytes: Option<ByteSize>,
-    pub(crate) json_depth: Option<usize>,
-    pub(crate) handshake_timeout: Option<Span>,
-    pub(crate) request_timeout: Option<Span>,
-    pub(crate) idle_timeout: Option<Span>,
-    pub(crate) queue_updates: Option<usize>,
-    #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
-    pub(crate) queue_bytes: Option<ByteSize>,
-    pub(crate) chat_updates: Option<usize>,
-    pub(crate) connections: Option<usize>,
-    pub(crate) connections_per_address: Option<usize>,
 }
 
 /// `[dispatch]`: see [`Dispatch`].
@@ -171,20 +153,7 @@ impl ConfigFile {
         self.server.shards = config.shards;
         self.server.workers = config.workers;
         self.server.drain_timeout = Some(Span(config.drain_timeout));
-        let limits = &config.limits;
-        self.limits = LimitsSection {
-            head_bytes: Some(ByteSize::b(limits.head_bytes as u64)),
-            body_bytes: Some(ByteSize::b(limits.body_bytes as u64)),
-            json_depth: Some(limits.json_depth),
-            handshake_timeout: Some(Span(limits.handshake_timeout)),
-            request_timeout: Some(Span(limits.request_timeout)),
-            idle_timeout: Some(Span(limits.idle_timeout)),
-            queue_updates: Some(limits.queue_updates),
-            queue_bytes: Some(ByteSize::b(limits.queue_bytes as u64)),
-            chat_updates: Some(limits.chat_updates),
-            connections: Some(limits.connections),
-            connections_per_address: Some(limits.connections_per_address),
-        };
+        self.limits = LimitsSection::of(&config.limits);
         let journal = &config.journal;
         self.journal = JournalSection {
             ack: Some(journal.ack),
@@ -220,6 +189,9 @@ impl FromStr for ConfigFile {
             });
             // `Display` would quote the line, and the line may hold a secret.
             let message = error.message().replace('\n', ", ");
+            if let Some(successor) = limits::successor(&message) {
+                return Error::new(ErrorKind::Config, format!("line {line}: {successor}"));
+            }
             let key = key_of(&error).map(|key| format!("{key}: ")).unwrap_or_default();
             Error::new(ErrorKind::Config, format!("line {line}: {key}{message}"))
         })
@@ -291,32 +263,6 @@ impl DispatchSection {
             media_groups: self.media_groups.map(|groups| groups.wait.0),
             order: self.order.unwrap_or(defaults.order),
         }
-    }
-}
-
-impl LimitsSection {
-    fn to_limits(&self) -> Result<Limits, Error> {
-        let defaults = Limits::default();
-        let bytes = |key: &str, size: Option<ByteSize>, default: usize| match size {
-            None => Ok(default),
-            Some(size) => usize::try_from(size.as_u64())
-                .map_err(|_| Error::config(key, size, "a size that fits this machine's memory")),
-        };
-        Ok(Limits {
-            head_bytes: bytes("limits.head_bytes", self.head_bytes, defaults.head_bytes)?,
-            body_bytes: bytes("limits.body_bytes", self.body_bytes, defaults.body_bytes)?,
-            json_depth: self.json_depth.unwrap_or(defaults.json_depth),
-            handshake_timeout: self.handshake_timeout.map_or(defaults.handshake_timeout, |s| s.0),
-            request_timeout: self.request_timeout.map_or(defaults.request_timeout, |s| s.0),
-            idle_timeout: self.idle_timeout.map_or(defaults.idle_timeout, |s| s.0),
-            queue_updates: self.queue_updates.unwrap_or(defaults.queue_updates),
-            queue_bytes: bytes("limits.queue_bytes", self.queue_bytes, defaults.queue_bytes)?,
-            chat_updates: self.chat_updates.unwrap_or(defaults.chat_updates),
-            connections: self.connections.unwrap_or(defaults.connections),
-            connections_per_address: self
-                .connections_per_address
-                .unwrap_or(defaults.connections_per_address),
-        })
     }
 }
 
@@ -414,7 +360,15 @@ mod tests {
         [limits]
         head_bytes = "16KiB"
         body_bytes = "2MiB"
+        handshakes = 100
+        handshakes_waiting = 0
+        head_timeout = "5s"
+        body_timeout = "20s"
+        body_bytes_per_second = "1KiB"
+        body_grace = "2s"
+        answer_timeout = "8s"
         idle_timeout = "90s"
+        requests_per_connection = 1000
         queue_updates = 10
         connections = 500
         connections_per_address = 50
@@ -458,6 +412,12 @@ mod tests {
         assert_eq!(config.limits.head_bytes, 16 * 1024);
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
         assert_eq!(config.limits.idle_timeout, Duration::from_secs(90));
+        let limits = &config.limits;
+        assert_eq!((limits.handshakes, limits.handshakes_waiting), (100, 0));
+        let seconds = [limits.head_timeout, limits.body_timeout, limits.body_grace]
+            .map(|timeout| timeout.as_secs());
+        assert_eq!((seconds, limits.answer_timeout), ([5, 20, 2], Duration::from_secs(8)));
+        assert_eq!((limits.body_bytes_per_second, limits.requests_per_connection), (1024, 1000));
         assert_eq!(config.limits.queue_updates, 10);
         assert_eq!(config.limits.connections, 500);
         assert_eq!(config.limits.connections_per_address, 50);
@@ -481,6 +441,8 @@ mod tests {
             "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
              `shards`, `workers`, `data_dir`, `drain_timeout`"
         );
+        let gone = error("[limits]\nrequest_timeout = \"10s\"");
+        assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");
         assert!(
             error("\n[server]\ndrain_timeout = \"soon\"")
                 .starts_with("line 3: server.drain_timeout: \"soon\" is no")

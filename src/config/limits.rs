@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+/// Size of a fresh receive buffer: an ordinary request with its head fits. It grows by so much.
+pub(crate) const RECEIVE_BYTES: usize = 4096;
+/// What TLS holds of a connection at the most: a read of 16 KiB, with what was left of a record
+/// before it, as it came and decrypted, and a record to be written.
+const TLS_BYTES: usize = 96 * 1024;
+
 /// Bounds with their units and defaults; [`Limits::default`] suits Telegram's sender.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -17,8 +23,28 @@ pub struct Limits {
     pub json_depth: usize,
     /// Time for a TLS handshake; 10 s. A slower one is cut off.
     pub handshake_timeout: Duration,
-    /// Time from a request's first byte to its last, and again for taking its answer; 10 s.
-    pub request_timeout: Duration,
+    /// TLS handshakes in progress in each shard; 512. Beyond it a new connection waits for its
+    /// handshake, in the order of arrival, and while one waits, handshakes that have taken longer
+    /// than a second are cut off. The wait is a part of `handshake_timeout`.
+    pub handshakes: usize,
+    /// Connections of each shard that may wait for their handshake; 2,048. Beyond it a new one is
+    /// closed at once.
+    pub handshakes_waiting: usize,
+    /// Time from a request's first byte to the end of its head; 10 s. A slower one is answered 408
+    /// and its connection closed.
+    pub head_timeout: Duration,
+    /// Time from the end of a request's head to the end of its body; 30 s. Slower: 408, likewise.
+    /// Telegram gives up after 60 s for both and the answer.
+    pub body_timeout: Duration,
+    /// The least that a body must come to on average, in bytes a second; 500, and 0 for no bound.
+    /// Slower: 408, likewise. A TLS record, of 16 KiB at the most, counts when it is whole.
+    pub body_bytes_per_second: usize,
+    /// Time that a body has before `body_bytes_per_second` is asked for, and which does not count in
+    /// the average; 5 s.
+    pub body_grace: Duration,
+    /// Time from a request's last byte until its peer has taken the answer, the journal's part
+    /// included; 10 s. A peer that takes longer is cut off.
+    pub answer_timeout: Duration,
     /// How long a connection may stay silent between requests; 75 s.
     /// Telegram closes its side after 60 s, so the server should wait longer than that.
     pub idle_timeout: Duration,
@@ -33,6 +59,9 @@ pub struct Limits {
     /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot go
     /// on when one is at its limit. A few more get in until the workers have noticed.
     pub chat_updates: usize,
+    /// Requests answered on one connection; 0, which is no limit. The last answer says
+    /// `Connection: close`. Telegram makes at most 20 new connections a second for each bot.
+    pub requests_per_connection: u64,
     /// Connections at a time; 100,000. Beyond it the one that has been idle longest, for a second at
     /// least, makes room for the new one; where none has, the new one is closed at once. Where the
     /// process may open fewer files, accepting pauses before.
@@ -50,11 +79,18 @@ impl Default for Limits {
             body_bytes: 1024 * 1024,
             json_depth: 128,
             handshake_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(10),
+            handshakes: 512,
+            handshakes_waiting: 2048,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            body_bytes_per_second: 500,
+            body_grace: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             queue_updates: 65_536,
             queue_bytes: 128 * 1024 * 1024,
             chat_updates: 256,
+            requests_per_connection: 0,
             connections: 100_000,
             connections_per_address: 0,
         }
@@ -62,6 +98,32 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The most bytes that the server holds for one connection of what its peer has sent: in TLS,
+    /// in the receive buffer, which a head has to fit, and in the body under way, whose memory may
+    /// be twice its length while it grows. What a peer sends beyond that, pipelined requests for
+    /// example, stays with the kernel until those before are answered.
+    #[must_use]
+    pub const fn connection_bytes(&self) -> usize {
+        let (head, body) = (self.head_bytes, self.body_bytes.saturating_mul(2));
+        TLS_BYTES.saturating_add(RECEIVE_BYTES).saturating_add(head).saturating_add(body)
+    }
+
+    /// The shortest of the timeouts.
+    pub(crate) fn shortest_timeout(&self) -> Duration {
+        self.timeouts().into_iter().map(|(_, timeout)| timeout).min().unwrap_or_default()
+    }
+
+    fn timeouts(&self) -> [(&'static str, Duration); 6] {
+        [
+            ("limits.handshake_timeout", self.handshake_timeout),
+            ("limits.head_timeout", self.head_timeout),
+            ("limits.body_timeout", self.body_timeout),
+            ("limits.body_grace", self.body_grace),
+            ("limits.answer_timeout", self.answer_timeout),
+            ("limits.idle_timeout", self.idle_timeout),
+        ]
+    }
+
     /// Checks each bound against the range in which the server works.
     ///
     /// # Errors
@@ -76,6 +138,9 @@ impl Limits {
         size("limits.head_bytes", self.head_bytes, 512, 64 * 1024)?;
         size("limits.body_bytes", self.body_bytes, 1024, 64 * 1024 * 1024)?;
         size("limits.json_depth", self.json_depth, 8, 1024)?;
+        size("limits.handshakes", self.handshakes, 1, 1 << 20)?;
+        size("limits.handshakes_waiting", self.handshakes_waiting, 0, 1 << 20)?;
+        size("limits.body_bytes_per_second", self.body_bytes_per_second, 0, 1 << 30)?;
         size("limits.queue_updates", self.queue_updates, 1, 1 << 24)?;
         size("limits.queue_bytes", self.queue_bytes, 2 * self.body_bytes, usize::MAX / 2)?;
         size("limits.chat_updates", self.chat_updates, 1, 1 << 20)?;
@@ -83,11 +148,7 @@ impl Limits {
         let per_address = self.connections_per_address;
         size("limits.connections_per_address", per_address, 0, 1 << 24)?;
         let day = Duration::from_secs(24 * 3600);
-        for (key, value) in [
-            ("limits.handshake_timeout", self.handshake_timeout),
-            ("limits.request_timeout", self.request_timeout),
-            ("limits.idle_timeout", self.idle_timeout),
-        ] {
+        for (key, value) in self.timeouts() {
             if value < Duration::from_millis(10) || value > day {
                 let value = humantime::format_duration(value);
                 return Err(Error::config(key, value, "10ms to 24h"));

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::limits::RECEIVE_BYTES;
 pub use self::{
     bot::{Bot, PreviousToken},
     dispatch::{Dispatch, Order},

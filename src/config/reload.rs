@@ -65,31 +65,17 @@ impl Config {
         };
         note("server.allow", self.allow != next.allow);
         note("server.drain_timeout", self.drain_timeout != next.drain_timeout);
-        let (old, new) = (&self.limits, &next.limits);
-        let Limits {
-            head_bytes,
-            body_bytes,
-            json_depth,
-            handshake_timeout,
-            request_timeout,
-            idle_timeout,
-            queue_updates: _,
-            queue_bytes: _,
-            chat_updates,
-            connections,
-            connections_per_address,
-        } = *old;
-        note("limits.head_bytes", head_bytes != new.head_bytes);
-        note("limits.body_bytes", body_bytes != new.body_bytes);
-        note("limits.json_depth", json_depth != new.json_depth);
-        note("limits.handshake_timeout", handshake_timeout != new.handshake_timeout);
-        note("limits.request_timeout", request_timeout != new.request_timeout);
-        note("limits.idle_timeout", idle_timeout != new.idle_timeout);
-        note("limits.chat_updates", chat_updates != new.chat_updates);
-        note("limits.connections", connections != new.connections);
-        note(
-            "limits.connections_per_address",
-            connections_per_address != new.connections_per_address,
+        /// Each field by its name; one that is forgotten does not compile.
+        macro_rules! note_limits {
+            ($($field:ident)*) => {
+                let Limits { $($field,)* queue_updates: _, queue_bytes: _ } = self.limits;
+                $(note(concat!("limits.", stringify!($field)), $field != next.limits.$field);)*
+            };
+        }
+        note_limits!(
+            head_bytes body_bytes json_depth handshake_timeout handshakes handshakes_waiting
+            head_timeout body_timeout body_bytes_per_second body_grace answer_timeout idle_timeout
+            requests_per_connection chat_updates connections connections_per_address
         );
         changed
     }

@@ -154,6 +154,12 @@ impl HttpSession {
         matches!(&self.state, State::Head(scan) if scan.is_fresh())
     }
 
+    /// True where a head has been read and its body has not come to its end.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
     fn advance_head<'a>(&mut self, input: &'a [u8]) -> (usize, Step<'a>) {
         let skipped = match self.skip_blank_lines(input) {
             Ok(skipped) => skipped,

@@ -102,6 +102,8 @@ pub(crate) enum TurnedAway {
     Address,
     /// There were as many as there may be, and none of them was idle.
     Connections,
+    /// Too many waited for their TLS handshake.
+    Handshakes,
     /// Its address had as many as it may.
     PerAddress,
     /// No shard would take it.
@@ -110,14 +112,15 @@ pub(crate) enum TurnedAway {
 
 impl TurnedAway {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Address, Self::Connections, Self::PerAddress, Self::Shards];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Address, Self::Connections, Self::Handshakes, Self::PerAddress, Self::Shards];
 
     /// The name in reports.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
             Self::PerAddress => "per_address",
             Self::Shards => "shards",
         }
@@ -145,6 +148,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) rejected: [Counter; Status::ALL.len()],
     /// Connections closed at once because none was idle when there was no room.
     pub(crate) turned_away: Counter,
+    /// Connections closed at once because too many waited for their handshake.
+    pub(crate) too_many_handshakes: Counter,
     /// Stages that end on the shard.
     pub(crate) handshake: LatencyHistogram,
     pub(crate) read: LatencyHistogram,

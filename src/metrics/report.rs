@@ -32,7 +32,7 @@ pub struct Report {
     /// Accepted connections that were closed at once, in all.
     pub connections_refused: u64,
     /// These by cause: `address` (not on the allow-list), `connections` and `per_address` (the
-    /// limits), `shards` (none would take it).
+    /// limits), `handshakes` (too many waited for theirs), `shards` (none would take it).
     pub connections_refused_by: BTreeMap<&'static str, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
@@ -191,8 +191,13 @@ fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 
 fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     let acceptor = TurnedAway::ALL.iter().map(|why| why.as_str()).zip(&metrics.acceptor.refused);
-    let full = TurnedAway::Connections.as_str();
-    by_name(acceptor.chain(metrics.shards.iter().map(|shard| (full, &shard.turned_away))))
+    let shards = metrics.shards.iter().flat_map(|shard| {
+        [
+            (TurnedAway::Connections.as_str(), &shard.turned_away),
+            (TurnedAway::Handshakes.as_str(), &shard.too_many_handshakes),
+        ]
+    });
+    by_name(acceptor.chain(shards))
 }
 
 fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {

@@ -4,7 +4,7 @@
 //! is done here, and the finished session handed over. Nothing is lost between the two: all bytes
 //! read during the handshake have been fed to the session.
 
-use std::{io, sync::Arc};
+use std::{io, ops::AsyncFn, sync::Arc};
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
@@ -18,15 +18,19 @@ pub(crate) type Stream = monoio_rustls::ServerTlsStream<Socket>;
 
 /// Does the handshake. Where it fails, the alert has been sent as far as the peer takes it, and
 /// the socket comes back to be closed.
-pub(crate) async fn accept(
+///
+/// Each step that computes is done while what `turn` gives is held, so that the caller decides when;
+/// where `turn` fails, so does the handshake.
+pub(crate) async fn accept<T>(
     mut socket: Socket,
     config: Arc<ServerConfig>,
+    turn: impl AsyncFn() -> io::Result<T>,
 ) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
-    let mut session = match ServerConnection::new(config) {
+    let mut session = match begin(config, &turn).await {
         Ok(session) => session,
-        Err(error) => return Err((socket, io::Error::other(error))),
+        Err(error) => return Err((socket, error)),
     };
-    match handshake(&mut socket, &mut session).await {
+    match handshake(&mut socket, &mut session, turn).await {
         Ok(()) => {
             let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
             Ok((Stream::new(socket, session), kind))
@@ -35,7 +39,21 @@ pub(crate) async fn accept(
     }
 }
 
-async fn handshake(socket: &mut Socket, session: &mut ServerConnection) -> io::Result<()> {
+async fn begin<T>(
+    config: Arc<ServerConfig>,
+    turn: impl AsyncFn() -> io::Result<T>,
+) -> io::Result<ServerConnection> {
+    let turn = turn().await?;
+    let session = ServerConnection::new(config).map_err(io::Error::other);
+    drop(turn);
+    session
+}
+
+async fn handshake<T>(
+    socket: &mut Socket,
+    session: &mut ServerConnection,
+    turn: impl AsyncFn() -> io::Result<T>,
+) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(READ_BYTES);
     loop {
         buffer.clear();
@@ -55,7 +73,10 @@ async fn handshake(socket: &mut Socket, session: &mut ServerConnection) -> io::R
         if outcome? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Err(error) = feed(session, &read) {
+        let turn = turn().await?;
+        let fed = feed(session, &read);
+        drop(turn);
+        if let Err(error) = fed {
             alert(socket, session).await;
             return Err(error);
         }

@@ -308,8 +308,11 @@ fn run(driver: DriverChoice, parts: &[Part]) {
     limits.head_bytes = HEAD_BYTES;
     limits.body_bytes = BODY_BYTES;
     // On a machine that stands still for a while nobody is to be told 408.
-    limits.request_timeout = Duration::from_secs(60);
     limits.handshake_timeout = Duration::from_secs(60);
+    limits.head_timeout = Duration::from_secs(60);
+    limits.body_timeout = Duration::from_secs(60);
+    limits.body_bytes_per_second = 0;
+    limits.answer_timeout = Duration::from_secs(60);
     let mut server = Server::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .tls(TlsConfig::from_pem(pki.cert.as_bytes(), pki.key.as_bytes()).unwrap())

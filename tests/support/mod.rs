@@ -173,7 +173,9 @@ impl TestServer {
 pub(crate) fn timeouts(timeout: Duration) -> Limits {
     let mut limits = Limits::default();
     limits.handshake_timeout = timeout;
-    limits.request_timeout = timeout;
+    limits.head_timeout = timeout;
+    limits.body_timeout = timeout;
+    limits.answer_timeout = timeout;
     limits.idle_timeout = timeout;
     limits
 }

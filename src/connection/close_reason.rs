@@ -1,0 +1,95 @@
+//! Why a connection ended.
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub(crate) enum CloseReason {
+    /// The peer closed or vanished in the middle of a request.
+    Aborted,
+    /// The answer, or the taking of it, took too long.
+    AnswerTimeout,
+    /// The client asked for it, by header or by HTTP/1.0.
+    Asked,
+    /// A body came too slowly.
+    BodyRate,
+    /// A body took too long.
+    BodyTimeout,
+    /// It had been idle longest when there was no room for a new one.
+    Displaced,
+    /// The server is stopping.
+    Drained,
+    /// Its TLS handshake was slow while others waited for theirs.
+    HandshakeDisplaced,
+    /// The TLS handshake failed.
+    HandshakeFailed,
+    /// The TLS handshake, or the wait for it, took too long.
+    HandshakeTimeout,
+    /// A request's head took too long.
+    HeadTimeout,
+    /// Nothing came for longer than the idle timeout.
+    IdleTimeout,
+    /// Reading or writing failed.
+    Io,
+    /// The peer closed between two requests.
+    Peer,
+    /// A request after which nobody knows where the next begins.
+    Protocol,
+    /// It has had as many requests as a connection may.
+    RequestLimit,
+}
+
+impl CloseReason {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Aborted,
+        Self::AnswerTimeout,
+        Self::Asked,
+        Self::BodyRate,
+        Self::BodyTimeout,
+        Self::Displaced,
+        Self::Drained,
+        Self::HandshakeDisplaced,
+        Self::HandshakeFailed,
+        Self::HandshakeTimeout,
+        Self::HeadTimeout,
+        Self::IdleTimeout,
+        Self::Io,
+        Self::Peer,
+        Self::Protocol,
+        Self::RequestLimit,
+    ];
+
+    /// The name in reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::AnswerTimeout => "answer_timeout",
+            Self::Asked => "asked",
+            Self::BodyRate => "body_rate",
+            Self::BodyTimeout => "body_timeout",
+            Self::Displaced => "displaced",
+            Self::Drained => "drained",
+            Self::HandshakeDisplaced => "handshake_displaced",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Io => "io",
+            Self::Peer => "peer",
+            Self::Protocol => "protocol",
+            Self::RequestLimit => "request_limit",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_at_the_place_of_its_number() {
+        for (number, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number, "{}", reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Turns of the handshakes: how the ones under way share a shard with the established connections.
+//!
+//! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
+//! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
+//! turns: [`ROUND`] of them go one after the other, then all that has come from the network
+//! meanwhile is dealt with, then come the next. A request waits for one round of handshakes at the
+//! most, and handshakes still get all the time that nobody else needs.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// Time for handshakes between two looks at the network; at least one step.
+const ROUND: Duration = Duration::from_micros(50);
+
+/// Who has the turn, and who waits for it, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Somebody has the turn.
+    is_taken: bool,
+    /// A round is under way, which [`Turns::end_round`] will end.
+    is_begun: bool,
+    /// Wakes whoever ends rounds.
+    pacer: Option<Waker>,
+    /// Time that handshakes took in this round.
+    spent: Duration,
+    waiting: VecDeque<Rc<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    has_turn: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A turn; it is passed on when this is dropped. To be held without an await.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Turn<'a> {
+    began_at: Instant,
+    turns: &'a Turns,
+}
+
+impl Turns {
+    /// Waits for a turn. The future must be polled to its end, as all that connections wait for.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        if let Some(waiting) = self.take_or_wait() {
+            poll_fn(|context| {
+                if waiting.has_turn.get() {
+                    return Poll::Ready(());
+                }
+                *waiting.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+        Turn { began_at: Instant::now(), turns: self }
+    }
+
+    /// `None` where the turn is the caller's at once.
+    fn take_or_wait(&self) -> Option<Rc<Waiting>> {
+        let mut state = self.state.borrow_mut();
+        if !state.is_taken && state.spent < ROUND && state.waiting.is_empty() {
+            state.is_taken = true;
+            return None;
+        }
+        let waiting = Rc::new(Waiting::default());
+        state.waiting.push_back(Rc::clone(&waiting));
+        Some(waiting)
+    }
+
+    /// Ready when a round has begun; then the caller looks at the network and ends it.
+    pub(crate) fn poll_begun(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if state.is_begun {
+            return Poll::Ready(());
+        }
+        state.pacer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// The network has been looked at since the round began: the next ones may go on.
+    pub(crate) fn end_round(&self) {
+        let mut state = self.state.borrow_mut();
+        state.spent = Duration::ZERO;
+        // Who waits will begin the next round.
+        state.is_begun = state.is_taken;
+        state.pass_on();
+    }
+}
+
+impl State {
+    /// Gives the turn to the first that waits, if the round has time left.
+    fn pass_on(&mut self) {
+        if self.is_taken || self.spent >= ROUND {
+            return;
+        }
+        let Some(next) = self.waiting.pop_front() else { return };
+        self.is_taken = true;
+        next.has_turn.set(true);
+        if let Some(waker) = next.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state.borrow_mut();
+        state.spent += self.began_at.elapsed();
+        state.is_taken = false;
+        if !state.is_begun {
+            state.is_begun = true;
+            if let Some(pacer) = state.pacer.take() {
+                pacer.wake();
+            }
+        }
+        state.pass_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, thread};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn is_begun(turns: &Turns) -> bool {
+        turns.poll_begun(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn short_steps_share_a_round_and_a_long_one_ends_it() {
+        let turns = Turns::default();
+        assert!(!is_begun(&turns));
+        let Poll::Ready(first) = poll(pin!(turns.turn())) else { unreachable!("it is free") };
+        let (mut second, mut third) = (pin!(turns.turn()), pin!(turns.turn()));
+        assert!(poll(second.as_mut()).is_pending(), "one at a time");
+        assert!(poll(third.as_mut()).is_pending());
+        drop(first);
+        assert!(is_begun(&turns));
+        let Poll::Ready(second) = poll(second) else { unreachable!("the first was short") };
+        assert!(poll(third.as_mut()).is_pending(), "in the order in which they came");
+        thread::sleep(ROUND);
+        drop(second);
+        assert!(poll(third.as_mut()).is_pending(), "the round's time is over");
+        let mut late = pin!(turns.turn());
+        assert!(poll(late.as_mut()).is_pending(), "for everybody");
+        turns.end_round();
+        assert!(poll(late.as_mut()).is_pending(), "nobody overtakes");
+        let Poll::Ready(third) = poll(third) else { unreachable!("a new round") };
+        drop(third);
+        assert!(matches!(poll(late), Poll::Ready(_)));
+    }
+
+    #[test]
+    fn the_pacer_sleeps_when_nobody_shakes_hands() {
+        let turns = Turns::default();
+        drop(poll(pin!(turns.turn())));
+        assert!(is_begun(&turns));
+        turns.end_round();
+        assert!(!is_begun(&turns));
+        assert!(poll(pin!(turns.turn())).is_ready(), "its time begins anew");
+    }
+}

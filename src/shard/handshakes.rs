@@ -60,9 +60,10 @@ impl Shard {
         } else if waiting.borrow().len() < limits.handshakes_waiting {
             waiting.borrow_mut().push_back(newcomer);
         } else {
+            // Before the peer can know.
+            self.metrics.too_many_handshakes.increment();
             drop(newcomer);
             self.open.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.too_many_handshakes.increment();
         }
     }
 
@@ -100,8 +101,8 @@ impl Shard {
     }
 
     fn dismiss(&self, newcomer: Newcomer, reason: CloseReason) {
+        self.metrics.closed(reason);
         drop(newcomer);
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.closed(reason);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -11,8 +12,10 @@ use crate::{
     dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
-    metrics::nanos,
-    route::Wanted,
+    listener::Terms,
+    metrics::{TurnedAway, nanos},
+    proxy::{self, Parsed},
+    route::{Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{Newcomer, Phase, Registration, Shard, Way},
     tls::session,
@@ -90,20 +93,89 @@ impl CloseReason {
 
 /// Serves a connection from its handshake to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
-    let Newcomer { accepted_at, seat, socket } = newcomer;
-    let reason = match runtime::adopt(socket, shard.driver) {
-        Ok(socket) => secure(&shard, socket, accepted_at).await,
-        Err(_) => CloseReason::Io,
+    let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
+    let outcome = match runtime::adopt(socket, shard.driver) {
+        Ok(socket) => admit(&shard, socket, accepted_at, peer, &terms).await,
+        Err(_) => Ok(CloseReason::Io),
     };
     drop(seat);
-    shard.metrics.closed(reason);
+    match outcome {
+        Ok(reason) => shard.metrics.closed(reason),
+        Err(why) => shard.metrics.turned_away(why),
+    }
     shard.connection_ended();
 }
 
-async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
+/// Finds out who is behind a balancer, and serves the connection if that is one who may be served.
+async fn admit(
+    shard: &Shard,
+    mut socket: runtime::Socket,
+    accepted_at: Instant,
+    peer: Option<IpAddr>,
+    terms: &Terms,
+) -> Result<CloseReason, TurnedAway> {
     let registration = shard.register(runtime::descriptor(&socket));
     registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
-    match session::accept(socket, shard.tls()).await {
+    if terms.proxy_protocol.is_none() {
+        return Ok(secure(shard, socket, &registration, accepted_at, peer, terms, Vec::new()).await);
+    }
+    let (source, early) = read_proxy_header(&mut socket).await?;
+    let peer = source.or(peer);
+    if !terms.admits(peer) {
+        return Err(TurnedAway::Address);
+    }
+    // The balancer itself needs no seat.
+    let seat = source.map(|source| shard.seats.take(source).ok_or(TurnedAway::PerAddress));
+    let _seat = seat.transpose()?;
+    Ok(secure(shard, socket, &registration, accepted_at, peer, terms, early).await)
+}
+
+/// Reads the header with which a balancer begins: the client's address, if it tells one, and the
+/// client's bytes that have come with it.
+async fn read_proxy_header(
+    socket: &mut runtime::Socket,
+) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
+    let mut bytes = Vec::with_capacity(BUFFER_BYTES);
+    loop {
+        match proxy::parse(&bytes) {
+            Parsed::Header { source, length } => {
+                bytes.drain(..length);
+                return Ok((source.map(|source| source.ip().to_canonical()), bytes));
+            }
+            Parsed::Invalid => return Err(TurnedAway::ProxyMalformed),
+            Parsed::NeedMore => {}
+        }
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(BUFFER_BYTES);
+        }
+        let (outcome, read) = runtime::append(socket, bytes).await;
+        bytes = read;
+        match outcome {
+            Ok(1..) => {}
+            // The deadline has passed, or the peer has left.
+            Ok(0) | Err(_) => return Err(TurnedAway::ProxyMissing),
+        }
+    }
+}
+
+/// Serves a connection of which the `early` bytes have come already.
+async fn secure(
+    shard: &Shard,
+    socket: runtime::Socket,
+    registration: &Registration<'_>,
+    accepted_at: Instant,
+    peer: Option<IpAddr>,
+    terms: &Terms,
+    early: Vec<u8>,
+) -> CloseReason {
+    if !terms.tls {
+        let unread = Unread { bytes: early, start: 0 };
+        let stream = session::Stream::Plain(socket);
+        return Connection::new(shard, registration, stream, peer, unread).run().await;
+    }
+    // A server does not start without it where a listener needs it.
+    let Some(tls) = shard.tls() else { return CloseReason::Io };
+    match session::accept(socket, early, tls).await {
         Ok((stream, kind)) => {
             let now = Instant::now();
             let resumed = kind == rustls::HandshakeKind::Resumed;
@@ -111,7 +183,7 @@ async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) ->
             if resumed { &metrics.handshakes_resumed } else { &metrics.handshakes_full }
                 .increment();
             metrics.handshake.record(nanos(now - accepted_at));
-            Connection::new(shard, &registration, stream, now).run().await
+            Connection::new(shard, registration, stream, peer, Unread::new()).run().await
         }
         Err((mut socket, _)) => {
             shard.metrics.handshakes_failed.increment();
@@ -134,6 +206,8 @@ struct Connection<'a> {
     registration: &'a Registration<'a>,
     stream: session::Stream,
     http: HttpSession,
+    /// Where the requests come from; `None` where that is a Unix socket.
+    peer: Option<IpAddr>,
     unread: Unread,
     /// What routing said of the current request.
     routed: Result<BotId, Status>,
@@ -148,14 +222,20 @@ impl<'a> Connection<'a> {
         shard: &'a Shard,
         registration: &'a Registration<'a>,
         stream: session::Stream,
-        now: Instant,
+        peer: Option<IpAddr>,
+        unread: Unread,
     ) -> Self {
+        if !unread.is_empty() {
+            registration.has_begun();
+        }
+        let now = Instant::now();
         Self {
             shard,
             registration,
             stream,
             http: HttpSession::new(shard.http_limits),
-            unread: Unread::new(),
+            peer,
+            unread,
             routed: Err(Status::NotFound),
             began_at: now,
             read_at: now,
@@ -181,13 +261,18 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    self.routed = self.shard.router.route(Wanted {
+                    let routed = self.shard.router.route(Wanted {
                         authorization: head.authorization.value(),
                         host: head.host,
                         is_post: head.method == Method::Post,
                         path: head.path.as_bytes(),
+                        peer: self.peer,
                         secret_token: head.secret_token.value(),
                     });
+                    if let Err(Unrouted::Forbidden(_, why)) = routed {
+                        self.shard.metrics.forbidden(why);
+                    }
+                    self.routed = routed.map_err(Unrouted::status);
                     self.unread.consume(consumed);
                     if self.routed.is_ok() {
                         self.http.accept_body(self.shard.spare_body());
@@ -231,8 +316,11 @@ impl<'a> Connection<'a> {
         let was_idle = self.http.is_idle() && self.unread.is_empty();
         let limits = &self.shard.limits;
         if was_idle {
-            self.registration.enter(Phase::Idle, self.read_at + limits.idle_timeout);
-            if self.shard.is_draining() {
+            let deadline = self.read_at + limits.idle_timeout;
+            let is_fresh = self.registration.is_fresh();
+            let deadline = if is_fresh { self.shard.hastened(deadline) } else { deadline };
+            self.registration.enter(Phase::Idle, deadline);
+            if self.shard.is_draining() && !is_fresh {
                 // What has come already is still read and answered; then the read ends.
                 self.registration.shutdown(Shutdown::Read);
             }
@@ -245,6 +333,7 @@ impl<'a> Connection<'a> {
                 self.read_at = Instant::now();
                 if was_idle {
                     self.began_at = self.read_at;
+                    self.registration.has_begun();
                 }
                 Ok(())
             }
@@ -258,9 +347,9 @@ impl<'a> Connection<'a> {
     /// Why nothing more can be read.
     async fn ended(&mut self, was_idle: bool) -> CloseReason {
         match (was_idle, self.registration.has_expired()) {
-            (true, true) => CloseReason::IdleTimeout,
             (true, false) if self.registration.is_displaced() => CloseReason::Displaced,
-            (true, false) if self.shard.is_draining() => CloseReason::Drained,
+            (true, _) if self.shard.is_draining() => CloseReason::Drained,
+            (true, true) => CloseReason::IdleTimeout,
             (true, false) => CloseReason::Peer,
             (false, true) => {
                 self.shard.metrics.rejected(Status::RequestTimeout);
@@ -370,8 +459,7 @@ impl<'a> Connection<'a> {
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {
         self.registration.enter(Phase::Answer, self.read_at + self.shard.limits.request_timeout);
-        let (outcome, _) = runtime::write_all(&mut self.stream, bytes).await;
-        match outcome {
+        match self.stream.write_all(bytes).await {
             Ok(()) => Ok(()),
             Err(_) if self.registration.has_expired() => Err(CloseReason::RequestTimeout),
             Err(_) => Err(CloseReason::Io),
@@ -425,7 +513,7 @@ impl Unread {
             self.bytes.reserve(BUFFER_BYTES);
         }
         let bytes = std::mem::take(&mut self.bytes);
-        let (outcome, bytes) = runtime::append(stream, bytes).await;
+        let (outcome, bytes) = stream.append(bytes).await;
         self.bytes = bytes;
         outcome
     }

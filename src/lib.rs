@@ -53,9 +53,11 @@ pub mod http;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
+mod listener;
 mod metrics;
 mod placement;
 mod preflight;
+mod proxy;
 mod route;
 mod runtime;
 mod seats;
@@ -70,8 +72,8 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, PreviousToken,
-        SECRET_TOKEN_MAX, SecretToken,
+        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
+        Listener, Order, PreviousToken, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},

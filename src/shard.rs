@@ -3,8 +3,8 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    net,
-    os::fd::RawFd,
+    net::IpAddr,
+    os::fd::{OwnedFd, RawFd},
     pin::Pin,
     rc::{Rc, Weak},
     sync::{
@@ -27,10 +27,11 @@ use crate::{
     dispatch::Dispatcher,
     http::HttpLimits,
     journal::Intake,
-    metrics::ShardMetrics,
+    listener::Terms,
+    metrics::{ShardMetrics, TurnedAway},
     route::Router,
     runtime::{self, DriverKind, Runtime, Shutdown},
-    seats::Seat,
+    seats::{Seat, Seats},
     tls::TlsConfig,
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
 };
@@ -41,7 +42,7 @@ const RECLAIM_UPDATES: usize = 64;
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// Time that a connection whose deadline has passed gets to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Time for a handshake that a stop finds unfinished.
+/// Time for a handshake, or a first request, that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
@@ -70,8 +71,12 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) accepted_at: Instant,
+    /// Where it comes from, IPv4 as such; `None` where that is a Unix socket.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) seat: Seat,
-    pub(crate) socket: net::TcpStream,
+    pub(crate) socket: OwnedFd,
+    /// Those of its listener.
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// Since when a shard's connection that has been idle longest is so. The shard tells it now and then,
@@ -123,7 +128,9 @@ pub(crate) struct Seed {
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
     pub(crate) router: Arc<Router>,
-    pub(crate) tls: TlsConfig,
+    pub(crate) seats: Arc<Seats>,
+    /// `None` where no listener speaks it.
+    pub(crate) tls: Option<TlsConfig>,
     pub(crate) way: Way,
 }
 
@@ -143,6 +150,7 @@ pub(crate) struct Shard {
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
     pub(crate) router: Arc<Router>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
@@ -154,7 +162,7 @@ pub(crate) struct Shard {
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
     returns: Receiver<Recycled>,
-    tls: Arc<ServerConfig>,
+    tls: Option<Arc<ServerConfig>>,
     /// Connections whose task has not ended.
     tasks: Cell<usize>,
 }
@@ -177,6 +185,7 @@ impl Seed {
             metrics: self.metrics,
             parser: RefCell::new(parser),
             router: self.router,
+            seats: self.seats,
             way: self.way,
             connections: RefCell::default(),
             draining: Cell::new(false),
@@ -186,7 +195,7 @@ impl Seed {
             main: RefCell::default(),
             open: self.open,
             returns: self.returns,
-            tls: self.tls.rustls(),
+            tls: self.tls.as_ref().map(TlsConfig::rustls),
             tasks: Cell::new(0),
         });
         let mut mailbox = self.mailbox;
@@ -218,13 +227,13 @@ impl Shard {
                     } else {
                         drop(newcomer);
                         self.open.fetch_sub(1, Ordering::Relaxed);
-                        self.metrics.turned_away.increment();
+                        self.metrics.turned_away(TurnedAway::Connections);
                     }
                 }
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
                     self.drain();
-                    self.shutdown_all(|_| Some(Shutdown::Both));
+                    self.shutdown_all();
                 }
                 Poll::Ready(None) => {
                     self.drain();
@@ -286,13 +295,17 @@ impl Shard {
 
     fn drain(&self) {
         if !self.draining.replace(true) {
-            // Bytes that have arrived are still read, so a request on its way is answered.
-            self.shutdown_all(|phase| (phase == Phase::Idle).then_some(Shutdown::Read));
             // Who has connected and says nothing must not hold up the stop.
             let latest = Instant::now() + DRAIN_HANDSHAKE;
             for (_, watch) in &*self.connections.borrow() {
-                if watch.phase.get() == Phase::Handshake {
-                    watch.deadline.set(watch.deadline.get().min(latest));
+                match watch.phase.get() {
+                    // Who has just come has a request to make, or would not have come.
+                    Phase::Handshake | Phase::Idle if watch.fresh.get() => {
+                        watch.deadline.set(watch.deadline.get().min(latest));
+                    }
+                    // Bytes that have arrived are still read, so a request on its way is answered.
+                    Phase::Idle => runtime::shutdown(watch.fd, Shutdown::Read),
+                    _ => {}
                 }
             }
         }
@@ -300,7 +313,11 @@ impl Shard {
 
     /// Until when the handshake of a connection accepted at `accepted_at` may take.
     pub(crate) fn handshake_deadline(&self, accepted_at: Instant) -> Instant {
-        let deadline = accepted_at + self.limits.handshake_timeout;
+        self.hastened(accepted_at + self.limits.handshake_timeout)
+    }
+
+    /// `deadline`, or the sooner one that a stop leaves to who has not made a request yet.
+    pub(crate) fn hastened(&self, deadline: Instant) -> Instant {
         if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
     }
 
@@ -308,11 +325,9 @@ impl Shard {
         self.draining.get()
     }
 
-    fn shutdown_all(&self, how: impl Fn(Phase) -> Option<Shutdown>) {
+    fn shutdown_all(&self) {
         for (_, watch) in &*self.connections.borrow() {
-            if let Some(how) = how(watch.phase.get()) {
-                runtime::shutdown(watch.fd, how);
-            }
+            runtime::shutdown(watch.fd, Shutdown::Both);
         }
     }
 
@@ -323,6 +338,7 @@ impl Shard {
             displaced: Cell::new(false),
             expired: Cell::new(false),
             fd,
+            fresh: Cell::new(true),
             phase: Cell::new(Phase::Handshake),
         });
         let key = self.connections.borrow_mut().insert(Rc::clone(&watch));
@@ -341,8 +357,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn tls(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.tls)
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
     }
 
     /// Takes memory back from the workers where the parser has none left.
@@ -406,6 +422,8 @@ struct Watch {
     displaced: Cell<bool>,
     expired: Cell<bool>,
     fd: RawFd,
+    /// No byte of a request has come yet.
+    fresh: Cell<bool>,
     phase: Cell<Phase>,
 }
 
@@ -443,6 +461,17 @@ impl Registration<'_> {
     /// True where a deadline has passed and the socket was shut down for it.
     pub(crate) fn has_expired(&self) -> bool {
         self.watch.expired.get()
+    }
+
+    /// True until [`has_begun`](Self::has_begun) was called.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.watch.fresh.get()
+    }
+
+    /// The first bytes of a request have come.
+    #[inline]
+    pub(crate) fn has_begun(&self) {
+        self.watch.fresh.set(false);
     }
 
     /// True where the connection was closed to make room for another.

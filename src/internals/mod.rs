@@ -7,6 +7,7 @@ mod segment;
 
 use std::{
     cell::Cell,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +24,8 @@ use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     http::Status,
-    route::{Router, Wanted},
+    proxy::{self, Parsed},
+    route::{Router, Unrouted, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
 };
@@ -193,7 +195,19 @@ impl Routes {
     /// # Errors
     /// The status to answer with.
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
-        self.0.route(Wanted { is_post, path, secret_token: token, ..Wanted::default() })
+        let wanted = Wanted { is_post, path, secret_token: token, ..Wanted::default() };
+        self.0.route(wanted).map_err(Unrouted::status)
+    }
+}
+
+/// What the PROXY protocol makes of a connection's first bytes: `None` where more are needed,
+/// `Some(None)` where they are no header, else the client and the header's length.
+#[must_use]
+pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>> {
+    match proxy::parse(bytes) {
+        Parsed::NeedMore => None,
+        Parsed::Invalid => Some(None),
+        Parsed::Header { source, length } => Some(Some((source, length))),
     }
 }
 

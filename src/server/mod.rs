@@ -15,7 +15,7 @@ mod start;
 
 use std::{
     mem,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -32,6 +32,7 @@ pub use self::{
 };
 use self::{feeder::Feeder, journal::JournalThreads};
 use crate::{
+    config::Listener,
     control::{self, Control},
     dispatch::Scheduler,
     handler::Handler,
@@ -69,7 +70,8 @@ pub struct ServerHandle {
     feeder: Mutex<Option<Feeder>>,
     journal: Option<JournalThreads>,
     scheduler: Arc<Scheduler>,
-    local_addr: SocketAddr,
+    listeners: Vec<Listener>,
+    local_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     notices: Vec<String>,
     placement: Placement,
@@ -99,10 +101,24 @@ impl Hurrier {
 }
 
 impl ServerHandle {
-    /// The address that is listened on, with the port that was found where 0 was asked for.
+    /// The address that is listened on, with the port that was found where 0 was asked for; the first
+    /// one of several. `0.0.0.0:0` where there are only Unix sockets.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        self.local_addrs.first().copied().unwrap_or(none)
+    }
+
+    /// All addresses that are listened on, the main one first; Unix sockets are not among them.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// All places where the server listens, the main one first, with the addresses that were found.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// The driver that all shards got.

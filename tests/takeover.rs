@@ -344,6 +344,62 @@ fn a_second_server_takes_the_port_over_while_the_first_drains() {
     }
 }
 
+/// How many sockets listen at `addr`.
+fn listening_at(addr: SocketAddr) -> usize {
+    let port = format!(":{:04X}", addr.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[1].ends_with(&port) && row[3] == "0A").count()
+}
+
+#[test]
+fn a_second_server_waits_for_the_journal_of_the_first() {
+    let pki = Pki::ecdsa();
+    let port = Port::reserve();
+    let addr = port.addr;
+    let command = || {
+        let mut command = process::ringhook(pki.dir());
+        command.args(arguments(&pki, "a", &addr.to_string(), "")).arg("--reuse-port");
+        command
+    };
+    let first = Process::start(command());
+    let output = command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("belongs to another process"), "{said}");
+    let config = client::config(&pki, rustls::ALL_VERSIONS);
+    let (ids, stop) = (Arc::new(AtomicI64::new(1)), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..8)
+        .map(|index| {
+            let (config, ids, stop) = (config.clone(), Arc::clone(&ids), Arc::clone(&stop));
+            thread::spawn(move || load(addr, &config, index % 2 == 0, &ids, &stop))
+        })
+        .collect();
+    wait_until("the first one has taken some", || written(&pki, "a").len() > 100);
+    let mut waiting = command();
+    waiting.args(["--wait-for-lock", "60s"]);
+    let second = thread::spawn(move || Process::start(waiting));
+    wait_until("the second one listens", || listening_at(addr) == 2);
+    assert!(!second.is_finished());
+    let ended = first.terminate();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr);
+    let second = second.join().unwrap();
+    assert!(second.stderr().iter().any(|line| line.contains("waiting")), "{:?}", second.stderr());
+    let by_then = written(&pki, "a").len();
+    wait_until("the second one takes some", || written(&pki, "a").len() > by_then + 100);
+    stop.store(true, Ordering::Relaxed);
+    let met: Vec<Met> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert_eq!(second.terminate().status.code(), Some(0));
+    let sum = |pick: fn(&Met) -> usize| met.iter().map(pick).sum::<usize>();
+    eprintln!("{} connections, {} unlucky", sum(|met| met.connections), sum(|met| met.unlucky));
+    assert_eq!(sum(|met| met.unanswered), 0);
+    assert!(sum(|met| met.unlucky) <= 2, "{} were reset", sum(|met| met.unlucky));
+    let written = written(&pki, "a");
+    for id in met.iter().flat_map(|met| &met.acknowledged) {
+        assert_eq!(written.get(id), Some(&1), "update {id}");
+    }
+}
+
 #[test]
 fn a_port_is_shared_only_where_both_allow_it() {
     let pki = Pki::ecdsa();

@@ -79,6 +79,9 @@ pub(super) struct ServeArgs {
     /// power cut) [default: written]
     #[arg(long, value_name = "MODE")]
     ack: Option<Ack>,
+    /// How long to wait for another server to let go of the data directory [default: 0s]
+    #[arg(long, value_name = "TIME")]
+    wait_for_lock: Option<Span>,
     /// Certificate chain in PEM, leaf first; needs --key
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -267,6 +270,7 @@ impl ServeArgs {
         over(&self.data_dir, &mut file.server.data_dir);
         over(&self.drain_timeout, &mut file.server.drain_timeout);
         over(&self.ack, &mut file.journal.ack);
+        over(&self.wait_for_lock, &mut file.journal.lock_wait);
         over(&self.sink, &mut file.sink.to);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {

@@ -99,6 +99,7 @@ pub(crate) struct DispatchSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct JournalSection {
     pub(crate) ack: Option<Ack>,
+    pub(crate) lock_wait: Option<Span>,
     pub(crate) sync_interval: Option<Span>,
     #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) segment_bytes: Option<ByteSize>,
@@ -115,6 +116,7 @@ impl JournalSection {
         Journal {
             ack: self.ack.unwrap_or(ack),
             dir,
+            lock_wait: self.lock_wait.map_or(defaults.lock_wait, |span| span.0),
             max_bytes: self.max_bytes.map_or(defaults.max_bytes, |size| size.as_u64()),
             segment_bytes: self.segment_bytes.map_or(defaults.segment_bytes, |size| size.as_u64()),
             sync_interval: self.sync_interval.map_or(defaults.sync_interval, |span| span.0),
@@ -212,6 +214,7 @@ impl ConfigFile {
         let journal = &config.journal;
         self.journal = JournalSection {
             ack: Some(journal.ack),
+            lock_wait: Some(Span(journal.lock_wait)),
             sync_interval: Some(Span(journal.sync_interval)),
             segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
@@ -438,6 +441,7 @@ mod tests {
         connections_per_address = 50
         [journal]
         ack = "synced"
+        lock_wait = "30s"
         sync_interval = "50ms"
         segment_bytes = "16MiB"
         max_bytes = "1GiB"
@@ -500,6 +504,7 @@ mod tests {
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
         assert_eq!(journal.sync_interval, Duration::from_millis(50));
+        assert_eq!(journal.lock_wait, Duration::from_secs(30));
         let shop = &config.bots[0];
         assert_eq!(shop.host.as_deref(), Some("*.example.com"));
         assert_eq!(shop.allow, Some(AllowList::new(["telegram", "10.1.0.0/16"]).unwrap()));

@@ -1,4 +1,4 @@
-//! The acceptor: takes connections from the listening socket and gives each to the shard with the
+//! The acceptor: takes connections from the listening sockets and gives each to the shard with the
 //! fewest.
 //!
 //! A thread of its own with plain system calls: accepting is rare beside updates, and a kernel hash
@@ -6,13 +6,14 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    io::Read as _,
+    net::IpAddr,
     os::{
-        fd::{AsFd, AsRawFd as _, RawFd},
+        fd::{AsFd, AsRawFd as _, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -21,21 +22,17 @@ use std::{
 use futures_channel::mpsc;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
+    net::sockopt,
 };
 
 use crate::{
-    allow::AllowList,
     config::Config,
-    error::{Error, ErrorKind},
+    listener::{self, BACKLOG, ListeningSocket, Terms, is_on},
     metrics::{AcceptorMetrics, TurnedAway},
-    seats::Seats,
+    seats::{Seat, Seats},
     shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
 };
 
-/// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
-/// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
-const BACKLOG: i32 = 4096;
 /// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
 /// busy but the acceptor, and a flood of them has no end.
 const ROUND: usize = 1024;
@@ -46,38 +43,6 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// peers connect: at the most, and as a part of all.
 const RESERVED: (u64, u64) = (16, 8);
 
-/// A listening socket on `address`.
-///
-/// # Errors
-/// A [`Bind`](ErrorKind::Bind) error with what to do about it.
-pub(crate) fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let bound = || -> io::Result<TcpListener> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &address)?;
-        listen(&socket, BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    bound().map_err(|source| {
-        let advice = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                " (another program has the port: is ringhook running twice?)"
-            }
-            io::ErrorKind::PermissionDenied => {
-                " (ports below 1024 need CAP_NET_BIND_SERVICE or root)"
-            }
-            io::ErrorKind::AddrNotAvailable => " (no interface of this machine has the address)",
-            _ => "",
-        };
-        Error::with_source(ErrorKind::Bind, format!("cannot listen on {address}{advice}"), source)
-    })
-}
-
 /// A shard as the acceptor sees it.
 #[derive(Debug)]
 pub(crate) struct ShardLink {
@@ -86,25 +51,42 @@ pub(crate) struct ShardLink {
     pub(crate) open: Arc<AtomicUsize>,
 }
 
-/// Who gets in.
+/// How many get in.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Who may connect; `None` is everybody.
-    allow: Option<AllowList>,
     /// Connections at a time.
     connections: usize,
     /// Connections of each address.
-    seats: Seats,
+    seats: Arc<Seats>,
 }
 
 impl Admission {
-    pub(crate) fn new(config: &Config) -> Self {
-        let limits = &config.limits;
-        Self {
-            allow: config.allow.clone(),
-            connections: limits.connections,
-            seats: Seats::new(limits.connections_per_address),
-        }
+    pub(crate) fn new(config: &Config, seats: Arc<Seats>) -> Self {
+        Self { connections: config.limits.connections, seats }
+    }
+}
+
+/// What a reload has for the acceptor, until it looks. It is woken by a byte through its pair.
+#[derive(Debug, Default)]
+pub(crate) struct Orders(Mutex<Option<Order>>);
+
+#[derive(Debug)]
+struct Order {
+    connections: usize,
+    /// By the listeners of the configuration.
+    terms: Vec<Arc<Terms>>,
+}
+
+impl Orders {
+    /// Accepts by `config` from now on.
+    pub(crate) fn give(&self, config: &Config) {
+        let order =
+            Order { connections: config.limits.connections, terms: listener::terms(config) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+    }
+
+    fn take(&self) -> Option<Order> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -114,31 +96,36 @@ pub(crate) struct Acceptor {
     admission: Admission,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
-    listener: TcpListener,
+    listeners: Vec<ListeningSocket>,
     metrics: Arc<AcceptorMetrics>,
+    orders: Arc<Orders>,
     shards: Vec<ShardLink>,
-    /// The other end is dropped to stop the acceptor.
+    /// The other end is dropped to stop the acceptor. A byte says that there are orders.
     stop: UnixStream,
 }
 
 impl Acceptor {
     pub(crate) fn new(
         admission: Admission,
-        listener: TcpListener,
+        listeners: Vec<ListeningSocket>,
         metrics: Arc<AcceptorMetrics>,
+        orders: Arc<Orders>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { admission, is_near_end: false, listener, metrics, shards, stop }
+        Self { admission, is_near_end: false, listeners, metrics, orders, shards, stop }
     }
 
-    /// Accepts until stopped; then the listening socket closes at once.
+    /// Accepts until stopped; then the listening sockets close at once.
     pub(crate) fn run(mut self) {
         let mut paused = false;
         loop {
             match self.wait(paused) {
-                Ready::Stop => return,
-                Ready::Accept => paused = self.accept_all().is_err(),
+                Ready::Told if self.obey() => {}
+                Ready::Told => return self.accept_last(),
+                Ready::Accept(ready) => {
+                    paused = ready.into_iter().any(|index| self.accept_all(index).is_err());
+                }
                 Ready::PauseOver => paused = false,
             }
         }
@@ -146,35 +133,70 @@ impl Acceptor {
 
     /// Waits for a connection; while `paused`, only for the pause to end.
     fn wait(&self, paused: bool) -> Ready {
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
-        ];
-        let watched = if paused { 1 } else { 2 };
+        let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let listeners = if paused { &[] } else { &self.listeners[..] };
+        let mut fds: Vec<_> = listeners.iter().map(|listener| watch(listener.as_fd())).collect();
+        fds.push(watch(self.stop.as_fd()));
         let timeout = paused.then_some(&PAUSE);
-        let outcome = fds.get_mut(..watched).map(|fds| poll(fds, timeout));
-        let [stop, listener] = &fds;
-        match outcome {
+        if poll(&mut fds, timeout).is_err() {
             // Interrupted, or out of memory for a moment: look again.
-            Some(Err(_)) => Ready::PauseOver,
-            _ if !stop.revents().is_empty() => Ready::Stop,
-            _ if watched == 2 && !listener.revents().is_empty() => Ready::Accept,
-            _ => Ready::PauseOver,
+            return Ready::PauseOver;
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if fds.pop().is_some_and(|stop| is_ready(&stop)) {
+            return Ready::Told;
+        }
+        let ready = fds.iter().enumerate().filter(|(_, fd)| is_ready(fd));
+        let ready: Vec<_> = ready.map(|(index, _)| index).collect();
+        if ready.is_empty() { Ready::PauseOver } else { Ready::Accept(ready) }
+    }
+
+    /// Does what it was told; false where that is to stop.
+    fn obey(&mut self) -> bool {
+        if (&self.stop).read(&mut [0; 64]).is_ok_and(|n| n == 0) {
+            return false;
+        }
+        if let Some(Order { connections, terms }) = self.orders.take() {
+            self.admission.connections = connections;
+            self.listeners.iter_mut().for_each(|listener| listener.set_terms(&terms));
+        }
+        true
+    }
+
+    /// Takes who has connected before the stop: closing a socket over them would reset them. Who
+    /// waits at a socket of somebody else's is left to the next one who listens there.
+    fn accept_last(&mut self) {
+        for index in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get_mut(index) else { return };
+            if listener.is_inherited() {
+                continue;
+            }
+            listener.remove_file();
+            // Ever new ones could come, so there is an end to it.
+            for _ in 0..BACKLOG.unsigned_abs() as usize / ROUND {
+                let before = self.metrics.accepted.get();
+                let outcome = self.accept_all(index);
+                if outcome.is_err() || self.metrics.accepted.get() - before < ROUND as u64 {
+                    break;
+                }
+            }
         }
     }
 
-    /// Accepts all that wait, up to [`ROUND`]. An error means that accepting again makes no sense for a while,
+    /// Accepts all that wait at a listener, up to [`ROUND`]. An error means that accepting again makes no sense for a while,
     /// mostly because the process has no descriptor left (EMFILE); waiting connections stay in the
     /// kernel's queue meanwhile.
-    fn accept_all(&mut self) -> Result<(), ()> {
+    fn accept_all(&mut self, listener: usize) -> Result<(), ()> {
         for _ in 0..ROUND {
-            // The standard library passes SOCK_CLOEXEC.
-            let accepted = self.check_room().and_then(|()| self.listener.accept());
+            let is_room = self.check_room();
+            let Some(listener) = self.listeners.get(listener) else { return Ok(()) };
+            let accepted = is_room.and_then(|()| listener.accept());
             match accepted {
                 Ok((socket, peer)) => {
                     self.metrics.accepted.increment();
                     self.is_near_end = is_reserved(socket.as_raw_fd());
-                    self.admit(socket, peer.ip());
+                    let terms = Arc::clone(&listener.terms);
+                    self.admit(socket, peer, terms);
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -202,7 +224,7 @@ impl Acceptor {
     /// `EMFILE` where only those are left that are not for connections.
     fn check_room(&mut self) -> io::Result<()> {
         if self.is_near_end {
-            let lowest = rustix::io::fcntl_dupfd_cloexec(&self.listener, 0)?;
+            let lowest = rustix::io::fcntl_dupfd_cloexec(&self.stop, 0)?;
             self.is_near_end = is_reserved(lowest.as_raw_fd());
             if self.is_near_end {
                 return Err(rustix::io::Errno::MFILE.into());
@@ -212,17 +234,27 @@ impl Acceptor {
     }
 
     /// Takes the connection from `peer`, or turns it away.
-    fn admit(&mut self, socket: TcpStream, peer: IpAddr) {
-        if self.admission.allow.as_ref().is_some_and(|list| !list.contains(peer)) {
+    fn admit(&mut self, socket: OwnedFd, peer: Option<IpAddr>, terms: Arc<Terms>) {
+        let is_balancer = terms.proxy_protocol.is_some();
+        let is_admitted = match &terms.proxy_protocol {
+            // Who is behind it is known when the shard has read its header.
+            Some(balancers) => is_on(Some(balancers), peer),
+            None => terms.admits(peer),
+        };
+        if !is_admitted {
             return self.turn_away(&socket, TurnedAway::Address);
         }
-        let Some(seat) = self.admission.seats.take(peer) else {
+        let seat = match peer {
+            Some(peer) if !is_balancer => self.admission.seats.take(peer),
+            _ => Some(Seat::uncounted()),
+        };
+        let Some(seat) = seat else {
             return self.turn_away(&socket, TurnedAway::PerAddress);
         };
-        // An answer that waits for the sender's delayed ACK costs it 40 ms. A socket that refuses
-        // the option is broken, and its first read will tell.
-        let _ = socket.set_nodelay(true);
-        let newcomer = Newcomer { accepted_at: Instant::now(), seat, socket };
+        // An answer that waits for the sender's delayed ACK costs it 40 ms. A Unix socket knows no
+        // such option. Any other that refuses it is broken, and its first read will tell.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let newcomer = Newcomer { accepted_at: Instant::now(), peer, seat, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
         if open < self.admission.connections {
             self.hand_over(newcomer);
@@ -252,7 +284,7 @@ impl Acceptor {
     }
 
     /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
-    fn turn_away(&self, socket: &TcpStream, why: TurnedAway) {
+    fn turn_away(&self, socket: &OwnedFd, why: TurnedAway) {
         // Where the option is refused, a FIN does as well.
         let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         self.metrics.refused(why);
@@ -292,9 +324,11 @@ impl ShardLink {
 
 /// What the acceptor's wait ended with.
 enum Ready {
-    Accept,
+    /// On these listeners, by their places.
+    Accept(Vec<usize>),
     PauseOver,
-    Stop,
+    /// There are orders, or it is over.
+    Told,
 }
 
 #[cfg(test)]
@@ -304,6 +338,7 @@ mod tests {
     use std::{io::Read as _, net::TcpStream as Peer};
 
     use super::*;
+    use crate::{allow::AllowList, listener::Listening};
 
     /// An acceptor with `shards` mailboxes of the least capacity, which is one message, unless
     /// `capacity` adds to it.
@@ -314,11 +349,14 @@ mod tests {
                 (ShardLink { idle: Arc::default(), mailbox, open: Arc::default() }, messages)
             })
             .unzip();
-        let listener = listen_on("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let config = Config { listen, ..Config::default() };
+        let listening = Listening::open(&config, Vec::new()).unwrap();
         let stop = UnixStream::pair().unwrap().0;
         let acceptor = Acceptor::new(
-            Admission::new(&Config::default()),
-            listener,
+            Admission::new(&config, Arc::new(Seats::new(0))),
+            listening.sockets,
+            Arc::default(),
             Arc::default(),
             links,
             stop,
@@ -328,10 +366,10 @@ mod tests {
 
     /// Connects once and lets the acceptor take it.
     fn connect(acceptor: &mut Acceptor) -> Peer {
-        let peer = Peer::connect(acceptor.listener.local_addr().unwrap()).unwrap();
+        let peer = Peer::connect(acceptor.listeners.first().unwrap().local_addr()).unwrap();
         let before = acceptor.metrics.accepted.get();
         while acceptor.metrics.accepted.get() == before {
-            acceptor.accept_all().unwrap();
+            acceptor.accept_all(0).unwrap();
         }
         peer
     }
@@ -347,14 +385,19 @@ mod tests {
     #[test]
     fn who_is_not_on_the_list_is_turned_away_and_never_reaches_a_shard() {
         let (mut acceptor, _mailboxes) = acceptor(2, 100);
-        acceptor.admission.allow = Some(AllowList::new(["telegram", "127.0.0.2"]).unwrap());
+        let allow = |acceptor: &mut Acceptor, list: &[&str]| {
+            let allow = Some(AllowList::new(list).unwrap());
+            acceptor.listeners.first_mut().unwrap().terms =
+                Arc::new(Terms { allow, ..Terms::default() });
+        };
+        allow(&mut acceptor, &["telegram", "127.0.0.2"]);
         let mut peer = connect(&mut acceptor);
         assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(
             (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
             (vec![0, 0], 1)
         );
-        acceptor.admission.allow = Some(AllowList::new(["127.0.0.0/8"]).unwrap());
+        allow(&mut acceptor, &["127.0.0.0/8"]);
         let _peer = connect(&mut acceptor);
         assert_eq!(
             (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
@@ -363,9 +406,34 @@ mod tests {
     }
 
     #[test]
+    fn a_balancer_has_no_seat_and_nobody_else_may_come() {
+        let (mut acceptor, _mailboxes) = acceptor(1, 100);
+        acceptor.admission.seats = Arc::new(Seats::new(1));
+        for (balancers, expected) in [("127.0.0.1", (vec![3], 0)), ("127.0.0.2", (vec![3], 3))] {
+            let proxy_protocol = Some(AllowList::new([balancers]).unwrap());
+            // Whoever is behind it is looked for on the list, not the balancer.
+            let allow = Some(AllowList::new(["telegram"]).unwrap());
+            acceptor.listeners.first_mut().unwrap().terms =
+                Arc::new(Terms { allow, proxy_protocol, tls: true });
+            let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+            let outcome = (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address));
+            assert_eq!(outcome, expected);
+        }
+    }
+
+    #[test]
+    fn who_has_connected_before_a_stop_is_taken() {
+        let (mut acceptor, _mailboxes) = acceptor(1, 100);
+        let addr = acceptor.listeners.first().unwrap().local_addr();
+        let _peers: Vec<_> = (0..20).map(|_| Peer::connect(addr).unwrap()).collect();
+        acceptor.accept_last();
+        assert_eq!(loads(&acceptor), [20]);
+    }
+
+    #[test]
     fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
         let (mut acceptor, mut mailboxes) = acceptor(1, 100);
-        acceptor.admission.seats = Seats::new(2);
+        acceptor.admission.seats = Arc::new(Seats::new(2));
         let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
         assert_eq!(
             (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),

@@ -43,16 +43,24 @@ impl AllowList {
     /// A [`Config`](crate::ErrorKind::Config) error that names the first entry that is none of
     /// these, or a list without entries, which would let nobody in.
     pub fn new<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> Result<Self, Error> {
+        Self::of_key(KEY, entries)
+    }
+
+    /// As [`new`](Self::new), for another key than the server's.
+    pub(crate) fn of_key<T: AsRef<str>>(
+        key: &str,
+        entries: impl IntoIterator<Item = T>,
+    ) -> Result<Self, Error> {
         let mut networks = Vec::new();
         for entry in entries {
             match entry.as_ref() {
                 TELEGRAM_WORD => networks.extend(TELEGRAM),
-                text => networks.push(Network::parse(text)?),
+                text => networks.push(Network::parse(key, text)?),
             }
         }
         if networks.is_empty() {
             let expected = format!("{EXPECTED}; leave the key out to let everybody connect");
-            return Err(Error::config(KEY, "[]", &expected));
+            return Err(Error::config(key, "[]", &expected));
         }
         Ok(Self { networks })
     }
@@ -65,6 +73,16 @@ impl AllowList {
     }
 }
 
+impl AllowList {
+    /// Those on any of `lists`; `None` where one of them is missing, which lets everybody in, or
+    /// there is none.
+    pub(crate) fn union<'a>(lists: impl IntoIterator<Item = Option<&'a Self>>) -> Option<Self> {
+        let lists: Vec<_> = lists.into_iter().collect::<Option<_>>()?;
+        let networks: Vec<_> = lists.iter().flat_map(|list| &list.networks).copied().collect();
+        (!networks.is_empty()).then_some(Self { networks })
+    }
+}
+
 /// The addresses that begin with the first `prefix` bits of `base`, whose other bits are zero.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Network {
@@ -73,8 +91,8 @@ struct Network {
 }
 
 impl Network {
-    fn parse(text: &str) -> Result<Self, Error> {
-        let error = |expected: &str| Error::config(KEY, format!("{text:?}"), expected);
+    fn parse(key: &str, text: &str) -> Result<Self, Error> {
+        let error = |expected: &str| Error::config(key, format!("{text:?}"), expected);
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -181,6 +199,16 @@ mod tests {
         assert_list(&["::ffff:192.0.2.1"], &["192.0.2.1", "::ffff:192.0.2.1"], &["192.0.2.2"]);
         assert_list(&["::ffff:192.0.2.0/120"], &["192.0.2.9", "::ffff:c000:209"], &["192.0.3.0"]);
         assert_list(&["::ffff:0:0/96"], &["1.2.3.4"], &["::1"]);
+    }
+
+    #[test]
+    fn a_union_has_everybodys_and_is_open_where_one_is() {
+        let (first, second) = (list(&["10.0.0.0/8"]), list(&["::1", "127.0.0.1"]));
+        let both = AllowList::union([Some(&first), Some(&second)]).unwrap();
+        let contains = |address: &str| both.contains(address.parse().unwrap());
+        assert!(contains("10.1.1.1") && contains("::1") && !contains("192.0.2.1"));
+        assert_eq!(AllowList::union([Some(&first), None]), None);
+        assert_eq!(AllowList::union([]), None);
     }
 
     #[test]

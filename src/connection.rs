@@ -6,6 +6,7 @@ mod unread;
 
 use std::{
     io,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -14,11 +15,14 @@ pub(crate) use self::close_reason::CloseReason;
 use self::unread::Unread;
 
 use crate::{
+    config::RECEIVE_BYTES,
     dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
-    metrics::nanos,
-    route::Wanted,
+    listener::Terms,
+    metrics::{TurnedAway, nanos},
+    proxy::{self, Parsed},
+    route::{Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
     tls::session,
@@ -32,31 +36,108 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Serves a connection from its handshake, in which it takes `place`, to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
-    let Newcomer { accepted_at, seat, socket } = newcomer;
-    let reason = match runtime::adopt(socket, shard.driver) {
-        Ok(socket) => secure(&shard, socket, accepted_at, place).await,
-        Err(_) => CloseReason::Io,
+    let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
+    let outcome = match runtime::adopt(socket, shard.driver) {
+        Ok(socket) => {
+            let arrival = Arrival { accepted_at, early: Vec::new(), peer, place };
+            admit(&shard, socket, arrival, &terms).await
+        }
+        Err(_) => Ok(CloseReason::Io),
     };
     drop(seat);
-    shard.metrics.closed(reason);
+    match outcome {
+        Ok(reason) => shard.metrics.closed(reason),
+        Err(why) => shard.metrics.turned_away(why),
+    }
     shard.connection_ended();
 }
 
+/// What is known of a connection before it is served.
+struct Arrival {
+    accepted_at: Instant,
+    /// The client's bytes that have come already.
+    early: Vec<u8>,
+    /// Who it comes from; `None` where that is a Unix socket.
+    peer: Option<IpAddr>,
+    place: HandshakePlace,
+}
+
+/// Finds out who is behind a balancer, and serves the connection if that is one who may be served.
+async fn admit(
+    shard: &Shard,
+    mut socket: runtime::Socket,
+    mut arrival: Arrival,
+    terms: &Terms,
+) -> Result<CloseReason, TurnedAway> {
+    let registration = shard.register(runtime::descriptor(&socket));
+    let deadline = shard.handshake_deadline(arrival.accepted_at);
+    registration.enter(Phase::Handshake, Instant::now(), deadline);
+    if terms.proxy_protocol.is_none() {
+        return Ok(secure(shard, socket, &registration, arrival, terms).await);
+    }
+    let (source, early) = read_proxy_header(&mut socket).await?;
+    arrival.early = early;
+    arrival.peer = source.or(arrival.peer);
+    if !terms.admits(arrival.peer) {
+        return Err(TurnedAway::Address);
+    }
+    // The balancer itself needs no seat.
+    let seat = source.map(|source| shard.seats.take(source).ok_or(TurnedAway::PerAddress));
+    let _seat = seat.transpose()?;
+    Ok(secure(shard, socket, &registration, arrival, terms).await)
+}
+
+/// Reads the header with which a balancer begins: the client's address, if it tells one, and the
+/// client's bytes that have come with it.
+async fn read_proxy_header(
+    socket: &mut runtime::Socket,
+) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
+    let mut bytes = Vec::with_capacity(RECEIVE_BYTES);
+    loop {
+        match proxy::parse(&bytes) {
+            Parsed::Header { source, length } => {
+                bytes.drain(..length);
+                return Ok((source.map(|source| source.ip().to_canonical()), bytes));
+            }
+            Parsed::Invalid => return Err(TurnedAway::ProxyMalformed),
+            Parsed::NeedMore => {}
+        }
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(RECEIVE_BYTES);
+        }
+        let (outcome, read) = runtime::append(socket, bytes).await;
+        bytes = read;
+        match outcome {
+            Ok(1..) => {}
+            // The deadline has passed, or the peer has left.
+            Ok(0) | Err(_) => return Err(TurnedAway::ProxyMissing),
+        }
+    }
+}
+
+/// Serves a connection of one who may be served.
 async fn secure(
     shard: &Shard,
     socket: runtime::Socket,
-    accepted_at: Instant,
-    place: HandshakePlace,
+    registration: &Registration<'_>,
+    arrival: Arrival,
+    terms: &Terms,
 ) -> CloseReason {
-    let registration = shard.register(runtime::descriptor(&socket));
-    let deadline = shard.handshake_deadline(accepted_at);
-    registration.enter(Phase::Handshake, Instant::now(), deadline);
+    let Arrival { accepted_at, early, peer, place } = arrival;
+    if !terms.tls {
+        drop(place);
+        let stream = session::Stream::Plain(socket);
+        let unread = Unread::of(early);
+        return Connection::new(shard, registration, stream, peer, unread).run().await;
+    }
+    // A server does not start without it where a listener needs it.
+    let Some(tls) = shard.tls() else { return CloseReason::Io };
     let turn = async || {
         let turn = shard.turns.turn().await;
         // Nobody is there any more to do it for.
         if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
     };
-    let outcome = session::accept(socket, shard.tls(), turn).await;
+    let outcome = session::accept(socket, early, tls, turn).await;
     drop(place);
     match outcome {
         Ok((stream, kind)) => {
@@ -66,7 +147,7 @@ async fn secure(
             if resumed { &metrics.handshakes_resumed } else { &metrics.handshakes_full }
                 .increment();
             metrics.handshake.record(nanos(now - accepted_at));
-            Connection::new(shard, &registration, stream, now).run().await
+            Connection::new(shard, registration, stream, peer, Unread::new()).run().await
         }
         Err((mut socket, _)) => {
             shard.metrics.handshakes_failed.increment();
@@ -91,6 +172,8 @@ struct Connection<'a> {
     registration: &'a Registration<'a>,
     stream: session::Stream,
     http: HttpSession,
+    /// Where the requests come from; `None` where that is a Unix socket.
+    peer: Option<IpAddr>,
     unread: Unread,
     /// What routing said of the current request.
     routed: Result<BotId, Status>,
@@ -112,14 +195,20 @@ impl<'a> Connection<'a> {
         shard: &'a Shard,
         registration: &'a Registration<'a>,
         stream: session::Stream,
-        now: Instant,
+        peer: Option<IpAddr>,
+        unread: Unread,
     ) -> Self {
+        if !unread.is_empty() {
+            registration.has_begun();
+        }
+        let now = Instant::now();
         Self {
             shard,
             registration,
             stream,
             http: HttpSession::new(shard.live().http_limits),
-            unread: Unread::new(),
+            peer,
+            unread,
             routed: Err(Status::NotFound),
             answered: 0,
             answered_at: now,
@@ -149,13 +238,18 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    self.routed = self.shard.live().router.route(Wanted {
+                    let routed = self.shard.live().router.route(Wanted {
                         authorization: head.authorization.value(),
                         host: head.host,
                         is_post: head.method == Method::Post,
                         path: head.path.as_bytes(),
+                        peer: self.peer,
                         secret_token: head.secret_token.value(),
                     });
+                    if let Err(Unrouted::Forbidden(_, why)) = routed {
+                        self.shard.metrics.forbidden(why);
+                    }
+                    self.routed = routed.map_err(Unrouted::status);
                     self.unread.consume(consumed);
                     self.head_at = self.read_at;
                     self.body_bytes = self.unread.bytes().len();
@@ -204,9 +298,11 @@ impl<'a> Connection<'a> {
             self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
             Phase::Body
         } else if self.http.is_idle() && self.unread.is_empty() {
-            let timeout = self.shard.limits().idle_timeout;
-            self.registration.enter(Phase::Idle, self.read_at, self.read_at + timeout);
-            if self.shard.is_draining() {
+            let deadline = self.read_at + self.shard.limits().idle_timeout;
+            let is_fresh = self.registration.is_fresh();
+            let deadline = if is_fresh { self.shard.hastened(deadline) } else { deadline };
+            self.registration.enter(Phase::Idle, self.read_at, deadline);
+            if self.shard.is_draining() && !is_fresh {
                 // What has come already is still read and answered; then the read ends.
                 self.registration.shutdown(Shutdown::Read);
             }
@@ -225,6 +321,7 @@ impl<'a> Connection<'a> {
                 self.body_bytes = self.body_bytes.saturating_add(n);
                 if phase == Phase::Idle {
                     self.began_at = self.read_at;
+                    self.registration.has_begun();
                 }
                 Ok(())
             }
@@ -239,8 +336,8 @@ impl<'a> Connection<'a> {
     async fn ended(&mut self, phase: Phase) -> CloseReason {
         let reason = match (phase, self.registration.end()) {
             (Phase::Idle, Some(End::Displaced)) => return CloseReason::Displaced,
+            (Phase::Idle, _) if self.shard.is_draining() => return CloseReason::Drained,
             (Phase::Idle, Some(_)) => return CloseReason::IdleTimeout,
-            (Phase::Idle, None) if self.shard.is_draining() => return CloseReason::Drained,
             (Phase::Idle, None) => return CloseReason::Peer,
             (_, None) => return CloseReason::Aborted,
             (Phase::Body, Some(End::TooSlow)) => CloseReason::BodyRate,
@@ -363,8 +460,7 @@ impl<'a> Connection<'a> {
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {
         self.awaits_answer();
-        let (outcome, _) = runtime::write_all(&mut self.stream, bytes).await;
-        match outcome {
+        match self.stream.write_all(bytes).await {
             Ok(()) => Ok(()),
             Err(_) if self.registration.end().is_some() => Err(CloseReason::AnswerTimeout),
             Err(_) => Err(CloseReason::Io),

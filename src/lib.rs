@@ -53,10 +53,12 @@ pub mod http;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
+mod listener;
 mod live;
 mod metrics;
 mod placement;
 mod preflight;
+mod proxy;
 mod roster;
 mod route;
 mod runtime;
@@ -72,8 +74,8 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, PreviousToken,
-        SECRET_TOKEN_MAX, SecretToken,
+        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
+        Listener, Order, PreviousToken, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},

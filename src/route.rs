@@ -1,11 +1,13 @@
 //! From a request's host and path to a bot, and the check that the request comes from where it
 //! should.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
 use crate::{
+    allow::AllowList,
     config::{BasicAuth, Bot, PreviousToken, SecretToken},
     http::Status,
+    listener::is_on,
     update::BotId,
 };
 
@@ -18,6 +20,7 @@ pub(crate) struct Router {
 
 #[derive(Debug)]
 struct Route {
+    allow: Option<AllowList>,
     basic_auth: Option<BasicAuth>,
     bot: BotId,
     host: Host,
@@ -45,6 +48,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_post: bool,
     /// The path, in normal form.
     pub(crate) path: &'a [u8],
+    /// Where it comes from; `None` where that has no address.
+    pub(crate) peer: Option<IpAddr>,
     /// `X-Telegram-Bot-Api-Secret-Token`.
     pub(crate) secret_token: Option<&'a [u8]>,
 }
@@ -55,6 +60,7 @@ impl Router {
         let mut routes = HashMap::<Box<[u8]>, Vec<Route>>::new();
         for (id, bot) in bots {
             let route = Route {
+                allow: bot.allow.clone(),
                 basic_auth: bot.basic_auth.clone(),
                 bot: id,
                 host: Host::of(bot.host.as_deref()),
@@ -69,17 +75,69 @@ impl Router {
         Self { routes }
     }
 
-    /// The bot that is wanted, or the status that tells the client why there is none: 404 for an
-    /// unknown path or host, 405 for another method, 403 for missing or wrong credentials.
-    pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Status> {
-        let of_path = self.routes.get(wanted.path).ok_or(Status::NotFound)?;
+    /// The bot that is wanted, or why there is none.
+    pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Unrouted> {
+        let of_path = self.routes.get(wanted.path).ok_or(Unrouted::Unknown)?;
         let host = wanted.host.map_or("", without_port);
         let mut of_host = of_path.iter().filter(|route| route.host.contains(host));
-        let route = of_host.next().ok_or(Status::NotFound)?;
+        let route = of_host.next().ok_or(Unrouted::Unknown)?;
         if !wanted.is_post {
-            return Err(Status::MethodNotAllowed);
+            return Err(Unrouted::Method);
         }
-        if route.admits(wanted) { Ok(route.bot) } else { Err(Status::Forbidden) }
+        // From elsewhere, no credential is worth a look.
+        if !is_on(route.allow.as_ref(), wanted.peer) {
+            return Err(Unrouted::Forbidden(route.bot, Forbidden::Address));
+        }
+        if route.admits(wanted) {
+            Ok(route.bot)
+        } else {
+            Err(Unrouted::Forbidden(route.bot, Forbidden::Credentials))
+        }
+    }
+}
+
+/// Why a request is for no bot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unrouted {
+    /// It is for this bot, and may not be.
+    Forbidden(BotId, Forbidden),
+    /// It is no POST.
+    Method,
+    /// No bot is at its path and host.
+    Unknown,
+}
+
+impl Unrouted {
+    /// What tells the client.
+    pub(crate) fn status(self) -> Status {
+        match self {
+            Self::Forbidden(..) => Status::Forbidden,
+            Self::Method => Status::MethodNotAllowed,
+            Self::Unknown => Status::NotFound,
+        }
+    }
+}
+
+/// Why a bot takes nothing from a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub(crate) enum Forbidden {
+    /// Its address is not on the bot's list.
+    Address,
+    /// Its credentials are missing or wrong.
+    Credentials,
+}
+
+impl Forbidden {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 2] = [Self::Address, Self::Credentials];
+
+    /// The name in reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Credentials => "credentials",
+        }
     }
 }
 
@@ -148,7 +206,9 @@ mod tests {
         let router = router(&[Bot::new("shop", "/shop", "s3cret").unwrap(), open]);
         let route = |path: &str, is_post, token: Option<&str>| {
             let (path, secret_token) = (path.as_bytes(), token.map(str::as_bytes));
-            router.route(Wanted { path, is_post, secret_token, ..Wanted::default() })
+            router
+                .route(Wanted { path, is_post, secret_token, ..Wanted::default() })
+                .map_err(Unrouted::status)
         };
         assert_eq!(route("/shop", true, Some("s3cret")), Ok(BotId::new(0)));
         assert_eq!(route("/shop", true, Some("s3cre")), Err(Status::Forbidden));
@@ -171,7 +231,7 @@ mod tests {
         let bots = [None, Some("*.Example.com"), Some("shop.example.com"), Some("[::1]")].map(bot);
         let route = |bots: &[Bot], host: Option<&str>| {
             let wanted = Wanted { path: b"/w", is_post: true, host, ..Wanted::default() };
-            router(bots).route(wanted).map(BotId::index)
+            router(bots).route(wanted).map(BotId::index).map_err(Unrouted::status)
         };
         for (host, bot) in [
             (None, 0),
@@ -190,6 +250,30 @@ mod tests {
         let [_, named @ ..] = &bots;
         assert_eq!(route(named, None), Err(Status::NotFound));
         assert_eq!(route(named, Some("other.org")), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn a_bots_list_comes_before_its_credentials_and_who_has_no_address_passes_it() {
+        let mut bot = Bot::new("x", "/w", "token").unwrap();
+        bot.allow = Some(AllowList::new(["telegram"]).unwrap());
+        let router = router(&[bot, Bot::open("open", "/open")]);
+        let route = |path: &str, peer: Option<&str>, token: &str| {
+            router.route(Wanted {
+                is_post: true,
+                path: path.as_bytes(),
+                peer: peer.map(|peer| peer.parse().unwrap()),
+                secret_token: Some(token.as_bytes()),
+                ..Wanted::default()
+            })
+        };
+        let forbidden = |why| Err(Unrouted::Forbidden(BotId::new(0), why));
+        assert_eq!(route("/w", Some("149.154.160.1"), "token"), Ok(BotId::new(0)));
+        assert_eq!(route("/w", None, "token"), Ok(BotId::new(0)));
+        assert_eq!(route("/w", Some("192.0.2.1"), "token"), forbidden(Forbidden::Address));
+        assert_eq!(route("/w", Some("192.0.2.1"), "wrong"), forbidden(Forbidden::Address));
+        assert_eq!(route("/w", Some("149.154.160.1"), "x"), forbidden(Forbidden::Credentials));
+        assert_eq!(route("/w", None, "wrong"), forbidden(Forbidden::Credentials));
+        assert_eq!(route("/open", Some("192.0.2.1"), ""), Ok(BotId::new(1)));
     }
 
     #[test]

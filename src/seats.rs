@@ -1,10 +1,14 @@
-//! How many connections each address has. The acceptor gives out seats, a connection's end gives its
-//! own back by dropping it, and nobody waits for anybody.
+//! How many connections each address has. Seats are given out where the address is known: by the
+//! acceptor, or by the shard that has read the PROXY header. A connection's end gives its own back
+//! by dropping it, and nobody waits for that.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 /// Addresses that are remembered before those without a connection are forgotten.
@@ -15,9 +19,15 @@ const IPV6_HOST: u128 = !0 << 64;
 /// The seats of all addresses.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    forget_at: usize,
     /// Seats for each address; 0 is no limit, and nothing is counted.
-    most: usize,
+    most: AtomicUsize,
+    /// Locked once for a connection, for the time of a look.
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    forget_at: usize,
     /// Each is shared by the seats that are taken.
     taken: HashMap<IpAddr, Arc<()>>,
 }
@@ -28,23 +38,39 @@ pub(crate) struct Seat {
     _held: Option<Arc<()>>,
 }
 
+impl Seat {
+    /// Among those that are not counted: of a balancer, or of a peer without an address.
+    pub(crate) fn uncounted() -> Self {
+        Self { _held: None }
+    }
+}
+
 impl Seats {
     pub(crate) fn new(most: usize) -> Self {
-        Self { forget_at: FORGET_AT, most, taken: HashMap::new() }
+        let table = Table { forget_at: FORGET_AT, taken: HashMap::new() };
+        Self { most: AtomicUsize::new(most), table: Mutex::new(table) }
+    }
+
+    /// Gives each address so many from now on. Connections that came while there was no limit stay
+    /// uncounted.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Relaxed);
     }
 
     /// A seat for `address`; `None` where it has as many as it may.
-    pub(crate) fn take(&mut self, address: IpAddr) -> Option<Seat> {
-        if self.most == 0 {
-            return Some(Seat { _held: None });
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Seat> {
+        let most = self.most.load(Relaxed);
+        if most == 0 {
+            return Some(Seat::uncounted());
         }
-        if self.taken.len() >= self.forget_at {
-            self.taken.retain(|_, seats| Arc::strong_count(seats) > 1);
-            self.forget_at = FORGET_AT.max(2 * self.taken.len());
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.taken.len() >= table.forget_at {
+            table.taken.retain(|_, seats| Arc::strong_count(seats) > 1);
+            table.forget_at = FORGET_AT.max(2 * table.taken.len());
         }
-        let seats = self.taken.entry(host(address)).or_default();
-        // One of them is the table's own. Only this thread adds to them.
-        let is_free = Arc::strong_count(seats) <= self.most;
+        let seats = table.taken.entry(host(address)).or_default();
+        // One of them is the table's own. Only under the lock are any added.
+        let is_free = Arc::strong_count(seats) <= most;
         is_free.then(|| Seat { _held: Some(Arc::clone(seats)) })
     }
 }
@@ -65,8 +91,8 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_seats_and_gets_them_back() {
-        let mut seats = Seats::new(2);
-        let mut take = |address: &str| seats.take(address.parse().unwrap());
+        let seats = Seats::new(2);
+        let take = |address: &str| seats.take(address.parse().unwrap());
         let [first, second] = [take("192.0.2.1"), take("::ffff:192.0.2.1")];
         assert!(first.is_some() && second.is_some());
         assert!(take("192.0.2.1").is_none() && take("192.0.2.2").is_some());
@@ -81,20 +107,20 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let mut seats = Seats::new(0);
+        let seats = Seats::new(0);
         let held: Vec<_> = (0..100).map(|_| seats.take([127, 0, 0, 1].into())).collect();
-        assert!(held.iter().all(Option::is_some) && seats.taken.is_empty());
+        assert!(held.iter().all(Option::is_some) && seats.table.lock().unwrap().taken.is_empty());
     }
 
     #[test]
     fn who_has_left_is_forgotten_and_who_is_there_is_not() {
-        let mut seats = Seats::new(1);
+        let seats = Seats::new(1);
         let address = |n: u32| IpAddr::V4(n.into());
         let held: Vec<_> = (0..10).map(|n| seats.take(address(n)).unwrap()).collect();
         for n in 10..100_000 {
             assert!(seats.take(address(n)).is_some());
         }
-        assert!(seats.taken.len() <= FORGET_AT);
+        assert!(seats.table.lock().unwrap().taken.len() <= FORGET_AT);
         assert!((0..10).all(|n| seats.take(address(n)).is_none()));
         drop(held);
         assert!((0..10).all(|n| seats.take(address(n)).is_some()));

@@ -7,8 +7,8 @@ mod watch;
 use std::{
     cell::{Cell, Ref, RefCell},
     future::poll_fn,
-    net,
-    os::fd::RawFd,
+    net::IpAddr,
+    os::fd::{OwnedFd, RawFd},
     pin::Pin,
     rc::{Rc, Weak},
     sync::{
@@ -38,10 +38,11 @@ use crate::{
     config::Limits,
     dispatch::Dispatcher,
     journal::Intake,
+    listener::Terms,
     live::Live,
-    metrics::ShardMetrics,
+    metrics::{ShardMetrics, TurnedAway},
     runtime::{self, DriverKind, Rounds, Runtime, Shutdown},
-    seats::Seat,
+    seats::{Seat, Seats},
     tls::TlsConfig,
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
 };
@@ -50,7 +51,7 @@ use crate::{
 const RECLAIM_UPDATES: usize = 64;
 /// The sweep looks at every deadline this often at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// Time for a handshake that a stop finds unfinished.
+/// Time for a handshake, or a first request, that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
@@ -81,8 +82,12 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) accepted_at: Instant,
+    /// Where it comes from, IPv4 as such; `None` where that is a Unix socket.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) seat: Seat,
-    pub(crate) socket: net::TcpStream,
+    pub(crate) socket: OwnedFd,
+    /// Those of its listener.
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// Since when a shard's connection that has been idle longest is so. The shard tells it now and then,
@@ -133,7 +138,9 @@ pub(crate) struct Seed {
     pub(crate) open: Arc<AtomicUsize>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
-    pub(crate) tls: TlsConfig,
+    pub(crate) seats: Arc<Seats>,
+    /// `None` where no listener speaks it.
+    pub(crate) tls: Option<TlsConfig>,
     pub(crate) way: Way,
 }
 
@@ -150,6 +157,7 @@ pub(crate) struct Shard {
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) turns: Turns,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
@@ -164,7 +172,7 @@ pub(crate) struct Shard {
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
     returns: Receiver<Recycled>,
-    tls: Arc<ServerConfig>,
+    tls: Option<Arc<ServerConfig>>,
     /// Connections whose task has not ended.
     tasks: Cell<usize>,
 }
@@ -178,6 +186,7 @@ impl Seed {
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),
+            seats: self.seats,
             turns: Turns::default(),
             way: self.way,
             connections: RefCell::default(),
@@ -190,7 +199,7 @@ impl Seed {
             main: RefCell::default(),
             open: self.open,
             returns: self.returns,
-            tls: self.tls.rustls(),
+            tls: self.tls.as_ref().map(TlsConfig::rustls),
             tasks: Cell::new(0),
         });
         let mut mailbox = self.mailbox;
@@ -223,7 +232,7 @@ impl Shard {
                     } else {
                         drop(newcomer);
                         self.open.fetch_sub(1, Ordering::Relaxed);
-                        self.metrics.turned_away.increment();
+                        self.metrics.turned_away(TurnedAway::Connections);
                     }
                 }
                 Poll::Ready(Some(Message::Live(live))) => {
@@ -233,7 +242,7 @@ impl Shard {
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
                     self.drain();
-                    self.shutdown_all(|_| Some(Shutdown::Both));
+                    self.shutdown_all();
                 }
                 Poll::Ready(None) => {
                     self.drain();
@@ -288,13 +297,17 @@ impl Shard {
     fn drain(&self) {
         if !self.draining.replace(true) {
             self.dismiss_waiting();
-            // Bytes that have arrived are still read, so a request on its way is answered.
-            self.shutdown_all(|phase| (phase == Phase::Idle).then_some(Shutdown::Read));
             // Who has connected and says nothing must not hold up the stop.
             let latest = Instant::now() + DRAIN_HANDSHAKE;
             for (_, watch) in &*self.connections.borrow() {
-                if watch.phase.get() == Phase::Handshake {
-                    watch.deadline.set(watch.deadline.get().min(latest));
+                match watch.phase.get() {
+                    // Who has just come has a request to make, or would not have come.
+                    Phase::Handshake | Phase::Idle if watch.is_fresh() => {
+                        watch.deadline.set(watch.deadline.get().min(latest));
+                    }
+                    // Bytes that have arrived are still read, so a request on its way is answered.
+                    Phase::Idle => runtime::shutdown(watch.fd, Shutdown::Read),
+                    _ => {}
                 }
             }
         }
@@ -302,7 +315,12 @@ impl Shard {
 
     /// Until when the handshake of a connection accepted at `accepted_at` may take.
     pub(crate) fn handshake_deadline(&self, accepted_at: Instant) -> Instant {
-        let deadline = accepted_at + self.limits().handshake_timeout;
+        let timeout = self.limits().handshake_timeout;
+        self.hastened(accepted_at + timeout)
+    }
+
+    /// `deadline`, or the sooner one that a stop leaves to who has not made a request yet.
+    pub(crate) fn hastened(&self, deadline: Instant) -> Instant {
         if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
     }
 
@@ -310,11 +328,9 @@ impl Shard {
         self.draining.get()
     }
 
-    fn shutdown_all(&self, how: impl Fn(Phase) -> Option<Shutdown>) {
+    fn shutdown_all(&self) {
         for (_, watch) in &*self.connections.borrow() {
-            if let Some(how) = how(watch.phase.get()) {
-                runtime::shutdown(watch.fd, how);
-            }
+            runtime::shutdown(watch.fd, Shutdown::Both);
         }
     }
 
@@ -347,8 +363,8 @@ impl Shard {
         Ref::map(self.live.borrow(), |live| &live.limits)
     }
 
-    pub(crate) fn tls(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.tls)
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
     }
 
     /// Takes memory back from the workers where the parser has none left.

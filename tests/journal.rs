@@ -260,7 +260,7 @@ fn updates_of_a_bot_that_is_gone_wait_for_it() {
     server.stop();
     let other = || {
         let mut config = ringhook::Config::default();
-        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.listen = Some("127.0.0.1:0".parse().unwrap());
         config.journal = journal(dir.path(), Ack::Written);
         config.bots.push(Bot::new("other", PATH, SECRET).unwrap());
         config

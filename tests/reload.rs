@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use ringhook::{Ack, Bot, Config, Journal, Outcome, Update, update::BotId};
+use ringhook::{Ack, AllowList, Bot, Config, Journal, Outcome, Update, update::BotId};
 use support::{PATH, SECRET, TestServer, client::Client, request_to, update, wait_until};
 
 /// The settings of [`TestServer`] with these bots.
 fn config(bots: &[(&str, &str, &str)]) -> Config {
     let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().unwrap();
+    config.listen = Some("127.0.0.1:0".parse().unwrap());
     let bots = bots.iter().map(|(name, path, secret)| Bot::new(name, path, secret).unwrap());
     config.bots = bots.collect();
     config
@@ -184,4 +184,40 @@ fn duplicates_of_a_new_bot_are_known_and_its_ids_are_its_own() {
     let (report, handled) = server.stop();
     assert_eq!(handled.counts().into_iter().collect::<Vec<_>>(), [(1, 2)]);
     assert!(report.updates_duplicate >= 2);
+}
+
+#[test]
+fn who_may_connect_and_how_many_change_with_a_reload() {
+    let server = TestServer::start();
+    let mut before = server.connect();
+    assert_eq!(post(&mut before, PATH, SECRET, 1), 200);
+    let pki = &server.pki;
+    let connects = || {
+        let config = support::client::config(pki, rustls::ALL_VERSIONS);
+        Client::try_connect(server.handle.local_addr(), config).is_ok()
+    };
+    let mut next = config(&[("test", PATH, SECRET)]);
+    next.allow = Some(AllowList::new(["192.0.2.0/24"]).unwrap());
+    assert_eq!(server.handle.reload(&next).unwrap().changed, ["server.allow"]);
+    wait_until("nobody gets in", || !connects());
+    assert_eq!(post(&mut before, PATH, SECRET, 2), 200, "who was there stays");
+
+    next.allow = None;
+    next.limits.connections_per_address = 1;
+    let changed = server.handle.reload(&next).unwrap().changed;
+    assert_eq!(changed, ["server.allow", "limits.connections_per_address"]);
+    let mut held = None;
+    wait_until("one gets in", || {
+        let config = support::client::config(pki, rustls::ALL_VERSIONS);
+        held = Client::try_connect(server.handle.local_addr(), config).ok();
+        held.is_some()
+    });
+    wait_until("no second one gets in", || !connects());
+
+    next.limits.connections_per_address = 0;
+    next.bots[0].allow = Some(AllowList::new(["192.0.2.0/24"]).unwrap());
+    assert_eq!(server.handle.reload(&next).unwrap().bots_changed, ["test"]);
+    // The only bot's list is that of the listener, and one more line of defence on old connections.
+    wait_until("nobody gets in", || !connects());
+    assert_eq!(post(&mut before, PATH, SECRET, 3), 403);
 }

@@ -657,7 +657,7 @@ fn flags_win_over_the_file() {
     assert_eq!((code, &*stderr), (0, ""));
     let printed: toml::Table = stdout.parse().unwrap();
     let expected = "listen = '127.0.0.1:7443'\ndriver = 'io-uring'\nshards = 1\nworkers = 2\n\
-         data_dir = 'of-the-flag'\ndrain_timeout = '7s'";
+         data_dir = 'of-the-flag'\ndrain_timeout = '7s'\nreuse_port = false";
     assert_eq!(printed["server"], toml::Value::Table(expected.parse().unwrap()));
     assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:of-the-flag"));
     assert_eq!(printed["tls"]["cert"].as_str(), cert.to_str());

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Everything for people goes to stderr; stdout
 //! belongs to what a command was asked for.
 
+mod activation;
 mod data_dir;
 mod dead_letters;
 mod journal;

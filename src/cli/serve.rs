@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process,
     sync::{Arc, OnceLock, mpsc},
@@ -18,12 +19,13 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{setup::Setup, tell};
+use super::{activation, setup::Setup, tell};
 use crate::{
-    Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
+    Ack, DriverChoice, Hurrier, ListenAddress, Listener, RecoveryProgress, Report, Server,
+    ServerHandle, TlsConfig,
     config::{
         Config,
-        file::{BotSection, ConfigFile, Span},
+        file::{Address, BotSection, ConfigFile, Span},
     },
     error::{Error, ErrorKind},
     journal::{Directory, inspect::Inspection},
@@ -50,9 +52,13 @@ pub(super) struct ServeArgs {
     /// Print the effective config as TOML and exit
     #[arg(long)]
     print_config: bool,
-    /// Address to listen on [default: 127.0.0.1:8443]
-    #[arg(long, value_name = "IP:PORT")]
-    listen: Option<SocketAddr>,
+    /// Where to listen: IP:PORT, unix:PATH, or fd:NAME for a socket that systemd passes
+    /// [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<ListenAddress>,
+    /// Let another server listen on the same port at the same time, to follow this one without a gap
+    #[arg(long)]
+    reuse_port: bool,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
     #[arg(long, value_name = "DRIVER")]
     driver: Option<DriverChoice>,
@@ -69,6 +75,9 @@ pub(super) struct ServeArgs {
     /// power cut) [default: written]
     #[arg(long, value_name = "MODE")]
     ack: Option<Ack>,
+    /// How long to wait for another server to let go of the data directory [default: 0s]
+    #[arg(long, value_name = "TIME")]
+    wait_for_lock: Option<Span>,
     /// Certificate chain in PEM, leaf first; needs --key
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -87,6 +96,8 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
+    // Before there is any other thread: it changes the environment.
+    let inherited = activation::sockets()?;
     let setup = Setup::read(args)?;
     if args.print_config {
         return print(&setup.effective()?);
@@ -99,7 +110,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
-    let server = start(config, &setup, events)?;
+    let server = start(config, &setup, inherited, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
     greet(&server, &setup.file, ack, setup.has_own_certificate);
     let failure = serve(&server, args, &setup, &arrived);
@@ -131,19 +142,20 @@ enum Event {
 fn start(
     config: Config,
     setup: &Setup,
+    inherited: Vec<(String, OwnedFd)>,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
-    let (Some(cert), Some(key)) = (&setup.file.tls.cert, &setup.file.tls.key) else {
-        return Err(Error::config("tls", "(none)", "cert and key"));
-    };
     let ack = config.journal.ack;
-    let server = Server::builder()
-        .config(config)
-        .tls(TlsConfig::from_pem_files(cert, key)?)
-        .on_failure(move |error| {
-            // The receiver is gone only when the process is about to end.
-            let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
-        });
+    let mut server = Server::builder().config(config).on_failure(move |error| {
+        // The receiver is gone only when the process is about to end.
+        let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
+    });
+    if let (Some(cert), Some(key)) = (&setup.file.tls.cert, &setup.file.tls.key) {
+        server = server.tls(TlsConfig::from_pem_files(cert, key)?);
+    }
+    for (name, socket) in inherited {
+        server = server.inherit(&name, socket);
+    }
     server.on_recovery(recovery_progress()).sink(setup.sink.open(ack)?).start()
 }
 
@@ -249,13 +261,15 @@ impl ServeArgs {
                 setting.clone_from(flag);
             }
         }
-        over(&self.listen, &mut file.server.listen);
+        over(&self.listen.clone().map(Address), &mut file.server.listen);
+        over(&self.reuse_port.then_some(true), &mut file.server.reuse_port);
         over(&self.driver, &mut file.server.driver);
         over(&self.shards, &mut file.server.shards);
         over(&self.workers, &mut file.server.workers);
         over(&self.data_dir, &mut file.server.data_dir);
         over(&self.drain_timeout, &mut file.server.drain_timeout);
         over(&self.ack, &mut file.journal.ack);
+        over(&self.wait_for_lock, &mut file.journal.lock_wait);
         over(&self.sink, &mut file.sink.to);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {
@@ -322,11 +336,18 @@ fn watch_signals(
 
 /// Tells a person what is running; the last line begins with `ready`.
 fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bool) {
-    let address = reachable(server.local_addr());
+    let (main, others) = match server.listeners() {
+        [main, others @ ..] => (base_url(main), others),
+        // A server without listeners does not start.
+        [] => return,
+    };
     let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
     for bot in &file.bots {
-        line("url", format!("https://{address}{}  ({})", bot.path, bot.name));
+        line("url", format!("{main}{}  ({})", bot.path, bot.name));
+    }
+    for listener in others {
+        line("also on", base_url(listener));
     }
     if let Some(allow) = &file.server.allow {
         line("allow", allow.join(", "));
@@ -351,9 +372,9 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
         line("notice", notice);
     }
     if let Some(bot) = file.bots.first() {
-        line("try", curl_line(file, bot, &address, own_certificate));
+        line("try", curl_line(file, bot, server.listeners(), own_certificate));
     }
-    lines.push(format!("ready https://{address}{}", file.bots.first().map_or("", |bot| &bot.path)));
+    lines.push(format!("ready {main}{}", file.bots.first().map_or("", |bot| &bot.path)));
     tell(lines.join("\n"));
 }
 
@@ -385,6 +406,15 @@ fn on_cpus(cpus: &[usize]) -> String {
     format!("{} (CPU {list})", cpus.len())
 }
 
+/// What URLs of a listener begin with, for a client on this machine.
+fn base_url(listener: &Listener) -> String {
+    let scheme = if listener.tls { "https" } else { "http" };
+    match &listener.address {
+        ListenAddress::Tcp(address) => format!("{scheme}://{}", reachable(*address)),
+        other => format!("{scheme}+{other}:"),
+    }
+}
+
 /// An address that a client on this machine can connect to.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -399,14 +429,24 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn curl_line(
     file: &ConfigFile,
     bot: &BotSection,
-    address: &SocketAddr,
+    listeners: &[Listener],
     own_certificate: bool,
 ) -> String {
-    let trust = match &file.tls.cert {
-        Some(cert) if own_certificate => {
-            format!("--cacert {}", quoted(&cert.display().to_string()))
+    let Some(main) = listeners.first() else { return String::new() };
+    let scheme = if main.tls { "https" } else { "http" };
+    let (place, url) = match &main.address {
+        ListenAddress::Unix(path) => {
+            let path = quoted(&path.display().to_string());
+            (format!(" --unix-socket {path}"), format!("{scheme}://localhost"))
         }
-        _ => "--insecure".to_owned(),
+        _ => (String::new(), base_url(main)),
+    };
+    let trust = match &file.tls.cert {
+        _ if !main.tls => String::new(),
+        Some(cert) if own_certificate => {
+            format!(" --cacert {}", quoted(&cert.display().to_string()))
+        }
+        _ => " --insecure".to_owned(),
     };
     let cat = |path: &Path| format!("$(cat {})", quoted(&path.display().to_string()));
     let fetched = |file: &Option<PathBuf>, variable: &Option<String>, typed: &str| {
@@ -423,8 +463,7 @@ fn curl_line(
         credentials += &format!(" -u \"{user}\"");
     }
     format!(
-        "curl {trust}{credentials} -H 'Content-Type: application/json' -d '{SAMPLE}' \
-         https://{address}{}",
+        "curl{trust}{place}{credentials} -H 'Content-Type: application/json' -d '{SAMPLE}' {url}{}",
         bot.path
     )
 }

@@ -82,6 +82,7 @@ impl Setup {
 fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
     match (&file.tls.cert, &file.tls.key) {
         (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
+        (None, None) if !file.has_tls_listener() => Ok(false),
         (None, None) => {
             file.tls.cert = Some(data_dir.cert());
             file.tls.key = Some(data_dir.key());

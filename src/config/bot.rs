@@ -3,12 +3,15 @@
 use std::time::SystemTime;
 
 use super::{BasicAuth, SecretToken};
-use crate::error::Error;
+use crate::{allow::AllowList, error::Error};
 
 /// One bot: where its updates arrive and what they must carry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Bot {
+    /// Who may send its updates; `None` is whoever may connect. A request from elsewhere is answered
+    /// 403. A peer on a Unix socket has no address and may: the file's permissions guard it.
+    pub allow: Option<AllowList>,
     /// What `Authorization` must hold, for a webhook URL like `https://user:password@host/path`;
     /// beside the secret token where both are given.
     pub basic_auth: Option<BasicAuth>,
@@ -50,6 +53,7 @@ impl Bot {
     #[must_use]
     pub fn open(name: &str, path: &str) -> Self {
         Self {
+            allow: None,
             basic_auth: None,
             host: None,
             name: name.into(),

@@ -2,14 +2,18 @@
 
 mod bot;
 mod limits;
+mod listener;
 
-use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub(crate) use self::bot::BotSection;
 use self::limits::LimitsSection;
+pub(crate) use self::{
+    bot::BotSection,
+    listener::{Address, ListenerSection},
+};
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
     allow::AllowList,
@@ -32,6 +36,8 @@ pub(crate) struct ConfigFile {
     pub(crate) journal: JournalSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
+    #[serde(default, rename = "listener", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) listeners: Vec<ListenerSection>,
     #[serde(default, rename = "bot")]
     pub(crate) bots: Vec<BotSection>,
 }
@@ -40,8 +46,8 @@ pub(crate) struct ConfigFile {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerSection {
-    #[serde(default, deserialize_with = "address")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<Address>,
+    pub(crate) reuse_port: Option<bool>,
     pub(crate) allow: Option<Vec<String>>,
     pub(crate) driver: Option<DriverChoice>,
     pub(crate) shards: Option<usize>,
@@ -75,6 +81,7 @@ pub(crate) struct DispatchSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct JournalSection {
     pub(crate) ack: Option<Ack>,
+    pub(crate) lock_wait: Option<Span>,
     pub(crate) sync_interval: Option<Span>,
     #[serde(default, deserialize_with = "size", serialize_with = "exact_size")]
     pub(crate) segment_bytes: Option<ByteSize>,
@@ -91,6 +98,7 @@ impl JournalSection {
         Journal {
             ack: self.ack.unwrap_or(ack),
             dir,
+            lock_wait: self.lock_wait.map_or(defaults.lock_wait, |span| span.0),
             max_bytes: self.max_bytes.map_or(defaults.max_bytes, |size| size.as_u64()),
             segment_bytes: self.segment_bytes.map_or(defaults.segment_bytes, |size| size.as_u64()),
             sync_interval: self.sync_interval.map_or(defaults.sync_interval, |span| span.0),
@@ -138,7 +146,13 @@ impl ConfigFile {
             driver: server.driver.unwrap_or_default(),
             journal: self.journal.to_journal(server.data_dir.as_deref()),
             limits: self.limits.to_limits()?,
-            listen: server.listen.unwrap_or(defaults.listen),
+            listen: server.listen.clone().map(|Address(address)| address),
+            listeners: self
+                .listeners
+                .iter()
+                .map(ListenerSection::to_listener)
+                .collect::<Result<_, _>>()?,
+            reuse_port: server.reuse_port.unwrap_or(defaults.reuse_port),
             shards: server.shards,
             workers: server.workers,
         };
@@ -146,9 +160,21 @@ impl ConfigFile {
         Ok(config)
     }
 
+    /// Whether a listener speaks TLS, so that there has to be a certificate.
+    pub(crate) fn has_tls_listener(&self) -> bool {
+        let has_main = self.server.listen.is_some() || self.listeners.is_empty();
+        has_main || self.listeners.iter().any(|listener| listener.tls != Some(false))
+    }
+
     /// This file with every value written out as `config` has it, for `--print-config`.
     pub(crate) fn effective(mut self, config: &Config) -> Self {
-        self.server.listen = Some(config.listen);
+        if self.listeners.is_empty() {
+            let main = config.all_listeners().into_iter().next();
+            self.server.listen = main.map(|listener| Address(listener.address));
+        }
+        let listeners = self.listeners.into_iter().zip(&config.listeners);
+        self.listeners = listeners.map(|(typed, listener)| typed.effective(listener)).collect();
+        self.server.reuse_port = Some(config.reuse_port);
         self.server.driver = Some(config.driver);
         self.server.shards = config.shards;
         self.server.workers = config.workers;
@@ -157,6 +183,7 @@ impl ConfigFile {
         let journal = &config.journal;
         self.journal = JournalSection {
             ack: Some(journal.ack),
+            lock_wait: Some(Span(journal.lock_wait)),
             sync_interval: Some(Span(journal.sync_interval)),
             segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
@@ -210,13 +237,6 @@ fn key_of(error: &toml::de::Error) -> Option<String> {
     let text = bare.to_string();
     let key = text.trim_end().lines().last()?.strip_prefix("in `")?.strip_suffix('`')?;
     Some(key.to_owned())
-}
-
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(|_| {
-        de::Error::custom(format!("{text:?} is no address, expected one like \"127.0.0.1:8443\""))
-    })
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
@@ -348,6 +368,7 @@ mod tests {
     const WHOLE: &str = r#"
         [server]
         listen = "0.0.0.0:443"
+        reuse_port = true
         allow = ["telegram", "10.0.0.0/8"]
         driver = "io-uring"
         shards = 2
@@ -374,13 +395,23 @@ mod tests {
         connections_per_address = 50
         [journal]
         ack = "synced"
+        lock_wait = "30s"
         sync_interval = "50ms"
         segment_bytes = "16MiB"
         max_bytes = "1GiB"
         [sink]
         to = "null"
+        [[listener]]
+        address = "unix:/run/hook.sock"
+        tls = false
+        mode = "0600"
+        [[listener]]
+        address = "10.0.0.2:8443"
+        allow = ["telegram"]
+        proxy_protocol = ["10.0.0.0/8"]
         [[bot]]
         name = "shop"
+        allow = ["telegram", "10.1.0.0/16"]
         path = "/shop"
         host = "*.example.com"
         secret_token = "s3cret"
@@ -404,7 +435,15 @@ mod tests {
     fn every_key_is_read() {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
-        assert_eq!(config.listen, "0.0.0.0:443".parse().unwrap());
+        assert_eq!(config.listen, Some("0.0.0.0:443".parse().unwrap()));
+        assert!(config.reuse_port);
+        let (unix, balanced) = (&config.listeners[0], &config.listeners[1]);
+        assert_eq!(unix.address, "unix:/run/hook.sock".parse().unwrap());
+        assert_eq!((unix.tls, unix.mode, &unix.allow), (false, 0o600, &None));
+        assert_eq!(balanced.address, "10.0.0.2:8443".parse().unwrap());
+        assert!(balanced.tls && unix.proxy_protocol.is_none());
+        assert_eq!(balanced.allow, Some(AllowList::new(["telegram"]).unwrap()));
+        assert_eq!(balanced.proxy_protocol, Some(AllowList::new(["10.0.0.0/8"]).unwrap()));
         assert_eq!(config.allow, Some(AllowList::new(["telegram", "10.0.0.0/8"]).unwrap()));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
@@ -425,8 +464,10 @@ mod tests {
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
         assert_eq!(journal.sync_interval, Duration::from_millis(50));
+        assert_eq!(journal.lock_wait, Duration::from_secs(30));
         let shop = &config.bots[0];
         assert_eq!(shop.host.as_deref(), Some("*.example.com"));
+        assert_eq!(shop.allow, Some(AllowList::new(["telegram", "10.1.0.0/16"]).unwrap()));
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_396_800);
         assert_eq!(shop.previous_token.as_ref().unwrap().until, until);
         assert!(shop.basic_auth.as_ref().unwrap().matches(b"Basic dXNlcjp3b3Jk"));
@@ -438,8 +479,8 @@ mod tests {
     fn mistakes_name_line_key_and_expectation() {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
-            "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
-             `shards`, `workers`, `data_dir`, `drain_timeout`"
+            "line 2: unknown field `listn`, expected one of `listen`, `reuse_port`, `allow`, \
+             `driver`, `shards`, `workers`, `data_dir`, `drain_timeout`"
         );
         let gone = error("[limits]\nrequest_timeout = \"10s\"");
         assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");
@@ -456,6 +497,22 @@ mod tests {
                 .contains("bot \"a\"")
         );
         assert!(error("[[bot]]\nname='a'\npath='a'\nauth='none'").starts_with("bot.path = \"a\""));
+        let bot = "[[bot]]\nname='a'\npath='/a'\nauth='none'\n";
+        let said = error(&format!("{bot}allow=['10.0.0.1/8']"));
+        assert!(said.starts_with("bot.allow = \"10.0.0.1/8\": expected \"10.0.0.0/8\""), "{said}");
+        let said = error(&format!("{bot}[[listener]]\naddress='localhost:80'"));
+        assert!(said.starts_with("line 6: listener.address: \"localhost:80\" is no"), "{said}");
+        for (key, value, expected) in [
+            ("mode", "'0660'", "listener.mode = \"0660\": expected none"),
+            ("mode", "'0888'", "line 7: listener.mode: \"0888\" are no"),
+            ("mode", "'1777'", "line 7: listener.mode: \"1777\" are no"),
+            ("allow", "['x']", "listener.allow = \"x\": expected"),
+            ("proxy_protocol", "[]", "listener.proxy_protocol = []: expected"),
+        ] {
+            let listener = format!("[[listener]]\naddress='[::1]:80'\n{key}={value}");
+            let said = error(&format!("{bot}{listener}"));
+            assert!(said.starts_with(expected), "{said}");
+        }
     }
 
     #[test]
@@ -475,6 +532,9 @@ mod tests {
         assert!(printed.contains("previous_secret_token_until = \"2027-01-31T12:00:00Z\""));
         assert!(printed.contains("idle_timeout = \"1m 30s\""), "{printed}");
         assert!(printed.contains("body_bytes = \"2.0 MiB\""), "{printed}");
+        assert!(printed.contains("reuse_port = true"), "{printed}");
+        assert!(printed.contains("mode = \"0600\"") && printed.contains("tls = true"), "{printed}");
+        assert!(printed.contains("proxy_protocol = [\"10.0.0.0/8\"]"), "{printed}");
         // What is printed can be read again, the hidden secret apart.
         let again: ConfigFile = printed.parse().unwrap();
         assert_eq!(again.to_toml().unwrap(), printed);

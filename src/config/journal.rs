@@ -16,6 +16,9 @@ pub struct Journal {
     /// Its directory, which is made with mode 0700 and belongs to one process at a time. Needed
     /// unless `ack` is [`Ack::Memory`].
     pub dir: Option<PathBuf>,
+    /// How long a start waits for another process to let go of the directory; 0, which is not at all,
+    /// at most 1 h. New connections wait in the kernel meanwhile.
+    pub lock_wait: Duration,
     /// How large it may become, in bytes; 4 GiB, at most 4,096 segments. Beyond it, senders get 503 and `Retry-After: 1`.
     /// Beside it there is one more segment at the most, which is being prepared, and a few bytes
     /// for each update.
@@ -32,6 +35,7 @@ impl Default for Journal {
         Self {
             ack: Ack::Memory,
             dir: None,
+            lock_wait: Duration::ZERO,
             max_bytes: 4 << 30,
             segment_bytes: 64 << 20,
             sync_interval: Duration::from_millis(100),
@@ -62,6 +66,10 @@ impl Journal {
         if !(least..=most).contains(&self.max_bytes) {
             let expected = format!("{least} to {most}, which is 2 to {SEGMENTS_MAX} segments");
             return Err(Error::config("journal.max_bytes", self.max_bytes, &expected));
+        }
+        if self.lock_wait > Duration::from_secs(3600) {
+            let wait = humantime::format_duration(self.lock_wait);
+            return Err(Error::config("journal.lock_wait", wait, "at most 1h"));
         }
         let intervals = Duration::from_millis(1)..=Duration::from_secs(60);
         if !intervals.contains(&self.sync_interval) {
@@ -122,6 +130,10 @@ mod tests {
             (Journal { dir: None, ..good.clone() }, "journal.dir = (none)"),
             (Journal { segment_bytes: 1, ..good.clone() }, "journal.segment_bytes = 1"),
             (Journal { max_bytes: 1 << 20, ..good.clone() }, "journal.max_bytes = 1048576"),
+            (
+                Journal { lock_wait: Duration::from_secs(3601), ..good.clone() },
+                "journal.lock_wait = 1h 1s",
+            ),
             (Journal { sync_interval: Duration::ZERO, ..good }, "journal.sync_interval = 0s"),
         ] {
             let error = bad.validate().unwrap_err().to_string();

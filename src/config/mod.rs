@@ -6,6 +6,7 @@ mod dispatch;
 pub(crate) mod file;
 mod journal;
 mod limits;
+mod listener;
 mod reload;
 mod secret;
 
@@ -22,6 +23,7 @@ pub use self::{
     dispatch::{Dispatch, Order},
     journal::{Ack, Journal},
     limits::Limits,
+    listener::{ListenAddress, Listener},
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 use crate::{allow::AllowList, error::Error, journal::BotKey};
@@ -48,8 +50,15 @@ pub struct Config {
     pub journal: Journal,
     /// Bounds on what a peer can make the server hold or wait for.
     pub limits: Limits,
-    /// Where to listen; 127.0.0.1:8443. Port 0 takes any free one.
-    pub listen: SocketAddr,
+    /// Where to listen, with TLS and for those on `allow`; 127.0.0.1:8443, or nowhere if there are
+    /// `listeners`. Port 0 takes any free one.
+    pub listen: Option<ListenAddress>,
+    /// Where else to listen, each on its own terms.
+    pub listeners: Vec<Listener>,
+    /// Whether another process of the same user may listen on the same addresses at the same time
+    /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The kernel
+    /// spreads new connections over all of them, so one server can follow another without a gap.
+    pub reuse_port: bool,
     /// Shard threads; by default one for two CPUs of the allowed set, at least one.
     pub shards: Option<usize>,
     /// Worker threads; by default one for each CPU that has no shard, at least one.
@@ -66,7 +75,9 @@ impl Default for Config {
             driver: DriverChoice::Auto,
             journal: Journal::default(),
             limits: Limits::default(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+            listen: None,
+            listeners: Vec::new(),
+            reuse_port: false,
             shards: None,
             workers: None,
         }
@@ -74,6 +85,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// All places to listen, the main one first.
+    #[must_use]
+    pub fn all_listeners(&self) -> Vec<Listener> {
+        let default = || SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)).into();
+        let main = self.listen.clone().or_else(|| self.listeners.is_empty().then(default));
+        main.map(Listener::new).into_iter().chain(self.listeners.iter().cloned()).collect()
+    }
+
     /// Checks all settings and how they fit together.
     ///
     /// # Errors
@@ -85,6 +104,16 @@ impl Config {
         for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));
+            }
+        }
+        let listeners = self.all_listeners();
+        for (index, listener) in listeners.iter().enumerate() {
+            listener.validate()?;
+            let is_any = matches!(&listener.address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+            let mut earlier = listeners.iter().take(index);
+            if !is_any && earlier.any(|other| other.address == listener.address) {
+                let expected = "an address of its own";
+                return Err(Error::config("listener.address", &listener.address, expected));
             }
         }
         if self.bots.is_empty() {
@@ -192,6 +221,27 @@ mod tests {
             config.validate().unwrap_err().to_string(),
             "server.shards = 0: expected 1 to 1024"
         );
+    }
+
+    #[test]
+    fn the_main_listener_is_there_unless_others_stand_in_for_it() {
+        let addresses = |config: &Config| {
+            let listeners = config.all_listeners();
+            listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>()
+        };
+        let mut config = with_bots(&[("a", "/a")]);
+        assert_eq!(addresses(&config), ["127.0.0.1:8443"]);
+        config.listeners.push(Listener::new("unix:/x".parse().unwrap()));
+        assert_eq!(addresses(&config), ["unix:/x"]);
+        config.listen = Some("[::1]:443".parse().unwrap());
+        assert_eq!(addresses(&config), ["[::1]:443", "unix:/x"]);
+        config.validate().unwrap();
+        config.listeners.push(Listener::new("unix:/x".parse().unwrap()));
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "listener.address = unix:/x: expected an address of its own");
+        // Each takes a free one.
+        config.listeners = vec![Listener::new("[::1]:0".parse().unwrap()); 2];
+        config.validate().unwrap();
     }
 
     #[test]

@@ -27,12 +27,22 @@ impl Config {
             journal,
             limits,
             listen,
+            listeners,
+            reuse_port,
             shards,
             workers,
         } = self;
         let mut fixed = Fixed(Vec::new());
         fixed.keep("server.driver", driver, &mut next.driver);
         fixed.keep("server.listen", listen, &mut next.listen);
+        fixed.keep("server.reuse_port", reuse_port, &mut next.reuse_port);
+        // Its sockets are bound, but who may connect to them can change.
+        let is_bound = listeners.len() == next.listeners.len()
+            && listeners.iter().zip(&next.listeners).all(|(a, b)| a.is_bound_as(b));
+        if !is_bound {
+            next.listeners.clone_from(listeners);
+            fixed.0.push("listener");
+        }
         fixed.keep("server.shards", shards, &mut next.shards);
         fixed.keep("server.workers", workers, &mut next.workers);
         // Memory is planned with these.
@@ -45,12 +55,13 @@ impl Config {
         fixed.keep("dispatch.max_attempts", max_attempts, &mut into.max_attempts);
         fixed.keep("dispatch.dead_letters", dead_letters, &mut into.dead_letters);
         fixed.keep("dispatch.media_groups", media_groups, &mut into.media_groups);
-        let Journal { ack, dir, max_bytes, segment_bytes, sync_interval } = journal;
+        let Journal { ack, dir, max_bytes, segment_bytes, sync_interval, lock_wait } = journal;
         let into = &mut next.journal;
         fixed.keep("journal.ack", ack, &mut into.ack);
         fixed.keep("server.data_dir", dir, &mut into.dir);
         fixed.keep("journal.sync_interval", sync_interval, &mut into.sync_interval);
         fixed.keep("journal.segment_bytes", segment_bytes, &mut into.segment_bytes);
+        fixed.keep("journal.lock_wait", lock_wait, &mut into.lock_wait);
         fixed.keep("journal.max_bytes", max_bytes, &mut into.max_bytes);
         fixed.0
     }
@@ -64,6 +75,7 @@ impl Config {
             }
         };
         note("server.allow", self.allow != next.allow);
+        note("listener", self.listeners != next.listeners);
         note("server.drain_timeout", self.drain_timeout != next.drain_timeout);
         /// Each field by its name; one that is forgotten does not compile.
         macro_rules! note_limits {
@@ -84,9 +96,10 @@ impl Config {
 impl Bot {
     /// True where both take the same requests.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let Self { basic_auth, host, name, path, previous_token, secret_token } = self;
+        let Self { allow, basic_auth, host, name, path, previous_token, secret_token } = self;
         let previous = |token: &Option<PreviousToken>| token.clone().map(|it| (it.token, it.until));
         name == &other.name
+            && allow == &other.allow
             && host == &other.host
             && path == &other.path
             && same(secret_token, &other.secret_token, |a, b| a.is_same(b))

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{config::RECEIVE_BYTES, runtime, tls::session};
+use crate::{config::RECEIVE_BYTES, tls::session};
 
 /// Received bytes that no request has taken yet.
 ///
@@ -17,6 +17,11 @@ pub(super) struct Unread {
 impl Unread {
     pub(super) fn new() -> Self {
         Self { bytes: Vec::with_capacity(RECEIVE_BYTES), start: 0 }
+    }
+
+    /// What has come already.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -41,7 +46,7 @@ impl Unread {
     pub(super) async fn fill(&mut self, stream: &mut session::Stream) -> io::Result<usize> {
         self.make_room();
         let bytes = std::mem::take(&mut self.bytes);
-        let (outcome, bytes) = runtime::append(stream, bytes).await;
+        let (outcome, bytes) = stream.append(bytes).await;
         self.bytes = bytes;
         outcome
     }

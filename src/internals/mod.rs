@@ -7,6 +7,7 @@ mod segment;
 
 use std::{
     cell::Cell,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,7 +29,8 @@ use crate::{
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     http::{Method, RequestHead, Status},
-    route::{Router, Wanted},
+    proxy::{self, Parsed},
+    route::{Router, Unrouted, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
 };
@@ -198,19 +200,33 @@ impl Routes {
     /// # Errors
     /// The status to answer with.
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
-        self.0.route(Wanted { is_post, path, secret_token: token, ..Wanted::default() })
+        let wanted = Wanted { is_post, path, secret_token: token, ..Wanted::default() };
+        self.0.route(wanted).map_err(Unrouted::status)
     }
 
     /// # Errors
     /// The status to answer with.
     pub fn route_head(&self, head: &RequestHead<'_>) -> Result<BotId, Status> {
-        self.0.route(Wanted {
+        let routed = self.0.route(Wanted {
             authorization: head.authorization.value(),
             host: head.host,
             is_post: head.method == Method::Post,
             path: head.path.as_bytes(),
             secret_token: head.secret_token.value(),
-        })
+            ..Wanted::default()
+        });
+        routed.map_err(Unrouted::status)
+    }
+}
+
+/// What the PROXY protocol makes of a connection's first bytes: `None` where more are needed,
+/// `Some(None)` where they are no header, else the client and the header's length.
+#[must_use]
+pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>> {
+    match proxy::parse(bytes) {
+        Parsed::NeedMore => None,
+        Parsed::Invalid => Some(None),
+        Parsed::Header { source, length } => Some(Some((source, length))),
     }
 }
 

@@ -16,7 +16,9 @@ pub use self::{
     journal::JournalReport,
     report::{Percentiles, Report},
 };
-use crate::{connection::CloseReason, dispatch::Refusal, http::Status, update::UpdateKind};
+use crate::{
+    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, update::UpdateKind,
+};
 
 /// A stretch of an update's way, timed on its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,14 +108,25 @@ pub(crate) enum TurnedAway {
     Handshakes,
     /// Its address had as many as it may.
     PerAddress,
+    /// On a listener for balancers, what it sent first was no PROXY header.
+    ProxyMalformed,
+    /// There it sent no whole header in time.
+    ProxyMissing,
     /// No shard would take it.
     Shards,
 }
 
 impl TurnedAway {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Address, Self::Connections, Self::Handshakes, Self::PerAddress, Self::Shards];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Address,
+        Self::Connections,
+        Self::Handshakes,
+        Self::PerAddress,
+        Self::ProxyMalformed,
+        Self::ProxyMissing,
+        Self::Shards,
+    ];
 
     /// The name in reports.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -122,6 +135,8 @@ impl TurnedAway {
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
             Self::PerAddress => "per_address",
+            Self::ProxyMalformed => "proxy_malformed",
+            Self::ProxyMissing => "proxy_missing",
             Self::Shards => "shards",
         }
     }
@@ -134,6 +149,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) acknowledged: Counter,
     /// Ended connections, by [`CloseReason`].
     pub(crate) closed: [Counter; CloseReason::ALL.len()],
+    /// Requests answered 403, by [`Forbidden`].
+    pub(crate) forbidden: [Counter; Forbidden::ALL.len()],
     /// TLS handshakes that ended in an error or a timeout.
     pub(crate) handshakes_failed: Counter,
     /// Completed handshakes with certificate.
@@ -146,10 +163,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) received: Counter,
     /// Requests not answered with 200, by [`Status`].
     pub(crate) rejected: [Counter; Status::ALL.len()],
-    /// Connections closed at once because none was idle when there was no room.
-    pub(crate) turned_away: Counter,
-    /// Connections closed at once because too many waited for their handshake.
-    pub(crate) too_many_handshakes: Counter,
+    /// Connections closed before anything was served on them, by [`TurnedAway`].
+    pub(crate) turned_away: [Counter; TurnedAway::ALL.len()],
     /// Stages that end on the shard.
     pub(crate) handshake: LatencyHistogram,
     pub(crate) read: LatencyHistogram,
@@ -171,6 +186,18 @@ impl ShardMetrics {
 
     pub(crate) fn refused(&self, refusal: Refusal) {
         if let Some(counter) = self.refused.get(refusal as usize) {
+            counter.increment();
+        }
+    }
+
+    pub(crate) fn turned_away(&self, why: TurnedAway) {
+        if let Some(counter) = self.turned_away.get(why as usize) {
+            counter.increment();
+        }
+    }
+
+    pub(crate) fn forbidden(&self, why: Forbidden) {
+        if let Some(counter) = self.forbidden.get(why as usize) {
             counter.increment();
         }
     }

@@ -8,7 +8,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::{
     Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, TurnedAway, histogram,
 };
-use crate::{connection::CloseReason, dispatch::Refusal, http::Status, runtime::DriverKind};
+use crate::{
+    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, runtime::DriverKind,
+};
 
 /// Counters and latencies of a server since its start.
 ///
@@ -32,7 +34,8 @@ pub struct Report {
     /// Accepted connections that were closed at once, in all.
     pub connections_refused: u64,
     /// These by cause: `address` (not on the allow-list), `connections` and `per_address` (the
-    /// limits), `handshakes` (too many waited for theirs), `shards` (none would take it).
+    /// limits), `handshakes` (too many waited for theirs), `proxy_malformed` and `proxy_missing` (a
+    /// balancer's header), `shards` (none would take it).
     pub connections_refused_by: BTreeMap<&'static str, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
@@ -74,6 +77,8 @@ pub struct Report {
     pub handler_panics: u64,
     /// Requests not answered with 200, by status.
     pub requests_rejected: BTreeMap<u16, u64>,
+    /// Those answered 403, by cause: `address` (not on the bot's allow-list) or `credentials`.
+    pub requests_forbidden_by: BTreeMap<&'static str, u64>,
     /// The journal; `None` where updates are kept in memory only.
     pub journal: Option<JournalReport>,
     /// Microseconds by stage.
@@ -160,6 +165,7 @@ impl Report {
             handler_retries: workers(|worker| &worker.retried),
             handler_panics: workers(|worker| &worker.panicked),
             requests_rejected: rejected(metrics),
+            requests_forbidden_by: forbidden(metrics),
             journal,
             latency_us: Stage::ALL
                 .into_iter()
@@ -190,14 +196,14 @@ fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 }
 
 fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let acceptor = TurnedAway::ALL.iter().map(|why| why.as_str()).zip(&metrics.acceptor.refused);
-    let shards = metrics.shards.iter().flat_map(|shard| {
-        [
-            (TurnedAway::Connections.as_str(), &shard.turned_away),
-            (TurnedAway::Handshakes.as_str(), &shard.too_many_handshakes),
-        ]
-    });
-    by_name(acceptor.chain(shards))
+    let names = || TurnedAway::ALL.iter().map(|why| why.as_str());
+    let acceptor = names().zip(&metrics.acceptor.refused);
+    by_name(acceptor.chain(metrics.shards.iter().flat_map(|shard| names().zip(&shard.turned_away))))
+}
+
+fn forbidden(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    let names = || Forbidden::ALL.iter().map(|why| why.as_str());
+    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.forbidden)))
 }
 
 fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
@@ -348,7 +354,8 @@ mod tests {
             shard.parse.record(1_500);
         }
         metrics.shards[0].refused(Refusal::Chat);
-        metrics.shards[0].turned_away.increment();
+        metrics.shards[0].turned_away(TurnedAway::Connections);
+        metrics.shards[1].forbidden(Forbidden::Address);
         metrics.acceptor.refused(TurnedAway::Connections);
         metrics.acceptor.refused(TurnedAway::Address);
         metrics.workers[0].handled.add(4);
@@ -362,6 +369,7 @@ mod tests {
         assert_eq!(json["connections_refused"], 3);
         let by_cause = serde_json::json!({"address": 1, "connections": 2});
         assert_eq!(json["connections_refused_by"], by_cause);
+        assert_eq!(json["requests_forbidden_by"], serde_json::json!({"address": 1}));
         assert_eq!(json["driver"], "epoll");
         assert_eq!(json["latency_us"]["parse"]["count"], 2);
         assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);

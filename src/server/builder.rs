@@ -1,15 +1,16 @@
 //! A server that has not started yet.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{Destination, ServerHandle, start};
 use crate::{
     allow::AllowList,
-    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits},
+    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener},
     control::OnFailure,
     error::Error,
     handler::Handler,
     journal::Progress,
+    listener::Inherited,
     sink::Sink,
     stream::{self, OnDrop, Updates},
     tls::TlsConfig,
@@ -41,6 +42,7 @@ pub type RecoveryProgress = Progress;
 pub struct Server {
     pub(super) config: Config,
     pub(super) consumer: Option<Destination>,
+    pub(super) inherited: Vec<Inherited>,
     pub(super) on_drop: OnDrop,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
@@ -57,6 +59,7 @@ impl Server {
         Self {
             config: Config::default(),
             consumer: None,
+            inherited: Vec::new(),
             on_drop: OnDrop::default(),
             on_failure: None,
             on_recovery: None,
@@ -74,7 +77,31 @@ impl Server {
     /// Listens on `address`; port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.config.listen = address;
+        self.config.listen = Some(address.into());
+        self
+    }
+
+    /// Listens there as well, or there alone where [`listen`](Self::listen) is not called.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.config.listeners.push(listener);
+        self
+    }
+
+    /// Takes over a stream socket that listens already, for the listener that names it (`fd:NAME`, or
+    /// `fd:N` for the N-th of these calls, from 0 on) or has its address. It stays what it is when
+    /// the server stops: who waits there is left to the next one who listens on it.
+    #[must_use]
+    pub fn inherit(mut self, name: &str, socket: OwnedFd) -> Self {
+        self.inherited.push(Inherited { name: name.to_owned(), socket });
+        self
+    }
+
+    /// Lets other processes of the same user listen on the same addresses at the same time, and
+    /// takes Unix sockets over from them.
+    #[must_use]
+    pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.config.reuse_port = reuse_port;
         self
     }
 
@@ -195,7 +222,7 @@ impl Server {
         self
     }
 
-    /// Binds the address, reads the journal and starts all threads. When this returns, connections
+    /// Binds the addresses, reads the journal and starts all threads. When this returns, connections
     /// are accepted.
     ///
     /// # Errors

@@ -1,6 +1,12 @@
 //! The journal's threads: how they start and stop.
 
-use std::{io, path::Path, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -8,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::builder::OnRecovery;
 use crate::{
     config::{self, Ack},
-    control::Control,
+    control::{self, Control},
     dispatch::{Dispatcher, FullChats, Scheduler},
     error::{Error, ErrorKind},
     journal::{
@@ -20,11 +26,34 @@ use crate::{
     update::Recycled,
 };
 
+/// How often a start looks whether the journal can be had.
+const LOCK_STEP: Duration = Duration::from_millis(20);
+
 /// A journal that was read, before its threads run.
 pub(super) struct Opened {
     pub(super) journal: Arc<Journal>,
     chores: Receiver<Chore>,
     recovered: Recovered,
+}
+
+/// Takes the directory, or waits up to `wait` until another process lets go of it.
+fn own(dir: &Path, wait: Duration) -> io::Result<Directory> {
+    let deadline = control::deadline(wait);
+    let mut is_told = false;
+    loop {
+        match Directory::own(dir) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
+            {
+                if !std::mem::replace(&mut is_told, true) {
+                    let dir = dir.display();
+                    tracing::info!(%dir, "the journal belongs to another process: waiting");
+                }
+                thread::sleep(LOCK_STEP);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The running threads.
@@ -60,7 +89,7 @@ impl Opened {
         let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
             return Ok(None);
         };
-        let storage = Directory::own(dir).map_err(|error| not_owned(dir, error))?;
+        let storage = own(dir, settings.lock_wait).map_err(|error| not_owned(dir, error))?;
         let mut on_recovery = on_recovery;
         let names: Vec<_> = roster.names().map(str::to_owned).collect();
         let recovered = recover(

@@ -17,7 +17,7 @@ mod start;
 
 use std::{
     mem,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -35,7 +35,8 @@ pub use self::{
 };
 use self::{feeder::Feeder, journal::JournalThreads};
 use crate::{
-    config::Config,
+    acceptor::Orders,
+    config::{Config, Listener},
     control::{self, Control},
     dispatch::Scheduler,
     handler::Handler,
@@ -43,6 +44,7 @@ use crate::{
     placement::Placement,
     roster::Roster,
     runtime::DriverKind,
+    seats::Seats,
     shard::Message,
     sink::Sink,
     stream::StreamSender,
@@ -72,11 +74,14 @@ pub struct ServerHandle {
     feeder: Mutex<Option<Feeder>>,
     journal: Option<JournalThreads>,
     scheduler: Arc<Scheduler>,
-    local_addr: SocketAddr,
+    listeners: Vec<Listener>,
+    local_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     notices: Vec<String>,
+    orders: Arc<Orders>,
     placement: Placement,
     roster: Arc<Roster>,
+    seats: Arc<Seats>,
     /// What the server runs by now.
     settings: Mutex<Config>,
     shards: Vec<mpsc::Sender<Message>>,
@@ -105,10 +110,24 @@ impl Hurrier {
 }
 
 impl ServerHandle {
-    /// The address that is listened on, with the port that was found where 0 was asked for.
+    /// The address that is listened on, with the port that was found where 0 was asked for; the first
+    /// one of several. `0.0.0.0:0` where there are only Unix sockets.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        self.local_addrs.first().copied().unwrap_or(none)
+    }
+
+    /// All addresses that are listened on, the main one first; Unix sockets are not among them.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// All places where the server listens, the main one first, with the addresses that were found.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// The driver that all shards got.

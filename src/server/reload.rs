@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    io::Write as _,
     sync::{Arc, MutexGuard, PoisonError},
 };
 
@@ -59,8 +60,8 @@ impl fmt::Display for Reload {
 }
 
 impl ServerHandle {
-    /// Serves by `config` from now on: its bots with their hosts and credentials, its allow-list,
-    /// limits and drain timeout. The shards learn of it within a moment. Requests that are under way
+    /// Serves by `config` from now on: its bots with their hosts and credentials, its
+    /// allow-lists, limits and drain timeout. The shards learn of it within a moment. Requests that are under way
     /// are finished by what they began with; what bounds a request's head and body holds for
     /// connections that come afterwards.
     ///
@@ -101,6 +102,12 @@ impl ServerHandle {
         for mailbox in &self.shards {
             // A sender of its own always finds room. A closed mailbox belongs to a shard that ends.
             let _ = mailbox.clone().try_send(Message::Live(Arc::clone(&live)));
+        }
+        self.seats.set_most(next.limits.connections_per_address);
+        self.orders.give(&next);
+        if let Some((stop, _)) = &self.acceptor {
+            // Where the pair is full, the acceptor is about to look anyway.
+            let _ = (&*stop).write(&[1]);
         }
         *settings = next;
         Ok(reload)

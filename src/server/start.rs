@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::TcpListener,
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc as std_mpsc},
@@ -19,19 +18,21 @@ use super::{
     journal::{Gate, Opened},
 };
 use crate::{
-    acceptor::{self, Acceptor, Admission, ShardLink},
-    config::{Config, DriverChoice},
+    acceptor::{Acceptor, Admission, ShardLink},
+    config::{Config, DriverChoice, ListenAddress},
     control::Control,
     dead_letters::DeadLetters,
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
     journal::Journal,
+    listener::{Listening, ListeningSocket},
     live::Live,
     metrics::Metrics,
     placement::{self, Placement},
     preflight,
     roster::Roster,
     runtime::{DriverKind, Runtime},
+    seats::Seats,
     shard::{Seed, Way},
     stream::{OnDrop, Settlements},
     tls::TlsConfig,
@@ -45,16 +46,19 @@ const MAILBOX: usize = 1024;
 const RETURNS: usize = 1024;
 
 pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    let Server { config, consumer, on_drop, on_failure, on_recovery, tls } = server;
+    let Server { config, consumer, inherited, on_drop, on_failure, on_recovery, tls } = server;
     config.validate()?;
     let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
-    let tls = tls.ok_or_else(|| missing("tls", "a certificate and its key"))?;
+    if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
+        return Err(missing("tls", "a certificate and its key"));
+    }
     let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
     let placement = Placement::of_this_machine(config.shards, config.workers)?;
-    let listener = acceptor::listen_on(config.listen)?;
-    let local_addr = listener
-        .local_addr()
-        .map_err(|source| Error::with_source(ErrorKind::Bind, "getsockname", source))?;
+    let Listening { listeners, mut notices, sockets } = Listening::open(&config, inherited)?;
+    let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
+        ListenAddress::Tcp(address) => Some(*address),
+        _ => None,
+    });
     let (shards, workers) = (placement.shards.len(), placement.workers.len());
     let limits = &config.limits;
     // Two of the shards' kind more: for the journal's threads, or for updates that are fed in.
@@ -69,6 +73,8 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let roster = Arc::new(Roster::default());
     let live = Arc::new(Live::new(&config, &roster.enrol(&config.bots)?));
     let opened = Opened::open(&config.journal, &roster, &scheduler, on_recovery)?;
+    notices.extend(opened.iter().flat_map(Opened::notices));
+    let seats = Arc::new(Seats::new(limits.connections_per_address));
     let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
     let mut handle = ServerHandle {
         acceptor: None,
@@ -77,11 +83,14 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         feeder: Mutex::new(None),
         journal: None,
         scheduler: Arc::clone(&scheduler),
-        local_addr,
+        local_addrs: local_addrs.collect(),
+        listeners: listeners.clone(),
         metrics: Metrics::new(shards, workers),
-        notices: opened.iter().flat_map(Opened::notices).collect(),
+        notices,
+        orders: Arc::default(),
         placement,
         roster,
+        seats: Arc::clone(&seats),
         settings: Mutex::new(config.clone()),
         shards: Vec::new(),
         shard_threads: Vec::new(),
@@ -102,8 +111,8 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     };
     let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
     handle.feeder = Mutex::new(Some(feeder));
-    let shards = handle.start_shards(&config, &live, &tls, ways, taken_back)?;
-    handle.start_acceptor(&config, listener, shards)?;
+    let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
+    handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
     Ok(handle)
 }
 
@@ -191,7 +200,8 @@ impl ServerHandle {
         &mut self,
         config: &Config,
         live: &Arc<Live>,
-        tls: &TlsConfig,
+        tls: Option<&TlsConfig>,
+        seats: &Arc<Seats>,
         ways: Vec<Way>,
         returns: Vec<Receiver<Recycled>>,
     ) -> Result<Vec<ShardLink>, Error> {
@@ -217,7 +227,8 @@ impl ServerHandle {
                 metrics,
                 open,
                 returns,
-                tls: tls.clone(),
+                seats: Arc::clone(seats),
+                tls: tls.cloned(),
                 way,
             };
             let (tell, verdict) = std_mpsc::channel();
@@ -260,15 +271,16 @@ impl ServerHandle {
 
     fn start_acceptor(
         &mut self,
-        config: &Config,
-        listener: TcpListener,
+        admission: Admission,
+        sockets: Vec<ListeningSocket>,
         shards: Vec<ShardLink>,
     ) -> Result<(), Error> {
         let thread_error = |source| Error::with_source(ErrorKind::Thread, "socketpair", source);
         let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
+        keep.set_nonblocking(true).map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
-        let admission = Admission::new(config);
-        let acceptor = Acceptor::new(admission, listener, metrics, shards, stop);
+        let orders = Arc::clone(&self.orders);
+        let acceptor = Acceptor::new(admission, sockets, metrics, orders, shards, stop);
         let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
         self.acceptor = Some((keep, thread));
         Ok(())

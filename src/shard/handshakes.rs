@@ -11,6 +11,7 @@ use std::{
 use super::{Newcomer, Shard};
 use crate::{
     connection::{self, CloseReason},
+    metrics::TurnedAway,
     runtime,
 };
 
@@ -61,7 +62,7 @@ impl Shard {
             waiting.borrow_mut().push_back(newcomer);
         } else {
             // Before the peer can know.
-            self.metrics.too_many_handshakes.increment();
+            self.metrics.turned_away(TurnedAway::Handshakes);
             drop(newcomer);
             self.open.fetch_sub(1, Ordering::Relaxed);
         }

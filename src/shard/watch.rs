@@ -61,6 +61,8 @@ pub(super) struct Watch {
     pub(super) deadline: Cell<Instant>,
     end: Cell<Option<End>>,
     pub(super) fd: RawFd,
+    /// No byte of a request has come yet.
+    fresh: Cell<bool>,
     pub(super) phase: Cell<Phase>,
     since: Cell<Instant>,
 }
@@ -72,9 +74,15 @@ impl Watch {
             deadline: Cell::new(now + GOODBYE),
             end: Cell::new(None),
             fd,
+            fresh: Cell::new(true),
             phase: Cell::new(Phase::Handshake),
             since: Cell::new(now),
         }
+    }
+
+    /// True until a byte of a request has come.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh.get()
     }
 
     /// Ends the wait; then there is time to say goodbye.
@@ -129,6 +137,17 @@ impl<'a> Registration<'a> {
         self.watch.phase.set(phase);
         self.watch.since.set(since);
         self.watch.deadline.set(deadline);
+    }
+
+    /// True until [`has_begun`](Self::has_begun) was called.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.watch.is_fresh()
+    }
+
+    /// The first bytes of a request have come.
+    #[inline]
+    pub(crate) fn has_begun(&self) {
+        self.watch.fresh.set(false);
     }
 
     /// From now on the peer has `time` to close its side.

@@ -1,4 +1,5 @@
-//! A connection's TLS: the handshake over rustls itself, records through monoio-rustls.
+//! A connection's stream: TLS, the handshake over rustls itself, records through monoio-rustls; or
+//! plain, where a listener was told so.
 //!
 //! monoio-rustls hides its session, and with it whether a handshake was resumed; so the handshake
 //! is done here, and the finished session handed over. Nothing is lost between the two: all bytes
@@ -13,16 +14,40 @@ use crate::runtime::{self, Socket};
 /// Reads of a handshake; a ClientHello with post-quantum key share is about 1.8 KiB.
 const READ_BYTES: usize = 4096;
 
-/// An established TLS connection.
-pub(crate) type Stream = monoio_rustls::ServerTlsStream<Socket>;
+/// An established connection.
+// TLS is what nearly all of them are: in a box it would be one step further away.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Stream {
+    Plain(Socket),
+    Tls(monoio_rustls::ServerTlsStream<Socket>),
+}
 
-/// Does the handshake. Where it fails, the alert has been sent as far as the peer takes it, and
+impl Stream {
+    /// As [`runtime::append`].
+    pub(crate) async fn append(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Self::Plain(socket) => runtime::append(socket, buffer).await,
+            Self::Tls(stream) => runtime::append(stream, buffer).await,
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) async fn write_all(&mut self, bytes: &'static [u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
+            Self::Tls(stream) => runtime::write_all(stream, bytes).await.0,
+        }
+    }
+}
+
+/// Does the handshake, to which `early` bytes have come already. Where it fails, the alert has been sent as far as the peer takes it, and
 /// the socket comes back to be closed.
 ///
 /// Each step that computes is done while what `turn` gives is held, so that the caller decides when;
 /// where `turn` fails, so does the handshake.
 pub(crate) async fn accept<T>(
     mut socket: Socket,
+    early: Vec<u8>,
     config: Arc<ServerConfig>,
     turn: impl AsyncFn() -> io::Result<T>,
 ) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
@@ -30,10 +55,10 @@ pub(crate) async fn accept<T>(
         Ok(session) => session,
         Err(error) => return Err((socket, error)),
     };
-    match handshake(&mut socket, &mut session, turn).await {
+    match handshake(&mut socket, &mut session, early, turn).await {
         Ok(()) => {
             let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
-            Ok((Stream::new(socket, session), kind))
+            Ok((Stream::Tls(monoio_rustls::ServerTlsStream::new(socket, session)), kind))
         }
         Err(error) => Err((socket, error)),
     }
@@ -52,10 +77,21 @@ async fn begin<T>(
 async fn handshake<T>(
     socket: &mut Socket,
     session: &mut ServerConnection,
+    early: Vec<u8>,
     turn: impl AsyncFn() -> io::Result<T>,
 ) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(READ_BYTES);
+    let mut buffer = early;
+    buffer.reserve(READ_BYTES);
     loop {
+        if !buffer.is_empty() {
+            let turn = turn().await?;
+            let fed = feed(session, &buffer);
+            drop(turn);
+            if let Err(error) = fed {
+                alert(socket, session).await;
+                return Err(error);
+            }
+        }
         buffer.clear();
         while session.wants_write() {
             session.write_tls(&mut buffer)?;
@@ -72,13 +108,6 @@ async fn handshake<T>(
         let (outcome, read) = runtime::append(socket, buffer).await;
         if outcome? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let turn = turn().await?;
-        let fed = feed(session, &read);
-        drop(turn);
-        if let Err(error) = fed {
-            alert(socket, session).await;
-            return Err(error);
         }
         buffer = read;
     }
@@ -115,9 +144,17 @@ async fn alert(socket: &mut Socket, session: &mut ServerConnection) {
 /// Ends a connection in the way that every client understands: close_notify and FIN at once, then
 /// the rest of the peer's bytes are read away, since closing over unread bytes sends an RST that
 /// can overtake the last answer. `limit` bounds the bytes; the time is the caller's to bound.
-pub(crate) async fn close(mut stream: Stream, limit: usize) {
-    let finished = runtime::finish(&mut stream).await;
-    let (mut socket, _session) = stream.into_parts();
+pub(crate) async fn close(stream: Stream, limit: usize) {
+    let (mut socket, finished) = match stream {
+        Stream::Plain(mut socket) => {
+            let finished = runtime::finish(&mut socket).await;
+            (socket, finished)
+        }
+        Stream::Tls(mut stream) => {
+            let finished = runtime::finish(&mut stream).await;
+            (stream.into_parts().0, finished)
+        }
+    };
     if finished.is_ok() {
         runtime::discard(&mut socket, limit).await;
     }

@@ -196,7 +196,7 @@ impl Client {
 }
 
 /// The response at the start of `bytes` and its length, once it is whole.
-fn parse(bytes: &[u8]) -> Option<(Response, usize)> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<(Response, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(start) = head.parse(bytes).expect("an HTTP response") else {

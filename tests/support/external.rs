@@ -13,7 +13,11 @@ use super::wait_until;
 /// `RINGHOOK_TEST_CLIENTS` lists it, it must be there: so CI cannot pass by skipping.
 #[track_caller]
 pub(crate) fn program(name: &str) -> Option<Command> {
-    let version = if name == "openssl" { "version" } else { "--version" };
+    let version = match name {
+        "haproxy" => "-v",
+        "openssl" => "version",
+        _ => "--version",
+    };
     let probe = Command::new(name).arg(version).stdin(Stdio::null()).output();
     if probe.is_ok_and(|output| output.status.success()) {
         return Some(Command::new(name));

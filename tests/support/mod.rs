@@ -18,6 +18,7 @@ pub(crate) mod pki;
 pub(crate) mod port;
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+pub(crate) mod raw;
 #[cfg(feature = "cli")]
 pub(crate) mod sender;
 #[cfg(feature = "cli")]

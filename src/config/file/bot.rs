@@ -12,7 +12,10 @@ use super::{
     super::{BasicAuth, Bot, PreviousToken, SecretToken},
     Hidden, Secrets,
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    allow::AllowList,
+    error::{Error, ErrorKind},
+};
 
 /// `[[bot]]`: one webhook and its credentials.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -22,6 +25,8 @@ pub(crate) struct BotSection {
     pub(crate) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allow: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret_token: Option<Hidden>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +166,8 @@ impl BotSection {
         let previous = self.previous_source().read(secrets, SecretToken::new)?;
         let until = self.previous_secret_token_until.map(|Moment(until)| until);
         let mut bot = Bot::open(&self.name, &self.path);
+        let entries = self.allow.as_ref();
+        bot.allow = entries.map(|entries| AllowList::of_key("bot.allow", entries)).transpose()?;
         bot.basic_auth = self.basic_auth_source().read(secrets, BasicAuth::new)?;
         bot.host.clone_from(&self.host);
         // Where secrets are left where they are, there is nothing for the old one to stand beside.

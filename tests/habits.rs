@@ -184,7 +184,7 @@ fn fin_without_close_notify_is_a_clean_end() {
 #[test]
 fn an_idle_connection_is_closed_in_full_for_who_never_says_goodbye() {
     let mut limits = timeouts(support::PATIENCE);
-    limits.idle_timeout = Duration::from_millis(1_500);
+    limits.idle_timeout = Duration::from_secs(2);
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         assert_eq!(client.post(&update(1)).status, 200);

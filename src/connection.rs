@@ -9,12 +9,12 @@ use std::{
 };
 
 use crate::{
+    balancer,
     dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
     listener::Terms,
     metrics::{TurnedAway, nanos},
-    proxy::{self, Parsed},
     route::{Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{Newcomer, Phase, Registration, Shard, Way},
@@ -119,43 +119,9 @@ async fn admit(
     if terms.proxy_protocol.is_none() {
         return Ok(secure(shard, socket, &registration, accepted_at, peer, terms, Vec::new()).await);
     }
-    let (source, early) = read_proxy_header(&mut socket).await?;
-    let peer = source.or(peer);
-    if !terms.admits(peer) {
-        return Err(TurnedAway::Address);
-    }
-    // The balancer itself needs no seat.
-    let seat = source.map(|source| shard.seats.take(source).ok_or(TurnedAway::PerAddress));
-    let _seat = seat.transpose()?;
-    Ok(secure(shard, socket, &registration, accepted_at, peer, terms, early).await)
-}
-
-/// Reads the header with which a balancer begins: the client's address, if it tells one, and the
-/// client's bytes that have come with it.
-async fn read_proxy_header(
-    socket: &mut runtime::Socket,
-) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
-    let mut bytes = Vec::with_capacity(BUFFER_BYTES);
-    loop {
-        match proxy::parse(&bytes) {
-            Parsed::Header { source, length } => {
-                bytes.drain(..length);
-                return Ok((source.map(|source| source.ip().to_canonical()), bytes));
-            }
-            Parsed::Invalid => return Err(TurnedAway::ProxyMalformed),
-            Parsed::NeedMore => {}
-        }
-        if bytes.len() == bytes.capacity() {
-            bytes.reserve(BUFFER_BYTES);
-        }
-        let (outcome, read) = runtime::append(socket, bytes).await;
-        bytes = read;
-        match outcome {
-            Ok(1..) => {}
-            // The deadline has passed, or the peer has left.
-            Ok(0) | Err(_) => return Err(TurnedAway::ProxyMissing),
-        }
-    }
+    let client = balancer::identify(&mut socket, peer, terms, &shard.seats).await?;
+    let early = client.early;
+    Ok(secure(shard, socket, &registration, accepted_at, client.peer, terms, early).await)
 }
 
 /// Serves a connection of which the `early` bytes have come already.

@@ -166,26 +166,27 @@ impl Acceptor {
     /// Takes who has connected before the stop: closing a socket over them would reset them. Who
     /// waits at a socket of somebody else's is left to the next one who listens there.
     fn accept_last(&mut self) {
-        for index in 0..self.listeners.len() {
+        for index in (0..self.listeners.len()).rev() {
             let Some(listener) = self.listeners.get_mut(index) else { return };
-            if listener.is_inherited() {
-                continue;
-            }
-            listener.remove_file();
             // Ever new ones could come, so there is an end to it.
-            for _ in 0..BACKLOG.unsigned_abs() as usize / ROUND {
+            let rounds = BACKLOG.unsigned_abs() as usize / ROUND;
+            let rounds = if listener.is_inherited() { 0 } else { rounds };
+            listener.remove_file();
+            for _ in 0..rounds {
                 let before = self.metrics.accepted.get();
                 let outcome = self.accept_all(index);
                 if outcome.is_err() || self.metrics.accepted.get() - before < ROUND as u64 {
                     break;
                 }
             }
+            // Closed at once: whoever comes between the last look and this is reset.
+            self.listeners.truncate(index);
         }
     }
 
-    /// Accepts all that wait at a listener, up to [`ROUND`]. An error means that accepting again makes no sense for a while,
-    /// mostly because the process has no descriptor left (EMFILE); waiting connections stay in the
-    /// kernel's queue meanwhile.
+    /// Accepts all that wait at a listener, up to [`ROUND`]. An error means that accepting again
+    /// makes no sense for a while, mostly because the process has no descriptor left (EMFILE); waiting
+    /// connections stay in the kernel's queue meanwhile.
     fn accept_all(&mut self, listener: usize) -> Result<(), ()> {
         for _ in 0..ROUND {
             let is_room = self.check_room();

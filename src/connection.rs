@@ -15,13 +15,12 @@ pub(crate) use self::close_reason::CloseReason;
 use self::unread::Unread;
 
 use crate::{
-    config::RECEIVE_BYTES,
+    balancer,
     dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
     listener::Terms,
-    metrics::{TurnedAway, nanos},
-    proxy::{self, Parsed},
+    metrics::nanos,
     route::{Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
@@ -37,17 +36,16 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// Serves a connection from its handshake, in which it takes `place`, to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
     let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
-    let outcome = match runtime::adopt(socket, shard.driver) {
+    let reason = match runtime::adopt(socket, shard.driver) {
         Ok(socket) => {
             let arrival = Arrival { accepted_at, early: Vec::new(), peer, place };
             admit(&shard, socket, arrival, &terms).await
         }
-        Err(_) => Ok(CloseReason::Io),
+        Err(_) => Some(CloseReason::Io),
     };
     drop(seat);
-    match outcome {
-        Ok(reason) => shard.metrics.closed(reason),
-        Err(why) => shard.metrics.turned_away(why),
+    if let Some(reason) = reason {
+        shard.metrics.closed(reason);
     }
     shard.connection_ended();
 }
@@ -62,55 +60,32 @@ struct Arrival {
     place: HandshakePlace,
 }
 
-/// Finds out who is behind a balancer, and serves the connection if that is one who may be served.
+/// Finds out who is behind a balancer, and serves the connection if that is one who may be served;
+/// else it is counted as turned away.
 async fn admit(
     shard: &Shard,
     mut socket: runtime::Socket,
     mut arrival: Arrival,
     terms: &Terms,
-) -> Result<CloseReason, TurnedAway> {
+) -> Option<CloseReason> {
     let registration = shard.register(runtime::descriptor(&socket));
     let deadline = shard.handshake_deadline(arrival.accepted_at);
     registration.enter(Phase::Handshake, Instant::now(), deadline);
     if terms.proxy_protocol.is_none() {
-        return Ok(secure(shard, socket, &registration, arrival, terms).await);
+        return Some(secure(shard, socket, &registration, arrival, terms).await);
     }
-    let (source, early) = read_proxy_header(&mut socket).await?;
-    arrival.early = early;
-    arrival.peer = source.or(arrival.peer);
-    if !terms.admits(arrival.peer) {
-        return Err(TurnedAway::Address);
-    }
-    // The balancer itself needs no seat.
-    let seat = source.map(|source| shard.seats.take(source).ok_or(TurnedAway::PerAddress));
-    let _seat = seat.transpose()?;
-    Ok(secure(shard, socket, &registration, arrival, terms).await)
-}
-
-/// Reads the header with which a balancer begins: the client's address, if it tells one, and the
-/// client's bytes that have come with it.
-async fn read_proxy_header(
-    socket: &mut runtime::Socket,
-) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
-    let mut bytes = Vec::with_capacity(RECEIVE_BYTES);
-    loop {
-        match proxy::parse(&bytes) {
-            Parsed::Header { source, length } => {
-                bytes.drain(..length);
-                return Ok((source.map(|source| source.ip().to_canonical()), bytes));
-            }
-            Parsed::Invalid => return Err(TurnedAway::ProxyMalformed),
-            Parsed::NeedMore => {}
+    match balancer::identify(&mut socket, arrival.peer, terms, &shard.seats).await {
+        Ok(balancer::Client { early, peer, seat }) => {
+            arrival.early = early;
+            arrival.peer = peer;
+            let reason = secure(shard, socket, &registration, arrival, terms).await;
+            drop(seat);
+            Some(reason)
         }
-        if bytes.len() == bytes.capacity() {
-            bytes.reserve(RECEIVE_BYTES);
-        }
-        let (outcome, read) = runtime::append(socket, bytes).await;
-        bytes = read;
-        match outcome {
-            Ok(1..) => {}
-            // The deadline has passed, or the peer has left.
-            Ok(0) | Err(_) => return Err(TurnedAway::ProxyMissing),
+        Err(why) => {
+            // Before the peer can know.
+            shard.metrics.turned_away(why);
+            None
         }
     }
 }

@@ -38,6 +38,7 @@ compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default)
 
 mod acceptor;
 mod allow;
+mod balancer;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

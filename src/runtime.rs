@@ -243,6 +243,15 @@ impl Rounds {
     }
 }
 
+/// Lets all others have their turn, and the loop look at the network.
+pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
+    match rounds {
+        Some(rounds) => rounds.next().await,
+        // There was no descriptor left for them.
+        None => sleep(Duration::from_millis(1)).await,
+    }
+}
+
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
 /// nothing, which looks like the end.
 pub(crate) async fn append<S: AsyncReadRent>(

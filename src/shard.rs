@@ -51,6 +51,9 @@ use crate::{
 const RECLAIM_UPDATES: usize = 64;
 /// The sweep looks at every deadline this often at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// Connections that a sweep ends, and looks at, before all others have their turn.
+const SWEEP_ENDS: usize = 8;
+const SWEEP_LOOKS: usize = 1024;
 /// Time for a handshake, or a first request, that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
 
@@ -207,7 +210,7 @@ impl Seed {
             // They hold the shard weakly: they end with it and must not keep it.
             runtime::spawn(end_rounds(Rc::downgrade(&shard)));
             runtime::spawn(pace(Rc::downgrade(&shard), Rounds::new(driver).ok()));
-            runtime::spawn(sweep(Rc::downgrade(&shard)));
+            runtime::spawn(sweep(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
         });
         if let Way::Memory(dispatcher) = &shard.way {
@@ -421,11 +424,7 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
             None => Poll::Ready(()),
         })
         .await;
-        match &mut rounds {
-            Some(rounds) => rounds.next().await,
-            // There was no descriptor left.
-            None => runtime::sleep(Duration::from_millis(1)).await,
-        }
+        runtime::give_way(&mut rounds).await;
         let Some(shard) = shard.upgrade() else { return };
         shard.turns.end_round();
     }
@@ -433,30 +432,70 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
 
 /// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
 /// connections of the shard.
-async fn sweep(shard: Weak<Shard>) {
+async fn sweep(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
     while let Some(pause) = shard.upgrade().map(|shard| shard.sweep_pause()) {
         runtime::sleep(pause).await;
-        let Some(shard) = shard.upgrade() else { return };
-        let now = Instant::now();
-        let (limits, are_awaited) = (shard.limits(), shard.handshakes.are_awaited());
-        let mut longest_idle = None;
-        for (_, watch) in &*shard.connections.borrow() {
-            if watch.deadline.get() <= now {
-                watch.end(End::Deadline, now);
-            } else if watch.is_too_slow(&limits, now) {
-                watch.end(End::TooSlow, now);
-            } else if are_awaited && watch.shakes_hands_for(QUICK_ENOUGH, now) {
-                watch.end(End::Displaced, now);
-            } else if let Some(since) = watch.idle_since() {
-                longest_idle = Some(longest_idle.map_or(since, |longest| since.min(longest)));
+        let mut sweep = Sweep::default();
+        loop {
+            let Some(shard) = shard.upgrade() else { return };
+            if shard.sweep_on(&mut sweep) {
+                break;
             }
+            drop(shard);
+            runtime::give_way(&mut rounds).await;
         }
-        shard.idle.tell(longest_idle);
-        shard.dismiss_late(now);
     }
 }
 
+/// How far a sweep has come.
+#[derive(Default)]
+struct Sweep {
+    longest_idle: Option<Instant>,
+    /// The place among the connections that is looked at next.
+    next: usize,
+}
+
 impl Shard {
+    /// Goes on with `sweep` until it is over, which is true, or the others should have their turn:
+    /// thousands of deadlines may pass at once, and each of them means a last word and a close.
+    fn sweep_on(&self, sweep: &mut Sweep) -> bool {
+        let (now, limits) = (Instant::now(), self.limits());
+        let are_awaited = self.handshakes.are_awaited();
+        let connections = self.connections.borrow();
+        let (mut ended, mut looks) = (0, 0);
+        // Places are few more than there have been connections at a time.
+        while sweep.next < connections.capacity() {
+            if ended == SWEEP_ENDS || looks == SWEEP_LOOKS {
+                return false;
+            }
+            let watch = connections.get(sweep.next);
+            sweep.next += 1;
+            looks += 1;
+            let Some(watch) = watch else { continue };
+            let end = if watch.deadline.get() <= now {
+                Some(End::Deadline)
+            } else if watch.is_too_slow(&limits, now) {
+                Some(End::TooSlow)
+            } else if are_awaited && watch.shakes_hands_for(QUICK_ENOUGH, now) {
+                Some(End::Displaced)
+            } else {
+                None
+            };
+            if let Some(end) = end {
+                watch.end(end, now);
+                ended += 1;
+            } else if let Some(since) = watch.idle_since() {
+                let longest = sweep.longest_idle.get_or_insert(since);
+                *longest = since.min(*longest);
+            }
+        }
+        if self.dismiss_late(now, SWEEP_ENDS) == SWEEP_ENDS {
+            return false;
+        }
+        self.idle.tell(sweep.longest_idle);
+        true
+    }
+
     /// An eighth of the shortest timeout, so that none is overstepped by more than that.
     fn sweep_pause(&self) -> Duration {
         let shortest = self.limits().shortest_timeout();

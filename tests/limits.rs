@@ -260,20 +260,13 @@ fn the_last_request_of_a_connection_is_told_so() {
 #[cfg(feature = "cli")]
 mod memory {
     use super::*;
-    use support::{client, service::Service};
+    use support::{client, process::resident, service::Service};
 
     const CONNECTIONS: usize = 16;
     /// Of these, how many send requests without end: as many as the sockets' buffers take.
     const FLOODS: usize = 4;
     /// What the allocator and a debug build may take beside what is counted.
     const SLACK: usize = 6 << 20;
-
-    /// Resident memory of the process, in bytes.
-    fn resident(pid: u32) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-    }
 
     /// A server and `CONNECTIONS` on which a first request was answered.
     fn service() -> (support::process::Process, Vec<Client>) {

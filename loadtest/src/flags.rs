@@ -144,6 +144,19 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     driver: DriverFlag,
 
+    /// Hold so many connections open beside the run that shake hands and say nothing
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) idle: usize,
+
+    /// Hold so many connections open beside the run that send a head or a body at a byte a second;
+    /// those that the server closes are made anew
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) slow: usize,
+
+    /// Tell what the idle and slow connections cost in memory of this process, the server
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+
     /// Write the report as JSON to this file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,

@@ -34,6 +34,7 @@ mod client;
 mod clock;
 mod copies;
 mod cpu;
+mod crowd;
 mod error;
 mod feed;
 mod latencies;
@@ -60,6 +61,7 @@ mod units;
 mod verify;
 
 pub use self::{
+    crowd::{Crowd, Dispersed},
     error::Error,
     latencies::Latencies,
     options::{Driver, Options, Rate, Retry, Stop, TlsVersion, Trust},

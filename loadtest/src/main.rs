@@ -11,6 +11,8 @@ use std::{
     process::ExitCode,
 };
 
+use loadtest::{Crowd, Options};
+
 use self::{
     flags::{Command, Flags, RunFlags},
     verify_flags::VerifyFlags,
@@ -55,6 +57,7 @@ impl From<loadtest::Error> for Failed {
 fn run(flags: &RunFlags) -> Result<bool, Failed> {
     limits::raise_open_files();
     let options = flags.options()?;
+    let crowd = gather(flags, &options)?;
     let terminal = io::stderr().is_terminal();
     let report = loadtest::run_watched(&options, |progress| match terminal {
         _ if flags.quiet => {}
@@ -66,6 +69,19 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
         eprint!("\r\x1b[K");
     }
     print!("{report}");
+    if let Some((crowd, memory)) = crowd {
+        let memory = memory.map(|text| format!("; {text}")).unwrap_or_default();
+        let told = crowd.disperse()?;
+        println!(
+            "beside it    {} silent connections, {} still open; {} slow ones, {} ended by the \
+             server; made in {:.1} s{memory}",
+            told.silent,
+            told.still_open,
+            flags.slow,
+            told.ended,
+            told.took.as_secs_f64(),
+        );
+    }
     if let Some(file) = &flags.report {
         let failed = |reason: String| Failed {
             message: format!("cannot write {}: {reason}", file.display()),
@@ -75,6 +91,31 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
         fs::write(file, json).map_err(|error| failed(error.to_string()))?;
     }
     Ok(report.is_ok())
+}
+
+/// The connections beside the run, if any are asked for, and what they cost the server.
+fn gather(flags: &RunFlags, options: &Options) -> Result<Option<(Crowd, Option<String>)>, Failed> {
+    let count = flags.idle.saturating_add(flags.slow);
+    if count == 0 {
+        return Ok(None);
+    }
+    let resident = || flags.server_pid.map(resident).transpose();
+    let before = resident()?;
+    let crowd = Crowd::gather(options, flags.idle, flags.slow)?;
+    let memory = before.zip(resident()?).map(|(before, after)| {
+        let each = after.saturating_sub(before) as f64 / count as f64;
+        format!("the server grew from {before} to {after} KiB, {each:.1} KiB each")
+    });
+    Ok(Some((crowd, memory)))
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(pid: u32) -> Result<u64, Failed> {
+    let file = format!("/proc/{pid}/status");
+    let failed = |reason: String| Failed { message: format!("{file}: {reason}"), code: USAGE };
+    let status = fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split(' ').rev().nth(1));
+    kib.and_then(|kib| kib.trim().parse().ok()).ok_or_else(|| failed("no VmRSS".to_owned()))
 }
 
 /// Whether the sink holds what it should.

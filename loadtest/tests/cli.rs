@@ -166,3 +166,37 @@ fn help_names_every_flag_and_exit_code() {
         assert!(help.contains(flag), "{flag} is missing: {help}");
     }
 }
+
+#[test]
+fn silent_and_slow_connections_are_held_beside_a_run() {
+    let server = Server::tls(|_| Reply::Write(OK));
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = directory.path().join("cert.pem");
+    fs::write(&certificate, server.certificate()).unwrap();
+    let target = format!("https://127.0.0.1:{}/hook", server.port);
+    let pid = std::process::id().to_string();
+    let output = loadtest(&[
+        "--target",
+        &target,
+        "--ca",
+        certificate.to_str().unwrap(),
+        "--connections",
+        "1",
+        "--rate",
+        "max",
+        "--requests",
+        "3",
+        "--idle",
+        "5",
+        "--slow",
+        "4",
+        "--server-pid",
+        &pid,
+        "--quiet",
+    ]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    let line = said.lines().find(|line| line.starts_with("beside it")).unwrap();
+    assert!(line.contains("5 silent connections, 5 still open; 4 slow ones, 0 ended"), "{line}");
+    assert!(line.contains("the server grew from "), "{line}");
+}

@@ -105,14 +105,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let config = setup.to_config()?;
     let report_file = args.report.as_deref().map(create_report).transpose()?;
     log_to_stderr();
-    raise_descriptors();
+    let descriptors = raise_descriptors();
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
     let server = start(config, &setup, inherited, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
-    greet(&server, &setup.file, ack, setup.has_own_certificate);
+    greet(&server, &setup.file, ack, setup.has_own_certificate, &descriptors);
     let failure = serve(&server, args, &setup, &arrived);
     let report = server.stop();
     signals.close();
@@ -280,12 +280,23 @@ impl ServeArgs {
 }
 
 /// Raises the soft limit of descriptors to the hard one: the low one is for programs that use
-/// `select`, and every connection and every file of the journal needs one.
-fn raise_descriptors() {
+/// `select`, and every connection and every file of the journal needs one. What came of it, for
+/// people.
+fn raise_descriptors() -> String {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        // Where that is not allowed, accepting pauses when they are used up, and says so.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let number = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
+    if limit.current == limit.maximum {
+        return number(limit.current);
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        Ok(()) => {
+            format!("{} (soft limit raised from {})", number(limit.maximum), number(limit.current))
+        }
+        // Accepting pauses when they are used up, and says so.
+        Err(error) => {
+            let (soft, hard) = (number(limit.current), number(limit.maximum));
+            format!("{soft} (soft limit not raised to {hard}: {error})")
+        }
     }
 }
 
@@ -335,7 +346,13 @@ fn watch_signals(
 }
 
 /// Tells a person what is running; the last line begins with `ready`.
-fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bool) {
+fn greet(
+    server: &ServerHandle,
+    file: &ConfigFile,
+    ack: Ack,
+    own_certificate: bool,
+    descriptors: &str,
+) {
     let (main, others) = match server.listeners() {
         [main, others @ ..] => (base_url(main), others),
         // A server without listeners does not start.
@@ -356,6 +373,7 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
     let placement = server.placement();
     line("shards", on_cpus(&placement.shards));
     line("workers", on_cpus(&placement.workers));
+    line("files", descriptors.to_owned());
     if let Some(sink) = &file.sink.to {
         line("sink", sink.clone());
     }

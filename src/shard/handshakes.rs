@@ -82,16 +82,21 @@ impl Shard {
         self.handshakes.waiting.borrow_mut().pop_front()
     }
 
-    /// Closes those whose time is over before their handshake has begun. They have come in order.
-    pub(super) fn dismiss_late(&self, now: Instant) {
+    /// Closes up to `most` of those whose time is over before their handshake has begun: how many.
+    /// They have come in order.
+    pub(super) fn dismiss_late(&self, now: Instant, most: usize) -> usize {
         let timeout = self.limits().handshake_timeout;
         let is_late = |newcomer: &Newcomer| newcomer.accepted_at + timeout <= now;
-        while self.handshakes.waiting.borrow().front().is_some_and(is_late)
+        let mut dismissed = 0;
+        while dismissed < most
+            && self.handshakes.waiting.borrow().front().is_some_and(is_late)
             && let Some(newcomer) = self.next_waiting()
         {
             self.metrics.handshakes_failed.increment();
             self.dismiss(newcomer, CloseReason::HandshakeTimeout);
+            dismissed += 1;
         }
+        dismissed
     }
 
     /// Closes all that wait.

@@ -10,6 +10,7 @@
 
 pub(crate) mod chance;
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod disk;
 pub(crate) mod drill;
 pub(crate) mod external;

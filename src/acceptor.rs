@@ -28,6 +28,7 @@ use crate::{
     allow::AllowList,
     config::Config,
     error::{Error, ErrorKind},
+    incidents::{IncidentKind, IncidentWriter},
     metrics::{AcceptorMetrics, TurnedAway},
     seats::Seats,
     shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
@@ -112,6 +113,7 @@ impl Admission {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     admission: Admission,
+    incidents: IncidentWriter,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
     listener: TcpListener,
@@ -124,12 +126,13 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(
         admission: Admission,
+        incidents: IncidentWriter,
         listener: TcpListener,
         metrics: Arc<AcceptorMetrics>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { admission, is_near_end: false, listener, metrics, shards, stop }
+        Self { admission, incidents, is_near_end: false, listener, metrics, shards, stop }
     }
 
     /// Accepts until stopped; then the listening socket closes at once.
@@ -174,7 +177,7 @@ impl Acceptor {
                 Ok((socket, peer)) => {
                     self.metrics.accepted.increment();
                     self.is_near_end = is_reserved(socket.as_raw_fd());
-                    self.admit(socket, peer.ip());
+                    self.admit(socket, peer.ip().to_canonical());
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -214,26 +217,26 @@ impl Acceptor {
     /// Takes the connection from `peer`, or turns it away.
     fn admit(&mut self, socket: TcpStream, peer: IpAddr) {
         if self.admission.allow.as_ref().is_some_and(|list| !list.contains(peer)) {
-            return self.turn_away(&socket, TurnedAway::Address);
+            return self.turn_away(&socket, peer, TurnedAway::Address);
         }
         let Some(seat) = self.admission.seats.take(peer) else {
-            return self.turn_away(&socket, TurnedAway::PerAddress);
+            return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
         // An answer that waits for the sender's delayed ACK costs it 40 ms. A socket that refuses
         // the option is broken, and its first read will tell.
         let _ = socket.set_nodelay(true);
-        let newcomer = Newcomer { accepted_at: Instant::now(), seat, socket };
+        let newcomer = Newcomer { accepted_at: Instant::now(), peer: Some(peer), seat, socket };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
         if open < self.admission.connections {
             self.hand_over(newcomer);
         } else {
-            self.squeeze_in(newcomer);
+            self.squeeze_in(newcomer, peer);
         }
     }
 
     /// Gives `newcomer` to the shard with the connection that has been idle longest, to be served
     /// in its place. Who closes takes its time, so a few more are open for a moment.
-    fn squeeze_in(&mut self, newcomer: Newcomer) {
+    fn squeeze_in(&mut self, newcomer: Newcomer, peer: IpAddr) {
         let idle = |link: &ShardLink| link.idle.since();
         let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
         let longest = longest.min_by_key(|link| idle(link)).filter(|link| {
@@ -242,7 +245,7 @@ impl Acceptor {
             })
         });
         match longest {
-            None => self.turn_away(&newcomer.socket, TurnedAway::Connections),
+            None => self.turn_away(&newcomer.socket, peer, TurnedAway::Connections),
             Some(link) => {
                 if link.give(Message::Instead(newcomer)).is_some() {
                     self.metrics.refused(TurnedAway::Shards);
@@ -252,10 +255,19 @@ impl Acceptor {
     }
 
     /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
-    fn turn_away(&self, socket: &TcpStream, why: TurnedAway) {
+    fn turn_away(&self, socket: &TcpStream, peer: IpAddr, why: TurnedAway) {
         // Where the option is refused, a FIN does as well.
         let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         self.metrics.refused(why);
+        let (kind, detail) = match why {
+            TurnedAway::Address => (IncidentKind::AddressRefused, "server.allow"),
+            TurnedAway::Connections => (IncidentKind::ConnectionLimit, "limits.connections"),
+            TurnedAway::PerAddress => {
+                (IncidentKind::AddressLimit, "limits.connections_per_address")
+            }
+            TurnedAway::Shards => (IncidentKind::ConnectionLimit, "no shard takes it"),
+        };
+        self.incidents.note(kind, Some(peer), None, detail);
     }
 
     /// Gives `newcomer` to the shard with the fewest connections, or to any that takes it.
@@ -304,6 +316,7 @@ mod tests {
     use std::{io::Read as _, net::TcpStream as Peer};
 
     use super::*;
+    use crate::incidents::Incidents;
 
     /// An acceptor with `shards` mailboxes of the least capacity, which is one message, unless
     /// `capacity` adds to it.
@@ -318,6 +331,7 @@ mod tests {
         let stop = UnixStream::pair().unwrap().0;
         let acceptor = Acceptor::new(
             Admission::new(&Config::default()),
+            Incidents::new(10).writer(),
             listener,
             Arc::default(),
             links,

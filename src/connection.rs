@@ -3,20 +3,25 @@
 
 use std::{
     io,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use crate::{
     dispatch::Refusal,
-    http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
+    http::{
+        CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status, Step,
+        response,
+    },
+    incidents::IncidentKind,
     journal::Ticket,
     metrics::nanos,
     route::Wanted,
     runtime::{self, Shutdown},
     shard::{Newcomer, Phase, Registration, Shard, Way},
-    tls::session,
-    update::{BotId, UpdateBody},
+    tls::{fault, session},
+    update::{BotId, ParseError, UpdateBody},
 };
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits.
@@ -90,9 +95,9 @@ impl CloseReason {
 
 /// Serves a connection from its handshake to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
-    let Newcomer { accepted_at, seat, socket } = newcomer;
+    let Newcomer { accepted_at, peer, seat, socket } = newcomer;
     let reason = match runtime::adopt(socket, shard.driver) {
-        Ok(socket) => secure(&shard, socket, accepted_at).await,
+        Ok(socket) => secure(&shard, socket, peer, accepted_at).await,
         Err(_) => CloseReason::Io,
     };
     drop(seat);
@@ -100,7 +105,12 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
     shard.connection_ended();
 }
 
-async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
+async fn secure(
+    shard: &Shard,
+    socket: runtime::Socket,
+    peer: Option<IpAddr>,
+    accepted_at: Instant,
+) -> CloseReason {
     let registration = shard.register(runtime::descriptor(&socket));
     registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
     match session::accept(socket, shard.tls()).await {
@@ -111,13 +121,15 @@ async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) ->
             if resumed { &metrics.handshakes_resumed } else { &metrics.handshakes_full }
                 .increment();
             metrics.handshake.record(nanos(now - accepted_at));
-            Connection::new(shard, &registration, stream, now).run().await
+            Connection::new(shard, &registration, stream, peer, now).run().await
         }
-        Err((mut socket, _)) => {
+        Err((mut socket, error)) => {
             shard.metrics.handshakes_failed.increment();
             if registration.has_expired() {
+                shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
                 return CloseReason::HandshakeTimeout;
             }
+            shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error));
             registration.enter(Phase::Close, Instant::now() + LINGER);
             // The alert must not be lost to an RST.
             if runtime::finish(&mut socket).await.is_ok() {
@@ -134,6 +146,8 @@ struct Connection<'a> {
     registration: &'a Registration<'a>,
     stream: session::Stream,
     http: HttpSession,
+    /// Where it comes from, where there are addresses.
+    peer: Option<IpAddr>,
     unread: Unread,
     /// What routing said of the current request.
     routed: Result<BotId, Status>,
@@ -148,6 +162,7 @@ impl<'a> Connection<'a> {
         shard: &'a Shard,
         registration: &'a Registration<'a>,
         stream: session::Stream,
+        peer: Option<IpAddr>,
         now: Instant,
     ) -> Self {
         Self {
@@ -155,6 +170,7 @@ impl<'a> Connection<'a> {
             registration,
             stream,
             http: HttpSession::new(shard.http_limits),
+            peer,
             unread: Unread::new(),
             routed: Err(Status::NotFound),
             began_at: now,
@@ -181,13 +197,17 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    self.routed = self.shard.router.route(Wanted {
+                    let wanted = Wanted {
                         authorization: head.authorization.value(),
                         host: head.host,
                         is_post: head.method == Method::Post,
                         path: head.path.as_bytes(),
                         secret_token: head.secret_token.value(),
-                    });
+                    };
+                    self.routed = self.shard.router.route(wanted);
+                    if let Err(status) = self.routed {
+                        note_refused(self.shard, self.peer, status, &head, wanted);
+                    }
                     self.unread.consume(consumed);
                     if self.routed.is_ok() {
                         self.http.accept_body(self.shard.spare_body());
@@ -218,6 +238,8 @@ impl<'a> Connection<'a> {
                 }
                 Step::Reject(status) => {
                     self.shard.metrics.rejected(status);
+                    let kind = IncidentKind::MalformedRequest;
+                    self.shard.note(kind, self.peer, None, status.as_str());
                     let answer = response(status, ConnectionDirective::Close);
                     return self.write(answer).await.err().unwrap_or(CloseReason::Protocol);
                 }
@@ -263,6 +285,7 @@ impl<'a> Connection<'a> {
             (true, false) if self.shard.is_draining() => CloseReason::Drained,
             (true, false) => CloseReason::Peer,
             (false, true) => {
+                self.note_timeout("request");
                 self.shard.metrics.rejected(Status::RequestTimeout);
                 let answer = response(Status::RequestTimeout, ConnectionDirective::Close);
                 self.write(answer).await.err().unwrap_or(CloseReason::RequestTimeout)
@@ -284,9 +307,10 @@ impl<'a> Connection<'a> {
         metrics.read.record(nanos(self.read_at - began_at));
         match &self.shard.way {
             Way::Memory(dispatcher) => {
-                let Ok(update) = self.shard.parse(body.unwrap_or_default(), bot, self.read_at)
-                else {
-                    return Taken::Answered(Status::BadRequest);
+                let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
+                let update = match parsed {
+                    Ok(update) => update,
+                    Err(error) => return self.no_update(bot, error),
                 };
                 let parsed_at = self.parsed();
                 match dispatcher.dispatch(update, parsed_at) {
@@ -312,9 +336,9 @@ impl<'a> Connection<'a> {
                         self.shard.parser.borrow_mut().keep(update.recycle());
                         self.refused(refusal)
                     }
-                    (staged, Err(_)) => {
+                    (staged, Err(error)) => {
                         staged.iter().for_each(|staged| intake.discard(staged));
-                        Taken::Answered(Status::BadRequest)
+                        self.no_update(bot, error)
                     }
                 }
             }
@@ -327,6 +351,18 @@ impl<'a> Connection<'a> {
         self.shard.metrics.parse.record(nanos(now - self.read_at));
         self.shard.metrics.received.increment();
         now
+    }
+
+    /// The body of a request that was let in is no update of `bot`.
+    #[cold]
+    fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
+        let bot = self.shard.router.name(bot);
+        self.shard.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
+        Taken::Answered(Status::BadRequest)
+    }
+
+    fn note_timeout(&self, what: &'static str) {
+        self.shard.note(IncidentKind::RequestTimeout, self.peer, None, what);
     }
 
     fn refused(&self, refusal: Refusal) -> Taken {
@@ -373,10 +409,37 @@ impl<'a> Connection<'a> {
         let (outcome, _) = runtime::write_all(&mut self.stream, bytes).await;
         match outcome {
             Ok(()) => Ok(()),
-            Err(_) if self.registration.has_expired() => Err(CloseReason::RequestTimeout),
+            Err(_) if self.registration.has_expired() => {
+                self.note_timeout("answer");
+                Err(CloseReason::RequestTimeout)
+            }
             Err(_) => Err(CloseReason::Io),
         }
     }
+}
+
+/// Takes note of a request that goes to no bot.
+#[cold]
+fn note_refused(
+    shard: &Shard,
+    peer: Option<IpAddr>,
+    status: Status,
+    head: &RequestHead<'_>,
+    wanted: Wanted<'_>,
+) {
+    let (kind, detail) = match status {
+        Status::Forbidden => {
+            let detail = match (head.secret_token, head.authorization) {
+                (Credential::Absent, Credential::Absent) => "missing",
+                (Credential::Repeated, _) | (_, Credential::Repeated) => "repeated",
+                _ => "wrong",
+            };
+            (IncidentKind::AuthFailed, detail)
+        }
+        Status::MethodNotAllowed => (IncidentKind::MethodNotAllowed, status.as_str()),
+        _ => (IncidentKind::UnknownPath, status.as_str()),
+    };
+    shard.note(kind, peer, shard.router.meant(wanted), detail);
 }
 
 /// What has become of a complete request.

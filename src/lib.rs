@@ -37,6 +37,7 @@
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
 mod acceptor;
+mod admin;
 mod allow;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -49,10 +50,13 @@ mod dedup;
 mod dispatch;
 mod error;
 mod handler;
+mod health;
 pub mod http;
+mod incidents;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
+mod log;
 mod metrics;
 mod placement;
 mod preflight;
@@ -70,8 +74,8 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order, PreviousToken,
-        SECRET_TOKEN_MAX, SecretToken,
+        Ack, Admin, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Order,
+        PreviousToken, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},

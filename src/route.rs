@@ -1,7 +1,7 @@
 //! From a request's host and path to a bot, and the check that the request comes from where it
 //! should.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{BasicAuth, Bot, PreviousToken, SecretToken},
@@ -12,6 +12,8 @@ use crate::{
 /// All bots of one port, by path and host.
 #[derive(Debug)]
 pub(crate) struct Router {
+    /// By the bots' places in the configuration.
+    names: Vec<Arc<str>>,
     /// Of one path, those of a name before those of a pattern before that of any host.
     routes: HashMap<Box<[u8]>, Vec<Route>>,
 }
@@ -66,20 +68,33 @@ impl Router {
         for of_path in routes.values_mut() {
             of_path.sort_by(|a, b| a.host.cmp(&b.host));
         }
-        Self { routes }
+        Self { names: bots.iter().map(|bot| bot.name.as_str().into()).collect(), routes }
     }
 
     /// The bot that is wanted, or the status that tells the client why there is none: 404 for an
     /// unknown path or host, 405 for another method, 403 for missing or wrong credentials.
     pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Status> {
-        let of_path = self.routes.get(wanted.path).ok_or(Status::NotFound)?;
-        let host = wanted.host.map_or("", without_port);
-        let mut of_host = of_path.iter().filter(|route| route.host.contains(host));
-        let route = of_host.next().ok_or(Status::NotFound)?;
+        let route = self.find(wanted).ok_or(Status::NotFound)?;
         if !wanted.is_post {
             return Err(Status::MethodNotAllowed);
         }
         if route.admits(wanted) { Ok(route.bot) } else { Err(Status::Forbidden) }
+    }
+
+    /// The name of the bot that is wanted, whoever wants it.
+    pub(crate) fn meant(&self, wanted: Wanted<'_>) -> Option<Arc<str>> {
+        self.name(self.find(wanted)?.bot)
+    }
+
+    /// The name of a bot.
+    pub(crate) fn name(&self, bot: BotId) -> Option<Arc<str>> {
+        self.names.get(bot.index() as usize).cloned()
+    }
+
+    fn find(&self, wanted: Wanted<'_>) -> Option<&Route> {
+        let of_path = self.routes.get(wanted.path)?;
+        let host = wanted.host.map_or("", without_port);
+        of_path.iter().find(|route| route.host.contains(host))
     }
 }
 
@@ -155,6 +170,9 @@ mod tests {
         assert_eq!(route("/SHOP", true, Some("s3cret")), Err(Status::NotFound));
         assert_eq!(route("/open", true, None), Ok(BotId::new(1)));
         assert_eq!(route("/open", true, Some("whatever")), Ok(BotId::new(1)));
+        let meant =
+            |path: &str| router.meant(Wanted { path: path.as_bytes(), ..Wanted::default() });
+        assert_eq!((meant("/shop").as_deref(), meant("/shop/")), (Some("shop"), None));
     }
 
     #[test]

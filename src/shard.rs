@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    net,
+    net::{self, IpAddr},
     os::fd::RawFd,
     pin::Pin,
     rc::{Rc, Weak},
@@ -25,7 +25,9 @@ use crate::{
     config::Limits,
     connection,
     dispatch::Dispatcher,
+    health::Pulse,
     http::HttpLimits,
+    incidents::{IncidentKind, IncidentWriter},
     journal::Intake,
     metrics::ShardMetrics,
     route::Router,
@@ -70,6 +72,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) accepted_at: Instant,
+    /// Where it comes from, an IPv4 address never in IPv6 form; `None` on a socket without addresses.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) seat: Seat,
     pub(crate) socket: net::TcpStream,
 }
@@ -115,11 +119,13 @@ impl LongestIdle {
 /// What a shard is made of; moves to the shard's thread.
 pub(crate) struct Seed {
     pub(crate) idle: Arc<LongestIdle>,
+    pub(crate) incidents: IncidentWriter,
     pub(crate) limits: Limits,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Connections handed to this shard and not ended yet; the acceptor chooses by it.
     pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) pulse: Arc<Pulse>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
     pub(crate) router: Arc<Router>,
@@ -149,10 +155,12 @@ pub(crate) struct Shard {
     idle: Arc<LongestIdle>,
     /// Who was idle when last looked for, the longest last: since when, and the place.
     idlers: RefCell<Vec<(Instant, usize)>>,
+    incidents: IncidentWriter,
     looked_at: Cell<Option<Instant>>,
     /// Wakes the shard's main task when the last connection has ended.
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
+    pulse: Arc<Pulse>,
     returns: Receiver<Recycled>,
     tls: Arc<ServerConfig>,
     /// Connections whose task has not ended.
@@ -182,9 +190,11 @@ impl Seed {
             draining: Cell::new(false),
             idle: self.idle,
             idlers: RefCell::default(),
+            incidents: self.incidents,
             looked_at: Cell::default(),
             main: RefCell::default(),
             open: self.open,
+            pulse: self.pulse,
             returns: self.returns,
             tls: self.tls.rustls(),
             tasks: Cell::new(0),
@@ -196,6 +206,7 @@ impl Seed {
             runtime::spawn(sweep(Rc::downgrade(&shard)));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
         });
+        shard.pulse.end();
         if let Way::Memory(dispatcher) = &shard.way {
             dispatcher.wake_workers();
         }
@@ -216,6 +227,12 @@ impl Shard {
                     if self.make_room() {
                         self.begin(newcomer);
                     } else {
+                        self.note(
+                            IncidentKind::ConnectionLimit,
+                            newcomer.peer,
+                            None,
+                            "limits.connections",
+                        );
                         drop(newcomer);
                         self.open.fetch_sub(1, Ordering::Relaxed);
                         self.metrics.turned_away.increment();
@@ -302,6 +319,18 @@ impl Shard {
     pub(crate) fn handshake_deadline(&self, accepted_at: Instant) -> Instant {
         let deadline = accepted_at + self.limits.handshake_timeout;
         if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
+    }
+
+    /// Takes note of something that `peer` did wrong; `detail` is a fixed word or a status.
+    #[cold]
+    pub(crate) fn note(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+    ) {
+        self.incidents.note(kind, peer, bot, detail);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -496,6 +525,8 @@ async fn sweep(shard: Weak<Shard>) {
             }
         }
         shard.idle.tell(longest_idle);
+        shard.incidents.tell_suppressed(now);
+        shard.pulse.beat(now);
     }
 }
 

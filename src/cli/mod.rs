@@ -4,6 +4,9 @@
 mod data_dir;
 mod dead_letters;
 mod journal;
+mod log;
+mod notify;
+mod privileges;
 mod serve;
 mod sink;
 

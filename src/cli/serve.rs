@@ -2,11 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process,
-    sync::{Arc, OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +23,9 @@ use signal_hook::{
 
 use super::{
     data_dir::DataDir,
+    log,
+    notify::Notifier,
+    privileges::{self, Identity},
     sink::{self, SinkSpec},
     tell,
 };
@@ -27,7 +33,7 @@ use crate::{
     Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
     config::{
         Config,
-        file::{BotSection, ConfigFile, Secrets, Span},
+        file::{BotSection, ConfigFile, LogFormat, LogLevel, Secrets, Span},
     },
     error::{Error, ErrorKind},
     journal::{Directory, inspect::Inspection},
@@ -39,6 +45,9 @@ pub(super) const DATA_DIR: &str = "ringhook-data";
 const DEFAULT_PATH: &str = "/webhook";
 /// The update that the ready-made curl line sends.
 const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
+
+/// Shortest wait between two looks whether the server is well.
+const WATCH_STEP: Duration = Duration::from_millis(100);
 
 /// Receive updates over TLS and hand them on.
 ///
@@ -56,6 +65,22 @@ pub(super) struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:8443]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
+    /// Address on which /healthz, /readyz and /incidents are answered over plain HTTP, such as
+    /// 127.0.0.1:9464 [default: none]
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
+    /// What a line of the log looks like: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// The least important lines of the log: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// Who to become once the address is bound, by name or number; needs a start as root
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// The group to become with --user [default: the user's own]
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
     #[arg(long, value_name = "DRIVER")]
     driver: Option<DriverChoice>,
@@ -114,6 +139,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     }
     // Everything that the user typed is checked before anything is made.
     file.to_config(Secrets::Leave)?;
+    let identity = Identity::find(file.server.user.as_deref(), file.server.group.as_deref())?;
+    privileges::never_more()?;
+    let data_dir = data_dir.owned_by(identity.clone());
     if own_secret {
         data_dir.ensure_secret_token()?;
     }
@@ -122,17 +150,32 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     }
     let config = file.to_config(Secrets::Read)?;
     let report_file = args.report.as_deref().map(create_report).transpose()?;
-    log_to_stderr();
+    if let (Some(identity), Some((_, file))) = (&identity, &report_file) {
+        identity.own(file).map_err(not_given)?;
+    }
+    log::to_stderr(&file.log);
+    let notifier = Arc::new(Notifier::from_env());
     raise_descriptors();
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
-    let server = start(config, &file, &sink, events)?;
+    let server = start(config, &file, &sink, identity, &notifier, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
+    tracing::info!(
+        address = %server.local_addr(),
+        admin = server.admin_addr().map(tracing::field::display),
+        driver = %server.driver(),
+        bots = file.bots.len(),
+        "started"
+    );
     greet(&server, &file, ack, own_certificate);
-    let failure = serve(&server, &arrived);
+    notifier.ready(&format!("receiving on {}", server.local_addr()));
+    let failure = serve(&server, &arrived, &notifier);
+    notifier.stopping();
+    tracing::info!("stopping");
     let report = server.stop();
+    tracing::info!(handled = report.updates_handled, "stopped");
     signals.close();
     finish(&report, report_file)?;
     match failure {
@@ -161,6 +204,8 @@ fn start(
     config: Config,
     file: &ConfigFile,
     sink: &SinkSpec,
+    identity: Option<Identity>,
+    notifier: &Arc<Notifier>,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
     let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
@@ -174,30 +219,52 @@ fn start(
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
-    server.on_recovery(recovery_progress()).sink(sink.open(ack)?).start()
+    let server = server.on_recovery(recovery_progress(Arc::clone(notifier)));
+    let is_new = sink.file().is_some_and(|path| !path.exists());
+    let server = server.sink(sink.open(ack)?);
+    let Some(identity) = identity else { return server.start() };
+    if let Some(path) = sink.file().filter(|_| is_new) {
+        identity.own_path(path).map_err(not_given)?;
+    }
+    server.on_bound(move || identity.assume()).start()
 }
 
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a
 /// second.
-fn recovery_progress() -> impl FnMut(RecoveryProgress) + Send {
+fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + Send {
     let mut told_at = Instant::now();
     move |progress| {
         if told_at.elapsed() >= Duration::from_secs(1) {
             told_at = Instant::now();
             let mib = |bytes: u64| bytes >> 20;
             let (done, all) = (mib(progress.bytes), mib(progress.of));
-            tell(format_args!(
-                "reading the journal: {done} of {all} MiB, {} records",
-                progress.records
-            ));
+            let line =
+                format!("reading the journal: {done} of {all} MiB, {} records", progress.records);
+            notifier.starting(&line);
+            tell(line);
         }
     }
 }
 
 /// Prints reports on SIGUSR1 until a signal or a failure ends the service.
-fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error> {
+fn serve(
+    server: &ServerHandle,
+    arrived: &mpsc::Receiver<Event>,
+    notifier: &Notifier,
+) -> Option<Error> {
+    let mut alive_at = Instant::now();
     loop {
-        match arrived.recv() {
+        let event = match notifier.alive_every() {
+            None => arrived.recv().map_err(RecvTimeoutError::from),
+            Some(every) => {
+                if alive_at.elapsed() >= every && server.is_well() {
+                    notifier.alive();
+                    alive_at = Instant::now();
+                }
+                arrived.recv_timeout(every.saturating_sub(alive_at.elapsed()).max(WATCH_STEP))
+            }
+        };
+        match event {
             Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
@@ -206,7 +273,8 @@ fn serve(server: &ServerHandle, arrived: &mpsc::Receiver<Event>) -> Option<Error
             }
             Ok(Event::Failure(error)) => return Some(error),
             // The signal thread lives as long as this function.
-            Err(mpsc::RecvError) => return None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -250,6 +318,11 @@ impl ServeArgs {
             }
         }
         over(&self.listen, &mut file.server.listen);
+        over(&self.admin, &mut file.admin.listen);
+        over(&self.log_format, &mut file.log.format);
+        over(&self.log_level, &mut file.log.level);
+        over(&self.user, &mut file.server.user);
+        over(&self.group, &mut file.server.group);
         over(&self.driver, &mut file.server.driver);
         over(&self.shards, &mut file.server.shards);
         over(&self.workers, &mut file.server.workers);
@@ -294,16 +367,10 @@ fn raise_descriptors() {
     }
 }
 
-fn log_to_stderr() {
-    // Where somebody has set a subscriber already, theirs stays.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // It would report that stderr is gone to stderr, and panic.
-        .log_internal_errors(false)
-        .with_max_level(tracing::Level::INFO)
-        .try_init();
+/// A file that was made for another user could not be given to them.
+fn not_given(source: impl Into<io::Error>) -> Error {
+    let message = "a new file cannot be given to server.user";
+    Error::with_source(ErrorKind::Privileges, message, source.into())
 }
 
 /// Sends signals to the main thread. The second request to stop cuts the drain short, the third one
@@ -348,6 +415,9 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
     }
     if let Some(allow) = &file.server.allow {
         line("allow", allow.join(", "));
+    }
+    if let Some(admin) = server.admin_addr() {
+        line("admin", format!("http://{admin}"));
     }
     line("driver", server.driver().to_string());
     let placement = server.placement();

@@ -1,13 +1,19 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
+mod admin;
 mod bot;
+mod log;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub(crate) use self::bot::BotSection;
+use self::admin::AdminSection;
+pub(crate) use self::{
+    bot::BotSection,
+    log::{LogFormat, LogLevel, LogSection},
+};
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
 use crate::{
     allow::AllowList,
@@ -20,6 +26,10 @@ use crate::{
 pub(crate) struct ConfigFile {
     #[serde(default)]
     pub(crate) server: ServerSection,
+    #[serde(default)]
+    pub(crate) admin: AdminSection,
+    #[serde(default)]
+    pub(crate) log: LogSection,
     #[serde(default)]
     pub(crate) tls: TlsSection,
     #[serde(default)]
@@ -46,6 +56,9 @@ pub(crate) struct ServerSection {
     pub(crate) workers: Option<usize>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Option<Span>,
+    /// Names or numbers.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
 }
 
 /// `[tls]`: PEM files; both or neither.
@@ -149,6 +162,7 @@ impl ConfigFile {
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
+            admin: self.admin.to_admin(),
             allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
             dispatch: self.dispatch.to_dispatch(),
@@ -166,6 +180,8 @@ impl ConfigFile {
 
     /// This file with every value written out as `config` has it, for `--print-config`.
     pub(crate) fn effective(mut self, config: &Config) -> Self {
+        self.admin = AdminSection::effective(&config.admin);
+        self.log = self.log.effective();
         self.server.listen = Some(config.listen);
         self.server.driver = Some(config.driver);
         self.server.shards = config.shards;
@@ -408,6 +424,14 @@ mod tests {
         workers = 3
         data_dir = "data"
         drain_timeout = "1m 30s"
+        user = "nobody"
+        group = "12"
+        [admin]
+        listen = "127.0.0.1:9464"
+        incidents = 100
+        [log]
+        format = "json"
+        level = "warn"
         [tls]
         cert = "cert.pem"
         key = "key.pem"
@@ -452,6 +476,12 @@ mod tests {
         let config = file.to_config(Secrets::Read).unwrap();
         assert_eq!(config.listen, "0.0.0.0:443".parse().unwrap());
         assert_eq!(config.allow, Some(AllowList::new(["telegram", "10.0.0.0/8"]).unwrap()));
+        let server = &file.server;
+        assert_eq!((server.user.as_deref(), server.group.as_deref()), (Some("nobody"), Some("12")));
+        let admin = config.admin;
+        assert_eq!((admin.listen, admin.incidents), ("127.0.0.1:9464".parse().ok(), 100));
+        assert_eq!(file.log.format, Some(LogFormat::Json));
+        assert_eq!(file.log.level, Some(LogLevel::Warn));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
@@ -479,7 +509,7 @@ mod tests {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
             "line 2: unknown field `listn`, expected one of `listen`, `allow`, `driver`, \
-             `shards`, `workers`, `data_dir`, `drain_timeout`"
+             `shards`, `workers`, `data_dir`, `drain_timeout`, `user`, `group`"
         );
         assert!(
             error("\n[server]\ndrain_timeout = \"soon\"")

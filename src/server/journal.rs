@@ -55,18 +55,17 @@ impl Opened {
         settings: &config::Journal,
         bots: Vec<String>,
         scheduler: &Scheduler,
-        on_recovery: Option<OnRecovery>,
+        mut on_recovery: OnRecovery,
     ) -> Result<Option<Self>, Error> {
         let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
             return Ok(None);
         };
         let storage = Directory::own(dir).map_err(|error| not_owned(dir, error))?;
-        let mut on_recovery = on_recovery;
         let recovered = recover(
             &storage,
             &bots,
             |bot, id| scheduler.remember(bot, id),
-            |progress| on_recovery.iter_mut().for_each(|call| call(progress)),
+            |progress| on_recovery(progress),
         );
         let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
         let settings = Settings {

@@ -98,6 +98,7 @@ fn no_secret_no_text_no_query_and_no_bytes_of_a_peer_are_ever_written() {
     let mut shown = String::new();
     probe.read_to_string(&mut shown).unwrap();
 
+    drop(client);
     let ended = process.terminate();
     assert_eq!(ended.status.code(), Some(0));
     let text = ended.stderr.join("\n");
@@ -205,6 +206,7 @@ fn a_level_leaves_out_what_is_less_important() {
         assert_eq!(client.response().status, 404);
         client.send(b"nonsense\r\n\r\n");
         assert_eq!(client.response().status, 400);
+        drop(client);
         let ended = process.terminate();
         let lines = json(&ended.stderr);
         let kinds = lines.iter().filter(|line| line["kind"].is_string()).count();

@@ -6,6 +6,7 @@
 //! thing from the same place is one entry with a count.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, TryLockError},
@@ -216,7 +217,7 @@ impl Incidents {
             let ring = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
             incidents.extend_from_slice(&ring.incidents);
         }
-        incidents.sort_by(|one, other| other.time.cmp(&one.time));
+        incidents.sort_by_key(|incident| Reverse(incident.time));
         incidents.truncate(limit.min(self.most));
         (incidents, dropped)
     }
@@ -357,6 +358,12 @@ mod tests {
         assert_eq!(addresses(), [0, 997, 999, 998].map(address));
         let ring = writer.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(ring.places.len(), 4, "what has gone is forgotten");
+    }
+
+    /// What the documentation of `admin.incidents` says.
+    #[test]
+    fn an_incident_is_small() {
+        assert!(size_of::<Incident>() + 2 * size_of::<(Sameness, usize)>() <= 208);
     }
 
     #[test]

@@ -481,3 +481,33 @@ fn the_command_line_has_it_and_tells_where() {
     }
     assert_eq!(process.terminate().status.code(), Some(0));
 }
+
+#[cfg(feature = "cli")]
+#[test]
+fn a_journal_whose_disk_takes_nothing_is_an_obstacle_until_it_does() {
+    use support::{
+        disk::{ReadOnly, with_mounts},
+        sender::{SMALL_SEGMENTS, Sender},
+        service::Service,
+    };
+
+    with_mounts(|| {
+        let port = Port::reserve();
+        let admin = port.addr.to_string();
+        let service = Service::new(SMALL_SEGMENTS, &["--sink", "null", "--admin", &admin]);
+        let server = service.start();
+        let mut sender = Sender::new(&service);
+        sender.post_all(10);
+        assert_eq!(ask(port.addr, "/readyz"), ok());
+        // No segment can be begun behind the one that is open.
+        let read_only = ReadOnly::make(&service.journal());
+        sender.until_refused();
+        let why = "journal: its disk takes nothing\n".to_owned();
+        assert_eq!(ask(port.addr, "/readyz"), (503, why));
+        assert_eq!(ask(port.addr, "/healthz"), ok());
+        drop(read_only);
+        sender.until_taken();
+        assert_eq!(ask(port.addr, "/readyz"), ok());
+        assert_eq!(server.terminate().status.code(), Some(0));
+    });
+}

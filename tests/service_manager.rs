@@ -96,7 +96,7 @@ fn a_start_that_fails_is_never_ready() {
 }
 
 #[test]
-fn a_watchdog_hears_that_all_is_well_for_as_long_as_it_is() {
+fn a_watchdog_hears_that_all_is_well() {
     let pki = Pki::ecdsa();
     let path = pki.dir().join("notify");
     let manager = Manager::at(UnixDatagram::bind(&path).unwrap());

@@ -128,6 +128,8 @@ mod tests {
             };
             notifier.ready("all\nREADY=0");
             assert_eq!(received(), "READY=1\nSTATUS=all READY=0");
+            notifier.starting("reading");
+            assert_eq!(received(), "EXTEND_TIMEOUT_USEC=120000000\nSTATUS=reading");
             notifier.reloading();
             let text = received();
             let micros = text.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));

@@ -55,18 +55,14 @@ impl Opened {
         settings: &config::Journal,
         bots: Vec<String>,
         scheduler: &Scheduler,
-        mut on_recovery: OnRecovery,
+        on_recovery: OnRecovery,
     ) -> Result<Option<Self>, Error> {
         let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
             return Ok(None);
         };
         let storage = Directory::own(dir).map_err(|error| not_owned(dir, error))?;
-        let recovered = recover(
-            &storage,
-            &bots,
-            |bot, id| scheduler.remember(bot, id),
-            |progress| on_recovery(progress),
-        );
+        let recovered =
+            recover(&storage, &bots, |bot, id| scheduler.remember(bot, id), on_recovery);
         let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
         let settings = Settings {
             ack: settings.ack,

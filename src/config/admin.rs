@@ -12,7 +12,7 @@ use crate::error::Error;
 #[non_exhaustive]
 pub struct Admin {
     /// Incidents that are kept by each thread that meets any, and shown in all; 1,024. 0 keeps none,
-    /// at most 65,536. One takes about 200 bytes.
+    /// at most 65,536. One takes up to 256 bytes.
     pub incidents: usize,
     /// Where to listen; nowhere by default. Port 0 takes any free one.
     pub listen: Option<SocketAddr>,

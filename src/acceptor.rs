@@ -27,6 +27,7 @@ use rustix::{
 
 use crate::{
     config::Config,
+    incidents::IncidentWriter,
     listener::{self, BACKLOG, ListeningSocket, Terms, is_on},
     metrics::{AcceptorMetrics, TurnedAway},
     seats::{Seat, Seats},
@@ -94,6 +95,7 @@ impl Orders {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     admission: Admission,
+    incidents: IncidentWriter,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
     listeners: Vec<ListeningSocket>,
@@ -107,13 +109,14 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(
         admission: Admission,
+        incidents: IncidentWriter,
         listeners: Vec<ListeningSocket>,
         metrics: Arc<AcceptorMetrics>,
         orders: Arc<Orders>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { admission, is_near_end: false, listeners, metrics, orders, shards, stop }
+        Self { admission, incidents, is_near_end: false, listeners, metrics, orders, shards, stop }
     }
 
     /// Accepts until stopped; then the listening sockets close at once.
@@ -243,14 +246,14 @@ impl Acceptor {
             None => terms.admits(peer),
         };
         if !is_admitted {
-            return self.turn_away(&socket, TurnedAway::Address);
+            return self.turn_away(&socket, peer, TurnedAway::Address);
         }
         let seat = match peer {
             Some(peer) if !is_balancer => self.admission.seats.take(peer),
             _ => Some(Seat::uncounted()),
         };
         let Some(seat) = seat else {
-            return self.turn_away(&socket, TurnedAway::PerAddress);
+            return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
         // An answer that waits for the sender's delayed ACK costs it 40 ms. A Unix socket knows no
         // such option. Any other that refuses it is broken, and its first read will tell.
@@ -260,13 +263,13 @@ impl Acceptor {
         if open < self.admission.connections {
             self.hand_over(newcomer);
         } else {
-            self.squeeze_in(newcomer);
+            self.squeeze_in(newcomer, peer);
         }
     }
 
     /// Gives `newcomer` to the shard with the connection that has been idle longest, to be served
     /// in its place. Who closes takes its time, so a few more are open for a moment.
-    fn squeeze_in(&mut self, newcomer: Newcomer) {
+    fn squeeze_in(&mut self, newcomer: Newcomer, peer: Option<IpAddr>) {
         let idle = |link: &ShardLink| link.idle.since();
         let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
         let longest = longest.min_by_key(|link| idle(link)).filter(|link| {
@@ -275,7 +278,7 @@ impl Acceptor {
             })
         });
         match longest {
-            None => self.turn_away(&newcomer.socket, TurnedAway::Connections),
+            None => self.turn_away(&newcomer.socket, peer, TurnedAway::Connections),
             Some(link) => {
                 if link.give(Message::Instead(newcomer)).is_some() {
                     self.metrics.refused(TurnedAway::Shards);
@@ -285,10 +288,11 @@ impl Acceptor {
     }
 
     /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
-    fn turn_away(&self, socket: &OwnedFd, why: TurnedAway) {
+    fn turn_away(&self, socket: &OwnedFd, peer: Option<IpAddr>, why: TurnedAway) {
         // Where the option is refused, a FIN does as well.
         let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         self.metrics.refused(why);
+        self.incidents.turned_away(peer, why);
     }
 
     /// Gives `newcomer` to the shard with the fewest connections, or to any that takes it.
@@ -339,7 +343,7 @@ mod tests {
     use std::{io::Read as _, net::TcpStream as Peer};
 
     use super::*;
-    use crate::{allow::AllowList, listener::Listening};
+    use crate::{allow::AllowList, incidents::Incidents, listener::Listening};
 
     /// An acceptor with `shards` mailboxes of the least capacity, which is one message, unless
     /// `capacity` adds to it.
@@ -356,6 +360,7 @@ mod tests {
         let stop = UnixStream::pair().unwrap().0;
         let acceptor = Acceptor::new(
             Admission::new(&config, Arc::new(Seats::new(0))),
+            Incidents::new(10).writer(),
             listening.sockets,
             Arc::default(),
             Arc::default(),

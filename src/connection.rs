@@ -17,15 +17,19 @@ use self::unread::Unread;
 use crate::{
     balancer,
     dispatch::Refusal,
-    http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
+    http::{
+        CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status, Step,
+        response,
+    },
+    incidents::IncidentKind,
     journal::Ticket,
     listener::Terms,
     metrics::nanos,
-    route::{Unrouted, Wanted},
+    route::{Forbidden, Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
-    tls::session,
-    update::{BotId, UpdateBody},
+    tls::{fault, session},
+    update::{BotId, ParseError, UpdateBody},
 };
 
 /// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
@@ -84,7 +88,7 @@ async fn admit(
         }
         Err(why) => {
             // Before the peer can know.
-            shard.metrics.turned_away(why);
+            shard.turned_away(arrival.peer, why);
             None
         }
     }
@@ -124,12 +128,15 @@ async fn secure(
             metrics.handshake.record(nanos(now - accepted_at));
             Connection::new(shard, registration, stream, peer, Unread::new()).run().await
         }
-        Err((mut socket, _)) => {
+        Err((mut socket, error)) => {
             shard.metrics.handshakes_failed.increment();
             match registration.end() {
                 Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
-                Some(_) => return CloseReason::HandshakeTimeout,
-                None => {}
+                Some(_) => {
+                    shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
+                    return CloseReason::HandshakeTimeout;
+                }
+                None => shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error)),
             }
             registration.linger(LINGER);
             // The alert must not be lost to an RST.
@@ -213,16 +220,17 @@ impl<'a> Connection<'a> {
             let (consumed, step) = self.http.advance(self.unread.bytes());
             match step {
                 Step::Head(head) => {
-                    let routed = self.shard.live().router.route(Wanted {
+                    let wanted = Wanted {
                         authorization: head.authorization.value(),
                         host: head.host,
                         is_post: head.method == Method::Post,
                         path: head.path.as_bytes(),
                         peer: self.peer,
                         secret_token: head.secret_token.value(),
-                    });
-                    if let Err(Unrouted::Forbidden(_, why)) = routed {
-                        self.shard.metrics.forbidden(why);
+                    };
+                    let routed = self.shard.live().router.route(wanted);
+                    if let Err(why) = routed {
+                        note_refused(self.shard, self.peer, why, &head, wanted);
                     }
                     self.routed = routed.map_err(Unrouted::status);
                     self.unread.consume(consumed);
@@ -257,6 +265,8 @@ impl<'a> Connection<'a> {
                 }
                 Step::Reject(status) => {
                     self.shard.metrics.rejected(status);
+                    let kind = IncidentKind::MalformedRequest;
+                    self.shard.note(kind, self.peer, None, status.as_str());
                     let answer = response(status, ConnectionDirective::Close);
                     return self.write(answer).await.err().unwrap_or(CloseReason::Protocol);
                 }
@@ -319,6 +329,7 @@ impl<'a> Connection<'a> {
             (Phase::Body, Some(_)) => CloseReason::BodyTimeout,
             (_, Some(_)) => CloseReason::HeadTimeout,
         };
+        self.note_timeout(reason.as_str());
         self.shard.metrics.rejected(Status::RequestTimeout);
         let answer = response(Status::RequestTimeout, ConnectionDirective::Close);
         self.write(answer).await.err().unwrap_or(reason)
@@ -337,9 +348,10 @@ impl<'a> Connection<'a> {
         metrics.read.record(nanos(self.read_at - began_at));
         match &self.shard.way {
             Way::Memory(dispatcher) => {
-                let Ok(update) = self.shard.parse(body.unwrap_or_default(), bot, self.read_at)
-                else {
-                    return Taken::Answered(Status::BadRequest);
+                let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
+                let update = match parsed {
+                    Ok(update) => update,
+                    Err(error) => return self.no_update(bot, error),
                 };
                 let parsed_at = self.parsed();
                 match dispatcher.dispatch(update, parsed_at) {
@@ -365,9 +377,9 @@ impl<'a> Connection<'a> {
                         self.shard.parser.borrow_mut().keep(update.recycle());
                         self.refused(refusal)
                     }
-                    (staged, Err(_)) => {
+                    (staged, Err(error)) => {
                         staged.iter().for_each(|staged| intake.discard(staged));
-                        Taken::Answered(Status::BadRequest)
+                        self.no_update(bot, error)
                     }
                 }
             }
@@ -380,6 +392,18 @@ impl<'a> Connection<'a> {
         self.shard.metrics.parse.record(nanos(now - self.read_at));
         self.shard.metrics.received.increment();
         now
+    }
+
+    /// The body of a request that was let in is no update of `bot`.
+    #[cold]
+    fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
+        let bot = self.shard.live().router.name(bot);
+        self.shard.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
+        Taken::Answered(Status::BadRequest)
+    }
+
+    fn note_timeout(&self, what: &'static str) {
+        self.shard.note(IncidentKind::RequestTimeout, self.peer, None, what);
     }
 
     fn refused(&self, refusal: Refusal) -> Taken {
@@ -437,10 +461,43 @@ impl<'a> Connection<'a> {
         self.awaits_answer();
         match self.stream.write_all(bytes).await {
             Ok(()) => Ok(()),
-            Err(_) if self.registration.end().is_some() => Err(CloseReason::AnswerTimeout),
+            Err(_) if self.registration.end().is_some() => {
+                self.note_timeout(CloseReason::AnswerTimeout.as_str());
+                Err(CloseReason::AnswerTimeout)
+            }
             Err(_) => Err(CloseReason::Io),
         }
     }
+}
+
+/// Counts and notes a request that goes to no bot.
+#[cold]
+fn note_refused(
+    shard: &Shard,
+    peer: Option<IpAddr>,
+    why: Unrouted,
+    head: &RequestHead<'_>,
+    wanted: Wanted<'_>,
+) {
+    let (kind, detail) = match why {
+        Unrouted::Forbidden(_, why @ Forbidden::Address) => {
+            shard.metrics.forbidden(why);
+            (IncidentKind::AddressRefused, "bot.allow")
+        }
+        Unrouted::Forbidden(_, why @ Forbidden::Credentials) => {
+            shard.metrics.forbidden(why);
+            let detail = match (head.secret_token, head.authorization) {
+                (Credential::Absent, Credential::Absent) => "missing",
+                (Credential::Repeated, _) | (_, Credential::Repeated) => "repeated",
+                _ => "wrong",
+            };
+            (IncidentKind::AuthFailed, detail)
+        }
+        Unrouted::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
+        Unrouted::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
+    };
+    let bot = shard.live().router.meant(wanted);
+    shard.note(kind, peer, bot, detail);
 }
 
 /// What has become of a complete request.

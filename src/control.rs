@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,11 +26,14 @@ pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Control {
     abandon: AtomicBool,
-    failed: AtomicBool,
+    /// The first error that the server cannot recover from.
+    failure: OnceLock<String>,
     hurried: AtomicBool,
     reading_over: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
+    /// Workers whose file or pipe takes nothing.
+    waiting: AtomicUsize,
     on_failure: Option<OnFailure>,
 }
 
@@ -72,17 +78,46 @@ impl Control {
         self.stopping.store(true, Ordering::Release);
     }
 
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The first error that the server cannot recover from.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Counts a worker as waiting for its file or pipe until the result is dropped.
+    pub(crate) fn wait_for_disk(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// How many workers wait so.
+    pub(crate) fn waiting_for_disk(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Tells the server's owner of an error that it cannot recover from; only the first counts.
     pub(crate) fn fail(&self, error: &Error) {
         if error.kind() == ErrorKind::Sink {
             self.sink_gone.store(true, Ordering::Release);
         }
-        if !self.failed.swap(true, Ordering::AcqRel) {
+        if self.failure.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the server has failed");
             if let Some(call) = &self.on_failure {
                 call(error);
             }
         }
+    }
+}
+
+/// A worker that waits.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

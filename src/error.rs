@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Driver,
     /// The journal could not be opened, read or locked.
     Journal,
+    /// Privileges could not be given up.
+    Privileges,
     /// A destination of updates could not be opened or written.
     Sink,
     /// A thread could not be started, pinned or stopped in time.

@@ -37,6 +37,7 @@
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
 mod acceptor;
+mod admin;
 mod allow;
 mod balancer;
 #[cfg(feature = "cli")]
@@ -50,12 +51,15 @@ mod dedup;
 mod dispatch;
 mod error;
 mod handler;
+mod health;
 pub mod http;
+mod incidents;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
 mod listener;
 mod live;
+mod log;
 mod metrics;
 mod placement;
 mod preflight;
@@ -75,7 +79,7 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
+        Ack, Admin, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
         Listener, Order, PreviousToken, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},

@@ -1,7 +1,7 @@
 //! From a request's host and path to a bot, and the check that the request comes from where it
 //! should.
 
-use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     allow::AllowList,
@@ -14,6 +14,8 @@ use crate::{
 /// All bots of one port, by path and host.
 #[derive(Debug)]
 pub(crate) struct Router {
+    /// By the bots' places in the configuration.
+    names: HashMap<BotId, Arc<str>>,
     /// Of one path, those of a name before those of a pattern before that of any host.
     routes: HashMap<Box<[u8]>, Vec<Route>>,
 }
@@ -57,8 +59,10 @@ pub(crate) struct Wanted<'a> {
 impl Router {
     /// Routes to `bots`.
     pub(crate) fn new<'a>(bots: impl IntoIterator<Item = (BotId, &'a Bot)>) -> Self {
+        let mut names = HashMap::new();
         let mut routes = HashMap::<Box<[u8]>, Vec<Route>>::new();
         for (id, bot) in bots {
+            names.insert(id, bot.name.as_str().into());
             let route = Route {
                 allow: bot.allow.clone(),
                 basic_auth: bot.basic_auth.clone(),
@@ -72,15 +76,12 @@ impl Router {
         for of_path in routes.values_mut() {
             of_path.sort_by(|a, b| a.host.cmp(&b.host));
         }
-        Self { routes }
+        Self { names, routes }
     }
 
     /// The bot that is wanted, or why there is none.
     pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Unrouted> {
-        let of_path = self.routes.get(wanted.path).ok_or(Unrouted::Unknown)?;
-        let host = wanted.host.map_or("", without_port);
-        let mut of_host = of_path.iter().filter(|route| route.host.contains(host));
-        let route = of_host.next().ok_or(Unrouted::Unknown)?;
+        let route = self.find(wanted).ok_or(Unrouted::Unknown)?;
         if !wanted.is_post {
             return Err(Unrouted::Method);
         }
@@ -93,6 +94,22 @@ impl Router {
         } else {
             Err(Unrouted::Forbidden(route.bot, Forbidden::Credentials))
         }
+    }
+
+    /// The name of the bot that is wanted, whoever wants it.
+    pub(crate) fn meant(&self, wanted: Wanted<'_>) -> Option<Arc<str>> {
+        self.name(self.find(wanted)?.bot)
+    }
+
+    /// The name of a bot.
+    pub(crate) fn name(&self, bot: BotId) -> Option<Arc<str>> {
+        self.names.get(&bot).cloned()
+    }
+
+    fn find(&self, wanted: Wanted<'_>) -> Option<&Route> {
+        let of_path = self.routes.get(wanted.path)?;
+        let host = wanted.host.map_or("", without_port);
+        of_path.iter().find(|route| route.host.contains(host))
     }
 }
 
@@ -219,6 +236,9 @@ mod tests {
         assert_eq!(route("/SHOP", true, Some("s3cret")), Err(Status::NotFound));
         assert_eq!(route("/open", true, None), Ok(BotId::new(1)));
         assert_eq!(route("/open", true, Some("whatever")), Ok(BotId::new(1)));
+        let meant =
+            |path: &str| router.meant(Wanted { path: path.as_bytes(), ..Wanted::default() });
+        assert_eq!((meant("/shop").as_deref(), meant("/shop/")), (Some("shop"), None));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Seats {
 }
 
 /// What stands for all addresses that one host has for the asking.
-fn host(address: IpAddr) -> IpAddr {
+pub(crate) fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_HOST).into(),
         address => address,

@@ -37,6 +37,8 @@ use self::{
 use crate::{
     config::Limits,
     dispatch::Dispatcher,
+    health::Pulse,
+    incidents::{IncidentKind, IncidentWriter},
     journal::Intake,
     listener::Terms,
     live::Live,
@@ -85,7 +87,7 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) accepted_at: Instant,
-    /// Where it comes from, IPv4 as such; `None` where that is a Unix socket.
+    /// Where it comes from, an IPv4 address never in IPv6 form; `None` where that is a Unix socket.
     pub(crate) peer: Option<IpAddr>,
     pub(crate) seat: Seat,
     pub(crate) socket: OwnedFd,
@@ -134,11 +136,13 @@ impl LongestIdle {
 /// What a shard is made of; moves to the shard's thread.
 pub(crate) struct Seed {
     pub(crate) idle: Arc<LongestIdle>,
+    pub(crate) incidents: IncidentWriter,
     pub(crate) live: Arc<Live>,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Connections handed to this shard and not ended yet; the acceptor chooses by it.
     pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) pulse: Arc<Pulse>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
     pub(crate) seats: Arc<Seats>,
@@ -169,11 +173,13 @@ pub(crate) struct Shard {
     idle: Arc<LongestIdle>,
     /// Who was idle when last looked for, the longest last: since when, and the place.
     idlers: RefCell<Vec<(Instant, usize)>>,
+    incidents: IncidentWriter,
     live: RefCell<Arc<Live>>,
     looked_at: Cell<Option<Instant>>,
     /// Wakes the shard's main task when the last connection has ended.
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
+    pulse: Arc<Pulse>,
     returns: Receiver<Recycled>,
     tls: Option<Arc<ServerConfig>>,
     /// Connections whose task has not ended.
@@ -197,10 +203,12 @@ impl Seed {
             handshakes: Handshakes::default(),
             idle: self.idle,
             idlers: RefCell::default(),
+            incidents: self.incidents,
             live: RefCell::new(self.live),
             looked_at: Cell::default(),
             main: RefCell::default(),
             open: self.open,
+            pulse: self.pulse,
             returns: self.returns,
             tls: self.tls.as_ref().map(TlsConfig::rustls),
             tasks: Cell::new(0),
@@ -213,6 +221,7 @@ impl Seed {
             runtime::spawn(sweep(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
         });
+        shard.pulse.end();
         if let Way::Memory(dispatcher) = &shard.way {
             dispatcher.wake_workers();
         }
@@ -233,9 +242,10 @@ impl Shard {
                     if self.make_room() {
                         self.begin(newcomer);
                     } else {
+                        // Before the peer can know.
+                        self.turned_away(newcomer.peer, TurnedAway::Connections);
                         drop(newcomer);
                         self.open.fetch_sub(1, Ordering::Relaxed);
-                        self.metrics.turned_away(TurnedAway::Connections);
                     }
                 }
                 Poll::Ready(Some(Message::Live(live))) => {
@@ -325,6 +335,25 @@ impl Shard {
     /// `deadline`, or the sooner one that a stop leaves to who has not made a request yet.
     pub(crate) fn hastened(&self, deadline: Instant) -> Instant {
         if self.draining.get() { deadline.min(Instant::now() + DRAIN_HANDSHAKE) } else { deadline }
+    }
+
+    /// Takes note of something that `peer` did wrong; `detail` is a fixed word or a status.
+    #[cold]
+    pub(crate) fn note(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+    ) {
+        self.incidents.note(kind, peer, bot, detail);
+    }
+
+    /// Counts and notes a connection from `peer` that is not served.
+    #[cold]
+    pub(crate) fn turned_away(&self, peer: Option<IpAddr>, why: TurnedAway) {
+        self.metrics.turned_away(why);
+        self.incidents.turned_away(peer, why);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -460,6 +489,7 @@ impl Shard {
     /// thousands of deadlines may pass at once, and each of them means a last word and a close.
     fn sweep_on(&self, sweep: &mut Sweep) -> bool {
         let (now, limits) = (Instant::now(), self.limits());
+        self.pulse.beat(now);
         let are_awaited = self.handshakes.are_awaited();
         let connections = self.connections.borrow();
         let (mut ended, mut looks) = (0, 0);
@@ -493,6 +523,7 @@ impl Shard {
             return false;
         }
         self.idle.tell(sweep.longest_idle);
+        self.incidents.tell_suppressed(now);
         true
     }
 

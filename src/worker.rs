@@ -296,7 +296,9 @@ impl Desk {
         is_sink: bool,
     ) -> Result<(), Abandoned> {
         let mut pause = COMMIT_PAUSE.0;
+        let mut waiting = None;
         while let Err(error) = commit() {
+            waiting.get_or_insert_with(|| self.control.wait_for_disk());
             self.till.empty();
             if pause == COMMIT_PAUSE.0 {
                 tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");

@@ -13,6 +13,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use super::privileges::Identity;
 use crate::error::{Error, ErrorKind};
 
 /// How long a self-made certificate is valid. Telegram never lets one expire silently: it stops
@@ -24,15 +25,23 @@ const EARLY_DAYS: i64 = 1;
 const SECRET_BYTES: usize = 32;
 
 /// A directory that only its owner may enter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DataDir {
+    /// Who gets what is made, where that is not who makes it.
+    owner: Option<Identity>,
     path: PathBuf,
 }
 
 impl DataDir {
     /// The directory at `path`; nothing is made yet.
     pub(super) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { owner: None, path: path.to_owned() }
+    }
+
+    /// What is made in it belongs to `owner`, where there is one.
+    pub(super) fn owned_by(mut self, owner: Option<Identity>) -> Self {
+        self.owner = owner;
+        self
     }
 
     pub(super) fn cert(&self) -> PathBuf {
@@ -49,7 +58,12 @@ impl DataDir {
 
     /// Makes the directory with mode 0700 where there is none.
     fn create(&self) -> Result<(), Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(|source| {
+        let missing: Vec<_> = self.path.ancestors().take_while(|path| !is_there(path)).collect();
+        let mut made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        if let (Ok(()), Some(owner)) = (&made, &self.owner) {
+            made = missing.into_iter().try_for_each(|path| owner.own_path(path));
+        }
+        made.map_err(|source| {
             Error::with_source(ErrorKind::DataDir, self.path.display().to_string(), source)
         })
     }
@@ -76,8 +90,8 @@ impl DataDir {
             Error::with_source(ErrorKind::Certificate, "cannot make a certificate", source)
         })?;
         // The key first: a certificate without a key would look like somebody's mistake.
-        write_new(&self.key(), 0o600, &key)?;
-        write_new(&self.cert(), 0o644, &cert)
+        self.write_new(&self.key(), 0o600, &key)?;
+        self.write_new(&self.cert(), 0o644, &cert)
     }
 
     /// Makes a random secret token where there is none.
@@ -95,8 +109,32 @@ impl DataDir {
             )
         })?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        write_new(&self.secret_token(), 0o600, &format!("{token}\n"))
+        self.write_new(&self.secret_token(), 0o600, &format!("{token}\n"))
     }
+
+    /// Writes a file that was not there, so that it is whole or not there at all.
+    fn write_new(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
+        let half = path.with_extension("new");
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(mode).open(&half)?;
+            if let Some(owner) = &self.owner {
+                owner.own(&file)?;
+            }
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&half, path)
+        };
+        write().map_err(|source| {
+            Error::with_source(ErrorKind::DataDir, path.display().to_string(), source)
+        })
+    }
+}
+
+/// The empty path is the working directory, as the parent of a name alone.
+fn is_there(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.exists()
 }
 
 /// A fresh ECDSA P-256 certificate for this machine's own names, and its key, as PEM.
@@ -113,21 +151,6 @@ fn self_signed() -> Result<(String, String), rcgen::Error> {
     params.not_after = now + Duration::days(VALID_DAYS);
     let cert = params.self_signed(&key)?;
     Ok((cert.pem(), key.serialize_pem()))
-}
-
-/// Writes a file that was not there, so that it is whole or not there at all.
-fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
-    let half = path.with_extension("new");
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&half)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&half, path)
-    };
-    write().map_err(|source| {
-        Error::with_source(ErrorKind::DataDir, path.display().to_string(), source)
-    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,15 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -19,13 +22,19 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{activation, setup::Setup, tell};
+use super::{
+    activation, log,
+    notify::Notifier,
+    privileges::{self, Identity},
+    setup::Setup,
+    tell,
+};
 use crate::{
     Ack, DriverChoice, Hurrier, ListenAddress, Listener, RecoveryProgress, Report, Server,
     ServerHandle, TlsConfig,
     config::{
         Config,
-        file::{Address, BotSection, ConfigFile, Span},
+        file::{Address, BotSection, ConfigFile, LogFormat, LogLevel, Span},
     },
     error::{Error, ErrorKind},
     journal::{Directory, inspect::Inspection},
@@ -37,6 +46,9 @@ pub(super) const DATA_DIR: &str = "ringhook-data";
 pub(super) const DEFAULT_PATH: &str = "/webhook";
 /// The update that the ready-made curl line sends.
 const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
+
+/// Shortest wait between two looks whether the server is well.
+const WATCH_STEP: Duration = Duration::from_millis(100);
 
 /// Receive updates over TLS and hand them on.
 ///
@@ -59,6 +71,22 @@ pub(super) struct ServeArgs {
     /// Let another server listen on the same port at the same time, to follow this one without a gap
     #[arg(long)]
     reuse_port: bool,
+    /// Address on which /healthz, /readyz and /incidents are answered over plain HTTP, such as
+    /// 127.0.0.1:9464 [default: none]
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
+    /// What a line of the log looks like: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// The least important lines of the log: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// Who to become once the address is bound, by name or number; needs a start as root
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// The group to become with --user [default: the user's own]
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
     #[arg(long, value_name = "DRIVER")]
     driver: Option<DriverChoice>,
@@ -102,19 +130,46 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     if args.print_config {
         return print(&setup.effective()?);
     }
-    let config = setup.to_config()?;
+    let server_section = &setup.file.server;
+    let identity = Identity::find(server_section.user.as_deref(), server_section.group.as_deref())?;
+    // Before there is any other thread: each has a flag of its own.
+    privileges::never_more()?;
+    let config = setup.to_config(identity.as_ref())?;
     let report_file = args.report.as_deref().map(create_report).transpose()?;
-    log_to_stderr();
+    if let (Some(identity), Some((_, file))) = (&identity, &report_file) {
+        identity.own(file).map_err(not_given)?;
+    }
+    log::to_stderr(&setup.file.log);
+    let notifier = Arc::new(Notifier::from_env());
     let descriptors = raise_descriptors();
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
-    let server = start(config, &setup, inherited, events)?;
+    let server = start(config, &setup, inherited, identity, &notifier, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
+    let address = server.listeners().first().map(|listener| listener.address.to_string());
+    let address = address.unwrap_or_default();
+    tracing::info!(
+        address,
+        admin = server.admin_addr().map(tracing::field::display),
+        driver = %server.driver(),
+        bots = setup.file.bots.len(),
+        "started"
+    );
     greet(&server, &setup.file, ack, setup.has_own_certificate, &descriptors);
-    let failure = serve(&server, args, &setup, &arrived);
+    let ready = format!("receiving on {address}");
+    notifier.ready(&ready);
+    let reload = || {
+        notifier.reloading();
+        reload(&server, args, &setup);
+        notifier.ready(&ready);
+    };
+    let failure = serve(&server, reload, &arrived, &notifier);
+    notifier.stopping();
+    tracing::info!("stopping");
     let report = server.stop();
+    tracing::info!(handled = report.updates_handled, "stopped");
     signals.close();
     finish(&report, report_file)?;
     match failure {
@@ -143,6 +198,8 @@ fn start(
     config: Config,
     setup: &Setup,
     inherited: Vec<(String, OwnedFd)>,
+    identity: Option<Identity>,
+    notifier: &Arc<Notifier>,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
     let ack = config.journal.ack;
@@ -156,38 +213,56 @@ fn start(
     for (name, socket) in inherited {
         server = server.inherit(&name, socket);
     }
-    server.on_recovery(recovery_progress()).sink(setup.sink.open(ack)?).start()
+    let server = server.on_recovery(recovery_progress(Arc::clone(notifier)));
+    let is_new = setup.sink.file().is_some_and(|path| !path.exists());
+    let server = server.sink(setup.sink.open(ack)?);
+    let Some(identity) = identity else { return server.start() };
+    if let Some(path) = setup.sink.file().filter(|_| is_new) {
+        identity.own_path(path).map_err(not_given)?;
+    }
+    server.on_bound(move || identity.assume()).start()
 }
 
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a
 /// second.
-fn recovery_progress() -> impl FnMut(RecoveryProgress) + Send {
+fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + Send {
     let mut told_at = Instant::now();
     move |progress| {
         if told_at.elapsed() >= Duration::from_secs(1) {
             told_at = Instant::now();
             let mib = |bytes: u64| bytes >> 20;
             let (done, all) = (mib(progress.bytes), mib(progress.of));
-            tell(format_args!(
-                "reading the journal: {done} of {all} MiB, {} records",
-                progress.records
-            ));
+            let line =
+                format!("reading the journal: {done} of {all} MiB, {} records", progress.records);
+            notifier.starting(&line);
+            tell(line);
         }
     }
 }
 
-/// Prints reports on SIGUSR1 and reads the config again on SIGHUP, until a signal or a failure ends
-/// the service.
+/// Prints reports on SIGUSR1 and calls `reload` on SIGHUP, until a signal or a failure ends the
+/// service.
 fn serve(
     server: &ServerHandle,
-    args: &ServeArgs,
-    setup: &Setup,
+    reload: impl Fn(),
     arrived: &mpsc::Receiver<Event>,
+    notifier: &Notifier,
 ) -> Option<Error> {
+    let mut alive_at = Instant::now();
     loop {
-        match arrived.recv() {
+        let event = match notifier.alive_every() {
+            None => arrived.recv().map_err(RecvTimeoutError::from),
+            Some(every) => {
+                if alive_at.elapsed() >= every && server.is_well() {
+                    notifier.alive();
+                    alive_at = Instant::now();
+                }
+                arrived.recv_timeout(every.saturating_sub(alive_at.elapsed()).max(WATCH_STEP))
+            }
+        };
+        match event {
             Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
-            Ok(Event::Signal(SIGHUP)) => reload(server, args, setup),
+            Ok(Event::Signal(SIGHUP)) => reload(),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                 tell(format_args!("{name}: stopping, a second one leaves at once"));
@@ -195,7 +270,8 @@ fn serve(
             }
             Ok(Event::Failure(error)) => return Some(error),
             // The signal thread lives as long as this function.
-            Err(mpsc::RecvError) => return None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -206,7 +282,7 @@ fn reload(server: &ServerHandle, args: &ServeArgs, setup: &Setup) {
     let mut read = None;
     let outcome = server.reload_from(|| {
         let next = Setup::read(args)?;
-        let config = next.to_config()?;
+        let config = next.to_config(None)?;
         read = Some(next);
         Ok(config)
     });
@@ -263,6 +339,11 @@ impl ServeArgs {
         }
         over(&self.listen.clone().map(Address), &mut file.server.listen);
         over(&self.reuse_port.then_some(true), &mut file.server.reuse_port);
+        over(&self.admin, &mut file.admin.listen);
+        over(&self.log_format, &mut file.log.format);
+        over(&self.log_level, &mut file.log.level);
+        over(&self.user, &mut file.server.user);
+        over(&self.group, &mut file.server.group);
         over(&self.driver, &mut file.server.driver);
         over(&self.shards, &mut file.server.shards);
         over(&self.workers, &mut file.server.workers);
@@ -300,16 +381,10 @@ fn raise_descriptors() -> String {
     }
 }
 
-fn log_to_stderr() {
-    // Where somebody has set a subscriber already, theirs stays.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // It would report that stderr is gone to stderr, and panic.
-        .log_internal_errors(false)
-        .with_max_level(tracing::Level::INFO)
-        .try_init();
+/// A file that was made for another user could not be given to them.
+fn not_given(source: impl Into<io::Error>) -> Error {
+    let message = "a new file cannot be given to server.user";
+    Error::with_source(ErrorKind::Privileges, message, source.into())
 }
 
 /// Sends signals to the main thread. The second request to stop cuts the drain short, the third one
@@ -368,6 +443,9 @@ fn greet(
     }
     if let Some(allow) = &file.server.allow {
         line("allow", allow.join(", "));
+    }
+    if let Some(admin) = server.admin_addr() {
+        line("admin", format!("http://{admin}"));
     }
     line("driver", server.driver().to_string());
     let placement = server.placement();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     data_dir::DataDir,
+    privileges::Identity,
     serve::{DATA_DIR, DEFAULT_PATH, ServeArgs},
     sink::{self, SinkSpec},
 };
@@ -56,14 +57,15 @@ impl Setup {
     }
 
     /// The settings of the server, with secrets. What is needed for them and not there is made, but
-    /// not before everything that the user typed is found good.
-    pub(super) fn to_config(&self) -> Result<Config, Error> {
+    /// not before everything that the user typed is found good, and belongs to `owner`.
+    pub(super) fn to_config(&self, owner: Option<&Identity>) -> Result<Config, Error> {
         self.file.to_config(Secrets::Leave)?;
+        let data_dir = self.data_dir.clone().owned_by(owner.cloned());
         if self.has_own_secret {
-            self.data_dir.ensure_secret_token()?;
+            data_dir.ensure_secret_token()?;
         }
         if self.has_own_certificate {
-            self.data_dir.ensure_certificate()?;
+            data_dir.ensure_certificate()?;
         }
         self.file.to_config(Secrets::Read)
     }
@@ -71,9 +73,15 @@ impl Setup {
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(super) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
-        if old.sink.to != new.sink.to {
-            reload.needs_restart.push("sink.to");
-        }
+        let fixed = [
+            ("log.format", old.log.format != new.log.format),
+            ("log.level", old.log.level != new.log.level),
+            ("server.group", old.server.group != new.server.group),
+            ("server.user", old.server.user != new.server.user),
+            ("sink.to", old.sink.to != new.sink.to),
+        ];
+        let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);
+        reload.needs_restart.extend(differing);
     }
 }
 

@@ -1,6 +1,9 @@
 //! `sink.to` and `--sink`: from words to a sink.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{Ack, NdjsonSink, NullSink, Sink, error::Error};
 
@@ -21,6 +24,14 @@ impl SinkSpec {
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
             _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
+        }
+    }
+
+    /// The file that is made where it is not there.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::NdjsonFile(path) => Some(path),
+            Self::NdjsonStdout | Self::Null => None,
         }
     }
 

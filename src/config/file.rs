@@ -1,18 +1,21 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
+mod admin;
 mod bot;
 mod limits;
 mod listener;
+mod log;
 
 use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use self::limits::LimitsSection;
+use self::{admin::AdminSection, limits::LimitsSection};
 pub(crate) use self::{
     bot::BotSection,
     listener::{Address, ListenerSection},
+    log::{LogFormat, LogLevel, LogSection},
 };
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
@@ -26,6 +29,10 @@ use crate::{
 pub(crate) struct ConfigFile {
     #[serde(default)]
     pub(crate) server: ServerSection,
+    #[serde(default)]
+    pub(crate) admin: AdminSection,
+    #[serde(default)]
+    pub(crate) log: LogSection,
     #[serde(default)]
     pub(crate) tls: TlsSection,
     #[serde(default)]
@@ -54,6 +61,9 @@ pub(crate) struct ServerSection {
     pub(crate) workers: Option<usize>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Option<Span>,
+    /// Names or numbers.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
 }
 
 /// `[tls]`: PEM files; both or neither.
@@ -139,6 +149,7 @@ impl ConfigFile {
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
+            admin: self.admin.to_admin(),
             allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
             dispatch: self.dispatch.to_dispatch(),
@@ -168,6 +179,8 @@ impl ConfigFile {
 
     /// This file with every value written out as `config` has it, for `--print-config`.
     pub(crate) fn effective(mut self, config: &Config) -> Self {
+        self.admin = AdminSection::effective(&config.admin);
+        self.log = self.log.effective();
         if self.listeners.is_empty() {
             let main = config.all_listeners().into_iter().next();
             self.server.listen = main.map(|listener| Address(listener.address));
@@ -375,6 +388,14 @@ mod tests {
         workers = 3
         data_dir = "data"
         drain_timeout = "1m 30s"
+        user = "nobody"
+        group = "12"
+        [admin]
+        listen = "127.0.0.1:9464"
+        incidents = 100
+        [log]
+        format = "json"
+        level = "warn"
         [tls]
         cert = "cert.pem"
         key = "key.pem"
@@ -445,6 +466,12 @@ mod tests {
         assert_eq!(balanced.allow, Some(AllowList::new(["telegram"]).unwrap()));
         assert_eq!(balanced.proxy_protocol, Some(AllowList::new(["10.0.0.0/8"]).unwrap()));
         assert_eq!(config.allow, Some(AllowList::new(["telegram", "10.0.0.0/8"]).unwrap()));
+        let server = &file.server;
+        assert_eq!((server.user.as_deref(), server.group.as_deref()), (Some("nobody"), Some("12")));
+        let admin = config.admin;
+        assert_eq!((admin.listen, admin.incidents), ("127.0.0.1:9464".parse().ok(), 100));
+        assert_eq!(file.log.format, Some(LogFormat::Json));
+        assert_eq!(file.log.level, Some(LogLevel::Warn));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
@@ -480,7 +507,7 @@ mod tests {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
             "line 2: unknown field `listn`, expected one of `listen`, `reuse_port`, `allow`, \
-             `driver`, `shards`, `workers`, `data_dir`, `drain_timeout`"
+             `driver`, `shards`, `workers`, `data_dir`, `drain_timeout`, `user`, `group`"
         );
         let gone = error("[limits]\nrequest_timeout = \"10s\"");
         assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");

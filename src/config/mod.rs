@@ -1,5 +1,6 @@
 //! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
 
+mod admin;
 mod bot;
 mod dispatch;
 #[cfg(feature = "cli")]
@@ -19,6 +20,7 @@ use std::{
 
 pub(crate) use self::limits::RECEIVE_BYTES;
 pub use self::{
+    admin::Admin,
     bot::{Bot, PreviousToken},
     dispatch::{Dispatch, Order},
     journal::{Ack, Journal},
@@ -35,6 +37,8 @@ const THREADS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
+    /// The listener for probes and for people, and what it has to show.
+    pub admin: Admin,
     /// Who may connect; `None` is everybody. A connection from elsewhere is closed before a byte of it
     /// is read.
     pub allow: Option<AllowList>,
@@ -68,6 +72,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            admin: Admin::default(),
             allow: None,
             bots: Vec::new(),
             dispatch: Dispatch::default(),
@@ -98,6 +103,7 @@ impl Config {
     /// # Errors
     /// The first wrong one: its key, its value and what was expected.
     pub fn validate(&self) -> Result<(), Error> {
+        self.admin.validate()?;
         self.limits.validate()?;
         self.dispatch.validate()?;
         self.journal.validate()?;

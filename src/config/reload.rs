@@ -18,6 +18,7 @@ impl Config {
     /// Puts what cannot change while the server runs back into `next`; the keys of what differed.
     pub(crate) fn keep_fixed(&self, next: &mut Self) -> Vec<&'static str> {
         let Self {
+            admin,
             // These can change.
             allow: _,
             bots: _,
@@ -33,6 +34,8 @@ impl Config {
             workers,
         } = self;
         let mut fixed = Fixed(Vec::new());
+        fixed.keep("admin.listen", &admin.listen, &mut next.admin.listen);
+        fixed.keep("admin.incidents", &admin.incidents, &mut next.admin.incidents);
         fixed.keep("server.driver", driver, &mut next.driver);
         fixed.keep("server.listen", listen, &mut next.listen);
         fixed.keep("server.reuse_port", reuse_port, &mut next.reuse_port);

@@ -106,6 +106,8 @@ mod tests {
                 let bytes = response(status, directive);
                 assert_eq!(parsed.parse(bytes), Ok(httparse::Status::Complete(bytes.len())));
                 assert_eq!(parsed.code, Some(status.code()));
+                let phrase = format!("{} {}", status.code(), parsed.reason.unwrap_or_default());
+                assert_eq!(status.as_str(), phrase);
                 let field = |name: &str| {
                     let mut found = parsed.headers.iter().filter(|header| header.name == name);
                     (found.next().map(|header| header.value), found.next().is_none())

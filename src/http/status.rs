@@ -1,5 +1,7 @@
 //! The answers this server gives, by name.
 
+use super::{ConnectionDirective, response};
+
 /// A status code of RFC 9110 section 15, and two of RFC 6585 and RFC 9110 that limits need.
 ///
 /// There is no 410, because Telegram deletes a webhook that answers so for a day.
@@ -54,6 +56,15 @@ impl Status {
         Self::ServiceUnavailable,
         Self::VersionNotSupported,
     ];
+
+    /// The three digits and the phrase, as in an answer.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        // The answers are ASCII, and each begins with `HTTP/1.1 `.
+        let answer = response(self, ConnectionDirective::Close);
+        let line = answer.split(|byte| *byte == b'\r').next().and_then(|line| line.get(9..));
+        line.and_then(|line| str::from_utf8(line).ok()).unwrap_or_default()
+    }
 
     /// The three digits.
     #[must_use]

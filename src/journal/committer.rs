@@ -87,7 +87,9 @@ impl Committer {
     pub(crate) fn commit(&mut self, batches: &mut Vec<Batch>, now: Instant) {
         let records: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
         let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
-        match self.log.append(batches, now) {
+        let outcome = self.log.append(batches, now);
+        self.journal.tried(outcome.is_ok(), now);
+        match outcome {
             Ok((segment, at)) => {
                 let mut start = at;
                 for batch in &mut *batches {

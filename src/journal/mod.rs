@@ -56,7 +56,7 @@ use std::{
         },
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -80,6 +80,9 @@ pub(crate) use self::{
 use self::{segment::Segment, storage::Storage};
 use crate::{config::Ack, roster::Roster, update::BotId};
 
+/// How long a failed commit counts where none has come after it. The senders come again each second.
+const FAILING: Duration = Duration::from_secs(30);
+
 /// What a journal is made with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -96,12 +99,15 @@ pub(crate) struct Journal {
     committer: OnceLock<Thread>,
     /// How often each [`Failure`] has happened.
     failures: [AtomicU64; Failure::ALL.len()],
+    /// When the last commit failed, in milliseconds since `since`, or 0 where it did not.
+    failed_at: AtomicU64,
     /// Whether no more updates are taken because the journal is as large as it may be.
     is_full: AtomicBool,
     is_sync_due: AtomicBool,
     roster: Arc<Roster>,
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     settings: Settings,
+    since: Instant,
     /// A file for the next segment.
     spare: Mutex<Option<Arc<dyn Stored>>>,
     storage: Arc<dyn Storage>,
@@ -125,11 +131,13 @@ impl Journal {
             chores,
             committer: OnceLock::new(),
             failures: Default::default(),
+            failed_at: AtomicU64::new(0),
             is_full: AtomicBool::new(used >= settings.max_bytes),
             is_sync_due: AtomicBool::new(false),
             roster,
             segments: RwLock::new(segments.collect()),
             settings,
+            since: Instant::now(),
             spare: Mutex::new(None),
             storage,
             used: AtomicU64::new(used),
@@ -161,6 +169,28 @@ impl Journal {
     /// True where no more updates are taken because the journal is as large as it may be.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Relaxed)
+    }
+
+    /// True where the last commit failed, and lately: where nothing has been tried since, nobody knows.
+    pub(crate) fn is_failing(&self, now: Instant) -> bool {
+        let failed_at = self.failed_at.load(Relaxed);
+        let since = self.millis(now).saturating_sub(failed_at);
+        failed_at > 0 && u128::from(since) < FAILING.as_millis()
+    }
+
+    /// To be called by the committer with the outcome of each commit.
+    fn tried(&self, is_committed: bool, now: Instant) {
+        if !is_committed {
+            self.failed_at.store(self.millis(now), Relaxed);
+        } else if self.failed_at.load(Relaxed) != 0 {
+            self.failed_at.store(0, Relaxed);
+        }
+    }
+
+    /// Milliseconds from the beginning to `now`, at least 1.
+    fn millis(&self, now: Instant) -> u64 {
+        let millis = now.saturating_duration_since(self.since).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX).max(1)
     }
 
     /// Notes that the updates of `records` are settled: handled, dead-lettered or dropped by rule.

@@ -43,11 +43,15 @@ pub struct Server {
     pub(super) config: Config,
     pub(super) consumer: Option<Destination>,
     pub(super) inherited: Vec<Inherited>,
+    pub(super) on_bound: Option<OnBound>,
     pub(super) on_drop: OnDrop,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
     pub(super) tls: Option<TlsConfig>,
 }
+
+/// Called when all addresses are bound.
+pub(super) type OnBound = Box<dyn FnOnce() -> Result<(), Error> + Send>;
 
 /// Called while a start reads the journal.
 pub(super) type OnRecovery = Box<dyn FnMut(RecoveryProgress) + Send>;
@@ -60,6 +64,7 @@ impl Server {
             config: Config::default(),
             consumer: None,
             inherited: Vec::new(),
+            on_bound: None,
             on_drop: OnDrop::default(),
             on_failure: None,
             on_recovery: None,
@@ -112,6 +117,15 @@ impl Server {
         self
     }
 
+    /// Answers `/healthz`, `/readyz` and `/incidents` on `address` over plain HTTP; see
+    /// [`Admin`](crate::Admin). It
+    /// does so from before the journal is read until everything is drained.
+    #[must_use]
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.config.admin.listen = Some(address);
+        self
+    }
+
     /// Adds a bot; its [`BotId`](crate::update::BotId) counts up from 0.
     #[must_use]
     pub fn bot(mut self, bot: Bot) -> Self {
@@ -130,6 +144,14 @@ impl Server {
     #[must_use]
     pub fn journal(mut self, journal: Journal) -> Self {
         self.config.journal = journal;
+        self
+    }
+
+    /// Calls `call` when all addresses are bound, before the journal is opened and before any thread
+    /// of the server is started: the place to give up privileges. An error of it ends the start.
+    #[must_use]
+    pub fn on_bound(mut self, call: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Self {
+        self.on_bound = Some(Box::new(call));
         self
     }
 

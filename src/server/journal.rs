@@ -84,20 +84,15 @@ impl Opened {
         settings: &config::Journal,
         roster: &Arc<Roster>,
         scheduler: &Scheduler,
-        on_recovery: Option<OnRecovery>,
+        on_recovery: OnRecovery,
     ) -> Result<Option<Self>, Error> {
         let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
             return Ok(None);
         };
         let storage = own(dir, settings.lock_wait).map_err(|error| not_owned(dir, error))?;
-        let mut on_recovery = on_recovery;
         let names: Vec<_> = roster.names().map(str::to_owned).collect();
-        let recovered = recover(
-            &storage,
-            &names,
-            |bot, id| scheduler.remember(bot, id),
-            |progress| on_recovery.iter_mut().for_each(|call| call(progress)),
-        );
+        let recovered =
+            recover(&storage, &names, |bot, id| scheduler.remember(bot, id), on_recovery);
         let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
         let settings = Settings {
             ack: settings.ack,

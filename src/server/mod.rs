@@ -36,10 +36,13 @@ pub use self::{
 use self::{feeder::Feeder, journal::JournalThreads};
 use crate::{
     acceptor::Orders,
+    admin::AdminThread,
     config::{Config, Listener},
     control::{self, Control},
     dispatch::Scheduler,
     handler::Handler,
+    health::Health,
+    incidents::Incidents,
     metrics::{Metrics, Report},
     placement::Placement,
     roster::Roster,
@@ -68,10 +71,13 @@ enum Destination {
 #[derive(Debug)]
 pub struct ServerHandle {
     acceptor: Option<(UnixStream, JoinHandle<()>)>,
+    admin: Option<AdminThread>,
     control: Arc<Control>,
     driver: DriverKind,
     /// `None` once the server has stopped.
     feeder: Mutex<Option<Feeder>>,
+    health: Arc<Health>,
+    incidents: Arc<Incidents>,
     journal: Option<JournalThreads>,
     scheduler: Arc<Scheduler>,
     listeners: Vec<Listener>,
@@ -130,6 +136,13 @@ impl ServerHandle {
         &self.listeners
     }
 
+    /// The address of the operator's listener, with the port that was found where 0 was asked for;
+    /// `None` where there is none.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminThread::addr)
+    }
+
     /// The driver that all shards got.
     #[must_use]
     pub fn driver(&self) -> DriverKind {
@@ -146,6 +159,13 @@ impl ServerHandle {
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// False where the server is broken for good: it has met an error from which it cannot recover, or a
+    /// shard gives no sign of life. `/healthz` says so as well, with the reason.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.health.failure(Instant::now()).is_none()
     }
 
     /// Counters and latencies so far; no thread waits for it.
@@ -221,6 +241,9 @@ impl ServerHandle {
             journal.journal.stop();
             ended_by(&journal.housekeeper, deadline.max(self.grace()), || false, || {});
         }
+        self.incidents.close();
+        // The last of all: it tells probes of the stop.
+        drop(self.admin.take());
     }
 
     /// Ends the ways into the journal, and the one back: what has not gone to the workers stays

@@ -14,16 +14,20 @@ use futures_channel::mpsc;
 
 use super::{
     Destination, Server, ServerHandle,
+    builder::OnRecovery,
     feeder::{FeedWay, Feeder},
     journal::{Gate, Opened},
 };
 use crate::{
     acceptor::{Acceptor, Admission, ShardLink},
+    admin::{AdminListener, AdminThread, Pages},
     config::{Config, DriverChoice, ListenAddress},
     control::Control,
     dead_letters::DeadLetters,
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
+    health::Health,
+    incidents::Incidents,
     journal::Journal,
     listener::{Listening, ListeningSocket},
     live::Live,
@@ -46,7 +50,8 @@ const MAILBOX: usize = 1024;
 const RETURNS: usize = 1024;
 
 pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    let Server { config, consumer, inherited, on_drop, on_failure, on_recovery, tls } = server;
+    let Server { config, consumer, inherited, on_bound, on_drop, on_failure, on_recovery, tls } =
+        server;
     config.validate()?;
     let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
     if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
@@ -59,6 +64,23 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         ListenAddress::Tcp(address) => Some(*address),
         _ => None,
     });
+    let control = Arc::new(Control::new(on_failure));
+    let health = Arc::new(Health::new(Arc::clone(&control)));
+    let incidents = Arc::new(Incidents::new(config.admin.incidents));
+    // Before the journal is read, which may take its time: probes are answered meanwhile.
+    let admin = match config.admin.listen {
+        None => None,
+        Some(address) => {
+            let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
+            Some(AdminListener::bind(address, Pages { health, incidents })?)
+        }
+    };
+    // Everything is bound.
+    if let Some(call) = on_bound {
+        call()?;
+    }
+    let spawn = |run| spawn(&control, "ringhook-admin".to_owned(), None, run);
+    let admin = admin.map(|listener| listener.start(spawn)).transpose()?;
     let (shards, workers) = (placement.shards.len(), placement.workers.len());
     let limits = &config.limits;
     // Two of the shards' kind more: for the journal's threads, or for updates that are fed in.
@@ -72,15 +94,27 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let scheduler = Arc::new(scheduler);
     let roster = Arc::new(Roster::default());
     let live = Arc::new(Live::new(&config, &roster.enrol(&config.bots)?));
+    let mut on_recovery = on_recovery;
+    let on_recovery: OnRecovery = Box::new({
+        let health = Arc::clone(&health);
+        move |progress| {
+            health.recovering(progress);
+            on_recovery.iter_mut().for_each(|call| call(progress));
+        }
+    });
     let opened = Opened::open(&config.journal, &roster, &scheduler, on_recovery)?;
     notices.extend(opened.iter().flat_map(Opened::notices));
+    notices.extend(admin.as_ref().and_then(AdminThread::notice));
     let seats = Arc::new(Seats::new(limits.connections_per_address));
     let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
     let mut handle = ServerHandle {
         acceptor: None,
-        control: Arc::new(Control::new(on_failure)),
+        admin,
+        control,
         driver: DriverKind::Epoll,
         feeder: Mutex::new(None),
+        health,
+        incidents,
         journal: None,
         scheduler: Arc::clone(&scheduler),
         local_addrs: local_addrs.collect(),
@@ -113,6 +147,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     handle.feeder = Mutex::new(Some(feeder));
     let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
     handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
+    handle.health.serving();
     Ok(handle)
 }
 
@@ -184,6 +219,7 @@ impl ServerHandle {
         let (threads, metrics, mut gates) =
             opened.start(dispatcher, full, returns, &self.control, &spawn)?;
         let journal = Arc::clone(&threads.journal);
+        self.health.watch_journal(&journal);
         self.journal = Some(threads);
         self.metrics.journal = Some(metrics);
         let home = gates.len() - 1;
@@ -222,10 +258,12 @@ impl ServerHandle {
             links.push(ShardLink { idle: Arc::clone(&idle), mailbox, open: Arc::clone(&open) });
             let seed = Seed {
                 idle,
+                incidents: self.incidents.writer(),
                 live: Arc::clone(live),
                 mailbox: messages,
                 metrics,
                 open,
+                pulse: self.health.watch_shard(),
                 returns,
                 seats: Arc::clone(seats),
                 tls: tls.cloned(),
@@ -263,6 +301,7 @@ impl ServerHandle {
                 return Err(Error::with_source(ErrorKind::Driver, message, error));
             }
             self.driver = DriverKind::Epoll;
+            tracing::warn!(%error, advice, "io_uring is not to be had, using epoll");
             self.notices
                 .push(format!("using epoll, io_uring is not to be had ({error}): {advice}"));
             verdicts.iter().for_each(|tell| drop(tell.send(Verdict::Instead(self.driver))));
@@ -280,37 +319,49 @@ impl ServerHandle {
         keep.set_nonblocking(true).map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
         let orders = Arc::clone(&self.orders);
-        let acceptor = Acceptor::new(admission, sockets, metrics, orders, shards, stop);
+        let incidents = self.incidents.writer();
+        let acceptor = Acceptor::new(admission, incidents, sockets, metrics, orders, shards, stop);
         let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
         self.acceptor = Some((keep, thread));
         Ok(())
     }
 
-    /// Starts a thread, pinned to `cpu`. Its panic would be a bug of ours: it is a failure of the
-    /// server, never a silence.
+    /// Starts a thread, pinned to `cpu`.
     fn spawn(
         &self,
         name: String,
         cpu: Option<usize>,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<JoinHandle<()>, Error> {
-        let control = Arc::clone(&self.control);
-        let label = name.clone();
-        let body = move || {
-            if let Some(cpu) = cpu
-                && !placement::pin(cpu)
-            {
-                tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
-            }
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                let message = format!("thread {label} panicked: this is a bug of ringhook");
-                control.fail(&Error::new(ErrorKind::Thread, message));
-            }
-        };
-        thread::Builder::new().name(name).spawn(body).map_err(|source| {
-            Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
-        })
+        spawn(&self.control, name, cpu, run)
     }
+}
+
+/// Starts a thread, pinned to `cpu`. Its panic would be a bug of ours: it is a failure of the
+/// server, never a silence.
+fn spawn(
+    control: &Arc<Control>,
+    name: String,
+    cpu: Option<usize>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let control = Arc::clone(control);
+    let label = name.clone();
+    let body = move || {
+        if let Some(cpu) = cpu
+            && !placement::pin(cpu)
+        {
+            tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
+        }
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let message = format!("thread {label} panicked: this is a bug of ringhook");
+            control.fail(&Error::new(ErrorKind::Thread, message));
+        }
+    };
+    thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|source| Error::with_source(ErrorKind::Thread, "cannot start a thread", source))
 }
 
 /// A shard's thread: builds the driver it is told to, then runs.

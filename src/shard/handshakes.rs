@@ -62,7 +62,7 @@ impl Shard {
             waiting.borrow_mut().push_back(newcomer);
         } else {
             // Before the peer can know.
-            self.metrics.turned_away(TurnedAway::Handshakes);
+            self.turned_away(newcomer.peer, TurnedAway::Handshakes);
             drop(newcomer);
             self.open.fetch_sub(1, Ordering::Relaxed);
         }

@@ -1,5 +1,6 @@
 //! TLS as the shards serve it: certificate and key in, one shared [`rustls::ServerConfig`] out.
 
+pub(crate) mod fault;
 mod pem;
 pub(crate) mod session;
 

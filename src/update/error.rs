@@ -41,6 +41,18 @@ impl ParseError {
     }
 }
 
+impl ParseError {
+    /// The name of what is wrong.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoUpdateId => "no_update_id",
+            Self::NotAnObject => "not_an_object",
+            Self::NotJson { .. } => "not_json",
+            Self::TooDeep { .. } => "too_deep",
+        }
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,0 +1,131 @@
+//! The operator's listener: plain HTTP for probes and for people, on a thread and an address of its
+//! own.
+//!
+//! It has to answer when nothing else does, so it shares nothing with the shards: one thread waits for
+//! a few connections at once, each with a deadline, and where there are too many the oldest makes
+//! room. Nobody can hold it up by being slow.
+//!
+//! | file | question |
+//! |---|---|
+//! | `listener` | who waits for what, and how long |
+//! | `visitor` | one connection: a request, an answer, the end |
+//! | `pages` | which path shows what |
+//! | `answer` | bytes of an answer |
+
+mod answer;
+mod listener;
+mod pages;
+mod visitor;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    os::unix::net::UnixStream,
+    thread::JoinHandle,
+};
+
+use self::listener::Listener;
+pub(crate) use self::pages::Pages;
+use crate::error::{Error, ErrorKind};
+
+/// The listener, bound and not running yet.
+#[derive(Debug)]
+pub(crate) struct AdminListener {
+    addr: SocketAddr,
+    listener: Listener,
+    stop: UnixStream,
+}
+
+/// The running thread. Dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct AdminThread {
+    addr: SocketAddr,
+    /// The thread ends when it sees the hang-up.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminListener {
+    /// Listens on `address`, to show `pages`.
+    ///
+    /// # Errors
+    /// A [`Bind`](ErrorKind::Bind) error.
+    pub(crate) fn bind(address: SocketAddr, pages: Pages) -> Result<Self, Error> {
+        let bound = || -> io::Result<_> {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let addr = listener.local_addr()?;
+            let (stop, stopped) = UnixStream::pair()?;
+            Ok(Self { addr, listener: Listener::new(listener, stopped, pages), stop })
+        };
+        bound().map_err(|source| {
+            let message = format!("cannot listen on {address} (admin.listen)");
+            Error::with_source(ErrorKind::Bind, message, source)
+        })
+    }
+
+    /// Answers on a thread that `spawn` starts.
+    ///
+    /// # Errors
+    /// Those of `spawn`.
+    pub(crate) fn start(
+        self,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>,
+    ) -> Result<AdminThread, Error> {
+        let Self { addr, listener, stop } = self;
+        let thread = spawn(Box::new(|| listener.run()))?;
+        Ok(AdminThread { addr, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl AdminThread {
+    /// The address that is listened on, with the port that was found where 0 was asked for.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What an operator should know of the address.
+    pub(crate) fn notice(&self) -> Option<String> {
+        is_for_others(self.addr.ip()).then(|| {
+            format!(
+                "http://{} answers whoever can reach it, and /incidents shows addresses: bind \
+                 admin.listen to loopback",
+                self.addr
+            )
+        })
+    }
+}
+
+impl Drop for AdminThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// True where others than this machine, or its private network, may come to `ip`.
+fn is_for_others(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_private() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unique_local() && !ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_is_noticed() {
+        for ip in ["0.0.0.0", "::", "203.0.113.7", "2001:db8::1", "::ffff:0.0.0.0"] {
+            assert!(is_for_others(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "fd00::1", "::ffff:127.0.0.1"] {
+            assert!(!is_for_others(ip.parse().unwrap()), "{ip}");
+        }
+    }
+}

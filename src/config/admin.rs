@@ -1,0 +1,44 @@
+//! What the server tells its operator over HTTP.
+
+use std::net::SocketAddr;
+
+use crate::error::Error;
+
+/// The listener for probes and for people, and what it has to show.
+///
+/// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents`, which shows
+/// the addresses of peers. Nothing of it is ever served on the public port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Admin {
+    /// Incidents that are kept by each thread that meets any, and shown in all; 1,024. 0 keeps none,
+    /// at most 65,536. One takes up to 256 bytes.
+    pub incidents: usize,
+    /// Where to listen; nowhere by default. Port 0 takes any free one.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { incidents: 1024, listen: None }
+    }
+}
+
+impl Admin {
+    /// A bound against slips of the keyboard.
+    const INCIDENTS_MAX: usize = 65_536;
+
+    /// A listener on `address`.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self { listen: Some(address), ..Self::default() }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.incidents > Self::INCIDENTS_MAX {
+            let expected = format!("0 to {}", Self::INCIDENTS_MAX);
+            return Err(Error::config("admin.incidents", self.incidents, &expected));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! `[log]` as typed.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::error::Error;
+
+/// `[log]`: how lines look and which are written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogSection {
+    pub(crate) format: Option<LogFormat>,
+    pub(crate) level: Option<LogLevel>,
+}
+
+impl LogSection {
+    /// With every value written out.
+    pub(super) fn effective(&self) -> Self {
+        Self {
+            format: Some(self.format.unwrap_or_default()),
+            level: Some(self.level.unwrap_or_default()),
+        }
+    }
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// An object of JSON.
+    Json,
+    /// For people; in colours on a terminal.
+    #[default]
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err(Error::config("log.format", text, "text or json")),
+        }
+    }
+}
+
+/// The least important lines that are written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Debug,
+    Error,
+    #[default]
+    Info,
+    Off,
+    Trace,
+    Warn,
+}
+
+impl LogLevel {
+    pub(crate) fn filter(self) -> LevelFilter {
+        match self {
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Error => LevelFilter::ERROR,
+            Self::Info => LevelFilter::INFO,
+            Self::Off => LevelFilter::OFF,
+            Self::Trace => LevelFilter::TRACE,
+            Self::Warn => LevelFilter::WARN,
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "debug" => Ok(Self::Debug),
+            "error" => Ok(Self::Error),
+            "info" => Ok(Self::Info),
+            "off" => Ok(Self::Off),
+            "trace" => Ok(Self::Trace),
+            "warn" => Ok(Self::Warn),
+            _ => Err(Error::config("log.level", text, "off, error, warn, info, debug or trace")),
+        }
+    }
+}

@@ -65,6 +65,7 @@ mod sink;
 mod stream;
 mod tls;
 pub mod update;
+mod watch;
 mod worker;
 
 pub use crate::{
@@ -81,6 +82,6 @@ pub use crate::{
     server::{FeedError, Hurrier, RecoveryProgress, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
-    tls::TlsConfig,
+    tls::{CertificateSource, Finding, FindingKind, KeyPassword, Reload, TlsBuilder, TlsConfig},
     update::Update,
 };

@@ -24,7 +24,7 @@ use super::{
     tell,
 };
 use crate::{
-    Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
+    Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle,
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets, Span},
@@ -78,6 +78,9 @@ pub(super) struct ServeArgs {
     /// Private key in PEM (PKCS#8, SEC1 or PKCS#1); needs --cert
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// File with the password of an encrypted key; needs --key
+    #[arg(long, value_name = "FILE", requires = "key")]
+    key_password_file: Option<PathBuf>,
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
@@ -163,17 +166,14 @@ fn start(
     sink: &SinkSpec,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
-    let (Some(cert), Some(key)) = (&file.tls.cert, &file.tls.key) else {
-        return Err(Error::config("tls", "(none)", "cert and key"));
-    };
     let ack = config.journal.ack;
-    let server = Server::builder()
-        .config(config)
-        .tls(TlsConfig::from_pem_files(cert, key)?)
-        .on_failure(move |error| {
-            // The receiver is gone only when the process is about to end.
-            let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
-        });
+    let server =
+        Server::builder().config(config).tls(file.to_tls()?).watch_certificates(true).on_failure(
+            move |error| {
+                // The receiver is gone only when the process is about to end.
+                let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
+            },
+        );
     server.on_recovery(recovery_progress()).sink(sink.open(ack)?).start()
 }
 
@@ -261,6 +261,9 @@ impl ServeArgs {
         if self.cert.is_some() || self.key.is_some() {
             file.tls.cert.clone_from(&self.cert);
             file.tls.key.clone_from(&self.key);
+            file.tls.key_password = None;
+            file.tls.key_password_env = None;
+            file.tls.key_password_file.clone_from(&self.key_password_file);
         }
     }
 }
@@ -270,6 +273,7 @@ impl ServeArgs {
 fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
     match (&file.tls.cert, &file.tls.key) {
         (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
+        (None, None) if file.has_certificate_of_bot() => Ok(false),
         (None, None) => {
             file.tls.cert = Some(data_dir.cert());
             file.tls.key = Some(data_dir.key());
@@ -360,6 +364,13 @@ fn greet(server: &ServerHandle, file: &ConfigFile, ack: Ack, own_certificate: bo
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
         if let Some(path) = path {
             line(name, path.display().to_string());
+        }
+    }
+    for bot in &file.bots {
+        for (name, path) in [("cert", &bot.cert), ("key", &bot.key)] {
+            if let Some(path) = path {
+                line(name, format!("{}  ({})", path.display(), bot.name));
+            }
         }
     }
     for bot in &file.bots {

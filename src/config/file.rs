@@ -1,13 +1,14 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
 mod bot;
+mod tls;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub(crate) use self::bot::BotSection;
+pub(crate) use self::{bot::BotSection, tls::TlsSection};
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
 use crate::{
     allow::AllowList,
@@ -46,14 +47,6 @@ pub(crate) struct ServerSection {
     pub(crate) workers: Option<usize>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Option<Span>,
-}
-
-/// `[tls]`: PEM files; both or neither.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsSection {
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
 }
 
 /// `[limits]`: see [`Limits`].
@@ -146,6 +139,7 @@ impl ConfigFile {
     /// What is typed here, checked and completed with defaults.
     pub(crate) fn to_config(&self, secrets: Secrets) -> Result<Config, Error> {
         let defaults = Config::default();
+        self.check_certificates()?;
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
@@ -411,6 +405,7 @@ mod tests {
         [tls]
         cert = "cert.pem"
         key = "key.pem"
+        key_password_file = "key.password"
         [limits]
         head_bytes = "16KiB"
         body_bytes = "2MiB"
@@ -429,6 +424,9 @@ mod tests {
         name = "shop"
         path = "/shop"
         host = "*.example.com"
+        cert = "shop.pem"
+        key = "shop.key"
+        key_password = "w0rd"
         secret_token = "s3cret"
         previous_secret_token = "old-one"
         previous_secret_token_until = "2027-01-31T12:00:00Z"
@@ -507,7 +505,7 @@ mod tests {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
         let printed = file.effective(&config).to_toml().unwrap();
-        for secret in ["s3cret", "old-one", "word"] {
+        for secret in ["s3cret", "old-one", "user:word", "w0rd"] {
             assert!(!printed.contains(secret), "{printed}");
         }
         assert!(printed.contains("previous_secret_token_until = \"2027-01-31T12:00:00Z\""));

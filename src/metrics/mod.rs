@@ -16,7 +16,9 @@ pub use self::{
     journal::JournalReport,
     report::{Percentiles, Report},
 };
-use crate::{connection::CloseReason, dispatch::Refusal, http::Status, update::UpdateKind};
+use crate::{
+    connection::CloseReason, dispatch::Refusal, http::Status, tls::TlsConfig, update::UpdateKind,
+};
 
 /// A stretch of an update's way, timed on its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -229,6 +231,8 @@ pub(crate) struct Metrics {
     pub(crate) fed: Counter,
     pub(crate) journal: Option<JournalMetrics>,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
+    /// Counts its reloads itself, since the program may ask for one as well.
+    pub(crate) tls: Option<TlsConfig>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
 
@@ -239,6 +243,7 @@ impl Metrics {
             fed: Counter::default(),
             journal: None,
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            tls: None,
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }
     }

@@ -45,6 +45,7 @@ pub struct Server {
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
     pub(super) tls: Option<TlsConfig>,
+    pub(super) watch_certificates: bool,
 }
 
 /// Called while a start reads the journal.
@@ -61,6 +62,7 @@ impl Server {
             on_failure: None,
             on_recovery: None,
             tls: None,
+            watch_certificates: false,
         }
     }
 
@@ -148,10 +150,19 @@ impl Server {
         self
     }
 
-    /// Certificate and key.
+    /// Certificates and keys.
     #[must_use]
     pub fn tls(mut self, tls: TlsConfig) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Whether the files of certificates and keys are watched, by a thread of the server, and
+    /// [reloaded](TlsConfig::reload) within a second when they change. They are not by default.
+    /// What comes of it is told by `tracing` and counted in the [report](ServerHandle::report).
+    #[must_use]
+    pub fn watch_certificates(mut self, watch: bool) -> Self {
+        self.watch_certificates = watch;
         self
     }
 

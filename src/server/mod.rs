@@ -7,11 +7,13 @@
 //! | `journal` | those of the journal |
 //! | `mod` | what can be done with a running one, and how it stops |
 //! | `feeder` | updates that the program itself brings |
+//! | `watch` | what is looked at a few times a second, such as files of certificates |
 
 mod builder;
 mod feeder;
 mod journal;
 mod start;
+mod watch;
 
 use std::{
     mem,
@@ -30,7 +32,7 @@ pub use self::{
     builder::{RecoveryProgress, Server},
     feeder::FeedError,
 };
-use self::{feeder::Feeder, journal::JournalThreads};
+use self::{feeder::Feeder, journal::JournalThreads, watch::Watcher};
 use crate::{
     control::{self, Control},
     dispatch::Scheduler,
@@ -77,6 +79,8 @@ pub struct ServerHandle {
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
     stopped: bool,
+    /// `None` where nothing is watched, and once the server stops.
+    watcher: Option<Watcher>,
     worker_threads: Vec<JoinHandle<()>>,
 }
 
@@ -174,6 +178,7 @@ impl ServerHandle {
         }
         let deadline = control::deadline(self.drain_timeout);
         self.control.stop();
+        let watcher: Vec<_> = self.watcher.take().into_iter().map(Watcher::stop).collect();
         if let Some((stop, thread)) = self.acceptor.take() {
             // The acceptor wakes up because its end of the pair sees the hang-up.
             drop(stop);
@@ -198,6 +203,8 @@ impl ServerHandle {
             journal.journal.stop();
             ended_by(&journal.housekeeper, deadline.max(self.grace()), || false, || {});
         }
+        // It ends at once, unless a file system that does not answer keeps it.
+        ended_by(&watcher, self.grace(), || false, || {});
     }
 
     /// Ends the ways into the journal, and the one back: what has not gone to the workers stays

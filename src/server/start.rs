@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -17,6 +17,7 @@ use super::{
     Destination, Server, ServerHandle,
     feeder::{FeedWay, Feeder},
     journal::{Gate, Opened},
+    watch::{Watched, Watcher},
 };
 use crate::{
     acceptor::{self, Acceptor, Admission, ShardLink},
@@ -33,7 +34,7 @@ use crate::{
     runtime::{DriverKind, Runtime},
     shard::{Seed, Way},
     stream::{OnDrop, Settlements},
-    tls::TlsConfig,
+    tls::{FileWatch, TlsConfig},
     update::{Recycled, UpdateParser},
     worker::{Consumer, Desk, Worker},
 };
@@ -44,7 +45,8 @@ const MAILBOX: usize = 1024;
 const RETURNS: usize = 1024;
 
 pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    let Server { config, consumer, on_drop, on_failure, on_recovery, tls } = server;
+    let Server { config, consumer, on_drop, on_failure, on_recovery, tls, watch_certificates } =
+        server;
     config.validate()?;
     let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
     let tls = tls.ok_or_else(|| missing("tls", "a certificate and its key"))?;
@@ -85,8 +87,10 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         shard_threads: Vec::new(),
         started_at: Instant::now(),
         stopped: false,
+        watcher: None,
         worker_threads: Vec::new(),
     };
+    handle.check_certificates(&config, &tls);
     // Where a step fails, dropping the handle stops what has started.
     let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
     let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
@@ -102,6 +106,13 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     handle.feeder = Mutex::new(Some(feeder));
     let shards = handle.start_shards(&config, &tls, ways, taken_back)?;
     handle.start_acceptor(&config, listener, shards)?;
+    let mut watched: Vec<Watched> = Vec::new();
+    if watch_certificates {
+        let mut files = FileWatch::new(tls);
+        watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
+    }
+    let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
+    handle.watcher = Watcher::start(watched, spawn)?;
     Ok(handle)
 }
 
@@ -112,6 +123,14 @@ enum Verdict {
 }
 
 impl ServerHandle {
+    /// Looks for what the owner of the certificates should know, and has them counted.
+    fn check_certificates(&mut self, config: &Config, tls: &TlsConfig) {
+        tls.expect_hosts(config.bots.iter().filter_map(|bot| bot.host.as_deref()));
+        let findings = tls.findings(SystemTime::now());
+        self.notices.extend(findings.iter().map(ToString::to_string));
+        self.metrics.tls = Some(tls.clone());
+    }
+
     /// Starts the workers, who give each shard's memory to its one of `returns`.
     fn start_workers(
         &mut self,

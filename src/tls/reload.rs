@@ -153,3 +153,110 @@ impl FileWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{fs, path::Path};
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// Certificate and key in PEM.
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        (cert.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn write(dir: &Path, (cert, key): (&str, &str)) -> (std::path::PathBuf, std::path::PathBuf) {
+        let (cert_file, key_file) = (dir.join("cert.pem"), dir.join("key.pem"));
+        fs::write(&cert_file, cert).unwrap();
+        fs::write(&key_file, key).unwrap();
+        (cert_file, key_file)
+    }
+
+    /// A watch whose clock is the test's.
+    struct Clocked {
+        at: Instant,
+        tls: TlsConfig,
+        watch: FileWatch,
+    }
+
+    impl Clocked {
+        /// Looks as often as the server would in `time`; what has been counted since the start.
+        fn pass(&mut self, time: Duration) -> (u64, u64) {
+            let step = Duration::from_millis(250);
+            let until = self.at + time;
+            while self.at < until {
+                self.at += step;
+                self.watch.poll(self.at, SystemTime::now());
+            }
+            self.tls.reloads()
+        }
+    }
+
+    fn clocked(dir: &Path, (cert, key): (&str, &str)) -> Clocked {
+        let (cert, key) = write(dir, (cert, key));
+        let tls = TlsConfig::from_pem_files(&cert, &key).unwrap();
+        let watch = FileWatch::new(tls.clone());
+        Clocked { at: Instant::now(), tls, watch }
+    }
+
+    #[test]
+    fn half_a_replacement_is_not_told_if_the_other_half_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((cert, key), (new_cert, new_key)) = (pair(), pair());
+        let mut clocked = clocked(dir.path(), (&cert, &key));
+        let second = Duration::from_secs(1);
+        assert_eq!(clocked.pass(3 * second), (0, 0));
+        write(dir.path(), (&new_cert, &key));
+        assert_eq!(clocked.pass(second), (0, 0), "the old one is served, and nothing said yet");
+        write(dir.path(), (&new_cert, &new_key));
+        assert_eq!(clocked.pass(second), (1, 0), "served within a second");
+        assert_eq!(clocked.pass(5 * second), (1, 0));
+    }
+
+    #[test]
+    fn what_stays_broken_is_told_once_and_again_when_it_is_broken_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((cert, key), (new_cert, new_key)) = (pair(), pair());
+        let mut clocked = clocked(dir.path(), (&cert, &key));
+        let second = Duration::from_secs(1);
+        write(dir.path(), (&new_cert, &key));
+        assert_eq!(clocked.pass(4 * second), (0, 1));
+        assert_eq!(clocked.pass(60 * second), (0, 1));
+        write(dir.path(), ("broken", &key));
+        assert_eq!(clocked.pass(4 * second), (0, 2));
+        write(dir.path(), (&new_cert, &new_key));
+        assert_eq!(clocked.pass(second), (1, 2));
+    }
+
+    #[test]
+    fn what_changed_between_the_start_and_the_first_look_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((cert, key), (new_cert, new_key)) = (pair(), pair());
+        let (cert_file, key_file) = write(dir.path(), (&cert, &key));
+        let tls = TlsConfig::from_pem_files(&cert_file, &key_file).unwrap();
+        write(dir.path(), (&new_cert, &new_key));
+        let watch = FileWatch::new(tls.clone());
+        let mut clocked = Clocked { at: Instant::now(), tls, watch };
+        assert_eq!(clocked.pass(Duration::from_secs(1)), (1, 0));
+    }
+
+    #[test]
+    fn the_files_of_a_replacement_are_watched() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ((cert, key), (new_cert, new_key), (third_cert, third_key)) = (pair(), pair(), pair());
+        let mut clocked = clocked(old.path(), (&cert, &key));
+        let (cert_file, key_file) = write(new.path(), (&new_cert, &new_key));
+        clocked.tls.replace(&TlsConfig::from_pem_files(&cert_file, &key_file).unwrap());
+        assert_eq!(clocked.pass(Duration::from_secs(1)), (1, 0));
+        write(new.path(), (&third_cert, &third_key));
+        assert_eq!(clocked.pass(Duration::from_secs(1)), (2, 0));
+        write(old.path(), ("of no concern", ""));
+        assert_eq!(clocked.pass(Duration::from_secs(4)), (2, 0));
+    }
+}

@@ -177,16 +177,16 @@ fn what_is_broken_keeps_the_old_one_and_is_counted_once() {
     let (cert, key) = dir.pair();
     let server = watching(&cert, &key);
     let failures = || server.handle.report().certificate_reload_failures;
-    let breakages: [(&str, Box<dyn Fn()>); 4] = [
-        ("no certificate", Box::new(|| dir.write("cert.pem", "not a certificate"))),
-        ("another key", Box::new(|| plain(&dir, &Issued { key: issue().key, ..issue() }))),
-        ("half a file", Box::new(|| dir.write("key.pem", &issue().key[..100]))),
-        ("no file", Box::new(|| fs::remove_file(&key).unwrap())),
+    let breaks: [&dyn Fn(); 4] = [
+        &|| dir.write("cert.pem", "not a certificate"),
+        &|| plain(&dir, &Issued { key: issue().key, ..issue() }),
+        &|| dir.write("key.pem", &issue().key[..100]),
+        &|| fs::remove_file(&key).unwrap(),
     ];
-    for (count, (what, breaks)) in (1..).zip(&breakages) {
+    for (count, breaks) in (1..).zip(breaks) {
         breaks();
-        wait_until(&format!("{what} is counted"), || failures() >= count);
-        assert!(is_served(&server, &first), "{what}");
+        wait_until(&format!("breakage {count} is counted"), || failures() >= count);
+        assert!(is_served(&server, &first), "breakage {count}");
     }
     thread::sleep(LOOKS);
     assert_eq!(failures(), 4, "once each, not at each look");

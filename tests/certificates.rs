@@ -173,7 +173,7 @@ fn findings(chain: &[&str], issued: &Issued, hosts: &[&str], now: SystemTime) ->
 
 /// The one thing said, as a line.
 #[track_caller]
-fn only(findings: Vec<FindingKind>) -> String {
+fn only(findings: &[FindingKind]) -> String {
     assert_eq!(findings.len(), 1, "{findings:?}");
     findings[0].to_string()
 }
@@ -206,7 +206,7 @@ fn nothing_is_said_of_what_is_right() {
 #[test]
 fn a_missing_intermediate_is_named() {
     let Chain { root, leaf, .. } = chain();
-    let said = only(findings(&[&leaf.cert], &leaf, &[], meanwhile()));
+    let said = only(&findings(&[&leaf.cert], &leaf, &[], meanwhile()));
     assert!(
         said.starts_with("the certificate of its issuer \"Intermediate\" is missing"),
         "{said}"
@@ -227,7 +227,7 @@ fn a_root_in_the_chain_is_a_word_of_advice() {
     let said = findings(&whole, &leaf, &[], meanwhile());
     assert_eq!(said, [FindingKind::RootIncluded { subject: "Root".to_owned() }]);
     assert!(said[0].is_advice());
-    assert!(only(said).starts_with("the root \"Root\" in the chain is not needed"));
+    assert!(only(&said).starts_with("the root \"Root\" in the chain is not needed"));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn strangers_in_the_file_are_counted() {
     let Chain { intermediate, leaf, .. } = chain();
     let stranger = Authority::root("Stranger").cert;
     let all = [&*leaf.cert, &intermediate.cert, &stranger, &stranger];
-    let said = only(findings(&all, &leaf, &[], meanwhile()));
+    let said = only(&findings(&all, &leaf, &[], meanwhile()));
     assert!(said.starts_with("2 certificate(s) in it do not belong to the chain"), "{said}");
 }
 
@@ -280,7 +280,7 @@ fn the_time_is_looked_at() {
     let own = leaf("bot", &[]);
     let at = |now| findings(&[&own.cert], &own, &[], now);
     let second = Duration::from_secs(1);
-    let said = |now| only(at(now));
+    let said = |now| only(&at(now));
     assert_eq!(at(end() - 30 * DAY), []);
     let expected = "\"bot\" expires in 29 day(s), on 2030-01-01T00:00:00Z: renew it";
     assert_eq!(said(end() - 30 * DAY + second), expected);
@@ -346,10 +346,10 @@ fn an_address_must_be_a_name() {
     assert_eq!(said("192.0.2.1", &[], &[]), []);
     assert_eq!(said("bot", &["192.0.2.1"], &[]), []);
     assert_eq!(said("192.0.2.1", &[], &["192.0.2.1"]), []);
-    let by_type_ip = FindingKind::AddressNotAsName { address: "192.0.2.1".to_owned() };
-    assert_eq!(said("bot", &[], &["192.0.2.1"]), [by_type_ip.clone()]);
-    assert_eq!(said("192.0.2.1", &["bot.example.com"], &["192.0.2.1"]), [by_type_ip]);
-    let line = only(said("bot", &[], &["192.0.2.1"]));
+    let by_type_ip = [FindingKind::AddressNotAsName { address: "192.0.2.1".to_owned() }];
+    assert_eq!(said("bot", &[], &["192.0.2.1"]), by_type_ip);
+    assert_eq!(said("192.0.2.1", &["bot.example.com"], &["192.0.2.1"]), by_type_ip);
+    let line = only(&said("bot", &[], &["192.0.2.1"]));
     assert!(line.contains("subjectAltName=DNS:192.0.2.1"), "{line}");
 }
 
@@ -407,7 +407,7 @@ fn what_is_no_x509_in_a_chain_is_told() {
     let junk = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let said = findings(&[&own.cert, junk], &own, &["bot.example.com"], meanwhile());
     assert_eq!(said, [FindingKind::Unreadable { place: 2 }]);
-    assert!(only(said).contains("openssl x509 -text"));
+    assert!(only(&said).contains("openssl x509 -text"));
 }
 
 #[test]

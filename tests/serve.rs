@@ -17,10 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use support::{
     client::{self, Client, Response},
     external::{program, succeed},
-    pki::Pki,
+    pki::{Issued, Pki, params, self_signed},
     process::{Ended, Process, ringhook, run},
     request_to, update, wait_until,
 };
@@ -901,6 +902,148 @@ fn a_file_sink_that_cannot_be_opened_is_refused_by_name() {
     let args = ["--listen", "127.0.0.1:0", "--sink", "ndjson:missing/updates"];
     let said = refused(dir.path(), &args, 1);
     assert!(said.contains("ndjson:missing/updates: No such file"), "{said}");
+}
+
+// Certificates
+
+/// A server of two bots with certificates of their own, one of whose keys is encrypted, and no
+/// certificate of the data directory.
+#[test]
+fn bots_bring_their_certificates_and_a_new_one_is_served_without_a_restart() {
+    let Some(mut openssl) = program("openssl") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let make = |cn: &str, dns: &[&str]| self_signed(&params(cn, dns, &[]));
+    let (shop, news) = (make("shop", &["shop.example"]), make("news", &["old.example"]));
+    for (name, text) in [
+        ("shop.pem", &*shop.cert),
+        ("shop.key", &shop.key),
+        ("news.pem", &news.cert),
+        ("news.plain", &news.key),
+        ("news.password", "s3cret\n"),
+        (
+            "ringhook.toml",
+            "[[bot]]\nname = 'shop'\npath = '/shop'\nauth = 'none'\nhost = 'shop.example'\n\
+             cert = 'shop.pem'\nkey = 'shop.key'\n\
+             [[bot]]\nname = 'news'\npath = '/news'\nauth = 'none'\nhost = '*.news.example'\n\
+             cert = 'news.pem'\nkey = 'news.key'\nkey_password_file = 'news.password'\n",
+        ),
+    ] {
+        fs::write(at(name), text).unwrap();
+    }
+    let encrypt = "pkcs8 -topk8 -in news.plain -passout file:news.password -out news.key";
+    succeed(openssl.args(encrypt.split(' ')).current_dir(dir.path()));
+    let args = ["--config", "ringhook.toml", "--sink", "null", "--report", "report.json"];
+    let server = Process::serve(dir.path(), &args);
+    assert!(!at(CERT).exists(), "none is made where a bot has one");
+    let lines = server.stderr();
+    let has = |line: &str| lines.iter().any(|it| it == line);
+    assert!(
+        has("  cert       news.pem  (news)") && has("  key        news.key  (news)"),
+        "{lines:#?}"
+    );
+    let notice = greeting(&lines, "notice");
+    let expected = "news.pem: is for old.example, not for *.news.example, and Telegram refuses it";
+    assert!(notice.starts_with(expected), "{lines:#?}");
+
+    let served = |sni: &str| {
+        let config = std::sync::Arc::new(client::trusting_all());
+        let client = Client::try_connect_as(server.addr, config, sni).unwrap();
+        client.stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    let der = |issued: &Issued| CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap();
+    assert_eq!(served("shop.example"), der(&shop));
+    assert_eq!(served("a.news.example"), der(&news));
+    assert_eq!(served("elsewhere.example"), der(&shop), "the first one is the default");
+
+    let next = make("next", &["shop.example"]);
+    fs::write(at("shop.pem"), "half of it").unwrap();
+    wait_until("the broken one is told", || {
+        server.stderr().iter().any(|line| line.contains("certificate not reloaded"))
+    });
+    assert_eq!(served("shop.example"), der(&shop));
+    fs::write(at("shop.pem"), &next.cert).unwrap();
+    fs::write(at("shop.key"), &next.key).unwrap();
+    wait_until("the new one is served", || served("shop.example") == der(&next));
+    wait_until("that is told", || {
+        server.stderr().iter().any(|line| line.contains("certificates reloaded"))
+    });
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    let broken = ended.stderr.iter().filter(|line| line.contains("certificate not reloaded"));
+    assert_eq!(broken.count(), 1, "{:#?}", ended.stderr);
+    assert!(ended.stderr.iter().any(|line| line == "certificates 1 reloaded, 1 not"));
+    let report = fs::read_to_string(at("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["certificate_reloads"], 1);
+    assert_eq!(report["certificate_reload_failures"], 1);
+    // The tests' certificates end with the year 2029.
+    assert!(report["certificate_expires_in_days"].is_i64());
+    assert!(!ended.stderr.concat().contains("s3cret"));
+}
+
+#[test]
+fn the_password_of_a_key_comes_from_a_flag_a_file_or_a_variable() {
+    let Some(mut openssl) = program("openssl") else { return };
+    let pki = Pki::ecdsa();
+    let dir = pki.dir();
+    fs::write(dir.join("password"), "s3cret\n").unwrap();
+    fs::write(dir.join("wrong"), "guess\n").unwrap();
+    let encrypt = "pkcs8 -topk8 -in key.pem -passout file:password -out sealed.pem";
+    succeed(openssl.args(encrypt.split(' ')).current_dir(dir));
+    let flags = ["--cert", "cert.pem", "--key", "sealed.pem"];
+    let said = refused(dir, &flags, 1);
+    assert!(said.contains("sealed.pem: the key is encrypted: give its password"), "{said}");
+    let with = |file| [&flags[..], &["--key-password-file", file]].concat();
+    let said = refused(dir, &with("wrong"), 1);
+    assert!(said.ends_with("sealed.pem: the password does not open the encrypted key"), "{said}");
+    let said = refused(dir, &with("nowhere"), 2);
+    assert!(said.contains("tls.key_password_file = nowhere: No such file"), "{said}");
+    assert_code(&Process::serve(dir, &with("password")).terminate(), 0);
+
+    let pair = "[tls]\ncert = 'cert.pem'\nkey = 'sealed.pem'\n";
+    let write =
+        |more: &str| fs::write(dir.join("ringhook.toml"), format!("{pair}{more}\n")).unwrap();
+    let serve = || {
+        let mut command = ringhook(dir);
+        command.args(["serve", "--config", "ringhook.toml", "--listen", "127.0.0.1:0"]);
+        command.env("RINGHOOK_TEST_PASSWORD", "s3cret");
+        assert_code(&Process::start(command).terminate(), 0);
+    };
+    for more in [
+        "key_password = 's3cret'",
+        "key_password_file = 'password'",
+        "key_password_env = 'RINGHOOK_TEST_PASSWORD'",
+    ] {
+        write(more);
+        serve();
+    }
+    write("key_password = 'guess'");
+    let said = refused(dir, &["--config", "ringhook.toml", "--listen", "127.0.0.1:0"], 1);
+    assert!(said.contains("does not open") && !said.contains("guess"), "{said}");
+    // A password typed for the pair of the file is not tried on that of the flags.
+    write("key_password = 's3cret'");
+    let mut args = vec!["--config", "ringhook.toml"];
+    args.extend(flags);
+    assert!(refused(dir, &args, 1).contains("give its password"));
+}
+
+#[test]
+fn keys_of_certificates_are_printed_as_they_are_typed_and_secrets_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[tls]\ncert = 'a'\nkey = 'b'\nkey_password_env = 'C'\n\
+                  [[bot]]\nname = 'x'\npath = '/x'\nauth = 'none'\nhost = 'x.example'\n\
+                  cert = 'd'\nkey = 'e'\nkey_password_file = 'f'\n";
+    fs::write(dir.path().join("ringhook.toml"), config).unwrap();
+    let printed = printed_config(dir.path(), &["--config", "ringhook.toml"]);
+    let printed: toml::Table = printed.parse().unwrap();
+    let typed: toml::Table = config.parse().unwrap();
+    assert_eq!(printed["tls"], typed["tls"]);
+    for key in ["cert", "key", "key_password_file"] {
+        assert_eq!(printed["bot"][0][key], typed["bot"][0][key]);
+    }
+    let said = refused_config(dir.path(), &config.replace("key = 'e'\n", ""), 2);
+    assert!(said.contains("bot.cert = d: expected bot.key beside it"), "{said}");
 }
 
 // Help and secrets

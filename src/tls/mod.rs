@@ -281,3 +281,51 @@ fn provider() -> CryptoProvider {
 fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     rustls::crypto::ring::Ticketer::new()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn tls() -> TlsConfig {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let cert = cert.self_signed(&key).unwrap().pem();
+        TlsConfig::from_pem(cert.as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_tickets_do_not_live_for_ever() {
+        let config = tls().rustls();
+        let id = |number: usize| number.to_be_bytes().to_vec();
+        for number in 0..=SESSION_CACHE {
+            assert!(config.session_storage.put(id(number), vec![1]));
+        }
+        let kept = |number| config.session_storage.get(&id(number)).is_some();
+        assert!(!kept(0) && kept(SESSION_CACHE), "the oldest has made room");
+        assert!((1..=SESSION_CACHE).filter(|number| kept(*number)).count() <= SESSION_CACHE);
+        assert!(config.ticketer.enabled());
+        // Twice the six hours after which a new key is made: the one before still opens its tickets.
+        assert_eq!(config.ticketer.lifetime(), 12 * 3600);
+        let ticket = config.ticketer.encrypt(b"session").unwrap();
+        assert_eq!(tls().rustls().ticketer.decrypt(&ticket), None, "each server has its own keys");
+    }
+
+    #[test]
+    fn nothing_is_offered_that_could_be_weak() {
+        let config = tls().rustls();
+        assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
+        assert!(config.alpn_protocols.is_empty() && config.cert_decompressors.is_empty());
+        let suites = &config.crypto_provider().cipher_suites;
+        for suite in suites {
+            let name = format!("{:?}", suite.suite());
+            let has_forward_secrecy = name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_");
+            let is_aead = name.contains("_GCM_") || name.contains("CHACHA20_POLY1305");
+            assert!(has_forward_secrecy && is_aead, "{name}");
+        }
+        assert_eq!(suites.len(), 9);
+    }
+}

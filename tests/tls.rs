@@ -122,6 +122,7 @@ fn errors_name_the_file_and_the_cause_in_one_line() {
     assert_error(&missing, &key, &["nowhere.pem", "No such file"]);
     assert_error(&cert, &missing, &["nowhere.pem", "No such file"]);
     assert_error(pki.dir(), &key, &["directory"]);
+    assert_error(Path::new("/dev/zero"), &key, &["/dev/zero: longer than 1 MiB"]);
     let empty = file("empty.pem", "");
     assert_error(&empty, &key, &["empty.pem: is empty"]);
     assert_error(&cert, &empty, &["empty.pem: is empty"]);

@@ -1,6 +1,10 @@
 //! PEM files: what is in them, and what is wrong with them in one line.
 
-use std::{fs, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use pkcs8::{EncryptedPrivateKeyInfoRef, pkcs5};
 use rustls::pki_types::{
@@ -23,6 +27,9 @@ const WRONG_PASSWORD: &str = "the password does not open the encrypted key";
 const UNKNOWN_ENCRYPTION: &str = "the key's encryption is not supported: make it new with `openssl \
                                   pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW`";
 
+/// Most bytes of a file; a chain has a few thousand, and what is at a path may be a device.
+const FILE_MAX: u64 = 1024 * 1024;
+
 const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
 
@@ -37,8 +44,15 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn file(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(text) => Ok(Self { name, text: text.into() }),
+        let mut text = Zeroizing::new(Vec::new());
+        let read = File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+            .and_then(|length| match length as u64 {
+                0..=FILE_MAX => Ok(()),
+                _ => Err(io::Error::other("longer than 1 MiB, so it is no certificate or key")),
+            });
+        match read {
+            Ok(()) => Ok(Self { name, text }),
             Err(source) => Err(Error::with_source(ErrorKind::Certificate, name, source)),
         }
     }

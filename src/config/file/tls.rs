@@ -1,10 +1,13 @@
 //! `[tls]` as typed, and the certificates of all bots.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigFile, Hidden, Secrets, bot::Source};
+use super::{BotSection, ConfigFile, Hidden, Secrets, bot::Source};
 use crate::{
     error::Error,
     tls::{CertificateSource, KeyPassword, TlsBuilder, TlsConfig},
@@ -92,16 +95,17 @@ impl TlsSection {
 }
 
 impl ConfigFile {
-    /// Reads the certificates of `[tls]` and of all bots. Without the former, the first bot's is the
-    /// default.
+    /// Reads the certificates of `[tls]` and of all bots. Without the former, the default is that of
+    /// the first bot at an address, since clients name no server there, or else of the first bot.
     pub(crate) fn to_tls(&self) -> Result<TlsConfig, Error> {
         let default = self.tls.files();
+        let bots = || self.bots.iter().filter(|bot| bot.certificate().pair().is_some());
+        let at_address = bots().find(|bot| bot.host.as_deref().is_some_and(is_address));
+        let first = at_address.filter(|_| default.pair().is_none());
+        let files = first.into_iter().chain(bots()).map(BotSection::certificate);
         let mut builder = TlsBuilder::default();
-        if let Some(source) = default.source(&self.hosts_of(default.pair()))? {
-            builder = builder.default_certificate(source);
-        }
-        let mut known = vec![default.pair()];
-        for files in self.bots.iter().map(|bot| bot.certificate()) {
+        let mut known = Vec::new();
+        for files in [default].into_iter().chain(files) {
             // Bots of one host may share theirs.
             if !known.contains(&files.pair()) {
                 known.push(files.pair());
@@ -131,7 +135,7 @@ impl ConfigFile {
             let files = bot.certificate();
             files.check()?;
             let (Some(host), Some(pair)) = (&bot.host, files.pair()) else { continue };
-            let is_rival = |other: &&super::BotSection| {
+            let is_rival = |other: &&BotSection| {
                 let of_host = other.host.as_ref().is_some_and(|it| it.eq_ignore_ascii_case(host));
                 of_host && other.certificate().pair().is_some_and(|other| other != pair)
             };
@@ -150,6 +154,10 @@ impl ConfigFile {
     pub(crate) fn has_certificate_of_bot(&self) -> bool {
         self.bots.iter().any(|bot| bot.cert.is_some() || bot.key.is_some())
     }
+}
+
+fn is_address(host: &str) -> bool {
+    host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -205,6 +213,33 @@ mod tests {
         let rest = "cert='c'\nkey='k'\nkey_password_env='RINGHOOK_NOT_SET'";
         let error = bot("a", rest).parse::<ConfigFile>().unwrap().to_tls().unwrap_err().to_string();
         assert!(error.starts_with("bot.key_password_env = RINGHOOK_NOT_SET"), "{error}");
+    }
+
+    #[test]
+    fn the_default_is_that_of_tls_or_of_an_address_or_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let section = |name: &str, host: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new([host.to_owned()]).unwrap();
+            let cert = params.self_signed(&key).unwrap();
+            let (cert_file, key_file) =
+                (dir.path().join(name), dir.path().join(format!("{name}.key")));
+            std::fs::write(&cert_file, cert.pem()).unwrap();
+            std::fs::write(&key_file, key.serialize_pem()).unwrap();
+            format!("cert={cert_file:?}\nkey={key_file:?}\n")
+        };
+        let a = bot("a", &(section("a", "a.example.com") + "host='a.example.com'"));
+        let b = bot("b", &(section("b", "192.0.2.1") + "host='192.0.2.1'"));
+        let tls = format!("[tls]\n{}", section("tls", "other"));
+        let first = |text: String| {
+            let tls = text.parse::<ConfigFile>().unwrap().to_tls().unwrap();
+            tls.files()[0].file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(first(a.clone()), "a");
+        assert_eq!(first(format!("{a}{b}")), "b");
+        assert_eq!(first(format!("{tls}{a}{b}")), "tls");
+        let all: ConfigFile = format!("{tls}{a}{b}{b}").parse().unwrap();
+        assert_eq!(all.to_tls().unwrap().files().len(), 6, "each pair once");
     }
 
     #[test]

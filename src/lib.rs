@@ -82,6 +82,9 @@ pub use crate::{
     server::{FeedError, Hurrier, RecoveryProgress, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
-    tls::{CertificateSource, Finding, FindingKind, KeyPassword, Reload, TlsBuilder, TlsConfig},
+    tls::{
+        CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
+        TlsConfig,
+    },
     update::Update,
 };

@@ -40,7 +40,7 @@ use self::{
 pub use self::{
     check::{Finding, FindingKind},
     password::KeyPassword,
-    reload::Reload,
+    reload::CertificateReload,
     source::CertificateSource,
 };
 use crate::error::{Error, ErrorKind};

@@ -19,7 +19,7 @@ const HALFWAY: Duration = Duration::from_secs(2);
 /// What a reload has done.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Reload {
+pub struct CertificateReload {
     /// Certificates that are new.
     pub replaced: usize,
     /// The pairs that cannot be read or used, and why; the ones before them are still served.
@@ -38,7 +38,7 @@ pub(super) struct Counts {
 impl TlsConfig {
     /// Reads all files again and serves what is new in them from the next handshake on. A pair that
     /// is broken, or of which only one file is new, is left as it was.
-    pub fn reload(&self, now: SystemTime) -> Reload {
+    pub fn reload(&self, now: SystemTime) -> CertificateReload {
         let reload = self.try_reload(now);
         self.0.counts.failures.fetch_add(reload.failures.len() as u64, Ordering::Relaxed);
         reload
@@ -72,8 +72,8 @@ impl TlsConfig {
     }
 
     /// As [`reload`](Self::reload), failures not counted.
-    fn try_reload(&self, now: SystemTime) -> Reload {
-        let mut reload = Reload::default();
+    fn try_reload(&self, now: SystemTime) -> CertificateReload {
+        let mut reload = CertificateReload::default();
         let provider = self.0.server.crypto_provider();
         self.plan(|plan| {
             for pair in &mut plan.pairs {

@@ -74,6 +74,7 @@ mod sink;
 mod stream;
 mod tls;
 pub mod update;
+mod watch;
 mod worker;
 
 pub use crate::{
@@ -90,6 +91,9 @@ pub use crate::{
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
     sink::{NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
-    tls::TlsConfig,
+    tls::{
+        CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
+        TlsConfig,
+    },
     update::Update,
 };

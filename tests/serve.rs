@@ -14,13 +14,15 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use support::{
     client::{self, Client, Response},
     external::{program, succeed},
-    pki::Pki,
+    pki::{Issued, Pki, params, self_signed},
     process::{Ended, Process, ringhook, run, with_test_driver},
     request_to, update, wait_until,
 };
@@ -904,6 +906,148 @@ fn a_file_sink_that_cannot_be_opened_is_refused_by_name() {
     assert!(said.contains("ndjson:missing/updates: No such file"), "{said}");
 }
 
+// Certificates
+
+/// A server of two bots with certificates of their own, one of whose keys is encrypted, and no
+/// certificate of the data directory.
+#[test]
+fn bots_bring_their_certificates_and_a_new_one_is_served_without_a_restart() {
+    let Some(mut openssl) = program("openssl") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let make = |cn: &str, dns: &[&str]| self_signed(&params(cn, dns, &[]));
+    let (shop, news) = (make("shop", &["shop.example"]), make("news", &["old.example"]));
+    for (name, text) in [
+        ("shop.pem", &*shop.cert),
+        ("shop.key", &shop.key),
+        ("news.pem", &news.cert),
+        ("news.plain", &news.key),
+        ("news.password", "s3cret\n"),
+        (
+            "ringhook.toml",
+            "[[bot]]\nname = 'shop'\npath = '/shop'\nauth = 'none'\nhost = 'shop.example'\n\
+             cert = 'shop.pem'\nkey = 'shop.key'\n\
+             [[bot]]\nname = 'news'\npath = '/news'\nauth = 'none'\nhost = '*.news.example'\n\
+             cert = 'news.pem'\nkey = 'news.key'\nkey_password_file = 'news.password'\n",
+        ),
+    ] {
+        fs::write(at(name), text).unwrap();
+    }
+    let encrypt = "pkcs8 -topk8 -in news.plain -passout file:news.password -out news.key";
+    succeed(openssl.args(encrypt.split(' ')).current_dir(dir.path()));
+    let args = ["--config", "ringhook.toml", "--sink", "null", "--report", "report.json"];
+    let server = Process::serve(dir.path(), &args);
+    assert!(!at(CERT).exists(), "none is made where a bot has one");
+    let lines = server.stderr();
+    let has = |line: &str| lines.iter().any(|it| it == line);
+    assert!(
+        has("  cert       news.pem  (news)") && has("  key        news.key  (news)"),
+        "{lines:#?}"
+    );
+    let notice = greeting(&lines, "notice");
+    let expected = "news.pem: is for old.example, not for *.news.example, and Telegram refuses it";
+    assert!(notice.starts_with(expected), "{lines:#?}");
+
+    let served = |sni: &str| {
+        let config = Arc::new(client::trusting_all());
+        let client = Client::try_connect_as(server.addr, config, sni).unwrap();
+        client.stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    let der = |issued: &Issued| CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap();
+    assert_eq!(served("shop.example"), der(&shop));
+    assert_eq!(served("a.news.example"), der(&news));
+    assert_eq!(served("elsewhere.example"), der(&shop), "the first one is the default");
+
+    let next = make("next", &["shop.example"]);
+    fs::write(at("shop.pem"), "half of it").unwrap();
+    wait_until("the broken one is told", || {
+        server.stderr().iter().any(|line| line.contains("certificate not reloaded"))
+    });
+    assert_eq!(served("shop.example"), der(&shop));
+    fs::write(at("shop.pem"), &next.cert).unwrap();
+    fs::write(at("shop.key"), &next.key).unwrap();
+    wait_until("the new one is served", || served("shop.example") == der(&next));
+    wait_until("that is told", || {
+        server.stderr().iter().any(|line| line.contains("certificates reloaded"))
+    });
+    let ended = server.terminate();
+    assert_code(&ended, 0);
+    let broken = ended.stderr.iter().filter(|line| line.contains("certificate not reloaded"));
+    assert_eq!(broken.count(), 1, "{:#?}", ended.stderr);
+    assert!(ended.stderr.iter().any(|line| line == "certificates 1 reloaded, 1 not"));
+    let report = fs::read_to_string(at("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["certificate_reloads"], 1);
+    assert_eq!(report["certificate_reload_failures"], 1);
+    // The tests' certificates end with the year 2029.
+    assert!(report["certificate_expires_in_days"].is_i64());
+    assert!(!ended.stderr.concat().contains("s3cret"));
+}
+
+#[test]
+fn the_password_of_a_key_comes_from_a_flag_a_file_or_a_variable() {
+    let Some(mut openssl) = program("openssl") else { return };
+    let pki = Pki::ecdsa();
+    let dir = pki.dir();
+    fs::write(dir.join("password"), "s3cret\n").unwrap();
+    fs::write(dir.join("wrong"), "guess\n").unwrap();
+    let encrypt = "pkcs8 -topk8 -in key.pem -passout file:password -out sealed.pem";
+    succeed(openssl.args(encrypt.split(' ')).current_dir(dir));
+    let flags = ["--cert", "cert.pem", "--key", "sealed.pem"];
+    let said = refused(dir, &flags, 1);
+    assert!(said.contains("sealed.pem: the key is encrypted: give its password"), "{said}");
+    let with = |file| [&flags[..], &["--key-password-file", file]].concat();
+    let said = refused(dir, &with("wrong"), 1);
+    assert!(said.ends_with("sealed.pem: the password does not open the encrypted key"), "{said}");
+    let said = refused(dir, &with("nowhere"), 2);
+    assert!(said.contains("tls.key_password_file = nowhere: No such file"), "{said}");
+    assert_code(&Process::serve(dir, &with("password")).terminate(), 0);
+
+    let pair = "[tls]\ncert = 'cert.pem'\nkey = 'sealed.pem'\n";
+    let write =
+        |more: &str| fs::write(dir.join("ringhook.toml"), format!("{pair}{more}\n")).unwrap();
+    let serve = || {
+        let mut command = ringhook(dir);
+        command.args(["serve", "--config", "ringhook.toml", "--listen", "127.0.0.1:0"]);
+        command.env("RINGHOOK_TEST_PASSWORD", "s3cret");
+        assert_code(&Process::start(command).terminate(), 0);
+    };
+    for more in [
+        "key_password = 's3cret'",
+        "key_password_file = 'password'",
+        "key_password_env = 'RINGHOOK_TEST_PASSWORD'",
+    ] {
+        write(more);
+        serve();
+    }
+    write("key_password = 'guess'");
+    let said = refused(dir, &["--config", "ringhook.toml", "--listen", "127.0.0.1:0"], 1);
+    assert!(said.contains("does not open") && !said.contains("guess"), "{said}");
+    // A password typed for the pair of the file is not tried on that of the flags.
+    write("key_password = 's3cret'");
+    let mut args = vec!["--config", "ringhook.toml"];
+    args.extend(flags);
+    assert!(refused(dir, &args, 1).contains("give its password"));
+}
+
+#[test]
+fn keys_of_certificates_are_printed_as_they_are_typed_and_secrets_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[tls]\ncert = 'a'\nkey = 'b'\nkey_password_env = 'C'\n\
+                  [[bot]]\nname = 'x'\npath = '/x'\nauth = 'none'\nhost = 'x.example'\n\
+                  cert = 'd'\nkey = 'e'\nkey_password_file = 'f'\n";
+    fs::write(dir.path().join("ringhook.toml"), config).unwrap();
+    let printed = printed_config(dir.path(), &["--config", "ringhook.toml"]);
+    let printed: toml::Table = printed.parse().unwrap();
+    let typed: toml::Table = config.parse().unwrap();
+    assert_eq!(printed["tls"], typed["tls"]);
+    for key in ["cert", "key", "key_password_file"] {
+        assert_eq!(printed["bot"][0][key], typed["bot"][0][key]);
+    }
+    let said = refused_config(dir.path(), &config.replace("key = 'e'\n", ""), 2);
+    assert!(said.contains("bot.cert = d: expected bot.key beside it"), "{said}");
+}
+
 // Help and secrets
 
 #[test]
@@ -1005,19 +1149,19 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     server.signal("HUP");
     wait_until("the new secret is in force", || post("/a", "two", 2) == 200);
     assert_eq!(post("/a", "one", 3), 403);
-    wait_until("it is told", || says("config reloaded: bots changed: a") == 1);
+    wait_until("it is told", || says("config reloaded: bots changed: a") >= 1);
 
     // A token of that kind would not be taken by setWebhook.
     fs::write(path("secret"), "no token\u{1b}[31m").unwrap();
     server.signal("HUP");
-    wait_until("the mistake is told", || says("bot.secret_token_file (secret)") == 1);
+    wait_until("the mistake is told", || says("bot.secret_token_file (secret)") >= 1);
     assert_eq!(says("31m"), 0, "a secret is not shown: {:#?}", server.stderr());
     assert_eq!(post("/a", "two", 4), 200);
 
     fs::write(path("secret"), "two").unwrap();
     fs::write(path("ringhook.toml"), format!("{null}{}[[bot", bot("b"))).unwrap();
     server.signal("HUP");
-    wait_until("the mistake is told", || says("config ringhook.toml: line 7") == 1);
+    wait_until("the mistake is told", || says("config ringhook.toml: line 7") >= 1);
     assert_eq!(post("/a", "two", 5), 200);
 
     let config = format!("[sink]\nto = \"ndjson:-\"\n[server]\nworkers = 3\n{}", bot("b"));
@@ -1026,13 +1170,56 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     wait_until("the other bot is there", || post("/b", "two", 6) == 200);
     assert_eq!(post("/a", "two", 7), 404);
     let told = "in force only after a restart: server.workers, sink.to";
-    wait_until("what needs a restart is named", || says(told) == 1);
+    wait_until("what needs a restart is named", || says(told) >= 1);
 
     let ended = server.terminate();
     assert_code(&ended, 0);
     let report = fs::read_to_string(path("report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["config_reloads"], 2);
-    assert_eq!(report["config_reload_failures"], 2);
+    // The server may have looked at the files by itself before it was told to.
+    assert!((2..=4).contains(&report["config_reload_failures"].as_u64().unwrap()));
     assert_eq!(report["connections_accepted"], 1, "no connection was dropped");
+}
+
+#[test]
+fn changed_files_are_read_again_without_being_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let bot = |name: &str| {
+        format!(
+            "[[bot]]\nname = \"{name}\"\npath = \"/{name}\"\nsecret_token_file = \"{name}.token\"\n"
+        )
+    };
+    fs::write(path("a.token"), "one").unwrap();
+    fs::write(path("b.token"), "bee").unwrap();
+    fs::write(path("ringhook.toml"), bot("a")).unwrap();
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let mut client = connect(&server, &path(CERT));
+    let mut post = |path: &str, secret: &str, id: i64| {
+        client.send(&request_to(path, secret, &update(id)));
+        client.response().status
+    };
+    assert_eq!(post("/a", "one", 1), 200);
+    // In place, by renaming, and a file that the config did not name before.
+    fs::write(path("a.token"), "two").unwrap();
+    wait_until("the new secret is in force", || post("/a", "two", 2) == 200);
+    fs::write(path("new.toml"), bot("a") + &bot("b")).unwrap();
+    fs::rename(path("new.toml"), path("ringhook.toml")).unwrap();
+    wait_until("the new bot is there", || post("/b", "bee", 3) == 200);
+    fs::write(path("b.token"), "wasp").unwrap();
+    wait_until("its new secret is in force", || post("/b", "wasp", 4) == 200);
+
+    // A bot with a certificate of its own, while the connection goes on.
+    let own = self_signed(&params("b.example", &["b.example"], &[]));
+    fs::write(path("b.pem"), &own.cert).unwrap();
+    fs::write(path("b.key"), &own.key).unwrap();
+    let extended = "host = \"b.example\"\ncert = \"b.pem\"\nkey = \"b.key\"\n";
+    fs::write(path("ringhook.toml"), bot("a") + &bot("b") + extended).unwrap();
+    let with = client::trusting(&own.cert, rustls::ALL_VERSIONS);
+    wait_until("the new certificate is served", || {
+        Client::try_connect_as(server.addr, Arc::clone(&with), "b.example").is_ok()
+    });
+    assert_eq!(post("/a", "two", 5), 200);
+    assert_code(&server.terminate(), 0);
 }

@@ -16,13 +16,9 @@ use std::{
 
 use ringhook::{ErrorKind, Limits, TlsConfig};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
-    SupportedProtocolVersion,
-    client::{
-        Resumption, Tls12Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion,
+    client::{Resumption, Tls12Resumption},
+    pki_types::ServerName,
     version::{TLS12, TLS13},
 };
 use support::{
@@ -126,6 +122,7 @@ fn errors_name_the_file_and_the_cause_in_one_line() {
     assert_error(&missing, &key, &["nowhere.pem", "No such file"]);
     assert_error(&cert, &missing, &["nowhere.pem", "No such file"]);
     assert_error(pki.dir(), &key, &["directory"]);
+    assert_error(Path::new("/dev/zero"), &key, &["/dev/zero: longer than 1 MiB"]);
     let empty = file("empty.pem", "");
     assert_error(&empty, &key, &["empty.pem: is empty"]);
     assert_error(&cert, &empty, &["empty.pem: is empty"]);
@@ -249,51 +246,12 @@ fn sessions_of_another_server_are_not_resumed() {
     assert_eq!(server.handle.stop().handshakes_resumed, 0);
 }
 
-/// Trusts any certificate, whatever name the client asked for.
-#[derive(Debug)]
-struct TrustAll;
-
-impl ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
 #[test]
 fn a_client_may_name_no_server_or_any() {
     let server = TestServer::start();
     for version in [&TLS12, &TLS13] {
         let mut trusting = config(&server, version);
-        trusting.dangerous().set_certificate_verifier(Arc::new(TrustAll));
+        trusting.dangerous().set_certificate_verifier(Arc::new(client::TrustAll));
         let mut silent = trusting.clone();
         silent.enable_sni = false;
         let addr = server.handle.local_addr();
@@ -350,7 +308,7 @@ fn a_goodbye_with_junk_behind_it_does_not_hang_a_shard() {
         let tls = TlsConfig::from_pem(chain.as_bytes(), pki.key.as_bytes()).unwrap();
         let server = TestServer::with(|server| server.driver(driver).shards(1).tls(tls));
         let mut trusting = config(&server, &TLS13);
-        trusting.dangerous().set_certificate_verifier(Arc::new(TrustAll));
+        trusting.dangerous().set_certificate_verifier(Arc::new(client::TrustAll));
         // A resumed session shows no chain.
         trusting.resumption = Resumption::disabled();
         let trusting = Arc::new(trusting);

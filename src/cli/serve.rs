@@ -8,11 +8,11 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use clap::Args;
@@ -38,6 +38,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     journal::{Directory, inspect::Inspection},
+    watch::Watch,
 };
 
 /// Where data is kept unless the config says otherwise.
@@ -112,6 +113,9 @@ pub(super) struct ServeArgs {
     /// Private key in PEM (PKCS#8, SEC1 or PKCS#1); needs --cert
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// File with the password of an encrypted key; needs --key
+    #[arg(long, value_name = "FILE", requires = "key")]
+    key_password_file: Option<PathBuf>,
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
@@ -135,6 +139,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     // Before there is any other thread: each has a flag of its own.
     privileges::never_more()?;
     let config = setup.to_config(identity.as_ref())?;
+    let tls = setup.to_tls()?;
+    let files = Arc::new(Mutex::new(Watch::new(setup.files(args))));
     let report_file = args.report.as_deref().map(create_report).transpose()?;
     if let (Some(identity), Some((_, file))) = (&identity, &report_file) {
         identity.own(file).map_err(not_given)?;
@@ -146,7 +152,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
     let ack = config.journal.ack;
-    let server = start(config, &setup, inherited, identity, &notifier, events)?;
+    let asked = Asked { config, tls: tls.clone(), inherited, identity, files: Arc::clone(&files) };
+    let server = start(asked, &setup, &notifier, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
     let address = server.listeners().first().map(|listener| listener.address.to_string());
     let address = address.unwrap_or_default();
@@ -162,7 +169,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     notifier.ready(&ready);
     let reload = || {
         notifier.reloading();
-        reload(&server, args, &setup);
+        reload(&server, args, &setup, tls.as_ref(), &files);
         notifier.ready(&ready);
     };
     let failure = serve(&server, reload, &arrived, &notifier);
@@ -190,25 +197,41 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
 
 /// What the main thread waits for.
 enum Event {
+    /// The config file or one with a secret is another one.
+    Changed,
     Failure(Error),
     Signal(i32),
 }
 
-fn start(
+/// What a server is started with.
+struct Asked {
     config: Config,
-    setup: &Setup,
-    inherited: Vec<(String, OwnedFd)>,
+    files: Arc<Mutex<Watch>>,
     identity: Option<Identity>,
+    inherited: Vec<(String, OwnedFd)>,
+    tls: Option<TlsConfig>,
+}
+
+fn start(
+    asked: Asked,
+    setup: &Setup,
     notifier: &Arc<Notifier>,
     events: mpsc::Sender<Event>,
 ) -> Result<ServerHandle, Error> {
+    let Asked { config, files, identity, inherited, tls } = asked;
     let ack = config.journal.ack;
+    let changes = events.clone();
     let mut server = Server::builder().config(config).on_failure(move |error| {
         // The receiver is gone only when the process is about to end.
         let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
     });
-    if let (Some(cert), Some(key)) = (&setup.file.tls.cert, &setup.file.tls.key) {
-        server = server.tls(TlsConfig::from_pem_files(cert, key)?);
+    server = server.watch(move |_| {
+        if lock(&files).poll() {
+            let _ = changes.send(Event::Changed);
+        }
+    });
+    if let Some(tls) = tls {
+        server = server.tls(tls).watch_certificates(true);
     }
     for (name, socket) in inherited {
         server = server.inherit(&name, socket);
@@ -240,7 +263,7 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
     }
 }
 
-/// Prints reports on SIGUSR1 and calls `reload` on SIGHUP, until a signal or a failure ends the
+/// Prints reports on SIGUSR1 and calls `reload` on SIGHUP and when files have changed, until a signal or a failure ends the
 /// service.
 fn serve(
     server: &ServerHandle,
@@ -262,7 +285,7 @@ fn serve(
         };
         match event {
             Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
-            Ok(Event::Signal(SIGHUP)) => reload(),
+            Ok(Event::Changed | Event::Signal(SIGHUP)) => reload(),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                 tell(format_args!("{name}: stopping, a second one leaves at once"));
@@ -276,27 +299,54 @@ fn serve(
     }
 }
 
-/// Puts in force what config file and secrets say now. Where something in them is wrong, everything
-/// stays as it was.
-fn reload(server: &ServerHandle, args: &ServeArgs, setup: &Setup) {
+/// Puts in force what config file, secrets and certificates say now. Where something in them is
+/// wrong, everything stays as it was.
+fn reload(
+    server: &ServerHandle,
+    args: &ServeArgs,
+    setup: &Setup,
+    tls: Option<&TlsConfig>,
+    files: &Mutex<Watch>,
+) {
+    // What changes from here on is looked at again.
+    lock(files).rebase();
     let mut read = None;
     let outcome = server.reload_from(|| {
         let next = Setup::read(args)?;
         let config = next.to_config(None)?;
-        read = Some(next);
+        let certificates = tls.map(|_| next.file.to_tls()).transpose()?;
+        read = Some((next, certificates));
         Ok(config)
     });
     match (outcome, read) {
-        (Ok(mut reload), Some(next)) => {
-            // What is not in force stays what the next reload is compared with.
+        (Ok(mut reload), Some((next, certificates))) => {
+            if let Some((tls, certificates)) = tls.zip(certificates) {
+                if tls.files() != certificates.files() {
+                    reload.changed.push("tls");
+                }
+                tls.replace(&certificates);
+                for finding in tls.findings(SystemTime::now()) {
+                    tracing::warn!("{finding}");
+                }
+            }
+            // Each reload is compared with the start: what is not in force is named again.
             setup.compare(&next, &mut reload);
             tracing::info!("config reloaded: {reload}");
+            let has_new_files = lock(files).set_paths(next.files(args));
+            if has_new_files {
+                // They may have changed between being read and being watched.
+                self::reload(server, args, setup, tls, files);
+            }
         }
         (Ok(_), None) => {}
         (Err(error), _) => {
             tracing::error!("config not reloaded, the one before stays in force: {error}");
         }
     }
+}
+
+fn lock(files: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
@@ -356,6 +406,9 @@ impl ServeArgs {
         if self.cert.is_some() || self.key.is_some() {
             file.tls.cert.clone_from(&self.cert);
             file.tls.key.clone_from(&self.key);
+            file.tls.key_password = None;
+            file.tls.key_password_env = None;
+            file.tls.key_password_file.clone_from(&self.key_password_file);
         }
     }
 }
@@ -459,6 +512,13 @@ fn greet(
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
         if let Some(path) = path {
             line(name, path.display().to_string());
+        }
+    }
+    for bot in &file.bots {
+        for (name, path) in [("cert", &bot.cert), ("key", &bot.key)] {
+            if let Some(path) = path {
+                line(name, format!("{}  ({})", path.display(), bot.name));
+            }
         }
     }
     for bot in &file.bots {

@@ -1,6 +1,6 @@
 //! What `serve` is asked for: config file and flags together, read at the start and at each reload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     data_dir::DataDir,
@@ -9,7 +9,7 @@ use super::{
     sink::{self, SinkSpec},
 };
 use crate::{
-    Reload,
+    Reload, TlsConfig,
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets},
@@ -70,6 +70,17 @@ impl Setup {
         self.file.to_config(Secrets::Read)
     }
 
+    /// The certificates; `None` where no listener speaks TLS.
+    pub(super) fn to_tls(&self) -> Result<Option<TlsConfig>, Error> {
+        self.file.has_tls_listener().then(|| self.file.to_tls()).transpose()
+    }
+
+    /// The files in which what it says can change, those of certificates apart.
+    pub(super) fn files(&self, args: &ServeArgs) -> Vec<PathBuf> {
+        let secrets = self.file.bots.iter().flat_map(BotSection::secret_files);
+        args.config.iter().cloned().chain(secrets.map(Path::to_owned)).collect()
+    }
+
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(super) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
@@ -90,7 +101,7 @@ impl Setup {
 fn own_certificate(file: &mut ConfigFile, data_dir: &DataDir) -> Result<bool, Error> {
     match (&file.tls.cert, &file.tls.key) {
         (Some(cert), Some(key)) => Ok(*cert == data_dir.cert() && *key == data_dir.key()),
-        (None, None) if !file.has_tls_listener() => Ok(false),
+        (None, None) if !file.has_tls_listener() || file.has_certificate_of_bot() => Ok(false),
         (None, None) => {
             file.tls.cert = Some(data_dir.cert());
             file.tls.key = Some(data_dir.key());

@@ -5,6 +5,7 @@ mod bot;
 mod limits;
 mod listener;
 mod log;
+mod tls;
 
 use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     bot::BotSection,
     listener::{Address, ListenerSection},
     log::{LogFormat, LogLevel, LogSection},
+    tls::TlsSection,
 };
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
@@ -64,14 +66,6 @@ pub(crate) struct ServerSection {
     /// Names or numbers.
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
-}
-
-/// `[tls]`: PEM files; both or neither.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsSection {
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
 }
 
 /// `[dispatch]`: see [`Dispatch`].
@@ -146,6 +140,7 @@ impl ConfigFile {
     /// What is typed here, checked and completed with defaults.
     pub(crate) fn to_config(&self, secrets: Secrets) -> Result<Config, Error> {
         let defaults = Config::default();
+        self.check_certificates()?;
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
@@ -399,6 +394,7 @@ mod tests {
         [tls]
         cert = "cert.pem"
         key = "key.pem"
+        key_password_file = "key.password"
         [limits]
         head_bytes = "16KiB"
         body_bytes = "2MiB"
@@ -435,6 +431,9 @@ mod tests {
         allow = ["telegram", "10.1.0.0/16"]
         path = "/shop"
         host = "*.example.com"
+        cert = "shop.pem"
+        key = "shop.key"
+        key_password = "w0rd"
         secret_token = "s3cret"
         previous_secret_token = "old-one"
         previous_secret_token_until = "2027-01-31T12:00:00Z"
@@ -553,7 +552,7 @@ mod tests {
         let file: ConfigFile = WHOLE.parse().unwrap();
         let config = file.to_config(Secrets::Read).unwrap();
         let printed = file.effective(&config).to_toml().unwrap();
-        for secret in ["s3cret", "old-one", "word"] {
+        for secret in ["s3cret", "old-one", "user:word", "w0rd"] {
             assert!(!printed.contains(secret), "{printed}");
         }
         assert!(printed.contains("previous_secret_token_until = \"2027-01-31T12:00:00Z\""));

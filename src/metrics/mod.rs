@@ -17,7 +17,8 @@ pub use self::{
     report::{Percentiles, Report},
 };
 use crate::{
-    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, update::UpdateKind,
+    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, tls::TlsConfig,
+    update::UpdateKind,
 };
 
 /// A stretch of an update's way, timed on its own.
@@ -265,6 +266,8 @@ pub(crate) struct Metrics {
     pub(crate) reloads: Counter,
     pub(crate) reload_failures: Counter,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
+    /// Counts its reloads itself, since the program may ask for one as well.
+    pub(crate) tls: Option<TlsConfig>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
 
@@ -277,6 +280,7 @@ impl Metrics {
             reloads: Counter::default(),
             reload_failures: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            tls: None,
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }
     }

@@ -1,6 +1,10 @@
 //! A report: the sums of all threads at one moment, as a table for people and JSON for machines.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
@@ -9,7 +13,8 @@ use super::{
     Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, TurnedAway, histogram,
 };
 use crate::{
-    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, runtime::DriverKind,
+    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden,
+    runtime::DriverKind, tls::TlsConfig,
 };
 
 /// Counters and latencies of a server since its start.
@@ -49,6 +54,13 @@ pub struct Report {
     pub handshakes_full: u64,
     /// TLS handshakes that resumed a session.
     pub handshakes_resumed: u64,
+    /// Certificates replaced while the server ran.
+    pub certificate_reloads: u64,
+    /// Certificates that were to be replaced and could not be: the one before is still served.
+    pub certificate_reload_failures: u64,
+    /// Whole days until the first certificate expires; below 0 where one has, `None` where none can
+    /// be read.
+    pub certificate_expires_in_days: Option<i64>,
     /// Updates parsed and known to be for a bot.
     pub updates_received: u64,
     /// Updates fed in again by the program ([`ServerHandle::feed`](crate::ServerHandle::feed)).
@@ -135,6 +147,9 @@ impl Report {
         let failed: u64 = workers(|worker| &worker.failed);
         let fed = metrics.fed.get();
         let journal = JournalReport::of(metrics, uptime);
+        let tls = metrics.tls.as_ref();
+        let (reloads, reload_failures) = tls.map_or((0, 0), TlsConfig::reloads);
+        let expires_at = tls.and_then(TlsConfig::expires_at);
         let left =
             (received + fed).saturating_sub(refused + duplicates + expired + handled + failed);
         Self {
@@ -152,6 +167,9 @@ impl Report {
             handshakes_failed: shards(|shard| &shard.handshakes_failed),
             handshakes_full: shards(|shard| &shard.handshakes_full),
             handshakes_resumed: shards(|shard| &shard.handshakes_resumed),
+            certificate_reloads: reloads,
+            certificate_reload_failures: reload_failures,
+            certificate_expires_in_days: expires_at.map(days_until),
             updates_received: received,
             updates_fed: fed,
             updates_acknowledged: shards(|shard| &shard.acknowledged),
@@ -204,6 +222,16 @@ fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 fn forbidden(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     let names = || Forbidden::ALL.iter().map(|why| why.as_str());
     by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.forbidden)))
+}
+
+/// Whole days from now, rounded down.
+fn days_until(time: SystemTime) -> i64 {
+    const DAY: i64 = 24 * 3600;
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::now()) {
+        Ok(left) => seconds(left) / DAY,
+        Err(past) => -1 - seconds(past.duration()) / DAY,
+    }
 }
 
 fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
@@ -278,6 +306,13 @@ impl fmt::Display for Report {
             self.handshakes_resumed,
             self.handshakes_failed,
         )?;
+        if self.certificate_reloads + self.certificate_reload_failures > 0 {
+            writeln!(
+                f,
+                "certificates {} reloaded, {} not",
+                self.certificate_reloads, self.certificate_reload_failures
+            )?;
+        }
         if self.connections_refused > 0 {
             let counts = self.connections_refused_by.iter().map(|(why, n)| format!("{n} ({why})"));
             writeln!(f, "turned away  {}", counts.collect::<Vec<_>>().join(", "))?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{Destination, ServerHandle, start};
+use super::{Destination, ServerHandle, start, watch::Watched};
 use crate::{
     allow::AllowList,
     config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener},
@@ -48,6 +48,9 @@ pub struct Server {
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
     pub(super) tls: Option<TlsConfig>,
+    pub(super) watch_certificates: bool,
+    /// What else is looked at a few times a second.
+    pub(super) watched: Vec<Watched>,
 }
 
 /// Called when all addresses are bound.
@@ -69,6 +72,8 @@ impl Server {
             on_failure: None,
             on_recovery: None,
             tls: None,
+            watch_certificates: false,
+            watched: Vec::new(),
         }
     }
 
@@ -197,10 +202,19 @@ impl Server {
         self
     }
 
-    /// Certificate and key.
+    /// Certificates and keys.
     #[must_use]
     pub fn tls(mut self, tls: TlsConfig) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Whether the files of certificates and keys are watched, by a thread of the server, and
+    /// [reloaded](TlsConfig::reload) within a second when they change. They are not by default.
+    /// What comes of it is told by `tracing` and counted in the [report](ServerHandle::report).
+    #[must_use]
+    pub fn watch_certificates(mut self, watch: bool) -> Self {
+        self.watch_certificates = watch;
         self
     }
 
@@ -241,6 +255,13 @@ impl Server {
     #[must_use]
     pub fn on_failure(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_failure = Some(Box::new(call));
+        self
+    }
+
+    /// Has the server's thread for that look at something a few times a second.
+    #[cfg(feature = "cli")]
+    pub(crate) fn watch(mut self, look: impl FnMut(std::time::Instant) + Send + 'static) -> Self {
+        self.watched.push(Box::new(look));
         self
     }
 

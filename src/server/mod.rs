@@ -8,12 +8,14 @@
 //! | `mod` | what can be done with a running one, and how it stops |
 //! | `reload` | what can be changed of a running one |
 //! | `feeder` | updates that the program itself brings |
+//! | `watch` | what is looked at a few times a second, such as files of certificates |
 
 mod builder;
 mod feeder;
 mod journal;
 mod reload;
 mod start;
+mod watch;
 
 use std::{
     mem,
@@ -33,7 +35,7 @@ pub use self::{
     feeder::FeedError,
     reload::Reload,
 };
-use self::{feeder::Feeder, journal::JournalThreads};
+use self::{feeder::Feeder, journal::JournalThreads, watch::Watcher};
 use crate::{
     acceptor::Orders,
     admin::AdminThread,
@@ -94,6 +96,8 @@ pub struct ServerHandle {
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
     stopped: bool,
+    /// `None` where nothing is watched, and once the server stops.
+    watcher: Option<Watcher>,
     worker_threads: Vec<JoinHandle<()>>,
 }
 
@@ -217,6 +221,7 @@ impl ServerHandle {
         }
         let deadline = control::deadline(self.settings().drain_timeout);
         self.control.stop();
+        let watcher: Vec<_> = self.watcher.take().into_iter().map(Watcher::stop).collect();
         if let Some((stop, thread)) = self.acceptor.take() {
             // The acceptor wakes up because its end of the pair sees the hang-up.
             drop(stop);
@@ -241,6 +246,8 @@ impl ServerHandle {
             journal.journal.stop();
             ended_by(&journal.housekeeper, deadline.max(self.grace()), || false, || {});
         }
+        // It ends at once, unless a file system that does not answer keeps it.
+        ended_by(&watcher, self.grace(), || false, || {});
         self.incidents.close();
         // The last of all: it tells probes of the stop.
         drop(self.admin.take());

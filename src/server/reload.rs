@@ -84,8 +84,11 @@ impl ServerHandle {
     ) -> Result<Reload, Error> {
         let mut settings = self.settings();
         let outcome = load().and_then(|config| self.put_in_force(&mut settings, config));
-        let metrics = &self.metrics;
-        if outcome.is_ok() { &metrics.reloads } else { &metrics.reload_failures }.increment();
+        match &outcome {
+            Ok(reload) if reload.is_empty() => {}
+            Ok(_) => self.metrics.reloads.increment(),
+            Err(_) => self.metrics.reload_failures.increment(),
+        }
         outcome
     }
 
@@ -95,6 +98,9 @@ impl ServerHandle {
         next.validate()?;
         let ids = self.roster.enrol(&next.bots)?;
         reload.compare(settings, &next);
+        if let Some(tls) = &self.metrics.tls {
+            tls.expect_hosts(next.bots.iter().filter_map(|bot| bot.host.as_deref()));
+        }
         // The windows of new bots are there before the first update can come.
         self.scheduler.cover(self.roster.len());
         self.scheduler.set_chat_updates(next.limits.chat_updates);

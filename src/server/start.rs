@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -17,6 +17,7 @@ use super::{
     builder::OnRecovery,
     feeder::{FeedWay, Feeder},
     journal::{Gate, Opened},
+    watch::Watcher,
 };
 use crate::{
     acceptor::{Acceptor, Admission, ShardLink},
@@ -39,7 +40,7 @@ use crate::{
     seats::Seats,
     shard::{Seed, Way},
     stream::{OnDrop, Settlements},
-    tls::TlsConfig,
+    tls::{FileWatch, TlsConfig},
     update::{Recycled, UpdateParser},
     worker::{Consumer, Desk, Worker},
 };
@@ -50,8 +51,18 @@ const MAILBOX: usize = 1024;
 const RETURNS: usize = 1024;
 
 pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    let Server { config, consumer, inherited, on_bound, on_drop, on_failure, on_recovery, tls } =
-        server;
+    let Server {
+        config,
+        consumer,
+        inherited,
+        on_bound,
+        on_drop,
+        on_failure,
+        on_recovery,
+        tls,
+        watch_certificates,
+        mut watched,
+    } = server;
     config.validate()?;
     let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
     if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
@@ -130,8 +141,12 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         shard_threads: Vec::new(),
         started_at: Instant::now(),
         stopped: false,
+        watcher: None,
         worker_threads: Vec::new(),
     };
+    if let Some(tls) = &tls {
+        handle.check_certificates(&config, tls);
+    }
     // Where a step fails, dropping the handle stops what has started.
     let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
     let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
@@ -147,6 +162,12 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     handle.feeder = Mutex::new(Some(feeder));
     let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
     handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
+    if let Some(tls) = tls.filter(|_| watch_certificates) {
+        let mut files = FileWatch::new(tls);
+        watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
+    }
+    let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
+    handle.watcher = Watcher::start(watched, spawn)?;
     handle.health.serving();
     Ok(handle)
 }
@@ -158,6 +179,14 @@ enum Verdict {
 }
 
 impl ServerHandle {
+    /// Looks for what the owner of the certificates should know, and has them counted.
+    fn check_certificates(&mut self, config: &Config, tls: &TlsConfig) {
+        tls.expect_hosts(config.bots.iter().filter_map(|bot| bot.host.as_deref()));
+        let findings = tls.findings(SystemTime::now());
+        self.notices.extend(findings.iter().map(ToString::to_string));
+        self.metrics.tls = Some(tls.clone());
+    }
+
     /// Starts the workers, who give each shard's memory to its one of `returns`.
     fn start_workers(
         &mut self,

@@ -1,38 +1,67 @@
 //! PEM files: what is in them, and what is wrong with them in one line.
 
-use std::{fs, path::Path};
-
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject as _},
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
 };
 
+use pkcs8::{EncryptedPrivateKeyInfoRef, pkcs5};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    pem::{self, PemObject as _},
+};
+use zeroize::Zeroizing;
+
+use super::KeyPassword;
 use crate::error::{Error, ErrorKind};
 
-/// Said of a key with a passphrase: a server that starts by itself has nobody to ask for it.
-const ENCRYPTED: &str = "the key is encrypted: decrypt it with `openssl pkey -in FILE -out PLAIN`";
+/// Said of an encrypted key without a password: there is nobody to ask at a start.
+const ENCRYPTED: &str = "the key is encrypted: give its password (key_password_file or \
+                         key_password_env), or decrypt it with `openssl pkey -in FILE -out PLAIN`";
+/// Said of a key whose encryption is OpenSSL's own of old, which derives the key by one MD5.
+const ENCRYPTED_OLD: &str = "the key is encrypted in the old form (Proc-Type: 4,ENCRYPTED), which \
+                             is not supported: make it new with `openssl pkcs8 -topk8 -in FILE \
+                             -out NEW`";
+const WRONG_PASSWORD: &str = "the password does not open the encrypted key";
+const UNKNOWN_ENCRYPTION: &str = "the key's encryption is not supported: make it new with `openssl \
+                                  pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW`";
+
+/// Most bytes of a file; a chain has a few thousand, and what is at a path may be a device.
+const FILE_MAX: u64 = 1024 * 1024;
+
+const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
 
 /// PEM text and the name under which errors speak of it.
 pub(super) struct Source {
     /// The file's path, or what the text is where it came from memory.
     pub(super) name: String,
-    text: Vec<u8>,
+    /// It may be that of a key.
+    text: Zeroizing<Vec<u8>>,
 }
 
 impl Source {
     pub(super) fn file(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(text) => Ok(Self { name, text }),
+        let mut text = Zeroizing::new(Vec::new());
+        let read = File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+            .and_then(|length| match length as u64 {
+                0..=FILE_MAX => Ok(()),
+                _ => Err(io::Error::other("longer than 1 MiB, so it is no certificate or key")),
+            });
+        match read {
+            Ok(()) => Ok(Self { name, text }),
             Err(source) => Err(Error::with_source(ErrorKind::Certificate, name, source)),
         }
     }
 
     pub(super) fn memory(name: &str, text: &[u8]) -> Self {
-        Self { name: name.to_owned(), text: text.to_vec() }
+        Self { name: name.to_owned(), text: text.to_vec().into() }
     }
 
-    /// The chain in the order of the file, leaf first.
+    /// The chain in the order of the file.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let chain = CertificateDer::pem_slice_iter(&self.text)
             .collect::<Result<Vec<_>, _>>()
@@ -43,22 +72,65 @@ impl Source {
         Ok(chain)
     }
 
-    /// The first private key of the file.
-    pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        PrivateKeyDer::from_pem_slice(&self.text).map_err(|error| match error {
-            pem::Error::NoItemsFound => self.error(self.without("PRIVATE KEY")),
+    /// The first private key of the file; an encrypted one only where there is no other.
+    pub(super) fn private_key(
+        &self,
+        password: Option<&KeyPassword>,
+    ) -> Result<PrivateKeyDer<'static>, Error> {
+        match PrivateKeyDer::from_pem_slice(&self.text) {
+            Ok(key) => Ok(key),
+            Err(pem::Error::NoItemsFound) => match (self.encrypted_key(), password) {
+                (None, _) => Err(self.error(self.without("PRIVATE KEY"))),
+                (Some(_), None) => Err(self.error(ENCRYPTED)),
+                (Some(section), Some(password)) => self.decrypt(&section, password),
+            },
             // In keys of the old form, lines that are no base64 say how they are encrypted.
-            _ if self.has("Proc-Type: 4,ENCRYPTED") => self.error(ENCRYPTED),
-            error => self.error(&broken(&error)),
-        })
+            Err(_) if self.has("Proc-Type: 4,ENCRYPTED") => Err(self.error(ENCRYPTED_OLD)),
+            Err(error) => Err(self.error(&broken(&error))),
+        }
+    }
+
+    /// The section of an encrypted key as if it were a plain one: the reader of PEM knows no other
+    /// kind, and does not look at what is inside.
+    fn encrypted_key(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let begin = memchr::memmem::find(&self.text, BEGIN.as_bytes())? + BEGIN.len();
+        let rest = self.text.get(begin..)?;
+        // Where it is cut off, the reader is the one to say so.
+        let end = memchr::memmem::find(rest, END.as_bytes());
+        let body = rest.get(..end.unwrap_or(rest.len()))?;
+        let mut section = Zeroizing::new(b"-----BEGIN PRIVATE KEY-----".to_vec());
+        section.extend_from_slice(body);
+        if end.is_some() {
+            section.extend_from_slice(b"-----END PRIVATE KEY-----\n");
+        }
+        Some(section)
+    }
+
+    fn decrypt(
+        &self,
+        section: &[u8],
+        password: &KeyPassword,
+    ) -> Result<PrivateKeyDer<'static>, Error> {
+        let sealed = PrivatePkcs8KeyDer::from_pem_slice(section)
+            .map_err(|error| self.error(&broken(&error)))?;
+        let sealed = EncryptedPrivateKeyInfoRef::try_from(sealed.secret_pkcs8_der())
+            .map_err(|_| self.error("the encrypted key is malformed"))?;
+        let password = password.reveal()?;
+        let opened = sealed.decrypt(password.as_bytes()).map_err(|error| {
+            self.error(match error {
+                // A wrong password may leave a padding that looks right, and then no key behind it.
+                pkcs8::Error::EncryptedPrivateKey(pkcs5::Error::DecryptFailed)
+                | pkcs8::Error::Asn1(_) => WRONG_PASSWORD,
+                _ => UNKNOWN_ENCRYPTION,
+            })
+        })?;
+        Ok(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into())
     }
 
     /// Why a file has no item of `label`: what it seems to hold instead.
     fn without(&self, label: &str) -> &'static str {
         let has = |needle: &str| self.has(needle);
-        if label == "PRIVATE KEY" && has("BEGIN ENCRYPTED PRIVATE KEY") {
-            ENCRYPTED
-        } else if label == "PRIVATE KEY" && has("BEGIN CERTIFICATE") {
+        if label == "PRIVATE KEY" && has("BEGIN CERTIFICATE") {
             "holds a certificate, but no private key: are the two files swapped?"
         } else if label == "CERTIFICATE" && has("PRIVATE KEY") {
             "holds a private key, but no certificate: are the two files swapped?"

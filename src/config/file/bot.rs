@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::{
     super::{BasicAuth, Bot, PreviousToken, SecretToken},
     Hidden, Secrets,
+    tls::Files,
 };
 use crate::{
     allow::AllowList,
@@ -27,6 +28,16 @@ pub(crate) struct BotSection {
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_password: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_password_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_password_env: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret_token: Option<Hidden>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,22 +94,22 @@ impl Serialize for Moment {
 
 /// A secret, or where it is.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    key: &'a str,
-    typed: Option<&'a Hidden>,
-    file: Option<&'a Path>,
-    variable: Option<&'a str>,
+pub(super) struct Source<'a> {
+    pub(super) key: &'a str,
+    pub(super) typed: Option<&'a Hidden>,
+    pub(super) file: Option<&'a Path>,
+    pub(super) variable: Option<&'a str>,
 }
 
 impl Source<'_> {
     /// In how many ways it is given.
-    fn count(self) -> usize {
+    pub(super) fn count(self) -> usize {
         let given = [self.typed.is_some(), self.file.is_some(), self.variable.is_some()];
         given.into_iter().filter(|given| *given).count()
     }
 
     /// The secret; `None` where there is none, or it is to be left where it is.
-    fn read<T>(
+    pub(super) fn read<T>(
         self,
         secrets: Secrets,
         make: impl Fn(&str, &str) -> Result<T, Error>,
@@ -146,6 +157,13 @@ impl BotSection {
         self.secret_token_source().count() > 0
     }
 
+    /// The files that hold its credentials.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let files =
+            [&self.secret_token_file, &self.previous_secret_token_file, &self.basic_auth_file];
+        files.into_iter().filter_map(Option::as_deref)
+    }
+
     /// Where the bot's credentials are, for people.
     pub(crate) fn secret_source(&self) -> String {
         let named = [self.secret_token_source(), self.basic_auth_source()];
@@ -158,6 +176,21 @@ impl BotSection {
         });
         let named: Vec<_> = named.collect();
         if named.is_empty() { "none: anybody may send".to_owned() } else { named.join(" and ") }
+    }
+
+    /// The certificate that it brings, if any.
+    pub(super) fn certificate(&self) -> Files<'_> {
+        Files {
+            section: "bot",
+            cert: self.cert.as_deref(),
+            key: self.key.as_deref(),
+            password: Source {
+                key: "bot.key_password",
+                typed: self.key_password.as_ref(),
+                file: self.key_password_file.as_deref(),
+                variable: self.key_password_env.as_deref(),
+            },
+        }
     }
 
     pub(super) fn to_bot(&self, secrets: Secrets) -> Result<Bot, Error> {

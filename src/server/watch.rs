@@ -1,0 +1,97 @@
+//! The thread that looks, a few times a second, whether something outside has changed.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::error::Error;
+
+/// Time between two looks. What has changed is noticed at the second look after it.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Looks at one thing; called again and again, never by two threads at once.
+pub(super) type Watched = Box<dyn FnMut(Instant) + Send>;
+
+/// The thread, for as long as it is to run.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+/// Ends the pause between two looks.
+#[derive(Debug, Default)]
+struct Stop {
+    is_told: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stop {
+    /// Waits for the next look; false where there is none.
+    fn pause(&self) -> bool {
+        let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.told.wait_timeout_while(is_told, PAUSE, |is_told| !*is_told);
+        let (is_told, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_told
+    }
+}
+
+impl Watcher {
+    /// Has `spawn` start a thread that looks at all of `watched`; `None` where there is nothing to
+    /// look at.
+    pub(super) fn start(
+        mut watched: Vec<Watched>,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>,
+    ) -> Result<Option<Self>, Error> {
+        if watched.is_empty() {
+            return Ok(None);
+        }
+        let stop = Arc::new(Stop::default());
+        let told = Arc::clone(&stop);
+        let run = move || {
+            while told.pause() {
+                watched.iter_mut().for_each(|look| look(Instant::now()));
+            }
+        };
+        Ok(Some(Self { stop, thread: spawn(Box::new(run))? }))
+    }
+
+    /// Tells the thread to end, and gives it to whoever waits for that.
+    pub(super) fn stop(self) -> JoinHandle<()> {
+        *self.stop.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.told.notify_all();
+        self.thread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn it_looks_at_everything_until_it_is_stopped() {
+        let (looked, looks) = mpsc::channel();
+        let watched = ["a", "b"].map(|name| {
+            let looked = looked.clone();
+            Box::new(move |_| looked.send(name).unwrap()) as Watched
+        });
+        let watcher = Watcher::start(watched.into(), |run| Ok(thread::spawn(run))).unwrap();
+        let first: Vec<_> = looks.iter().take(4).collect();
+        assert_eq!(first, ["a", "b", "a", "b"]);
+        watcher.unwrap().stop().join().unwrap();
+        drop(looked);
+        assert!(looks.iter().count() < 1000, "the channel ends with the thread");
+    }
+
+    #[test]
+    fn it_does_not_run_for_nothing() {
+        let none = Watcher::start(Vec::new(), |_| unreachable!("no thread is wanted"));
+        assert!(none.unwrap().is_none());
+    }
+}

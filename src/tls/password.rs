@@ -1,0 +1,62 @@
+//! The password of an encrypted key: typed in a program, or the first line of a file.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorKind};
+
+/// What opens an encrypted private key. Never shown, and wiped from memory when it is let go.
+#[derive(Clone)]
+pub struct KeyPassword(Place);
+
+#[derive(Clone)]
+enum Place {
+    File(PathBuf),
+    Memory(Arc<Zeroizing<String>>),
+}
+
+impl KeyPassword {
+    /// The password itself.
+    #[must_use]
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(Place::Memory(Arc::new(Zeroizing::new(password.into()))))
+    }
+
+    /// The first line of the file at `path`, which is read each time that the key is.
+    #[must_use]
+    pub fn from_file(path: impl Into<PathBuf>) -> Self {
+        Self(Place::File(path.into()))
+    }
+
+    /// The file that it is read from.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::File(path) => Some(path),
+            Place::Memory(_) => None,
+        }
+    }
+
+    pub(super) fn reveal(&self) -> Result<Zeroizing<String>, Error> {
+        match &self.0 {
+            Place::Memory(password) => Ok(Zeroizing::clone(password)),
+            Place::File(path) => {
+                let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|source| {
+                    let message = format!("password of the key, {}", path.display());
+                    Error::with_source(ErrorKind::Certificate, message, source)
+                })?;
+                Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for KeyPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyPassword(hidden)")
+    }
+}

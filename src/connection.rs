@@ -445,6 +445,7 @@ impl<'a> Connection<'a> {
         }
         self.write(response(status, directive)).await?;
         self.answered_at = Instant::now();
+        self.http.set_limits(self.shard.live().http_limits);
         if status == Status::Ok {
             self.shard.metrics.acknowledged.increment();
             self.shard.metrics.answer.record(nanos(self.answered_at - self.read_at));

@@ -70,6 +70,7 @@ fn beyond_its_handshakes_a_shard_turns_connections_away() {
     on_one_shard(limits, |server| {
         let (_first, second) = (silent(&server), silent(&server));
         assert_ended(silent(&server));
+        wait_until("it is counted", || server.handle.report().connections_refused == 1);
         let report = server.handle.report();
         assert_eq!(report.connections_refused_by, [("handshakes", 1)].into());
         assert!(report.connections_closed.is_empty(), "{report:?}");
@@ -322,4 +323,19 @@ mod memory {
         }
         assert_eq!(process.terminate().status.code(), Some(0));
     }
+}
+
+#[test]
+fn a_session_takes_other_limits_between_two_requests() {
+    use ringhook::http::{HttpLimits, HttpSession, Status, Step};
+    let narrow = HttpLimits { body_bytes: 10, ..HttpLimits::default() };
+    let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
+    let mut session = HttpSession::new(HttpLimits::default());
+    let (read, step) = session.advance(request);
+    assert!(matches!(step, Step::Head(_)), "{step:?}");
+    session.discard_body();
+    assert_eq!(session.advance(&request[read..]), (11, Step::Complete));
+    session.set_limits(narrow);
+    let (_, step) = session.advance(request);
+    assert_eq!(step, Step::Reject(Status::PayloadTooLarge));
 }

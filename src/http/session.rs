@@ -154,6 +154,11 @@ impl HttpSession {
         matches!(&self.state, State::Head(scan) if scan.is_fresh())
     }
 
+    /// Gives the requests from the next one on other limits.
+    pub fn set_limits(&mut self, limits: HttpLimits) {
+        self.limits = limits;
+    }
+
     /// True where a head has been read and its body has not come to its end.
     #[must_use]
     pub fn is_in_body(&self) -> bool {

@@ -1,0 +1,90 @@
+//! The sweep: one timer that ends what has taken too long, for all connections of a shard.
+
+use std::{
+    rc::Weak,
+    time::{Duration, Instant},
+};
+
+use super::{End, Shard, handshakes::QUICK_ENOUGH};
+use crate::runtime::{self, Rounds};
+
+/// The sweep looks at every deadline this often at the most and at the least.
+const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// Connections that a sweep ends, and looks at, before all others have their turn.
+const SWEEP_ENDS: usize = 8;
+const SWEEP_LOOKS: usize = 1024;
+
+/// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
+/// connections of the shard.
+pub(super) async fn sweep(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
+    while let Some(pause) = shard.upgrade().map(|shard| shard.sweep_pause()) {
+        runtime::sleep(pause).await;
+        let mut sweep = Sweep::default();
+        loop {
+            let Some(shard) = shard.upgrade() else { return };
+            if shard.sweep_on(&mut sweep) {
+                break;
+            }
+            drop(shard);
+            runtime::give_way(&mut rounds).await;
+        }
+    }
+}
+
+/// How far a sweep has come.
+#[derive(Default)]
+struct Sweep {
+    longest_idle: Option<Instant>,
+    /// The place among the connections that is looked at next.
+    next: usize,
+}
+
+impl Shard {
+    /// Goes on with `sweep` until it is over, which is true, or the others should have their turn:
+    /// thousands of deadlines may pass at once, and each of them means a last word and a close.
+    fn sweep_on(&self, sweep: &mut Sweep) -> bool {
+        let (now, limits) = (Instant::now(), self.limits());
+        self.pulse.beat(now);
+        let are_awaited = self.handshakes.are_awaited();
+        let connections = self.connections.borrow();
+        let (mut ended, mut looks) = (0, 0);
+        // Places are few more than there have been connections at a time.
+        while sweep.next < connections.capacity() {
+            if ended == SWEEP_ENDS || looks == SWEEP_LOOKS {
+                return false;
+            }
+            let watch = connections.get(sweep.next);
+            sweep.next += 1;
+            looks += 1;
+            let Some(watch) = watch else { continue };
+            let end = if watch.deadline.get() <= now {
+                Some(End::Deadline)
+            } else if watch.is_too_slow(&limits, now) {
+                Some(End::TooSlow)
+            } else if are_awaited && watch.shakes_hands_for(QUICK_ENOUGH, now) {
+                Some(End::Displaced)
+            } else {
+                None
+            };
+            if let Some(end) = end {
+                watch.end(end, now);
+                ended += 1;
+            } else if let Some(since) = watch.idle_since() {
+                let longest = sweep.longest_idle.get_or_insert(since);
+                *longest = since.min(*longest);
+            }
+        }
+        if self.dismiss_late(now, SWEEP_ENDS) == SWEEP_ENDS {
+            return false;
+        }
+        self.idle.tell(sweep.longest_idle);
+        self.incidents.tell_suppressed(now);
+        true
+    }
+
+    /// An eighth of the shortest timeout, so that none is overstepped by more than that.
+    fn sweep_pause(&self) -> Duration {
+        let shortest = self.limits().shortest_timeout();
+        (shortest / 8).clamp(SWEEP.0, SWEEP.1)
+    }
+}

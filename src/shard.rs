@@ -439,14 +439,28 @@ async fn end_rounds(shard: Weak<Shard>) {
 
 /// Lets the handshakes go on, round by round, whenever the network has been looked at.
 async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
+    // Updates answered, and when there were last more of them.
+    let (mut answered, mut at_work_at) = (0, None::<Instant>);
     loop {
         poll_fn(|context| match shard.upgrade() {
             Some(shard) => shard.turns.poll_begun(context),
             None => Poll::Ready(()),
         })
         .await;
+        let began_at = Instant::now();
         runtime::give_way(&mut rounds).await;
         let Some(shard) = shard.upgrade() else { return };
+        let now = Instant::now();
+        let count = shard.metrics.acknowledged.get();
+        if count != answered {
+            (answered, at_work_at) = (count, Some(now));
+        }
+        let is_shared =
+            at_work_at.is_some_and(|at| now.saturating_duration_since(at) < turns::AT_WORK);
+        let others = now.saturating_duration_since(began_at).saturating_sub(shard.turns.spent());
+        if let Some(pause) = shard.turns.settle(others, is_shared) {
+            runtime::sleep(pause).await;
+        }
         shard.turns.end_round();
     }
 }

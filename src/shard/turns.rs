@@ -4,7 +4,11 @@
 //! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
 //! turns: [`ROUND`] of them go one after the other, then all that has come from the network
 //! meanwhile is dealt with, then come the next. A request waits for one round of handshakes at the
-//! most, and handshakes still get all the time that nobody else needs.
+//! most.
+//!
+//! While established connections are at work, handshakes get no more of the shard's time than
+//! everything else together: a thread that is never idle would also keep waiting who shares its CPU,
+//! such as workers and the acceptor. Where nobody is at work, handshakes get all of it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,6 +21,11 @@ use std::{
 
 /// Time for handshakes between two looks at the network; at least one step.
 const ROUND: Duration = Duration::from_micros(50);
+/// Time beyond their half that handshakes may have taken before they pause for as long: what a timer
+/// can measure.
+const DEBT: Duration = Duration::from_millis(1);
+/// How long ago an update may have been answered for its connection to be at work.
+pub(super) const AT_WORK: Duration = Duration::from_millis(500);
 
 /// Who has the turn, and who waits for it, in the order in which they came.
 #[derive(Debug, Default)]
@@ -26,6 +35,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Time that handshakes have taken beyond their half.
+    debt: Duration,
     /// Somebody has the turn.
     is_taken: bool,
     /// A round is under way, which [`Turns::end_round`] will end.
@@ -87,6 +98,22 @@ impl Turns {
         }
         state.pacer = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// Everything else took `others` since the round began: how long handshakes have to pause, where
+    /// that is necessary. `is_shared` says whether established connections are at work.
+    pub(crate) fn settle(&self, others: Duration, is_shared: bool) -> Option<Duration> {
+        let mut state = self.state.borrow_mut();
+        let debt = if is_shared { state.debt + state.spent } else { Duration::ZERO };
+        let debt = debt.saturating_sub(others);
+        let is_due = debt >= DEBT;
+        state.debt = if is_due { Duration::ZERO } else { debt };
+        is_due.then_some(debt)
+    }
+
+    /// Time that handshakes have taken in this round.
+    pub(crate) fn spent(&self) -> Duration {
+        self.state.borrow().spent
     }
 
     /// The network has been looked at since the round began: the next ones may go on.
@@ -165,6 +192,27 @@ mod tests {
         let Poll::Ready(third) = poll(third) else { unreachable!("a new round") };
         drop(third);
         assert!(matches!(poll(late), Poll::Ready(_)));
+    }
+
+    #[test]
+    fn handshakes_pause_for_what_they_took_beyond_their_half() {
+        let turns = Turns::default();
+        let took = |spent: u64, others: u64, is_shared| {
+            turns.state.borrow_mut().spent = Duration::from_micros(spent);
+            turns.settle(Duration::from_micros(others), is_shared)
+        };
+        assert_eq!(took(600, 100, true), None, "half a millisecond is no time");
+        assert_eq!(took(600, 100, true), Some(Duration::from_millis(1)));
+        assert_eq!(took(900, 0, true), None, "it is paid");
+        assert_eq!(took(50, 5000, true), None);
+        assert_eq!(
+            took(950, 0, true),
+            None,
+            "what others took is paid back, and no more than that"
+        );
+        assert_eq!(took(5000, 0, false), None, "nobody else is there");
+        assert_eq!(took(999, 0, true), None);
+        assert_eq!(took(1, 0, true), Some(Duration::from_millis(1)));
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn what_peers_do_wrong_is_shown_with_address_bot_and_count() {
     let mut half = server.connect();
     half.send(b"POST /webhook HTTP/1.1\r\n");
     assert_eq!(half.response().status, 408);
-    expect("request_timeout", Value::Null, "request", 1);
+    expect("request_timeout", Value::Null, "head_timeout", 1);
     let silent = TcpStream::connect(server.handle.local_addr()).unwrap();
     expect("handshake_timeout", Value::Null, "handshake_timeout", 1);
     drop(silent);

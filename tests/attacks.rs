@@ -52,6 +52,15 @@ struct Attacker {
     said: usize,
 }
 
+/// Tells the attackers that it is over when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Attacker {
     fn over((mut session, socket): (ClientConnection, TcpStream), attack: Attack) -> Self {
         session.set_buffer_limit(None);
@@ -141,6 +150,8 @@ fn thousands_of_slow_connections_hold_up_nobody() {
     options.trust = Trust::pem(server.pki.cert.as_bytes()).unwrap();
     let is_over = AtomicBool::new(false);
     let loaded = thread::scope(|scope| {
+        // However this ends, the attackers end with it.
+        let _end = End(&is_over);
         let is_over = &is_over;
         let load = scope.spawn(|| loadtest::run(&options).unwrap());
         scope.spawn(move || {
@@ -179,7 +190,6 @@ fn thousands_of_slow_connections_hold_up_nobody() {
             assert!(start.elapsed() < support::PATIENCE, "{:?} of {expected:?}", closed());
             thread::sleep(Duration::from_millis(100));
         }
-        is_over.store(true, Ordering::Relaxed);
         loaded
     });
     assert!(loaded.is_ok(), "{loaded}");

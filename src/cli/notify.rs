@@ -66,7 +66,6 @@ impl Notifier {
     }
 
     /// A reload begins; [`ready`](Self::ready) ends it, however it went.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;

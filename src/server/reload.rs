@@ -60,10 +60,9 @@ impl fmt::Display for Reload {
 }
 
 impl ServerHandle {
-    /// Serves by `config` from now on: its bots with their hosts and credentials, its
-    /// allow-lists, limits and drain timeout. The shards learn of it within a moment. Requests that are under way
-    /// are finished by what they began with; what bounds a request's head and body holds for
-    /// connections that come afterwards.
+    /// Serves by `config` from now on: its bots with their hosts, credentials and lists, its other
+    /// allow-lists, limits and drain timeout. The shards learn of it within a moment. Requests that
+    /// are under way are finished by what they began with.
     ///
     /// All other settings stay as they are until a restart, and the result names those that differ.
     ///

@@ -168,9 +168,9 @@ fn thousands_of_slow_connections_hold_up_nobody() {
         assert_eq!(server.connect().post(&update(-1)).status, 200);
         let loaded = load.join().unwrap();
         let expected: BTreeMap<_, _> = [
-            ("head_timeout", slow as u64),
             ("body_rate", slow as u64),
-            ("answer_timeout", NEVER_READ as u64),
+            // Whoever never reads is told by either, as buffers happen to hold half a request or not.
+            ("head or answer", (slow + NEVER_READ) as u64),
             // Those that are slow while others wait are cut off before their time.
             ("handshake", slow as u64),
         ]
@@ -179,9 +179,8 @@ fn thousands_of_slow_connections_hold_up_nobody() {
             let closed = server.handle.report().connections_closed;
             let of = |reason: &str| closed.get(reason).copied().unwrap_or_default();
             BTreeMap::from([
-                ("head_timeout", of("head_timeout")),
                 ("body_rate", of("body_rate")),
-                ("answer_timeout", of("answer_timeout")),
+                ("head or answer", of("head_timeout") + of("answer_timeout")),
                 ("handshake", of("handshake_timeout") + of("handshake_displaced")),
             ])
         };
@@ -201,5 +200,6 @@ fn thousands_of_slow_connections_hold_up_nobody() {
     let (report, handled) = server.stop();
     assert_eq!(handled.counts().len(), sent, "each once");
     assert_eq!(handled.len(), sent, "none twice");
-    assert_eq!(report.requests_rejected[&408], 2 * slow as u64, "{report}");
+    let told = 2 * slow as u64..=(2 * slow + NEVER_READ) as u64;
+    assert!(told.contains(&report.requests_rejected[&408]), "{report}");
 }

@@ -16,6 +16,9 @@ use support::{PATH, SECRET, TestServer, client::Client, request_to, update, wait
 /// The settings of [`TestServer`] with these bots.
 fn config(bots: &[(&str, &str, &str)]) -> Config {
     let mut config = Config::default();
+    if let Ok(name) = std::env::var("RINGHOOK_TEST_DRIVER") {
+        config.driver = name.parse().unwrap();
+    }
     config.listen = Some("127.0.0.1:0".parse().unwrap());
     let bots = bots.iter().map(|(name, path, secret)| Bot::new(name, path, secret).unwrap());
     config.bots = bots.collect();

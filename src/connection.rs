@@ -11,12 +11,12 @@ use crate::{
     dispatch::Refusal,
     http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
     journal::Ticket,
-    metrics::nanos,
+    metrics::{SlowRecord, Stage, nanos},
     route::Wanted,
     runtime::{self, Shutdown},
     shard::{Newcomer, Phase, Registration, Shard, Way},
     tls::session,
-    update::{BotId, UpdateBody},
+    update::{BotId, Update, UpdateBody},
 };
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits.
@@ -102,15 +102,20 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer) {
 
 async fn secure(shard: &Shard, socket: runtime::Socket, accepted_at: Instant) -> CloseReason {
     let registration = shard.register(runtime::descriptor(&socket));
+    let begun_at = registration.entered_at();
+    shard.metrics.accept_wait.record(nanos(begun_at.saturating_duration_since(accepted_at)));
     registration.enter(Phase::Handshake, shard.handshake_deadline(accepted_at));
     match session::accept(socket, shard.tls()).await {
         Ok((stream, kind)) => {
             let now = Instant::now();
             let resumed = kind == rustls::HandshakeKind::Resumed;
             let metrics = &shard.metrics;
-            if resumed { &metrics.handshakes_resumed } else { &metrics.handshakes_full }
-                .increment();
-            metrics.handshake.record(nanos(now - accepted_at));
+            let (count, stage) = match resumed {
+                true => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
+                false => (&metrics.handshakes_full, &metrics.handshake_full),
+            };
+            count.increment();
+            stage.record(nanos(now - begun_at));
             Connection::new(shard, &registration, stream, now).run().await
         }
         Err((mut socket, _)) => {
@@ -141,6 +146,17 @@ struct Connection<'a> {
     began_at: Instant,
     /// When bytes were last read, and so when the current request was complete.
     read_at: Instant,
+    trace: Trace,
+}
+
+/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
+#[derive(Clone, Copy, Default)]
+struct Trace {
+    commit: u64,
+    parse: u64,
+    read: u64,
+    /// Its update, once it is known.
+    update: Option<(BotId, i64)>,
 }
 
 impl<'a> Connection<'a> {
@@ -159,6 +175,7 @@ impl<'a> Connection<'a> {
             routed: Err(Status::NotFound),
             began_at: now,
             read_at: now,
+            trace: Trace::default(),
         }
     }
 
@@ -281,15 +298,17 @@ impl<'a> Connection<'a> {
             Ok(bot) => bot,
             Err(status) => return Taken::Answered(status),
         };
-        let metrics = &self.shard.metrics;
-        metrics.read.record(nanos(self.read_at - began_at));
-        match &self.shard.way {
+        let shard = self.shard;
+        let read = nanos(self.read_at - began_at);
+        shard.metrics.read.record(read);
+        self.trace = Trace { read, ..Trace::default() };
+        match &shard.way {
             Way::Memory(dispatcher) => {
                 let Ok(update) = self.shard.parse(body.unwrap_or_default(), bot, self.read_at)
                 else {
                     return Taken::Answered(Status::BadRequest);
                 };
-                let parsed_at = self.parsed();
+                let parsed_at = self.parsed(&update);
                 match dispatcher.dispatch(update, parsed_at) {
                     Ok(()) => Taken::Answered(Status::Ok),
                     Err((refusal, update)) => {
@@ -305,11 +324,11 @@ impl<'a> Connection<'a> {
                 let parsed = self.shard.parse(body, bot, self.read_at);
                 match (staged, parsed) {
                     (Ok(staged), Ok(update)) => {
-                        let parsed_at = self.parsed();
+                        let parsed_at = self.parsed(&update);
                         Taken::Submitted(intake.submit(&staged, update), parsed_at)
                     }
                     (Err(refusal), Ok(update)) => {
-                        self.parsed();
+                        self.parsed(&update);
                         self.shard.parser.borrow_mut().keep(update.recycle());
                         self.refused(refusal)
                     }
@@ -323,9 +342,11 @@ impl<'a> Connection<'a> {
     }
 
     /// Counts and times an update that was parsed just now.
-    fn parsed(&self) -> Instant {
+    fn parsed(&mut self, update: &Update) -> Instant {
         let now = Instant::now();
-        self.shard.metrics.parse.record(nanos(now - self.read_at));
+        self.trace.parse = nanos(now - self.read_at);
+        self.trace.update = Some((update.bot(), update.id().get()));
+        self.shard.metrics.parse.record(self.trace.parse);
         self.shard.metrics.received.increment();
         now
     }
@@ -337,13 +358,13 @@ impl<'a> Connection<'a> {
 
     /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
     /// other connections go on meanwhile.
-    async fn committed(&self, ticket: Ticket, parsed_at: Instant) -> Status {
+    async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
         let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
         let timeout = self.shard.limits().request_timeout;
         self.registration.enter(Phase::Answer, self.read_at + timeout);
         if intake.committed(ticket).await {
-            let waited = intake.returned_at().saturating_duration_since(parsed_at);
-            self.shard.metrics.commit.record(nanos(waited));
+            self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
+            self.shard.metrics.commit.record(self.trace.commit);
             return Status::Ok;
         }
         // The disk did not take it, and nothing was promised.
@@ -359,15 +380,44 @@ impl<'a> Connection<'a> {
         }
         self.write(response(status, directive)).await?;
         if status == Status::Ok {
-            let now = Instant::now();
-            self.shard.metrics.acknowledged.increment();
-            self.shard.metrics.answer.record(nanos(now - self.read_at));
+            let answer = nanos(self.read_at.elapsed());
+            let metrics = &self.shard.metrics;
+            metrics.acknowledged.increment();
+            metrics.answer.record(answer);
+            if metrics.slow.is_slow(answer.max(self.trace.read)) {
+                self.note_slow(answer);
+            }
         }
         match directive {
             ConnectionDirective::Close if draining => Err(CloseReason::Drained),
             ConnectionDirective::Close => Err(CloseReason::Asked),
             ConnectionDirective::KeepAlive | ConnectionDirective::Persist => Ok(()),
         }
+    }
+
+    /// Keeps the times of the request that was just answered.
+    #[cold]
+    fn note_slow(&self, answer: u64) {
+        let Trace { commit, parse, read, update } = self.trace;
+        let Some((bot, update_id)) = update else { return };
+        let times = [
+            (Stage::Read, read),
+            (Stage::Parse, parse),
+            (Stage::Commit, commit),
+            (Stage::Answer, answer),
+        ];
+        self.shard.metrics.slow.note(SlowRecord {
+            bot,
+            received_at: self.read_at,
+            // Its log is the shard's own.
+            shard: usize::MAX,
+            // Without a journal there is no commit.
+            stages: times
+                .into_iter()
+                .filter(|(stage, ns)| *stage != Stage::Commit || *ns > 0)
+                .collect(),
+            update_id,
+        });
     }
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {

@@ -440,6 +440,11 @@ pub(crate) struct Registration<'a> {
 }
 
 impl Registration<'_> {
+    /// When the shard took the connection up, as long as it has not been idle since.
+    pub(crate) fn entered_at(&self) -> Instant {
+        self.watch.idle_since.get()
+    }
+
     /// From now on the connection waits for `phase` to end before `deadline`.
     #[inline]
     pub(crate) fn enter(&self, phase: Phase, deadline: Instant) {

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 pub const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// Writes the percentile distribution of `histogram` as HdrHistogram's tools do, to be plotted by
-/// them. `unit` is what values are divided by: 1e6 makes milliseconds of nanoseconds.
+/// them. `unit` is what values are divided by: 1e3 makes microseconds of nanoseconds.
 ///
 /// # Errors
 /// Those of `out`.

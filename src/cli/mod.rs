@@ -4,6 +4,7 @@
 mod data_dir;
 mod dead_letters;
 mod journal;
+mod profile;
 mod serve;
 mod setup;
 mod sink;

@@ -18,7 +18,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{setup::Setup, tell};
+use super::{profile::Profiler, setup::Setup, tell};
 use crate::{
     Ack, DriverChoice, Hurrier, RecoveryProgress, Report, Server, ServerHandle, TlsConfig,
     config::{
@@ -41,7 +41,7 @@ const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":17000000
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
 /// token that it makes on its first run, and writes each update as a line of JSON to stdout.
 /// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1 prints
-/// a table of latencies.
+/// a table of latencies and has the profile written.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
@@ -78,6 +78,12 @@ pub(super) struct ServeArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
+    /// Write latency profiles of every stage into this directory while serving
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
+    /// Name requests in the report that take longer than this, such as 50ms
+    #[arg(long, value_name = "TIME")]
+    profile_slow: Option<Span>,
     /// How long a stop may take [default: 10s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Span>,
@@ -101,10 +107,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let ack = config.journal.ack;
     let server = start(config, &setup, events)?;
     let hurrier = hurrier.get_or_init(|| server.hurrier());
+    let profiler = setup
+        .profile_dir()
+        .map(|dir| Profiler::start(dir, setup.file.profile.interval(), server.intervals()));
+    let profiler = profiler.transpose()?;
     greet(&server, &setup.file, ack, setup.has_own_certificate);
-    let failure = serve(&server, args, &setup, &arrived);
+    let failure = serve(&server, args, &setup, profiler.as_ref(), &arrived);
     let report = server.stop();
     signals.close();
+    profiler.into_iter().for_each(|profiler| profiler.finish(&report));
     finish(&report, report_file)?;
     match failure {
         Some(failure) => Err(failure),
@@ -170,11 +181,16 @@ fn serve(
     server: &ServerHandle,
     args: &ServeArgs,
     setup: &Setup,
+    profiler: Option<&Profiler>,
     arrived: &mpsc::Receiver<Event>,
 ) -> Option<Error> {
     loop {
         match arrived.recv() {
-            Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
+            Ok(Event::Signal(SIGUSR1)) => {
+                let report = server.report();
+                tell(&report);
+                profiler.into_iter().for_each(|profiler| profiler.dump(report.clone()));
+            }
             Ok(Event::Signal(SIGHUP)) => reload(server, args, setup),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
@@ -257,6 +273,8 @@ impl ServeArgs {
         over(&self.drain_timeout, &mut file.server.drain_timeout);
         over(&self.ack, &mut file.journal.ack);
         over(&self.sink, &mut file.sink.to);
+        over(&self.profile, &mut file.profile.dir);
+        over(&self.profile_slow, &mut file.profile.slow);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {
             file.tls.cert.clone_from(&self.cert);

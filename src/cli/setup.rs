@@ -1,6 +1,6 @@
 //! What `serve` is asked for: config file and flags together, read at the start and at each reload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     data_dir::DataDir,
@@ -68,11 +68,22 @@ impl Setup {
         self.file.to_config(Secrets::Read)
     }
 
+    /// Where latency profiles are written.
+    pub(super) fn profile_dir(&self) -> Option<&Path> {
+        self.file.profile.dir.as_deref()
+    }
+
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(super) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
         if old.sink.to != new.sink.to {
             reload.needs_restart.push("sink.to");
+        }
+        if old.profile.dir != new.profile.dir {
+            reload.needs_restart.push("profile.dir");
+        }
+        if old.profile.interval() != new.profile.interval() {
+            reload.needs_restart.push("profile.interval");
         }
     }
 }

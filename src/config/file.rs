@@ -1,13 +1,14 @@
 //! The config file as typed: TOML with unknown keys refused, times as `10s`, sizes as `1MiB`.
 
 mod bot;
+mod profile;
 
 use std::{fmt, fs, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub(crate) use self::bot::BotSection;
+pub(crate) use self::{bot::BotSection, profile::ProfileSection};
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Limits, Order};
 use crate::{
     allow::AllowList,
@@ -28,6 +29,8 @@ pub(crate) struct ConfigFile {
     pub(crate) dispatch: DispatchSection,
     #[serde(default)]
     pub(crate) journal: JournalSection,
+    #[serde(default)]
+    pub(crate) profile: ProfileSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
     #[serde(default, rename = "bot")]
@@ -157,6 +160,7 @@ impl ConfigFile {
             journal: self.journal.to_journal(server.data_dir.as_deref()),
             limits: self.limits.to_limits()?,
             listen: server.listen.unwrap_or(defaults.listen),
+            profile: self.profile.to_profile()?,
             shards: server.shards,
             workers: server.workers,
         };
@@ -192,6 +196,7 @@ impl ConfigFile {
             segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
         };
+        self.profile = self.profile.effective();
         let dispatch = &config.dispatch;
         self.dispatch = DispatchSection {
             order: Some(dispatch.order),
@@ -423,6 +428,10 @@ mod tests {
         sync_interval = "50ms"
         segment_bytes = "16MiB"
         max_bytes = "1GiB"
+        [profile]
+        dir = "profile"
+        interval = "500ms"
+        slow = "50ms"
         [sink]
         to = "null"
         [[bot]]
@@ -465,6 +474,12 @@ mod tests {
         assert_eq!((journal.ack, &journal.dir), (Ack::Synced, &Some("data/journal".into())));
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
         assert_eq!(journal.sync_interval, Duration::from_millis(50));
+        assert_eq!(config.profile.slow, Some(Duration::from_millis(50)));
+        let profile = &file.profile;
+        assert_eq!(
+            (profile.dir.as_deref(), profile.interval().as_millis()),
+            (Some("profile".as_ref()), 500)
+        );
         let shop = &config.bots[0];
         assert_eq!(shop.host.as_deref(), Some("*.example.com"));
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_801_396_800);

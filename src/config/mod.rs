@@ -6,6 +6,7 @@ mod dispatch;
 pub(crate) mod file;
 mod journal;
 mod limits;
+mod profile;
 mod reload;
 mod secret;
 
@@ -21,6 +22,7 @@ pub use self::{
     dispatch::{Dispatch, Order},
     journal::{Ack, Journal},
     limits::Limits,
+    profile::Profile,
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 use crate::{allow::AllowList, error::Error, journal::BotKey};
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where to listen; 127.0.0.1:8443. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Which requests the report names as slow; none.
+    pub profile: Profile,
     /// Shard threads; by default one for two CPUs of the allowed set, at least one.
     pub shards: Option<usize>,
     /// Worker threads; by default one for each CPU that has no shard, at least one.
@@ -66,6 +70,7 @@ impl Default for Config {
             journal: Journal::default(),
             limits: Limits::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+            profile: Profile::default(),
             shards: None,
             workers: None,
         }
@@ -81,6 +86,7 @@ impl Config {
         self.limits.validate()?;
         self.dispatch.validate()?;
         self.journal.validate()?;
+        self.profile.validate()?;
         for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));

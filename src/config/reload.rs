@@ -27,6 +27,7 @@ impl Config {
             journal,
             limits,
             listen,
+            profile: _,
             shards,
             workers,
         } = self;
@@ -65,6 +66,7 @@ impl Config {
         };
         note("server.allow", self.allow != next.allow);
         note("server.drain_timeout", self.drain_timeout != next.drain_timeout);
+        note("profile.slow", self.profile.slow != next.profile.slow);
         let (old, new) = (&self.limits, &next.limits);
         let Limits {
             head_bytes,

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use super::{Destination, ServerHandle, start};
 use crate::{
     allow::AllowList,
-    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits},
+    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Profile},
     control::OnFailure,
     error::Error,
     handler::Handler,
@@ -124,6 +124,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
+        self
+    }
+
+    /// Which requests the report names as slow.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.config.profile = profile;
         self
     }
 

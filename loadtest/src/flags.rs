@@ -11,7 +11,7 @@ use loadtest::{
     Driver, Error, Options, PayloadOptions, Rate, Retry, Stop, Target, TlsVersion, Trust,
 };
 
-use crate::verify_flags::VerifyFlags;
+use crate::{report_flags::ReportFlags, verify_flags::VerifyFlags};
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     /// A run, which has no name of its own.
     #[command(skip)]
     Run(Box<RunFlags>),
+    Report(ReportFlags),
     Verify(VerifyFlags),
 }
 

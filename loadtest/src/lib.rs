@@ -46,6 +46,7 @@ mod pool;
 mod progress;
 mod record;
 mod report;
+mod report_page;
 mod request;
 mod response;
 mod rng;
@@ -67,6 +68,7 @@ pub use self::{
     progress::Progress,
     record::{Copies, Failures, Ids, Retries},
     report::{Asked, Report},
+    report_page::{Inputs, ReportPage},
     run::{run, run_watched},
     target::Target,
     verify::{Expected, Offences, Verified, verify},

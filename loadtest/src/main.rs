@@ -2,6 +2,7 @@
 
 mod flags;
 mod limits;
+mod report_flags;
 mod verify_flags;
 
 use std::{
@@ -27,6 +28,7 @@ const SINK_BUFFER_BYTES: usize = 256 * 1024;
 fn main() -> ExitCode {
     let done = match Flags::read() {
         Command::Run(flags) => run(&flags),
+        Command::Report(flags) => flags.run().map(|()| true).map_err(Failed::from),
         Command::Verify(flags) => verify(&flags),
     };
     match done {

@@ -149,6 +149,11 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 
+    /// Write latency profiles (HdrHistogram's .hlog and .hgrm) and the report (client.json) into
+    /// this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// No progress on standard error
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -177,6 +182,7 @@ impl RunFlags {
         options.retry = self.retry.then_some(Retry { scale: self.retry_scale });
         options.duplicates = self.duplicates;
         options.timeout = self.timeout;
+        options.profile.clone_from(&self.profile);
         options.pin = self.pin;
         options.driver = self.driver.driver();
         if let Some(file) = &self.secret_token_file {

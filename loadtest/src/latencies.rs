@@ -26,6 +26,16 @@ impl Latencies {
         self.0.saturating_record(duration);
     }
 
+    /// Takes all of `other`'s durations.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so it cannot fail.
+        let _ = self.0.add(&other.0);
+    }
+
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.reset();
     }

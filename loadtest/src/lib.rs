@@ -43,6 +43,7 @@ mod pacer;
 mod payload;
 mod plan;
 mod pool;
+mod profile;
 mod progress;
 mod record;
 mod report;

@@ -68,7 +68,8 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
         eprint!("\r\x1b[K");
     }
     print!("{report}");
-    if let Some(file) = &flags.report {
+    let profiled = flags.profile.as_ref().map(|directory| directory.join("client.json"));
+    for file in flags.report.iter().chain(&profiled) {
         let failed = |reason: String| Failed {
             message: format!("cannot write {}: {reason}", file.display()),
             code: FAILED,

@@ -1,6 +1,7 @@
 //! What a run is asked to do.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -39,6 +40,8 @@ pub struct Options {
     /// last request was due the run waits for those that no connection had time for, and for those
     /// that are sent again.
     pub timeout: Duration,
+    /// A directory for interval logs and percentile files.
+    pub profile: Option<PathBuf>,
     /// The CPU the generator's thread stays on.
     pub pin: Option<usize>,
     /// How the generator talks to the kernel.
@@ -75,6 +78,7 @@ impl Options {
             resume: false,
             churn: false,
             timeout: Duration::from_secs(60),
+            profile: None,
             pin: None,
             driver: Driver::Auto,
             retry: None,

@@ -47,6 +47,7 @@ pub(crate) async fn run(
             }
             if now >= second {
                 second += SECOND;
+                end_interval(&load, now - start);
                 progress(&Progress::take(&load, now - start));
             }
             now = load.clock.now();
@@ -55,7 +56,15 @@ pub(crate) async fn run(
         load.pool.timer().set(due.min(tick));
         load.pool.timer().fired().await;
     }
-    Span { start, end: load.clock.now(), cpu }
+    let end = load.clock.now();
+    end_interval(&load, end - start);
+    Span { start, end, cpu }
+}
+
+fn end_interval(load: &Load, elapsed: Nanos) {
+    if let Some(profile) = &mut load.record.borrow_mut().profile {
+        profile.end(elapsed);
+    }
 }
 
 /// Whether what no connection had time for is not waited for any more.

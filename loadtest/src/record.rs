@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies};
+use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies, profile::Intervals};
 
 /// Counts and times of a run. Of copies only the bytes are counted together with the rest.
 pub(crate) struct Record {
@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) handshake: Latencies,
     /// As `latency`, of the current second.
     pub(crate) recent: Latencies,
+    /// As the first three, of the interval that is under way, with [`Options::profile`].
+    pub(crate) profile: Option<Intervals>,
     pub(crate) ids: Option<Ids>,
 }
 
@@ -150,6 +152,7 @@ impl Record {
             lateness: Latencies::new(),
             handshake: Latencies::new(),
             recent: Latencies::new(),
+            profile: None,
             ids: options.keep_ids.then(Ids::default),
         }
     }
@@ -172,6 +175,9 @@ impl Record {
         }
         self.sent += 1;
         self.lateness.record(late);
+        if let Some(profile) = &mut self.profile {
+            profile.current.lateness.record(late);
+        }
         if let Some(ids) = &mut self.ids {
             ids.sent.push(job.update_id);
         }
@@ -198,9 +204,15 @@ impl Record {
         // A refusal that is followed by another try is no answer to who waits for the update.
         if acknowledged || self.retries.is_none() {
             self.latency.record(times.answered.saturating_sub(times.due));
+            if let Some(profile) = &mut self.profile {
+                profile.current.latency.record(times.answered.saturating_sub(times.due));
+            }
         }
         self.recent.record(times.answered.saturating_sub(times.due));
         self.service.record(times.answered.saturating_sub(times.sent));
+        if let Some(profile) = &mut self.profile {
+            profile.current.service.record(times.answered.saturating_sub(times.sent));
+        }
     }
 
     /// A request got no answer.

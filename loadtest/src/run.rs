@@ -8,6 +8,7 @@ use crate::{
     cpu::CpuTime,
     load::Load,
     pacer::{self, Span},
+    profile::{Intervals, Profile},
     progress::Progress,
     record::Record,
     report::Planned,
@@ -32,17 +33,26 @@ pub fn run_watched(
     progress: impl FnMut(&Progress) + Send,
 ) -> Result<Report, Error> {
     options.check()?;
+    let (profile, intervals) = match &options.profile {
+        Some(dir) => Some(Profile::start(dir)?).unzip(),
+        None => (None, None),
+    };
     // A thread of its own has its own affinity, ring and CPU time.
     thread::scope(|scope| {
         let thread = thread::Builder::new()
             .name("loadtest".to_owned())
-            .spawn_scoped(scope, || run_here(options, progress))
+            .spawn_scoped(scope, || run_here(options, progress, profile, intervals))
             .map_err(Error::Runtime)?;
         thread.join().unwrap_or(Err(Error::Panicked))
     })
 }
 
-fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Report, Error> {
+fn run_here(
+    options: &Options,
+    mut progress: impl FnMut(&Progress),
+    profile: Option<Profile>,
+    intervals: Option<Intervals>,
+) -> Result<Report, Error> {
     if let Some(id) = options.pin {
         pin(id)?;
     }
@@ -50,6 +60,7 @@ fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Re
     let driver = runtime.driver();
     runtime.block_on(async {
         let load = Rc::new(Load::new(options, Clock::new())?);
+        load.record.borrow_mut().profile = intervals;
         let clients: Vec<_> = (0..options.connections)
             .map(|slot| spawn(client::run(Rc::clone(&load), slot)))
             .collect();
@@ -58,11 +69,15 @@ fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Re
         for client in clients {
             client.await;
         }
-        let record = load.record.replace(Record::new(options));
+        let mut record = load.record.replace(Record::new(options));
+        drop(record.profile.take());
+        let trouble = profile.and_then(|profile| profile.finish(&record));
         let feed = load.pool.feed.borrow();
         let planned = Planned { updates: feed.planned(), copies: feed.copies_planned() };
         let duration = Duration::from_nanos(end - start);
-        Ok(Report::new(options, driver, planned, duration, cpu, record))
+        let mut report = Report::new(options, driver, planned, duration, cpu, record);
+        report.warnings.extend(trouble);
+        Ok(report)
     })
 }
 

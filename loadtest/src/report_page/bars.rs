@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
-    chart::{COLOURS, Picture, escaped},
+    chart::{COLOURS, LETTER, Picture, escaped, fitted},
     input::{Latency, Run},
     scale::{Scale, duration, grouped, tick},
 };
@@ -86,7 +86,7 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
         for us in scale.ticks(if is_wide { 8 } else { 4 }) {
             let x = place(us);
             let text = tick(us);
-            let half = text.chars().count() as f64 * 3.4;
+            let half = text.chars().count() as f64 * LETTER / 2.0;
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/><text class=\"tick mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -104,7 +104,7 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
         let mut foot = bottom + 26.0;
         if runs.len() > 1 {
             for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.server.is_some()) {
-                let width = 24.0 + run.label.chars().count() as f64 * 6.7 + 18.0;
+                let width = 24.0 + run.label.chars().count() as f64 * LETTER + 18.0;
                 if x > 0.0 && x + width > size.width() {
                     (x, foot) = (0.0, foot + 18.0);
                 }
@@ -115,7 +115,7 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
                     foot + 3.0,
                     x + 20.0,
                     foot + 12.0,
-                    escaped(&run.label)
+                    escaped(&fitted(&run.label, size.width() - 20.0))
                 );
                 x += width;
             }
@@ -169,7 +169,7 @@ pub(super) fn statuses(runs: &[Run]) -> Option<Picture> {
                     svg,
                     "<text class=\"key\" x=\"0\" y=\"{:.1}\">{}</text>",
                     y + 12.0,
-                    escaped(&run.label)
+                    escaped(&fitted(&run.label, size.width() - 20.0))
                 );
                 y += NAME + 2.0;
             }
@@ -197,7 +197,7 @@ pub(super) fn statuses(runs: &[Run]) -> Option<Picture> {
                     y + 17.0,
                     escaped(&name)
                 );
-                x += 15.0 + name.chars().count() as f64 * 6.7 + 16.0;
+                x += 15.0 + name.chars().count() as f64 * LETTER + 16.0;
             }
             y += 34.0;
         }

@@ -6,8 +6,8 @@ use super::scale::Scale;
 
 /// Colours of the style sheet; with more lines they come again, with other dashes.
 pub(super) const COLOURS: usize = 6;
-/// Pixels of a letter, on average, in the size of the charts.
-const LETTER: f64 = 6.7;
+/// Pixels of a digit in the widest of the usual fonts, in the size of the charts.
+pub(super) const LETTER: f64 = 7.6;
 /// Height of a line of text.
 const ROW: f64 = 18.0;
 
@@ -181,10 +181,9 @@ impl Chart {
             let centre = at.clamp(half, size.width() - half);
             for (row, line) in text.lines().enumerate() {
                 rows = rows.max(row + 1);
-                let class = if row == 0 { "tick" } else { "tick second" };
                 let _ = write!(
                     svg,
-                    "<text class=\"{class} mid\" x=\"{centre:.1}\" y=\"{:.1}\">{}</text>",
+                    "<text class=\"tick mid\" x=\"{centre:.1}\" y=\"{:.1}\">{}</text>",
                     bottom + 17.0 + row as f64 * 15.0,
                     escaped(line)
                 );
@@ -231,6 +230,7 @@ impl Chart {
 pub(super) fn legend(svg: &mut String, size: Size, names: &[(Look, &str)]) -> f64 {
     let (mut x, mut y) = (0.0, 0.0);
     for (look, name) in names {
+        let name = fitted(name, size.width() - 34.0);
         let width = 34.0 + name.chars().count() as f64 * LETTER + 18.0;
         if x > 0.0 && x + width > size.width() {
             (x, y) = (0.0, y + ROW);
@@ -242,11 +242,20 @@ pub(super) fn legend(svg: &mut String, size: Size, names: &[(Look, &str)]) -> f6
             y + 8.0,
             x + 33.0,
             y + 12.0,
-            escaped(name)
+            escaped(&name)
         );
         x += width;
     }
     y + ROW + 8.0
+}
+
+/// As much of `text` as there is room for.
+pub(super) fn fitted(text: &str, room: f64) -> String {
+    let most = (room / LETTER) as usize;
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 fn path_of(points: impl Iterator<Item = (f64, f64)>) -> String {

@@ -94,7 +94,7 @@ fn intervals_add_up_to_the_report_and_a_stall_is_in_its_second() {
     );
 
     let distribution = fs::read_to_string(profile.join("client-latency.hgrm")).unwrap();
-    let last = distribution.lines().filter(|line| line.starts_with(' ')).next_back().unwrap();
+    let last = distribution.lines().rfind(|line| line.starts_with(' ')).unwrap();
     let cells: Vec<f64> = last.split_whitespace().map(|cell| cell.parse().unwrap()).collect();
     assert_eq!(cells, [report["latency_us"]["max"].as_f64().unwrap(), 1.0, 250.0]);
     assert!(distribution.contains("Total count    =          250]"), "{distribution}");

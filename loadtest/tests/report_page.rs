@@ -150,7 +150,7 @@ fn look(browser: &mut Browser, page: &Path) -> Value {
         assert!(found["width"].as_u64() <= Some(width.into()), "{context}: {}", found["width"]);
         let background = found["background"].as_f64().unwrap();
         assert_eq!(background < 0.2, scheme == "dark", "{context}: {background}");
-        assert!(background < 0.2 || background > 0.8, "{context}: {background}");
+        assert!(!(0.2..=0.8).contains(&background), "{context}: {background}");
         // What WCAG 2 asks of text (AA), and of lines.
         let faintest = &found["faintest"];
         assert!(faintest[0].as_f64().unwrap() >= 4.5, "{context}: {faintest}");

@@ -11,10 +11,11 @@ mod slow;
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(any(feature = "cli", test))]
+pub(crate) use self::intervals::Intervals;
 pub(crate) use self::{
     counter::Counter,
     histogram::LatencyHistogram,
-    intervals::Intervals,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
     slow::{SlowLog, SlowRecord},
 };

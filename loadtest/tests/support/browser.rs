@@ -82,28 +82,28 @@ impl Browser {
     /// Opens a file in a window of this width, in `light` or `dark`, and runs `probe` in it.
     pub fn open(&mut self, file: &Path, width: u32, scheme: &str, probe: &str) -> Opened {
         self.events.clear();
-        let target = self.call(None, "Target.createTarget", json!({"url": "about:blank"}));
+        let target = self.call(None, "Target.createTarget", &json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
-        let session = self.call(None, "Target.attachToTarget", attach)["sessionId"].clone();
+        let session = self.call(None, "Target.attachToTarget", &attach)["sessionId"].clone();
         let session = session.as_str().unwrap().to_owned();
         let page = Some(session.as_str());
         for domain in ["Page", "Runtime", "Network", "Log"] {
-            self.call(page, &format!("{domain}.enable"), json!({}));
+            self.call(page, &format!("{domain}.enable"), &json!({}));
         }
         let window =
             json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
-        self.call(page, "Emulation.setDeviceMetricsOverride", window);
+        self.call(page, "Emulation.setDeviceMetricsOverride", &window);
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        self.call(page, "Emulation.setEmulatedMedia", media);
+        self.call(page, "Emulation.setEmulatedMedia", &media);
         let url = format!("file://{}", file.display());
-        self.call(page, "Page.navigate", json!({"url": url}));
+        self.call(page, "Page.navigate", &json!({"url": url}));
         let is = |event: &Value, name: &str| event["method"] == name;
         while !self.events.iter().any(|event| is(event, "Page.loadEventFired")) {
             let event = self.next();
             self.events.push(event);
         }
         let evaluate = json!({"expression": probe, "returnByValue": true});
-        let result = self.call(page, "Runtime.evaluate", evaluate);
+        let result = self.call(page, "Runtime.evaluate", &evaluate);
         assert!(result["exceptionDetails"].is_null(), "{result}");
         let said = ["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"];
         let complaints = self.events.iter().filter(|event| said.iter().any(|it| is(event, it)));
@@ -112,11 +112,11 @@ impl Browser {
         let requests = requests.map(|event| &event["params"]["request"]["url"]);
         let requests = requests.map(|url| url.as_str().unwrap().to_owned()).collect();
         let found = result["result"]["value"].clone();
-        self.call(None, "Target.closeTarget", json!({"targetId": target["targetId"]}));
+        self.call(None, "Target.closeTarget", &json!({"targetId": target["targetId"]}));
         Opened { found, complaints, requests }
     }
 
-    fn call(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
+    fn call(&mut self, session: Option<&str>, method: &str, params: &Value) -> Value {
         self.last_id += 1;
         let mut command = json!({"id": self.last_id, "method": method, "params": params});
         if let Some(session) = session {

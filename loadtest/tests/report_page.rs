@@ -7,8 +7,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{Duration, SystemTime},
 };
 
+use hdrprofile::{Histogram, IntervalLog};
 use serde_json::{Value, json};
 use support::{OK, Reply, Server, browser::Browser};
 
@@ -231,6 +233,40 @@ fn several_runs_are_laid_over_each_other_and_compared() {
         assert_eq!(ratios(name), ["1.00", "2.50", "0.50"], "{name}");
     }
     assert_eq!(ratios("answers per second"), ["1.00"; 3]);
+}
+
+/// Ten million updates over a day, and an interval log of the server beside it.
+#[test]
+fn a_long_run_has_no_more_marks_than_there_is_room_for() {
+    let files = Files::new();
+    let mut long = report(50.0, 2000);
+    for second in long["series"].as_array_mut().unwrap() {
+        second["at_s"] = (second["at_s"].as_f64().unwrap() * 43.2).into();
+    }
+    for key in ["latency_us", "send_to_answer_us", "lateness_us"] {
+        long[key] = latency(0.2, 10_000_000);
+    }
+    files.write("long.json", &long);
+    let log = files.path("server.hlog");
+    let mut log = IntervalLog::create(&log, "a test", SystemTime::now()).unwrap();
+    let second = Duration::from_secs(1);
+    for round in 0..100_u32 {
+        let mut parse = Histogram::new_with_bounds(1, 1 << 40, 2).unwrap();
+        parse.record_n(1000 + u64::from(round) * 10, 5).unwrap();
+        let mut whole = parse.clone();
+        whole.record(1 << (20 + round % 9)).unwrap();
+        log.append(second * round, second, [("whole", &whole), ("parse", &parse)]).unwrap();
+    }
+    let Some(mut browser) = Browser::start() else { return };
+    let page = files.page(&["long.json"], &["--server", &files.at("server.hlog")]);
+    let found = look(&mut browser, &page);
+    assert_eq!(lines(&found, "Latency by percentile"), 3);
+    assert_eq!(lines(&found, "stages over time"), 2);
+    // The sum of the intervals, in the order of an update's way.
+    let rows = found["rows"].as_array().unwrap();
+    let row = |name: &str| rows.iter().position(|row| row[0] == name).unwrap();
+    assert!(row("parse") < row("whole"));
+    assert_eq!((&rows[row("parse")][1], &rows[row("whole")][1]), (&"500".into(), &"600".into()));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl IntervalLog {
         self.buffer.clear();
         let mut builder = IntervalLogWriterBuilder::new();
         let mut writer = builder
-            .with_max_value_divisor(1.0)
+            .with_max_value_divisor(MAX_DIVISOR)
             .begin_log_with(&mut self.buffer, &mut self.serializer)?;
         for (tag, histogram) in histograms {
             let tag = Tag::new(tag).ok_or(io::ErrorKind::InvalidInput)?;
@@ -81,6 +81,9 @@ impl IntervalLog {
                 .write_histogram(histogram, since_start, length, Some(tag))
                 .map_err(|error| io::Error::other(error.to_string()))?;
         }
+        // The writer begins with a line of its own, which the file has at its head already.
+        let head = self.buffer.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.buffer.drain(..head);
         self.flush()
     }
 

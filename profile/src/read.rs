@@ -108,7 +108,12 @@ mod tests {
             b.record_n(5_000_000_000, 7).unwrap();
             log.append(second * round, second, [("a", &a), ("b", &b)]).unwrap();
         }
-        let log = read_log(&fs::read(&path).unwrap()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let maxima = text.lines().filter(|line| line.starts_with("Tag=b,"));
+        // For people, in milliseconds.
+        assert!(maxima.clone().all(|line| line.split(',').nth(3) == Some("5003.805")), "{text}");
+        assert_eq!((maxima.count(), text.matches("MaxValueDivisor").count()), (3, 1));
+        let log = read_log(text.as_bytes()).unwrap();
         assert!(log.start.is_some());
         let told: Vec<_> = log
             .intervals

@@ -171,7 +171,8 @@ impl Chart {
                 escaped(text)
             );
         }
-        let mut rows = 1;
+        // Up to where the texts below the axis reach already.
+        let (mut rows, mut free_from) = (1, f64::NEG_INFINITY);
         for (value, text) in &x.ticks {
             let at = to_x(*value);
             let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top:.1}V{bottom:.1}\"/>");
@@ -179,6 +180,11 @@ impl Chart {
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0) as f64;
             let half = widest * LETTER / 2.0;
             let centre = at.clamp(half, size.width() - half);
+            if centre - half < free_from {
+                svg.push('\n');
+                continue;
+            }
+            free_from = centre + half + 4.0;
             for (row, line) in text.lines().enumerate() {
                 rows = rows.max(row + 1);
                 let _ = write!(

@@ -60,7 +60,7 @@ pub(super) fn percentiles(runs: &[Run]) -> Option<Picture> {
 fn one_in_ticks(size: Size, max: f64) -> Vec<(f64, String)> {
     let mut ticks = vec![(2.0, "50 %\n1 in 2".to_owned())];
     if size == Size::Wide {
-        ticks.push((1.0, "0 %\nall".to_owned()));
+        ticks.insert(0, (1.0, "0 %\nall".to_owned()));
     }
     let mut one_in = 10.0;
     while one_in <= max.max(10.0) * 1.000_001 {
@@ -211,7 +211,10 @@ pub(super) fn stages_over_time(runs: &[Run]) -> Vec<Picture> {
                 description: lines.iter().map(describe).collect::<Vec<_>>().join(". "),
                 y: latency_axis(&lines),
                 lines,
-                x: time_axis,
+                x: |size, max| Axis {
+                    name: "since the server's profile began".to_owned(),
+                    ..time_axis(size, max)
+                },
                 x_max,
                 keeps_peaks: true,
             }

@@ -79,7 +79,9 @@ impl Scale {
                     _ => &[1.0],
                 };
                 let (first, last) = (min.log10().floor() as i32, max.log10().ceil() as i32);
-                let decades = (first..=last).map(|exponent| 10_f64.powi(exponent));
+                let stride = ((max / min).log10() / wanted.max(1) as f64).ceil().max(1.0) as usize;
+                let decades = (first..=last).step_by(stride);
+                let decades = decades.map(|exponent| 10_f64.powi(exponent));
                 let values = decades.flat_map(|decade| steps.iter().map(move |step| step * decade));
                 values.filter(|it| (min * 0.999_999..=max * 1.000_001).contains(it)).collect()
             }
@@ -186,6 +188,8 @@ mod tests {
         let log = Scale::log([120.0, 4_400.0].into_iter());
         assert_eq!(log.ticks(9), [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]);
         assert_eq!(log.ticks(3), [100.0, 1000.0]);
+        let wide = Scale::log([0.1, 1e6].into_iter());
+        assert_eq!(wide.ticks(4), [0.1, 10.0, 1000.0, 100_000.0]);
         assert_eq!(Scale::one_in(50_000.0).ticks(6), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
         for max in [0.0, 1e-3, 0.7, 3.0, 59.0, 86_400.0, 1e9] {
             let ticks = Scale::linear(max).ticks(6);

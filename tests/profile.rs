@@ -178,11 +178,36 @@ fn a_directory_that_cannot_be_made_is_found_at_the_start() {
 }
 
 #[test]
+fn what_is_slow_can_be_changed_and_where_profiles_go_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |text: &str| fs::write(dir.path().join("ringhook.toml"), text).unwrap();
+    config("");
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    post(&server, dir.path(), 0..10);
+    config("[profile]\nslow = \"1us\"\ndir = \"profile\"\n");
+    server.signal("HUP");
+    wait_until("the config is reloaded", || {
+        server.stderr().iter().any(|line| {
+            line.contains("changed: profile.slow") && line.contains("after a restart: profile.dir")
+        })
+    });
+    post(&server, dir.path(), 10..30);
+    let ended = server.terminate();
+    let told = |part: &str| ended.stderr.iter().any(|line| line.starts_with(part));
+    assert!(told("slower than 1.0 us: 20 answered, 20 handled"), "{:#?}", ended.stderr);
+    assert!(!dir.path().join("profile").exists());
+}
+
+#[test]
 fn slow_requests_are_named_with_their_stages() {
     let dir = tempfile::tempdir().unwrap();
     // Nothing is faster than that.
     let flags = ["--profile", "profile", "--profile-slow", "1us", "--sink", "null"];
+    // The log of the run before is kept.
+    Process::serve(dir.path(), &flags).terminate();
+    assert!(!dir.path().join("profile/server.1.hlog").exists());
     let server = Process::serve(dir.path(), &flags);
+    assert!(dir.path().join("profile/server.1.hlog").exists());
     post(&server, dir.path(), 0..200);
     server.signal("USR1");
     wait_until("the table is printed", || {

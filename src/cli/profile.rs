@@ -45,10 +45,15 @@ impl Profiler {
             Error::with_source(ErrorKind::Config, message, source)
         };
         fs::create_dir_all(dir).map_err(error)?;
+        let log = dir.join("server.hlog");
+        // What an earlier run has left, perhaps the one that has just crashed, is kept once.
+        match fs::rename(&log, dir.join("server.1.hlog")) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+            _ => {}
+        }
         let comment = format!("ringhook {}: nanoseconds by stage", env!("CARGO_PKG_VERSION"));
         let start = (SystemTime::now(), Instant::now());
-        let log =
-            IntervalLog::create(&dir.join("server.hlog"), &comment, start.0).map_err(error)?;
+        let log = IntervalLog::create(&log, &comment, start.0).map_err(error)?;
         let (commands, received) = mpsc::channel();
         let profile = Profile {
             began: Duration::ZERO,

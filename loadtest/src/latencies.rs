@@ -26,10 +26,18 @@ impl Latencies {
         self.0.saturating_record(duration);
     }
 
-    /// Takes all of `other`'s durations.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Becomes a copy of `other`, in the memory that it has.
+    pub(crate) fn set_to(&mut self, other: &Self) {
         // Both have the same bounds, so it cannot fail.
-        let _ = self.0.add(&other.0);
+        let _ = self.0.set_to(&other.0);
+    }
+
+    /// What has come since these durations were those of `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut new = self.clone();
+        // For the same reason.
+        let _ = new.0.subtract(&earlier.0);
+        new
     }
 
     pub(crate) fn histogram(&self) -> &Histogram<u64> {

@@ -47,7 +47,7 @@ pub(crate) async fn run(
             }
             if now >= second {
                 second += SECOND;
-                end_interval(&load, now - start);
+                load.record.borrow_mut().end_interval(now - start);
                 progress(&Progress::take(&load, now - start));
             }
             now = load.clock.now();
@@ -57,14 +57,8 @@ pub(crate) async fn run(
         load.pool.timer().fired().await;
     }
     let end = load.clock.now();
-    end_interval(&load, end - start);
+    load.record.borrow_mut().end_interval(end - start);
     Span { start, end, cpu }
-}
-
-fn end_interval(load: &Load, elapsed: Nanos) {
-    if let Some(profile) = &mut load.record.borrow_mut().profile {
-        profile.end(elapsed);
-    }
 }
 
 /// Whether what no connection had time for is not waited for any more.

@@ -1,7 +1,7 @@
 //! `--profile DIR`: the generator's interval log and percentile files.
 //!
-//! The generator's thread only records; at the end of a second it hands its histograms to a thread
-//! that compresses and writes them, and goes on with empty ones.
+//! At the end of a second the generator's thread copies its histograms for a thread that compresses
+//! and writes what is new in them. Requests are recorded as without a profile.
 
 use std::{
     fs,
@@ -20,49 +20,54 @@ use crate::{Error, Latencies, clock::Nanos, record::Record};
 /// Percentile files are in microseconds.
 const UNIT_NS: f64 = 1e3;
 
-/// The latencies of one interval, as those of a whole run in [`Record`].
-pub(crate) struct Interval {
-    pub(crate) latency: Latencies,
-    pub(crate) service: Latencies,
-    pub(crate) lateness: Latencies,
+/// The latencies of a run up to some moment, as in [`Record`].
+pub(crate) struct Snapshot {
+    latency: Latencies,
+    service: Latencies,
+    lateness: Latencies,
 }
 
-impl Interval {
+impl Snapshot {
     fn new() -> Self {
         Self { latency: Latencies::new(), service: Latencies::new(), lateness: Latencies::new() }
     }
 
-    fn tagged(&self) -> [(&'static str, &Latencies); 3] {
-        [("latency", &self.latency), ("service", &self.service), ("lateness", &self.lateness)]
+    /// Becomes what `record` holds now.
+    fn take(&mut self, record: &Record) {
+        self.latency.set_to(&record.latency);
+        self.service.set_to(&record.service);
+        self.lateness.set_to(&record.lateness);
     }
 
-    fn add(&mut self, other: &Self) {
-        self.latency.add(&other.latency);
-        self.service.add(&other.service);
-        self.lateness.add(&other.lateness);
-    }
-
-    fn clear(&mut self) {
-        self.latency.clear();
-        self.service.clear();
-        self.lateness.clear();
+    /// What has come since `earlier`, by tag.
+    fn since(&self, earlier: &Self) -> [(&'static str, Latencies); 3] {
+        [
+            ("latency", self.latency.since(&earlier.latency)),
+            ("service", self.service.since(&earlier.service)),
+            ("lateness", self.lateness.since(&earlier.lateness)),
+        ]
     }
 }
 
-/// The generator's side: what is recorded now.
+/// The generator's side.
 pub(crate) struct Intervals {
-    pub(crate) current: Box<Interval>,
-    full: mpsc::Sender<(Box<Interval>, Nanos)>,
-    spare: mpsc::Receiver<Box<Interval>>,
+    /// When the last interval ended.
+    ended: Nanos,
+    snapshots: mpsc::Sender<(Box<Snapshot>, Nanos)>,
+    spare: mpsc::Receiver<Box<Snapshot>>,
 }
 
 impl Intervals {
-    /// Ends an interval, so much time after the start.
-    pub(crate) fn end(&mut self, elapsed: Nanos) {
-        let next = self.spare.try_recv().unwrap_or_else(|_| Box::new(Interval::new()));
-        let interval = std::mem::replace(&mut self.current, next);
+    /// Ends an interval, so much time after the start. It takes as long as copying 800 KiB.
+    pub(crate) fn end(&mut self, record: &Record, elapsed: Nanos) {
+        if elapsed <= self.ended {
+            return;
+        }
+        self.ended = elapsed;
+        let mut snapshot = self.spare.try_recv().unwrap_or_else(|_| Box::new(Snapshot::new()));
+        snapshot.take(record);
         // Where the writer has ended, it has told why.
-        let _ = self.full.send((interval, elapsed));
+        let _ = self.snapshots.send((snapshot, elapsed));
     }
 }
 
@@ -86,14 +91,14 @@ impl Profile {
         let comment = format!("loadtest {version}: nanoseconds by kind of latency");
         let log = IntervalLog::create(&dir.join("client.hlog"), &comment, SystemTime::now());
         let log = log.map_err(failed)?;
-        let (full, intervals) = mpsc::channel();
+        let (snapshots, taken) = mpsc::channel();
         let (give_back, spare) = mpsc::channel();
         // Begun by a thread that is on no CPU of the generator's yet.
         let thread = thread::Builder::new()
             .name("loadtest-profile".to_owned())
-            .spawn(move || write(log, &intervals, &give_back))
+            .spawn(move || write(log, &taken, &give_back))
             .map_err(Error::Runtime)?;
-        let intervals = Intervals { current: Box::new(Interval::new()), full, spare };
+        let intervals = Intervals { ended: 0, snapshots, spare };
         Ok((Self { dir: dir.to_owned(), thread }, intervals))
     }
 
@@ -125,29 +130,32 @@ impl Profile {
     }
 }
 
-/// Writes intervals until there are no more; how many could not be written when they were due.
+/// Writes intervals until there are no more; how many could not be written when they were due. The
+/// next one has their counts.
 fn write(
     mut log: IntervalLog,
-    intervals: &mpsc::Receiver<(Box<Interval>, Nanos)>,
-    give_back: &mpsc::Sender<Box<Interval>>,
+    snapshots: &mpsc::Receiver<(Box<Snapshot>, Nanos)>,
+    give_back: &mpsc::Sender<Box<Snapshot>>,
 ) -> u64 {
-    // What is not in the log yet: the interval that came, and those before it that did not fit.
-    let mut carried = Interval::new();
-    let (mut began, mut lost) = (0, 0);
-    for (mut interval, end) in intervals {
-        carried.add(&interval);
-        interval.clear();
-        // The generator has ended if it does not want it.
-        let _ = give_back.send(interval);
-        let tagged = carried.tagged().map(|(tag, latencies)| (tag, latencies.histogram()));
+    // Up to where the log goes.
+    let (mut before, mut began) = (Box::new(Snapshot::new()), 0);
+    let mut lost = 0;
+    for (snapshot, end) in snapshots {
+        let tagged = snapshot.since(&before);
+        let tagged = tagged.iter().map(|(tag, latencies)| (*tag, latencies.histogram()));
         let (start, length) = (Duration::from_nanos(began), Duration::from_nanos(end - began));
-        match log.append(start, length, tagged) {
+        let spare = match log.append(start, length, tagged) {
             Ok(()) => {
-                carried.clear();
                 began = end;
+                std::mem::replace(&mut before, snapshot)
             }
-            Err(_) => lost += 1,
-        }
+            Err(_) => {
+                lost += 1;
+                snapshot
+            }
+        };
+        // The generator has ended if it does not want it.
+        let _ = give_back.send(spare);
     }
     lost
 }

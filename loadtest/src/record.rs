@@ -29,7 +29,7 @@ pub(crate) struct Record {
     pub(crate) handshake: Latencies,
     /// As `latency`, of the current second.
     pub(crate) recent: Latencies,
-    /// As the first three, of the interval that is under way, with [`Options::profile`].
+    /// With [`Options::profile`].
     pub(crate) profile: Option<Intervals>,
     pub(crate) ids: Option<Ids>,
 }
@@ -175,9 +175,6 @@ impl Record {
         }
         self.sent += 1;
         self.lateness.record(late);
-        if let Some(profile) = &mut self.profile {
-            profile.current.lateness.record(late);
-        }
         if let Some(ids) = &mut self.ids {
             ids.sent.push(job.update_id);
         }
@@ -204,14 +201,16 @@ impl Record {
         // A refusal that is followed by another try is no answer to who waits for the update.
         if acknowledged || self.retries.is_none() {
             self.latency.record(times.answered.saturating_sub(times.due));
-            if let Some(profile) = &mut self.profile {
-                profile.current.latency.record(times.answered.saturating_sub(times.due));
-            }
         }
         self.recent.record(times.answered.saturating_sub(times.due));
         self.service.record(times.answered.saturating_sub(times.sent));
-        if let Some(profile) = &mut self.profile {
-            profile.current.service.record(times.answered.saturating_sub(times.sent));
+    }
+
+    /// Ends an interval of the profile, so much time after the start.
+    pub(crate) fn end_interval(&mut self, elapsed: Nanos) {
+        if let Some(mut profile) = self.profile.take() {
+            profile.end(self, elapsed);
+            self.profile = Some(profile);
         }
     }
 

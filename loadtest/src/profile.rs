@@ -15,7 +15,7 @@ use std::{
 
 use hdrprofile::{IntervalLog, write_percentiles};
 
-use crate::{Error, Latencies, clock::Nanos, record::Record};
+use crate::{Error, Latencies, Report, clock::Nanos, record::Record};
 
 /// Percentile files are in microseconds.
 const UNIT_NS: f64 = 1e3;
@@ -104,13 +104,13 @@ impl Profile {
 
     /// Waits until all intervals are written, and writes the distributions of the whole run. What of
     /// it failed, for people.
-    pub(crate) fn finish(self, record: &Record) -> Option<String> {
+    pub(crate) fn finish(self, report: &Report) -> Option<String> {
         let lost = self.thread.join().unwrap_or(1);
         let whole = [
-            ("latency", &record.latency),
-            ("service", &record.service),
-            ("lateness", &record.lateness),
-            ("handshake", &record.handshake),
+            ("latency", &report.latency_us),
+            ("service", &report.send_to_answer_us),
+            ("lateness", &report.lateness_us),
+            ("handshake", &report.handshake_us),
         ];
         let write = |(name, latencies): (&str, &Latencies)| {
             let mut file =

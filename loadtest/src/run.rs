@@ -38,19 +38,21 @@ pub fn run_watched(
         None => (None, None),
     };
     // A thread of its own has its own affinity, ring and CPU time.
-    thread::scope(|scope| {
+    let mut report = thread::scope(|scope| {
         let thread = thread::Builder::new()
             .name("loadtest".to_owned())
-            .spawn_scoped(scope, || run_here(options, progress, profile, intervals))
+            .spawn_scoped(scope, || run_here(options, progress, intervals))
             .map_err(Error::Runtime)?;
         thread.join().unwrap_or(Err(Error::Panicked))
-    })
+    })?;
+    let trouble = profile.and_then(|profile| profile.finish(&report));
+    report.warnings.extend(trouble);
+    Ok(report)
 }
 
 fn run_here(
     options: &Options,
     mut progress: impl FnMut(&Progress),
-    profile: Option<Profile>,
     intervals: Option<Intervals>,
 ) -> Result<Report, Error> {
     if let Some(id) = options.pin {
@@ -69,15 +71,11 @@ fn run_here(
         for client in clients {
             client.await;
         }
-        let mut record = load.record.replace(Record::new(options));
-        drop(record.profile.take());
-        let trouble = profile.and_then(|profile| profile.finish(&record));
+        let record = load.record.replace(Record::new(options));
         let feed = load.pool.feed.borrow();
         let planned = Planned { updates: feed.planned(), copies: feed.copies_planned() };
         let duration = Duration::from_nanos(end - start);
-        let mut report = Report::new(options, driver, planned, duration, cpu, record);
-        report.warnings.extend(trouble);
-        Ok(report)
+        Ok(Report::new(options, driver, planned, duration, cpu, record))
     })
 }
 

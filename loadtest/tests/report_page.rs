@@ -76,6 +76,12 @@ fn report(base: f64, seconds: u64) -> Value {
             {"name": "p99", "bound": "at most 5.00 ms", "value": "3.10 ms", "ok": true},
             {"name": "lost", "bound": "at most 0", "value": "12", "ok": false},
         ],
+        "retries": {"attempts": 60_050, "retried": 12, "pending": 0, "statuses": [{"200": 5}, {"503": 7}]},
+        "copies": null,
+        "telegram": [{
+            "url": "https://127.0.0.1:8443/hook", "pending_update_count": 3, "delivered": 59_988,
+            "last_error_message": EVIL,
+        }],
         "warnings": ["the generator used 95 % of its CPU: it was the bottleneck"],
         "a key of later versions": {"which": "nobody knows"},
     })
@@ -203,6 +209,9 @@ fn one_run_is_shown_with_all_its_curves() {
         "does not hold",
         "the generator used 95 %",
         "25.0\u{a0}µs",
+        "As getWebhookInfo would tell it",
+        "pending update count",
+        "60\u{202f}050",
         EVIL,
     ] {
         assert!(text.contains(part), "{part:?} in {text}");

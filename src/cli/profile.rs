@@ -66,7 +66,7 @@ impl Profiler {
             start: start.1,
         };
         let thread = thread::Builder::new()
-            .name("ringhook-profile".to_owned())
+            .name("ringhook-prof".to_owned())
             .spawn(move || profile.run(&received))
             .map_err(|source| {
                 Error::with_source(ErrorKind::Thread, "cannot start a thread", source)

@@ -82,6 +82,10 @@ pub(super) fn page(runs: &[Run]) -> String {
     if let Some(chart) = bars::statuses(runs) {
         section(&mut html, &chart.title, "", &(picture(&chart) + &tables::statuses(runs)));
     }
+    let asides: String = runs.iter().map(|run| asides(run, runs.len() > 1)).collect();
+    if !asides.is_empty() {
+        section(&mut html, "What else came of it", "", &asides);
+    }
     if let Some(chart) = bars::stages(runs) {
         let slow: String = runs.iter().filter_map(tables::slow).collect();
         let text = "What the server says itself of an update's way; the time axis is logarithmic.";
@@ -214,6 +218,26 @@ fn over_time_details(run: &Run) -> String {
     )
 }
 
+fn asides(run: &Run, is_named: bool) -> String {
+    let lists = tables::asides(run).into_iter();
+    lists
+        .map(|(name, facts)| {
+            let whose = if is_named { format!("{}: ", run.label) } else { String::new() };
+            format!("<h3>{}</h3>\n{}", escaped(&format!("{whose}{name}")), definitions(&facts))
+        })
+        .collect()
+}
+
+/// Names and what they stand for.
+fn definitions(facts: &[(String, String)]) -> String {
+    let mut html = String::from("<dl>");
+    for (name, value) in facts {
+        let _ = writeln!(html, "<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
+    }
+    html.push_str("</dl>\n");
+    html
+}
+
 /// Machine, command and everything that was asked for.
 fn how(run: &Run, is_named: bool) -> String {
     let mut html = String::new();
@@ -273,11 +297,7 @@ fn how(run: &Run, is_named: bool) -> String {
         };
         fact(&name.replace('_', " "), value);
     }
-    html.push_str("<dl>");
-    for (name, value) in facts {
-        let _ = writeln!(html, "<dt>{}</dt><dd>{}</dd>", escaped(&name), escaped(&value));
-    }
-    html.push_str("</dl>\n");
+    html.push_str(&definitions(&facts));
     html
 }
 

@@ -46,6 +46,11 @@ pub(super) struct Run {
     pub(super) series: Vec<Second>,
     pub(super) expectations: Vec<Expectation>,
     pub(super) warnings: Vec<String>,
+    pub(super) retries: Option<Map<String, Value>>,
+    pub(super) copies: Option<Map<String, Value>>,
+    pub(super) slow_peers: Option<Map<String, Value>>,
+    /// What getWebhookInfo would say of each bot.
+    pub(super) telegram: Option<Vec<Map<String, Value>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Map, Value};
+
 use super::{
     chart::{Look, escaped},
     input::{Latency, Run},
@@ -217,6 +219,42 @@ pub(super) fn stages(runs: &[Run]) -> String {
         html.push_str(&table(caption, &columns, &rows));
     }
     html
+}
+
+/// What a run tells beside its requests, if anything: retries, copies, slow peers, and what Telegram
+/// would say of the webhook.
+pub(super) fn asides(run: &Run) -> Vec<(&'static str, Vec<(String, String)>)> {
+    let lists = [
+        ("Sent again", run.retries.as_ref()),
+        ("Second copies", run.copies.as_ref()),
+        ("Slow peers", run.slow_peers.as_ref()),
+    ];
+    let bots = run.telegram.iter().flatten();
+    let bots = bots.map(|info| ("As getWebhookInfo would tell it", Some(info)));
+    let all = lists.into_iter().chain(bots);
+    let facts = all.filter_map(|(name, map)| Some((name, facts(map?))));
+    facts.filter(|(_, facts)| !facts.is_empty()).collect()
+}
+
+/// The values of a map, as people read them; what is empty is left out.
+fn facts(map: &Map<String, Value>) -> Vec<(String, String)> {
+    let shown = |value: &Value| match value {
+        Value::Null => None,
+        Value::Number(number) => Some(number.as_u64().map_or_else(|| number.to_string(), grouped)),
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(is_so) => Some(if *is_so { "yes" } else { "no" }.to_owned()),
+        Value::Array(list) => {
+            let parts: Vec<_> = list.iter().map(Value::to_string).collect();
+            (!parts.is_empty()).then(|| parts.join(", "))
+        }
+        Value::Object(map) => {
+            let counts = map.iter().filter(|(_, count)| count.as_u64() != Some(0));
+            let parts: Vec<_> = counts.map(|(name, count)| format!("{name}: {count}")).collect();
+            (!parts.is_empty()).then(|| parts.join(", "))
+        }
+    };
+    let facts = map.iter().filter_map(|(name, value)| Some((name, shown(value)?)));
+    facts.map(|(name, value)| (name.replace('_', " "), value)).collect()
 }
 
 /// Requests that are shown of those that a server has named as slow.

@@ -310,7 +310,7 @@ fn unreadable(path: &Path, reason: &str) -> Error {
     Error::Option(format!("cannot read {}: {reason}", path.display()))
 }
 
-/// What [`read`] is asked to read.
+/// What a page is to be made of.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// Reports of runs, or directories of profiles.

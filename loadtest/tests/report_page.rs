@@ -225,6 +225,7 @@ fn several_runs_are_laid_over_each_other_and_compared() {
     let labels = ["--label", "a server with quite a long name", "--label", EVIL];
     let page = files.page(&["a.json", "b.json", "c.json"], &labels);
     let found = look(&mut browser, &page);
+    assert!(!found["text"].as_str().unwrap().contains("not asked for the same"));
     assert_eq!(lines(&found, "Latency by percentile"), 3);
     for title in ["p50", "p99", "p99.9", "max"] {
         assert_eq!(lines(&found, &format!("({title})")), 3, "{title}");
@@ -242,6 +243,13 @@ fn several_runs_are_laid_over_each_other_and_compared() {
         assert_eq!(ratios(name), ["1.00", "2.50", "0.50"], "{name}");
     }
     assert_eq!(ratios("answers per second"), ["1.00"; 3]);
+
+    let mut other = report(60.0, 60);
+    other["options"]["connections"] = 10.into();
+    other["options"]["rate_per_s"] = 1.into();
+    files.write("other.json", &other);
+    let html = fs::read_to_string(files.page(&["a.json", "other.json"], &[])).unwrap();
+    assert!(html.contains("The runs were not asked for the same: connections, rate per s."));
 }
 
 /// Ten million updates over a day, and an interval log of the server beside it.
@@ -352,6 +360,39 @@ fn the_file_stands_by_itself_and_so_does_each_picture() {
         }
         assert_eq!(open, Vec::<&str>::new(), "{name}");
     }
+}
+
+/// The rest of a second at the end of a run, with one slow answer in it.
+#[test]
+fn a_run_that_ends_within_a_second_has_no_peak_there() {
+    let files = Files::new();
+    let of = |pictures: &str| {
+        let page = files.at("page.html");
+        let pictures = files.at(pictures);
+        succeed(&["report", &files.at("run.json"), "-o", &page, "--svg", &pictures]);
+        ["latency.svg", "throughput.svg"].map(|name| {
+            let svg = fs::read_to_string(Path::new(&pictures).join(name)).unwrap();
+            let paths = svg.split("<path class=\"line c").skip(1);
+            // Those of the legend have no corners.
+            let corners = paths.map(|path| path.matches('L').count()).filter(|count| *count > 0);
+            corners.collect::<Vec<_>>()
+        })
+    };
+    let mut run = report(100.0, 10);
+    files.write("run.json", &run);
+    let whole = of("whole");
+    assert_eq!(whole[0], [9; 4], "ten seconds");
+    let mut rest = run["series"][9].clone();
+    rest["at_s"] = 10.02.into();
+    rest["acknowledged"] = 1.into();
+    rest["p50"] = 1e6.into();
+    run["series"].as_array_mut().unwrap().push(rest.clone());
+    files.write("run.json", &run);
+    assert_eq!(of("short"), whole);
+    rest["at_s"] = 10.5.into();
+    run["series"][10] = rest;
+    files.write("run.json", &run);
+    assert_eq!(of("half")[0], [10; 4], "half a second is one of its own");
 }
 
 #[test]

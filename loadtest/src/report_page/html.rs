@@ -173,13 +173,45 @@ fn tiles(run: &Run) -> String {
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.collect::<String>())
 }
 
+/// The settings without which runs do not compare.
+const LOAD: [&str; 9] = [
+    "churn",
+    "connections",
+    "duplicates",
+    "phases",
+    "rate_per_s",
+    "resume",
+    "retry_scale",
+    "slow_peers",
+    "tls",
+];
+
+/// Which of the settings are not the same in all runs.
+fn differences(runs: &[Run]) -> Vec<String> {
+    let of = |run: &Run, key: &str| run.options.get(key).cloned().unwrap_or_default();
+    let differs = |key: &&str| {
+        runs.windows(2).any(|pair| match pair {
+            [a, b] => of(a, key) != of(b, key),
+            _ => false,
+        })
+    };
+    LOAD.into_iter().filter(differs).map(|key| key.replace('_', " ")).collect()
+}
+
 fn warnings(runs: &[Run]) -> String {
-    let all = runs.iter().flat_map(|run| run.warnings.iter().map(move |text| (run, text)));
-    all.map(|(run, text)| {
+    let differences = differences(runs);
+    let mut html = String::new();
+    if !differences.is_empty() {
+        let text = format!("The runs were not asked for the same: {}.", differences.join(", "));
+        let _ = writeln!(html, "<p class=\"warn\"><b>Be careful.</b> {}</p>", escaped(&text));
+    }
+    for (run, text) in runs.iter().flat_map(|run| run.warnings.iter().map(move |text| (run, text)))
+    {
         let whose = if runs.len() > 1 { format!("{}: ", run.label) } else { String::new() };
-        format!("<p class=\"warn\"><b>Be careful.</b> {}</p>\n", escaped(&format!("{whose}{text}")))
-    })
-    .collect()
+        let text = escaped(&format!("{whose}{text}"));
+        let _ = writeln!(html, "<p class=\"warn\"><b>Be careful.</b> {text}</p>");
+    }
+    html
 }
 
 fn expectations(runs: &[Run]) -> String {

@@ -1,4 +1,4 @@
-//! What is to be sent next: the plan's requests, failed ones again, and copies.
+//! What is to be sent next: the schedule's requests, failed ones again, and copies.
 
 use std::{
     cmp::Reverse,
@@ -12,8 +12,8 @@ use crate::{
     chats::Chats,
     clock::{Nanos, nanos},
     copies::{Copies, When},
-    plan::{Next, Plan},
     rng::Rng,
+    schedule::{Next, Schedule},
 };
 
 /// In a closed loop, as many updates per connection may wait behind others of their chats; then no
@@ -22,14 +22,14 @@ const CLOSED_WAITING_PER_CONNECTION: usize = 16;
 
 /// Hands out requests to connections and takes note of what became of them.
 ///
-/// Without retries and copies that is the plan and nothing else: no memory, no bookkeeping.
+/// Without retries and copies that is the schedule and nothing else: no memory, no bookkeeping.
 pub(crate) struct Feed {
-    plan: Plan,
+    schedule: Schedule,
     first_update_id: u64,
     payload: PayloadOptions,
     copies: Option<Copies>,
     retrying: Option<Retrying>,
-    /// What may leave now, apart from the plan.
+    /// What may leave now, apart from the schedule.
     ready: VecDeque<Job>,
     in_flight: usize,
     /// Updates that fell due.
@@ -48,7 +48,7 @@ struct Retrying {
     scale: f64,
     /// How many updates may wait in a closed loop.
     closed_waiting_max: usize,
-    /// When the last request was taken from the plan.
+    /// When the last request was taken from the schedule.
     last_taken: Nanos,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Job {
     pub(crate) due: Nanos,
     /// From when on it could be sent, had a connection been free.
     pub(crate) ready: Nanos,
-    /// Whether it is sent on top of the plan.
+    /// Whether it is sent on top of the schedule.
     pub(crate) copy: bool,
     backoff: Backoff,
     /// The connection that must not carry it.
@@ -111,7 +111,7 @@ impl Feed {
         });
         let share = options.duplicates;
         Self {
-            plan: Plan::new(options.rate, options.stop),
+            schedule: Schedule::new(options),
             first_update_id: options.first_update_id,
             payload: options.payload.clone(),
             copies: (share > 0.0).then(|| Copies::new(options.payload.seed, share)),
@@ -126,7 +126,7 @@ impl Feed {
 
     /// Makes the first request due at `now`.
     pub(crate) fn start(&mut self, now: Nanos) {
-        self.plan.start(now);
+        self.schedule.start(now);
         if let Some(retrying) = &mut self.retrying {
             retrying.last_taken = now;
         }
@@ -140,7 +140,7 @@ impl Feed {
             return self.begin(job, slot, now);
         }
         while !self.is_full() {
-            match self.plan.take(now) {
+            match self.schedule.take(now) {
                 Next::End if self.is_over() => return Offer::End,
                 Next::End => break,
                 Next::Wait(due) => return Offer::Wait(due.min(self.next_retry())),
@@ -169,7 +169,7 @@ impl Feed {
         if !self.ready.is_empty() {
             return Some(now);
         }
-        let planned = match self.plan.next(now) {
+        let planned = match self.schedule.next(now) {
             Next::End if self.is_over() => return None,
             Next::Request(request) if !self.is_full() => request.due,
             Next::Wait(due) => due,
@@ -208,14 +208,14 @@ impl Feed {
     /// Where requests fall due as others are answered, that is when the last one did: should every
     /// chat be refused for good, none does any more.
     pub(crate) fn last_due(&self) -> Option<Nanos> {
-        let closed = |retrying: &Retrying| self.plan.closes().unwrap_or(retrying.last_taken);
-        self.plan.last_due().or_else(|| self.retrying.as_ref().map(closed))
+        let closed = |retrying: &Retrying| self.schedule.closes().unwrap_or(retrying.last_taken);
+        self.schedule.last_due().or_else(|| self.retrying.as_ref().map(closed))
     }
 
     /// Ends it at `now`: nothing more is handed out. How many requests were due by then that no
     /// connection had time for.
     pub(crate) fn end(&mut self, now: Nanos) -> u64 {
-        let missed = self.plan.end(now);
+        let missed = self.schedule.end(now);
         self.planned += missed;
         self.ended = true;
         self.ready.clear();
@@ -224,6 +224,16 @@ impl Feed {
             retrying.chats = Chats::default();
         }
         missed
+    }
+
+    /// How many updates were due by `now`.
+    pub(crate) fn due_by(&self, now: Nanos) -> u64 {
+        if self.ended { self.planned } else { self.schedule.due_by(now) }
+    }
+
+    /// How many requests are on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Whether something is ready, for some connection at least.
@@ -260,7 +270,7 @@ impl Feed {
         Offer::Job(job)
     }
 
-    /// Whether the plan's next request may leave before others of its chat; otherwise it waits.
+    /// Whether the schedule's next request may leave before others of its chat; otherwise it waits.
     fn admit(&mut self, job: Job, now: Nanos) -> bool {
         let Some(retrying) = &mut self.retrying else { return true };
         retrying.last_taken = now;
@@ -304,14 +314,14 @@ impl Feed {
         delayed.map_or(Nanos::MAX, |Reverse(Delayed(job))| job.ready)
     }
 
-    /// Whether so much waits that the plan has to.
+    /// Whether so much waits that the schedule has to.
     fn is_full(&self) -> bool {
         self.retrying.as_ref().is_some_and(|retrying| {
-            self.plan.is_closed() && retrying.chats.waiting() >= retrying.closed_waiting_max
+            self.schedule.is_closed() && retrying.chats.waiting() >= retrying.closed_waiting_max
         })
     }
 
-    /// Whether nothing comes after the plan's end.
+    /// Whether nothing comes after the schedule's end.
     fn is_over(&self) -> bool {
         // What is in flight may yet have to be sent again, or followed by a copy.
         let more = self.retrying.is_some() || self.copies.is_some();

@@ -16,7 +16,7 @@
 //! The way of a request:
 //!
 //! ```text
-//! plan -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
+//! schedule -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
 //!          |       ^ pacer, timer            response <- tls <-|         progress          -> table
 //!          copies, chats, backoff
 //! ```
@@ -25,7 +25,7 @@
 //! options, and compares them with what a sink has.
 //!
 //! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know
-//! monoio; `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
+//! monoio; `schedule`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
 //! nor clocks.
 
 mod backoff;
@@ -35,12 +35,15 @@ mod clock;
 mod copies;
 mod cpu;
 mod error;
+mod expect;
 mod feed;
 mod latencies;
 mod load;
+mod machine;
 mod options;
 mod pacer;
 mod payload;
+mod phases;
 mod plan;
 mod pool;
 mod progress;
@@ -51,6 +54,9 @@ mod response;
 mod rng;
 mod run;
 mod runtime;
+mod schedule;
+mod series;
+mod slow_peer;
 mod socket;
 mod table;
 mod target;
@@ -61,13 +67,19 @@ mod verify;
 
 pub use self::{
     error::Error,
+    expect::{Expect, Expectation},
     latencies::Latencies,
-    options::{Driver, Options, Rate, Retry, Stop, TlsVersion, Trust},
+    machine::Machine,
+    options::{Driver, Options, Rate, Retry, SlowPeers, Stop, TlsVersion, Trust},
     payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
+    phases::Phase,
+    plan::Plan,
     progress::Progress,
-    record::{Copies, Failures, Ids, Retries},
-    report::{Asked, Report},
+    record::{Copies, Failures, Ids, Retries, SlowPeersSeen},
+    report::{Asked, AskedPhase, PlanName, Report},
     run::{run, run_watched},
+    series::Second,
     target::Target,
+    units::share,
     verify::{Expected, Offences, Verified, verify},
 };

@@ -38,7 +38,12 @@ impl Load {
             payload: PayloadGenerator::new(&options.payload),
             churn: options.churn,
             timeout: nanos(options.timeout),
-            pool: Pool::new(Feed::new(options), options.connections, timer),
+            pool: Pool::new(
+                Feed::new(options),
+                options.connections,
+                options.slow_peers.map_or(0, |peers| peers.connections),
+                timer,
+            ),
             record: RefCell::new(Record::new(options)),
         })
     }

@@ -11,8 +11,10 @@ use std::{
     process::ExitCode,
 };
 
+use loadtest::{Plan, Target};
+
 use self::{
-    flags::{Command, Flags, RunFlags},
+    flags::{Command, Flags, PlansFlags, RunFlags},
     verify_flags::VerifyFlags,
 };
 
@@ -27,6 +29,7 @@ const SINK_BUFFER_BYTES: usize = 256 * 1024;
 fn main() -> ExitCode {
     let done = match Flags::read() {
         Command::Run(flags) => run(&flags),
+        Command::Plans(flags) => plans(&flags),
         Command::Verify(flags) => verify(&flags),
     };
     match done {
@@ -51,12 +54,12 @@ impl From<loadtest::Error> for Failed {
     }
 }
 
-/// Whether everything was answered.
+/// Whether everything was answered, and all is as expected.
 fn run(flags: &RunFlags) -> Result<bool, Failed> {
     limits::raise_open_files();
     let options = flags.options()?;
     let terminal = io::stderr().is_terminal();
-    let report = loadtest::run_watched(&options, |progress| match terminal {
+    let mut report = loadtest::run_watched(&options, |progress| match terminal {
         _ if flags.quiet => {}
         // Over the line before.
         true => eprint!("\r\x1b[K{progress}"),
@@ -65,16 +68,57 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
     if terminal && !flags.quiet {
         eprint!("\r\x1b[K");
     }
-    print!("{report}");
-    if let Some(file) = &flags.report {
-        let failed = |reason: String| Failed {
-            message: format!("cannot write {}: {reason}", file.display()),
-            code: FAILED,
-        };
-        let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.to_string()))?;
-        fs::write(file, json).map_err(|error| failed(error.to_string()))?;
+    report.command = command();
+    let json = serde_json::to_string_pretty(&report)
+        .map_err(|error| Failed { message: error.to_string(), code: FAILED })?;
+    if flags.json {
+        println!("{json}");
+    } else {
+        print!("{report}");
     }
-    Ok(report.is_ok())
+    if let Some(file) = &flags.report {
+        fs::write(file, json).map_err(|error| Failed {
+            message: format!("cannot write {}: {error}", file.display()),
+            code: FAILED,
+        })?;
+    }
+    for expectation in report.expectations.iter().filter(|expectation| !expectation.ok) {
+        eprintln!("loadtest: {expectation}");
+    }
+    Ok(report.is_as_expected())
+}
+
+/// The arguments of this process, without the users and passwords of URLs.
+fn command() -> Vec<String> {
+    let shown = |argument: String| match (argument.contains("://"), argument.split_once('=')) {
+        (true, Some((flag, url))) if flag.starts_with("--") => {
+            format!(
+                "{flag}={}",
+                url.parse::<Target>().map_or_else(|_| "...".to_owned(), |url| url.to_string())
+            )
+        }
+        (true, _) => {
+            argument.parse::<Target>().map_or_else(|_| "...".to_owned(), |url| url.to_string())
+        }
+        (false, _) => argument,
+    };
+    std::env::args_os().map(|argument| shown(argument.to_string_lossy().into_owned())).collect()
+}
+
+/// Prints the built-in plans, or one of them.
+fn plans(flags: &PlansFlags) -> Result<bool, Failed> {
+    if let Some(name) = &flags.name {
+        let Some((_, text)) = Plan::built_in().find(|(built_in, _)| built_in == name) else {
+            let message = format!("there is no built-in plan {name:?}: see \"loadtest plans\"");
+            return Err(Failed { message, code: USAGE });
+        };
+        print!("{text}");
+        return Ok(true);
+    }
+    for (name, text) in Plan::built_in() {
+        println!("{name:<22}{}", Plan::parse(name, text)?.name().about);
+    }
+    Ok(true)
 }
 
 /// Whether the sink holds what it should.

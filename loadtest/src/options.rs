@@ -7,7 +7,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, PayloadOptions, Target};
+use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Target};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -21,6 +21,17 @@ pub struct Options {
     pub rate: Rate,
     /// When no more requests are made.
     pub stop: Stop,
+    /// Rates that take turns, instead of the one of [`Options::rate`]; after the last the first
+    /// comes again, until [`Options::stop`]. None if it is empty.
+    pub phases: Vec<Phase>,
+    /// For how long at the beginning what happens is counted, but in no histogram of times.
+    pub warmup: Duration,
+    /// Connections beside the others that send a request drop by drop and never end it.
+    pub slow_peers: Option<SlowPeers>,
+    /// The plan that these options come from, for the report.
+    pub plan: Option<PlanName>,
+    /// What must hold at the end.
+    pub expect: Expect,
     /// What is sent.
     pub payload: PayloadOptions,
     /// The id of the first update; the others follow without gaps.
@@ -67,6 +78,11 @@ impl Options {
             connections: 200,
             rate: Rate::PerSecond(1000.0),
             stop: Stop::After(Duration::from_secs(10)),
+            phases: Vec::new(),
+            warmup: Duration::ZERO,
+            slow_peers: None,
+            plan: None,
+            expect: Expect::default(),
             payload: PayloadOptions::default(),
             first_update_id: 1,
             secret_token: None,
@@ -97,6 +113,17 @@ impl Options {
             && !(rate.is_finite() && (0.001..=10_000_000.0).contains(&rate))
         {
             return wrong("the rate must be 0.001 to 10000000 per second, or max");
+        }
+        // Fewer than one request in all rounds would never come to an end.
+        let requests: f64 = self.phases.iter().map(Phase::count).sum();
+        if !self.phases.is_empty() && (requests < 1.0 || !self.phases.iter().all(Phase::is_valid)) {
+            return wrong("phases must last, have rates of 0 to 10000000 and a request at least");
+        }
+        if let Some(peers) = &self.slow_peers
+            && (peers.every < SlowPeers::EVERY_MIN
+                || self.connections.saturating_add(peers.connections) > Self::CONNECTIONS_MAX)
+        {
+            return wrong("slow peers must wait 10ms, and be 20000 with the other connections");
         }
         if let Some(retry) = &self.retry
             && !(0.001..=1_000_000.0).contains(&retry.scale)
@@ -140,6 +167,20 @@ pub enum Stop {
     After(Duration),
     /// After so many requests.
     Requests(u64),
+}
+
+/// Connections that send a request drop by drop: what a server must bear beside its other peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowPeers {
+    /// How many there are. One that the server closes is made again after a second.
+    pub connections: usize,
+    /// The time between two bytes, [`SlowPeers::EVERY_MIN`] at least.
+    pub every: Duration,
+}
+
+impl SlowPeers {
+    /// The shortest time between two bytes.
+    pub const EVERY_MIN: Duration = Duration::from_millis(10);
 }
 
 /// How what fails is sent again: as Telegram does it.

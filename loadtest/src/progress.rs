@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{clock::Nanos, load::Load, units::Short};
+use crate::{Second, clock::Nanos, load::Load, series::Series, units::Short};
 
 /// The state of a run after another second.
 #[derive(Clone, Copy, Debug)]
@@ -15,34 +15,32 @@ pub struct Progress {
     pub acknowledged: u64,
     /// Requests answered otherwise, or not at all, so far.
     pub failed: u64,
-    /// Answers in this second.
-    pub answered_recently: u64,
-    /// The latency that 99 % of this second's answers did not exceed.
-    pub p99_recently: Duration,
+    /// This second.
+    pub second: Second,
 }
 
 impl Progress {
     /// Takes the state, and begins a new second.
-    pub(crate) fn take(load: &Load, elapsed: Nanos) -> Self {
-        let mut record = load.record.borrow_mut();
+    pub(crate) fn take(load: &Load, elapsed: Nanos, now: Nanos) -> Self {
+        Series::end_second(load, elapsed, now);
+        let record = load.record.borrow();
         let answered: u64 = record.statuses.values().sum();
-        let progress = Self {
+        Self {
             elapsed: Duration::from_nanos(elapsed),
             sent: record.sent,
             acknowledged: record.acknowledged,
             failed: answered - record.acknowledged + record.failures.total(),
-            answered_recently: record.recent.count(),
-            p99_recently: record.recent.quantile(0.99),
-        };
-        record.recent.clear();
-        progress
+            second: record.series.seconds.last().copied().unwrap_or_default(),
+        }
     }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, acknowledged, failed, answered_recently, .. } = self;
-        let (seconds, p99) = (self.elapsed.as_secs(), Short(self.p99_recently));
+        let Self { sent, acknowledged, failed, second, .. } = self;
+        let answered_recently = second.acknowledged + second.refused;
+        let p99 = Short(Duration::from_nanos((second.p99 * 1e3) as u64));
+        let seconds = self.elapsed.as_secs();
         write!(
             f,
             "{seconds:>4} s  {answered_recently} answers/s  p99 {p99}  \

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies};
+use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies, series::Series};
 
 /// Counts and times of a run. Of copies only the bytes are counted together with the rest.
 pub(crate) struct Record {
@@ -29,6 +29,12 @@ pub(crate) struct Record {
     pub(crate) handshake: Latencies,
     /// As `latency`, of the current second.
     pub(crate) recent: Latencies,
+    /// As `service`, of the current second.
+    pub(crate) recent_service: Latencies,
+    pub(crate) series: Series,
+    /// Requests that were due before this time are in none of the histograms of a whole run.
+    pub(crate) timed_from: Nanos,
+    pub(crate) slow_peers: SlowPeersSeen,
     pub(crate) ids: Option<Ids>,
 }
 
@@ -83,6 +89,19 @@ pub struct Copies {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests with a copy without an answer, by the reason.
     pub failures: Failures,
+}
+
+/// What the server did with [slow peers](crate::SlowPeers).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SlowPeersSeen {
+    /// Connections made.
+    pub connections: u64,
+    /// How many of them the server closed.
+    pub closed: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Bytes of requests sent.
+    pub bytes: u64,
 }
 
 /// Requests that got no answer, by the reason.
@@ -150,6 +169,10 @@ impl Record {
             lateness: Latencies::new(),
             handshake: Latencies::new(),
             recent: Latencies::new(),
+            recent_service: Latencies::new(),
+            series: Series::default(),
+            timed_from: 0,
+            slow_peers: SlowPeersSeen::default(),
             ids: options.keep_ids.then(Ids::default),
         }
     }
@@ -171,7 +194,9 @@ impl Record {
             return;
         }
         self.sent += 1;
-        self.lateness.record(late);
+        if job.due >= self.timed_from {
+            self.lateness.record(late);
+        }
         if let Some(ids) = &mut self.ids {
             ids.sent.push(job.update_id);
         }
@@ -195,12 +220,18 @@ impl Record {
         if let Some(retries) = &mut self.retries {
             retries.answered(job, status);
         }
+        let latency = times.answered.saturating_sub(times.due);
+        let service = times.answered.saturating_sub(times.sent);
+        self.recent.record(latency);
+        self.recent_service.record(service);
+        if times.due < self.timed_from {
+            return;
+        }
         // A refusal that is followed by another try is no answer to who waits for the update.
         if acknowledged || self.retries.is_none() {
-            self.latency.record(times.answered.saturating_sub(times.due));
+            self.latency.record(latency);
         }
-        self.recent.record(times.answered.saturating_sub(times.due));
-        self.service.record(times.answered.saturating_sub(times.sent));
+        self.service.record(service);
     }
 
     /// A request got no answer.

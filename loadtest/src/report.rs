@@ -1,15 +1,57 @@
 //! What a run has shown.
+//!
+//! # As JSON
+//!
+//! `loadtest run --report FILE` and `--json` write one object. Later versions add keys and keep
+//! these. Durations are numbers in the unit that the key's name ends with; everything under a key
+//! that ends with `_us` is in microseconds.
+//!
+//! | key | what |
+//! |---|---|
+//! | `started_at` | RFC 3339 |
+//! | `command` | list of the arguments, users and passwords of URLs left out; empty from the library |
+//! | `machine` | `cpu`, `cpus`, `kernel`, `memory_bytes` of the generator's machine |
+//! | `driver` | `io_uring` or `epoll` |
+//! | `plan` | null or `{name, about}` |
+//! | `options` | what was asked: [`Asked`]; `phases` is a list of `{duration_s, from, to}` |
+//! | `duration_s` | from the first due time to the last answer |
+//! | `planned`, `sent`, `acknowledged` | counts of updates |
+//! | `statuses` | answers by status: `{"200": 9998, "503": 2}` |
+//! | `failures` | `bad_response`, `closed`, `connect`, `timeout`, `tls`, `unsent` |
+//! | `retries`, `copies`, `slow_peers` | null without `--retry`, `--duplicates`, slow peers |
+//! | `rate_asked_per_s` | null in a closed loop |
+//! | `rate_per_s` | answers per second |
+//! | `bytes_sent`, `bytes_received`, `connections`, `handshakes_full`, `handshakes_resumed` | |
+//! | `cpu_user_s`, `cpu_system_s`, `cpu_us_per_request` | the generator's own |
+//! | `latency_us` | from due time, corrected for coordinated omission: [`Latencies`] |
+//! | `send_to_answer_us` | from when it was sent, not corrected |
+//! | `lateness_us` | from when it could have been sent to when it was: the generator's own |
+//! | `handshake_us` | from the first SYN until requests can be sent |
+//! | `series` | a list with a [`Second`] for each second |
+//! | `expectations` | a list of `{name, bound, value, ok}`: [`Expectation`] |
+//! | `warnings` | a list of texts: why the figures should be doubted |
+//! | `telegram` | null, or with `--as telegram` what getWebhookInfo would say of each bot |
+//!
+//! [`Latencies`] are `{count, min, mean, p50, p90, p99, "p99.9", max, curve}`, and `curve` is a list
+//! of pairs: a share from 0 to 1, and the microseconds that it does not exceed. A [`Second`] is
+//! `{at_s, due, sent, acknowledged, refused, failed, in_flight, p50, p99, "p99.9", max,
+//! send_to_answer_p99}`, the last five in microseconds from due time but for the very last.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
 use crate::{
-    Options,
+    Expectation, Machine, Options, Phase, Second,
+    clock::nanos,
     cpu::CpuTime,
     latencies::Latencies,
     options::{Driver, Rate, Stop, TlsVersion},
-    record::{Copies, Failures, Ids, Record, Retries},
+    phases::Phases,
+    record::{Copies, Failures, Ids, Record, Retries, SlowPeersSeen},
     units::Short,
 };
 
@@ -17,6 +59,14 @@ use crate::{
 /// the latencies are in microseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// When the first request was due, as RFC 3339.
+    pub started_at: String,
+    /// The command line, if whoever ran it fills it in.
+    pub command: Vec<String>,
+    /// Where the generator ran.
+    pub machine: Machine,
+    /// The plan that was followed, if any.
+    pub plan: Option<PlanName>,
     /// What was asked for, without the secret.
     pub options: Asked,
     /// How the generator talked to the kernel: `io_uring` or `epoll`.
@@ -38,6 +88,10 @@ pub struct Report {
     /// What became of second copies, with [`Options::duplicates`]. Of the other fields only those
     /// of bytes, connections and CPU time have a part of theirs.
     pub copies: Option<Copies>,
+    /// What the server did with slow peers, with [`Options::slow_peers`].
+    pub slow_peers: Option<SlowPeersSeen>,
+    /// Updates that were to be due per second, over all phases; none in a closed loop.
+    pub rate_asked_per_s: Option<f64>,
     /// Answers per second of `duration_s`.
     pub rate_per_s: f64,
     /// On the wire above TCP.
@@ -54,6 +108,8 @@ pub struct Report {
     pub cpu_user_s: f64,
     /// The generator's CPU time in the kernel, since the start.
     pub cpu_system_s: f64,
+    /// The generator's CPU time per request sent, in microseconds.
+    pub cpu_us_per_request: f64,
     /// From when a request was due to its answer; with retries, to the 2xx.
     pub latency_us: Latencies,
     /// From when a request was sent to its answer.
@@ -63,11 +119,24 @@ pub struct Report {
     pub lateness_us: Latencies,
     /// From beginning to connect until requests can be sent.
     pub handshake_us: Latencies,
+    /// The run second by second.
+    pub series: Vec<Second>,
+    /// What was expected of it, and whether it holds.
+    pub expectations: Vec<Expectation>,
     /// Why the numbers should be doubted.
     pub warnings: Vec<String>,
     /// Which updates went where, with [`Options::keep_ids`].
     #[serde(skip)]
     pub ids: Option<Ids>,
+}
+
+/// The plan of a run as a report repeats it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanName {
+    /// Its name, or that of its file.
+    pub name: String,
+    /// What it stands for.
+    pub about: String,
 }
 
 /// The options of a run as a report repeats them.
@@ -77,8 +146,14 @@ pub struct Asked {
     pub target: String,
     /// How many connections.
     pub connections: usize,
-    /// Requests per second; none for a closed loop.
+    /// Requests per second, over all phases; none for a closed loop.
     pub rate_per_s: Option<f64>,
+    /// The phases that took turns; none with a single rate.
+    pub phases: Vec<AskedPhase>,
+    /// For how long at the beginning no times were taken.
+    pub warmup_s: f64,
+    /// How many slow peers there were.
+    pub slow_peers: usize,
     /// How long requests were to be made.
     pub duration_s: Option<f64>,
     /// How many requests were to be made.
@@ -109,6 +184,17 @@ pub struct Asked {
     pub pin: Option<usize>,
 }
 
+/// A phase as a report repeats it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AskedPhase {
+    /// How long it lasts.
+    pub duration_s: f64,
+    /// Requests per second at its beginning.
+    pub from: f64,
+    /// Requests per second at its end.
+    pub to: f64,
+}
+
 /// What the feed came to.
 #[derive(Clone, Copy)]
 pub(crate) struct Planned {
@@ -123,23 +209,28 @@ impl Report {
         self.acknowledged == self.planned
     }
 
-    /// CPU time of the generator per request sent, in microseconds.
+    /// Whether it is what was expected. Without expectations no update may be lost.
     #[must_use]
-    pub fn cpu_us_per_request(&self) -> f64 {
-        let sent = self.sent + self.copies.as_ref().map_or(0, |copies| copies.sent);
-        (self.cpu_user_s + self.cpu_system_s) * 1e6 / sent.max(1) as f64
+    pub fn is_as_expected(&self) -> bool {
+        self.expectations.iter().all(|expectation| expectation.ok)
     }
 
     pub(crate) fn new(
         options: &Options,
         driver: Driver,
         planned: Planned,
+        started: SystemTime,
         duration: Duration,
         cpu: CpuTime,
         record: Record,
     ) -> Self {
+        let requests = record.sent + record.copies.as_ref().map_or(0, |copies| copies.sent);
         let answered = record.statuses.values().sum::<u64>();
         let mut report = Self {
+            started_at: humantime::format_rfc3339_millis(started).to_string(),
+            command: Vec::new(),
+            machine: Machine::this(),
+            plan: options.plan.clone(),
             options: Asked::new(options),
             driver: if driver == Driver::IoUring { "io_uring" } else { "epoll" },
             duration_s: duration.as_secs_f64(),
@@ -153,6 +244,8 @@ impl Report {
                 ..retries
             }),
             copies: record.copies.map(|copies| Copies { planned: planned.copies, ..copies }),
+            slow_peers: options.slow_peers.map(|_| record.slow_peers),
+            rate_asked_per_s: rate_asked(options),
             rate_per_s: answered as f64 / duration.as_secs_f64().max(1e-9),
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
@@ -161,36 +254,68 @@ impl Report {
             handshakes_resumed: record.handshakes_resumed,
             cpu_user_s: cpu.user.as_secs_f64(),
             cpu_system_s: cpu.system.as_secs_f64(),
+            cpu_us_per_request: (cpu.user + cpu.system).as_secs_f64() * 1e6
+                / requests.max(1) as f64,
             latency_us: record.latency,
             send_to_answer_us: record.service,
             lateness_us: record.lateness,
             handshake_us: record.handshake,
+            series: record.series.seconds,
+            expectations: Vec::new(),
             warnings: Vec::new(),
             ids: record.ids,
         };
-        report.doubt(options.rate);
+        report.expectations = options.expect.check(&report);
+        report.doubt();
         report
     }
 
-    /// Warns where the generator may have measured itself. In a closed loop it always does.
-    fn doubt(&mut self, rate: Rate) {
-        if rate == Rate::Max {
-            return;
-        }
+    /// Warns where the generator may have measured itself.
+    fn doubt(&mut self) {
+        let closed = self.rate_asked_per_s.is_none();
         let (lateness, latency) = (self.lateness_us.quantile(0.99), self.latency_us.quantile(0.99));
-        if lateness * 10 > latency {
+        if !closed && lateness * LATENESS_SHARE > latency {
             let (lateness, latency) = (Short(lateness), Short(latency));
             self.warnings.push(format!(
                 "the generator itself was late: p99 {lateness} of a latency of p99 {latency}"
             ));
         }
         let share = (self.cpu_user_s + self.cpu_system_s) / self.duration_s.max(1e-9);
-        if share > 0.9 {
+        if share > CPU_SHARE {
             let percent = share * 100.0;
-            self.warnings.push(format!(
-                "the generator used {percent:.0} % of its CPU: it was the bottleneck"
-            ));
+            let meaning = match closed {
+                true => "a server that is faster still would look no faster",
+                false => "it was the bottleneck",
+            };
+            self.warnings.push(format!("the generator used {percent:.0} % of its CPU: {meaning}"));
         }
+    }
+}
+
+/// The share of measured latency, as one in so many, above which own lateness is told.
+const LATENESS_SHARE: u32 = 10;
+/// The share of its CPU above which the generator is told to be the bottleneck.
+const CPU_SHARE: f64 = 0.9;
+
+/// Updates to be due per second, over all of a run.
+fn rate_asked(options: &Options) -> Option<f64> {
+    if options.phases.is_empty() {
+        return match options.rate {
+            Rate::Max => None,
+            Rate::PerSecond(rate) => Some(rate),
+        };
+    }
+    let phases = Phases::new(&options.phases);
+    let (count, time) = match options.stop {
+        Stop::After(time) => (phases.count_before(nanos(time)), nanos(time)),
+        Stop::Requests(count) => (count, phases.due_of_any(count)),
+    };
+    Some(count as f64 * 1e9 / time.max(1) as f64)
+}
+
+impl From<&Phase> for AskedPhase {
+    fn from(phase: &Phase) -> Self {
+        Self { duration_s: phase.duration.as_secs_f64(), from: phase.from, to: phase.to }
     }
 }
 
@@ -199,10 +324,10 @@ impl Asked {
         Self {
             target: options.target.to_string(),
             connections: options.connections,
-            rate_per_s: match options.rate {
-                Rate::Max => None,
-                Rate::PerSecond(rate) => Some(rate),
-            },
+            rate_per_s: rate_asked(options),
+            phases: options.phases.iter().map(AskedPhase::from).collect(),
+            warmup_s: options.warmup.as_secs_f64(),
+            slow_peers: options.slow_peers.map_or(0, |peers| peers.connections),
             duration_s: match options.stop {
                 Stop::After(duration) => Some(duration.as_secs_f64()),
                 Stop::Requests(_) => None,

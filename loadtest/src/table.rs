@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     Report,
     latencies::Latencies,
-    record::{Failures, Retries},
+    record::{Failures, Retries, SlowPeersSeen},
     units::{Bytes, Short},
 };
 
@@ -14,6 +14,12 @@ impl fmt::Display for Report {
         self.fmt_counts(f)?;
         self.fmt_costs(f)?;
         self.fmt_times(f)?;
+        for expectation in &self.expectations {
+            // That nothing may be lost goes without saying where nothing was.
+            if !(expectation.ok && expectation.name == "lost") {
+                writeln!(f, "{expectation}")?;
+            }
+        }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -38,12 +44,21 @@ impl Report {
             writeln!(f)?;
             fmt_failures(f, "  not answered", &copies.failures)?;
         }
+        if let Some(peers) = &self.slow_peers {
+            let SlowPeersSeen { connections, closed, failed, bytes } = peers;
+            write!(f, "slow peers      {connections} connections, {bytes} bytes sent")?;
+            writeln!(f, "  [closed: {closed}]  [failed: {failed}]")?;
+        }
         Ok(())
     }
 
     fn fmt_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "duration        {:.3} s", self.duration_s)?;
-        writeln!(f, "rate            {:.1} answers/s", self.rate_per_s)?;
+        write!(f, "rate            {:.1} answers/s", self.rate_per_s)?;
+        match self.rate_asked_per_s {
+            Some(asked) => writeln!(f, " ({asked:.1}/s asked)")?,
+            None => writeln!(f, " (closed loop)")?,
+        }
         let (sent, received) = (Bytes(self.bytes_sent), Bytes(self.bytes_received));
         writeln!(f, "bytes           {sent} sent, {received} received")?;
         writeln!(
@@ -56,7 +71,7 @@ impl Report {
             f,
             "generator       {cpu:.3} s CPU ({:.0} %), {:.1} us per request, {}\n",
             cpu * 100.0 / self.duration_s.max(1e-9),
-            self.cpu_us_per_request(),
+            self.cpu_us_per_request,
             self.driver
         )
     }

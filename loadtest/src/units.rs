@@ -33,6 +33,13 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Reads a share as `2%` or `0.02`.
+#[must_use]
+pub fn share(text: &str) -> Option<f64> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    Some(number.trim().parse::<f64>().ok()? / whole)
+}
+
 fn three_digits(value: f64) -> String {
     match value {
         _ if value < 9.995 => format!("{value:.2}"),

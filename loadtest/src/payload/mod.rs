@@ -27,7 +27,7 @@ use self::{
     draw::Draw,
     template::{Fill, Template},
 };
-use crate::rng::Rng;
+use crate::{Error, rng::Rng};
 
 /// What decides the bytes of the updates: equal options give equal updates.
 #[derive(Clone, Debug)]
@@ -44,6 +44,23 @@ pub struct PayloadOptions {
 impl PayloadOptions {
     /// The most distinct chats: their identifiers must fit ten digits.
     pub const CHATS_MAX: u32 = 1_000_000;
+
+    /// Sets the option called `key`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] that names key, value and what was expected instead.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let wrong = |expected: &str| Error::key(&format!("payload.{key}"), value, expected);
+        match key {
+            "seed" => self.seed = value.parse().map_err(|_| wrong("a whole number"))?,
+            "chats" => {
+                let chats = value.parse().ok().filter(|n| (1..=Self::CHATS_MAX).contains(n));
+                self.chats = chats.ok_or_else(|| wrong("1 to 1000000"))?;
+            }
+            _ => return Err(Error::key("payload", key, "one of seed, chats")),
+        }
+        Ok(())
+    }
 }
 
 impl Default for PayloadOptions {

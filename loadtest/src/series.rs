@@ -1,0 +1,79 @@
+//! A run second by second.
+
+use serde::Serialize;
+
+use crate::{clock::Nanos, load::Load};
+
+/// What happened in one second; the last one of a run may be shorter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Second {
+    /// When it ended, in seconds since the first request was due.
+    pub at_s: f64,
+    /// Requests that fell due.
+    pub due: u64,
+    /// Requests that were begun to be sent, those included that had failed before.
+    pub sent: u64,
+    /// Answers of 2xx.
+    pub acknowledged: u64,
+    /// Answers other than 2xx.
+    pub refused: u64,
+    /// Requests that got no answer.
+    pub failed: u64,
+    /// Requests on their way when it ended.
+    pub in_flight: u64,
+    /// Latency from due time of half of its answers, in microseconds; 0 if there were none.
+    pub p50: f64,
+    /// The same of 99 %.
+    pub p99: f64,
+    /// The same of 99.9 %.
+    #[serde(rename = "p99.9")]
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+    /// As `p99`, from when the requests were sent.
+    pub send_to_answer_p99: f64,
+}
+
+/// Counts at the end of the last second.
+#[derive(Default)]
+pub(crate) struct Series {
+    pub(crate) seconds: Vec<Second>,
+    due: u64,
+    sent: u64,
+    acknowledged: u64,
+    refused: u64,
+    failed: u64,
+}
+
+impl Series {
+    /// Ends a second at `now`, `elapsed` after the start.
+    pub(crate) fn end_second(load: &Load, elapsed: Nanos, now: Nanos) {
+        let feed = load.pool.feed.borrow();
+        let (due, in_flight) = (feed.due_by(now), feed.in_flight() as u64);
+        let mut record = load.record.borrow_mut();
+        let record = &mut *record;
+        let answered: u64 = record.statuses.values().sum();
+        let (refused, failed) = (answered - record.acknowledged, record.failures.total());
+        let (latency, service) = (&mut record.recent, &mut record.recent_service);
+        let micros = |quantile| latency.quantile(quantile).as_nanos() as f64 / 1e3;
+        let last = &mut record.series;
+        last.seconds.push(Second {
+            at_s: elapsed as f64 / 1e9,
+            due: due.saturating_sub(last.due),
+            sent: record.sent - last.sent,
+            acknowledged: record.acknowledged - last.acknowledged,
+            refused: refused - last.refused,
+            failed: failed - last.failed,
+            in_flight,
+            p50: micros(0.5),
+            p99: micros(0.99),
+            p999: micros(0.999),
+            max: micros(1.0),
+            send_to_answer_p99: service.quantile(0.99).as_nanos() as f64 / 1e3,
+        });
+        (last.due, last.sent, last.failed) = (due, record.sent, failed);
+        (last.acknowledged, last.refused) = (record.acknowledged, refused);
+        latency.clear();
+        service.clear();
+    }
+}

@@ -35,6 +35,8 @@ pub(crate) struct Record {
     /// Requests that were due before this time are in none of the histograms of a whole run.
     pub(crate) timed_from: Nanos,
     pub(crate) slow_peers: SlowPeersSeen,
+    /// Requests whose answer had begun to come before they were sent.
+    pub(crate) unsolicited: u64,
     pub(crate) ids: Option<Ids>,
 }
 
@@ -173,6 +175,7 @@ impl Record {
             series: Series::default(),
             timed_from: 0,
             slow_peers: SlowPeersSeen::default(),
+            unsolicited: 0,
             ids: options.keep_ids.then(Ids::default),
         }
     }

@@ -18,6 +18,7 @@
 //! | `planned`, `sent`, `acknowledged` | counts of updates |
 //! | `statuses` | answers by status: `{"200": 9998, "503": 2}` |
 //! | `failures` | `bad_response`, `closed`, `connect`, `timeout`, `tls`, `unsent` |
+//! | `unsolicited` | requests whose answer was there before they were sent |
 //! | `retries`, `copies`, `slow_peers` | null without `--retry`, `--duplicates`, slow peers |
 //! | `rate_asked_per_s` | null in a closed loop |
 //! | `rate_per_s` | answers per second |
@@ -83,6 +84,9 @@ pub struct Report {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by the reason.
     pub failures: Failures,
+    /// Requests whose answer had begun to come before they were sent: the server answers more often
+    /// than it is asked, and from then on each answer is taken for that of another update.
+    pub unsolicited: u64,
     /// More about updates that were sent again, with [`Options::retry`].
     pub retries: Option<Retries>,
     /// What became of second copies, with [`Options::duplicates`]. Of the other fields only those
@@ -239,6 +243,7 @@ impl Report {
             acknowledged: record.acknowledged,
             statuses: record.statuses,
             failures: record.failures,
+            unsolicited: record.unsolicited,
             retries: record.retries.map(|retries| Retries {
                 pending: planned.updates.saturating_sub(record.acknowledged),
                 ..retries
@@ -270,8 +275,14 @@ impl Report {
         report
     }
 
-    /// Warns where the generator may have measured itself.
+    /// Warns where the server is not to be believed, or the generator may have measured itself.
     fn doubt(&mut self) {
+        if self.unsolicited > 0 {
+            self.warnings.push(format!(
+                "{} answers came before their requests: the server answers more often than asked",
+                self.unsolicited
+            ));
+        }
         let closed = self.rate_asked_per_s.is_none();
         let (lateness, latency) = (self.lateness_us.quantile(0.99), self.latency_us.quantile(0.99));
         if !closed && lateness * LATENESS_SHARE > latency {
@@ -352,5 +363,42 @@ impl Asked {
             timeout_s: options.timeout.as_secs_f64(),
             pin: options.pin,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A report of a run of 1 s with 100 answers after 1 ms each, and such a generator.
+    fn report(rate: Rate, late: Duration, cpu: Duration) -> Report {
+        let mut options = Options::new("http://127.0.0.1:1/".parse().unwrap());
+        options.rate = rate;
+        let mut record = Record::new(&options);
+        for _ in 0..100 {
+            record.latency.record(1_000_000);
+            record.lateness.record(nanos(late));
+        }
+        let cpu = CpuTime { user: cpu / 2, system: cpu / 2 };
+        let planned = Planned { updates: 100, copies: 0 };
+        let second = Duration::from_secs(1);
+        Report::new(&options, Driver::Epoll, planned, SystemTime::now(), second, cpu, record)
+    }
+
+    #[test]
+    fn a_generator_that_was_the_bottleneck_says_so() {
+        let (rate, ms) = (Rate::PerSecond(100.0), Duration::from_millis);
+        let micros = Duration::from_micros;
+        assert_eq!(report(rate, micros(90), ms(800)).warnings, Vec::<String>::new());
+        let late = report(rate, micros(150), ms(800)).warnings;
+        assert_eq!(late, ["the generator itself was late: p99 150 us of a latency of p99 1.00 ms"]);
+        let busy = report(rate, micros(90), ms(950)).warnings;
+        assert_eq!(busy, ["the generator used 95 % of its CPU: it was the bottleneck"]);
+        // A closed loop has no due times, and may be at its end all the same.
+        let closed = report(Rate::Max, micros(150), ms(950)).warnings;
+        assert_eq!(closed.len(), 1);
+        assert!(closed.concat().contains("a server that is faster still would look no faster"));
     }
 }

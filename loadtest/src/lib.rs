@@ -55,6 +55,7 @@ mod rng;
 mod run;
 mod runtime;
 mod schedule;
+mod sender;
 mod series;
 mod slow_peer;
 mod socket;

@@ -68,6 +68,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// One that was due at `due` and has failed as `backoff` tells.
+    pub(crate) fn again(update_id: u64, due: Nanos, backoff: Backoff) -> Self {
+        Self { update_id, due, ready: due, copy: false, backoff, avoid: None }
+    }
+
     /// How many times it was tried before.
     pub(crate) fn failures(&self) -> u32 {
         self.backoff.failures()

@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use loadtest::{Driver, Error, Options, Plan, Rate, Retry, Stop, Target, TlsVersion, Trust};
+use loadtest::{
+    Driver, Error, Options, Plan, Rate, Retry, Stop, Target, Telegram, TelegramBot, TlsVersion,
+    Trust,
+};
 
 use crate::verify_flags::VerifyFlags;
 
@@ -66,14 +69,28 @@ pub(crate) struct PlansFlags {
 )]
 pub(crate) struct RunFlags {
     /// The webhook's URL: http:// or https://
-    #[arg(long, value_name = "URL")]
-    target: Target,
+    #[arg(long, value_name = "URL", required_unless_present = "bot", conflicts_with = "bot")]
+    target: Option<Target>,
+
+    /// Follow the rules of this sender to the letter: when it connects and with how many
+    /// connections, what it sends when, how often it tries again and when it gives up
+    #[arg(long = "as", value_name = "SENDER")]
+    sender: Option<SenderFlag>,
+
+    /// With --as telegram: one of several bots, each of which gets all of the load. May be repeated
+    #[arg(long, value_name = "url=URL[,secret-file=FILE]", value_parser = bot, requires = "sender")]
+    bot: Vec<BotFlag>,
+
+    /// With --as telegram: divide all of its times by this
+    #[arg(long, value_name = "N", requires = "sender")]
+    time_scale: Option<f64>,
 
     /// A built-in plan (see "loadtest plans") or a TOML file with one; other flags win over it
     #[arg(long, value_name = "NAME|FILE")]
     plan: Option<String>,
 
-    /// Connections, each with at most one request in flight [default: 200]
+    /// Connections, each with at most one request in flight; with --as telegram what setWebhook
+    /// calls max_connections [default: 200, or 40]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
@@ -186,7 +203,13 @@ impl RunFlags {
     /// # Errors
     /// If a file cannot be read.
     pub(crate) fn options(&self) -> Result<Options, Error> {
-        let mut options = Options::new(self.target.clone());
+        let missing = || Error::Option("--target is missing".to_owned());
+        let target = self.target.as_ref().or_else(|| self.bot.first().map(|bot| &bot.target));
+        let mut options = Options::new(target.ok_or_else(missing)?.clone());
+        if let Some(SenderFlag::Telegram) = self.sender {
+            options.connections = MAX_CONNECTIONS;
+            options.telegram = Some(self.telegram()?);
+        }
         if let Some(plan) = &self.plan {
             read_plan(plan)?.apply(&mut options)?;
         }
@@ -212,6 +235,10 @@ impl RunFlags {
         options.tls = self.tls.map(TlsFlag::version);
         options.resume |= self.resume;
         options.churn |= self.churn;
+        if options.telegram.is_some() {
+            // It has its own idea of that.
+            options.retry = None;
+        }
         if self.retry {
             options.retry = Some(Retry { scale: self.retry_scale.unwrap_or(1.0) });
         }
@@ -226,16 +253,57 @@ impl RunFlags {
         Ok(options)
     }
 
+    fn telegram(&self) -> Result<Telegram, Error> {
+        let mut telegram = Telegram::default();
+        set(&mut telegram.time_scale, self.time_scale);
+        for BotFlag { target, secret_file } in &self.bot {
+            let secret_token = match secret_file {
+                Some(file) => Some(String::from_utf8_lossy(&read(file)?).trim().to_owned()),
+                None => None,
+            };
+            telegram.bots.push(TelegramBot { target: target.clone(), secret_token });
+        }
+        Ok(telegram)
+    }
+
+    /// Whether any server is asked for TLS.
+    fn is_tls(&self) -> bool {
+        self.target.iter().chain(self.bot.iter().map(|bot| &bot.target)).any(Target::is_tls)
+    }
+
     fn trust(&self) -> Result<Trust, Error> {
         match &self.ca {
             Some(file) => Trust::pem(&read(file)?),
             None if self.insecure => Ok(Trust::Anything),
-            None if self.target.is_tls() => {
+            None if self.is_tls() => {
                 Err(Error::Option("an https target needs --ca FILE or --insecure".to_owned()))
             }
             None => Ok(Trust::Nothing),
         }
     }
+}
+
+/// What Telegram takes where setWebhook did not name a number.
+const MAX_CONNECTIONS: usize = 40;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SenderFlag {
+    Telegram,
+}
+
+#[derive(Clone, Debug)]
+struct BotFlag {
+    target: Target,
+    secret_file: Option<PathBuf>,
+}
+
+/// `url=URL` and `secret-file=FILE`, separated by a comma that is followed by the latter: a URL may
+/// have commas, too.
+fn bot(text: &str) -> Result<BotFlag, String> {
+    let (url, file) = text.split_once(",secret-file=").map_or((text, None), |(a, b)| (a, Some(b)));
+    let url = url.strip_prefix("url=").ok_or("expected url=URL[,secret-file=FILE]")?;
+    let target = url.parse().map_err(|error: Error| error.to_string())?;
+    Ok(BotFlag { target, secret_file: file.map(PathBuf::from) })
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -61,6 +61,7 @@ mod slow_peer;
 mod socket;
 mod table;
 mod target;
+mod telegram;
 mod timer;
 mod tls;
 mod units;
@@ -72,7 +73,7 @@ pub use self::{
     latencies::Latencies,
     machine::Machine,
     options::{Driver, Options, Rate, Retry, SlowPeers, Stop, TlsVersion, Trust},
-    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
+    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of, kind_of},
     phases::Phase,
     plan::Plan,
     progress::Progress,
@@ -81,6 +82,7 @@ pub use self::{
     run::{run, run_watched},
     series::Second,
     target::Target,
+    telegram::{Telegram, TelegramBot, WebhookInfo},
     units::share,
     verify::{Expected, Offences, Verified, verify},
 };

@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use loadtest::{Plan, Target};
+use loadtest::Plan;
 
 use self::{
     flags::{Command, Flags, PlansFlags, RunFlags},
@@ -90,17 +90,14 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
 
 /// The arguments of this process, without the users and passwords of URLs.
 fn command() -> Vec<String> {
-    let shown = |argument: String| match (argument.contains("://"), argument.split_once('=')) {
-        (true, Some((flag, url))) if flag.starts_with("--") => {
-            format!(
-                "{flag}={}",
-                url.parse::<Target>().map_or_else(|_| "...".to_owned(), |url| url.to_string())
-            )
-        }
-        (true, _) => {
-            argument.parse::<Target>().map_or_else(|_| "...".to_owned(), |url| url.to_string())
-        }
-        (false, _) => argument,
+    // Whatever stands between :// and the last @ before the path.
+    // Whatever stands between :// and the last @ before the path.
+    let shown = |argument: String| {
+        let Some((before, url)) = argument.split_once("://") else { return argument };
+        let end = url.find(['/', '?', '#']).unwrap_or(url.len());
+        let (authority, rest) = url.split_at_checked(end).unwrap_or((url, ""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{before}://{host}{rest}")
     };
     std::env::args_os().map(|argument| shown(argument.to_string_lossy().into_owned())).collect()
 }

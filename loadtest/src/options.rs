@@ -7,7 +7,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Target};
+use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Target, Telegram};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -46,6 +46,9 @@ pub struct Options {
     pub resume: bool,
     /// Whether each request gets a connection of its own, closed after the answer.
     pub churn: bool,
+    /// Sends as Telegram does: what [`Options::retry`] says, and who has how many connections
+    /// when. [`Options::connections`] is brought into 1 to 100 for each bot.
+    pub telegram: Option<Telegram>,
     /// How long a request may take, with connecting where that is needed. Also how long after the
     /// last request was due the run waits for those that no connection had time for, and for those
     /// that are sent again.
@@ -90,6 +93,7 @@ impl Options {
             tls: None,
             resume: false,
             churn: false,
+            telegram: None,
             timeout: Duration::from_secs(60),
             pin: None,
             driver: Driver::Auto,
@@ -139,6 +143,20 @@ impl Options {
         if self.timeout.is_zero() {
             return wrong("the timeout must not be zero");
         }
+        if let Some(telegram) = &self.telegram {
+            telegram.check(self)?;
+        }
+        self.check_target()
+    }
+
+    /// Whether what fails is sent again.
+    pub(crate) fn tries_again(&self) -> bool {
+        self.retry.is_some() || self.telegram.is_some()
+    }
+
+    /// Checks what may differ from bot to bot.
+    pub(crate) fn check_target(&self) -> Result<(), Error> {
+        let wrong = |reason: &str| Err(Error::Option(reason.to_owned()));
         let token = self.secret_token.as_deref().unwrap_or("-");
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         if !(1..=256).contains(&token.len()) || !token.bytes().all(allowed) {

@@ -49,7 +49,8 @@ pub(crate) async fn run(
             }
             if now >= second {
                 second += SECOND;
-                progress(&Progress::take(&load, now - start, now));
+                end_second(&load, start, now);
+                progress(&Progress::of(&load.record.borrow(), now - start));
             }
             now = load.clock.now();
         }
@@ -60,9 +61,15 @@ pub(crate) async fn run(
     let end = load.clock.now();
     // What is left of a second, unless it is nothing.
     if end + SECOND > second {
-        Series::end_second(&load, end - start, end);
+        end_second(&load, start, end);
     }
     Span { start, end, cpu }
+}
+
+fn end_second(load: &Load, start: Nanos, now: Nanos) {
+    let feed = load.pool.feed.borrow();
+    let (due, in_flight) = (feed.due_by(now), feed.in_flight());
+    Series::end_second(&mut load.record.borrow_mut(), due, in_flight, now - start);
 }
 
 /// Whether what no connection had time for is not waited for any more.

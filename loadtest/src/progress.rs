@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Second, clock::Nanos, load::Load, series::Series, units::Short};
+use crate::{Second, clock::Nanos, record::Record, units::Short};
 
 /// The state of a run after another second.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +20,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Takes the state, and begins a new second.
-    pub(crate) fn take(load: &Load, elapsed: Nanos, now: Nanos) -> Self {
-        Series::end_second(load, elapsed, now);
-        let record = load.record.borrow();
+    /// The state at the end of a second.
+    pub(crate) fn of(record: &Record, elapsed: Nanos) -> Self {
         let answered: u64 = record.statuses.values().sum();
         Self {
             elapsed: Duration::from_nanos(elapsed),

@@ -159,7 +159,7 @@ impl Record {
             acknowledged: 0,
             statuses: BTreeMap::new(),
             failures: Failures::default(),
-            retries: options.retry.map(|_| Retries::default()),
+            retries: options.tries_again().then(Retries::default),
             copies: (options.duplicates > 0.0).then(Copies::default),
             bytes_sent: 0,
             bytes_received: 0,
@@ -243,6 +243,11 @@ impl Record {
             Some(copies) => copies.failures.add(failure),
             None => self.failures.add(failure),
         }
+    }
+
+    /// Something else came to nothing.
+    pub(crate) fn failed_otherwise(&mut self, failure: Failure) {
+        self.failures.add(failure);
     }
 
     fn copies_of(&mut self, job: &Job) -> Option<&mut Copies> {

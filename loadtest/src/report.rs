@@ -31,7 +31,7 @@
 //! | `series` | a list with a [`Second`] for each second |
 //! | `expectations` | a list of `{name, bound, value, ok}`: [`Expectation`] |
 //! | `warnings` | a list of texts: why the figures should be doubted |
-//! | `telegram` | null, or with `--as telegram` what getWebhookInfo would say of each bot |
+//! | `telegram` | null, or with `--as telegram` a list with a [`WebhookInfo`] of each bot |
 //!
 //! [`Latencies`] are `{count, min, mean, p50, p90, p99, "p99.9", max, curve}`, and `curve` is a list
 //! of pairs: a share from 0 to 1, and the microseconds that it does not exceed. A [`Second`] is
@@ -46,7 +46,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    Expectation, Machine, Options, Phase, Second,
+    Expectation, Machine, Options, Phase, Second, WebhookInfo,
     clock::nanos,
     cpu::CpuTime,
     latencies::Latencies,
@@ -129,6 +129,8 @@ pub struct Report {
     pub expectations: Vec<Expectation>,
     /// Why the numbers should be doubted.
     pub warnings: Vec<String>,
+    /// What getWebhookInfo would say of each bot, with [`Options::telegram`].
+    pub telegram: Option<Vec<WebhookInfo>>,
     /// Which updates went where, with [`Options::keep_ids`].
     #[serde(skip)]
     pub ids: Option<Ids>,
@@ -178,6 +180,8 @@ pub struct Asked {
     pub resume: bool,
     /// Whether each request had its own connection.
     pub churn: bool,
+    /// What Telegram's times were divided by; none if it was not followed.
+    pub time_scale: Option<f64>,
     /// What the delays of retries were divided by; none without retries.
     pub retry_scale: Option<f64>,
     /// The share of updates to be sent twice.
@@ -268,6 +272,7 @@ impl Report {
             series: record.series.seconds,
             expectations: Vec::new(),
             warnings: Vec::new(),
+            telegram: None,
             ids: record.ids,
         };
         report.expectations = options.expect.check(&report);
@@ -358,6 +363,7 @@ impl Asked {
             }),
             resume: options.resume,
             churn: options.churn,
+            time_scale: options.telegram.as_ref().map(|telegram| telegram.time_scale),
             retry_scale: options.retry.map(|retry| retry.scale),
             duplicates: options.duplicates,
             timeout_s: options.timeout.as_secs_f64(),

@@ -16,7 +16,7 @@ use crate::{
     record::Record,
     report::Planned,
     runtime::{Runtime, spawn},
-    slow_peer,
+    slow_peer, telegram,
 };
 
 /// Runs a load and waits for its end. Several may run at once; nothing is shared between them.
@@ -54,6 +54,9 @@ fn run_here(options: &Options, mut progress: impl FnMut(&Progress)) -> Result<Re
     let mut runtime = Runtime::new(options.driver, options.connections).map_err(Error::Runtime)?;
     let driver = runtime.driver();
     runtime.block_on(async {
+        if let Some(telegram) = &options.telegram {
+            return telegram::run(options, telegram, driver, &mut progress).await;
+        }
         let load = Rc::new(Load::new(options, Clock::new())?);
         let clients: Vec<_> = (0..options.connections)
             .map(|slot| spawn(client::run(Rc::clone(&load), slot)))

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{clock::Nanos, load::Load};
+use crate::{clock::Nanos, record::Record};
 
 /// What happened in one second; the last one of a run may be shorter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -46,12 +46,8 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Ends a second at `now`, `elapsed` after the start.
-    pub(crate) fn end_second(load: &Load, elapsed: Nanos, now: Nanos) {
-        let feed = load.pool.feed.borrow();
-        let (due, in_flight) = (feed.due_by(now), feed.in_flight() as u64);
-        let mut record = load.record.borrow_mut();
-        let record = &mut *record;
+    /// Ends a second, `elapsed` after the start, when so many requests were due and in flight.
+    pub(crate) fn end_second(record: &mut Record, due: u64, in_flight: usize, elapsed: Nanos) {
         let answered: u64 = record.statuses.values().sum();
         let (refused, failed) = (answered - record.acknowledged, record.failures.total());
         let (latency, service) = (&mut record.recent, &mut record.recent_service);
@@ -64,7 +60,7 @@ impl Series {
             acknowledged: record.acknowledged - last.acknowledged,
             refused: refused - last.refused,
             failed: failed - last.failed,
-            in_flight,
+            in_flight: in_flight as u64,
             p50: micros(0.5),
             p99: micros(0.99),
             p999: micros(0.999),

@@ -1,9 +1,13 @@
 //! A report as text.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use crate::{
-    Report,
+    Report, WebhookInfo,
     latencies::Latencies,
     record::{Failures, Retries, SlowPeersSeen},
     units::{Bytes, Short},
@@ -19,6 +23,9 @@ impl fmt::Display for Report {
             if !(expectation.ok && expectation.name == "lost") {
                 writeln!(f, "{expectation}")?;
             }
+        }
+        for info in self.telegram.iter().flatten() {
+            fmt_webhook_info(f, info)?;
         }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
@@ -99,6 +106,20 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn fmt_webhook_info(f: &mut fmt::Formatter<'_>, info: &WebhookInfo) -> fmt::Result {
+    writeln!(f, "\nwebhook         {}", info.url)?;
+    let WebhookInfo { pending_update_count, max_connections, connections_peak, .. } = info;
+    writeln!(f, "  pending_update_count  {pending_update_count}")?;
+    writeln!(f, "  max_connections       {max_connections} ({connections_peak} at a time)")?;
+    if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
+        let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(date));
+        writeln!(f, "  last_error_date       {date}")?;
+        writeln!(f, "  last_error_message    {message}")?;
+    }
+    let WebhookInfo { delivered, expired, overflown, .. } = info;
+    writeln!(f, "  delivered             {delivered}  [expired: {expired}]  [lost: {overflown}]")
 }
 
 fn fmt_statuses(f: &mut fmt::Formatter<'_>, statuses: &BTreeMap<u16, u64>) -> fmt::Result {

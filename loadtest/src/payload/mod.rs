@@ -18,7 +18,7 @@ mod template;
 
 pub(crate) use self::template::push_number;
 pub use self::{
-    key::{ChatKey, chat_of},
+    key::{ChatKey, chat_of, kind_of},
     kind::UpdateKind,
 };
 

@@ -4,7 +4,7 @@ use super::SECOND;
 use crate::{UpdateKind, clock::Nanos};
 
 /// The life of an update of this kind, from its date.
-pub(crate) fn life(kind: UpdateKind) -> Nanos {
+pub(super) fn life(kind: UpdateKind) -> Nanos {
     use UpdateKind as K;
     let seconds = match kind {
         K::CallbackQuery | K::PreCheckoutQuery | K::ShippingQuery => 150,

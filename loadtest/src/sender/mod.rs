@@ -26,8 +26,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{backoff::Backoff, clock::Nanos, rng::Rng};
 
-use self::{flood::Flood, queues::Queues};
-pub(crate) use self::{life::life, queues::QueueId, trouble::Trouble};
+pub(crate) use self::trouble::Trouble;
+use self::{
+    flood::Flood,
+    life::life,
+    queues::{QueueId, Queues},
+};
 
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 
@@ -43,6 +47,8 @@ pub(crate) const WAITING_MAX: usize = 100_000;
 pub(crate) struct Update {
     pub(crate) id: u64,
     pub(crate) queue: QueueId,
+    /// When it came.
+    pub(crate) date: Nanos,
     /// When it is worthless.
     pub(crate) expires: Nanos,
     backoff: Backoff,
@@ -51,12 +57,13 @@ pub(crate) struct Update {
 impl Update {
     /// One that came at `date` and was not tried yet.
     pub(crate) fn new(id: u64, queue: QueueId, date: Nanos) -> Self {
-        Self { id, queue, expires: date.saturating_add(life(queue.0)), backoff: Backoff::default() }
+        let expires = date.saturating_add(life(queue.0));
+        Self { id, queue, date, expires, backoff: Backoff::default() }
     }
 
-    /// How many times it failed.
-    pub(crate) fn failures(&self) -> u32 {
-        self.backoff.failures()
+    /// Its tries that were in vain.
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.backoff
     }
 }
 
@@ -85,12 +92,16 @@ enum State {
 
 struct Connection {
     state: State,
+    /// Whether its request has not left as a whole.
+    writing: bool,
     deadline: Nanos,
 }
 
-/// What became of an update that is not waited for any more, or why it has to come again.
+/// What became of updates that are not waited for any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
+    /// Answered with 2xx.
+    pub(crate) delivered: u64,
     /// Dropped, because their life would have been over before the next try.
     pub(crate) expired: u64,
     /// Lost, because too many were waiting.
@@ -202,6 +213,7 @@ impl Sender {
             }
             self.idle.pop_front();
             connection.state = State::Busy(update.queue);
+            connection.writing = true;
             connection.deadline = now + TIMER;
             return Some(Action::Send(id, update));
         }
@@ -210,7 +222,10 @@ impl Sender {
         }
         let id = self.next_connection;
         self.next_connection += 1;
-        self.connections.insert(id, Connection { state: State::Connecting, deadline: now + TIMER });
+        self.connections.insert(
+            id,
+            Connection { state: State::Connecting, writing: false, deadline: now + TIMER },
+        );
         self.counts.connections_peak = self.counts.connections_peak.max(self.connections.len());
         Some(Action::Connect(id))
     }
@@ -234,6 +249,13 @@ impl Sender {
         self.rest(id, now);
     }
 
+    /// The last byte of a request has left.
+    pub(crate) fn sent(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.writing = false;
+        }
+    }
+
     /// An update was answered; `stays` if the connection does. Whether the connection is still
     /// wanted.
     pub(crate) fn answered(
@@ -250,6 +272,7 @@ impl Sender {
         };
         if (200..300).contains(&status) {
             self.last_success = Some(now);
+            self.counts.delivered += 1;
             self.queues.done(queue, now);
         } else {
             let trouble = Trouble::Status { status, reason: reason.to_owned() };
@@ -296,12 +319,14 @@ impl Sender {
     }
 
     fn time_out(&mut self, id: ConnectionId, now: Nanos) {
-        match self.connections.get(&id).map(|connection| connection.state) {
-            Some(State::Connecting) => {
-                self.broken(id, &Trouble::Connect("Connection timed out".to_owned()), now);
+        let trouble = match self.connections.get(&id) {
+            Some(Connection { state: State::Connecting, .. }) => {
+                Trouble::Connect("Connection timed out".to_owned())
             }
-            _ => self.broken(id, &Trouble::ReadTimeout, now),
-        }
+            Some(Connection { state: State::Busy(_), writing: true, .. }) => Trouble::WriteTimeout,
+            _ => Trouble::ReadTimeout,
+        };
+        self.broken(id, &trouble, now);
     }
 
     /// Whether new connections are made as if the webhook did not work.
@@ -324,7 +349,7 @@ impl Sender {
         self.note(trouble, now);
         let seed = self.seed;
         let Some(head) = self.queues.head(queue) else { return };
-        let mut rng = Rng::new(seed ^ head.id ^ u64::from(head.failures()) << 48);
+        let mut rng = Rng::new(seed ^ head.id ^ u64::from(head.backoff.failures()) << 48);
         let (low, high) = Backoff::CUT_S;
         let seconds = head.backoff.fail(retry_after_s, rng.between(low, high) as u32);
         let at = now.saturating_add(Nanos::from(seconds) * SECOND);

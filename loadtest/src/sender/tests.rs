@@ -49,12 +49,26 @@ fn a_fresh_sender_has_one_connection_however_much_waits() {
     let mut sender = sender(40, 30);
     let one = connect(&mut sender, 0);
     assert_eq!(sent(only(&mut sender, 0)), (one, 1));
+    sender.sent(one);
     // Its request hangs: nothing else happens for a minute.
     assert_eq!(sender.wake_at(0), TIMER);
     assert_eq!(actions(&mut sender, TIMER - 1), []);
     assert_eq!(actions(&mut sender, TIMER), [Action::Close(one), Action::Connect(one + 1)]);
     assert_eq!(sender.last_error().unwrap().message, "Read timeout expired");
     assert_eq!(sender.waiting(), 30);
+}
+
+#[test]
+fn what_could_not_be_sent_in_a_minute_says_so() {
+    let mut sender = sender(1, 1);
+    let one = connect(&mut sender, 0);
+    sent(only(&mut sender, 0));
+    assert_eq!(sender.poll(TIMER), Some(Action::Close(one)));
+    assert_eq!(sender.last_error().unwrap().message, "Write timeout expired");
+    // The next connection is never made.
+    let Some(Action::Connect(two)) = sender.poll(TIMER) else { unreachable!() };
+    assert_eq!(sender.poll(2 * TIMER), Some(Action::Close(two)));
+    assert_eq!(sender.last_error().unwrap().message, "Connection timed out");
 }
 
 #[test]

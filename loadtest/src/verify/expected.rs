@@ -1,6 +1,6 @@
 //! What a sink should hold.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{Error, PayloadOptions, Report};
 
@@ -31,7 +31,11 @@ impl Expected {
     pub fn from_report(json: &[u8]) -> Result<Self, Error> {
         let report: ReportJson = serde_json::from_slice(json)
             .map_err(|error| Error::Option(format!("the report cannot be read: {error}")))?;
-        let ReportJson { planned, options } = report;
+        let ReportJson { planned, options, telegram } = report;
+        if telegram.is_some_and(|bots| bots.len() > 1) {
+            let reason = "the report is of several bots, whose updates have no ids in common";
+            return Err(Error::Option(reason.to_owned()));
+        }
         Ok(Self {
             payload: PayloadOptions {
                 seed: options.seed,
@@ -78,6 +82,8 @@ impl From<&Report> for Expected {
 struct ReportJson {
     planned: u64,
     options: AskedJson,
+    #[serde(default)]
+    telegram: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,33 @@ pub(crate) enum Command {
     /// List the built-in plans.
     Plans(PlansFlags),
     Verify(VerifyFlags),
+    /// Print the updates of a run, one on a line: to try "verify" or --replay with.
+    #[command(hide = true)]
+    Generate(GenerateFlags),
+}
+
+/// Which updates to print.
+#[derive(Args, Debug)]
+pub(crate) struct GenerateFlags {
+    /// How many
+    #[arg(long, value_name = "N")]
+    pub(crate) updates: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) first_update_id: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) chats: u32,
+
+    /// As for a run
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) date: u32,
 }
 
 /// Which plans to print.

@@ -6,15 +6,15 @@ mod verify_flags;
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, IsTerminal, Read},
+    io::{self, BufReader, BufWriter, IsTerminal, Read, Write},
     path::Path,
     process::ExitCode,
 };
 
-use loadtest::Plan;
+use loadtest::{PayloadGenerator, PayloadOptions, Plan};
 
 use self::{
-    flags::{Command, Flags, PlansFlags, RunFlags},
+    flags::{Command, Flags, GenerateFlags, PlansFlags, RunFlags},
     verify_flags::VerifyFlags,
 };
 
@@ -29,6 +29,7 @@ const SINK_BUFFER_BYTES: usize = 256 * 1024;
 fn main() -> ExitCode {
     let done = match Flags::read() {
         Command::Run(flags) => run(&flags),
+        Command::Generate(flags) => generate(&flags),
         Command::Plans(flags) => plans(&flags),
         Command::Verify(flags) => verify(&flags),
     };
@@ -100,6 +101,32 @@ fn command() -> Vec<String> {
         format!("{before}://{host}{rest}")
     };
     std::env::args_os().map(|argument| shown(argument.to_string_lossy().into_owned())).collect()
+}
+
+/// Prints the updates that a run sends.
+fn generate(flags: &GenerateFlags) -> Result<bool, Failed> {
+    let GenerateFlags { updates, first_update_id, seed, chats, date } = *flags;
+    let payload = PayloadOptions { seed, chats, date };
+    let generator = PayloadGenerator::new(&payload);
+    let mut out = BufWriter::with_capacity(SINK_BUFFER_BYTES, io::stdout().lock());
+    let mut line = Vec::new();
+    let mut write = || -> io::Result<()> {
+        for id in (first_update_id..).take(usize::try_from(updates).unwrap_or(usize::MAX)) {
+            line.clear();
+            generator.write(&mut line, id);
+            // The only line end is where Telegram puts it.
+            line.retain(|byte| *byte != b'\n');
+            line.push(b'\n');
+            out.write_all(&line)?;
+        }
+        out.flush()
+    };
+    match write() {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        Err(error) => Err(Failed { message: error.to_string(), code: FAILED }),
+        Ok(()) => Ok(true),
+    }
 }
 
 /// Prints the built-in plans, or one of them.

@@ -195,6 +195,22 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "N")]
     chats: Option<u32>,
 
+    /// The only kinds of updates, each with its weight, as in message:90,callback_query:10
+    #[arg(long, value_name = "KIND:WEIGHT,...")]
+    kinds: Option<String>,
+
+    /// How much more often some chats write than others: 0 is alike, 1 as one over the rank
+    #[arg(long, value_name = "EXPONENT")]
+    zipf: Option<String>,
+
+    /// Sizes of bodies in bytes, as in p50=1200,max=65536
+    #[arg(long, value_name = "SIZES")]
+    size: Option<String>,
+
+    /// The share of updates, as in 5% or 0.05, that are photos of albums
+    #[arg(long, value_name = "SHARE")]
+    albums: Option<String>,
+
     /// Date of the updates, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     date: Option<u32>,
@@ -256,6 +272,16 @@ impl RunFlags {
         }
         set(&mut options.payload.seed, self.seed);
         set(&mut options.payload.chats, self.chats);
+        for (key, typed) in [
+            ("albums", &self.albums),
+            ("kinds", &self.kinds),
+            ("size", &self.size),
+            ("zipf", &self.zipf),
+        ] {
+            if let Some(value) = typed {
+                options.payload.set(key, value)?;
+            }
+        }
         options.payload.date = self.date.unwrap_or_else(seconds_since_1970);
         options.first_update_id = self.first_update_id;
         options.trust = self.trust()?;

@@ -73,7 +73,9 @@ pub use self::{
     latencies::Latencies,
     machine::Machine,
     options::{Driver, Options, Rate, Retry, SlowPeers, Stop, TlsVersion, Trust},
-    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of, kind_of},
+    payload::{
+        ChatKey, PayloadGenerator, PayloadOptions, Sizes, Skew, UpdateKind, chat_of, kind_of,
+    },
     phases::Phase,
     plan::Plan,
     progress::Progress,

@@ -106,7 +106,7 @@ fn command() -> Vec<String> {
 /// Prints the updates that a run sends.
 fn generate(flags: &GenerateFlags) -> Result<bool, Failed> {
     let GenerateFlags { updates, first_update_id, seed, chats, date } = *flags;
-    let payload = PayloadOptions { seed, chats, date };
+    let payload = PayloadOptions { seed, chats, date, ..PayloadOptions::default() };
     let generator = PayloadGenerator::new(&payload);
     let mut out = BufWriter::with_capacity(SINK_BUFFER_BYTES, io::stdout().lock());
     let mut line = Vec::new();

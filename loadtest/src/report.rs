@@ -46,7 +46,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    Expectation, Machine, Options, Phase, Second, WebhookInfo,
+    Expectation, Machine, Options, PayloadOptions, Phase, Second, WebhookInfo,
     clock::nanos,
     cpu::CpuTime,
     latencies::Latencies,
@@ -146,7 +146,7 @@ pub struct PlanName {
 }
 
 /// The options of a run as a report repeats them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Asked {
     /// The URL without user and password.
     pub target: String,
@@ -168,6 +168,11 @@ pub struct Asked {
     pub seed: u64,
     /// Distinct chats.
     pub chats: u32,
+    /// What else the updates were made from, by the keys of [`PayloadOptions::set`].
+    pub payload: BTreeMap<&'static str, String>,
+    /// All of that once more.
+    #[serde(skip)]
+    pub(crate) payload_options: PayloadOptions,
     /// The `date` of all updates.
     pub date: u32,
     /// The id of the first update.
@@ -354,6 +359,8 @@ impl Asked {
             },
             seed: options.payload.seed,
             chats: options.payload.chats,
+            payload: options.payload.steering().into_iter().collect(),
+            payload_options: options.payload.clone(),
             date: options.payload.date,
             first_update_id: options.first_update_id,
             secret_token: options.secret_token.is_some(),

@@ -14,12 +14,17 @@ mod draw;
 mod key;
 mod kind;
 mod script;
+mod sizes;
+mod skew;
+mod steer;
 mod template;
 
 pub(crate) use self::template::push_number;
 pub use self::{
     key::{ChatKey, chat_of, kind_of},
     kind::UpdateKind,
+    sizes::Sizes,
+    skew::Skew,
 };
 
 use self::{
@@ -27,7 +32,7 @@ use self::{
     draw::Draw,
     template::{Fill, Template},
 };
-use crate::{Error, rng::Rng};
+use crate::rng::Rng;
 
 /// What decides the bytes of the updates: equal options give equal updates.
 #[derive(Clone, Debug)]
@@ -39,33 +44,35 @@ pub struct PayloadOptions {
     pub chats: u32,
     /// The `date` of all updates, in seconds since 1970.
     pub date: u32,
+    /// The only kinds that come, each with its weight; every kind as it comes in a lively bot if
+    /// there are none.
+    pub kinds: Vec<(UpdateKind, u32)>,
+    /// How much more often some chats write than others; as one over the rank if none.
+    pub skew: Option<Skew>,
+    /// How long bodies are; as they come if none. What is too short gets a member `padding`, and
+    /// what a kind needs at least is not cut.
+    pub size: Option<Sizes>,
+    /// The share of updates, 0 to 1, that are photos of an album: four with neighbouring ids, one
+    /// chat and one `media_group_id`.
+    pub albums: f64,
 }
 
 impl PayloadOptions {
     /// The most distinct chats: their identifiers must fit ten digits.
     pub const CHATS_MAX: u32 = 1_000_000;
-
-    /// Sets the option called `key`.
-    ///
-    /// # Errors
-    /// [`Error::Option`] that names key, value and what was expected instead.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
-        let wrong = |expected: &str| Error::key(&format!("payload.{key}"), value, expected);
-        match key {
-            "seed" => self.seed = value.parse().map_err(|_| wrong("a whole number"))?,
-            "chats" => {
-                let chats = value.parse().ok().filter(|n| (1..=Self::CHATS_MAX).contains(n));
-                self.chats = chats.ok_or_else(|| wrong("1 to 1000000"))?;
-            }
-            _ => return Err(Error::key("payload", key, "one of seed, chats")),
-        }
-        Ok(())
-    }
 }
 
 impl Default for PayloadOptions {
     fn default() -> Self {
-        Self { seed: 1, chats: 10_000, date: 1_767_225_600 }
+        Self {
+            seed: 1,
+            chats: 10_000,
+            date: 1_767_225_600,
+            kinds: Vec::new(),
+            skew: None,
+            size: None,
+            albums: 0.0,
+        }
     }
 }
 
@@ -83,6 +90,8 @@ impl Default for PayloadOptions {
 pub struct PayloadGenerator {
     /// Templates by [`ChatType`], in its order.
     templates: [Vec<Template>; ChatType::ALL.len()],
+    /// Photos of albums, likewise.
+    albums: [Vec<Template>; ChatType::ALL.len()],
     options: PayloadOptions,
 }
 
@@ -92,7 +101,11 @@ impl PayloadGenerator {
     pub fn new(options: &PayloadOptions) -> Self {
         let mut rng = Rng::new(options.seed);
         Self {
-            templates: ChatType::ALL.map(|chat| body::templates(chat, &mut rng)),
+            templates: ChatType::ALL.map(|chat| body::templates(chat, options.size, &mut rng)),
+            albums: match options.albums > 0.0 {
+                true => ChatType::ALL.map(|chat| body::albums(chat, options.size, &mut rng)),
+                false => ChatType::ALL.map(|_| Vec::new()),
+            },
             options: options.clone(),
         }
     }
@@ -114,8 +127,9 @@ impl PayloadGenerator {
     }
 
     fn template(&self, draw: &Draw) -> &Template {
-        // The array has one list per chat type, and a draw stays within it.
+        let lists = if draw.album { &self.albums } else { &self.templates };
+        // The arrays have one list per chat type, and a draw stays within it.
         #[allow(clippy::indexing_slicing)]
-        &self.templates[draw.chat.kind as usize][draw.template as usize]
+        &lists[draw.chat.kind as usize][draw.template as usize]
     }
 }

@@ -26,6 +26,10 @@
 //! [payload]
 //! seed = 1
 //! chats = 10000
+//! zipf = 1.2                     # 0: all chats are alike
+//! kinds = "message:90,callback_query:10"
+//! size = "p50=1200,max=65536"    # of bodies, in bytes
+//! albums = "5%"                  # of the updates are photos of albums
 //!
 //! [expect]                       # of the latency from due time, unless told otherwise
 //! p50 = "1ms"

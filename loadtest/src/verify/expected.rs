@@ -1,5 +1,7 @@
 //! What a sink should hold.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{Error, PayloadOptions, Report};
@@ -36,12 +38,13 @@ impl Expected {
             let reason = "the report is of several bots, whose updates have no ids in common";
             return Err(Error::Option(reason.to_owned()));
         }
+        let AskedJson { seed, chats, date, .. } = options;
+        let mut payload = PayloadOptions { seed, chats, date, ..PayloadOptions::default() };
+        for (key, value) in &options.payload {
+            payload.set(key, value)?;
+        }
         Ok(Self {
-            payload: PayloadOptions {
-                seed: options.seed,
-                chats: options.chats,
-                date: options.date,
-            },
+            payload,
             first_update_id: options.first_update_id,
             updates: planned,
             ordered: options.retry_scale.is_some(),
@@ -65,11 +68,7 @@ impl From<&Report> for Expected {
     fn from(report: &Report) -> Self {
         let options = &report.options;
         Self {
-            payload: PayloadOptions {
-                seed: options.seed,
-                chats: options.chats,
-                date: options.date,
-            },
+            payload: options.payload_options.clone(),
             first_update_id: options.first_update_id,
             updates: report.planned,
             ordered: options.retry_scale.is_some(),
@@ -91,6 +90,8 @@ struct AskedJson {
     seed: u64,
     chats: u32,
     date: u32,
+    #[serde(default)]
+    payload: BTreeMap<String, String>,
     first_update_id: u64,
     retry_scale: Option<f64>,
 }

@@ -206,7 +206,7 @@ impl Client {
     fn write_request(&mut self, update_id: u64) {
         let Buffers { body, request, outgoing, .. } = &mut self.buffers;
         body.clear();
-        self.load.payload.write(body, update_id);
+        self.load.source.write(body, update_id);
         request.clear();
         self.load.head.write(request, body.len());
         request.extend_from_slice(body);

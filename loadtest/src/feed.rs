@@ -3,17 +3,18 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    rc::Rc,
 };
 
 use crate::{
-    Options, PayloadOptions,
+    Options,
     backoff::Backoff,
-    chat_of,
     chats::Chats,
     clock::{Nanos, nanos},
     copies::{Copies, When},
     rng::Rng,
     schedule::{Next, Schedule},
+    source::Source,
 };
 
 /// In a closed loop, as many updates per connection may wait behind others of their chats; then no
@@ -26,7 +27,8 @@ const CLOSED_WAITING_PER_CONNECTION: usize = 16;
 pub(crate) struct Feed {
     schedule: Schedule,
     first_update_id: u64,
-    payload: PayloadOptions,
+    seed: u64,
+    source: Rc<Source>,
     copies: Option<Copies>,
     retrying: Option<Retrying>,
     /// What may leave now, apart from the schedule.
@@ -106,7 +108,7 @@ pub(crate) enum Outcome {
 struct Delayed(Job);
 
 impl Feed {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, source: Rc<Source>) -> Self {
         let retrying = options.retry.as_ref().map(|retry| Retrying {
             chats: Chats::default(),
             delayed: BinaryHeap::new(),
@@ -116,9 +118,10 @@ impl Feed {
         });
         let share = options.duplicates;
         Self {
-            schedule: Schedule::new(options),
+            schedule: Schedule::new(options, source.len()),
             first_update_id: options.first_update_id,
-            payload: options.payload.clone(),
+            seed: options.payload.seed,
+            source,
             copies: (share > 0.0).then(|| Copies::new(options.payload.seed, share)),
             retrying,
             ready: VecDeque::new(),
@@ -187,6 +190,15 @@ impl Feed {
     /// ask again.
     pub(crate) fn settle(&mut self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) -> bool {
         self.in_flight -= 1;
+        let again = self.follow(slot, job, outcome, now);
+        if outcome == Outcome::Acknowledged || self.retrying.is_none() {
+            self.source.done(job.update_id);
+        }
+        again
+    }
+
+    /// What follows from an outcome. Whether connections that wait should ask again.
+    fn follow(&mut self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) -> bool {
         if self.ended || (self.copies.is_none() && self.retrying.is_none()) {
             return false;
         }
@@ -196,7 +208,7 @@ impl Feed {
                     self.add_copy(job, slot, now);
                 }
                 if let Some(retrying) = &mut self.retrying {
-                    let chat = chat_of(&self.payload, job.update_id);
+                    let chat = self.source.chat_of(job.update_id);
                     let next = retrying.chats.release(chat);
                     self.ready.extend(next.map(|job| Job { ready: now, ..job }));
                 }
@@ -279,7 +291,7 @@ impl Feed {
     fn admit(&mut self, job: Job, now: Nanos) -> bool {
         let Some(retrying) = &mut self.retrying else { return true };
         retrying.last_taken = now;
-        retrying.chats.admit(chat_of(&self.payload, job.update_id), job)
+        retrying.chats.admit(self.source.chat_of(job.update_id), job)
     }
 
     fn copy(&self, job: &Job) -> Option<When> {
@@ -299,13 +311,13 @@ impl Feed {
             ..*original
         });
         if let Some(retrying) = &mut self.retrying {
-            retrying.chats.hold(chat_of(&self.payload, original.update_id));
+            retrying.chats.hold(self.source.chat_of(original.update_id));
         }
     }
 
     fn delay(&mut self, mut job: Job, retry_after_s: u32, now: Nanos) {
         let Some(retrying) = &mut self.retrying else { return };
-        let mut rng = Rng::new(self.payload.seed ^ job.update_id ^ u64::from(job.failures()) << 48);
+        let mut rng = Rng::new(self.seed ^ job.update_id ^ u64::from(job.failures()) << 48);
         let (low, high) = Backoff::CUT_S;
         let seconds = job.backoff.fail(retry_after_s, rng.between(low, high) as u32);
         let delay = std::time::Duration::from_secs_f64(f64::from(seconds) / retrying.scale);
@@ -375,7 +387,8 @@ mod tests {
         options.stop = stop;
         options.connections = 8;
         options.payload.chats = chats;
-        let mut feed = Feed::new(&options);
+        let source = Source::new(&options).unwrap();
+        let mut feed = Feed::new(&options, Rc::new(source));
         feed.start(0);
         feed
     }
@@ -394,7 +407,7 @@ mod tests {
         loop {
             match feed.take(1, now) {
                 Offer::Job(job) => {
-                    assert!(matches!(chat_of(&feed.payload, job.update_id), ChatKey::Poll(_)));
+                    assert!(matches!(feed.source.chat_of(job.update_id), ChatKey::Poll(_)));
                     feed.settle(1, &job, Outcome::Acknowledged, now);
                     count += 1;
                 }
@@ -434,7 +447,7 @@ mod tests {
 
     /// Plays a server that refuses, and connections that take turns, by chance.
     fn play(seed: u64, mut feed: Feed, refused_percent: u64) -> Played {
-        let (payload, mut rng) = (feed.payload.clone(), Rng::new(seed));
+        let (source, mut rng) = (Rc::clone(&feed.source), Rng::new(seed));
         let mut played = Played::default();
         let mut flying: BTreeMap<usize, Job> = BTreeMap::new();
         let (mut now, mut idle_rounds) = (0, 0);
@@ -447,18 +460,18 @@ mod tests {
                     feed.settle(slot, &job, Outcome::Failed { retry_after_s }, now);
                 } else {
                     feed.settle(slot, &job, Outcome::Acknowledged, now);
-                    played.acknowledged(&payload, &job);
+                    played.acknowledged(&source, &job);
                 }
                 continue;
             }
             match feed.take(slot, now) {
                 Offer::Job(job) => {
-                    let chat = chat_of(&payload, job.update_id);
+                    let chat = source.chat_of(job.update_id);
                     for (other_slot, other) in &flying {
                         if other.update_id == job.update_id {
                             assert!(*other_slot != slot && job.copy != other.copy, "seed {seed}");
                         } else if feed.retrying.is_some() {
-                            assert_ne!(chat_of(&payload, other.update_id), chat, "seed {seed}");
+                            assert_ne!(source.chat_of(other.update_id), chat, "seed {seed}");
                         }
                     }
                     flying.insert(slot, job);
@@ -489,12 +502,12 @@ mod tests {
     }
 
     impl Played {
-        fn acknowledged(&mut self, payload: &PayloadOptions, job: &Job) {
+        fn acknowledged(&mut self, source: &Source, job: &Job) {
             let known = self.updates.contains(&job.update_id);
             let list = if job.copy { &mut self.copies } else { &mut self.updates };
             assert!(list.insert(job.update_id), "acknowledged twice: {job:?}");
             if !job.copy && !known {
-                let last = self.last.entry(chat_of(payload, job.update_id)).or_default();
+                let last = self.last.entry(source.chat_of(job.update_id)).or_default();
                 self.disordered += u64::from(*last > job.update_id);
                 *last = job.update_id;
             }

@@ -8,8 +8,8 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use loadtest::{
-    Driver, Error, Options, Plan, Rate, Retry, Stop, Target, Telegram, TelegramBot, TlsVersion,
-    Trust,
+    Driver, Error, Options, Plan, Rate, Replay, Retry, Stop, Target, Telegram, TelegramBot,
+    TlsVersion, Trust,
 };
 
 use crate::verify_flags::VerifyFlags;
@@ -195,6 +195,15 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "N")]
     chats: Option<u32>,
 
+    /// Send the updates of this file instead, one as JSON on each line, once; all of them unless
+    /// --requests or --duration end it before
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kinds", "size", "albums", "zipf", "chats"])]
+    replay: Option<PathBuf>,
+
+    /// Give replayed updates ids without gaps, from --first-update-id on
+    #[arg(long, requires = "replay")]
+    renumber: bool,
+
     /// The only kinds of updates, each with its weight, as in message:90,callback_query:10
     #[arg(long, value_name = "KIND:WEIGHT,...")]
     kinds: Option<String>,
@@ -262,6 +271,13 @@ impl RunFlags {
             options.phases.clear();
             // What a plan expects of its own rate makes no sense without one.
             options.expect.rate = options.expect.rate.filter(|_| rate != Rate::Max);
+        }
+        if let Some(file) = &self.replay {
+            options.replay = Some(Replay { file: file.clone(), renumber: self.renumber });
+            if self.plan.is_none() {
+                // As many as there are.
+                options.stop = Stop::Requests(u64::MAX);
+            }
         }
         set(&mut options.stop, self.duration.map(Stop::After));
         set(&mut options.stop, self.requests.map(Stop::Requests));

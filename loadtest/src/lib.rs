@@ -38,6 +38,7 @@ mod error;
 mod expect;
 mod feed;
 mod latencies;
+mod lines;
 mod load;
 mod machine;
 mod options;
@@ -48,6 +49,7 @@ mod plan;
 mod pool;
 mod progress;
 mod record;
+mod replay;
 mod report;
 mod request;
 mod response;
@@ -59,6 +61,7 @@ mod sender;
 mod series;
 mod slow_peer;
 mod socket;
+mod source;
 mod table;
 mod target;
 mod telegram;
@@ -80,6 +83,7 @@ pub use self::{
     plan::Plan,
     progress::Progress,
     record::{Copies, Failures, Ids, Retries, SlowPeersSeen},
+    replay::Replay,
     report::{Asked, AskedPhase, PlanName, Report},
     run::{run, run_watched},
     series::Second,

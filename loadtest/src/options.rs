@@ -7,7 +7,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Target, Telegram};
+use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Replay, Target, Telegram};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub expect: Expect,
     /// What is sent.
     pub payload: PayloadOptions,
+    /// Sends the updates of a file instead of those that [`Options::payload`] makes.
+    pub replay: Option<Replay>,
     /// The id of the first update; the others follow without gaps.
     pub first_update_id: u64,
     /// The value of `X-Telegram-Bot-Api-Secret-Token`.
@@ -87,6 +89,7 @@ impl Options {
             plan: None,
             expect: Expect::default(),
             payload: PayloadOptions::default(),
+            replay: None,
             first_update_id: 1,
             secret_token: None,
             trust: Trust::Nothing,
@@ -139,6 +142,9 @@ impl Options {
         }
         if self.duplicates > 0.0 && self.connections < 2 {
             return wrong("duplicates need two connections at least");
+        }
+        if self.duplicates > 0.0 && self.replay.is_some() {
+            return wrong("what is replayed comes once: leave duplicates out");
         }
         if self.timeout.is_zero() {
             return wrong("the timeout must not be zero");

@@ -170,6 +170,8 @@ pub struct Asked {
     pub chats: u32,
     /// What else the updates were made from, by the keys of [`PayloadOptions::set`].
     pub payload: BTreeMap<&'static str, String>,
+    /// The file that was replayed instead.
+    pub replay: Option<String>,
     /// All of that once more.
     #[serde(skip)]
     pub(crate) payload_options: PayloadOptions,
@@ -360,6 +362,7 @@ impl Asked {
             seed: options.payload.seed,
             chats: options.payload.chats,
             payload: options.payload.steering().into_iter().collect(),
+            replay: options.replay.as_ref().map(|replay| replay.file.display().to_string()),
             payload_options: options.payload.clone(),
             date: options.payload.date,
             first_update_id: options.first_update_id,

@@ -49,9 +49,9 @@ enum Pace {
 }
 
 impl Schedule {
-    /// A schedule that does not start before [`Schedule::start`].
-    pub(crate) fn new(options: &Options) -> Self {
-        let pace = match (options.rate, options.stop) {
+    /// A schedule that does not start before [`Schedule::start`], of `limit` requests at most.
+    pub(crate) fn new(options: &Options, limit: Option<u64>) -> Self {
+        let mut pace = match (options.rate, options.stop) {
             _ if !options.phases.is_empty() => {
                 let phases = Phases::new(&options.phases);
                 let total = match options.stop {
@@ -70,6 +70,9 @@ impl Schedule {
                 Pace::Open { total, period: 1e9 / rate }
             }
         };
+        let (Pace::Closed { total, .. } | Pace::Open { total, .. } | Pace::Phased { total, .. }) =
+            &mut pace;
+        *total = (*total).min(limit.unwrap_or(u64::MAX));
         Self { start: Nanos::MAX, taken: 0, pace }
     }
 
@@ -174,7 +177,7 @@ mod tests {
         let mut options = Options::new("http://127.0.0.1:1/".parse().unwrap());
         options.rate = rate;
         options.stop = stop;
-        Schedule::new(&options)
+        Schedule::new(&options, None)
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
         let phase = |rate, seconds| Phase::steady(rate, Duration::from_secs(seconds));
         options.phases = vec![phase(10.0, 9), phase(100.0, 1)];
         options.stop = Stop::After(Duration::from_secs(25));
-        let mut schedule = Schedule::new(&options);
+        let mut schedule = Schedule::new(&options, None);
         schedule.start(7);
         // Two rounds of 190, and half of a third one.
         assert_eq!(schedule.last_due(), Some(7 + 24_900_000_000));
@@ -245,7 +248,7 @@ mod tests {
         let mut options = Options::new("http://127.0.0.1:1/".parse().unwrap());
         options.phases = vec![Phase::steady(1000.0, Duration::from_secs(1))];
         options.stop = Stop::After(Duration::from_secs(3));
-        let mut schedule = Schedule::new(&options);
+        let mut schedule = Schedule::new(&options, None);
         schedule.start(0);
         schedule.take(0);
         assert_eq!(schedule.due_by(1_009_500_000), 1010);

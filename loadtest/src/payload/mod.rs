@@ -110,6 +110,11 @@ impl PayloadGenerator {
         }
     }
 
+    /// What it was made from.
+    pub(crate) fn options(&self) -> &PayloadOptions {
+        &self.options
+    }
+
     /// Appends the update of the given id to `out`, and says which kind it is.
     pub fn write(&self, out: &mut Vec<u8>, update_id: u64) -> UpdateKind {
         let draw = Draw::new(&self.options, update_id);

@@ -13,13 +13,13 @@ use super::{
     connection::{self, Slot},
 };
 use crate::{
-    Error, Options, PayloadGenerator, PayloadOptions, chat_of,
+    Error, Options,
     clock::Nanos,
-    kind_of,
     request::RequestHead,
     runtime::spawn,
     sender::{Action, ConnectionId, Sender, Update},
     socket::interrupt,
+    source::Source,
     tls::TlsConnector,
 };
 
@@ -29,24 +29,27 @@ pub(super) struct Bot {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<TlsConnector>,
     pub(super) head: RequestHead,
-    pub(super) payload: PayloadGenerator,
+    pub(super) source: Rc<Source>,
     url: String,
-    payload_options: PayloadOptions,
     first_update_id: u64,
     sender: RefCell<Sender>,
     slots: RefCell<HashMap<ConnectionId, Rc<Slot>>>,
 }
 
 impl Bot {
-    pub(super) fn new(options: &Options, index: u64, shared: Rc<Shared>) -> Result<Self, Error> {
+    pub(super) fn new(
+        options: &Options,
+        index: u64,
+        source: Rc<Source>,
+        shared: Rc<Shared>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             shared,
             address: options.target.resolve()?,
             tls: TlsConnector::new(options)?,
             head: RequestHead::new(&options.target, options.secret_token.as_deref()),
-            payload: PayloadGenerator::new(&options.payload),
+            source,
             url: options.target.to_string(),
-            payload_options: options.payload.clone(),
             first_update_id: options.first_update_id,
             sender: RefCell::new(Sender::new(options.connections, options.payload.seed ^ index)),
             slots: RefCell::default(),
@@ -69,7 +72,7 @@ impl Bot {
     /// Takes the update with this place in the schedule.
     pub(super) fn push(&self, index: u64, due: Nanos) {
         let id = self.first_update_id + index;
-        let queue = (kind_of(&self.payload_options, id), chat_of(&self.payload_options, id));
+        let queue = (self.source.kind_of(id), self.source.chat_of(id));
         let update = Update::new(id, queue, self.shared.virtual_time(due));
         self.sender.borrow_mut().push(update);
     }

@@ -128,6 +128,9 @@ impl Connection {
                     if close {
                         self.disconnect();
                     }
+                    if (200..300).contains(&status) {
+                        self.bot.source.done(update.id);
+                    }
                     let stays = self.bot.happened(|sender, now| {
                         sender.answered(id, status, &reason, retry_after_s, !close, now)
                     });
@@ -243,7 +246,7 @@ impl Connection {
     fn write_request(&mut self, update_id: u64) {
         let Buffers { body, request, outgoing, .. } = &mut self.buffers;
         body.clear();
-        self.bot.payload.write(body, update_id);
+        self.bot.source.write(body, update_id);
         request.clear();
         self.bot.head.write(request, body.len());
         request.extend_from_slice(body);

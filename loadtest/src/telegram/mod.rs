@@ -27,6 +27,7 @@ use crate::{
     schedule::{Next, Schedule},
     sender::WAITING_MAX,
     series::Series,
+    source::Source,
     timer::Timer,
 };
 
@@ -132,9 +133,10 @@ pub(crate) async fn run(
     });
     let mut lines = Vec::new();
     for (index, each) in options_of_bots(options, telegram).iter().enumerate() {
-        let mut schedule = Schedule::new(each);
+        let source = Rc::new(Source::new(each)?);
+        let mut schedule = Schedule::new(each, source.len());
         schedule.start(shared.start);
-        let bot = Bot::new(each, index as u64, Rc::clone(&shared))?;
+        let bot = Bot::new(each, index as u64, source, Rc::clone(&shared))?;
         lines.push(Line { bot: Rc::new(bot), schedule, planned: 0, stop: each.stop });
     }
     shared.record.borrow_mut().timed_from = shared.start.saturating_add(nanos(options.warmup));

@@ -38,6 +38,10 @@ impl Expected {
             let reason = "the report is of several bots, whose updates have no ids in common";
             return Err(Error::Option(reason.to_owned()));
         }
+        if options.replay.is_some() {
+            let reason = "the report is of a file that was replayed, which cannot be made again";
+            return Err(Error::Option(reason.to_owned()));
+        }
         let AskedJson { seed, chats, date, .. } = options;
         let mut payload = PayloadOptions { seed, chats, date, ..PayloadOptions::default() };
         for (key, value) in &options.payload {
@@ -94,4 +98,6 @@ struct AskedJson {
     payload: BTreeMap<String, String>,
     first_update_id: u64,
     retry_scale: Option<f64>,
+    #[serde(default)]
+    replay: Option<String>,
 }

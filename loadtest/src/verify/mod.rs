@@ -4,7 +4,6 @@
 //! the file: the updates themselves are made again, one by one.
 
 mod expected;
-mod lines;
 mod same;
 
 use std::{collections::HashMap, fmt, io::BufRead};
@@ -12,12 +11,12 @@ use std::{collections::HashMap, fmt, io::BufRead};
 use serde::{Deserialize, Serialize};
 
 pub use self::expected::Expected;
-use self::{
-    lines::{Line, read_line},
-    same::{Compared, Comparison},
-};
+use self::same::{Compared, Comparison};
 
-use crate::{ChatKey, Error, PayloadGenerator, chat_of};
+use crate::{
+    ChatKey, Error, PayloadGenerator, chat_of,
+    lines::{Line, read_line},
+};
 
 /// What a sink holds and lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

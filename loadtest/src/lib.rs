@@ -16,17 +16,21 @@
 //! The way of a request:
 //!
 //! ```text
-//! schedule -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
-//!          |       ^ pacer, timer            response <- tls <-|         progress          -> table
-//!          copies, chats, backoff
+//! schedule -> feed -> pool -> client -> source, request -> tls -> socket   record, latencies -> report
+//!             |       ^ pacer, timer           response <- tls <-|         series, progress  -> table
+//!             copies, chats, backoff
 //! ```
+//!
+//! A [`Plan`] fills in the options of a run and says what must hold at its end ([`Expect`]). With
+//! [`Options::telegram`] another loop takes the place of feed, pool and pacer: `telegram` does what
+//! `sender`, the rules of Telegram's sender, tells it to.
 //!
 //! [`verify`] then tells whether everything arrived: it makes the updates once more, from the same
 //! options, and compares them with what a sink has.
 //!
 //! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know
-//! monoio; `schedule`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
-//! nor clocks.
+//! monoio; `schedule`, `feed`, `sender`, `payload`, `request`, `response` and `tls::session` know
+//! neither sockets nor clocks.
 
 mod backoff;
 mod chats;

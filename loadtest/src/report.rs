@@ -297,7 +297,7 @@ impl Report {
         }
         let closed = self.rate_asked_per_s.is_none();
         let (lateness, latency) = (self.lateness_us.quantile(0.99), self.latency_us.quantile(0.99));
-        if !closed && lateness * LATENESS_SHARE > latency {
+        if !closed && self.latency_us.count() > 0 && lateness * LATENESS_SHARE > latency {
             let (lateness, latency) = (Short(lateness), Short(latency));
             self.warnings.push(format!(
                 "the generator itself was late: p99 {lateness} of a latency of p99 {latency}"

@@ -93,6 +93,6 @@ pub use self::{
     series::Second,
     target::Target,
     telegram::{Telegram, TelegramBot, WebhookInfo},
-    units::share,
+    units::{Short, share},
     verify::{Expected, Offences, Verified, verify},
 };

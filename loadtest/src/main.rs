@@ -2,6 +2,8 @@
 
 mod flags;
 mod limits;
+#[cfg(feature = "screen")]
+mod screen;
 mod verify_flags;
 
 use std::{
@@ -11,7 +13,8 @@ use std::{
     process::ExitCode,
 };
 
-use loadtest::{PayloadGenerator, PayloadOptions, Plan};
+use loadtest::{Options, PayloadGenerator, PayloadOptions, Plan, Report};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::{
     flags::{Command, Flags, GenerateFlags, PlansFlags, RunFlags},
@@ -59,16 +62,8 @@ impl From<loadtest::Error> for Failed {
 fn run(flags: &RunFlags) -> Result<bool, Failed> {
     limits::raise_open_files();
     let options = flags.options()?;
-    let terminal = io::stderr().is_terminal();
-    let mut report = loadtest::run_watched(&options, |progress| match terminal {
-        _ if flags.quiet => {}
-        // Over the line before.
-        true => eprint!("\r\x1b[K{progress}"),
-        false => eprintln!("{progress}"),
-    })?;
-    if terminal && !flags.quiet {
-        eprint!("\r\x1b[K");
-    }
+    end_early_on_a_signal(&options);
+    let mut report = watched(flags, &options)?;
     report.command = command();
     let json = serde_json::to_string_pretty(&report)
         .map_err(|error| Failed { message: error.to_string(), code: FAILED })?;
@@ -87,6 +82,47 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
         eprintln!("loadtest: {expectation}");
     }
     Ok(report.is_as_expected())
+}
+
+/// Runs it, and shows meanwhile how far it is.
+fn watched(flags: &RunFlags, options: &Options) -> Result<Report, loadtest::Error> {
+    let terminal = io::stderr().is_terminal() && !flags.quiet;
+    #[cfg(feature = "screen")]
+    if terminal
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+        && let Some(screen) = screen::Screen::open(options)
+    {
+        let mut screen = Some(screen);
+        return loadtest::run_watched(options, |progress| {
+            if options.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+                // Another signal may end the process, and must not leave the terminal as it is.
+                screen = None;
+            }
+            if let Some(screen) = &screen {
+                screen.show(progress);
+            }
+        });
+    }
+    let report = loadtest::run_watched(options, |progress| match terminal {
+        _ if flags.quiet => {}
+        // Over the line before.
+        true => eprint!("\r\x1b[K{progress}"),
+        false => eprintln!("{progress}"),
+    });
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
+    report
+}
+
+/// Lets the first SIGINT or SIGTERM end the run with a report, and the second end the process.
+fn end_early_on_a_signal(options: &Options) {
+    for signal in [SIGINT, SIGTERM] {
+        // If that cannot be had, the process ends without a report, as others do.
+        let again = std::sync::Arc::clone(&options.cancel);
+        let _ = signal_hook::flag::register_conditional_default(signal, again);
+        let _ = signal_hook::flag::register(signal, std::sync::Arc::clone(&options.cancel));
+    }
 }
 
 /// The arguments of this process, without the users and passwords of URLs.

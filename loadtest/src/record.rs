@@ -130,6 +130,19 @@ impl Failures {
         self.bad_response + self.closed + self.connect + self.timeout + self.tls + self.unsent
     }
 
+    /// The counts with their names, in alphabetical order.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("bad response", self.bad_response),
+            ("closed", self.closed),
+            ("connect", self.connect),
+            ("timeout", self.timeout),
+            ("tls", self.tls),
+            ("unsent", self.unsent),
+        ]
+    }
+
     pub(crate) fn add(&mut self, failure: Failure) {
         let counter = match failure {
             Failure::BadResponse => &mut self.bad_response,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{clock::Nanos, record::Record};
+use crate::{Progress, clock::Nanos, record::Record};
 
 /// What happened in one second; the last one of a run may be shorter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -38,6 +38,8 @@ pub struct Second {
 #[derive(Default)]
 pub(crate) struct Series {
     pub(crate) seconds: Vec<Second>,
+    /// How long the answers of the last second took; see [`Progress::heat`].
+    pub(crate) heat: [u64; Progress::HEAT.len() + 1],
     due: u64,
     sent: u64,
     acknowledged: u64,
@@ -53,6 +55,15 @@ impl Series {
         let (latency, service) = (&mut record.recent, &mut record.recent_service);
         let micros = |quantile| latency.quantile(quantile).as_nanos() as f64 / 1e3;
         let last = &mut record.series;
+        let mut longer = latency.count();
+        for (place, bound) in last.heat.iter_mut().zip(Progress::HEAT) {
+            let above = latency.count_above(bound);
+            *place = longer.saturating_sub(above);
+            longer = above;
+        }
+        if let Some(place) = last.heat.last_mut() {
+            *place = longer;
+        }
         last.seconds.push(Second {
             at_s: elapsed as f64 / 1e9,
             due: due.saturating_sub(last.due),

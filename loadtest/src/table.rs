@@ -128,14 +128,7 @@ fn fmt_statuses(f: &mut fmt::Formatter<'_>, statuses: &BTreeMap<u16, u64>) -> fm
 
 fn fmt_failures(f: &mut fmt::Formatter<'_>, name: &str, failures: &Failures) -> fmt::Result {
     write!(f, "{name:<16}{}", failures.total())?;
-    for (count, kind) in [
-        (failures.bad_response, "bad response"),
-        (failures.closed, "closed"),
-        (failures.connect, "connect"),
-        (failures.timeout, "timeout"),
-        (failures.tls, "tls"),
-        (failures.unsent, "unsent"),
-    ] {
+    for (kind, count) in failures.named() {
         if count > 0 {
             write!(f, "  [{kind}: {count}]")?;
         }

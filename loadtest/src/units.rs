@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 /// A duration with three digits and the unit that suits it.
-pub(crate) struct Short(pub(crate) Duration);
+#[derive(Clone, Copy, Debug)]
+pub struct Short(pub Duration);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

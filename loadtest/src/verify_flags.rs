@@ -76,6 +76,7 @@ impl VerifyFlags {
                 first_update_id: self.first_update_id,
                 updates,
                 ordered: true,
+                kinds_apart: false,
                 once: true,
             },
             _ => return Err(Error::Option("--report, or --updates and --date".to_owned())),

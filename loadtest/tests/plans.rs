@@ -197,3 +197,22 @@ fn slow_peers_drip_beside_the_load() {
         assert_eq!(server.seen().len(), 100);
     }
 }
+
+/// Each as it is, but shorter; slow peers have a test of their own.
+#[test]
+fn every_built_in_plan_runs() {
+    let server = Server::tls(|_| Reply::Write(OK));
+    for (name, text) in Plan::built_in().filter(|(name, _)| *name != "slow-peers") {
+        let mut options = server.options();
+        Plan::parse(name, text).unwrap().apply(&mut options).unwrap();
+        options.connections = options.connections.min(20);
+        options.stop = Stop::Requests(150);
+        options.warmup = Duration::ZERO;
+        // How fast it is, is not the question here.
+        options.expect = Expect { lost: Some(0), ..Expect::default() };
+        let report = run(&options).unwrap();
+        assert!(report.is_as_expected() && report.acknowledged == 150, "{name}: {report}");
+        assert_eq!(report.plan.unwrap().name, name);
+        assert_eq!(options.telegram.is_some(), name == "flood-after-downtime");
+    }
+}

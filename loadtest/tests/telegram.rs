@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::{Options, Rate, Stop, Telegram, TelegramBot, Trust, chat_of, kind_of, run};
+use loadtest::{
+    Expected, Options, Rate, Stop, Telegram, TelegramBot, Trust, chat_of, kind_of, run, verify,
+};
 use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
 /// A run as Telegram does it against this server, `scale` times as fast.
@@ -65,6 +67,13 @@ fn everything_arrives_in_order_with_its_headers() {
         assert!(report.is_ok() && report.is_as_expected(), "{report}");
         assert_eq!(server.update_ids(), (1..=400).collect::<Vec<_>>());
         check_order(&server.seen(), &options);
+        let lines: Vec<String> = server
+            .seen()
+            .iter()
+            .map(|seen| String::from_utf8(seen.body.clone()).unwrap().replace('\n', ""))
+            .collect();
+        let verified = verify(&Expected::from(&report), lines.join("\n").as_bytes()).unwrap();
+        assert!(verified.ok && verified.found == 400, "{verified}");
         let info = &report.telegram.as_ref().unwrap()[0];
         assert_eq!((info.pending_update_count, info.delivered), (0, 400), "{report}");
         assert_eq!((info.last_error_date, &info.last_error_message), (None, &None));

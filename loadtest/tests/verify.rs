@@ -23,7 +23,7 @@ const UPDATES: u64 = 2000;
 
 fn expected() -> Expected {
     let payload = PayloadOptions { seed: 7, chats: 50, ..Default::default() };
-    Expected { payload, first_update_id: FIRST, updates: UPDATES, ordered: true, once: true }
+    Expected { first_update_id: FIRST, updates: UPDATES, ..Expected::of(payload) }
 }
 
 /// The lines of a sink that has everything: the bytes that were sent, on one line.

@@ -4,6 +4,8 @@
 //!
 //! ```toml
 //! about = "Lunch time"           # the only key that is needed
+//! as = "telegram"                # follow Telegram's sender to the letter
+//! time_scale = 60                # and divide its times by this
 //! connections = 200
 //! rate = 1000                    # per second, or "max": a closed loop
 //! duration = "60s"               # or requests = 60000
@@ -48,7 +50,9 @@ use std::time::Duration;
 use toml::Value;
 
 use self::keys::{Keys, number};
-use crate::{Error, Expect, Options, Phase, PlanName, Rate, Retry, SlowPeers, Stop, units};
+use crate::{
+    Error, Expect, Options, Phase, PlanName, Rate, Retry, SlowPeers, Stop, Telegram, units,
+};
 
 /// Text of the built-in plans by name.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -75,6 +79,7 @@ pub struct Plan {
     churn: bool,
     resume: bool,
     retry: Option<Retry>,
+    telegram: Option<Telegram>,
     duplicates: Option<f64>,
     slow_peers: Option<SlowPeers>,
     payload: Vec<(String, String)>,
@@ -106,6 +111,7 @@ impl Plan {
             churn: keys.switch("churn")?,
             resume: keys.switch("resume")?,
             retry: None,
+            telegram: None,
             duplicates: keys.take("duplicates", "a share as in \"2%\" or 0.02", share)?,
             slow_peers: None,
             payload: Vec::new(),
@@ -125,6 +131,11 @@ impl Plan {
         }
         let scale = keys.number("retry_scale", "a number")?;
         plan.retry = keys.switch("retry")?.then(|| Retry { scale: scale.unwrap_or(1.0) });
+        let time_scale = keys.number("time_scale", "a number")?.unwrap_or(1.0);
+        let telegram = |value: &Value| (value.as_str() == Some("telegram")).then_some(());
+        plan.telegram = keys
+            .take("as", "\"telegram\"", telegram)?
+            .map(|()| Telegram { time_scale, ..Telegram::default() });
         plan.phases = phases(&mut keys, plan.rate)?;
         if !plan.phases.is_empty() && plan.stop.is_none() {
             plan.stop = Some(Stop::After(plan.phases.iter().map(|phase| phase.duration).sum()));
@@ -183,6 +194,9 @@ impl Plan {
         options.churn |= self.churn;
         options.resume |= self.resume;
         options.retry = self.retry.or(options.retry);
+        if let (None, Some(telegram)) = (&options.telegram, &self.telegram) {
+            options.telegram = Some(telegram.clone());
+        }
         options.slow_peers = self.slow_peers.or(options.slow_peers);
         options.expect = self.expect.clone();
         options.plan = Some(self.name.clone());
@@ -289,6 +303,8 @@ mod tests {
             ("duration = 10", "plan p: duration = 10: expected a duration as in \"10s\""),
             ("duration = \"1s\"\nrequests = 5", "plan p: requests = 5: expected no duration"),
             ("requests = 0", "plan p: requests = 0: expected a number above 0"),
+            ("as = \"me\"", "plan p: as = \"me\": expected \"telegram\""),
+            ("as = \"telegram\"\nchurn = true", "plan p: Telegram neither churns"),
             ("churn = 1", "plan p: churn = 1: expected true or false"),
             ("duplicates = \"lots\"", "plan p: duplicates = \"lots\": expected a share"),
             ("phase = 3", "plan p: phase = 3: expected tables as in [[phase]]"),

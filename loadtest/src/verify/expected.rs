@@ -18,6 +18,9 @@ pub struct Expected {
     /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if they
     /// were sent one by one, as they are [with retries](crate::Options::retry).
     pub ordered: bool,
+    /// Whether order is kept among updates of one kind only, as
+    /// [with Telegram](crate::Options::telegram).
+    pub kinds_apart: bool,
     /// Whether each may be there once only.
     pub once: bool,
 }
@@ -25,6 +28,19 @@ pub struct Expected {
 impl Expected {
     /// The most updates that can be checked at once; each takes a bit of memory.
     pub const UPDATES_MAX: u64 = 1 << 33;
+
+    /// One update with id 1, in order and once.
+    #[must_use]
+    pub fn of(payload: PayloadOptions) -> Self {
+        Self {
+            payload,
+            first_update_id: 1,
+            updates: 1,
+            ordered: true,
+            kinds_apart: false,
+            once: true,
+        }
+    }
 
     /// Reads a report that was written as JSON, of this version or a later one.
     ///
@@ -51,7 +67,8 @@ impl Expected {
             payload,
             first_update_id: options.first_update_id,
             updates: planned,
-            ordered: options.retry_scale.is_some(),
+            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            kinds_apart: options.time_scale.is_some(),
             once: true,
         })
     }
@@ -75,7 +92,8 @@ impl From<&Report> for Expected {
             payload: options.payload_options.clone(),
             first_update_id: options.first_update_id,
             updates: report.planned,
-            ordered: options.retry_scale.is_some(),
+            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            kinds_apart: options.time_scale.is_some(),
             once: true,
         }
     }
@@ -98,6 +116,8 @@ struct AskedJson {
     payload: BTreeMap<String, String>,
     first_update_id: u64,
     retry_scale: Option<f64>,
+    #[serde(default)]
+    time_scale: Option<f64>,
     #[serde(default)]
     replay: Option<String>,
 }

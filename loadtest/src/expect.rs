@@ -104,7 +104,7 @@ impl Expect {
             let bound = format!("at most {bound}");
             list.push(Expectation { name, bound, value: value.to_string(), ok });
         };
-        at_most("lost", self.lost.unwrap_or(0), report.planned - report.acknowledged);
+        at_most("lost", self.lost.unwrap_or(0), report.planned.saturating_sub(report.acknowledged));
         if let Some(bound) = self.errors {
             let answered: u64 = report.statuses.values().sum();
             let refused = answered - report.acknowledged;

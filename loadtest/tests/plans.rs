@@ -183,7 +183,7 @@ fn slow_peers_drip_beside_the_load() {
         let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = server.options();
         options.connections = 2;
-        options.rate = loadtest::Rate::PerSecond(200.0);
+        options.rate = loadtest::Rate::PerSecond(50.0);
         options.stop = Stop::Requests(100);
         options.slow_peers = Some(SlowPeers { connections: 5, every: Duration::from_millis(20) });
         options.expect = Expect { lost: Some(0), ..Expect::default() };

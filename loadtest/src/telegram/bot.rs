@@ -1,7 +1,7 @@
 //! One bot: its sender, and what it takes to carry out what the sender says.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
@@ -33,6 +33,8 @@ pub(super) struct Bot {
     url: String,
     first_update_id: u64,
     sender: RefCell<Sender>,
+    /// How few updates may wait before more are made at once; 0 if that is not asked for.
+    refill_below: Cell<usize>,
     slots: RefCell<HashMap<ConnectionId, Rc<Slot>>>,
 }
 
@@ -52,6 +54,7 @@ impl Bot {
             url: options.target.to_string(),
             first_update_id: options.first_update_id,
             sender: RefCell::new(Sender::new(options.connections, options.payload.seed ^ index)),
+            refill_below: Cell::new(0),
             slots: RefCell::default(),
         })
     }
@@ -67,6 +70,11 @@ impl Bot {
 
     pub(super) fn connections_max(&self) -> usize {
         self.sender.borrow().connections_max()
+    }
+
+    /// Asks for a look at the schedule once fewer than so many updates wait.
+    pub(super) fn refill_below(&self, waiting: usize) {
+        self.refill_below.set(waiting);
     }
 
     /// Takes the update with this place in the schedule.
@@ -107,7 +115,9 @@ impl Bot {
         let wake = self.drive();
         self.shared.timer.set_earlier(wake);
         // In a closed loop more may be made, and it may have been the last.
-        if self.waiting() == 0 {
+        let waiting = self.waiting();
+        if waiting == 0 || waiting < self.refill_below.get() {
+            self.refill_below.set(0);
             self.shared.timer.set_earlier(self.shared.clock.now());
         }
         told

@@ -14,6 +14,7 @@ use crate::{
     feed::Job,
     record::{Failure, Times},
     response::{Answer, Parsed, parse, reason},
+    rng::Rng,
     sender::{ConnectionId, Trouble, Update},
     socket::Socket,
     tls::Session,
@@ -104,6 +105,8 @@ struct Link {
     session: Session,
     /// Answers, and what follows them.
     plain: Vec<u8>,
+    /// Whether it has carried no request yet.
+    fresh: bool,
 }
 
 #[derive(Default)]
@@ -187,7 +190,7 @@ impl Connection {
             Some(tls) => tls.connect().map_err(|error| Trouble::tls(&error))?,
             None => Session::plain(),
         };
-        self.link = Some(Link { socket, session, plain: Vec::new() });
+        self.link = Some(Link { socket, session, plain: Vec::new(), fresh: true });
         connected.map_err(refused)?;
         while self.link.as_ref().is_some_and(|link| link.session.is_handshaking()) {
             self.flush().await?;
@@ -238,6 +241,10 @@ impl Connection {
         self.send().await?;
         self.bot.sent(id);
         let (answer, reason) = self.answer().await?;
+        if self.slot.closing.get() {
+            // Its time was over just before: the update comes again, so this answer counts for none.
+            return Err(Trouble::ReadTimeout);
+        }
         let times = Times { due, sent, answered: shared.clock.now() };
         shared.record.borrow_mut().answered(&job, answer.status, &times);
         Ok((answer, reason))
@@ -251,8 +258,15 @@ impl Connection {
         self.bot.head.write(request, body.len());
         request.extend_from_slice(body);
         outgoing.clear();
-        if let Some(link) = &mut self.link {
-            link.session.send(request, outgoing);
+        let Some(link) = &mut self.link else { return };
+        // The first request leaves whole, later ones in two records that are cut anywhere.
+        let cut = match std::mem::replace(&mut link.fresh, false) {
+            true => 0,
+            false => Rng::new(update_id).below(request.len() as u64) as usize,
+        };
+        let (first, second) = request.split_at_checked(cut).unwrap_or((request, &[]));
+        for part in [first, second].into_iter().filter(|part| !part.is_empty()) {
+            link.session.send(part, outgoing);
         }
     }
 

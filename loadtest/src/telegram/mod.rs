@@ -175,7 +175,8 @@ impl Line {
     fn make(&mut self, now: Nanos) -> Option<Nanos> {
         loop {
             if self.schedule.is_closed() && self.bot.waiting() >= self.closed_waiting_max() {
-                // Asked again when something was answered.
+                // Half of it must be gone, so that few looks are needed.
+                self.bot.refill_below(self.closed_waiting_max() / 2);
                 return Some(Nanos::MAX);
             }
             match self.schedule.take(now) {

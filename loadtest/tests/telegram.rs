@@ -11,7 +11,8 @@ use std::{
 };
 
 use loadtest::{
-    Expected, Options, Rate, Stop, Telegram, TelegramBot, Trust, chat_of, kind_of, run, verify,
+    Expected, Options, Rate, Stop, Telegram, TelegramBot, TlsVersion, Trust, chat_of, kind_of, run,
+    verify,
 };
 use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
@@ -288,6 +289,25 @@ fn a_closed_loop_never_runs_dry() {
     assert!(report.is_ok() && report.planned > 1000, "{report}");
     // Far fewer than Telegram keeps: what was made was about to be sent.
     assert!(report.latency_us.quantile(0.5) < Duration::from_millis(500), "{report}");
+}
+
+/// Each request but a connection's first has a second record, of 22 bytes with TLS 1.3.
+#[test]
+fn later_requests_are_cut_in_two() {
+    let server = Server::tls(|_| Reply::Write(OK));
+    let mut options = options(&server, 1.0);
+    options.connections = 1;
+    options.tls = Some(TlsVersion::V1_3);
+    options.stop = Stop::Requests(201);
+    let cut = run(&options).unwrap();
+    options.telegram = None;
+    let whole = run(&options).unwrap();
+    for report in [&cut, &whole] {
+        assert!(report.is_ok() && report.connections == 1, "{report}");
+    }
+    // A cut at the very front is none; that is rare.
+    let more = cut.bytes_sent - whole.bytes_sent;
+    assert!((197 * 22..=200 * 22).contains(&more), "{more} bytes more");
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn the_list_names_every_plan_with_its_meaning() {
         "flood-after-downtime",
         "saturate",
         "churn",
+        "handshakes",
         "slow-peers",
         "soak",
     ] {

@@ -62,6 +62,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("flood-after-downtime", include_str!("../../plans/flood-after-downtime.toml")),
     ("saturate", include_str!("../../plans/saturate.toml")),
     ("churn", include_str!("../../plans/churn.toml")),
+    ("handshakes", include_str!("../../plans/handshakes.toml")),
     ("slow-peers", include_str!("../../plans/slow-peers.toml")),
     ("soak", include_str!("../../plans/soak.toml")),
 ];

@@ -1,6 +1,10 @@
 //! Puts a run together on a thread of its own.
 
-use std::{rc::Rc, thread, time::Duration};
+use std::{
+    rc::Rc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     Error, Options, Report, client,
@@ -13,6 +17,7 @@ use crate::{
     record::Record,
     report::Planned,
     runtime::{Runtime, spawn},
+    slow_peer, telegram,
 };
 
 /// Runs a load and waits for its end. Several may run at once; nothing is shared between them.
@@ -61,21 +66,36 @@ fn run_here(
     let mut runtime = Runtime::new(options.driver, options.connections).map_err(Error::Runtime)?;
     let driver = runtime.driver();
     runtime.block_on(async {
+        if let Some(telegram) = &options.telegram {
+            return telegram::run(options, telegram, driver, &mut progress, intervals).await;
+        }
         let load = Rc::new(Load::new(options, Clock::new())?);
         load.record.borrow_mut().profile = intervals;
         let clients: Vec<_> = (0..options.connections)
             .map(|slot| spawn(client::run(Rc::clone(&load), slot)))
             .collect();
+        let peers: Vec<_> = options
+            .slow_peers
+            .iter()
+            .flat_map(|peers| (0..peers.connections).map(|index| (index, peers.every)))
+            .map(|(index, every)| (options.connections + index, every))
+            .map(|(slot, every)| spawn(slow_peer::run(Rc::clone(&load), slot, every)))
+            .collect();
+        let started = SystemTime::now();
         let Span { start, end, cpu } = pacer::run(Rc::clone(&load), options, &mut progress).await;
         let cpu = CpuTime::of_this_thread() - cpu;
         for client in clients {
             client.await;
         }
+        load.pool.release();
+        for peer in peers {
+            peer.await;
+        }
         let record = load.record.replace(Record::new(options));
         let feed = load.pool.feed.borrow();
         let planned = Planned { updates: feed.planned(), copies: feed.copies_planned() };
         let duration = Duration::from_nanos(end - start);
-        Ok(Report::new(options, driver, planned, duration, cpu, record))
+        Ok(Report::new(options, driver, planned, started, duration, cpu, record))
     })
 }
 

@@ -24,12 +24,12 @@ use crate::{
     incidents::IncidentKind,
     journal::Ticket,
     listener::Terms,
-    metrics::nanos,
+    metrics::{SlowRecord, Stage, nanos},
     route::{Forbidden, Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
     tls::{fault, session},
-    update::{BotId, ParseError, UpdateBody},
+    update::{BotId, ParseError, Update, UpdateBody},
 };
 
 /// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
@@ -42,7 +42,8 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: Handshake
     let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
     let reason = match runtime::adopt(socket, shard.driver) {
         Ok(socket) => {
-            let arrival = Arrival { accepted_at, early: Vec::new(), peer, place };
+            let begun_at = accepted_at;
+            let arrival = Arrival { accepted_at, begun_at, early: Vec::new(), peer, place };
             admit(&shard, socket, arrival, &terms).await
         }
         Err(_) => Some(CloseReason::Io),
@@ -57,6 +58,8 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: Handshake
 /// What is known of a connection before it is served.
 struct Arrival {
     accepted_at: Instant,
+    /// When its shard took it up.
+    begun_at: Instant,
     /// The client's bytes that have come already.
     early: Vec<u8>,
     /// Who it comes from; `None` where that is a Unix socket.
@@ -74,7 +77,10 @@ async fn admit(
 ) -> Option<CloseReason> {
     let registration = shard.register(runtime::descriptor(&socket));
     let deadline = shard.handshake_deadline(arrival.accepted_at);
-    registration.enter(Phase::Handshake, Instant::now(), deadline);
+    let now = Instant::now();
+    shard.metrics.accept_wait.record(nanos(now.saturating_duration_since(arrival.accepted_at)));
+    arrival.begun_at = now;
+    registration.enter(Phase::Handshake, now, deadline);
     if terms.proxy_protocol.is_none() {
         return Some(secure(shard, socket, &registration, arrival, terms).await);
     }
@@ -102,7 +108,7 @@ async fn secure(
     arrival: Arrival,
     terms: &Terms,
 ) -> CloseReason {
-    let Arrival { accepted_at, early, peer, place } = arrival;
+    let Arrival { begun_at, early, peer, place, .. } = arrival;
     if !terms.tls {
         drop(place);
         let stream = session::Stream::Plain(socket);
@@ -123,9 +129,12 @@ async fn secure(
             let now = Instant::now();
             let resumed = kind == rustls::HandshakeKind::Resumed;
             let metrics = &shard.metrics;
-            if resumed { &metrics.handshakes_resumed } else { &metrics.handshakes_full }
-                .increment();
-            metrics.handshake.record(nanos(now - accepted_at));
+            let (count, stage) = match resumed {
+                true => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
+                false => (&metrics.handshakes_full, &metrics.handshake_full),
+            };
+            count.increment();
+            stage.record(nanos(now - begun_at));
             Connection::new(shard, registration, stream, peer, Unread::new()).run().await
         }
         Err((mut socket, error)) => {
@@ -170,6 +179,17 @@ struct Connection<'a> {
     body_bytes: usize,
     /// When bytes were last read, and so when the current request was complete.
     read_at: Instant,
+    trace: Trace,
+}
+
+/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
+#[derive(Clone, Copy, Default)]
+struct Trace {
+    commit: u64,
+    parse: u64,
+    read: u64,
+    /// Its update, once it is known.
+    update: Option<(BotId, i64)>,
 }
 
 impl<'a> Connection<'a> {
@@ -198,6 +218,7 @@ impl<'a> Connection<'a> {
             head_at: now,
             body_bytes: 0,
             read_at: now,
+            trace: Trace::default(),
         }
     }
 
@@ -344,16 +365,18 @@ impl<'a> Connection<'a> {
             Ok(bot) => bot,
             Err(status) => return Taken::Answered(status),
         };
-        let metrics = &self.shard.metrics;
-        metrics.read.record(nanos(self.read_at - began_at));
-        match &self.shard.way {
+        let shard = self.shard;
+        let read = nanos(self.read_at - began_at);
+        shard.metrics.read.record(read);
+        self.trace = Trace { read, ..Trace::default() };
+        match &shard.way {
             Way::Memory(dispatcher) => {
                 let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
                 let update = match parsed {
                     Ok(update) => update,
                     Err(error) => return self.no_update(bot, error),
                 };
-                let parsed_at = self.parsed();
+                let parsed_at = self.parsed(&update);
                 match dispatcher.dispatch(update, parsed_at) {
                     Ok(()) => Taken::Answered(Status::Ok),
                     Err((refusal, update)) => {
@@ -369,11 +392,11 @@ impl<'a> Connection<'a> {
                 let parsed = self.shard.parse(body, bot, self.read_at);
                 match (staged, parsed) {
                     (Ok(staged), Ok(update)) => {
-                        let parsed_at = self.parsed();
+                        let parsed_at = self.parsed(&update);
                         Taken::Submitted(intake.submit(&staged, update), parsed_at)
                     }
                     (Err(refusal), Ok(update)) => {
-                        self.parsed();
+                        self.parsed(&update);
                         self.shard.parser.borrow_mut().keep(update.recycle());
                         self.refused(refusal)
                     }
@@ -387,9 +410,11 @@ impl<'a> Connection<'a> {
     }
 
     /// Counts and times an update that was parsed just now.
-    fn parsed(&self) -> Instant {
+    fn parsed(&mut self, update: &Update) -> Instant {
         let now = Instant::now();
-        self.shard.metrics.parse.record(nanos(now - self.read_at));
+        self.trace.parse = nanos(now - self.read_at);
+        self.trace.update = Some((update.bot(), update.id().get()));
+        self.shard.metrics.parse.record(self.trace.parse);
         self.shard.metrics.received.increment();
         now
     }
@@ -413,12 +438,12 @@ impl<'a> Connection<'a> {
 
     /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
     /// other connections go on meanwhile.
-    async fn committed(&self, ticket: Ticket, parsed_at: Instant) -> Status {
+    async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
         let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
         self.awaits_answer();
         if intake.committed(ticket).await {
-            let waited = intake.returned_at().saturating_duration_since(parsed_at);
-            self.shard.metrics.commit.record(nanos(waited));
+            self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
+            self.shard.metrics.commit.record(self.trace.commit);
             return Status::Ok;
         }
         // The disk did not take it, and nothing was promised.
@@ -447,8 +472,13 @@ impl<'a> Connection<'a> {
         self.answered_at = Instant::now();
         self.http.set_limits(self.shard.live().http_limits);
         if status == Status::Ok {
-            self.shard.metrics.acknowledged.increment();
-            self.shard.metrics.answer.record(nanos(self.answered_at - self.read_at));
+            let answer = nanos(self.answered_at - self.read_at);
+            let metrics = &self.shard.metrics;
+            metrics.acknowledged.increment();
+            metrics.answer.record(answer);
+            if metrics.slow.is_slow(answer.max(self.trace.read)) {
+                self.note_slow(answer);
+            }
         }
         match directive {
             ConnectionDirective::Close if draining => Err(CloseReason::Drained),
@@ -456,6 +486,31 @@ impl<'a> Connection<'a> {
             ConnectionDirective::Close => Err(CloseReason::Asked),
             ConnectionDirective::KeepAlive | ConnectionDirective::Persist => Ok(()),
         }
+    }
+
+    /// Keeps the times of the request that was just answered.
+    #[cold]
+    fn note_slow(&self, answer: u64) {
+        let Trace { commit, parse, read, update } = self.trace;
+        let Some((bot, update_id)) = update else { return };
+        let times = [
+            (Stage::Read, read),
+            (Stage::Parse, parse),
+            (Stage::Commit, commit),
+            (Stage::Answer, answer),
+        ];
+        self.shard.metrics.slow.note(SlowRecord {
+            bot,
+            received_at: self.read_at,
+            // Its log is the shard's own.
+            shard: usize::MAX,
+            // Without a journal there is no commit.
+            stages: times
+                .into_iter()
+                .filter(|(stage, ns)| *stage != Stage::Commit || *ns > 0)
+                .collect(),
+            update_id,
+        });
     }
 
     async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {

@@ -81,11 +81,11 @@ pub use crate::{
     allow::AllowList,
     config::{
         Ack, Admin, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
-        Listener, Order, PreviousToken, SECRET_TOKEN_MAX, SecretToken,
+        Listener, Order, PreviousToken, Profile, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
-    metrics::{JournalReport, Percentiles, Report, Stage},
+    metrics::{JournalReport, Percentiles, Report, SlowReport, SlowRequest, Stage},
     placement::Placement,
     runtime::DriverKind,
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     journal::{self, Journal, RecordId},
-    metrics::{WorkerMetrics, nanos},
+    metrics::{SlowRecord, Stage, WorkerMetrics, nanos},
     sink::SinkWriter,
     stream::{PendingUpdate, Settlements, StreamSender},
     update::{Recycled, UpdateKind},
@@ -56,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
+    /// When the update was settled that was the last one before this turn.
+    pub(crate) settled_at: Option<Instant>,
     /// Records of settled updates that the journal has not been told of.
     pub(crate) settled: Vec<RecordId>,
     pub(crate) till: Till,
@@ -86,13 +88,15 @@ impl Worker {
             }
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
             let desk = &mut self.desk;
-            let now = Instant::now();
+            // Where the turn before had something to do, its end is the beginning of this one.
+            let looked_at = desk.settled_at.take().unwrap_or_else(Instant::now);
             let duplicate = |duplicate| desk.drop_duplicate(duplicate);
-            let idle = self.scheduler.next(self.index, turn, now, limit, &mut batch, duplicate);
+            let idle =
+                self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
             // Duplicates are settled.
             self.desk.note_settled();
             let outcome = match idle {
-                None => self.work(&mut batch, now),
+                None => self.work(&mut batch, looked_at, Instant::now()),
                 Some(Idle::Finished) => return,
                 Some(Idle::Sleep) => {
                     self.sleep();
@@ -126,15 +130,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Deals with the updates of `batch`, whose lanes are held.
-    fn work(&mut self, batch: &mut Vec<Job>, now: Instant) -> Result<(), Abandoned> {
+    /// Deals with the updates of `batch`, whose lanes are held since `now`; the worker looked for
+    /// them at `looked_at`.
+    fn work(
+        &mut self,
+        batch: &mut Vec<Job>,
+        looked_at: Instant,
+        now: Instant,
+    ) -> Result<(), Abandoned> {
         let Self { scheduler, desk, consumer, .. } = self;
         let drop_expired = scheduler.settings().drop_expired;
         if drop_expired {
             desk.drop_expired(scheduler, batch, now);
         }
         for job in &*batch {
-            desk.metrics.queue_wait.record(nanos(now - job.delivery.queued_at));
+            let queued_at = job.delivery.queued_at;
+            desk.metrics.queue_wait.record(nanos(looked_at.saturating_duration_since(queued_at)));
+            // What came into the inbox after the look has waited from then on.
+            desk.metrics.dispatch.record(nanos(now - looked_at.max(queued_at)));
         }
         match consumer {
             Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
@@ -192,7 +205,10 @@ impl Desk {
         let end = Instant::now();
         self.metrics.handler.record(nanos(end - started_at));
         match outcome {
-            Outcome::Done => self.metrics.handled.add(1 + delivery.rest.len() as u64),
+            Outcome::Done => {
+                self.metrics.handled.add(1 + delivery.rest.len() as u64);
+                self.settled_at = Some(end);
+            }
             Outcome::Retry(after) => {
                 self.metrics.retried.increment();
                 let attempts = delivery.attempts;
@@ -205,9 +221,7 @@ impl Desk {
             }
             Outcome::Failed(reason) => self.bury(&delivery, &reason)?,
         }
-        for update in delivery.updates() {
-            self.metrics.whole.record(nanos(end - update.received_at()));
-        }
+        self.time(&delivery, started_at, end);
         // The update is gone before its lane goes on, for good: after a crash it must not come
         // behind later ones.
         self.release(delivery);
@@ -220,12 +234,11 @@ impl Desk {
     fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
         let end = Instant::now();
         let mut places = Vec::with_capacity(batch.len());
+        self.settled_at = Some(end);
         for Job { delivery, place } in batch.drain(..) {
             self.metrics.handler.record(nanos(end - started_at));
-            for update in delivery.updates() {
-                self.metrics.handled.increment();
-                self.metrics.whole.record(nanos(end - update.received_at()));
-            }
+            self.metrics.handled.add(1 + delivery.rest.len() as u64);
+            self.time(&delivery, started_at, end);
             self.release(delivery);
             places.push(place);
         }
@@ -233,6 +246,30 @@ impl Desk {
         self.note_settled();
         for place in places {
             scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
+        }
+    }
+
+    /// Times the whole way of updates whose handling is over, and notes those that were slow. What an
+    /// earlier process has received is not: nobody here knows what it waited for.
+    #[inline]
+    fn time(&self, delivery: &Delivery, started_at: Instant, end: Instant) {
+        for update in delivery.updates() {
+            let whole = nanos(end - update.received_at());
+            self.metrics.whole.record(whole);
+            if self.metrics.slow.is_slow(whole) && !delivery.is_replayed {
+                let waited = started_at.saturating_duration_since(delivery.queued_at);
+                self.metrics.slow.note(SlowRecord {
+                    bot: update.bot(),
+                    received_at: update.received_at(),
+                    shard: delivery.shard,
+                    stages: vec![
+                        (Stage::QueueWait, nanos(waited)),
+                        (Stage::Handler, nanos(end - started_at)),
+                        (Stage::Whole, whole),
+                    ],
+                    update_id: update.id().get(),
+                });
+            }
         }
     }
 
@@ -398,6 +435,7 @@ mod tests {
             journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
             returns: Vec::new(),
+            settled_at: None,
             settled: Vec::new(),
             till: Till::new(budget),
         };

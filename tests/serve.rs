@@ -213,9 +213,17 @@ fn sigterm_and_sigint_end_it_with_0_and_a_table_of_each_stage() {
             .skip_while(|line| !line.starts_with("ready "))
             .collect();
         assert!(table[1].starts_with(&format!("SIG{signal}")), "{table:#?}");
-        for stage in
-            ["handshake", "read", "parse", "answer", "queue_wait", "handler", "whole", "latency"]
-        {
+        for stage in [
+            "handshake_full",
+            "read",
+            "parse",
+            "answer",
+            "queue_wait",
+            "dispatch",
+            "handler",
+            "whole",
+            "latency",
+        ] {
             assert!(table.iter().any(|line| line.starts_with(stage)), "{stage} in {table:#?}");
         }
         assert!(table.iter().any(|line| line.starts_with("updates      1 received, 1 ack")));
@@ -283,8 +291,19 @@ fn the_report_has_all_counters_and_percentiles() {
     assert_eq!(journal["commit_us"]["count"], 1);
     assert!(["io_uring", "epoll"].contains(&report["driver"].as_str().unwrap()));
     let stages = report["latency_us"].as_object().unwrap();
-    let names =
-        ["answer", "commit", "handler", "handshake", "parse", "queue_wait", "read", "whole"];
+    let names = [
+        "accept_wait",
+        "answer",
+        "commit",
+        "dispatch",
+        "handler",
+        "handshake_full",
+        "handshake_resumed",
+        "parse",
+        "queue_wait",
+        "read",
+        "whole",
+    ];
     assert_eq!(stages.keys().map(String::as_str).collect::<BTreeSet<_>>(), names.into());
     for (stage, values) in stages {
         let values = values.as_object().unwrap();

@@ -4,8 +4,9 @@
 #
 #   loadtest/compare/compare.sh SUBJECT,SUBJECT... [ROUNDS] [SECONDS] [RATE|max]
 #
-# Subjects: `memory`, `written` and `synced` are ringhook with that meaning of a 200, `nginx` is its
-# `return 200`, which parses no body and keeps nothing. The last subject is what the others are
+# Subjects: `memory`, `written` and `synced` are ringhook with that meaning of a 200, `profiled` is
+# `memory` while it writes its profile, `nginx` is its `return 200`, which parses no body and keeps
+# nothing. The last subject is what the others are
 # compared with.
 #
 # Prints the server's CPU time (user and system, all threads) per update of each round, with the
@@ -48,8 +49,13 @@ wait_for() {
 start_ringhook() {
     rm -rf "$dir/data/journal"
     : >"$dir/ringhook.log"
+    local ack=$1 flags=${RINGHOOK_FLAGS:-}
+    if [[ $ack == profiled ]]; then
+        ack=memory flags+=" --profile $dir/profile --profile-slow 50ms"
+    fi
+    # shellcheck disable=SC2086 # the flags are words
     taskset -c 0 "$bin/ringhook" serve --listen 127.0.0.1:18443 --data-dir "$dir/data" \
-        --ack "$1" --sink null ${RINGHOOK_FLAGS:-} 2>"$dir/ringhook.log" &
+        --ack "$ack" --sink null $flags 2>"$dir/ringhook.log" &
     server=$!
     wait_for grep -q '^ready ' "$dir/ringhook.log"
 }

@@ -130,6 +130,9 @@ impl Client {
                 );
             }
         }
+        // What is here already cannot be the answer, but Telegram takes it for one as well.
+        let unsolicited = self.link.as_ref().is_some_and(|link| !link.plain.is_empty());
+        load.record.borrow_mut().unsolicited += u64::from(unsolicited);
         self.write_request(job.update_id);
         let sent = load.clock.now();
         let late = begun.unwrap_or(sent).saturating_sub(assignment.free);
@@ -203,7 +206,7 @@ impl Client {
     fn write_request(&mut self, update_id: u64) {
         let Buffers { body, request, outgoing, .. } = &mut self.buffers;
         body.clear();
-        self.load.payload.write(body, update_id);
+        self.load.source.write(body, update_id);
         request.clear();
         self.load.head.write(request, body.len());
         request.extend_from_slice(body);

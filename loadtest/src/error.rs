@@ -33,6 +33,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A setting whose value makes no sense.
+    pub(crate) fn key(key: &str, value: impl fmt::Display, expected: &str) -> Self {
+        Self::Option(format!("{key} = {value}: expected {expected}"))
+    }
+
     /// Whether other options would help, as against the machine being at fault.
     #[must_use]
     pub fn is_usage(&self) -> bool {

@@ -1,19 +1,20 @@
-//! What is to be sent next: the plan's requests, failed ones again, and copies.
+//! What is to be sent next: the schedule's requests, failed ones again, and copies.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    rc::Rc,
 };
 
 use crate::{
-    Options, PayloadOptions,
+    Options,
     backoff::Backoff,
-    chat_of,
     chats::Chats,
     clock::{Nanos, nanos},
     copies::{Copies, When},
-    plan::{Next, Plan},
     rng::Rng,
+    schedule::{Next, Schedule},
+    source::Source,
 };
 
 /// In a closed loop, as many updates per connection may wait behind others of their chats; then no
@@ -22,14 +23,15 @@ const CLOSED_WAITING_PER_CONNECTION: usize = 16;
 
 /// Hands out requests to connections and takes note of what became of them.
 ///
-/// Without retries and copies that is the plan and nothing else: no memory, no bookkeeping.
+/// Without retries and copies that is the schedule and nothing else: no memory, no bookkeeping.
 pub(crate) struct Feed {
-    plan: Plan,
+    schedule: Schedule,
     first_update_id: u64,
-    payload: PayloadOptions,
+    seed: u64,
+    source: Rc<Source>,
     copies: Option<Copies>,
     retrying: Option<Retrying>,
-    /// What may leave now, apart from the plan.
+    /// What may leave now, apart from the schedule.
     ready: VecDeque<Job>,
     in_flight: usize,
     /// Updates that fell due.
@@ -48,7 +50,7 @@ struct Retrying {
     scale: f64,
     /// How many updates may wait in a closed loop.
     closed_waiting_max: usize,
-    /// When the last request was taken from the plan.
+    /// When the last request was taken from the schedule.
     last_taken: Nanos,
 }
 
@@ -60,7 +62,7 @@ pub(crate) struct Job {
     pub(crate) due: Nanos,
     /// From when on it could be sent, had a connection been free.
     pub(crate) ready: Nanos,
-    /// Whether it is sent on top of the plan.
+    /// Whether it is sent on top of the schedule.
     pub(crate) copy: bool,
     backoff: Backoff,
     /// The connection that must not carry it.
@@ -68,6 +70,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// One that was due at `due` and has failed as `backoff` tells.
+    pub(crate) fn again(update_id: u64, due: Nanos, backoff: Backoff) -> Self {
+        Self { update_id, due, ready: due, copy: false, backoff, avoid: None }
+    }
+
     /// How many times it was tried before.
     pub(crate) fn failures(&self) -> u32 {
         self.backoff.failures()
@@ -101,7 +108,7 @@ pub(crate) enum Outcome {
 struct Delayed(Job);
 
 impl Feed {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, source: Rc<Source>) -> Self {
         let retrying = options.retry.as_ref().map(|retry| Retrying {
             chats: Chats::default(),
             delayed: BinaryHeap::new(),
@@ -111,9 +118,10 @@ impl Feed {
         });
         let share = options.duplicates;
         Self {
-            plan: Plan::new(options.rate, options.stop),
+            schedule: Schedule::new(options, source.len()),
             first_update_id: options.first_update_id,
-            payload: options.payload.clone(),
+            seed: options.payload.seed,
+            source,
             copies: (share > 0.0).then(|| Copies::new(options.payload.seed, share)),
             retrying,
             ready: VecDeque::new(),
@@ -126,7 +134,7 @@ impl Feed {
 
     /// Makes the first request due at `now`.
     pub(crate) fn start(&mut self, now: Nanos) {
-        self.plan.start(now);
+        self.schedule.start(now);
         if let Some(retrying) = &mut self.retrying {
             retrying.last_taken = now;
         }
@@ -140,7 +148,7 @@ impl Feed {
             return self.begin(job, slot, now);
         }
         while !self.is_full() {
-            match self.plan.take(now) {
+            match self.schedule.take(now) {
                 Next::End if self.is_over() => return Offer::End,
                 Next::End => break,
                 Next::Wait(due) => return Offer::Wait(due.min(self.next_retry())),
@@ -169,7 +177,7 @@ impl Feed {
         if !self.ready.is_empty() {
             return Some(now);
         }
-        let planned = match self.plan.next(now) {
+        let planned = match self.schedule.next(now) {
             Next::End if self.is_over() => return None,
             Next::Request(request) if !self.is_full() => request.due,
             Next::Wait(due) => due,
@@ -182,6 +190,15 @@ impl Feed {
     /// ask again.
     pub(crate) fn settle(&mut self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) -> bool {
         self.in_flight -= 1;
+        let again = self.follow(slot, job, outcome, now);
+        if outcome == Outcome::Acknowledged || self.retrying.is_none() {
+            self.source.done(job.update_id);
+        }
+        again
+    }
+
+    /// What follows from an outcome. Whether connections that wait should ask again.
+    fn follow(&mut self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) -> bool {
         if self.ended || (self.copies.is_none() && self.retrying.is_none()) {
             return false;
         }
@@ -191,7 +208,7 @@ impl Feed {
                     self.add_copy(job, slot, now);
                 }
                 if let Some(retrying) = &mut self.retrying {
-                    let chat = chat_of(&self.payload, job.update_id);
+                    let chat = self.source.chat_of(job.update_id);
                     let next = retrying.chats.release(chat);
                     self.ready.extend(next.map(|job| Job { ready: now, ..job }));
                 }
@@ -208,14 +225,14 @@ impl Feed {
     /// Where requests fall due as others are answered, that is when the last one did: should every
     /// chat be refused for good, none does any more.
     pub(crate) fn last_due(&self) -> Option<Nanos> {
-        let closed = |retrying: &Retrying| self.plan.closes().unwrap_or(retrying.last_taken);
-        self.plan.last_due().or_else(|| self.retrying.as_ref().map(closed))
+        let closed = |retrying: &Retrying| self.schedule.closes().unwrap_or(retrying.last_taken);
+        self.schedule.last_due().or_else(|| self.retrying.as_ref().map(closed))
     }
 
     /// Ends it at `now`: nothing more is handed out. How many requests were due by then that no
     /// connection had time for.
     pub(crate) fn end(&mut self, now: Nanos) -> u64 {
-        let missed = self.plan.end(now);
+        let missed = self.schedule.end(now);
         self.planned += missed;
         self.ended = true;
         self.ready.clear();
@@ -224,6 +241,16 @@ impl Feed {
             retrying.chats = Chats::default();
         }
         missed
+    }
+
+    /// How many updates were due by `now`.
+    pub(crate) fn due_by(&self, now: Nanos) -> u64 {
+        if self.ended { self.planned } else { self.schedule.due_by(now) }
+    }
+
+    /// How many requests are on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Whether something is ready, for some connection at least.
@@ -260,11 +287,11 @@ impl Feed {
         Offer::Job(job)
     }
 
-    /// Whether the plan's next request may leave before others of its chat; otherwise it waits.
+    /// Whether the schedule's next request may leave before others of its chat; otherwise it waits.
     fn admit(&mut self, job: Job, now: Nanos) -> bool {
         let Some(retrying) = &mut self.retrying else { return true };
         retrying.last_taken = now;
-        retrying.chats.admit(chat_of(&self.payload, job.update_id), job)
+        retrying.chats.admit(self.source.chat_of(job.update_id), job)
     }
 
     fn copy(&self, job: &Job) -> Option<When> {
@@ -284,13 +311,13 @@ impl Feed {
             ..*original
         });
         if let Some(retrying) = &mut self.retrying {
-            retrying.chats.hold(chat_of(&self.payload, original.update_id));
+            retrying.chats.hold(self.source.chat_of(original.update_id));
         }
     }
 
     fn delay(&mut self, mut job: Job, retry_after_s: u32, now: Nanos) {
         let Some(retrying) = &mut self.retrying else { return };
-        let mut rng = Rng::new(self.payload.seed ^ job.update_id ^ u64::from(job.failures()) << 48);
+        let mut rng = Rng::new(self.seed ^ job.update_id ^ u64::from(job.failures()) << 48);
         let (low, high) = Backoff::CUT_S;
         let seconds = job.backoff.fail(retry_after_s, rng.between(low, high) as u32);
         let delay = std::time::Duration::from_secs_f64(f64::from(seconds) / retrying.scale);
@@ -304,14 +331,14 @@ impl Feed {
         delayed.map_or(Nanos::MAX, |Reverse(Delayed(job))| job.ready)
     }
 
-    /// Whether so much waits that the plan has to.
+    /// Whether so much waits that the schedule has to.
     fn is_full(&self) -> bool {
         self.retrying.as_ref().is_some_and(|retrying| {
-            self.plan.is_closed() && retrying.chats.waiting() >= retrying.closed_waiting_max
+            self.schedule.is_closed() && retrying.chats.waiting() >= retrying.closed_waiting_max
         })
     }
 
-    /// Whether nothing comes after the plan's end.
+    /// Whether nothing comes after the schedule's end.
     fn is_over(&self) -> bool {
         // What is in flight may yet have to be sent again, or followed by a copy.
         let more = self.retrying.is_some() || self.copies.is_some();
@@ -360,7 +387,8 @@ mod tests {
         options.stop = stop;
         options.connections = 8;
         options.payload.chats = chats;
-        let mut feed = Feed::new(&options);
+        let source = Source::new(&options).unwrap();
+        let mut feed = Feed::new(&options, Rc::new(source));
         feed.start(0);
         feed
     }
@@ -379,7 +407,7 @@ mod tests {
         loop {
             match feed.take(1, now) {
                 Offer::Job(job) => {
-                    assert!(matches!(chat_of(&feed.payload, job.update_id), ChatKey::Poll(_)));
+                    assert!(matches!(feed.source.chat_of(job.update_id), ChatKey::Poll(_)));
                     feed.settle(1, &job, Outcome::Acknowledged, now);
                     count += 1;
                 }
@@ -419,7 +447,7 @@ mod tests {
 
     /// Plays a server that refuses, and connections that take turns, by chance.
     fn play(seed: u64, mut feed: Feed, refused_percent: u64) -> Played {
-        let (payload, mut rng) = (feed.payload.clone(), Rng::new(seed));
+        let (source, mut rng) = (Rc::clone(&feed.source), Rng::new(seed));
         let mut played = Played::default();
         let mut flying: BTreeMap<usize, Job> = BTreeMap::new();
         let (mut now, mut idle_rounds) = (0, 0);
@@ -432,18 +460,18 @@ mod tests {
                     feed.settle(slot, &job, Outcome::Failed { retry_after_s }, now);
                 } else {
                     feed.settle(slot, &job, Outcome::Acknowledged, now);
-                    played.acknowledged(&payload, &job);
+                    played.acknowledged(&source, &job);
                 }
                 continue;
             }
             match feed.take(slot, now) {
                 Offer::Job(job) => {
-                    let chat = chat_of(&payload, job.update_id);
+                    let chat = source.chat_of(job.update_id);
                     for (other_slot, other) in &flying {
                         if other.update_id == job.update_id {
                             assert!(*other_slot != slot && job.copy != other.copy, "seed {seed}");
                         } else if feed.retrying.is_some() {
-                            assert_ne!(chat_of(&payload, other.update_id), chat, "seed {seed}");
+                            assert_ne!(source.chat_of(other.update_id), chat, "seed {seed}");
                         }
                     }
                     flying.insert(slot, job);
@@ -474,12 +502,12 @@ mod tests {
     }
 
     impl Played {
-        fn acknowledged(&mut self, payload: &PayloadOptions, job: &Job) {
+        fn acknowledged(&mut self, source: &Source, job: &Job) {
             let known = self.updates.contains(&job.update_id);
             let list = if job.copy { &mut self.copies } else { &mut self.updates };
             assert!(list.insert(job.update_id), "acknowledged twice: {job:?}");
             if !job.copy && !known {
-                let last = self.last.entry(chat_of(payload, job.update_id)).or_default();
+                let last = self.last.entry(source.chat_of(job.update_id)).or_default();
                 self.disordered += u64::from(*last > job.update_id);
                 *last = job.update_id;
             }

@@ -8,10 +8,11 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use loadtest::{
-    Driver, Error, Options, PayloadOptions, Rate, Retry, Stop, Target, TlsVersion, Trust,
+    Driver, Error, Options, Plan, Rate, Replay, Retry, Stop, Target, Telegram, TelegramBot,
+    TlsVersion, Trust,
 };
 
-use crate::verify_flags::VerifyFlags;
+use crate::{report_flags::ReportFlags, verify_flags::VerifyFlags};
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -23,7 +24,7 @@ use crate::verify_flags::VerifyFlags;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
-                  end), 1 if any was not, 2 if the options make no sense."
+                  end) and every expectation holds, 1 if not, 2 if the options make no sense."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -47,30 +48,97 @@ impl Flags {
 /// One of the things that the program does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A run, which has no name of its own.
-    #[command(skip)]
     Run(Box<RunFlags>),
+    Report(ReportFlags),
+    /// List the built-in plans.
+    Plans(PlansFlags),
     Verify(VerifyFlags),
+    /// Print the updates of a run, one on a line: to try "verify" or --replay with.
+    #[command(hide = true)]
+    Generate(GenerateFlags),
 }
 
-/// How to drive a server.
+/// Which updates to print.
 #[derive(Args, Debug)]
+pub(crate) struct GenerateFlags {
+    /// How many
+    #[arg(long, value_name = "N")]
+    pub(crate) updates: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) first_update_id: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// As for a run
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) chats: u32,
+
+    /// As for a run
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) date: u32,
+}
+
+/// Which plans to print.
+#[derive(Args, Debug)]
+pub(crate) struct PlansFlags {
+    /// Print the text of this plan, to begin one of your own with
+    pub(crate) name: Option<String>,
+}
+
+/// Drive a server; "run" may be left out.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
+                  end) and every expectation holds, 1 if not, 2 if the options make no sense."
+)]
 pub(crate) struct RunFlags {
     /// The webhook's URL: http:// or https://
-    #[arg(long, value_name = "URL")]
-    target: Target,
+    #[arg(long, value_name = "URL", required_unless_present = "bot", conflicts_with = "bot")]
+    target: Option<Target>,
 
-    /// Connections, each with at most one request in flight
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    connections: usize,
+    /// Follow the rules of this sender to the letter: when it connects and with how many
+    /// connections, what it sends when, how often it tries again and when it gives up
+    #[arg(long = "as", value_name = "SENDER")]
+    sender: Option<SenderFlag>,
+
+    /// With --as telegram: one of several bots, each of which gets all of the load. May be repeated
+    #[arg(long, value_name = "url=URL[,secret-file=FILE]", value_parser = bot, requires = "sender")]
+    bot: Vec<BotFlag>,
+
+    /// With --as telegram: divide all of its times by this
+    #[arg(long, value_name = "N", requires = "sender")]
+    time_scale: Option<f64>,
+
+    /// A built-in plan (see "loadtest plans") or a TOML file with one; other flags win over it
+    #[arg(long, value_name = "NAME|FILE")]
+    plan: Option<String>,
+
+    /// Connections, each with at most one request in flight; with --as telegram what setWebhook
+    /// calls max_connections [default: 200, or 40]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
 
     /// Requests per second, or "max": each connection sends as soon as it has its answer
-    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = rate)]
-    rate: Rate,
+    /// [default: 1000]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
 
-    /// How long to make requests, as in 10s or 5m
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    duration: Duration,
+    /// How long to make requests, as in 10s or 5m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+
+    /// For how long at the beginning no latency is recorded
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    warmup: Option<Duration>,
+
+    /// What must hold at the end, as in p99=5ms: p50, p90, p99, p99.9 or max of the latency from
+    /// due time, lost=0, errors=0, rate=99% (of what was asked). May be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    expect: Vec<String>,
 
     /// Stop after so many requests instead
     #[arg(long, value_name = "N", conflicts_with = "duration")]
@@ -107,26 +175,51 @@ pub(crate) struct RunFlags {
     retry: bool,
 
     /// What the delays of retries are divided by
-    #[arg(long, value_name = "N", default_value_t = 1.0, requires = "retry")]
-    retry_scale: f64,
+    #[arg(long, value_name = "N", requires = "retry")]
+    retry_scale: Option<f64>,
 
     /// The share of updates, as in 2% or 0.02, that are sent twice, on different connections: half
     /// of them together, half after the first was acknowledged
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
-    duplicates: f64,
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    duplicates: Option<f64>,
 
     /// How long a request may take, connecting included, and how long after the last was due the
-    /// run waits for what is still to be sent
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
+    /// run waits for what is still to be sent [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
 
-    /// Where the random numbers start: equal seeds and dates give equal updates
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    /// Where the random numbers start: equal seeds and dates give equal updates [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 
-    /// Distinct chats, up to 1000000; some write far more often than others
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    chats: u32,
+    /// Distinct chats, up to 1000000; some write far more often than others [default: 10000]
+    #[arg(long, value_name = "N")]
+    chats: Option<u32>,
+
+    /// Send the updates of this file instead, one as JSON on each line, once; all of them unless
+    /// --requests or --duration end it before
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kinds", "size", "albums", "zipf", "chats"])]
+    replay: Option<PathBuf>,
+
+    /// Give replayed updates ids without gaps, from --first-update-id on
+    #[arg(long, requires = "replay")]
+    renumber: bool,
+
+    /// The only kinds of updates, each with its weight, as in message:90,callback_query:10
+    #[arg(long, value_name = "KIND:WEIGHT,...")]
+    kinds: Option<String>,
+
+    /// How much more often some chats write than others: 0 is alike, 1 as one over the rank
+    #[arg(long, value_name = "EXPONENT")]
+    zipf: Option<String>,
+
+    /// Sizes of bodies in bytes, as in p50=1200,max=65536
+    #[arg(long, value_name = "SIZES")]
+    size: Option<String>,
+
+    /// The share of updates, as in 5% or 0.05, that are photos of albums
+    #[arg(long, value_name = "SHARE")]
+    albums: Option<String>,
 
     /// Date of the updates, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
@@ -161,6 +254,15 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 
+    /// Write latency profiles (HdrHistogram's .hlog and .hgrm) and the report (client.json) into
+    /// this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
     /// No progress on standard error
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -172,23 +274,65 @@ impl RunFlags {
     /// # Errors
     /// If a file cannot be read.
     pub(crate) fn options(&self) -> Result<Options, Error> {
-        let mut options = Options::new(self.target.clone());
-        options.connections = self.connections;
-        options.rate = self.rate;
-        options.stop = self.requests.map_or(Stop::After(self.duration), Stop::Requests);
-        options.payload = PayloadOptions {
-            seed: self.seed,
-            chats: self.chats,
-            date: self.date.unwrap_or_else(seconds_since_1970),
-        };
+        let missing = || Error::Option("--target is missing".to_owned());
+        let target = self.target.as_ref().or_else(|| self.bot.first().map(|bot| &bot.target));
+        let mut options = Options::new(target.ok_or_else(missing)?.clone());
+        if let Some(SenderFlag::Telegram) = self.sender {
+            options.connections = MAX_CONNECTIONS;
+            options.telegram = Some(self.telegram()?);
+        }
+        if let Some(plan) = &self.plan {
+            read_plan(plan)?.apply(&mut options)?;
+        }
+        set(&mut options.connections, self.connections);
+        if let Some(rate) = self.rate {
+            options.rate = rate;
+            options.phases.clear();
+            // What a plan expects of its own rate makes no sense without one.
+            options.expect.rate = options.expect.rate.filter(|_| rate != Rate::Max);
+        }
+        if let Some(file) = &self.replay {
+            options.replay = Some(Replay { file: file.clone(), renumber: self.renumber });
+            if self.plan.is_none() {
+                // As many as there are.
+                options.stop = Stop::Requests(u64::MAX);
+            }
+        }
+        set(&mut options.stop, self.duration.map(Stop::After));
+        set(&mut options.stop, self.requests.map(Stop::Requests));
+        set(&mut options.warmup, self.warmup);
+        for expectation in &self.expect {
+            let (key, value) = expectation.split_once('=').unwrap_or((expectation, ""));
+            options.expect.set(key.trim(), value.trim())?;
+        }
+        set(&mut options.payload.seed, self.seed);
+        set(&mut options.payload.chats, self.chats);
+        for (key, typed) in [
+            ("albums", &self.albums),
+            ("kinds", &self.kinds),
+            ("size", &self.size),
+            ("zipf", &self.zipf),
+        ] {
+            if let Some(value) = typed {
+                options.payload.set(key, value)?;
+            }
+        }
+        options.payload.date = self.date.unwrap_or_else(seconds_since_1970);
         options.first_update_id = self.first_update_id;
         options.trust = self.trust()?;
         options.tls = self.tls.map(TlsFlag::version);
-        options.resume = self.resume;
-        options.churn = self.churn;
-        options.retry = self.retry.then_some(Retry { scale: self.retry_scale });
-        options.duplicates = self.duplicates;
-        options.timeout = self.timeout;
+        options.resume |= self.resume;
+        options.churn |= self.churn;
+        if options.telegram.is_some() {
+            // It has its own idea of that.
+            options.retry = None;
+        }
+        if self.retry {
+            options.retry = Some(Retry { scale: self.retry_scale.unwrap_or(1.0) });
+        }
+        set(&mut options.duplicates, self.duplicates);
+        set(&mut options.timeout, self.timeout);
+        options.profile.clone_from(&self.profile);
         options.pin = self.pin;
         options.driver = self.driver.driver();
         if let Some(file) = &self.secret_token_file {
@@ -198,16 +342,57 @@ impl RunFlags {
         Ok(options)
     }
 
+    fn telegram(&self) -> Result<Telegram, Error> {
+        let mut telegram = Telegram::default();
+        set(&mut telegram.time_scale, self.time_scale);
+        for BotFlag { target, secret_file } in &self.bot {
+            let secret_token = match secret_file {
+                Some(file) => Some(String::from_utf8_lossy(&read(file)?).trim().to_owned()),
+                None => None,
+            };
+            telegram.bots.push(TelegramBot { target: target.clone(), secret_token });
+        }
+        Ok(telegram)
+    }
+
+    /// Whether any server is asked for TLS.
+    fn is_tls(&self) -> bool {
+        self.target.iter().chain(self.bot.iter().map(|bot| &bot.target)).any(Target::is_tls)
+    }
+
     fn trust(&self) -> Result<Trust, Error> {
         match &self.ca {
             Some(file) => Trust::pem(&read(file)?),
             None if self.insecure => Ok(Trust::Anything),
-            None if self.target.is_tls() => {
+            None if self.is_tls() => {
                 Err(Error::Option("an https target needs --ca FILE or --insecure".to_owned()))
             }
             None => Ok(Trust::Nothing),
         }
     }
+}
+
+/// What Telegram takes where setWebhook did not name a number.
+const MAX_CONNECTIONS: usize = 40;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SenderFlag {
+    Telegram,
+}
+
+#[derive(Clone, Debug)]
+struct BotFlag {
+    target: Target,
+    secret_file: Option<PathBuf>,
+}
+
+/// `url=URL` and `secret-file=FILE`, separated by a comma that is followed by the latter: a URL may
+/// have commas, too.
+fn bot(text: &str) -> Result<BotFlag, String> {
+    let (url, file) = text.split_once(",secret-file=").map_or((text, None), |(a, b)| (a, Some(b)));
+    let url = url.strip_prefix("url=").ok_or("expected url=URL[,secret-file=FILE]")?;
+    let target = url.parse().map_err(|error: Error| error.to_string())?;
+    Ok(BotFlag { target, secret_file: file.map(PathBuf::from) })
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -254,9 +439,27 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
-    let number: f64 = number.trim().parse().map_err(|_| "expected a share as 2% or 0.02")?;
-    Ok(number / whole)
+    loadtest::share(text).ok_or_else(|| "expected a share as 2% or 0.02".to_owned())
+}
+
+/// A flag that was typed wins over what was there.
+fn set<T>(place: &mut T, typed: Option<T>) {
+    if let Some(value) = typed {
+        *place = value;
+    }
+}
+
+/// A built-in plan, or one in a file: what has a dot or a slash is a file.
+fn read_plan(plan: &str) -> Result<Plan, Error> {
+    if let Some((name, text)) = Plan::built_in().find(|(name, _)| *name == plan) {
+        return Plan::parse(name, text);
+    }
+    if !plan.contains(['.', '/']) {
+        let names: Vec<&str> = Plan::built_in().map(|(name, _)| name).collect();
+        let expected = format!("a file such as ./{plan}.toml, or one of {}", names.join(", "));
+        return Err(Error::Option(format!("--plan = {plan}: expected {expected}")));
+    }
+    Plan::parse(plan, &String::from_utf8_lossy(&read(Path::new(plan))?))
 }
 
 /// Reads a file that a flag names.

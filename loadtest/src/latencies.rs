@@ -26,6 +26,24 @@ impl Latencies {
         self.0.saturating_record(duration);
     }
 
+    /// Becomes a copy of `other`, in the memory that it has.
+    pub(crate) fn set_to(&mut self, other: &Self) {
+        // Both have the same bounds, so it cannot fail.
+        let _ = self.0.set_to(&other.0);
+    }
+
+    /// What has come since these durations were those of `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut new = self.clone();
+        // For the same reason.
+        let _ = new.0.subtract(&earlier.0);
+        new
+    }
+
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.reset();
     }
@@ -77,14 +95,27 @@ impl Latencies {
     pub const COLUMNS: [&str; 7] = ["min", "mean", "p50", "p90", "p99", "p99.9", "max"];
 }
 
-/// Numbers of microseconds, and the count.
+impl Latencies {
+    /// Points of the curve of percentiles: a share from 0 to 1, and the microseconds that it does
+    /// not exceed. They lie the closer the nearer they are to 1: five for each halving of the rest.
+    #[must_use]
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let points = self.0.iter_quantiles(5);
+        points
+            .map(|point| (point.quantile_iterated_to(), point.value_iterated_to() as f64 / 1e3))
+            .collect()
+    }
+}
+
+/// Numbers of microseconds, the count, and the curve.
 impl Serialize for Latencies {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Latencies", 8)?;
+        let mut fields = serializer.serialize_struct("Latencies", 9)?;
         fields.serialize_field("count", &self.count())?;
         for (name, value) in Self::COLUMNS.into_iter().zip(self.summary()) {
             fields.serialize_field(name, &(value.as_nanos() as f64 / 1000.0))?;
         }
+        fields.serialize_field("curve", &self.curve())?;
         fields.end()
     }
 }

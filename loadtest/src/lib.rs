@@ -16,17 +16,21 @@
 //! The way of a request:
 //!
 //! ```text
-//! plan -> feed -> pool -> client -> payload, request -> tls -> socket    record, latencies -> report
-//!          |       ^ pacer, timer            response <- tls <-|         progress          -> table
-//!          copies, chats, backoff
+//! schedule -> feed -> pool -> client -> source, request -> tls -> socket   record, latencies -> report
+//!             |       ^ pacer, timer           response <- tls <-|         series, progress  -> table
+//!             copies, chats, backoff
 //! ```
+//!
+//! A [`Plan`] fills in the options of a run and says what must hold at its end ([`Expect`]). With
+//! [`Options::telegram`] another loop takes the place of feed, pool and pacer: `telegram` does what
+//! `sender`, the rules of Telegram's sender, tells it to.
 //!
 //! [`verify`] then tells whether everything arrived: it makes the updates once more, from the same
 //! options, and compares them with what a sink has.
 //!
 //! All of a run happens on one thread with one ring. `runtime`, `socket` and `timer` alone know
-//! monoio; `plan`, `feed`, `payload`, `request`, `response` and `tls::session` know neither sockets
-//! nor clocks.
+//! monoio; `schedule`, `feed`, `sender`, `payload`, `request`, `response` and `tls::session` know
+//! neither sockets nor clocks.
 
 mod backoff;
 mod chats;
@@ -36,25 +40,38 @@ mod copies;
 mod cpu;
 mod crowd;
 mod error;
+mod expect;
 mod feed;
 mod latencies;
+mod lines;
 mod load;
+mod machine;
 mod options;
 mod pacer;
 mod payload;
+mod phases;
 mod plan;
 mod pool;
+mod profile;
 mod progress;
 mod record;
+mod replay;
 mod report;
+mod report_page;
 mod request;
 mod response;
 mod rng;
 mod run;
 mod runtime;
+mod schedule;
+mod sender;
+mod series;
+mod slow_peer;
 mod socket;
+mod source;
 mod table;
 mod target;
+mod telegram;
 mod timer;
 mod tls;
 mod units;
@@ -63,13 +80,24 @@ mod verify;
 pub use self::{
     crowd::{Crowd, Dispersed},
     error::Error,
+    expect::{Expect, Expectation},
     latencies::Latencies,
-    options::{Driver, Options, Rate, Retry, Stop, TlsVersion, Trust},
-    payload::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of},
+    machine::Machine,
+    options::{Driver, Options, Rate, Retry, SlowPeers, Stop, TlsVersion, Trust},
+    payload::{
+        ChatKey, PayloadGenerator, PayloadOptions, Sizes, Skew, UpdateKind, chat_of, kind_of,
+    },
+    phases::Phase,
+    plan::Plan,
     progress::Progress,
-    record::{Copies, Failures, Ids, Retries},
-    report::{Asked, Report},
+    record::{Copies, Failures, Ids, Retries, SlowPeersSeen},
+    replay::Replay,
+    report::{Asked, AskedPhase, PlanName, Report},
+    report_page::{Inputs, ReportPage},
     run::{run, run_watched},
+    series::Second,
     target::Target,
+    telegram::{Telegram, TelegramBot, WebhookInfo},
+    units::{Short, share},
     verify::{Expected, Offences, Verified, verify},
 };

@@ -1,14 +1,15 @@
 //! What all connections of a run share.
 
-use std::{cell::RefCell, net::SocketAddr};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use crate::{
-    Error, Options, PayloadGenerator,
+    Error, Options,
     clock::{Clock, Nanos, nanos},
     feed::Feed,
     pool::{Assignment, Pool},
     record::Record,
     request::RequestHead,
+    source::Source,
     timer::Timer,
     tls::TlsConnector,
 };
@@ -19,7 +20,7 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) head: RequestHead,
-    pub(crate) payload: PayloadGenerator,
+    pub(crate) source: Rc<Source>,
     pub(crate) churn: bool,
     pub(crate) timeout: Nanos,
     pub(crate) pool: Pool,
@@ -29,16 +30,22 @@ pub(crate) struct Load {
 impl Load {
     /// Must be called on the event loop, for the timer's sake.
     pub(crate) fn new(options: &Options, clock: Clock) -> Result<Self, Error> {
+        let source = Rc::new(Source::new(options)?);
         let timer = Timer::new(clock).map_err(Error::Runtime)?;
         Ok(Self {
             clock,
             address: options.target.resolve()?,
             tls: TlsConnector::new(options)?,
             head: RequestHead::new(&options.target, options.secret_token.as_deref()),
-            payload: PayloadGenerator::new(&options.payload),
+            source: Rc::clone(&source),
             churn: options.churn,
             timeout: nanos(options.timeout),
-            pool: Pool::new(Feed::new(options), options.connections, timer),
+            pool: Pool::new(
+                Feed::new(options, source),
+                options.connections,
+                options.slow_peers.map_or(0, |peers| peers.connections),
+                timer,
+            ),
             record: RefCell::new(Record::new(options)),
         })
     }

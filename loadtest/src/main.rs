@@ -2,19 +2,23 @@
 
 mod flags;
 mod limits;
+mod report_flags;
+#[cfg(feature = "screen")]
+mod screen;
 mod verify_flags;
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, IsTerminal, Read},
+    io::{self, BufReader, BufWriter, IsTerminal, Read, Write},
     path::Path,
     process::ExitCode,
 };
 
-use loadtest::{Crowd, Options};
+use loadtest::{Crowd, Options, PayloadGenerator, PayloadOptions, Plan, Report};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::{
-    flags::{Command, Flags, RunFlags},
+    flags::{Command, Flags, GenerateFlags, PlansFlags, RunFlags},
     verify_flags::VerifyFlags,
 };
 
@@ -29,6 +33,9 @@ const SINK_BUFFER_BYTES: usize = 256 * 1024;
 fn main() -> ExitCode {
     let done = match Flags::read() {
         Command::Run(flags) => run(&flags),
+        Command::Report(flags) => flags.run().map(|()| true).map_err(Failed::from),
+        Command::Generate(flags) => generate(&flags),
+        Command::Plans(flags) => plans(&flags),
         Command::Verify(flags) => verify(&flags),
     };
     match done {
@@ -53,44 +60,148 @@ impl From<loadtest::Error> for Failed {
     }
 }
 
-/// Whether everything was answered.
+/// Whether everything was answered, and all is as expected.
 fn run(flags: &RunFlags) -> Result<bool, Failed> {
     limits::raise_open_files();
     let options = flags.options()?;
+    end_early_on_a_signal(&options);
     let crowd = gather(flags, &options)?;
-    let terminal = io::stderr().is_terminal();
-    let report = loadtest::run_watched(&options, |progress| match terminal {
+    let mut report = watched(flags, &options)?;
+    report.command = command();
+    let json = serde_json::to_string_pretty(&report)
+        .map_err(|error| Failed { message: error.to_string(), code: FAILED })?;
+    if flags.json {
+        println!("{json}");
+    } else {
+        print!("{report}");
+    }
+    if let Some((crowd, memory)) = crowd {
+        let beside = beside(flags, crowd, memory)?;
+        if flags.json { eprintln!("{beside}") } else { println!("{beside}") }
+    }
+    let profiled = flags.profile.as_ref().map(|directory| directory.join("client.json"));
+    for file in flags.report.iter().chain(&profiled) {
+        fs::write(file, &json).map_err(|error| Failed {
+            message: format!("cannot write {}: {error}", file.display()),
+            code: FAILED,
+        })?;
+    }
+    for expectation in report.expectations.iter().filter(|expectation| !expectation.ok) {
+        eprintln!("loadtest: {expectation}");
+    }
+    Ok(report.is_as_expected())
+}
+
+/// What became of the connections beside the run.
+fn beside(flags: &RunFlags, crowd: Crowd, memory: Option<String>) -> Result<String, Failed> {
+    let memory = memory.map(|text| format!("; {text}")).unwrap_or_default();
+    let told = crowd.disperse()?;
+    Ok(format!(
+        "beside it    {} silent connections, {} still open; {} slow ones, {} ended by the server; \
+         made in {:.1} s{memory}",
+        told.silent,
+        told.still_open,
+        flags.slow,
+        told.ended,
+        told.took.as_secs_f64(),
+    ))
+}
+
+/// Runs it, and shows meanwhile how far it is.
+fn watched(flags: &RunFlags, options: &Options) -> Result<Report, loadtest::Error> {
+    let terminal = io::stderr().is_terminal() && !flags.quiet;
+    #[cfg(feature = "screen")]
+    if terminal
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+        && let Some(screen) = screen::Screen::open(options)
+    {
+        let mut screen = Some(screen);
+        return loadtest::run_watched(options, |progress| {
+            if options.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+                // Another signal may end the process, and must not leave the terminal as it is.
+                screen = None;
+            }
+            if let Some(screen) = &screen {
+                screen.show(progress);
+            }
+        });
+    }
+    let report = loadtest::run_watched(options, |progress| match terminal {
         _ if flags.quiet => {}
         // Over the line before.
         true => eprint!("\r\x1b[K{progress}"),
         false => eprintln!("{progress}"),
-    })?;
-    if terminal && !flags.quiet {
+    });
+    if terminal {
         eprint!("\r\x1b[K");
     }
-    print!("{report}");
-    if let Some((crowd, memory)) = crowd {
-        let memory = memory.map(|text| format!("; {text}")).unwrap_or_default();
-        let told = crowd.disperse()?;
-        println!(
-            "beside it    {} silent connections, {} still open; {} slow ones, {} ended by the \
-             server; made in {:.1} s{memory}",
-            told.silent,
-            told.still_open,
-            flags.slow,
-            told.ended,
-            told.took.as_secs_f64(),
-        );
+    report
+}
+
+/// Lets the first SIGINT or SIGTERM end the run with a report, and the second end the process.
+fn end_early_on_a_signal(options: &Options) {
+    for signal in [SIGINT, SIGTERM] {
+        // If that cannot be had, the process ends without a report, as others do.
+        let again = std::sync::Arc::clone(&options.cancel);
+        let _ = signal_hook::flag::register_conditional_default(signal, again);
+        let _ = signal_hook::flag::register(signal, std::sync::Arc::clone(&options.cancel));
     }
-    if let Some(file) = &flags.report {
-        let failed = |reason: String| Failed {
-            message: format!("cannot write {}: {reason}", file.display()),
-            code: FAILED,
+}
+
+/// The arguments of this process, without the users and passwords of URLs.
+fn command() -> Vec<String> {
+    // Whatever stands between :// and the last @ before the path.
+    // Whatever stands between :// and the last @ before the path.
+    let shown = |argument: String| {
+        let Some((before, url)) = argument.split_once("://") else { return argument };
+        let end = url.find(['/', '?', '#']).unwrap_or(url.len());
+        let (authority, rest) = url.split_at_checked(end).unwrap_or((url, ""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{before}://{host}{rest}")
+    };
+    std::env::args_os().map(|argument| shown(argument.to_string_lossy().into_owned())).collect()
+}
+
+/// Prints the updates that a run sends.
+fn generate(flags: &GenerateFlags) -> Result<bool, Failed> {
+    let GenerateFlags { updates, first_update_id, seed, chats, date } = *flags;
+    let payload = PayloadOptions { seed, chats, date, ..PayloadOptions::default() };
+    let generator = PayloadGenerator::new(&payload);
+    let mut out = BufWriter::with_capacity(SINK_BUFFER_BYTES, io::stdout().lock());
+    let mut line = Vec::new();
+    let mut write = || -> io::Result<()> {
+        for id in (first_update_id..).take(usize::try_from(updates).unwrap_or(usize::MAX)) {
+            line.clear();
+            generator.write(&mut line, id);
+            // The only line end is where Telegram puts it.
+            line.retain(|byte| *byte != b'\n');
+            line.push(b'\n');
+            out.write_all(&line)?;
+        }
+        out.flush()
+    };
+    match write() {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        Err(error) => Err(Failed { message: error.to_string(), code: FAILED }),
+        Ok(()) => Ok(true),
+    }
+}
+
+/// Prints the built-in plans, or one of them.
+fn plans(flags: &PlansFlags) -> Result<bool, Failed> {
+    if let Some(name) = &flags.name {
+        let Some((_, text)) = Plan::built_in().find(|(built_in, _)| built_in == name) else {
+            let message = format!("there is no built-in plan {name:?}: see \"loadtest plans\"");
+            return Err(Failed { message, code: USAGE });
         };
-        let json = serde_json::to_vec_pretty(&report).map_err(|error| failed(error.to_string()))?;
-        fs::write(file, json).map_err(|error| failed(error.to_string()))?;
+        print!("{text}");
+        return Ok(true);
     }
-    Ok(report.is_ok())
+    for (name, text) in Plan::built_in() {
+        println!("{name:<22}{}", Plan::parse(name, text)?.name().about);
+    }
+    Ok(true)
 }
 
 /// The connections beside the run, if any are asked for, and what they cost the server.

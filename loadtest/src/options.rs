@@ -1,13 +1,14 @@
 //! What a run is asked to do.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, PayloadOptions, Target};
+use crate::{Error, Expect, PayloadOptions, Phase, PlanName, Replay, Target, Telegram};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -21,8 +22,21 @@ pub struct Options {
     pub rate: Rate,
     /// When no more requests are made.
     pub stop: Stop,
+    /// Rates that take turns, instead of the one of [`Options::rate`]; after the last the first
+    /// comes again, until [`Options::stop`]. None if it is empty.
+    pub phases: Vec<Phase>,
+    /// For how long at the beginning what happens is counted, but in no histogram of times.
+    pub warmup: Duration,
+    /// Connections beside the others that send a request drop by drop and never end it.
+    pub slow_peers: Option<SlowPeers>,
+    /// The plan that these options come from, for the report.
+    pub plan: Option<PlanName>,
+    /// What must hold at the end.
+    pub expect: Expect,
     /// What is sent.
     pub payload: PayloadOptions,
+    /// Sends the updates of a file instead of those that [`Options::payload`] makes.
+    pub replay: Option<Replay>,
     /// The id of the first update; the others follow without gaps.
     pub first_update_id: u64,
     /// The value of `X-Telegram-Bot-Api-Secret-Token`.
@@ -35,10 +49,15 @@ pub struct Options {
     pub resume: bool,
     /// Whether each request gets a connection of its own, closed after the answer.
     pub churn: bool,
+    /// Sends as Telegram does: what [`Options::retry`] says, and who has how many connections
+    /// when. [`Options::connections`] is brought into 1 to 100 for each bot.
+    pub telegram: Option<Telegram>,
     /// How long a request may take, with connecting where that is needed. Also how long after the
     /// last request was due the run waits for those that no connection had time for, and for those
     /// that are sent again.
     pub timeout: Duration,
+    /// A directory for interval logs and percentile files.
+    pub profile: Option<PathBuf>,
     /// The CPU the generator's thread stays on.
     pub pin: Option<usize>,
     /// How the generator talks to the kernel.
@@ -67,14 +86,22 @@ impl Options {
             connections: 200,
             rate: Rate::PerSecond(1000.0),
             stop: Stop::After(Duration::from_secs(10)),
+            phases: Vec::new(),
+            warmup: Duration::ZERO,
+            slow_peers: None,
+            plan: None,
+            expect: Expect::default(),
             payload: PayloadOptions::default(),
+            replay: None,
             first_update_id: 1,
             secret_token: None,
             trust: Trust::Nothing,
             tls: None,
             resume: false,
             churn: false,
+            telegram: None,
             timeout: Duration::from_secs(60),
+            profile: None,
             pin: None,
             driver: Driver::Auto,
             retry: None,
@@ -98,6 +125,17 @@ impl Options {
         {
             return wrong("the rate must be 0.001 to 10000000 per second, or max");
         }
+        // Fewer than one request in all rounds would never come to an end.
+        let requests: f64 = self.phases.iter().map(Phase::count).sum();
+        if !self.phases.is_empty() && (requests < 1.0 || !self.phases.iter().all(Phase::is_valid)) {
+            return wrong("phases must last, have rates of 0 to 10000000 and a request at least");
+        }
+        if let Some(peers) = &self.slow_peers
+            && (peers.every < SlowPeers::EVERY_MIN
+                || self.connections.saturating_add(peers.connections) > Self::CONNECTIONS_MAX)
+        {
+            return wrong("slow peers must wait 10ms, and be 20000 with the other connections");
+        }
         if let Some(retry) = &self.retry
             && !(0.001..=1_000_000.0).contains(&retry.scale)
         {
@@ -109,9 +147,26 @@ impl Options {
         if self.duplicates > 0.0 && self.connections < 2 {
             return wrong("duplicates need two connections at least");
         }
+        if self.duplicates > 0.0 && self.replay.is_some() {
+            return wrong("what is replayed comes once: leave duplicates out");
+        }
         if self.timeout.is_zero() {
             return wrong("the timeout must not be zero");
         }
+        if let Some(telegram) = &self.telegram {
+            telegram.check(self)?;
+        }
+        self.check_target()
+    }
+
+    /// Whether what fails is sent again.
+    pub(crate) fn tries_again(&self) -> bool {
+        self.retry.is_some() || self.telegram.is_some()
+    }
+
+    /// Checks what may differ from bot to bot.
+    pub(crate) fn check_target(&self) -> Result<(), Error> {
+        let wrong = |reason: &str| Err(Error::Option(reason.to_owned()));
         let token = self.secret_token.as_deref().unwrap_or("-");
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         if !(1..=256).contains(&token.len()) || !token.bytes().all(allowed) {
@@ -140,6 +195,20 @@ pub enum Stop {
     After(Duration),
     /// After so many requests.
     Requests(u64),
+}
+
+/// Connections that send a request drop by drop: what a server must bear beside its other peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowPeers {
+    /// How many there are. One that the server closes is made again after a second.
+    pub connections: usize,
+    /// The time between two bytes, [`SlowPeers::EVERY_MIN`] at least.
+    pub every: Duration,
+}
+
+impl SlowPeers {
+    /// The shortest time between two bytes.
+    pub const EVERY_MIN: Duration = Duration::from_millis(10);
 }
 
 /// How what fails is sent again: as Telegram does it.

@@ -7,6 +7,7 @@ use crate::{
     clock::{Nanos, nanos},
     load::Load,
     progress::Progress,
+    series::Series,
 };
 
 /// How often deadlines are looked at: they are late by so much at most.
@@ -33,6 +34,7 @@ pub(crate) async fn run(
     let start = load.clock.now();
     let cpu = crate::cpu::CpuTime::of_this_thread();
     load.pool.feed.borrow_mut().start(start);
+    load.record.borrow_mut().timed_from = start.saturating_add(nanos(options.warmup));
     let (mut tick, mut second) = (start, start + SECOND);
     let mut ended = false;
     while load.pool.active() > 0 {
@@ -47,7 +49,8 @@ pub(crate) async fn run(
             }
             if now >= second {
                 second += SECOND;
-                progress(&Progress::take(&load, now - start));
+                end_second(&load, start, now);
+                progress(&Progress::of(&load.record.borrow(), now - start));
             }
             now = load.clock.now();
         }
@@ -55,7 +58,18 @@ pub(crate) async fn run(
         load.pool.timer().set(due.min(tick));
         load.pool.timer().fired().await;
     }
-    Span { start, end: load.clock.now(), cpu }
+    let end = load.clock.now();
+    // What is left of a second, unless it is nothing.
+    if end + SECOND > second {
+        end_second(&load, start, end);
+    }
+    Span { start, end, cpu }
+}
+
+fn end_second(load: &Load, start: Nanos, now: Nanos) {
+    let feed = load.pool.feed.borrow();
+    let (due, in_flight) = (feed.due_by(now), feed.in_flight());
+    Series::end_second(&mut load.record.borrow_mut(), due, in_flight, now - start);
 }
 
 /// Whether what no connection had time for is not waited for any more.

@@ -21,7 +21,9 @@ use crate::{
 /// connection busy, as Telegram's many chats do; last in, first out would leave most of them idle.
 pub(crate) struct Pool {
     pub(crate) feed: RefCell<Feed>,
+    /// The connections', then those of whoever else pauses and is watched.
     slots: Box<[Slot]>,
+    connections: usize,
     idle: RefCell<VecDeque<usize>>,
     /// How many connections have not ended.
     active: Cell<usize>,
@@ -59,10 +61,12 @@ struct Watch {
 }
 
 impl Pool {
-    pub(crate) fn new(feed: Feed, connections: usize, timer: Timer) -> Self {
+    /// For so many connections that are given requests, and `others` that are not.
+    pub(crate) fn new(feed: Feed, connections: usize, others: usize, timer: Timer) -> Self {
         Self {
             feed: RefCell::new(feed),
-            slots: (0..connections).map(|_| Slot::default()).collect(),
+            slots: (0..connections + others).map(|_| Slot::default()).collect(),
+            connections,
             idle: RefCell::new(VecDeque::with_capacity(connections)),
             active: Cell::new(connections),
             timer,
@@ -75,7 +79,7 @@ impl Pool {
 
     /// Whether every connection waits for a request.
     pub(crate) fn all_idle(&self) -> bool {
-        self.idle.borrow().len() == self.slots.len()
+        self.idle.borrow().len() == self.connections
     }
 
     /// How many connections have not ended.
@@ -196,6 +200,11 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Ends every pause, and whatever watched sockets wait for.
+    pub(crate) fn release(&self) {
+        self.tick(Nanos::MAX);
     }
 
     /// Keeps a connection from going on before the first tick after `until`.

@@ -1,11 +1,11 @@
 //! How far a run has come.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::{clock::Nanos, load::Load, units::Short};
+use crate::{Failures, Second, clock::Nanos, record::Record, units::Short};
 
 /// The state of a run after another second.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Since the first request was due.
     pub elapsed: Duration,
@@ -15,34 +15,55 @@ pub struct Progress {
     pub acknowledged: u64,
     /// Requests answered otherwise, or not at all, so far.
     pub failed: u64,
-    /// Answers in this second.
-    pub answered_recently: u64,
-    /// The latency that 99 % of this second's answers did not exceed.
-    pub p99_recently: Duration,
+    /// Answers so far, by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests that got no answer so far, by the reason.
+    pub failures: Failures,
+    /// The latency from due time that 50, 99 and 99.9 % of all answers did not exceed, and the
+    /// longest.
+    pub latency: [Duration; 4],
+    /// This second.
+    pub second: Second,
+    /// How many of this second's answers took so long: up to each of [`Progress::HEAT`], and longer.
+    pub heat: [u64; Self::HEAT.len() + 1],
 }
 
 impl Progress {
-    /// Takes the state, and begins a new second.
-    pub(crate) fn take(load: &Load, elapsed: Nanos) -> Self {
-        let mut record = load.record.borrow_mut();
+    /// The bounds of [`Progress::heat`].
+    pub const HEAT: [Duration; 8] = [
+        Duration::from_micros(100),
+        Duration::from_micros(300),
+        Duration::from_millis(1),
+        Duration::from_millis(3),
+        Duration::from_millis(10),
+        Duration::from_millis(30),
+        Duration::from_millis(100),
+        Duration::from_millis(300),
+    ];
+
+    /// The state at the end of a second.
+    pub(crate) fn of(record: &Record, elapsed: Nanos) -> Self {
         let answered: u64 = record.statuses.values().sum();
-        let progress = Self {
+        Self {
             elapsed: Duration::from_nanos(elapsed),
             sent: record.sent,
             acknowledged: record.acknowledged,
             failed: answered - record.acknowledged + record.failures.total(),
-            answered_recently: record.recent.count(),
-            p99_recently: record.recent.quantile(0.99),
-        };
-        record.recent.clear();
-        progress
+            statuses: record.statuses.clone(),
+            failures: record.failures,
+            latency: [0.5, 0.99, 0.999, 1.0].map(|quantile| record.latency.quantile(quantile)),
+            second: record.series.seconds.last().copied().unwrap_or_default(),
+            heat: record.series.heat,
+        }
     }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, acknowledged, failed, answered_recently, .. } = self;
-        let (seconds, p99) = (self.elapsed.as_secs(), Short(self.p99_recently));
+        let Self { sent, acknowledged, failed, second, .. } = self;
+        let answered_recently = second.acknowledged + second.refused;
+        let p99 = Short(Duration::from_nanos((second.p99 * 1e3) as u64));
+        let seconds = self.elapsed.as_secs();
         write!(
             f,
             "{seconds:>4} s  {answered_recently} answers/s  p99 {p99}  \

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Options, clock::Nanos, feed::Job, latencies::Latencies};
+use crate::{
+    Options, clock::Nanos, feed::Job, latencies::Latencies, profile::Intervals, series::Series,
+};
 
 /// Counts and times of a run. Of copies only the bytes are counted together with the rest.
 pub(crate) struct Record {
@@ -29,6 +31,16 @@ pub(crate) struct Record {
     pub(crate) handshake: Latencies,
     /// As `latency`, of the current second.
     pub(crate) recent: Latencies,
+    /// With [`Options::profile`].
+    pub(crate) profile: Option<Intervals>,
+    /// As `service`, of the current second.
+    pub(crate) recent_service: Latencies,
+    pub(crate) series: Series,
+    /// Requests that were due before this time are in none of the histograms of a whole run.
+    pub(crate) timed_from: Nanos,
+    pub(crate) slow_peers: SlowPeersSeen,
+    /// Requests whose answer had begun to come before they were sent.
+    pub(crate) unsolicited: u64,
     pub(crate) ids: Option<Ids>,
 }
 
@@ -85,6 +97,19 @@ pub struct Copies {
     pub failures: Failures,
 }
 
+/// What the server did with [slow peers](crate::SlowPeers).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SlowPeersSeen {
+    /// Connections made.
+    pub connections: u64,
+    /// How many of them the server closed.
+    pub closed: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Bytes of requests sent.
+    pub bytes: u64,
+}
+
 /// Requests that got no answer, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
@@ -107,6 +132,19 @@ impl Failures {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.bad_response + self.closed + self.connect + self.timeout + self.tls + self.unsent
+    }
+
+    /// The counts with their names, in alphabetical order.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("bad response", self.bad_response),
+            ("closed", self.closed),
+            ("connect", self.connect),
+            ("timeout", self.timeout),
+            ("tls", self.tls),
+            ("unsent", self.unsent),
+        ]
     }
 
     pub(crate) fn add(&mut self, failure: Failure) {
@@ -138,7 +176,7 @@ impl Record {
             acknowledged: 0,
             statuses: BTreeMap::new(),
             failures: Failures::default(),
-            retries: options.retry.map(|_| Retries::default()),
+            retries: options.tries_again().then(Retries::default),
             copies: (options.duplicates > 0.0).then(Copies::default),
             bytes_sent: 0,
             bytes_received: 0,
@@ -150,6 +188,12 @@ impl Record {
             lateness: Latencies::new(),
             handshake: Latencies::new(),
             recent: Latencies::new(),
+            profile: None,
+            recent_service: Latencies::new(),
+            series: Series::default(),
+            timed_from: 0,
+            slow_peers: SlowPeersSeen::default(),
+            unsolicited: 0,
             ids: options.keep_ids.then(Ids::default),
         }
     }
@@ -171,7 +215,9 @@ impl Record {
             return;
         }
         self.sent += 1;
-        self.lateness.record(late);
+        if job.due >= self.timed_from {
+            self.lateness.record(late);
+        }
         if let Some(ids) = &mut self.ids {
             ids.sent.push(job.update_id);
         }
@@ -195,12 +241,26 @@ impl Record {
         if let Some(retries) = &mut self.retries {
             retries.answered(job, status);
         }
+        let latency = times.answered.saturating_sub(times.due);
+        let service = times.answered.saturating_sub(times.sent);
+        self.recent.record(latency);
+        self.recent_service.record(service);
+        if times.due < self.timed_from {
+            return;
+        }
         // A refusal that is followed by another try is no answer to who waits for the update.
         if acknowledged || self.retries.is_none() {
-            self.latency.record(times.answered.saturating_sub(times.due));
+            self.latency.record(latency);
         }
-        self.recent.record(times.answered.saturating_sub(times.due));
-        self.service.record(times.answered.saturating_sub(times.sent));
+        self.service.record(service);
+    }
+
+    /// Ends an interval of the profile, so much time after the start.
+    pub(crate) fn end_interval(&mut self, elapsed: Nanos) {
+        if let Some(mut profile) = self.profile.take() {
+            profile.end(self, elapsed);
+            self.profile = Some(profile);
+        }
     }
 
     /// A request got no answer.
@@ -209,6 +269,11 @@ impl Record {
             Some(copies) => copies.failures.add(failure),
             None => self.failures.add(failure),
         }
+    }
+
+    /// Something else came to nothing.
+    pub(crate) fn failed_otherwise(&mut self, failure: Failure) {
+        self.failures.add(failure);
     }
 
     fn copies_of(&mut self, job: &Job) -> Option<&mut Copies> {

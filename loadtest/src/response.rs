@@ -62,6 +62,13 @@ pub(crate) fn parse(bytes: &[u8], ended: bool) -> Parsed {
     }
 }
 
+/// The reason phrase of a response at the front of `bytes`, as far as it is ASCII.
+pub(crate) fn reason(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let reason = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    reason.iter().filter(|byte| (b' '..=b'~').contains(byte)).map(|b| char::from(*b)).collect()
+}
+
 fn partial(bytes: &[u8]) -> Parsed {
     if bytes.len() < BYTES_MAX { Parsed::Partial } else { Parsed::Bad }
 }

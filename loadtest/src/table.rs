@@ -1,11 +1,15 @@
 //! A report as text.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use crate::{
-    Report,
+    Report, WebhookInfo,
     latencies::Latencies,
-    record::{Failures, Retries},
+    record::{Failures, Retries, SlowPeersSeen},
     units::{Bytes, Short},
 };
 
@@ -14,6 +18,15 @@ impl fmt::Display for Report {
         self.fmt_counts(f)?;
         self.fmt_costs(f)?;
         self.fmt_times(f)?;
+        for expectation in &self.expectations {
+            // That nothing may be lost goes without saying where nothing was.
+            if !(expectation.ok && expectation.name == "lost") {
+                writeln!(f, "{expectation}")?;
+            }
+        }
+        for info in self.telegram.iter().flatten() {
+            fmt_webhook_info(f, info)?;
+        }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -38,12 +51,21 @@ impl Report {
             writeln!(f)?;
             fmt_failures(f, "  not answered", &copies.failures)?;
         }
+        if let Some(peers) = &self.slow_peers {
+            let SlowPeersSeen { connections, closed, failed, bytes } = peers;
+            write!(f, "slow peers      {connections} connections, {bytes} bytes sent")?;
+            writeln!(f, "  [closed: {closed}]  [failed: {failed}]")?;
+        }
         Ok(())
     }
 
     fn fmt_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "duration        {:.3} s", self.duration_s)?;
-        writeln!(f, "rate            {:.1} answers/s", self.rate_per_s)?;
+        write!(f, "rate            {:.1} answers/s", self.rate_per_s)?;
+        match self.rate_asked_per_s {
+            Some(asked) => writeln!(f, " ({asked:.1}/s asked)")?,
+            None => writeln!(f, " (closed loop)")?,
+        }
         let (sent, received) = (Bytes(self.bytes_sent), Bytes(self.bytes_received));
         writeln!(f, "bytes           {sent} sent, {received} received")?;
         writeln!(
@@ -56,7 +78,7 @@ impl Report {
             f,
             "generator       {cpu:.3} s CPU ({:.0} %), {:.1} us per request, {}\n",
             cpu * 100.0 / self.duration_s.max(1e-9),
-            self.cpu_us_per_request(),
+            self.cpu_us_per_request,
             self.driver
         )
     }
@@ -86,20 +108,27 @@ impl Report {
     }
 }
 
+fn fmt_webhook_info(f: &mut fmt::Formatter<'_>, info: &WebhookInfo) -> fmt::Result {
+    writeln!(f, "\nwebhook         {}", info.url)?;
+    let WebhookInfo { pending_update_count, max_connections, connections_peak, .. } = info;
+    writeln!(f, "  pending_update_count  {pending_update_count}")?;
+    writeln!(f, "  max_connections       {max_connections} ({connections_peak} at a time)")?;
+    if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
+        let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(date));
+        writeln!(f, "  last_error_date       {date}")?;
+        writeln!(f, "  last_error_message    {message}")?;
+    }
+    let WebhookInfo { delivered, expired, overflown, .. } = info;
+    writeln!(f, "  delivered             {delivered}  [expired: {expired}]  [lost: {overflown}]")
+}
+
 fn fmt_statuses(f: &mut fmt::Formatter<'_>, statuses: &BTreeMap<u16, u64>) -> fmt::Result {
     statuses.iter().try_for_each(|(status, count)| write!(f, "  [{status}: {count}]"))
 }
 
 fn fmt_failures(f: &mut fmt::Formatter<'_>, name: &str, failures: &Failures) -> fmt::Result {
     write!(f, "{name:<16}{}", failures.total())?;
-    for (count, kind) in [
-        (failures.bad_response, "bad response"),
-        (failures.closed, "closed"),
-        (failures.connect, "connect"),
-        (failures.timeout, "timeout"),
-        (failures.tls, "tls"),
-        (failures.unsent, "unsent"),
-    ] {
+    for (kind, count) in failures.named() {
         if count > 0 {
             write!(f, "  [{kind}: {count}]")?;
         }

@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 /// A duration with three digits and the unit that suits it.
-pub(crate) struct Short(pub(crate) Duration);
+#[derive(Clone, Copy, Debug)]
+pub struct Short(pub Duration);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +32,13 @@ impl fmt::Display for Bytes {
         };
         f.pad(&format!("{} {unit}", three_digits(value)))
     }
+}
+
+/// Reads a share as `2%` or `0.02`.
+#[must_use]
+pub fn share(text: &str) -> Option<f64> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    Some(number.trim().parse::<f64>().ok()? / whole)
 }
 
 fn three_digits(value: f64) -> String {

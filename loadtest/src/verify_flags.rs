@@ -67,10 +67,16 @@ impl VerifyFlags {
         let mut expected = match (&self.report, self.updates, self.date) {
             (Some(file), ..) => Expected::from_report(&read(file)?)?,
             (None, Some(updates), Some(date)) => Expected {
-                payload: PayloadOptions { seed: self.seed, chats: self.chats, date },
+                payload: PayloadOptions {
+                    seed: self.seed,
+                    chats: self.chats,
+                    date,
+                    ..PayloadOptions::default()
+                },
                 first_update_id: self.first_update_id,
                 updates,
                 ordered: true,
+                kinds_apart: false,
                 once: true,
             },
             _ => return Err(Error::Option("--report, or --updates and --date".to_owned())),

@@ -200,3 +200,22 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
     assert!(line.contains("5 silent connections, 5 still open; 4 slow ones, 0 ended"), "{line}");
     assert!(line.contains("the server grew from "), "{line}");
 }
+
+#[test]
+fn a_signal_ends_the_run_with_its_report() {
+    let server = Server::plain(|_| Reply::Write(OK));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--target", &target, "--rate", "200", "--duration", "1h", "--quiet"]);
+    command.stdout(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    while server.seen().len() < 10 {
+        std::thread::yield_now();
+    }
+    // SAFETY: takes two numbers; the process is our own child, which was not waited for.
+    let sent = unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    assert_eq!(sent, 0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("answered 2xx"), "{output:?}");
+}

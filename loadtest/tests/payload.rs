@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loadtest::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of};
+use loadtest::{ChatKey, PayloadGenerator, PayloadOptions, UpdateKind, chat_of, kind_of};
 use serde_json::Value;
 
 fn updates(seed: u64, count: u64) -> Vec<(UpdateKind, Vec<u8>)> {
@@ -133,5 +133,135 @@ fn the_key_is_the_one_that_the_update_carries() {
             kinds.insert(kind);
         }
         assert!(chats < 10 || kinds.len() > 24, "{kinds:?} of {chats} chats");
+    }
+}
+
+/// Options with these settings, as flags and plans set them.
+fn steered(settings: &[(&str, &str)]) -> PayloadOptions {
+    let mut options = PayloadOptions::default();
+    for (key, value) in settings {
+        options.set(key, value).unwrap();
+    }
+    options
+}
+
+/// Updates of these options with their kinds and values.
+fn made(options: &PayloadOptions, count: u64) -> Vec<(UpdateKind, Vec<u8>, Value)> {
+    let generator = PayloadGenerator::new(options);
+    let one = |id| {
+        let mut body = Vec::new();
+        let kind = generator.write(&mut body, id);
+        let value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(kind_of(options, id), kind);
+        (kind, body, value)
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn only_the_kinds_that_are_asked_for_come_and_as_often() {
+    for chats in ["1", "10000"] {
+        let options = steered(&[
+            ("kinds", "message:80, callback_query:15,inline_query:4,channel_post"),
+            ("chats", chats),
+        ]);
+        let mut counts = BTreeMap::new();
+        for (kind, _, update) in made(&options, 20_000) {
+            assert!(update[kind.name()].pointer(key(kind)).is_some(), "{update}");
+            *counts.entry(kind.name()).or_insert(0) += 1;
+        }
+        for (name, percent) in
+            [("message", 80), ("callback_query", 15), ("inline_query", 4), ("channel_post", 1)]
+        {
+            let count = counts.remove(name).unwrap();
+            assert!((140 * percent..260 * percent).contains(&count), "{name}: {count}");
+        }
+        assert_eq!(counts.len(), 0, "{counts:?}");
+    }
+    // Each kind by itself, whatever the chats are.
+    for kind in UpdateKind::ALL {
+        let options = steered(&[("kinds", kind.name()), ("chats", "3")]);
+        assert!(made(&options, 50).iter().all(|(made, ..)| made == kind), "{kind:?}");
+    }
+}
+
+/// How many updates the busiest chat has, and how many chats there are.
+fn busiest(options: &PayloadOptions, count: u64) -> (u64, usize) {
+    let mut chats: BTreeMap<ChatKey, u64> = BTreeMap::new();
+    for id in 0..count {
+        *chats.entry(chat_of(options, id)).or_default() += 1;
+    }
+    (*chats.values().max().unwrap(), chats.len())
+}
+
+#[test]
+fn skew_is_as_asked() {
+    let kinds = ("kinds", "message");
+    let of = |zipf| busiest(&steered(&[kinds, ("chats", "1000"), ("zipf", zipf)]), 100_000);
+    let (even, all) = of("0");
+    // Messages do not come from channels, so the chat after one has its share, too.
+    assert!(even < 300 && (900..1000).contains(&all), "{even} of {all}");
+    // One over the harmonic number of 1,000, and one over the zeta function of 2.
+    let (one, _) = of("1");
+    assert!((11_000..17_000).contains(&one), "{one}");
+    let (two, _) = of("2");
+    assert!((55_000..68_000).contains(&two), "{two}");
+}
+
+#[test]
+fn sizes_are_as_asked() {
+    let options = steered(&[("size", "p50=2000,max=65536")]);
+    let mut sizes: Vec<usize> =
+        made(&options, 20_000).iter().map(|(_, body, _)| body.len()).collect();
+    sizes.sort_unstable();
+    let half = sizes[sizes.len() / 2];
+    assert!((1700..2400).contains(&half), "{half}");
+    assert!(sizes[sizes.len() - 100] > 12_000, "{}", sizes[sizes.len() - 100]);
+    assert!(*sizes.last().unwrap() <= 65_536 + 16, "{:?}", sizes.last());
+}
+
+#[test]
+fn albums_come_in_fours() {
+    let options = steered(&[("albums", "50%")]);
+    let mut albums: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (kind, _, update) in made(&options, 8000) {
+        if let Some(group) = update[kind.name()]["media_group_id"].as_str() {
+            albums.entry(group.to_owned()).or_default().push(update[kind.name()].clone());
+        }
+    }
+    assert!((900..1100).contains(&albums.len()), "{}", albums.len());
+    for album in albums.values() {
+        assert_eq!(album.len(), 4);
+        assert!(album.iter().all(|photo| photo["chat"]["id"] == album[0]["chat"]["id"]));
+        let photos: BTreeSet<_> = album.iter().map(|photo| photo["photo"].to_string()).collect();
+        assert_eq!(photos.len(), 4, "the same photo twice");
+        let messages: Vec<_> = album.iter().map(|p| p["message_id"].as_u64().unwrap()).collect();
+        assert!(messages.windows(2).all(|pair| pair[1] == pair[0] + 1), "{messages:?}");
+    }
+}
+
+#[test]
+fn settings_come_back_as_they_were_set() {
+    let settings = [
+        ("albums", "0.25"),
+        ("kinds", "message:3,poll:1"),
+        ("size", "p50=900,max=20000"),
+        ("zipf", "1.5"),
+    ];
+    let options = steered(&settings);
+    let back: Vec<(&str, String)> = options.steering();
+    assert_eq!(back, settings.map(|(key, value)| (key, value.to_owned())));
+    let again = steered(&back.iter().map(|(k, v)| (*k, v.as_str())).collect::<Vec<_>>());
+    assert_eq!(made(&options, 300), made(&again, 300));
+    for (key, value) in [
+        ("kinds", "mesage:1"),
+        ("kinds", "message:0"),
+        ("size", "p50=100"),
+        ("size", "p50=5000,max=4000"),
+        ("zipf", "6"),
+        ("albums", "2"),
+    ] {
+        let error = PayloadOptions::default().set(key, value).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("payload.{key} = {value}: expected ")), "{error}");
     }
 }

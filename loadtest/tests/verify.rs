@@ -23,7 +23,7 @@ const UPDATES: u64 = 2000;
 
 fn expected() -> Expected {
     let payload = PayloadOptions { seed: 7, chats: 50, ..Default::default() };
-    Expected { payload, first_update_id: FIRST, updates: UPDATES, ordered: true, once: true }
+    Expected { first_update_id: FIRST, updates: UPDATES, ..Expected::of(payload) }
 }
 
 /// The lines of a sink that has everything: the bytes that were sent, on one line.
@@ -332,5 +332,30 @@ fn the_binary_names_what_is_wrong() {
         let output = verify_by_hand(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_steered_run_is_checked_by_its_report() {
+    let server = Server::plain(|_| Reply::Write(OK));
+    let mut options = server.options();
+    for (key, value) in [("kinds", "message:1,poll:1"), ("zipf", "0.5"), ("albums", "20%")] {
+        options.payload.set(key, value).unwrap();
+    }
+    options.payload.set("size", "p50=700,max=9000").unwrap();
+    options.rate = Rate::Max;
+    options.stop = Stop::Requests(200);
+    let report = run(&options).unwrap();
+    let lines: Vec<String> = server
+        .seen()
+        .iter()
+        .map(|seen| String::from_utf8(seen.body.clone()).unwrap().replace('\n', ""))
+        .collect();
+    let sink = lines.join("\n");
+    let json = serde_json::to_vec(&report).unwrap();
+    for mut expected in [Expected::from(&report), Expected::from_report(&json).unwrap()] {
+        expected.ordered = false;
+        let verified = verify(&expected, sink.as_bytes()).unwrap();
+        assert!(verified.ok && verified.found == 200, "{verified}");
     }
 }

@@ -83,8 +83,7 @@ fn peak(lines: u64) -> usize {
     let payload = PayloadOptions { chats: 5000, ..Default::default() };
     let updates = PayloadGenerator::new(&payload);
     let sink = Sink { updates, next: 1, end: lines + 1, line: Vec::with_capacity(16_384), read: 0 };
-    let expected =
-        Expected { payload, first_update_id: 1, updates: lines, ordered: true, once: true };
+    let expected = Expected { updates: lines, ..Expected::of(payload) };
     let before = HELD_BYTES.load(Relaxed);
     PEAK_BYTES.store(before, Relaxed);
     let verified = verify(&expected, BufReader::new(sink)).unwrap();

@@ -8,6 +8,7 @@ mod journal;
 mod log;
 mod notify;
 mod privileges;
+mod profile;
 mod serve;
 mod setup;
 mod sink;

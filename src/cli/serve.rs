@@ -26,6 +26,7 @@ use super::{
     activation, log,
     notify::Notifier,
     privileges::{self, Identity},
+    profile::Profiler,
     setup::Setup,
     tell,
 };
@@ -56,7 +57,7 @@ const WATCH_STEP: Duration = Duration::from_millis(100);
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
 /// token that it makes on its first run, and writes each update as a line of JSON to stdout.
 /// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1 prints
-/// a table of latencies.
+/// a table of latencies and has the profile written.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
@@ -119,6 +120,12 @@ pub(super) struct ServeArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
+    /// Write latency profiles of every stage into this directory while serving
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
+    /// Name requests in the report that take longer than this, such as 50ms
+    #[arg(long, value_name = "TIME")]
+    profile_slow: Option<Span>,
     /// How long a stop may take [default: 10s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Span>,
@@ -164,6 +171,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         bots = setup.file.bots.len(),
         "started"
     );
+    let profiler = setup
+        .profile_dir()
+        .map(|dir| Profiler::start(dir, setup.file.profile.interval(), server.intervals()));
+    let profiler = profiler.transpose()?;
     greet(&server, &setup.file, ack, setup.has_own_certificate, &descriptors);
     let ready = format!("receiving on {address}");
     notifier.ready(&ready);
@@ -172,12 +183,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         reload(&server, args, &setup, tls.as_ref(), &files);
         notifier.ready(&ready);
     };
-    let failure = serve(&server, reload, &arrived, &notifier);
+    let failure = serve(&server, reload, profiler.as_ref(), &arrived, &notifier);
     notifier.stopping();
     tracing::info!("stopping");
     let report = server.stop();
     tracing::info!(handled = report.updates_handled, "stopped");
     signals.close();
+    profiler.into_iter().for_each(|profiler| profiler.finish(&report));
     finish(&report, report_file)?;
     match failure {
         Some(failure) => Err(failure),
@@ -268,6 +280,7 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
 fn serve(
     server: &ServerHandle,
     reload: impl Fn(),
+    profiler: Option<&Profiler>,
     arrived: &mpsc::Receiver<Event>,
     notifier: &Notifier,
 ) -> Option<Error> {
@@ -284,7 +297,11 @@ fn serve(
             }
         };
         match event {
-            Ok(Event::Signal(SIGUSR1)) => tell(server.report()),
+            Ok(Event::Signal(SIGUSR1)) => {
+                let report = server.report();
+                tell(&report);
+                profiler.into_iter().for_each(|profiler| profiler.dump(report.clone()));
+            }
             Ok(Event::Changed | Event::Signal(SIGHUP)) => reload(),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
@@ -402,6 +419,8 @@ impl ServeArgs {
         over(&self.ack, &mut file.journal.ack);
         over(&self.wait_for_lock, &mut file.journal.lock_wait);
         over(&self.sink, &mut file.sink.to);
+        over(&self.profile, &mut file.profile.dir);
+        over(&self.profile_slow, &mut file.profile.slow);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {
             file.tls.cert.clone_from(&self.cert);

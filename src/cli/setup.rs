@@ -81,12 +81,20 @@ impl Setup {
         args.config.iter().cloned().chain(secrets.map(Path::to_owned)).collect()
     }
 
+    /// Where latency profiles are written.
+    pub(super) fn profile_dir(&self) -> Option<&Path> {
+        self.file.profile.dir.as_deref()
+    }
+
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(super) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
+        let (profile, other) = (&old.profile, &new.profile);
         let fixed = [
             ("log.format", old.log.format != new.log.format),
             ("log.level", old.log.level != new.log.level),
+            ("profile.dir", profile.dir != other.dir),
+            ("profile.interval", profile.interval() != other.interval()),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),
             ("sink.to", old.sink.to != new.sink.to),

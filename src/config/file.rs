@@ -5,6 +5,7 @@ mod bot;
 mod limits;
 mod listener;
 mod log;
+mod profile;
 mod tls;
 
 use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
@@ -17,6 +18,7 @@ pub(crate) use self::{
     bot::BotSection,
     listener::{Address, ListenerSection},
     log::{LogFormat, LogLevel, LogSection},
+    profile::ProfileSection,
     tls::TlsSection,
 };
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
@@ -43,6 +45,8 @@ pub(crate) struct ConfigFile {
     pub(crate) dispatch: DispatchSection,
     #[serde(default)]
     pub(crate) journal: JournalSection,
+    #[serde(default)]
+    pub(crate) profile: ProfileSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
     #[serde(default, rename = "listener", skip_serializing_if = "Vec::is_empty")]
@@ -158,6 +162,7 @@ impl ConfigFile {
                 .iter()
                 .map(ListenerSection::to_listener)
                 .collect::<Result<_, _>>()?,
+            profile: self.profile.to_profile()?,
             reuse_port: server.reuse_port.unwrap_or(defaults.reuse_port),
             shards: server.shards,
             workers: server.workers,
@@ -196,6 +201,7 @@ impl ConfigFile {
             segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
         };
+        self.profile = self.profile.effective();
         let dispatch = &config.dispatch;
         self.dispatch = DispatchSection {
             order: Some(dispatch.order),
@@ -416,6 +422,10 @@ mod tests {
         sync_interval = "50ms"
         segment_bytes = "16MiB"
         max_bytes = "1GiB"
+        [profile]
+        dir = "profile"
+        interval = "500ms"
+        slow = "50ms"
         [sink]
         to = "null"
         [[listener]]
@@ -491,6 +501,12 @@ mod tests {
         assert_eq!((journal.segment_bytes, journal.max_bytes), (16 << 20, 1 << 30));
         assert_eq!(journal.sync_interval, Duration::from_millis(50));
         assert_eq!(journal.lock_wait, Duration::from_secs(30));
+        assert_eq!(config.profile.slow, Some(Duration::from_millis(50)));
+        let profile = &file.profile;
+        assert_eq!(
+            (profile.dir.as_deref(), profile.interval().as_millis()),
+            (Some("profile".as_ref()), 500)
+        );
         let shop = &config.bots[0];
         assert_eq!(shop.host.as_deref(), Some("*.example.com"));
         assert_eq!(shop.allow, Some(AllowList::new(["telegram", "10.1.0.0/16"]).unwrap()));

@@ -8,6 +8,7 @@ pub(crate) mod file;
 mod journal;
 mod limits;
 mod listener;
+mod profile;
 mod reload;
 mod secret;
 
@@ -26,6 +27,7 @@ pub use self::{
     journal::{Ack, Journal},
     limits::Limits,
     listener::{ListenAddress, Listener},
+    profile::Profile,
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 use crate::{allow::AllowList, error::Error, journal::BotKey};
@@ -59,6 +61,8 @@ pub struct Config {
     pub listen: Option<ListenAddress>,
     /// Where else to listen, each on its own terms.
     pub listeners: Vec<Listener>,
+    /// Which requests the report names as slow; none.
+    pub profile: Profile,
     /// Whether another process of the same user may listen on the same addresses at the same time
     /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The kernel
     /// spreads new connections over all of them, so one server can follow another without a gap.
@@ -82,6 +86,7 @@ impl Default for Config {
             limits: Limits::default(),
             listen: None,
             listeners: Vec::new(),
+            profile: Profile::default(),
             reuse_port: false,
             shards: None,
             workers: None,
@@ -107,6 +112,7 @@ impl Config {
         self.limits.validate()?;
         self.dispatch.validate()?;
         self.journal.validate()?;
+        self.profile.validate()?;
         for (key, count) in [("server.shards", self.shards), ("server.workers", self.workers)] {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));

@@ -29,6 +29,7 @@ impl Config {
             limits,
             listen,
             listeners,
+            profile: _,
             reuse_port,
             shards,
             workers,
@@ -80,6 +81,7 @@ impl Config {
         note("server.allow", self.allow != next.allow);
         note("listener", self.listeners != next.listeners);
         note("server.drain_timeout", self.drain_timeout != next.drain_timeout);
+        note("profile.slow", self.profile.slow != next.profile.slow);
         /// Each field by its name; one that is forgotten does not compile.
         macro_rules! note_limits {
             ($($field:ident)*) => {

@@ -18,7 +18,8 @@ const SUB_BUCKET_BITS: u32 = SUB_BUCKETS.trailing_zeros();
 const MAX_NS: u64 = (1 << MAX_BITS) - 1;
 const MAX_BITS: u32 = 40;
 /// All buckets: the first `SUB_BUCKETS`, then `HALF` for each further bit; 34 KiB of counters.
-const BUCKETS: usize = (SUB_BUCKETS + (MAX_BITS - SUB_BUCKET_BITS) as u64 * HALF) as usize;
+pub(super) const BUCKETS: usize =
+    (SUB_BUCKETS + (MAX_BITS - SUB_BUCKET_BITS) as u64 * HALF) as usize;
 
 /// Counts of durations in nanoseconds, from 0 to 18 minutes; longer ones count as the longest.
 #[derive(Debug)]
@@ -44,13 +45,23 @@ impl LatencyHistogram {
 
     /// Adds everything counted so far to `sum`.
     pub(crate) fn add_to(&self, sum: &mut Histogram<u64>) {
-        for (bucket, count) in self.counts.iter().enumerate() {
-            let count = count.load(Relaxed);
-            if count > 0 {
-                // `sum` comes from `empty`, whose range holds every bucket's value.
-                sum.saturating_record_n(value_of(bucket), count);
-            }
+        add_counts(self.counts.iter().map(|count| count.load(Relaxed)), sum);
+    }
+
+    /// The same, bucket by bucket.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(super) fn add_counts_to(&self, sums: &mut [u64]) {
+        for (sum, count) in sums.iter_mut().zip(&*self.counts) {
+            *sum += count.load(Relaxed);
         }
+    }
+}
+
+/// Adds the counts of all buckets in their order to `sum`, which is one of [`empty`]: its range
+/// holds every bucket's value.
+pub(super) fn add_counts(counts: impl Iterator<Item = u64>, sum: &mut Histogram<u64>) {
+    for (bucket, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
+        sum.saturating_record_n(value_of(bucket), count);
     }
 }
 

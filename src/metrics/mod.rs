@@ -2,19 +2,27 @@
 
 mod counter;
 mod histogram;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+mod intervals;
 mod journal;
+mod process;
 mod report;
+mod slow;
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(any(feature = "cli", test))]
+pub(crate) use self::intervals::Intervals;
 pub(crate) use self::{
     counter::Counter,
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
+    slow::{SlowLog, SlowRecord},
 };
 pub use self::{
     journal::JournalReport,
     report::{Percentiles, Report},
+    slow::{SlowReport, SlowRequest},
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, tls::TlsConfig,
@@ -25,8 +33,12 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// From the connection's hand-off to its shard to the end of the TLS handshake.
-    Handshake,
+    /// From the connection's being accepted to its shard's taking it up.
+    AcceptWait,
+    /// From there to the end of a TLS handshake with certificate.
+    HandshakeFull,
+    /// The same of a handshake that resumed a session.
+    HandshakeResumed,
     /// From a request's first decrypted byte to its last; 0 where one read brought it whole.
     Read,
     /// The body's parse in place.
@@ -35,8 +47,11 @@ pub enum Stage {
     Commit,
     /// From the request's last byte to the 200 handed to the kernel.
     Answer,
-    /// From the hand-off to the moment a worker takes the update.
+    /// From the hand-off to a worker's looking for it.
     QueueWait,
+    /// From there to the worker's having it: the inbox is emptied into the lanes, duplicates are
+    /// dropped, and the chat's turn is found.
+    Dispatch,
     /// The handler's call, or the sink's write and flush.
     Handler,
     /// From the request's last byte to the end of the handler's call.
@@ -45,13 +60,16 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order in which an update passes them.
-    pub const ALL: [Self; 8] = [
-        Self::Handshake,
+    pub const ALL: [Self; 11] = [
+        Self::AcceptWait,
+        Self::HandshakeFull,
+        Self::HandshakeResumed,
         Self::Read,
         Self::Parse,
         Self::Commit,
         Self::Answer,
         Self::QueueWait,
+        Self::Dispatch,
         Self::Handler,
         Self::Whole,
     ];
@@ -60,12 +78,15 @@ impl Stage {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Handshake => "handshake",
+            Self::AcceptWait => "accept_wait",
+            Self::HandshakeFull => "handshake_full",
+            Self::HandshakeResumed => "handshake_resumed",
             Self::Read => "read",
             Self::Parse => "parse",
             Self::Commit => "commit",
             Self::Answer => "answer",
             Self::QueueWait => "queue_wait",
+            Self::Dispatch => "dispatch",
             Self::Handler => "handler",
             Self::Whole => "whole",
         }
@@ -166,8 +187,12 @@ pub(crate) struct ShardMetrics {
     pub(crate) rejected: [Counter; Status::ALL.len()],
     /// Connections closed before anything was served on them, by [`TurnedAway`].
     pub(crate) turned_away: [Counter; TurnedAway::ALL.len()],
+    /// Requests that were slow up to their answer.
+    pub(crate) slow: SlowLog,
     /// Stages that end on the shard.
-    pub(crate) handshake: LatencyHistogram,
+    pub(crate) accept_wait: LatencyHistogram,
+    pub(crate) handshake_full: LatencyHistogram,
+    pub(crate) handshake_resumed: LatencyHistogram,
     pub(crate) read: LatencyHistogram,
     pub(crate) parse: LatencyHistogram,
     pub(crate) commit: LatencyHistogram,
@@ -228,8 +253,11 @@ pub(crate) struct WorkerMetrics {
     /// Records of the journal that are settled, and their bytes.
     pub(crate) settled: Counter,
     pub(crate) settled_bytes: Counter,
+    /// Requests that were slow up to the end of their handling.
+    pub(crate) slow: SlowLog,
     /// Stages that end on the worker.
     pub(crate) queue_wait: LatencyHistogram,
+    pub(crate) dispatch: LatencyHistogram,
     pub(crate) handler: LatencyHistogram,
     pub(crate) whole: LatencyHistogram,
 }
@@ -261,6 +289,9 @@ pub(crate) struct Metrics {
     /// Updates fed in by the program, not by the wire; written under the feeder's lock.
     pub(crate) fed: Counter,
     pub(crate) journal: Option<JournalMetrics>,
+    /// Intervals of the profile that could not be written when they were due; written by the
+    /// profile's thread only.
+    pub(crate) profile_lost: Arc<Counter>,
     /// Configurations that were put in force while the server ran, and those that were not because
     /// they were wrong; written under the lock of the settings.
     pub(crate) reloads: Counter,
@@ -277,6 +308,7 @@ impl Metrics {
             acceptor: Arc::default(),
             fed: Counter::default(),
             journal: None,
+            profile_lost: Arc::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
@@ -287,21 +319,18 @@ impl Metrics {
 
     /// The histograms in which `stage` is recorded, one for each thread that does.
     pub(crate) fn stage(&self, stage: Stage) -> Vec<&LatencyHistogram> {
-        let shards = |pick: fn(&ShardMetrics) -> &LatencyHistogram| {
-            self.shards.iter().map(|shard| pick(shard)).collect()
-        };
-        let workers = |pick: fn(&WorkerMetrics) -> &LatencyHistogram| {
-            self.workers.iter().map(|worker| pick(worker)).collect()
-        };
-        match stage {
-            Stage::Handshake => shards(|shard| &shard.handshake),
-            Stage::Read => shards(|shard| &shard.read),
-            Stage::Parse => shards(|shard| &shard.parse),
-            Stage::Commit => shards(|shard| &shard.commit),
-            Stage::Answer => shards(|shard| &shard.answer),
-            Stage::QueueWait => workers(|worker| &worker.queue_wait),
-            Stage::Handler => workers(|worker| &worker.handler),
-            Stage::Whole => workers(|worker| &worker.whole),
-        }
+        intervals::recorded(&self.shards, &self.workers, stage)
+    }
+
+    /// What is recorded from now on and before, interval by interval.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) fn intervals(&self) -> Intervals {
+        Intervals::new(&self.shards, &self.workers, &self.profile_lost)
+    }
+
+    /// Sets what counts as slow.
+    pub(crate) fn set_slow(&self, bound: Option<Duration>) {
+        self.shards.iter().for_each(|shard| shard.slow.set_bound(bound));
+        self.workers.iter().for_each(|worker| worker.slow.set_bound(bound));
     }
 }

@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, Stage, TurnedAway, histogram,
+    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, SlowReport, Stage, TurnedAway,
+    histogram, process,
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden,
@@ -28,6 +29,11 @@ pub struct Report {
     pub driver: DriverKind,
     /// Seconds since the start.
     pub uptime_s: f64,
+    /// CPU time of the whole process, in user mode and in the kernel, in seconds.
+    pub cpu_s: f64,
+    /// The most memory that the process has had resident, in bytes; `None` where `/proc` does not
+    /// tell.
+    pub memory_peak_bytes: Option<u64>,
     /// Shard threads.
     pub shards: usize,
     /// Worker threads.
@@ -93,6 +99,11 @@ pub struct Report {
     pub requests_forbidden_by: BTreeMap<&'static str, u64>,
     /// The journal; `None` where updates are kept in memory only.
     pub journal: Option<JournalReport>,
+    /// Intervals of the latency profile that could not be written when they were due. Their counts
+    /// are in the next one that could.
+    pub profile_intervals_lost: u64,
+    /// The slowest requests; `None` unless [`Profile::slow`](crate::Profile::slow) says what is slow.
+    pub slow: Option<SlowReport>,
     /// Microseconds by stage.
     #[serde(serialize_with = "by_stage")]
     pub latency_us: Vec<(Stage, Percentiles)>,
@@ -155,6 +166,8 @@ impl Report {
         Self {
             driver,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
+            cpu_s: process::cpu_s(),
+            memory_peak_bytes: process::memory_peak_bytes(),
             shards: metrics.shards.len(),
             workers: metrics.workers.len(),
             connections_accepted: metrics.acceptor.accepted.get(),
@@ -185,6 +198,8 @@ impl Report {
             requests_rejected: rejected(metrics),
             requests_forbidden_by: forbidden(metrics),
             journal,
+            profile_intervals_lost: metrics.profile_lost.get(),
+            slow: None,
             latency_us: Stage::ALL
                 .into_iter()
                 .filter_map(|stage| Some((stage, Percentiles::of(metrics, stage)?)))
@@ -339,18 +354,37 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\n{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "\n{:<18}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
             "latency", "count", "min", "p50", "p90", "p99", "p99.9", "max"
         )?;
         for (stage, p) in &self.latency_us {
-            write!(f, "{:<12}{:>10}", stage.as_str(), p.count)?;
+            write!(f, "{:<18}{:>10}", stage.as_str(), p.count)?;
             for us in [p.min, p.p50, p.p90, p.p99, p.p999, p.max] {
                 write!(f, "{:>12}", duration(us))?;
             }
             writeln!(f)?;
         }
-        Ok(())
+        self.slow.as_ref().map_or(Ok(()), |slow| fmt_slow(f, slow))
     }
+}
+
+/// The first few slow requests; the JSON form has more.
+fn fmt_slow(f: &mut fmt::Formatter<'_>, slow: &SlowReport) -> fmt::Result {
+    let SlowReport { bound_us, answered, handled, requests } = slow;
+    let bound = duration(*bound_us);
+    writeln!(f, "\nslower than {bound}: {answered} answered, {handled} handled")?;
+    for request in requests.iter().take(10) {
+        write!(f, "  {}/{} at {:.3} s", request.bot, request.update_id, request.received_s)?;
+        if let Some(shard) = request.shard {
+            write!(f, ", shard {shard}")?;
+        }
+        for (index, (stage, us)) in request.stages_us.iter().enumerate() {
+            let before = if index == 0 { ":" } else { "," };
+            write!(f, "{before} {} {}", stage.as_str(), duration(*us))?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
 }
 
 /// A duration in microseconds with the unit that fits it and three digits or more.

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use super::{Destination, ServerHandle, start, watch::Watched};
 use crate::{
     allow::AllowList,
-    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener},
+    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Profile},
     control::OnFailure,
     error::Error,
     handler::Handler,
@@ -178,6 +178,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
+        self
+    }
+
+    /// Which requests the report names as slow.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.config.profile = profile;
         self
     }
 

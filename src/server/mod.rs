@@ -45,7 +45,7 @@ use crate::{
     handler::Handler,
     health::Health,
     incidents::Incidents,
-    metrics::{Metrics, Report},
+    metrics::{Metrics, Report, SlowReport},
     placement::Placement,
     roster::Roster,
     runtime::DriverKind,
@@ -175,7 +175,16 @@ impl ServerHandle {
     /// Counters and latencies so far; no thread waits for it.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::of(&self.metrics, self.driver, self.started_at.elapsed(), self.stopped)
+        let uptime = self.started_at.elapsed();
+        let report = Report::of(&self.metrics, self.driver, uptime, self.stopped);
+        let slow = SlowReport::of(&self.metrics, &self.roster, self.started_at);
+        Report { slow, ..report }
+    }
+
+    /// The stages' histograms, interval by interval. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn intervals(&self) -> crate::metrics::Intervals {
+        self.metrics.intervals()
     }
 
     /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a

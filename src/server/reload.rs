@@ -103,6 +103,7 @@ impl ServerHandle {
         // The windows of new bots are there before the first update can come.
         self.scheduler.cover(self.roster.len());
         self.scheduler.set_chat_updates(next.limits.chat_updates);
+        self.metrics.set_slow(next.profile.slow);
         let live = Arc::new(Live::new(&next, &ids));
         for mailbox in &self.shards {
             // A sender of its own always finds room. A closed mailbox belongs to a shard that ends.

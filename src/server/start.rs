@@ -147,6 +147,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     if let Some(tls) = &tls {
         handle.check_certificates(&config, tls);
     }
+    handle.metrics.set_slow(config.profile.slow);
     // Where a step fails, dropping the handle stops what has started.
     let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
     let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
@@ -226,6 +227,7 @@ impl ServerHandle {
                 journal: journal.map(Arc::clone),
                 metrics,
                 returns: returns.to_vec(),
+                settled_at: None,
                 settled: Vec::new(),
                 till: Till::new(Arc::clone(budget)),
             };

@@ -5,29 +5,81 @@ use super::{
     content::Writer,
     kind::{UpdateKind, shares},
     script::Script,
+    sizes::Sizes,
     template::{Draft, Slot, Template},
 };
 use crate::rng::Rng;
+
+/// How many photos of albums there are for each type of chat.
+pub(super) const ALBUM_TEMPLATES: u64 = 32;
+
+/// About what stands before a template: the update's identifier, of nine digits or so.
+const ID_BYTES: usize = r#"{"update_id":123456789"#.len();
+
+/// The kind of an update with a photo of an album.
+pub(super) fn album_kind(chat: ChatType) -> UpdateKind {
+    match chat {
+        ChatType::Channel => UpdateKind::ChannelPost,
+        _ => UpdateKind::Message,
+    }
+}
 
 /// The shortest body, in bytes without the update's identifier.
 const BYTES_MIN: usize = 300 - r#"{"update_id":1"#.len();
 /// The longest body, in bytes without the update's identifier.
 const BYTES_MAX: usize = 8 * 1024 - 64;
 
+/// How often a template is rolled again because it is longer than it should be.
+const TRIES: usize = 8;
+
 /// Renders the templates of one type of chat, in the order of [`shares`].
-pub(super) fn templates(chat: ChatType, rng: &mut Rng) -> Vec<Template> {
+pub(super) fn templates(chat: ChatType, size: Option<Sizes>, rng: &mut Rng) -> Vec<Template> {
     let mut list = Vec::new();
     for (kind, share) in shares(chat) {
-        list.extend((0..share).map(|_| template(kind, chat, rng)));
+        list.extend((0..share).map(|_| sized(kind, false, chat, size, rng)));
     }
     list
 }
 
-fn template(kind: UpdateKind, chat: ChatType, rng: &mut Rng) -> Template {
+/// Renders photos of albums of one type of chat, [`ALBUM_TEMPLATES`] of them.
+pub(super) fn albums(chat: ChatType, size: Option<Sizes>, rng: &mut Rng) -> Vec<Template> {
+    let kind = album_kind(chat);
+    (0..ALBUM_TEMPLATES).map(|_| sized(kind, true, chat, size, rng)).collect()
+}
+
+/// A template of about the size that is asked for.
+fn sized(
+    kind: UpdateKind,
+    album: bool,
+    chat: ChatType,
+    size: Option<Sizes>,
+    rng: &mut Rng,
+) -> Template {
+    let Some(size) = size else { return template(kind, album, chat, rng) };
+    let bytes = size.pick(rng);
+    let mut best = template(kind, album, chat, rng);
+    for _ in 0..TRIES {
+        if best.len() <= bytes {
+            break;
+        }
+        let other = template(kind, album, chat, rng);
+        if other.len() < best.len() {
+            best = other;
+        }
+    }
+    best.pad(bytes.saturating_sub(ID_BYTES));
+    best
+}
+
+fn template(kind: UpdateKind, album: bool, chat: ChatType, rng: &mut Rng) -> Template {
     loop {
         let script = Script::pick(rng);
         let mut writer = Writer { draft: Draft::new(kind), rng: &mut *rng, chat, script };
-        write(kind, &mut writer);
+        if album {
+            writer.photo_of_an_album();
+        } else {
+            write(kind, &mut writer);
+        }
         let template = writer.draft.finish(kind);
         // One word from somebody without a last name, or a long text in a script of which each
         // letter takes six bytes: rare, so roll again.

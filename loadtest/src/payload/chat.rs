@@ -1,5 +1,6 @@
 //! Which chat an update belongs to.
 
+use super::Skew;
 use crate::rng::Rng;
 
 /// What Telegram calls the type of a chat.
@@ -42,15 +43,32 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Picks one of `chats` chats, the first ones far more often than the last: the share of a chat
+    /// The rank of one of `chats` chats from 0, the first ones far more often than the last: the share of a chat
     /// falls about as one over its rank, as in Zipf's law.
-    pub(super) fn pick(chats: u32, rng: &mut Rng) -> Self {
+    fn pick_rank(chats: u32, rng: &mut Rng) -> u64 {
         // All ranks between two powers of two together are as likely as those between the next two.
         // That is Zipf's law in steps, in integers, so it is the same on every machine.
         let octaves = u64::from(u32::BITS - chats.leading_zeros());
         let first = 1_u64 << rng.below(octaves);
         let last = (2 * first - 1).min(u64::from(chats));
-        Self::ranked(rng.between(first, last) - 1)
+        rng.between(first, last) - 1
+    }
+
+    /// One of the first `chats` chats or, if none of these has one of the types that `fits`, the
+    /// next that does. Chances are as `skew` says.
+    pub(super) fn pick_fitting(
+        chats: u32,
+        skew: Option<&Skew>,
+        rng: &mut Rng,
+        fits: impl Fn(ChatType) -> bool,
+    ) -> Self {
+        let first = match skew {
+            Some(skew) => skew.pick(chats, rng),
+            None => Self::pick_rank(chats, rng),
+        };
+        // Types come again after twenty chats.
+        let found = (first..first + 20).map(Self::ranked).find(|chat| fits(chat.kind));
+        found.unwrap_or_else(|| Self::ranked(first))
     }
 
     fn ranked(rank: u64) -> Self {

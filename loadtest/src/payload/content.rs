@@ -89,6 +89,21 @@ impl Writer<'_> {
         self.draft.raw("}");
     }
 
+    /// A message with one of an album's photos.
+    pub(super) fn photo_of_an_album(&mut self) {
+        self.draft.raw(r#"{"message_id":"#).slot(Slot::Message);
+        if self.chat != ChatType::Channel {
+            self.draft.raw(r#","from":"#);
+            self.sender();
+        }
+        self.draft.raw(r#","chat":"#);
+        self.chat();
+        self.date();
+        self.draft.raw(r#","media_group_id":""#).slot(Slot::LongId).raw("\"");
+        self.photo();
+        self.draft.raw("}");
+    }
+
     /// The message under a button, or one that was answered: short, and without answers of its own.
     pub(super) fn old_message(&mut self) {
         self.draft.raw(r#"{"message_id":"#).slot(Slot::Reply).raw(r#","from":"#);

@@ -13,6 +13,13 @@ pub enum ChatKey {
     Update(u64),
 }
 
+/// The kind of the update that [`PayloadGenerator::write`](super::PayloadGenerator::write) writes
+/// for this id. Makes no update and allocates nothing.
+#[must_use]
+pub fn kind_of(options: &PayloadOptions, update_id: u64) -> UpdateKind {
+    Draw::new(options, update_id).kind()
+}
+
 /// The ordering key of the update that [`PayloadGenerator::write`](super::PayloadGenerator::write)
 /// writes for this id. Makes no update and allocates nothing.
 ///

@@ -14,12 +14,17 @@ mod draw;
 mod key;
 mod kind;
 mod script;
+mod sizes;
+mod skew;
+mod steer;
 mod template;
 
 pub(crate) use self::template::push_number;
 pub use self::{
-    key::{ChatKey, chat_of},
+    key::{ChatKey, chat_of, kind_of},
     kind::UpdateKind,
+    sizes::Sizes,
+    skew::Skew,
 };
 
 use self::{
@@ -39,6 +44,17 @@ pub struct PayloadOptions {
     pub chats: u32,
     /// The `date` of all updates, in seconds since 1970.
     pub date: u32,
+    /// The only kinds that come, each with its weight; every kind as it comes in a lively bot if
+    /// there are none.
+    pub kinds: Vec<(UpdateKind, u32)>,
+    /// How much more often some chats write than others; as one over the rank if none.
+    pub skew: Option<Skew>,
+    /// How long bodies are; as they come if none. What is too short gets a member `padding`, and
+    /// what a kind needs at least is not cut.
+    pub size: Option<Sizes>,
+    /// The share of updates, 0 to 1, that are photos of an album: four with neighbouring ids, one
+    /// chat and one `media_group_id`.
+    pub albums: f64,
 }
 
 impl PayloadOptions {
@@ -48,7 +64,15 @@ impl PayloadOptions {
 
 impl Default for PayloadOptions {
     fn default() -> Self {
-        Self { seed: 1, chats: 10_000, date: 1_767_225_600 }
+        Self {
+            seed: 1,
+            chats: 10_000,
+            date: 1_767_225_600,
+            kinds: Vec::new(),
+            skew: None,
+            size: None,
+            albums: 0.0,
+        }
     }
 }
 
@@ -66,6 +90,8 @@ impl Default for PayloadOptions {
 pub struct PayloadGenerator {
     /// Templates by [`ChatType`], in its order.
     templates: [Vec<Template>; ChatType::ALL.len()],
+    /// Photos of albums, likewise.
+    albums: [Vec<Template>; ChatType::ALL.len()],
     options: PayloadOptions,
 }
 
@@ -75,9 +101,18 @@ impl PayloadGenerator {
     pub fn new(options: &PayloadOptions) -> Self {
         let mut rng = Rng::new(options.seed);
         Self {
-            templates: ChatType::ALL.map(|chat| body::templates(chat, &mut rng)),
+            templates: ChatType::ALL.map(|chat| body::templates(chat, options.size, &mut rng)),
+            albums: match options.albums > 0.0 {
+                true => ChatType::ALL.map(|chat| body::albums(chat, options.size, &mut rng)),
+                false => ChatType::ALL.map(|_| Vec::new()),
+            },
             options: options.clone(),
         }
+    }
+
+    /// What it was made from.
+    pub(crate) fn options(&self) -> &PayloadOptions {
+        &self.options
     }
 
     /// Appends the update of the given id to `out`, and says which kind it is.
@@ -97,8 +132,9 @@ impl PayloadGenerator {
     }
 
     fn template(&self, draw: &Draw) -> &Template {
-        // The array has one list per chat type, and a draw stays within it.
+        let lists = if draw.album { &self.albums } else { &self.templates };
+        // The arrays have one list per chat type, and a draw stays within it.
         #[allow(clippy::indexing_slicing)]
-        &self.templates[draw.chat.kind as usize][draw.template as usize]
+        &lists[draw.chat.kind as usize][draw.template as usize]
     }
 }

@@ -1,6 +1,8 @@
 //! What a sink should hold.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{Error, PayloadOptions, Report};
 
@@ -16,6 +18,9 @@ pub struct Expected {
     /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if they
     /// were sent one by one, as they are [with retries](crate::Options::retry).
     pub ordered: bool,
+    /// Whether order is kept among updates of one kind only, as
+    /// [with Telegram](crate::Options::telegram).
+    pub kinds_apart: bool,
     /// Whether each may be there once only.
     pub once: bool,
 }
@@ -24,6 +29,19 @@ impl Expected {
     /// The most updates that can be checked at once; each takes a bit of memory.
     pub const UPDATES_MAX: u64 = 1 << 33;
 
+    /// One update with id 1, in order and once.
+    #[must_use]
+    pub fn of(payload: PayloadOptions) -> Self {
+        Self {
+            payload,
+            first_update_id: 1,
+            updates: 1,
+            ordered: true,
+            kinds_apart: false,
+            once: true,
+        }
+    }
+
     /// Reads a report that was written as JSON, of this version or a later one.
     ///
     /// # Errors
@@ -31,16 +49,26 @@ impl Expected {
     pub fn from_report(json: &[u8]) -> Result<Self, Error> {
         let report: ReportJson = serde_json::from_slice(json)
             .map_err(|error| Error::Option(format!("the report cannot be read: {error}")))?;
-        let ReportJson { planned, options } = report;
+        let ReportJson { planned, options, telegram } = report;
+        if telegram.is_some_and(|bots| bots.len() > 1) {
+            let reason = "the report is of several bots, whose updates have no ids in common";
+            return Err(Error::Option(reason.to_owned()));
+        }
+        if options.replay.is_some() {
+            let reason = "the report is of a file that was replayed, which cannot be made again";
+            return Err(Error::Option(reason.to_owned()));
+        }
+        let AskedJson { seed, chats, date, .. } = options;
+        let mut payload = PayloadOptions { seed, chats, date, ..PayloadOptions::default() };
+        for (key, value) in &options.payload {
+            payload.set(key, value)?;
+        }
         Ok(Self {
-            payload: PayloadOptions {
-                seed: options.seed,
-                chats: options.chats,
-                date: options.date,
-            },
+            payload,
             first_update_id: options.first_update_id,
             updates: planned,
-            ordered: options.retry_scale.is_some(),
+            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            kinds_apart: options.time_scale.is_some(),
             once: true,
         })
     }
@@ -61,14 +89,11 @@ impl From<&Report> for Expected {
     fn from(report: &Report) -> Self {
         let options = &report.options;
         Self {
-            payload: PayloadOptions {
-                seed: options.seed,
-                chats: options.chats,
-                date: options.date,
-            },
+            payload: options.payload_options.clone(),
             first_update_id: options.first_update_id,
             updates: report.planned,
-            ordered: options.retry_scale.is_some(),
+            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            kinds_apart: options.time_scale.is_some(),
             once: true,
         }
     }
@@ -78,6 +103,8 @@ impl From<&Report> for Expected {
 struct ReportJson {
     planned: u64,
     options: AskedJson,
+    #[serde(default)]
+    telegram: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +112,12 @@ struct AskedJson {
     seed: u64,
     chats: u32,
     date: u32,
+    #[serde(default)]
+    payload: BTreeMap<String, String>,
     first_update_id: u64,
     retry_scale: Option<f64>,
+    #[serde(default)]
+    time_scale: Option<f64>,
+    #[serde(default)]
+    replay: Option<String>,
 }

@@ -4,7 +4,6 @@
 //! the file: the updates themselves are made again, one by one.
 
 mod expected;
-mod lines;
 mod same;
 
 use std::{collections::HashMap, fmt, io::BufRead};
@@ -12,12 +11,12 @@ use std::{collections::HashMap, fmt, io::BufRead};
 use serde::{Deserialize, Serialize};
 
 pub use self::expected::Expected;
-use self::{
-    lines::{Line, read_line},
-    same::{Compared, Comparison},
-};
+use self::same::{Compared, Comparison};
 
-use crate::{ChatKey, Error, PayloadGenerator, chat_of};
+use crate::{
+    ChatKey, Error, PayloadGenerator, UpdateKind, chat_of, kind_of,
+    lines::{Line, read_line},
+};
 
 /// What a sink holds and lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,7 +80,7 @@ impl Offences {
 /// PayloadGenerator::new(&payload).write(&mut line, 7);
 /// line.retain(|byte| *byte != b'\n');
 /// let expected =
-///     Expected { payload, first_update_id: 7, updates: 2, ordered: true, once: true };
+///     Expected { first_update_id: 7, updates: 2, ..Expected::of(payload) };
 /// let verified = verify(&expected, line.as_slice())?;
 /// assert_eq!((verified.found, verified.missing.first), (1, vec![8]));
 /// # Ok(())
@@ -109,8 +108,8 @@ struct Check<'a> {
     updates: PayloadGenerator,
     /// Which updates were there: a bit for each, in words.
     found: Vec<u64>,
-    /// The highest id of each chat so far.
-    last: HashMap<i64, u64>,
+    /// The highest id of each chat so far, and of each kind of its updates if these are apart.
+    last: HashMap<(Option<UpdateKind>, i64), u64>,
     comparison: Comparison,
     body: Vec<u8>,
     verified: Verified,
@@ -171,7 +170,8 @@ impl<'a> Check<'a> {
     fn follow(&mut self, id: u64) {
         // A poll has one update only, so there is no order to keep.
         let ChatKey::Chat(chat) = chat_of(&self.expected.payload, id) else { return };
-        let last = self.last.entry(chat).or_insert(id);
+        let kind = self.expected.kinds_apart.then(|| kind_of(&self.expected.payload, id));
+        let last = self.last.entry((kind, chat)).or_insert(id);
         if id < *last {
             self.verified.reordered.add(id);
         }

@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+pub mod browser;
+
 use std::{
     collections::HashMap,
     io::{self, Read, Write},

@@ -106,6 +106,7 @@ impl Rig {
                 journal: None,
                 metrics: Arc::clone(metrics),
                 returns: Vec::new(),
+                settled_at: None,
                 settled: Vec::new(),
                 till: Till::new(Arc::clone(&budget)),
             };

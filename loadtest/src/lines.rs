@@ -7,7 +7,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 
 /// What is next in a file.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// Nothing.
     End,
     /// A line, without its end.
@@ -17,7 +17,7 @@ pub(super) enum Line {
 }
 
 /// Puts the next line into `line`.
-pub(super) fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
+pub(crate) fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
     line.clear();
     let mut too_long = false;
     let mut empty = true;

@@ -1,0 +1,335 @@
+//! Line charts as SVG. Colours and fonts come from the style sheet beside, by class.
+
+use std::fmt::Write as _;
+
+use super::scale::Scale;
+
+/// Colours of the style sheet; with more lines they come again, with other dashes.
+pub(super) const COLOURS: usize = 6;
+/// Pixels of a digit in the widest of the usual fonts, in the size of the charts.
+pub(super) const LETTER: f64 = 7.6;
+/// Height of a line of text.
+const ROW: f64 = 18.0;
+
+/// A chart is drawn twice, since text that shrinks with its picture could not be read on a phone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Size {
+    Narrow,
+    Wide,
+}
+
+impl Size {
+    pub(super) fn width(self) -> f64 {
+        if self == Self::Wide { 880.0 } else { 350.0 }
+    }
+
+    pub(super) fn class(self) -> &'static str {
+        if self == Self::Wide { "wide" } else { "narrow" }
+    }
+
+    fn plot_height(self) -> f64 {
+        if self == Self::Wide { 270.0 } else { 210.0 }
+    }
+
+    /// Marks on the horizontal axis.
+    pub(super) fn ticks(self) -> usize {
+        if self == Self::Wide { 12 } else { 5 }
+    }
+
+    /// Points that can be told apart.
+    fn points(self) -> usize {
+        if self == Self::Wide { 400 } else { 150 }
+    }
+}
+
+/// One direction of a chart.
+#[derive(Clone, Debug)]
+pub(super) struct Axis {
+    pub(super) scale: Scale,
+    /// Values and what stands beside them: a line of text or two.
+    pub(super) ticks: Vec<(f64, String)>,
+    pub(super) name: String,
+}
+
+/// A line of a chart.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) name: String,
+    /// Number of its colour, and of its dashes: nobody has to tell colours apart.
+    pub(super) look: Look,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) colour: usize,
+    pub(super) dash: usize,
+    /// Whether the room below is tinted.
+    pub(super) is_filled: bool,
+    /// Whether it is drawn as a thing to compare with.
+    pub(super) is_faint: bool,
+}
+
+impl Look {
+    /// The usual look of the line of number `index`.
+    pub(super) fn of(index: usize) -> Self {
+        Self { colour: index % COLOURS, dash: index % 4, is_filled: false, is_faint: false }
+    }
+
+    pub(super) fn classes(self) -> String {
+        if self.is_faint {
+            return "line faint".to_owned();
+        }
+        format!("line c{} d{}", self.colour, self.dash)
+    }
+}
+
+/// A picture, in both sizes.
+#[derive(Clone, Debug)]
+pub(super) struct Picture {
+    /// As a part of a file's name and of ids.
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) wide: String,
+    pub(super) narrow: String,
+}
+
+impl Picture {
+    /// Has `draw` draw both sizes: it gives the height and the content.
+    pub(super) fn new(
+        name: &str,
+        title: &str,
+        description: &str,
+        draw: impl Fn(Size) -> (f64, String),
+    ) -> Self {
+        let framed = |size: Size| {
+            let (height, content) = draw(size);
+            let (width, class) = (size.width(), size.class());
+            let (title, description) = (escaped(title), escaped(description));
+            let id = format!("{name}-{class}");
+            format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart {class}\" role=\"img\" \
+                 aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {width} {height:.0}\">\
+                 <title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{description}</desc>\n\
+                 {content}</svg>\n"
+            )
+        };
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            wide: framed(Size::Wide),
+            narrow: framed(Size::Narrow),
+        }
+    }
+}
+
+/// A chart of lines over a common axis.
+#[derive(Clone, Debug)]
+pub(super) struct Chart {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) description: String,
+    pub(super) lines: Vec<Line>,
+    pub(super) x: fn(Size, f64) -> Axis,
+    /// Where the horizontal axis ends.
+    pub(super) x_max: f64,
+    pub(super) y: Axis,
+    /// Whether points that are too many are joined to the largest of them, else to their mean.
+    pub(super) keeps_peaks: bool,
+}
+
+impl Chart {
+    pub(super) fn picture(&self) -> Picture {
+        Picture::new(&self.name, &self.title, &self.description, |size| self.draw(size))
+    }
+
+    fn draw(&self, size: Size) -> (f64, String) {
+        let mut svg = String::new();
+        let names: Vec<_> = self.lines.iter().map(|line| (line.look, line.name.as_str())).collect();
+        let legend = if names.len() > 1 { legend(&mut svg, size, &names) } else { 0.0 };
+        let label = self.y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let left = label as f64 * LETTER + 12.0;
+        let (right, top) = (size.width() - 16.0, legend + ROW + 8.0);
+        let bottom = top + size.plot_height();
+        let x = (self.x)(size, self.x_max);
+        let to_x = |value: f64| left + x.scale.place(value) * (right - left);
+        let to_y = |value: f64| bottom - self.y.scale.place(value) * (bottom - top);
+
+        let _ = writeln!(
+            svg,
+            "<text class=\"name\" x=\"0\" y=\"{:.1}\">{}</text>",
+            legend + 12.0,
+            escaped(&self.y.name)
+        );
+        for (value, text) in &self.y.ticks {
+            let y = to_y(*value);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/><text class=\"tick end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                left - 8.0,
+                y + 4.0,
+                escaped(text)
+            );
+        }
+        // Up to where the texts below the axis reach already.
+        let (mut rows, mut free_from) = (1, f64::NEG_INFINITY);
+        for (value, text) in &x.ticks {
+            let at = to_x(*value);
+            let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top:.1}V{bottom:.1}\"/>");
+            // The ones at the ends stay within the picture.
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0) as f64;
+            let half = widest * LETTER / 2.0;
+            let centre = at.clamp(half, size.width() - half);
+            if centre - half < free_from {
+                svg.push('\n');
+                continue;
+            }
+            free_from = centre + half + 4.0;
+            for (row, line) in text.lines().enumerate() {
+                rows = rows.max(row + 1);
+                let _ = write!(
+                    svg,
+                    "<text class=\"tick mid\" x=\"{centre:.1}\" y=\"{:.1}\">{}</text>",
+                    bottom + 17.0 + row as f64 * 15.0,
+                    escaped(line)
+                );
+            }
+            svg.push('\n');
+        }
+        let _ = writeln!(svg, "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>");
+        for line in &self.lines {
+            let points = thinned(&line.points, size.points(), self.keeps_peaks);
+            let path = path_of(points.iter().map(|(x, y)| (to_x(*x), to_y(*y))));
+            if line.look.is_filled
+                && let (Some(first), Some(last)) = (points.first(), points.last())
+            {
+                let _ = writeln!(
+                    svg,
+                    "<path class=\"area f{}\" d=\"{path}V{bottom:.1}H{:.1}Z\"/>",
+                    line.look.colour,
+                    to_x(first.0).max(left.min(to_x(last.0)))
+                );
+            }
+            let _ = writeln!(svg, "<path class=\"{}\" d=\"{path}\"/>", line.look.classes());
+            // A line of one point would not be seen.
+            if let [(x, y)] = points.as_slice() {
+                let _ = writeln!(
+                    svg,
+                    "<circle class=\"f{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"/>",
+                    line.look.colour,
+                    to_x(*x),
+                    to_y(*y)
+                );
+            }
+        }
+        let axis_name = bottom + 17.0 + rows as f64 * 15.0 + 4.0;
+        let _ = writeln!(
+            svg,
+            "<text class=\"name end\" x=\"{right:.1}\" y=\"{axis_name:.1}\">{}</text>",
+            escaped(&x.name)
+        );
+        (axis_name + 8.0, svg)
+    }
+}
+
+/// Draws what the lines mean, in rows; gives the height.
+pub(super) fn legend(svg: &mut String, size: Size, names: &[(Look, &str)]) -> f64 {
+    let (mut x, mut y) = (0.0, 0.0);
+    for (look, name) in names {
+        let name = fitted(name, size.width() - 34.0);
+        let width = 34.0 + name.chars().count() as f64 * LETTER + 18.0;
+        if x > 0.0 && x + width > size.width() {
+            (x, y) = (0.0, y + ROW);
+        }
+        let _ = writeln!(
+            svg,
+            "<path class=\"{}\" d=\"M{x:.1} {:.1}h26\"/><text class=\"key\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            look.classes(),
+            y + 8.0,
+            x + 33.0,
+            y + 12.0,
+            escaped(&name)
+        );
+        x += width;
+    }
+    y + ROW + 8.0
+}
+
+/// As much of `text` as there is room for.
+pub(super) fn fitted(text: &str, room: f64) -> String {
+    let most = (room / LETTER) as usize;
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+fn path_of(points: impl Iterator<Item = (f64, f64)>) -> String {
+    let mut path = String::new();
+    for (index, (x, y)) in points.enumerate() {
+        let command = if index == 0 { 'M' } else { 'L' };
+        let _ = write!(path, "{command}{x:.1} {y:.1}");
+    }
+    path
+}
+
+/// At most `most` points, each of them for as many neighbours.
+fn thinned(points: &[(f64, f64)], most: usize, keeps_peaks: bool) -> Vec<(f64, f64)> {
+    let lot = points.len().div_ceil(most.max(1)).max(1);
+    if lot == 1 {
+        return points.to_vec();
+    }
+    points
+        .chunks(lot)
+        .map(|lot| {
+            let x = lot.last().map_or(0.0, |(x, _)| *x);
+            let values = lot.iter().map(|(_, y)| *y);
+            let y = match keeps_peaks {
+                true => values.fold(0.0, f64::max),
+                false => values.sum::<f64>() / lot.len() as f64,
+            };
+            (x, y)
+        })
+        .collect()
+}
+
+/// `text` as HTML and XML show it.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // XML has no other control characters, not even escaped.
+            control if control.is_control() && !matches!(control, '\n' | '\t') => {
+                escaped.push('\u{fffd}')
+            }
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_the_peaks() {
+        let points: Vec<_> =
+            (0..1000).map(|n| (f64::from(n), if n == 777 { 9.0 } else { 1.0 })).collect();
+        let thin = thinned(&points, 100, true);
+        assert_eq!(thin.len(), 100);
+        assert_eq!(thin.iter().filter(|(_, y)| *y == 9.0).count(), 1);
+        assert_eq!(thinned(&points, 100, false).last().copied(), Some((999.0, 1.0)));
+        assert_eq!(thinned(&points, 1000, true), points);
+    }
+
+    #[test]
+    fn nothing_gets_out_of_a_text() {
+        assert_eq!(escaped("<b a='\"'>&\u{1}"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;\u{fffd}");
+    }
+}

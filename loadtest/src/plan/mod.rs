@@ -132,11 +132,18 @@ impl Plan {
         }
         let scale = keys.number("retry_scale", "a number")?;
         plan.retry = keys.switch("retry")?.then(|| Retry { scale: scale.unwrap_or(1.0) });
-        let time_scale = keys.number("time_scale", "a number")?.unwrap_or(1.0);
+        if let (Some(scale), None) = (scale, plan.retry) {
+            return Err(keys.wrong("retry_scale", &Value::Float(scale), "retry = true beside it"));
+        }
+        let time_scale = keys.number("time_scale", "a number")?;
         let telegram = |value: &Value| (value.as_str() == Some("telegram")).then_some(());
         plan.telegram = keys
             .take("as", "\"telegram\"", telegram)?
-            .map(|()| Telegram { time_scale, ..Telegram::default() });
+            .map(|()| Telegram { time_scale: time_scale.unwrap_or(1.0), ..Telegram::default() });
+        if let (Some(scale), None) = (time_scale, &plan.telegram) {
+            let expected = "as = \"telegram\" beside it";
+            return Err(keys.wrong("time_scale", &Value::Float(scale), expected));
+        }
         plan.phases = phases(&mut keys, plan.rate)?;
         if !plan.phases.is_empty() && plan.stop.is_none() {
             plan.stop = Some(Stop::After(plan.phases.iter().map(|phase| phase.duration).sum()));
@@ -306,6 +313,8 @@ mod tests {
             ("requests = 0", "plan p: requests = 0: expected a number above 0"),
             ("as = \"me\"", "plan p: as = \"me\": expected \"telegram\""),
             ("as = \"telegram\"\nchurn = true", "plan p: Telegram neither churns"),
+            ("time_scale = 2", "plan p: time_scale = 2.0: expected as = \"telegram\" beside it"),
+            ("retry_scale = 2", "plan p: retry_scale = 2.0: expected retry = true beside it"),
             ("churn = 1", "plan p: churn = 1: expected true or false"),
             ("duplicates = \"lots\"", "plan p: duplicates = \"lots\": expected a share"),
             ("phase = 3", "plan p: phase = 3: expected tables as in [[phase]]"),

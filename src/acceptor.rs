@@ -37,6 +37,10 @@ use crate::{
 /// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
 /// busy but the acceptor, and a flood of them has no end.
 const ROUND: usize = 1024;
+/// How long a connection waits for shards that have as many new ones as they can remember, and the time
+/// between two looks.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+const FULL_STEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -300,10 +304,23 @@ impl Acceptor {
         let message = Message::Connection(newcomer);
         let least = self.shards.iter_mut().min_by_key(|link| link.open.load(Ordering::Relaxed));
         let Some(mut refused) = least.and_then(|link| link.give(message)) else { return };
-        for link in &mut self.shards {
-            match link.give(refused) {
-                Some(again) => refused = again,
-                None => return,
+        let until = Instant::now() + FULL_WAIT;
+        loop {
+            for link in &mut self.shards {
+                match link.give(refused) {
+                    Some(again) => refused = again,
+                    None => return,
+                }
+            }
+            // All are at work on those that came before; who comes next waits in the kernel meanwhile.
+            let is_hopeless = self.shards.iter().all(|link| link.mailbox.is_closed());
+            if is_hopeless || Instant::now() >= until {
+                break;
+            }
+            let mut told = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+            if poll(&mut told, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
+                // A stop does not wait, and orders come first.
+                break;
             }
         }
         self.metrics.refused(TurnedAway::Shards);

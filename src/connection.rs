@@ -326,6 +326,7 @@ impl<'a> Connection<'a> {
                 self.read_at = Instant::now();
                 self.body_bytes = self.body_bytes.saturating_add(n);
                 if phase == Phase::Idle {
+                    self.http.set_limits(self.shard.live().http_limits);
                     self.began_at = self.read_at;
                     self.registration.has_begun();
                 }

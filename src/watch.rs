@@ -47,6 +47,12 @@ impl Watch {
         watch
     }
 
+    /// True where the last look has found a change that was not told yet.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_restless(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
     /// Takes the files as they are now: what has changed until now is known.
     #[cfg(feature = "cli")]
     pub(crate) fn rebase(&mut self) {

@@ -142,7 +142,7 @@ fn files_that_only_root_reads_are_read_before_and_a_named_user_brings_its_groups
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
     let config = "[server]\nuser = 'nobody'\ndata_dir = 'data'\n[tls]\ncert = 'cert.pem'\n\
-                  key = 'key.pem'\n[journal]\nack = 'memory'\n[[bot]]\nname = 'shop'\npath = '/shop'\n\
+                  key = 'key.pem'\n[[listener]]\naddress = 'unix:hook.sock'\ntls = false\n[[bot]]\nname = 'shop'\npath = '/shop'\n\
                   secret_token_file = 'token'\n";
     fs::write(dir.path().join("ringhook.toml"), config).unwrap();
     let process = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
@@ -157,6 +157,11 @@ fn files_that_only_root_reads_are_read_before_and_a_named_user_brings_its_groups
     let mut client = Client::connect(process.addr, &pki);
     client.send(&request_to("/shop", "t0ken", &update(1)));
     assert_eq!(client.response().status, 200);
+    // What it has made is the user's, in a directory where only root makes anything.
+    for name in ["data", "data/journal", "hook.sock"] {
+        let owner = fs::symlink_metadata(dir.path().join(name)).unwrap();
+        assert_eq!((owner.uid().to_string(), owner.gid().to_string()), (uid.clone(), gid.clone()));
+    }
 }
 
 #[test]

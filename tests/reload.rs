@@ -224,3 +224,23 @@ fn who_may_connect_and_how_many_change_with_a_reload() {
     wait_until("nobody gets in", || !connects());
     assert_eq!(post(&mut before, PATH, SECRET, 3), 403);
 }
+
+#[test]
+fn an_idle_connection_has_the_new_limits_with_its_next_request() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let mut fresh = server.connect();
+    assert_eq!(post(&mut client, PATH, SECRET, 1), 200);
+    let mut next = config(&[("test", PATH, SECRET)]);
+    next.limits.body_bytes = 1024;
+    server.handle.reload(&next).unwrap();
+    wait_until("the limit is in force", || {
+        let mut client = server.connect();
+        client.send(&request_to(PATH, SECRET, &support::long(1, 2, 1025)));
+        client.response().status == 413
+    });
+    for client in [&mut client, &mut fresh] {
+        client.send(&request_to(PATH, SECRET, &support::long(1, 3, 1025)));
+        assert_eq!(client.response().status, 413);
+    }
+}

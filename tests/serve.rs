@@ -597,7 +597,7 @@ fn bots_of_one_path_are_told_apart_by_host_and_credentials() {
     command.args(["serve", "--config", "ringhook.toml", "--listen", "127.0.0.1:0"]);
     let server = Process::start(command);
     let stderr = server.stderr();
-    assert!(stderr.iter().any(|line| line.starts_with("  secret") && line.ends_with(" user")));
+    assert!(stderr.iter().any(|line| line.starts_with("  secret") && line.contains(" user ")));
     let Some(mut curl) = program("curl") else { return };
     let port = server.addr.port();
     curl.current_dir(dir.path()).args([
@@ -1241,4 +1241,71 @@ fn changed_files_are_read_again_without_being_told() {
     });
     assert_eq!(post("/a", "two", 5), 200);
     assert_code(&server.terminate(), 0);
+}
+
+#[test]
+fn what_goes_missing_or_odd_while_it_runs_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let config = "[[bot]]\nname = \"a\"\npath = \"/a\"\nsecret_token_file = \"ringhook-data/secret-token\"\n";
+    fs::write(path("ringhook.toml"), config).unwrap();
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let secret = fs::read_to_string(path(SECRET_FILE)).unwrap();
+    let mut client = connect(&server, &path(CERT));
+    let mut post = |id: i64| {
+        client.send(&request_to("/a", secret.trim(), &update(id)));
+        client.response().status
+    };
+    let failures = || {
+        let lines = server.stderr();
+        lines.iter().filter(|line| line.contains("the one before stays in force")).count()
+    };
+    let expect_failure = |what: &str| {
+        let before = failures();
+        server.signal("HUP");
+        wait_until(what, || failures() > before);
+    };
+    assert_eq!(post(1), 200);
+    // A secret and a certificate of our own are not made anew under a running server.
+    fs::remove_file(path(SECRET_FILE)).unwrap();
+    expect_failure("the missing secret is told");
+    assert!(!path(SECRET_FILE).exists());
+    fs::write(path(SECRET_FILE), &secret).unwrap();
+    for name in ["cert.pem", "key.pem"] {
+        fs::rename(path(DATA).join(name), path(name)).unwrap();
+    }
+    expect_failure("the missing certificate is told");
+    for name in ["cert.pem", "key.pem"] {
+        fs::rename(path(name), path(DATA).join(name)).unwrap();
+    }
+    // Nobody is waited for, nothing endless is read, and no bot is dropped for an empty file.
+    fs::remove_file(path("ringhook.toml")).unwrap();
+    succeed(Command::new("mkfifo").arg(path("ringhook.toml")));
+    expect_failure("the pipe is told");
+    fs::remove_file(path("ringhook.toml")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("ringhook.toml")).unwrap();
+    expect_failure("the device is told");
+    fs::remove_file(path("ringhook.toml")).unwrap();
+    fs::write(path("ringhook.toml"), "").unwrap();
+    expect_failure("the empty file is told");
+    assert_eq!(post(2), 200);
+    fs::write(path("ringhook.toml"), config).unwrap();
+    assert_code(&server.terminate(), 0);
+}
+
+#[test]
+fn a_stop_before_the_start_is_over_does_not_wait_for_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Process::serve(dir.path(), &["--sink", "null"]);
+    let mut command = ringhook(dir.path());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--sink", "null"]);
+    with_test_driver(&mut command);
+    let mut second =
+        command.args(["--wait-for-lock", "10m"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(second.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("belongs to another process: waiting")));
+    let pid = second.id().to_string();
+    succeed(Command::new("kill").args(["-TERM", &pid]));
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_code(&first.terminate(), 0);
 }

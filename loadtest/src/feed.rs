@@ -243,6 +243,11 @@ impl Feed {
         missed
     }
 
+    /// Takes off the plan what [`end`](Self::end) has counted as missed.
+    pub(crate) fn forgo(&mut self, missed: u64) {
+        self.planned = self.planned.saturating_sub(missed);
+    }
+
     /// How many updates were due by `now`.
     pub(crate) fn due_by(&self, now: Nanos) -> u64 {
         if self.ended { self.planned } else { self.schedule.due_by(now) }

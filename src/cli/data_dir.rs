@@ -57,7 +57,7 @@ impl DataDir {
     }
 
     /// Makes the directory with mode 0700 where there is none.
-    fn create(&self) -> Result<(), Error> {
+    pub(super) fn create(&self) -> Result<(), Error> {
         let missing: Vec<_> = self.path.ancestors().take_while(|path| !is_there(path)).collect();
         let mut made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         if let (Ok(()), Some(owner)) = (&made, &self.owner) {

@@ -9,6 +9,7 @@ mod log;
 mod notify;
 mod privileges;
 mod profile;
+mod reload;
 mod serve;
 mod setup;
 mod sink;

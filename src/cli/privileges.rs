@@ -120,6 +120,14 @@ impl Identity {
         rustix::fs::fchown(file, Some(uid), Some(rustix::process::Gid::from_raw(gid)))
     }
 
+    /// As [`own`](Self::own), for what cannot be opened, such as the file of a socket.
+    ///
+    /// # Errors
+    /// Those of lchown.
+    pub(super) fn own_entry(&self, path: &Path) -> std::io::Result<()> {
+        std::os::unix::fs::lchown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+    }
+
     /// As [`own`](Self::own), by path.
     ///
     /// # Errors

@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -27,6 +28,7 @@ use super::{
     notify::Notifier,
     privileges::{self, Identity},
     profile::Profiler,
+    reload::{self, Cause, Reloader},
     setup::Setup,
     tell,
 };
@@ -46,6 +48,8 @@ use crate::{
 pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
 pub(super) const DEFAULT_PATH: &str = "/webhook";
+/// Bots that are listed at the start.
+const GREETED: usize = 20;
 /// The update that the ready-made curl line sends.
 const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
 
@@ -135,6 +139,9 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
+    // From the first moment: one that comes before there is anything to reload must not end it.
+    let early_hangup = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&early_hangup)).map_err(unwatched)?;
     // Before there is any other thread: it changes the environment.
     let inherited = activation::sockets()?;
     let setup = Setup::read(args)?;
@@ -158,6 +165,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let (events, arrived) = mpsc::channel();
     let hurrier = Arc::new(OnceLock::new());
     let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
+    if early_hangup.load(Ordering::Relaxed) {
+        // What it has read may be older than the signal.
+        let _ = events.send(Event::Signal(SIGHUP));
+    }
     let ack = config.journal.ack;
     let asked = Asked { config, tls: tls.clone(), inherited, identity, files: Arc::clone(&files) };
     let server = start(asked, &setup, &notifier, events)?;
@@ -178,9 +189,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     greet(&server, &setup.file, ack, setup.has_own_certificate, &descriptors);
     let ready = format!("receiving on {address}");
     notifier.ready(&ready);
-    let reload = || {
+    let reloader = Reloader::new(args, &setup, tls.as_ref(), &files);
+    let reload = |cause| {
         notifier.reloading();
-        reload(&server, args, &setup, tls.as_ref(), &files);
+        reloader.reload(&server, cause);
         notifier.ready(&ready);
     };
     let failure = serve(&server, reload, profiler.as_ref(), &arrived, &notifier);
@@ -237,8 +249,9 @@ fn start(
         // The receiver is gone only when the process is about to end.
         let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
     });
+    let mut quiet = None;
     server = server.watch(move |_| {
-        if lock(&files).poll() {
+        if reload::settled(&files, &mut quiet) {
             let _ = changes.send(Event::Changed);
         }
     });
@@ -255,7 +268,13 @@ fn start(
     if let Some(path) = setup.sink.file().filter(|_| is_new) {
         identity.own_path(path).map_err(not_given)?;
     }
-    server.on_bound(move || identity.assume()).start()
+    let sockets = setup.unix_sockets();
+    server
+        .on_bound(move || {
+            sockets.iter().try_for_each(|path| identity.own_entry(path)).map_err(not_given)?;
+            identity.assume()
+        })
+        .start()
 }
 
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a
@@ -279,7 +298,7 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
 /// service.
 fn serve(
     server: &ServerHandle,
-    reload: impl Fn(),
+    reload: impl Fn(Cause),
     profiler: Option<&Profiler>,
     arrived: &mpsc::Receiver<Event>,
     notifier: &Notifier,
@@ -302,7 +321,8 @@ fn serve(
                 tell(&report);
                 profiler.into_iter().for_each(|profiler| profiler.dump(report.clone()));
             }
-            Ok(Event::Changed | Event::Signal(SIGHUP)) => reload(),
+            Ok(Event::Changed) => reload(Cause::Files),
+            Ok(Event::Signal(SIGHUP)) => reload(Cause::Signal),
             Ok(Event::Signal(signal)) => {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                 tell(format_args!("{name}: stopping, a second one leaves at once"));
@@ -314,56 +334,6 @@ fn serve(
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
-}
-
-/// Puts in force what config file, secrets and certificates say now. Where something in them is
-/// wrong, everything stays as it was.
-fn reload(
-    server: &ServerHandle,
-    args: &ServeArgs,
-    setup: &Setup,
-    tls: Option<&TlsConfig>,
-    files: &Mutex<Watch>,
-) {
-    // What changes from here on is looked at again.
-    lock(files).rebase();
-    let mut read = None;
-    let outcome = server.reload_from(|| {
-        let next = Setup::read(args)?;
-        let config = next.to_config(None)?;
-        let certificates = tls.map(|_| next.file.to_tls()).transpose()?;
-        read = Some((next, certificates));
-        Ok(config)
-    });
-    match (outcome, read) {
-        (Ok(mut reload), Some((next, certificates))) => {
-            if let Some((tls, certificates)) = tls.zip(certificates) {
-                if tls.files() != certificates.files() {
-                    reload.changed.push("tls");
-                }
-                tls.replace(&certificates);
-                for finding in tls.findings(SystemTime::now()) {
-                    tracing::warn!("{finding}");
-                }
-            }
-            // Each reload is compared with the start: what is not in force is named again.
-            setup.compare(&next, &mut reload);
-            tracing::info!("config reloaded: {reload}");
-            let has_new_files = lock(files).set_paths(next.files(args));
-            if has_new_files {
-                // They may have changed between being read and being watched.
-                self::reload(server, args, setup, tls, files);
-            }
-        }
-        (Ok(_), None) => {}
-        (Err(error), _) => {
-            tracing::error!("config not reloaded, the one before stays in force: {error}");
-        }
-    }
-}
-
-fn lock(files: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
-    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
@@ -460,15 +430,15 @@ fn not_given(source: impl Into<io::Error>) -> Error {
 }
 
 /// Sends signals to the main thread. The second request to stop cuts the drain short, the third one
-/// or one before the start is over ends the process where it is.
+/// ends the process where it is, and so does the first one where the start is not over: it may be
+/// reading a journal, or waiting for another process to let go of it.
 fn watch_signals(
     events: mpsc::Sender<Event>,
     hurrier: Arc<OnceLock<Hurrier>>,
 ) -> Result<signal_hook::iterator::Handle, Error> {
-    let error = |source| Error::with_source(ErrorKind::Thread, "cannot watch signals", source);
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(error)?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(unwatched)?;
     // A file that reaches its limit (ulimit -f) is a full disk, not the end of the process.
-    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(error)?;
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(unwatched)?;
     let handle = signals.handle();
     let watch = move || {
         let mut stops = 0;
@@ -481,6 +451,11 @@ fn watch_signals(
                     hurrier.hurry();
                 }
                 (2.., _) if is_stop => process::exit(1),
+                // Nothing was promised yet, and the journal is as it was.
+                (_, None) if is_stop => {
+                    tell("leaving before the start was over");
+                    process::exit(0);
+                }
                 _ => {}
             }
             if events.send(Event::Signal(signal)).is_err() {
@@ -488,8 +463,12 @@ fn watch_signals(
             }
         }
     };
-    thread::Builder::new().name("ringhook-signal".into()).spawn(watch).map_err(error)?;
+    thread::Builder::new().name("ringhook-signal".into()).spawn(watch).map_err(unwatched)?;
     Ok(handle)
+}
+
+fn unwatched(source: io::Error) -> Error {
+    Error::with_source(ErrorKind::Thread, "cannot watch signals", source)
 }
 
 /// Tells a person what is running; the last line begins with `ready`.
@@ -507,8 +486,14 @@ fn greet(
     };
     let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
-    for bot in &file.bots {
-        line("url", format!("{main}{}  ({})", bot.path, bot.name));
+    let (bots, others_of_bots) = file.bots.split_at(file.bots.len().min(GREETED));
+    for bot in bots {
+        let base = bot.host.as_deref().map(|host| with_host(&main, host));
+        let base = base.as_deref().unwrap_or(&main);
+        line("url", format!("{base}{}  ({})", bot.path, bot.name));
+    }
+    if !others_of_bots.is_empty() {
+        line("", format!("and {} bots more", others_of_bots.len()));
     }
     for listener in others {
         line("also on", base_url(listener));
@@ -533,15 +518,16 @@ fn greet(
             line(name, path.display().to_string());
         }
     }
-    for bot in &file.bots {
+    for bot in bots {
         for (name, path) in [("cert", &bot.cert), ("key", &bot.key)] {
             if let Some(path) = path {
                 line(name, format!("{}  ({})", path.display(), bot.name));
             }
         }
     }
-    for bot in &file.bots {
-        line("secret", bot.secret_source());
+    for bot in bots {
+        let of = if file.bots.len() > 1 { format!("  ({})", bot.name) } else { String::new() };
+        line("secret", bot.secret_source() + &of);
     }
     for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
         line("notice", notice);
@@ -551,6 +537,15 @@ fn greet(
     }
     lines.push(format!("ready {main}{}", file.bots.first().map_or("", |bot| &bot.path)));
     tell(lines.join("\n"));
+}
+
+/// `base` with the host of a bot in the place of the address.
+fn with_host(base: &str, host: &str) -> String {
+    let Some((scheme, authority)) = base.split_once("://") else { return base.to_owned() };
+    // A Unix socket has no port.
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    let port = port.filter(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
 }
 
 /// What a journal holds that is not used now.
@@ -629,6 +624,9 @@ fn curl_line(
         file.as_deref().map(cat).or(named).unwrap_or_else(|| typed.to_owned())
     };
     let mut credentials = String::new();
+    if let Some(host) = bot.host.as_deref().filter(|host| !host.starts_with('*')) {
+        credentials += &format!(" -H 'Host: {host}'");
+    }
     if bot.has_secret_token() {
         let token = fetched(&bot.secret_token_file, &bot.secret_token_env, "$SECRET_TOKEN");
         credentials += &format!(" -H \"X-Telegram-Bot-Api-Secret-Token: {token}\"");

@@ -9,10 +9,10 @@ use super::{
     sink::{self, SinkSpec},
 };
 use crate::{
-    Reload, TlsConfig,
+    ListenAddress, Reload, TlsConfig,
     config::{
         Config,
-        file::{BotSection, ConfigFile, Secrets},
+        file::{Address, BotSection, ConfigFile, Secrets},
     },
     error::Error,
 };
@@ -20,6 +20,8 @@ use crate::{
 /// Config file and flags, completed and checked as far as that goes without reading secrets.
 pub(super) struct Setup {
     pub(super) file: ConfigFile,
+    /// Whether the config names no bot, so that there is one of our own.
+    pub(super) has_default_bot: bool,
     /// Whether certificate and key are those of the data directory.
     pub(super) has_own_certificate: bool,
     pub(super) sink: SinkSpec,
@@ -39,7 +41,8 @@ impl Setup {
         let dir: PathBuf = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
         let data_dir = DataDir::at(&dir);
         let own_secret = data_dir.secret_token();
-        if file.bots.is_empty() {
+        let has_default_bot = file.bots.is_empty();
+        if has_default_bot {
             let bot = BotSection::with_secret_file("default", DEFAULT_PATH, own_secret.clone());
             file.bots.push(bot);
         }
@@ -47,7 +50,7 @@ impl Setup {
         let has_own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
         let has_own_certificate = own_certificate(&mut file, &data_dir)?;
         let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| sink::DEFAULT.to_owned()))?;
-        Ok(Self { file, has_own_certificate, sink, data_dir, has_own_secret })
+        Ok(Self { file, has_default_bot, has_own_certificate, sink, data_dir, has_own_secret })
     }
 
     /// The config file that says all of it, without anything made.
@@ -61,6 +64,10 @@ impl Setup {
     pub(super) fn to_config(&self, owner: Option<&Identity>) -> Result<Config, Error> {
         self.file.to_config(Secrets::Leave)?;
         let data_dir = self.data_dir.clone().owned_by(owner.cloned());
+        if owner.is_some() {
+            // Whoever it is to belong to may not be able to make it.
+            data_dir.create()?;
+        }
         if self.has_own_secret {
             data_dir.ensure_secret_token()?;
         }
@@ -68,6 +75,22 @@ impl Setup {
             data_dir.ensure_certificate()?;
         }
         self.file.to_config(Secrets::Read)
+    }
+
+    /// The same for a server that runs: nothing is made.
+    pub(super) fn to_config_again(&self) -> Result<Config, Error> {
+        self.file.to_config(Secrets::Read)
+    }
+
+    /// The files of Unix sockets that it listens on.
+    pub(super) fn unix_sockets(&self) -> Vec<PathBuf> {
+        let main = self.file.server.listen.iter();
+        let addresses = main.chain(self.file.listeners.iter().map(|listener| &listener.address));
+        let paths = addresses.filter_map(|Address(address)| match address {
+            ListenAddress::Unix(path) => Some(path.clone()),
+            _ => None,
+        });
+        paths.collect()
     }
 
     /// The certificates; `None` where no listener speaks TLS.

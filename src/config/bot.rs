@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use super::{BasicAuth, SecretToken};
 use crate::{allow::AllowList, error::Error};
 
+/// Longest name, in bytes: it is in log lines and in the heads of the journal's files.
+const NAME_MAX: usize = 128;
+
 /// One bot: where its updates arrive and what they must carry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -70,8 +73,11 @@ impl Bot {
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
-        if self.name.is_empty() || self.name.chars().any(char::is_control) {
-            return Err(Error::config("bot.name", format!("{:?}", self.name), "a printable name"));
+        let is_good = (1..=NAME_MAX).contains(&self.name.len());
+        if !is_good || self.name.chars().any(char::is_control) {
+            let shown: String = self.name.chars().take(NAME_MAX).collect();
+            let expected = format!("a printable name of at most {NAME_MAX} bytes");
+            return Err(Error::config("bot.name", format!("{shown:?}"), &expected));
         }
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>[]^`{|}".contains(&byte);
         let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");

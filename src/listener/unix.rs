@@ -32,7 +32,11 @@ impl Drop for SocketFile {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode));
         if ours {
-            let _ = fs::remove_file(&self.path);
+            // Without it the next server replaces the file.
+            if let Err(error) = fs::remove_file(&self.path) {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "the socket's file cannot be removed");
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ use std::{
 use super::ServerHandle;
 use crate::{config::Config, error::Error, live::Live, shard::Message, update::BotId};
 
+/// Bots that a line names.
+const NAMED: usize = 10;
+
 /// What a reload has changed, and what it could not.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -41,9 +44,9 @@ impl fmt::Display for Reload {
             return f.write_str("nothing has changed");
         }
         let lists = [
-            ("bots added", self.bots_added.join(", ")),
-            ("bots changed", self.bots_changed.join(", ")),
-            ("bots removed", self.bots_removed.join(", ")),
+            ("bots added", some_of(&self.bots_added)),
+            ("bots changed", some_of(&self.bots_changed)),
+            ("bots removed", some_of(&self.bots_removed)),
             ("changed", self.changed.join(", ")),
             (
                 "changed in the config, but in force only after a restart",
@@ -57,6 +60,13 @@ impl fmt::Display for Reload {
         }
         Ok(())
     }
+}
+
+/// The first of many names.
+fn some_of(names: &[String]) -> String {
+    let (first, more) = names.split_at(names.len().min(NAMED));
+    let rest = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    first.join(", ") + &rest
 }
 
 impl ServerHandle {

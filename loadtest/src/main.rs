@@ -75,9 +75,18 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
     } else {
         print!("{report}");
     }
+    let mut are_all_open = true;
     if let Some((crowd, memory)) = crowd {
-        let beside = beside(flags, crowd, memory)?;
-        if flags.json { eprintln!("{beside}") } else { println!("{beside}") }
+        let (beside, closed) = beside(flags, crowd, memory)?;
+        if flags.json {
+            eprintln!("{beside}")
+        } else {
+            println!("{beside}")
+        }
+        if closed > 0 {
+            are_all_open = false;
+            eprintln!("loadtest: the server has closed {closed} of the silent connections");
+        }
     }
     let profiled = flags.profile.as_ref().map(|directory| directory.join("client.json"));
     for file in flags.report.iter().chain(&profiled) {
@@ -89,14 +98,18 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
     for expectation in report.expectations.iter().filter(|expectation| !expectation.ok) {
         eprintln!("loadtest: {expectation}");
     }
-    Ok(report.is_as_expected())
+    Ok(report.is_as_expected() && are_all_open)
 }
 
-/// What became of the connections beside the run.
-fn beside(flags: &RunFlags, crowd: Crowd, memory: Option<String>) -> Result<String, Failed> {
+/// What became of the connections beside the run, and how many silent ones are closed.
+fn beside(
+    flags: &RunFlags,
+    crowd: Crowd,
+    memory: Option<String>,
+) -> Result<(String, usize), Failed> {
     let memory = memory.map(|text| format!("; {text}")).unwrap_or_default();
     let told = crowd.disperse()?;
-    Ok(format!(
+    let text = format!(
         "beside it    {} silent connections, {} still open; {} slow ones, {} ended by the server; \
          made in {:.1} s{memory}",
         told.silent,
@@ -104,7 +117,8 @@ fn beside(flags: &RunFlags, crowd: Crowd, memory: Option<String>) -> Result<Stri
         flags.slow,
         told.ended,
         told.took.as_secs_f64(),
-    ))
+    );
+    Ok((text, told.silent.saturating_sub(told.still_open)))
 }
 
 /// Runs it, and shows meanwhile how far it is.
@@ -206,13 +220,14 @@ fn plans(flags: &PlansFlags) -> Result<bool, Failed> {
 
 /// The connections beside the run, if any are asked for, and what they cost the server.
 fn gather(flags: &RunFlags, options: &Options) -> Result<Option<(Crowd, Option<String>)>, Failed> {
-    let count = flags.idle.saturating_add(flags.slow);
+    let idle = if flags.idle > 0 { flags.idle } else { options.idle };
+    let count = idle.saturating_add(flags.slow);
     if count == 0 {
         return Ok(None);
     }
     let resident = || flags.server_pid.map(resident).transpose();
     let before = resident()?;
-    let crowd = Crowd::gather(options, flags.idle, flags.slow)?;
+    let crowd = Crowd::gather(options, idle, flags.slow)?;
     let memory = before.zip(resident()?).map(|(before, after)| {
         let each = after.saturating_sub(before) as f64 / count as f64;
         format!("the server grew from {before} to {after} KiB, {each:.1} KiB each")

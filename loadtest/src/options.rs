@@ -29,6 +29,9 @@ pub struct Options {
     pub warmup: Duration,
     /// Connections beside the others that send a request drop by drop and never end it.
     pub slow_peers: Option<SlowPeers>,
+    /// Connections beside the others that shake hands and say nothing, for whoever calls
+    /// [`Crowd::gather`](crate::Crowd::gather) before the run; the run itself makes none.
+    pub idle: usize,
     /// The plan that these options come from, for the report.
     pub plan: Option<PlanName>,
     /// What must hold at the end.
@@ -89,6 +92,7 @@ impl Options {
             phases: Vec::new(),
             warmup: Duration::ZERO,
             slow_peers: None,
+            idle: 0,
             plan: None,
             expect: Expect::default(),
             payload: PayloadOptions::default(),

@@ -17,6 +17,7 @@
 //! retry_scale = 10               # its delays divided by this
 //! duplicates = "2%"              # sent twice
 //! burst = { factor = 10, for = "1s", every = "10s" }
+//! idle = 1000                    # connections beside the others that shake hands and say nothing
 //! slow_peers = { connections = 100, every = "1s" }
 //!
 //! # Instead of a rate; after the last phase the first comes again, for as long as duration says.
@@ -63,6 +64,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("saturate", include_str!("../../plans/saturate.toml")),
     ("churn", include_str!("../../plans/churn.toml")),
     ("handshakes", include_str!("../../plans/handshakes.toml")),
+    ("idle", include_str!("../../plans/idle.toml")),
     ("slow-peers", include_str!("../../plans/slow-peers.toml")),
     ("soak", include_str!("../../plans/soak.toml")),
 ];
@@ -83,6 +85,7 @@ pub struct Plan {
     telegram: Option<Telegram>,
     duplicates: Option<f64>,
     slow_peers: Option<SlowPeers>,
+    idle: Option<usize>,
     payload: Vec<(String, String)>,
     expect: Expect,
 }
@@ -115,6 +118,7 @@ impl Plan {
             telegram: None,
             duplicates: keys.take("duplicates", "a share as in \"2%\" or 0.02", share)?,
             slow_peers: None,
+            idle: keys.whole("idle")?,
             payload: Vec::new(),
             expect: Expect::default(),
         };
@@ -205,6 +209,7 @@ impl Plan {
         if let (None, Some(telegram)) = (&options.telegram, &self.telegram) {
             options.telegram = Some(telegram.clone());
         }
+        set(&mut options.idle, &self.idle);
         options.slow_peers = self.slow_peers.or(options.slow_peers);
         options.expect = self.expect.clone();
         options.plan = Some(self.name.clone());

@@ -222,6 +222,13 @@ fn one_run_is_shown_with_all_its_curves() {
 fn several_runs_are_laid_over_each_other_and_compared() {
     let Some(mut browser) = Browser::start() else { return };
     let files = Files::new();
+    // A script's figures of two of the servers.
+    for (name, base, cpu, memory) in [("a.json", 120.0, 12.5, 40), ("b.json", 300.0, 50.0, 10)] {
+        let mut run = report(base, 60);
+        run["server_cpu_us_per_update"] = cpu.into();
+        run["server_memory_peak_bytes"] = (memory << 20).into();
+        files.write(name, &run);
+    }
     let labels = ["--label", "a server with quite a long name", "--label", EVIL];
     let page = files.page(&["a.json", "b.json", "c.json"], &labels);
     let found = look(&mut browser, &page);
@@ -243,6 +250,8 @@ fn several_runs_are_laid_over_each_other_and_compared() {
         assert_eq!(ratios(name), ["1.00", "2.50", "0.50"], "{name}");
     }
     assert_eq!(ratios("answers per second"), ["1.00"; 3]);
+    assert_eq!(ratios("server's CPU per update"), ["1.00", "4.00", "–"]);
+    assert_eq!(ratios("server's memory at its peak"), ["1.00", "0.25", "–"]);
 
     let mut other = report(60.0, 60);
     other["options"]["connections"] = 10.into();

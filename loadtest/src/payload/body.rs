@@ -26,6 +26,8 @@ pub(super) fn album_kind(chat: ChatType) -> UpdateKind {
 
 /// The shortest body, in bytes without the update's identifier.
 const BYTES_MIN: usize = 300 - r#"{"update_id":1"#.len();
+/// The same of the one kind that holds little more than its chat.
+const BYTES_MIN_STOPPED: usize = 150;
 /// The longest body, in bytes without the update's identifier.
 const BYTES_MAX: usize = 8 * 1024 - 64;
 
@@ -72,6 +74,8 @@ fn sized(
 }
 
 fn template(kind: UpdateKind, album: bool, chat: ChatType, rng: &mut Rng) -> Template {
+    let shortest =
+        if kind == UpdateKind::StoppedMessageGeneration { BYTES_MIN_STOPPED } else { BYTES_MIN };
     loop {
         let script = Script::pick(rng);
         let mut writer = Writer { draft: Draft::new(kind), rng: &mut *rng, chat, script };
@@ -83,7 +87,7 @@ fn template(kind: UpdateKind, album: bool, chat: ChatType, rng: &mut Rng) -> Tem
         let template = writer.draft.finish(kind);
         // One word from somebody without a last name, or a long text in a script of which each
         // letter takes six bytes: rare, so roll again.
-        if (BYTES_MIN..=BYTES_MAX).contains(&template.len()) {
+        if (shortest..=BYTES_MAX).contains(&template.len()) {
             return template;
         }
     }
@@ -250,9 +254,7 @@ fn past_messages(kind: UpdateKind, w: &mut Writer<'_>) {
         }
         w.draft.slot(Slot::Reply).raw(",").slot(Slot::Message).raw("]}");
     } else {
-        w.draft.raw(r#","from":"#);
-        w.sender();
-        w.draft.raw(r#","message_id":"#).slot(Slot::Message).raw("}");
+        w.draft.raw(r#","draft_id":"#).slot(Slot::Message).raw("}");
     }
 }
 
@@ -267,7 +269,7 @@ fn business_connection(w: &mut Writer<'_>) {
 }
 
 fn of_a_user(kind: UpdateKind, w: &mut Writer<'_>) {
-    let payload = w.token(48);
+    let payload = w.token(120);
     w.draft.raw(r#"{"user":"#);
     w.sender();
     if kind == UpdateKind::ManagedBot {
@@ -275,8 +277,7 @@ fn of_a_user(kind: UpdateKind, w: &mut Writer<'_>) {
         w.draft.raw(r#"Flat 12 & friends","username":"flat_12_and_friends_delivery_bot"}"#);
     } else {
         w.draft.raw(r#","invoice_payload":"#).string(&payload);
-        w.draft.raw(r#","plan":"monthly","total_amount":499,"currency":"XTR""#);
-        w.draft.raw(r#","expiration_date":1999999999,"is_recurring":true"#);
+        w.draft.raw(r#","state":"active""#);
     }
     w.draft.raw("}");
 }

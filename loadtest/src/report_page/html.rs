@@ -160,7 +160,7 @@ fn tiles(run: &Run) -> String {
     if let Some(us) = run.server_cpu_us() {
         tiles.push(("server's CPU per update".to_owned(), duration(us)));
     }
-    if let Some(peak) = run.server.as_ref().and_then(|server| server.memory_peak_bytes) {
+    if let Some(peak) = run.server_memory_peak() {
         tiles.push(("server's memory at its peak".to_owned(), bytes(peak)));
     }
     let tiles = tiles.iter().map(|(name, value)| {

@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) cpu_system_s: f64,
     /// For scripts that measure servers which do not measure themselves.
     pub(super) server_cpu_us_per_update: Option<f64>,
+    /// The same of the most memory that they had resident.
+    pub(super) server_memory_peak_bytes: Option<u64>,
     pub(super) latency_us: Latency,
     pub(super) send_to_answer_us: Latency,
     pub(super) lateness_us: Latency,
@@ -226,6 +228,11 @@ impl Run {
             Some(server.cpu_s? * 1e6 / updates as f64)
         };
         self.server_cpu_us_per_update.or_else(of_server)
+    }
+
+    /// The most memory that the server had resident, in bytes, where that is known.
+    pub(super) fn server_memory_peak(&self) -> Option<u64> {
+        self.server_memory_peak_bytes.or_else(|| self.server.as_ref()?.memory_peak_bytes)
     }
 
     /// CPU time of the generator per request, in microseconds.

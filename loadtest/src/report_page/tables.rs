@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     chart::{Look, escaped},
     input::{Latency, Run},
-    scale::{digits, duration, grouped},
+    scale::{bytes, digits, duration, grouped},
 };
 
 /// Rows of a table over time; seconds are joined beyond it.
@@ -54,13 +54,14 @@ fn named(runs: &[Run], index: usize) -> String {
 /// How the runs compare with the first one.
 pub(super) fn ratios(runs: &[Run]) -> String {
     type Pick = fn(&Run) -> Option<f64>;
-    let rows: [(&str, bool, Pick); 7] = [
+    let rows: [(&str, bool, Pick); 8] = [
         ("p50", false, |run| Some(run.latency_us.p50)),
         ("p99", false, |run| Some(run.latency_us.p99)),
         ("p99.9", false, |run| Some(run.latency_us.p999)),
         ("max", false, |run| Some(run.latency_us.max)),
         ("answers per second", true, |run| Some(run.rate_per_s)),
         ("server's CPU per update", false, Run::server_cpu_us),
+        (PEAK, false, |run| run.server_memory_peak().map(|bytes| bytes as f64)),
         ("generator's CPU per request", false, |run| Some(run.generator_cpu_us())),
     ];
     let mut columns = vec![""];
@@ -90,8 +91,14 @@ pub(super) fn ratios(runs: &[Run]) -> String {
     table("ratios to the first run, and the figures", &columns, &rows)
 }
 
+const PEAK: &str = "server's memory at its peak";
+
 fn shown(name: &str, value: f64) -> String {
-    if name == "answers per second" { grouped(value as u64) } else { duration(value) }
+    match name {
+        "answers per second" => grouped(value as u64),
+        PEAK => bytes(value as u64),
+        _ => duration(value),
+    }
 }
 
 fn ratio(ratio: f64, more_is_better: bool, is_judged: bool, figure: &str) -> String {

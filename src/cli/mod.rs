@@ -4,6 +4,7 @@
 mod activation;
 mod data_dir;
 mod dead_letters;
+mod greeting;
 mod journal;
 mod log;
 mod notify;

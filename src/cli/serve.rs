@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process,
@@ -24,7 +24,9 @@ use signal_hook::{
 };
 
 use super::{
-    activation, log,
+    activation,
+    greeting::greet,
+    log,
     notify::Notifier,
     privileges::{self, Identity},
     profile::Profiler,
@@ -33,14 +35,13 @@ use super::{
     tell,
 };
 use crate::{
-    Ack, DriverChoice, Hurrier, ListenAddress, Listener, RecoveryProgress, Report, Server,
-    ServerHandle, TlsConfig,
+    Ack, DriverChoice, Hurrier, ListenAddress, RecoveryProgress, Report, Server, ServerHandle,
+    TlsConfig,
     config::{
         Config,
-        file::{Address, BotSection, ConfigFile, LogFormat, LogLevel, Span},
+        file::{Address, ConfigFile, LogFormat, LogLevel, Span},
     },
     error::{Error, ErrorKind},
-    journal::{Directory, inspect::Inspection},
     watch::Watch,
 };
 
@@ -48,11 +49,6 @@ use crate::{
 pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
 pub(super) const DEFAULT_PATH: &str = "/webhook";
-/// Bots that are listed at the start.
-const GREETED: usize = 20;
-/// The update that the ready-made curl line sends.
-const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
-
 /// Shortest wait between two looks whether the server is well.
 const WATCH_STEP: Duration = Duration::from_millis(100);
 
@@ -294,8 +290,8 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
     }
 }
 
-/// Prints reports on SIGUSR1 and calls `reload` on SIGHUP and when files have changed, until a signal or a failure ends the
-/// service.
+/// Prints reports on SIGUSR1 and calls `reload` on SIGHUP and when files have changed, until a signal
+/// or a failure ends the service.
 fn serve(
     server: &ServerHandle,
     reload: impl Fn(Cause),
@@ -469,185 +465,6 @@ fn watch_signals(
 
 fn unwatched(source: io::Error) -> Error {
     Error::with_source(ErrorKind::Thread, "cannot watch signals", source)
-}
-
-/// Tells a person what is running; the last line begins with `ready`.
-fn greet(
-    server: &ServerHandle,
-    file: &ConfigFile,
-    ack: Ack,
-    own_certificate: bool,
-    descriptors: &str,
-) {
-    let (main, others) = match server.listeners() {
-        [main, others @ ..] => (base_url(main), others),
-        // A server without listeners does not start.
-        [] => return,
-    };
-    let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
-    let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
-    let (bots, others_of_bots) = file.bots.split_at(file.bots.len().min(GREETED));
-    for bot in bots {
-        let base = bot.host.as_deref().map(|host| with_host(&main, host));
-        let base = base.as_deref().unwrap_or(&main);
-        line("url", format!("{base}{}  ({})", bot.path, bot.name));
-    }
-    if !others_of_bots.is_empty() {
-        line("", format!("and {} bots more", others_of_bots.len()));
-    }
-    for listener in others {
-        line("also on", base_url(listener));
-    }
-    if let Some(allow) = &file.server.allow {
-        line("allow", allow.join(", "));
-    }
-    if let Some(admin) = server.admin_addr() {
-        line("admin", format!("http://{admin}"));
-    }
-    line("driver", server.driver().to_string());
-    let placement = server.placement();
-    line("shards", on_cpus(&placement.shards));
-    line("workers", on_cpus(&placement.workers));
-    line("files", descriptors.to_owned());
-    if let Some(sink) = &file.sink.to {
-        line("sink", sink.clone());
-    }
-    line("200 means", promise(ack).to_owned());
-    for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
-        if let Some(path) = path {
-            line(name, path.display().to_string());
-        }
-    }
-    for bot in bots {
-        for (name, path) in [("cert", &bot.cert), ("key", &bot.key)] {
-            if let Some(path) = path {
-                line(name, format!("{}  ({})", path.display(), bot.name));
-            }
-        }
-    }
-    for bot in bots {
-        let of = if file.bots.len() > 1 { format!("  ({})", bot.name) } else { String::new() };
-        line("secret", bot.secret_source() + &of);
-    }
-    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
-        line("notice", notice);
-    }
-    if let Some(bot) = file.bots.first() {
-        line("try", curl_line(file, bot, server.listeners(), own_certificate));
-    }
-    lines.push(format!("ready {main}{}", file.bots.first().map_or("", |bot| &bot.path)));
-    tell(lines.join("\n"));
-}
-
-/// `base` with the host of a bot in the place of the address.
-fn with_host(base: &str, host: &str) -> String {
-    let Some((scheme, authority)) = base.split_once("://") else { return base.to_owned() };
-    // A Unix socket has no port.
-    let port = authority.rsplit_once(':').map(|(_, port)| port);
-    let port = port.filter(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
-    port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
-}
-
-/// What a journal holds that is not used now.
-fn left_by_an_earlier_run(file: &ConfigFile, ack: Ack) -> Option<String> {
-    let dir = file.server.data_dir.as_deref().filter(|_| ack == Ack::Memory)?.join("journal");
-    let storage = Directory::look_into(&dir).ok()?;
-    let left = Inspection::new(&storage).ok()?.unsettled();
-    (left > 0).then(|| {
-        format!(
-            "{left} update(s) that an earlier run has left in {} are not delivered: see `ringhook \
-             journal replay`",
-            dir.display()
-        )
-    })
-}
-
-/// What an update's 200 promises.
-fn promise(ack: Ack) -> &'static str {
-    match ack {
-        Ack::Memory => "in memory: lost with the process",
-        Ack::Synced => "synced to the journal: outlives a power cut",
-        Ack::Written => "written to the journal: outlives the process",
-    }
-}
-
-fn on_cpus(cpus: &[usize]) -> String {
-    let list = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!("{} (CPU {list})", cpus.len())
-}
-
-/// What URLs of a listener begin with, for a client on this machine.
-fn base_url(listener: &Listener) -> String {
-    let scheme = if listener.tls { "https" } else { "http" };
-    match &listener.address {
-        ListenAddress::Tcp(address) => format!("{scheme}://{}", reachable(*address)),
-        other => format!("{scheme}+{other}:"),
-    }
-}
-
-/// An address that a client on this machine can connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-/// A line for a shell that sends [`SAMPLE`] as Telegram would.
-fn curl_line(
-    file: &ConfigFile,
-    bot: &BotSection,
-    listeners: &[Listener],
-    own_certificate: bool,
-) -> String {
-    let Some(main) = listeners.first() else { return String::new() };
-    let scheme = if main.tls { "https" } else { "http" };
-    let (place, url) = match &main.address {
-        ListenAddress::Unix(path) => {
-            let path = quoted(&path.display().to_string());
-            (format!(" --unix-socket {path}"), format!("{scheme}://localhost"))
-        }
-        _ => (String::new(), base_url(main)),
-    };
-    let trust = match &file.tls.cert {
-        _ if !main.tls => String::new(),
-        Some(cert) if own_certificate => {
-            format!(" --cacert {}", quoted(&cert.display().to_string()))
-        }
-        _ => " --insecure".to_owned(),
-    };
-    let cat = |path: &Path| format!("$(cat {})", quoted(&path.display().to_string()));
-    let fetched = |file: &Option<PathBuf>, variable: &Option<String>, typed: &str| {
-        let named = variable.as_ref().map(|name| format!("${name}"));
-        file.as_deref().map(cat).or(named).unwrap_or_else(|| typed.to_owned())
-    };
-    let mut credentials = String::new();
-    if let Some(host) = bot.host.as_deref().filter(|host| !host.starts_with('*')) {
-        credentials += &format!(" -H 'Host: {host}'");
-    }
-    if bot.has_secret_token() {
-        let token = fetched(&bot.secret_token_file, &bot.secret_token_env, "$SECRET_TOKEN");
-        credentials += &format!(" -H \"X-Telegram-Bot-Api-Secret-Token: {token}\"");
-    }
-    if bot.has_basic_auth() {
-        let user = fetched(&bot.basic_auth_file, &bot.basic_auth_env, "$USER_AND_PASSWORD");
-        credentials += &format!(" -u \"{user}\"");
-    }
-    format!(
-        "curl{trust}{place}{credentials} -H 'Content-Type: application/json' -d '{SAMPLE}' {url}{}",
-        bot.path
-    )
-}
-
-/// `text` as one word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn print(text: &str) -> Result<(), Error> {

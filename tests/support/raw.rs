@@ -54,6 +54,13 @@ impl<S: Read + Write> Raw<S> {
         self.response()
     }
 
+    /// The same, where there may be nobody to answer.
+    pub(crate) fn try_post(&mut self, body: &str) -> io::Result<Option<Response>> {
+        self.stream.write_all(&super::request(body))?;
+        self.stream.flush()?;
+        self.try_response()
+    }
+
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         self.try_response().expect("a readable stream").expect("a response, not the end")

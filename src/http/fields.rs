@@ -62,6 +62,8 @@ struct Seen<'a> {
 /// The transfer codings of a request, in all fields together.
 #[derive(Default)]
 struct Codings {
+    /// How many fields there are.
+    fields: usize,
     /// How often `chunked` is among them.
     chunked: usize,
     /// Whether it is the last one.
@@ -179,6 +181,7 @@ impl<'a> Seen<'a> {
 impl Codings {
     /// Takes one field in.
     fn add(&mut self, value: &[u8]) {
+        self.fields = self.fields.saturating_add(1);
         for coding in list(value) {
             self.ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
             if self.ends_chunked {
@@ -191,12 +194,16 @@ impl Codings {
 
     /// RFC 9112 section 6.3: where `chunked` is not the last coding, nobody knows where the content
     /// ends, and 400 is a must. Section 7: `chunked` takes no parameters, and nothing is chunked
-    /// twice. Section 6.1: 501 for codings that are not understood.
+    /// twice. Section 6.1: 501 for codings that are not understood. A field more that adds nothing
+    /// would do no harm here (RFC 9110 section 5.6.1), but who reads only the last one sees an empty
+    /// one: nobody sends it but those who probe.
     fn framing(&self) -> Result<Framing, Status> {
         if !self.ends_chunked || self.chunked > 1 {
             Err(Status::BadRequest)
         } else if self.others {
             Err(Status::NotImplemented)
+        } else if self.fields > 1 {
+            Err(Status::BadRequest)
         } else {
             Ok(Framing::Chunked)
         }

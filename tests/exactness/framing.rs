@@ -136,6 +136,16 @@ fn transfer_encoding() -> Vec<Entry> {
             &[400],
         ),
         fatal(
+            ("chunked, then an empty field of its name", "RFC 9110, 5.6.1: may be refused"),
+            coded("Transfer-Encoding: chunked\r\nTransfer-Encoding:"),
+            &[400],
+        ),
+        fatal(
+            ("an empty field of its name, then chunked", "RFC 9110, 5.6.1: may be refused"),
+            coded("Transfer-Encoding: ,\r\nTransfer-Encoding: chunked"),
+            &[400],
+        ),
+        fatal(
             ("a parameter of chunked", "RFC 9112, 7.1"),
             coded("Transfer-Encoding: chunked;a=b"),
             &[400],

@@ -117,8 +117,8 @@ async fn secure(
     }
     // A server does not start without it where a listener needs it.
     let Some(tls) = shard.tls() else { return CloseReason::Io };
-    let turn = async || {
-        let turn = shard.turns.turn().await;
+    let turn = async |step| {
+        let turn = shard.turns.turn(step).await;
         // Nobody is there any more to do it for.
         if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
     };

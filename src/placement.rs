@@ -64,6 +64,20 @@ pub(crate) fn pin(cpu: usize) -> bool {
     core_affinity::set_for_current(CoreId { id: cpu })
 }
 
+/// Lets the calling thread wait for its CPU until others there pause or have had their slice
+/// (`SCHED_BATCH`, sched(7)), rather than interrupt them whenever it has something to do. A thread of
+/// another class than the usual one stays as it is.
+pub(crate) fn be_patient() {
+    // SAFETY: 0 is the calling thread, and the call takes no memory.
+    let class = unsafe { libc::sched_getscheduler(0) };
+    if class == libc::SCHED_OTHER {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread; the kernel reads the parameters during the call. That it
+        // refuses changes nothing but the order in which threads run.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -85,7 +85,11 @@ impl Runtime {
 }
 
 /// Tries the ring flags from the best to the plainest, since a kernel refuses those it does not
-/// know with EINVAL: DEFER_TASKRUN came with Linux 6.1, COOP_TASKRUN with 5.19.
+/// know with EINVAL: SINGLE_ISSUER came with Linux 6.0, COOP_TASKRUN with 5.19.
+///
+/// Not DEFER_TASKRUN: with it the kernel completes what has waited for the network only in a call that
+/// waits (`IORING_ENTER_GETEVENTS`), and monoio makes none while tasks are ready or another thread has
+/// woken one. In a flood of new connections the established ones were not heard for milliseconds.
 fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Result<T> {
     let with = |flags: fn(&mut io_uring::Builder)| {
         let mut builder = io_uring::IoUring::builder();
@@ -95,7 +99,7 @@ fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Resu
     };
     let attempts: [fn(&mut io_uring::Builder); 3] = [
         |builder| {
-            builder.setup_single_issuer().setup_defer_taskrun();
+            builder.setup_single_issuer().setup_coop_taskrun();
         },
         |builder| {
             builder.setup_coop_taskrun();

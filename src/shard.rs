@@ -28,6 +28,7 @@ use slab::Slab;
 
 pub(crate) use self::{
     handshakes::HandshakePlace,
+    turns::Step,
     watch::{End, Phase, Registration},
 };
 use self::{handshakes::Handshakes, sweep::sweep, turns::Turns, watch::Watch};

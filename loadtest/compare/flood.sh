@@ -65,12 +65,13 @@ round() {
     flood=
     if [[ $2 == flood ]]; then
         # Ids of its own, or the server would take them for copies.
-        load flood chrt --idle 0 -- --connections 200 --rate "$rate" --churn --duration "$((seconds + 2))s" \
+        load flood chrt --idle 0 -- --connections 200 --rate "$rate" --churn --duration "$((seconds + 3))s" \
             --first-update-id 100000000 &
         flood=$!
         sleep 1
     fi
-    load steady "${fifo[@]}" -- --connections 200 --rate 1000 --duration "${seconds}s" || true
+    load steady "${fifo[@]}" -- --connections 200 --rate 1000 --warmup 1s \
+        --duration "$((seconds + 1))s" || true
     [[ -z $flood ]] || wait "$flood" || true
     flood=
     kill "$server"

@@ -352,7 +352,10 @@ impl ServerHandle {
         let orders = Arc::clone(&self.orders);
         let incidents = self.incidents.writer();
         let acceptor = Acceptor::new(admission, incidents, sockets, metrics, orders, shards, stop);
-        let thread = self.spawn("ringhook-accept".to_owned(), None, || acceptor.run())?;
+        let thread = self.spawn("ringhook-accept".to_owned(), None, || {
+            placement::be_patient();
+            acceptor.run();
+        })?;
         self.acceptor = Some((keep, thread));
         Ok(())
     }

@@ -10,9 +10,10 @@ use crate::runtime::{self, Rounds};
 
 /// The sweep looks at every deadline this often at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// Connections that a sweep ends, and looks at, before all others have their turn.
-const SWEEP_ENDS: usize = 8;
-const SWEEP_LOOKS: usize = 1024;
+/// Connections that a sweep ends, and looks at, before all others have their turn. An end is a last
+/// word, encrypted and sent, and a look mostly a miss of the cache.
+const SWEEP_ENDS: usize = 2;
+const SWEEP_LOOKS: usize = 256;
 
 /// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
 /// connections of the shard.

@@ -9,7 +9,10 @@ use std::{io, ops::AsyncFn, sync::Arc};
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
-use crate::runtime::{self, Socket};
+use crate::{
+    runtime::{self, Socket},
+    shard::Step,
+};
 
 /// Reads of a handshake; a ClientHello with post-quantum key share is about 1.8 KiB.
 const READ_BYTES: usize = 4096;
@@ -49,7 +52,7 @@ pub(crate) async fn accept<T>(
     mut socket: Socket,
     early: Vec<u8>,
     config: Arc<ServerConfig>,
-    turn: impl AsyncFn() -> io::Result<T>,
+    turn: impl AsyncFn(Step) -> io::Result<T>,
 ) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
     let mut session = match begin(config, &turn).await {
         Ok(session) => session,
@@ -66,9 +69,9 @@ pub(crate) async fn accept<T>(
 
 async fn begin<T>(
     config: Arc<ServerConfig>,
-    turn: impl AsyncFn() -> io::Result<T>,
+    turn: impl AsyncFn(Step) -> io::Result<T>,
 ) -> io::Result<ServerConnection> {
-    let turn = turn().await?;
+    let turn = turn(Step::Begin).await?;
     let session = ServerConnection::new(config).map_err(io::Error::other);
     drop(turn);
     session
@@ -78,13 +81,14 @@ async fn handshake<T>(
     socket: &mut Socket,
     session: &mut ServerConnection,
     early: Vec<u8>,
-    turn: impl AsyncFn() -> io::Result<T>,
+    turn: impl AsyncFn(Step) -> io::Result<T>,
 ) -> io::Result<()> {
     let mut buffer = early;
     buffer.reserve(READ_BYTES);
+    let mut step = Step::Begin;
     loop {
         if !buffer.is_empty() {
-            let turn = turn().await?;
+            let turn = turn(step).await?;
             let fed = feed(session, &buffer);
             drop(turn);
             if let Err(error) = fed {
@@ -100,6 +104,7 @@ async fn handshake<T>(
             let (outcome, written) = runtime::write_all(socket, buffer).await;
             outcome?;
             buffer = written;
+            step = Step::GoOn;
         }
         if !session.is_handshaking() {
             return Ok(());

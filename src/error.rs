@@ -20,6 +20,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// A listening address could not be bound.
     Bind,
+    /// The Bot API could not be reached, or refused a call.
+    BotApi,
     /// A certificate or key is missing, unreadable or does not fit.
     Certificate,
     /// A setting is wrong: the message names the key, the value and what was expected.

@@ -41,6 +41,8 @@ mod admin;
 mod allow;
 mod balancer;
 #[cfg(feature = "cli")]
+mod bot_api;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod config;

@@ -2,6 +2,7 @@
 //! belongs to what a command was asked for.
 
 mod activation;
+mod bots;
 mod data_dir;
 mod dead_letters;
 mod greeting;

@@ -38,6 +38,11 @@ impl Setup {
             None => ConfigFile::default(),
         };
         args.apply_to(&mut file);
+        Self::of(file)
+    }
+
+    /// Completes `file`, which the flags have been applied to.
+    pub(super) fn of(mut file: ConfigFile) -> Result<Self, Error> {
         let dir: PathBuf = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
         let data_dir = DataDir::at(&dir);
         let own_secret = data_dir.secret_token();

@@ -7,6 +7,7 @@ mod listener;
 mod log;
 mod profile;
 mod tls;
+mod webhook;
 
 use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
@@ -15,11 +16,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use self::{admin::AdminSection, limits::LimitsSection};
 pub(crate) use self::{
-    bot::BotSection,
+    bot::{AllowedUpdates, BotSection},
     listener::{Address, ListenerSection},
     log::{LogFormat, LogLevel, LogSection},
     profile::ProfileSection,
     tls::TlsSection,
+    webhook::{Fallback, WebhookSection},
 };
 use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
@@ -49,6 +51,8 @@ pub(crate) struct ConfigFile {
     pub(crate) profile: ProfileSection,
     #[serde(default)]
     pub(crate) sink: SinkSection,
+    #[serde(default)]
+    pub(crate) webhook: WebhookSection,
     #[serde(default, rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub(crate) listeners: Vec<ListenerSection>,
     #[serde(default, rename = "bot")]
@@ -145,6 +149,7 @@ impl ConfigFile {
     pub(crate) fn to_config(&self, secrets: Secrets) -> Result<Config, Error> {
         let defaults = Config::default();
         self.check_certificates()?;
+        self.webhook.check()?;
         let bots = self.bots.iter().map(|bot| bot.to_bot(secrets)).collect::<Result<_, _>>()?;
         let server = &self.server;
         let config = Config {
@@ -202,6 +207,7 @@ impl ConfigFile {
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
         };
         self.profile = self.profile.effective();
+        self.webhook = self.webhook.effective();
         let dispatch = &config.dispatch;
         self.dispatch = DispatchSection {
             order: Some(dispatch.order),

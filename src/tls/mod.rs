@@ -263,7 +263,7 @@ fn server_config(
 
 /// The cryptography that the features chose.
 #[cfg(feature = "aws-lc-rs")]
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
@@ -274,7 +274,7 @@ fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 
 /// The cryptography that the features chose.
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     allow::AllowList,
+    bot_api::BotToken,
     error::{Error, ErrorKind},
 };
 
@@ -60,6 +62,58 @@ pub(crate) struct BotSection {
     pub(crate) basic_auth_env: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth: Option<Auth>,
+    /// The Bot API's token. Only what calls the Bot API reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Hidden>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_env: Option<String>,
+    /// setWebhook's parameters, from here on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allowed_updates: Option<AllowedUpdates>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ip_address: Option<IpAddr>,
+}
+
+/// Which kinds of updates a bot gets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum AllowedUpdates {
+    /// Every kind there is, by its name.
+    All,
+    /// Those of these names; none means Telegram's default.
+    List(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for AllowedUpdates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected \"all\", or a list like [\"message\"]")]
+        enum Typed {
+            Word(String),
+            List(Vec<String>),
+        }
+        match Typed::deserialize(deserializer)? {
+            Typed::Word(word) if word == "all" => Ok(Self::All),
+            Typed::List(list) => Ok(Self::List(list)),
+            Typed::Word(word) => Err(de::Error::custom(format!(
+                "{word:?} is none, expected \"all\", or a list like [\"message\"]"
+            ))),
+        }
+    }
+}
+
+impl Serialize for AllowedUpdates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str("all"),
+            Self::List(list) => list.serialize(serializer),
+        }
+    }
 }
 
 /// How a bot's requests are told from a stranger's.
@@ -164,6 +218,20 @@ impl BotSection {
         files.into_iter().filter_map(Option::as_deref)
     }
 
+    /// The Bot API's token; `None` where there is none.
+    pub(crate) fn bot_token(&self) -> Result<Option<BotToken>, Error> {
+        let source = self.token_source();
+        if source.count() > 1 {
+            let bot = format!("bot {:?}", self.name);
+            return Err(Error::config(
+                &bot,
+                source.count(),
+                "one of token, token_file and token_env",
+            ));
+        }
+        source.read(Secrets::Read, BotToken::new)
+    }
+
     /// Where the bot's credentials are, for people.
     pub(crate) fn secret_source(&self) -> String {
         let named = [self.secret_token_source(), self.basic_auth_source()];
@@ -242,6 +310,15 @@ impl BotSection {
             typed: self.secret_token.as_ref(),
             file: self.secret_token_file.as_deref(),
             variable: self.secret_token_env.as_deref(),
+        }
+    }
+
+    fn token_source(&self) -> Source<'_> {
+        Source {
+            key: "bot.token",
+            typed: self.token.as_ref(),
+            file: self.token_file.as_deref(),
+            variable: self.token_env.as_deref(),
         }
     }
 

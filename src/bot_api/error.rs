@@ -1,0 +1,78 @@
+//! What can go wrong between us and the Bot API.
+
+use std::{fmt, time::Duration};
+
+use crate::error::{Error, ErrorKind};
+
+/// Why a call did not succeed. Its text is one line, and the token is never in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum ApiError {
+    /// The answer is not of the Bot API; what it was instead.
+    Odd(String),
+    /// The Bot API said no.
+    Refused {
+        /// `error_code`: 400, 401, 404, 409, 429, or 5xx.
+        code: u16,
+        /// `description`, as it came.
+        description: String,
+        /// `parameters.retry_after`.
+        retry_after: Option<Duration>,
+    },
+    /// There was no answer; why.
+    Unreachable(String),
+}
+
+impl ApiError {
+    /// True where the Bot API itself cannot be had at the moment, so that trying again later may help.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Odd(_) | Self::Unreachable(_) => true,
+            Self::Refused { code, .. } => *code >= 500 || *code == 429,
+        }
+    }
+
+    /// True for `Conflict`: somebody else uses getUpdates, or a webhook is set.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code: 409, .. })
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Odd(what) => {
+                write!(
+                    f,
+                    "the answer is none of the Bot API ({what}): look at the API root and at proxies"
+                )
+            }
+            Self::Unreachable(why) => {
+                write!(f, "the Bot API cannot be reached: {why}")
+            }
+            Self::Refused { code, description, retry_after } => {
+                write!(f, "the Bot API refused: {code} {description}")?;
+                let advice = match code {
+                    401 => {
+                        "the token is wrong or was revoked: get the one that BotFather shows now"
+                    }
+                    404 => "the token is malformed, or the API root is not one of a Bot API server",
+                    429 => "too many calls: try again later",
+                    _ => return Ok(()),
+                };
+                write!(f, " ({advice}")?;
+                if let Some(after) = retry_after {
+                    write!(f, ", in {} s", after.as_secs())?;
+                }
+                f.write_str(")")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        Self::new(ErrorKind::BotApi, error.to_string())
+    }
+}

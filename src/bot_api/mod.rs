@@ -1,0 +1,18 @@
+//! The Bot API, as far as webhooks and updates need it: one small blocking client over HTTPS.
+//!
+//! The token is a part of each URL. It is hidden in all that this module says, errors included.
+
+mod answer;
+mod client;
+mod error;
+mod root;
+mod token;
+mod types;
+
+pub(crate) use self::{
+    client::Client,
+    error::ApiError,
+    root::ApiRoot,
+    token::BotToken,
+    types::{Me, RawUpdate, SetWebhook, WebhookInfo},
+};

@@ -1,0 +1,139 @@
+//! The bots of a config, as commands that speak to the Bot API see them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::setup::Setup;
+use crate::{
+    bot_api::{ApiRoot, BotToken, Client},
+    config::{
+        Config,
+        file::{BotSection, ConfigFile, Secrets},
+    },
+    error::Error,
+};
+
+/// Where the token is looked for where the config has none and there is one bot.
+const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
+
+/// Which bots a command is about.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct BotsArgs {
+    /// Config file in TOML, the same that "ringhook serve" gets
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Where "ringhook serve" keeps certificate, key and secret token [default: ringhook-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Only the bot of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub(super) bot: Option<String>,
+    /// All bots of the config
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Where the Bot API is [default: https://api.telegram.org]
+    #[arg(long, value_name = "URL")]
+    pub(super) api_root: Option<ApiRoot>,
+    /// The Bot API server runs with --local: any port, plain HTTP, more connections
+    #[arg(long)]
+    pub(super) local: bool,
+}
+
+/// The config, and the bots of it that a command is about.
+pub(super) struct Bots {
+    pub(super) setup: Setup,
+    /// Checked, but without secrets.
+    pub(super) config: Config,
+    pub(super) chosen: Vec<ChosenBot>,
+}
+
+/// One of the bots that a command is about.
+#[derive(Clone, Debug)]
+pub(super) struct ChosenBot {
+    pub(super) name: String,
+    /// As typed; of the default bot, as `serve` has it.
+    pub(super) section: BotSection,
+    pub(super) token: Option<BotToken>,
+}
+
+impl Bots {
+    /// Reads the config and picks the bots. Nothing is made, and of secrets only the tokens of the Bot
+    /// API are read.
+    ///
+    /// # Errors
+    /// A wrong setting, no bot of the name, or several bots and none chosen.
+    pub(super) fn load(args: &BotsArgs) -> Result<Self, Error> {
+        let mut setup = Setup::of_files(args.config.as_deref(), args.data_dir.as_deref())?;
+        let webhook = &mut setup.file.webhook;
+        if args.api_root.is_some() {
+            webhook.api_root.clone_from(&args.api_root);
+        }
+        if args.local {
+            webhook.local = Some(true);
+        }
+        let config = setup.file.to_config(Secrets::Leave)?;
+        let bots = &setup.file.bots;
+        let names = || bots.iter().map(|bot| bot.name.as_str()).collect::<Vec<_>>().join(", ");
+        let is_chosen = |bot: &&BotSection| args.bot.as_ref().is_none_or(|name| *name == bot.name);
+        let chosen: Vec<_> = bots.iter().filter(is_chosen).collect();
+        if let (Some(name), true) = (&args.bot, chosen.is_empty()) {
+            return Err(Error::config("--bot", name, &format!("one of {}", names())));
+        }
+        if chosen.len() > 1 && !args.all {
+            let expected = format!("--all, or --bot with one of {}", names());
+            return Err(Error::config("--bot", "(none)", &expected));
+        }
+        let is_only_one = bots.len() == 1;
+        let chosen = chosen.into_iter().map(|section| ChosenBot::of(section, is_only_one));
+        let chosen = chosen.collect::<Result<_, _>>()?;
+        Ok(Self { setup, config, chosen })
+    }
+
+    /// The config as typed, completed by flags.
+    pub(super) fn file(&self) -> &ConfigFile {
+        &self.setup.file
+    }
+}
+
+impl ChosenBot {
+    /// The bot of `section`, with the token of the environment where it `is_only_one` and has none.
+    pub(super) fn of(section: &BotSection, is_only_one: bool) -> Result<Self, Error> {
+        let token = match section.bot_token()? {
+            None if is_only_one => match env::var(TOKEN_VARIABLE) {
+                Ok(token) => Some(BotToken::new(token.trim(), TOKEN_VARIABLE)?),
+                Err(_) => None,
+            },
+            token => token,
+        };
+        Ok(Self { name: section.name.clone(), section: section.clone(), token })
+    }
+
+    /// A client of the Bot API for this bot.
+    ///
+    /// # Errors
+    /// Where there is no token; the message says where one can be put.
+    pub(super) fn client(&self, root: &ApiRoot) -> Result<Client, Error> {
+        let Some(token) = &self.token else {
+            let key = format!("the token of bot {:?}", self.name);
+            let expected = "token_file, token_env or token in its [[bot]], or, where there is one \
+                            bot, TELEGRAM_BOT_TOKEN in the environment";
+            return Err(Error::config(&key, "(none)", expected));
+        };
+        Ok(Client::new(root, token.clone()))
+    }
+}
+
+impl Setup {
+    /// What `serve` would be asked for by this config file and data directory alone.
+    pub(super) fn of_files(config: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, Error> {
+        let mut file = config.map(ConfigFile::read).transpose()?.unwrap_or_default();
+        if let Some(dir) = data_dir {
+            file.server.data_dir = Some(dir.to_owned());
+        }
+        Self::of(file)
+    }
+}

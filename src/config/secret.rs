@@ -36,6 +36,12 @@ impl SecretToken {
 }
 
 impl SecretToken {
+    /// The value, for setWebhook.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.matches(other.0.as_bytes())
     }

@@ -64,6 +64,8 @@ struct State {
     /// Goes up whenever a webhook comes or goes: what began under another one does not count.
     generation: u64,
     last_error: Option<(u64, String)>,
+    last_synchronization_error: Option<u64>,
+    is_revoked: bool,
     /// The connections to the webhook.
     sockets: Vec<TcpStream>,
     attempts: Vec<Attempt>,
@@ -189,6 +191,25 @@ impl FakeBot {
         self.change_webhook(self.lock(), &internal("deleteWebhook", ""));
     }
 
+    /// As if a delivery had failed with `message` at `date`, in seconds of Unix time.
+    pub(crate) fn report_error(&self, date: u64, message: &str) {
+        self.lock().last_error = Some((date, message.to_owned()));
+    }
+
+    /// As if Telegram's data centers had lost each other at `date`, in seconds of Unix time.
+    pub(crate) fn report_synchronization_error(&self, date: u64) {
+        self.lock().last_synchronization_error = Some(date);
+    }
+
+    /// The token is no longer known, as after /revoke at BotFather.
+    pub(crate) fn revoke(&self) {
+        self.lock().is_revoked = true;
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.lock().is_revoked
+    }
+
     /// Sends to `addr` from now on, whatever the URL says; `None` goes back to what it says.
     /// Connections that there are go on.
     pub(crate) fn route(&self, addr: Option<SocketAddr>) {
@@ -259,6 +280,9 @@ impl FakeBot {
             info["last_error_date"] = json!(date);
             info["last_error_message"] = json!(message);
         }
+        if let Some(date) = state.last_synchronization_error {
+            info["last_synchronization_error_date"] = json!(date);
+        }
         if let Some(webhook) = webhook {
             info["max_connections"] = json!(webhook.max_connections);
             info["ip_address"] = json!(webhook.ip_address);
@@ -277,7 +301,7 @@ impl FakeBot {
             if state.next_set_webhook.is_some_and(|next| now < next) {
                 return Answer::flood(1);
             }
-            state.next_set_webhook = Some(now + Duration::from_secs(1));
+            state.next_set_webhook = Some(now + self.rules.pause);
         }
         self.change_webhook(state, call)
     }

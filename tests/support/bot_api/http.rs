@@ -41,7 +41,7 @@ impl<S: Read> Requests<S> {
                         let value = String::from_utf8_lossy(field.value).into_owned();
                         (field.name.to_ascii_lowercase(), value)
                     };
-                    let headers: BTreeMap<_, _> = head.headers.iter().map(|it| field(it)).collect();
+                    let headers: BTreeMap<_, _> = head.headers.iter().map(field).collect();
                     let (verb, target) = (head.method?.to_owned(), head.path?.to_owned());
                     self.unread.drain(..length);
                     break (verb, target, headers);

@@ -73,7 +73,8 @@ impl Service {
         if !is_token(&call.token) {
             return Answer::fail(401, "Unauthorized: invalid token specified");
         }
-        let Some(bot) = self.bots.iter().find(|bot| bot.token() == call.token) else {
+        let is_meant = |bot: &&Arc<FakeBot>| bot.token() == call.token && !bot.is_revoked();
+        let Some(bot) = self.bots.iter().find(is_meant) else {
             return Answer::fail(401, "Unauthorized");
         };
         match call.method.to_ascii_lowercase().as_str() {

@@ -42,8 +42,12 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::door::Reachable;
-use self::{bot::FakeBot, calls::Call, door::Door, methods::Service};
+use self::{
+    bot::FakeBot,
+    calls::Call,
+    door::{Door, Reachable},
+    methods::Service,
+};
 
 /// The token that is accepted where a test names none.
 pub(crate) const TOKEN: &str = "123456:TEST-token_of_the_fake_server_0000000";
@@ -71,6 +75,8 @@ struct Rules {
     /// What the sender's delays are divided by.
     time_scale: u32,
     read_timeout: Option<Duration>,
+    /// How much time has to lie between two calls of setWebhook.
+    pause: Duration,
     names: BTreeMap<String, IpAddr>,
     /// Certificates in PEM that sign for webhooks whose own was not uploaded.
     roots: Vec<String>,
@@ -88,6 +94,7 @@ impl FakeBotApi {
             is_loopback_permitted: true,
             time_scale: 10,
             read_timeout: None,
+            pause: Duration::from_secs(1),
             names: BTreeMap::new(),
             roots: Vec::new(),
         };
@@ -184,6 +191,13 @@ impl Builder {
     /// 5 s, where this is not called.
     pub(crate) fn read_timeout(mut self, timeout: Duration) -> Self {
         self.rules.read_timeout = Some(timeout);
+        self
+    }
+
+    /// How much time has to lie between two calls of setWebhook: 1 s at Telegram, and where this is not
+    /// called. `retry_after` is 1 at any rate.
+    pub(crate) fn set_webhook_every(mut self, pause: Duration) -> Self {
+        self.rules.pause = pause;
         self
     }
 

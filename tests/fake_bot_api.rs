@@ -402,11 +402,14 @@ mod as_telegram {
     #[test]
     fn a_second_long_poll_and_a_webhook_end_the_first() {
         let api = Api::any();
-        let poll = || {
+        let poll = |number: u64| {
             let body = json!({"timeout": 20}).to_string();
             let raw = api.send(&api.head("getUpdates", "application/json"), body.as_bytes());
-            // It has to wait before the next one comes.
-            thread::sleep(Duration::from_millis(300));
+            // It has to wait before the next one comes; of a real server that cannot be seen.
+            match &api.fake {
+                Some(fake) => wait_until("the call waits", || fake.polls() == number),
+                None => thread::sleep(Duration::from_secs(1)),
+            }
             raw
         };
         let refused = |mut raw: Raw<TcpStream>, why: &str| {
@@ -414,8 +417,8 @@ mod as_telegram {
             let body = serde_json::from_slice(&response.body).unwrap();
             assert_refused((response.status, body), 409, why);
         };
-        let first = poll();
-        let second = poll();
+        let first = poll(1);
+        let second = poll(2);
         let other = "Conflict: terminated by other getUpdates request; make sure that only one bot \
                      instance is running";
         refused(first, other);
@@ -457,7 +460,7 @@ mod get_updates {
             &api.head("getUpdates", "application/json"),
             json!({"timeout": 50}).to_string().as_bytes(),
         );
-        wait_until("the call comes", || api.bot().calls_of("getUpdates").len() == 2);
+        wait_until("the call waits", || api.bot().polls() == 2);
         assert_eq!(api.bot().calls()[1].status, None);
         let update = "{\"update_id\":7000,\n\"message\":{\"text\":\"\u{416} \u{1f600}\"}}";
         assert_eq!(api.bot().push(update), Some(7000));

@@ -179,6 +179,11 @@ impl FakeBot {
         self.lock().attempts.clone()
     }
 
+    /// How many calls of getUpdates have had to wait so far, the one that waits now among them.
+    pub(crate) fn polls(&self) -> u64 {
+        self.lock().polls
+    }
+
     /// Somebody else with the token calls setWebhook, and names nothing but the URL.
     #[track_caller]
     pub(crate) fn set_webhook_behind_back(&self, url: &str) {

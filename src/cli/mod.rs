@@ -15,6 +15,7 @@ mod reload;
 mod serve;
 mod setup;
 mod sink;
+mod webhook;
 
 use std::{
     fmt,
@@ -37,6 +38,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Webhook(webhook::WebhookArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Webhook(args) => webhook::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,6 +102,22 @@ impl Plan {
         })
     }
 
+    /// Whether the URL of `bot` can be known, without a look at secrets and certificates, which may
+    /// not be there yet.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub(crate) fn check_url(
+        file: &ConfigFile,
+        config: &Config,
+        bot: &BotSection,
+    ) -> Result<(), Error> {
+        if bot.url.is_none() {
+            built(file, config, bot, None)?;
+        }
+        Ok(())
+    }
+
     /// Calls setWebhook; `drop_pending` deletes all updates that wait.
     pub(crate) fn apply(&self, client: &Client, drop_pending: bool) -> Result<(), ApiError> {
         client.set_webhook(&SetWebhook {

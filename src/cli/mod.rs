@@ -3,8 +3,10 @@
 
 mod activation;
 mod bots;
+mod cert;
 mod data_dir;
 mod dead_letters;
+mod files;
 mod greeting;
 mod journal;
 mod log;
@@ -35,6 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArgs>),
+    Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
 }
@@ -46,6 +49,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
+        Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -181,7 +181,7 @@ fn help_tells_everything() {
         insta::assert_snapshot!(name, said.all());
         let mut command = place.command(args);
         command.env("COLUMNS", "100");
-        let (code, screen) = Terminal::start(command).wait();
+        let (code, screen) = Terminal::start(command).finish();
         assert_eq!(code, 0);
         assert!(screen.contains("--api-root") || args == "--help", "{screen}");
     }
@@ -526,7 +526,7 @@ fn a_terminal_shows_the_same() {
     let place = Place::new();
     place.config(place.signed_certificate(), "max_connections = 60");
     for args in ["info", "set", "info", "info --json", "set --max-connections 500", "delete"] {
-        let (code, screen) = Terminal::start(place.command(args)).wait();
+        let (code, screen) = Terminal::start(place.command(args)).finish();
         let shown = place.plain(&screen);
         if args.starts_with("delete") {
             assert_eq!(
@@ -563,7 +563,7 @@ fn watching_shows_the_trend() {
     place.api.report_error(now(), "Connection refused");
     terminal.wait_for("Connection refused\n  that means: nobody listens");
     terminal.interrupt();
-    let (code, screen) = terminal.wait();
+    let (code, screen) = terminal.finish();
     assert_eq!(code, 1, "{screen}");
     place.plain(&screen);
     let said = place.run("info --watch --interval 1s --count 2 --json");
@@ -621,8 +621,8 @@ fn a_person_is_asked_before_messages_are_deleted() {
     let ask = |args: &str, answer: &str| {
         let mut terminal = Terminal::start(place.command(args));
         terminal.wait_for("[y/N] ");
-        terminal.type_line(answer);
-        let (code, screen) = terminal.wait();
+        terminal.type_in(&format!("{answer}\n"));
+        let (code, screen) = terminal.finish();
         (code, place.plain(&screen))
     };
     let (code, screen) = ask("delete --drop-pending", "n");

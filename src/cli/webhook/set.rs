@@ -1,6 +1,6 @@
 //! `ringhook webhook set`: tells Telegram where to deliver, and looks whether it took that.
 
-use std::{convert::Infallible, net::IpAddr, str::FromStr};
+use std::{convert::Infallible, net::IpAddr, path::Path, str::FromStr};
 
 use clap::Args;
 
@@ -128,10 +128,11 @@ fn set(
         let name = if url.address().is_some() { "--ip" } else { "--name" };
         let message = format!(
             "bot {:?}: nothing was sent: there is no {}, and the one that `ringhook serve` would make \
-             is for localhost: `ringhook cert new {name} {host}` makes one for {host}",
+             is for localhost: `ringhook cert new {name} {host} --out {dir}` makes one for {host}",
             bot.name,
             cert.display(),
-            host = url.name()
+            host = url.name(),
+            dir = cert.parent().unwrap_or(Path::new(".")).display()
         );
         return Err(Error::new(ErrorKind::Config, message));
     }

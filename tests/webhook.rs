@@ -281,7 +281,7 @@ fn what_is_set_is_delivered() {
     place.api.wait_error("403 Forbidden");
     let said = place.run("info --local");
     assert!(
-        said.stdout.contains("the secret token is not the one of the config"),
+        said.stdout.contains("the secret token, or user and password, are not"),
         "{}",
         said.all()
     );
@@ -290,6 +290,19 @@ fn what_is_set_is_delivered() {
     place.api.wait_delivered();
     let lines = server.terminate().stdout.lines().count();
     assert_eq!(lines, ids.len() + 1);
+}
+
+#[test]
+fn what_it_advises_leads_on() {
+    let place = Place::new();
+    place.config("", "");
+    let said = place.run("set");
+    let advice = said.stderr.split('`').find(|part| part.starts_with("ringhook cert new"));
+    let args: Vec<_> = advice.unwrap().split(' ').skip(1).collect();
+    assert!(ringhook(place.path()).args(args).output().unwrap().status.success());
+    let said = place.run("set");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(place.call().files.contains_key("certificate"));
 }
 
 #[test]

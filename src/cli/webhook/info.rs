@@ -32,7 +32,7 @@ const STEP: Duration = Duration::from_millis(50);
 ///
 /// The exit code is 1 where something is wrong: no webhook is set, it is not as the config says, an
 /// error is younger than 10 minutes, or what waits grows. The last error is never cleared by a
-/// success, only by setting the webhook again: its age tells whether it still matters.
+/// success, only by changing or deleting the webhook: its age tells whether it still matters.
 #[derive(Args, Debug)]
 pub(super) struct InfoArgs {
     #[command(flatten)]

@@ -176,7 +176,10 @@ impl fmt::Display for Report {
             (text, date) => {
                 let text = text.as_deref().map_or_else(|| "no text".to_owned(), plain);
                 line("last error", &format!("{text}, {} ago ({})", self.age(), moment(date)))?;
-                line("", "(it stays until the webhook is set again: a success does not clear it)")?;
+                line(
+                    "",
+                    "(it stays until the webhook is changed or deleted: a success does not clear it)",
+                )?;
                 let unknown = "not known here";
                 line("  means", self.meaning.unwrap_or(unknown))?;
                 line("  to do", self.remedy.unwrap_or("`ringhook doctor` tries the whole way"))?;

@@ -7,6 +7,7 @@
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
 //! | `session` | the handshake |
+//! | `stream` | records in and out |
 
 mod chain;
 mod check;
@@ -18,6 +19,7 @@ mod reload;
 pub(crate) mod session;
 mod source;
 mod store;
+mod stream;
 
 use std::{
     path::{Path, PathBuf},

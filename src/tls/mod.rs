@@ -7,6 +7,7 @@
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
 //! | `session` | the handshake |
+//! | `uploaded` | what Telegram's sender would say of a certificate |
 
 mod chain;
 mod check;
@@ -18,6 +19,8 @@ mod reload;
 pub(crate) mod session;
 mod source;
 mod store;
+#[cfg(feature = "cli")]
+pub(crate) mod uploaded;
 
 use std::{
     path::{Path, PathBuf},

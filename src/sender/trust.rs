@@ -62,10 +62,8 @@ impl Verifier {
                 listed.clone_from(list);
             }
         }
-        let chain = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::clone(&provider),
-        );
+        let chain =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let chain = Some(chain.build().map_err(|error| error.to_string())?);
         Ok(Self { chain, host, listed, provider })
     }
@@ -91,13 +89,8 @@ impl ServerCertVerifier for Verifier {
         if self.listed.contains(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        let verified = chain.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verified =
+            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // The chain is good by then, and names have been looked at.
             Err(Error::InvalidCertificate(

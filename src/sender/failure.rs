@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     TimedOut(Phase, Duration),
     /// TLS has failed for another reason than the certificate.
     Tls(String),
+    /// Nobody who is trusted has signed the server's certificate.
+    Untrusted,
 }
 
 /// What was being done.
@@ -39,9 +41,7 @@ impl Failure {
             rustls::Error::InvalidCertificate(CertificateError::Other(why)) => {
                 Self::Certificate(why.to_string())
             }
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                Self::Certificate("nobody who is trusted has signed it".to_owned())
-            }
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::Untrusted,
             rustls::Error::InvalidCertificate(why) => Self::Certificate(why.to_string()),
             other => Self::Tls(other.to_string()),
         }
@@ -100,6 +100,9 @@ impl fmt::Display for Failure {
                 write!(f, "nothing for {} ({phase})", humantime::format_duration(*limit))
             }
             Self::Tls(why) => write!(f, "TLS has failed: {why}"),
+            Self::Untrusted => {
+                f.write_str("nobody who is trusted has signed the server's certificate")
+            }
         }
     }
 }

@@ -58,7 +58,10 @@ impl fmt::Display for Objection {
                 write!(f, "it is for {}, not for {wanted}", names.escape_debug())
             }
             Self::AddressOnly(address) => {
-                write!(f, "it has {address} as a name of type IP only, which Telegram refuses")
+                write!(
+                    f,
+                    "it has {address} as a name of type IP only, at which Telegram does not look"
+                )
             }
         }
     }
@@ -107,7 +110,10 @@ mod tests {
         assert_eq!(said(&both, Some("192.0.2.1"), 2025), None);
         let ip = certificate("x", vec![SanType::IpAddress("192.0.2.1".parse().unwrap())]);
         let refused = said(&ip, Some("192.0.2.1"), 2025).unwrap();
-        assert_eq!(refused, "it has 192.0.2.1 as a name of type IP only, which Telegram refuses");
+        assert_eq!(
+            refused,
+            "it has 192.0.2.1 as a name of type IP only, at which Telegram does not look"
+        );
     }
 
     #[test]

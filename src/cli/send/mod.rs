@@ -91,6 +91,9 @@ pub(super) struct SendArgs {
     /// Take any certificate; Telegram would not
     #[arg(long)]
     insecure: bool,
+    /// Offer this version of TLS only: 1.2 or 1.3 [default: both, as Telegram]
+    #[arg(long, value_name = "VERSION", value_parser = tls_version)]
+    tls: Option<TlsVersions>,
     /// How long to wait for a connection, and for each answer [default: 60s, as Telegram]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
@@ -117,6 +120,14 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number from 0.001 to 1000000".to_owned())
 }
 
+fn tls_version(text: &str) -> Result<TlsVersions, &'static str> {
+    match text {
+        "1.2" => Ok(TlsVersions::Only12),
+        "1.3" => Ok(TlsVersions::Only13),
+        _ => Err("expected 1.2 or 1.3"),
+    }
+}
+
 pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
     let feed = match &args.file {
         Some(path) => Feed::read(path)?,
@@ -133,6 +144,7 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
         aim: &aim,
         connection: None,
         timeout: args.timeout.map_or(TIMEOUT, |timeout| timeout.0),
+        versions: args.tls.unwrap_or_default(),
     };
     let first_id = first_id()?;
     let start = Instant::now();
@@ -157,6 +169,7 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
             tell(format_args!("{} of {total}", index + 1));
         }
     }
+    outcome.tls = sender.connection.as_ref().and_then(Connection::tls_version);
     outcome.finish(&aim, start.elapsed())
 }
 
@@ -165,6 +178,7 @@ struct Sender<'a> {
     aim: &'a Aim,
     connection: Option<Connection>,
     timeout: Duration,
+    versions: TlsVersions,
 }
 
 impl Sender<'_> {
@@ -180,7 +194,7 @@ impl Sender<'_> {
                 }
             }
         }
-        let connection = Connection::open(&self.aim.target, TlsVersions::Both, self.timeout)?;
+        let connection = Connection::open(&self.aim.target, self.versions, self.timeout)?;
         self.connection.insert(connection).post(&update.body, secret_token)
     }
 }

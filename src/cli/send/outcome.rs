@@ -18,6 +18,11 @@ use crate::{
 /// Of so many updates each is listed; of more there is a summary.
 const LISTED: u64 = 50;
 
+/// The longest time that is told apart, in microseconds: an hour.
+const LONGEST: u64 = 3_600_000_000;
+/// The most of an answer's body that is shown, in characters.
+const BODY_SHOWN: usize = 1000;
+
 /// What became of the updates so far.
 pub(super) struct Outcome {
     answers: BTreeMap<u16, u64>,
@@ -29,6 +34,8 @@ pub(super) struct Outcome {
     is_json: bool,
     listed: Vec<Listed>,
     taken: u64,
+    /// Of the connection; `None` without TLS.
+    pub(super) tls: Option<&'static str>,
     /// In microseconds.
     times: Histogram<u64>,
     total: u64,
@@ -42,6 +49,9 @@ struct Listed {
     status: u16,
     reason: String,
     microseconds: u64,
+    /// What was answered beside that: with a webhook reply a call of the Bot API.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    body: String,
 }
 
 /// All of it.
@@ -51,6 +61,8 @@ struct Summary {
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     bot: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'static str>,
     total: u64,
     answered: u64,
     taken: u64,
@@ -76,7 +88,7 @@ struct Times {
 
 impl Outcome {
     pub(super) fn new(total: u64, is_json: bool) -> Result<Self, Error> {
-        let times = Histogram::new(3)
+        let times = Histogram::new_with_bounds(1, LONGEST, 3)
             .map_err(|source| Error::with_source(ErrorKind::Send, "no histogram", source))?;
         Ok(Self {
             answers: BTreeMap::new(),
@@ -86,6 +98,7 @@ impl Outcome {
             is_json,
             listed: Vec::new(),
             taken: 0,
+            tls: None,
             times,
             total,
         })
@@ -116,7 +129,9 @@ impl Outcome {
             return print(&format!("{kind:<26}  {id}  {line:<22}  {}", spoken(microseconds)));
         }
         let (status, reason) = (answer.status, answer.reason.clone());
-        self.listed.push(Listed { kind, update_id: update.id, status, reason, microseconds });
+        let body = String::from_utf8_lossy(&answer.body).chars().take(BODY_SHOWN).collect();
+        let update_id = update.id;
+        self.listed.push(Listed { kind, update_id, status, reason, microseconds, body });
         Ok(())
     }
 
@@ -175,6 +190,7 @@ impl Outcome {
             url: aim.target.url(),
             at: aim.target.place.to_string(),
             bot: aim.known.as_ref().map(|known| known.bot.clone()),
+            tls: self.tls,
             total: self.total,
             answered: self.answers.values().sum(),
             taken: self.taken,

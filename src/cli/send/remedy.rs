@@ -62,20 +62,30 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
                 .to_owned(),
             None => "nothing listens there: is the port right, and the server started?".to_owned(),
         },
-        Failure::Certificate(_) => match known {
+        Failure::Certificate(_) => {
+            "Telegram would refuse it, too: have the server serve one that is \
+                                    valid and for that host; --insecure sends all the same"
+                .to_owned()
+        }
+        Failure::Untrusted => match known {
             Some(known) => {
                 let files: Vec<_> =
                     known.certificates.iter().map(|path| path.display().to_string()).collect();
                 format!(
-                    "Telegram would refuse it, too, with {} uploaded: have the server serve that \
-                     one, for the bot's host; --insecure sends all the same",
+                    "the server shows another one than {}: has it read this config, or is it \
+                     another server? --insecure sends all the same",
                     files.join(" or ")
                 )
             }
-            None => "Telegram would refuse it, too, unless it was uploaded: then give --ca FILE; \
-                     --insecure sends all the same"
-                .to_owned(),
+            None => {
+                "where it was uploaded to Telegram, give it with --ca; else the server's chain \
+                     may lack an intermediate; --insecure sends all the same"
+                    .to_owned()
+            }
         },
+        Failure::Odd(_) if aim.target.tls.is_none() => {
+            "does the server speak plain HTTP there, or TLS?".to_owned()
+        }
         Failure::Tls(_) => "does the server speak TLS there (tls in its [[listener]])?".to_owned(),
         Failure::TimedOut(Phase::Connect, _) => {
             "is the address right, and does a firewall let it through?".to_owned()

@@ -70,7 +70,7 @@ pub(crate) fn update(kind: UpdateKind, id: i64, now: Duration) -> Option<String>
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::expect_used, clippy::unwrap_used)]
 
     use std::time::Instant;
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_sample_that_is_of_it() {
         for &kind in UpdateKind::ALL {
-            let body = update(kind, 1_523_000_000, NOW).unwrap_or_else(|| panic!("{kind}"));
+            let body = update(kind, 1_523_000_000, NOW).expect("a sample");
             let begin = format!("{{\"update_id\":1523000000,\n\"{kind}\":{{\"");
             assert!(body.starts_with(&begin), "{kind}");
             assert!(body.is_ascii(), "{kind}");

@@ -56,7 +56,7 @@ pub(super) fn parse(bytes: &[u8], is_end: bool) -> Result<Option<(Answer, usize)
             return Err(Failure::Odd(format!("its head is longer than {HEAD_MAX} bytes")));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(Failure::Odd(format!("it is no HTTP/1.1 ({error})"))),
+        Err(error) => return Err(Failure::NotHttp(error.to_string())),
     };
     let (head_bytes, rest) = bytes.split_at_checked(head_length).unwrap_or((bytes, &[]));
     if has_bare_line_feed(head_bytes) {

@@ -336,3 +336,158 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        net::{SocketAddr, TcpListener},
+        thread::{self, JoinHandle},
+    };
+
+    use rustls::{
+        ServerConfig, ServerConnection,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    };
+
+    use super::{super::Trust, *};
+
+    /// What a server saw.
+    #[derive(Debug)]
+    struct Seen {
+        /// Bytes of the request that came with the first read after the server's own flight.
+        early: usize,
+        name: Option<String>,
+        request: String,
+    }
+
+    /// A server of one request, its certificate for `name`, and what it will have seen.
+    fn server(name: &str) -> (SocketAddr, CertificateDer<'static>, JoinHandle<Option<Seen>>) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (cert, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(tls::provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.clone()], PrivateKeyDer::try_from(key).unwrap())
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = thread::spawn(move || serve(&listener, config));
+        (address, cert, served)
+    }
+
+    fn serve(listener: &TcpListener, config: ServerConfig) -> Option<Seen> {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut early = None;
+        let (mut chunk, mut request) = (vec![0; READ_BYTES], Vec::new());
+        while !request.ends_with(b"{}") {
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).unwrap();
+            }
+            let has_sent = !tls.is_handshaking() || tls.server_name().is_some();
+            let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+            let mut wire = chunk.get(..count).unwrap();
+            while !wire.is_empty() {
+                tls.read_tls(&mut wire).unwrap();
+                let state = tls.process_new_packets().ok()?;
+                let start = request.len();
+                request.resize(start + state.plaintext_bytes_to_read(), 0);
+                tls.reader().read_exact(request.get_mut(start..).unwrap()).unwrap();
+            }
+            if has_sent && early.is_none() {
+                early = Some(request.len());
+            }
+        }
+        tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        while tls.wants_write() {
+            tls.write_tls(&mut stream).unwrap();
+        }
+        let name = tls.server_name().map(str::to_owned);
+        let request = String::from_utf8(request).unwrap();
+        Some(Seen { early: early.unwrap_or_default(), name, request })
+    }
+
+    fn target(address: SocketAddr, host: Option<&str>, trust: Trust) -> Target {
+        Target {
+            authority: "bot.example.com".to_owned(),
+            basic_auth: None,
+            path: "/hook".to_owned(),
+            place: Place::Tcp(vec![address]),
+            preamble: Vec::new(),
+            tls: Some(Tls { host: host.map(str::to_owned), sends_name: true, trust }),
+        }
+    }
+
+    fn post(target: &Target, versions: TlsVersions) -> Result<&'static str, Failure> {
+        let mut connection = Connection::open(target, versions, Duration::from_secs(10))?;
+        let token = SecretToken::new("s3cret", "k").unwrap();
+        let answer = connection.post(b"{}", Some(&token))?;
+        assert_eq!((answer.line().as_str(), connection.is_usable()), ("200 OK", true));
+        Ok(connection.tls_version().unwrap())
+    }
+
+    #[test]
+    fn the_first_request_leaves_with_the_end_of_the_handshake() {
+        let (address, cert, served) = server("bot.example.com");
+        let trust = Trust::Certificates(vec![cert]);
+        let target = target(address, Some("bot.example.com"), trust);
+        assert_eq!(post(&target, TlsVersions::Both).unwrap(), "TLS 1.3");
+        let seen = served.join().unwrap().unwrap();
+        assert_eq!(seen.name.as_deref(), Some("bot.example.com"));
+        assert_eq!(seen.early, seen.request.len(), "one segment");
+        let expected = "POST /hook HTTP/1.1\r\nHost: bot.example.com\r\n\
+                        X-Telegram-Bot-Api-Secret-Token: s3cret\r\n\
+                        Content-Type: application/json\r\nContent-Length: 2\r\n\
+                        Connection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n{}";
+        assert_eq!(seen.request, expected);
+    }
+
+    #[test]
+    fn versions_and_the_name_can_be_chosen() {
+        for (versions, version) in
+            [(TlsVersions::Only12, "TLS 1.2"), (TlsVersions::Only13, "TLS 1.3")]
+        {
+            let (address, cert, served) = server("bot.example.com");
+            let trust = Trust::Certificates(vec![cert]);
+            let mut target = target(address, Some("bot.example.com"), trust);
+            target.tls.as_mut().unwrap().sends_name = false;
+            assert_eq!(post(&target, versions).unwrap(), version);
+            assert_eq!(served.join().unwrap().unwrap().name, None);
+        }
+    }
+
+    #[test]
+    fn certificates_are_judged() {
+        let try_with = |host: Option<&str>, trust: fn(CertificateDer<'static>) -> Trust| {
+            let (address, cert, served) = server("bot.example.com");
+            let outcome = post(&target(address, host, trust(cert)), TlsVersions::Both);
+            served.join().unwrap();
+            outcome.map_err(|failure| failure.to_string())
+        };
+        let own = |cert| Trust::Certificates(vec![cert]);
+        assert!(try_with(None, own).is_ok());
+        assert!(try_with(Some("bot.example.com"), own).is_ok());
+        assert!(try_with(Some("192.0.2.1"), |_| Trust::Anything).is_ok());
+        let other = try_with(Some("192.0.2.1"), own).unwrap_err();
+        assert!(other.contains("it is for bot.example.com, not for 192.0.2.1"), "{other}");
+        let stranger = try_with(Some("bot.example.com"), |_| Trust::Authorities).unwrap_err();
+        assert!(stranger.starts_with("nobody who is trusted"), "{stranger}");
+    }
+
+    #[test]
+    fn patience_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = target(listener.local_addr().unwrap(), None, Trust::Anything);
+        let limit = Duration::from_millis(50);
+        let failure = Connection::open(&target, TlsVersions::Both, limit).unwrap_err();
+        assert!(matches!(failure, Failure::TimedOut(Phase::Handshake, _)), "{failure}");
+        let plain = Target { tls: None, ..target };
+        let mut connection = Connection::open(&plain, TlsVersions::Both, limit).unwrap();
+        let failure = connection.post(b"{}", None).unwrap_err();
+        assert!(matches!(failure, Failure::TimedOut(Phase::Answer, _)), "{failure}");
+        assert!(!connection.is_usable());
+    }
+}

@@ -9,10 +9,13 @@ use rustls::CertificateError;
 pub(crate) enum Failure {
     /// The server's certificate is none that the sender takes, and why.
     Certificate(String),
-    /// The server has closed the connection meanwhile, without a word.
+    /// The server has closed the connection meanwhile, without a word, as one does that turns a peer
+    /// away.
     Closed(Phase),
     /// The system says why not.
     Io(Phase, io::Error),
+    /// What came is not HTTP at all.
+    NotHttp(String),
     /// What came is no answer that the sender understands.
     Odd(String),
     /// Nothing came for this long.
@@ -52,6 +55,7 @@ impl Failure {
         match error.kind() {
             // A read with a timeout ends so.
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TimedOut(phase, limit),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Closed(phase),
             _ => Self::Io(phase, error),
         }
     }
@@ -59,11 +63,7 @@ impl Failure {
     /// True where the server has ended the connection before it said anything: on a connection that
     /// was used before, a sender tries again on a new one.
     pub(crate) fn is_gone(&self) -> bool {
-        match self {
-            Self::Closed(Phase::Answer) => true,
-            Self::Io(Phase::Answer, error) => is_broken(error),
-            _ => false,
-        }
+        matches!(self, Self::Closed(Phase::Answer))
     }
 
     /// True where nobody listens.
@@ -72,21 +72,6 @@ impl Failure {
         let Self::Io(Phase::Connect, error) = self else { return false };
         matches!(error.kind(), ConnectionRefused | NotFound)
     }
-
-    /// True where the server took the connection and dropped it before it said anything, as one does
-    /// that turns a peer away.
-    pub(crate) fn is_turned_away(&self) -> bool {
-        match self {
-            Self::Closed(_) => true,
-            Self::Io(Phase::Answer | Phase::Handshake, error) => is_broken(error),
-            _ => false,
-        }
-    }
-}
-
-fn is_broken(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset};
-    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 impl fmt::Display for Failure {
@@ -95,6 +80,7 @@ impl fmt::Display for Failure {
             Self::Certificate(why) => write!(f, "the server's certificate is refused: {why}"),
             Self::Closed(phase) => write!(f, "the server has closed the connection ({phase})"),
             Self::Io(phase, error) => write!(f, "{error} ({phase})"),
+            Self::NotHttp(why) => write!(f, "the answer is no HTTP/1.1 ({why})"),
             Self::Odd(what) => write!(f, "the answer is none for Telegram: {what}"),
             Self::TimedOut(phase, limit) => {
                 write!(f, "nothing for {} ({phase})", humantime::format_duration(*limit))

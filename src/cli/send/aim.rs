@@ -2,14 +2,17 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{super::setup::Setup, SendArgs};
+use super::{
+    super::{greeting::reachable, setup::Setup},
+    SendArgs,
+};
 use crate::{
     ListenAddress, Listener,
     config::{
@@ -92,9 +95,7 @@ impl Aim {
         let config = file.to_config(Secrets::Leave)?;
         let section = choose(&file.bots, args.bot.as_deref())?;
         let (listener, terms) = listener(&config, args.listen.as_ref())?;
-        if setup.has_default_bot {
-            check_data_dir(section)?;
-        }
+        check_data_dir(&setup, section, listener.tls)?;
         let bot = read_bot(file, section)?;
         let place = place(&listener);
         let trusted = if listener.tls { trusted(file, section) } else { Vec::new() };
@@ -166,9 +167,11 @@ fn read_bot(file: &ConfigFile, section: &BotSection) -> Result<Bot, Error> {
     config.bots.pop().ok_or_else(|| Error::config("bot", "(none)", "at least one bot"))
 }
 
-/// A server without a config makes its secret token on its first run.
-fn check_data_dir(section: &BotSection) -> Result<(), Error> {
-    let missing = section.secret_files().find(|path| !path.exists());
+/// What a server makes on its first run is there.
+fn check_data_dir(setup: &Setup, section: &BotSection, is_tls: bool) -> Result<(), Error> {
+    let secrets = section.secret_files().filter(|_| setup.has_default_bot);
+    let cert = setup.file.tls.cert.as_deref().filter(|_| setup.has_own_certificate && is_tls);
+    let missing = secrets.chain(cert).find(|path| !path.exists());
     missing.map_or(Ok(()), |path| {
         let message = format!(
             "{} is not there: start `ringhook serve` first, which makes it, or give --data-dir or \
@@ -209,16 +212,6 @@ fn place(listener: &Listener) -> Place {
         ListenAddress::Unix(path) => Place::Unix(path.clone()),
         ListenAddress::Inherited(_) => Place::Tcp(Vec::new()),
     }
-}
-
-/// An address that a client on this machine can connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// Host and port of the webhook's URL, as far as the config says so.
@@ -275,7 +268,7 @@ fn trusted(file: &ConfigFile, section: &BotSection) -> Vec<PathBuf> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let failed = |why: String| {
         let message = format!("{}: {why}", path.display());
-        Error::new(ErrorKind::Certificate, message)
+        Error::new(ErrorKind::Config, message)
     };
     let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
     let all = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();

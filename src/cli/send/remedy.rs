@@ -18,8 +18,8 @@ pub(super) fn of_answer(answer: &Answer, aim: &Aim) -> String {
             Some(known) => match not_on(aim) {
                 Some(remedy) => remedy,
                 None => format!(
-                    "the server of bot {:?} has other credentials than {}: has it read this \
-                     config, or is it another server?",
+                    "the server wants other credentials than those of bot {:?} ({}): has it read \
+                     this config, or is it another server?",
                     known.bot, known.credentials
                 ),
             },
@@ -83,8 +83,11 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
                     .to_owned()
             }
         },
-        Failure::Odd(_) if aim.target.tls.is_none() => {
+        Failure::NotHttp(_) if aim.target.tls.is_none() => {
             "does the server speak plain HTTP there, or TLS?".to_owned()
+        }
+        Failure::NotHttp(_) | Failure::Odd(_) => {
+            "the best answer is HTTP/1.1 200 with Content-Length: 0".to_owned()
         }
         Failure::Tls(_) => "does the server speak TLS there (tls in its [[listener]])?".to_owned(),
         Failure::TimedOut(Phase::Connect, _) => {
@@ -95,7 +98,7 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
              meanwhile"
                 .to_owned()
         }
-        _ if failure.is_turned_away() => not_on(aim).unwrap_or_else(|| {
+        Failure::Closed(_) => not_on(aim).unwrap_or_else(|| {
             match aim.target.tls {
                 Some(_) => {
                     "is this machine on the server's list of addresses, and does it speak \

@@ -14,6 +14,7 @@ mod notify;
 mod privileges;
 mod profile;
 mod reload;
+mod send;
 mod serve;
 mod setup;
 mod sink;
@@ -41,6 +42,7 @@ enum Command {
     Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Send(send::SendArgs),
     Webhook(webhook::WebhookArgs),
 }
 
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
+        Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Webhook(args) => webhook::run(&args),
     };

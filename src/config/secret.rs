@@ -36,7 +36,7 @@ impl SecretToken {
 }
 
 impl SecretToken {
-    /// The value, for setWebhook.
+    /// The token itself, for who has to present it.
     #[cfg(feature = "cli")]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
@@ -85,6 +85,12 @@ impl BasicAuth {
 }
 
 impl BasicAuth {
+    /// The value of `Authorization`, for who has to present it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reveal(&self) -> String {
+        format!("Basic {}", self.0)
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }

@@ -9,6 +9,8 @@
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
 //! | `session` | the handshake |
+//! | `stream` | records in and out |
+//! | `uploaded` | what Telegram's sender would say of a certificate |
 
 mod chain;
 mod check;
@@ -31,6 +33,9 @@ pub(crate) mod served;
 pub(crate) mod session;
 mod source;
 mod store;
+mod stream;
+#[cfg(feature = "cli")]
+pub(crate) mod uploaded;
 
 use std::{
     path::{Path, PathBuf},

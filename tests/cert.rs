@@ -327,6 +327,50 @@ fn check_says_what_openssl_says() {
     assert_snapshot!("check_cases", lines.collect::<Vec<_>>().join("\n"));
 }
 
+/// As the guides have people make them.
+#[test]
+fn certificates_made_by_openssl_itself() {
+    if !has_openssl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (args, host, is_accepted) in [
+        ("-newkey rsa:2048 -subj /CN=203.0.113.7", "203.0.113.7", true),
+        ("-newkey rsa:2048 -subj /O=Bots/CN=bot.example.com", "bot.example.com", true),
+        (
+            "-newkey rsa:4096 -subj /CN=a -addext subjectAltName=DNS:203.0.113.7",
+            "203.0.113.7",
+            true,
+        ),
+        (
+            "-newkey rsa:2048 -subj /CN=a -addext subjectAltName=IP:203.0.113.7",
+            "203.0.113.7",
+            false,
+        ),
+        ("-newkey rsa:1024 -subj /CN=bot.example.com", "bot.example.com", false),
+        (
+            "-newkey ec -pkeyopt ec_paramgen_curve:P-384 -subj /CN=bot.example.com",
+            "bot.example.com",
+            true,
+        ),
+        ("-newkey ed25519 -subj /CN=bot.example.com", "bot.example.com", true),
+    ] {
+        let make = format!("req -x509 -nodes {args} -keyout key.pem -out cert.pem");
+        succeed(&mut openssl(dir, &make));
+        let text = said(dir, &format!("check cert.pem --name {host}"));
+        assert!(
+            text.ends_with(&format!("--- exit {}\n", i32::from(!is_accepted))),
+            "{args}: {text}"
+        );
+        let args = format!(
+            "verify -auth_level 2 -purpose sslserver -verify_hostname {host} -CAfile cert.pem cert.pem"
+        );
+        let verified = talk(&mut openssl(dir, &args), b"");
+        assert_eq!(verified.status.success(), is_accepted, "{args}: {}", verified.stderr);
+    }
+}
+
 #[test]
 fn what_is_uploaded_may_be_the_root() {
     let dir = tempfile::tempdir().unwrap();

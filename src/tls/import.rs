@@ -149,6 +149,36 @@ mod tests {
 
     use super::*;
 
+    /// A file with one key and its certificate.
+    fn p12() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["bot.example.com".to_owned()]).unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let certificate = p12_keystore::Certificate::from_der(&der).unwrap();
+        let key = p12_keystore::PrivateKey::from_der(key.serialized_der()).unwrap();
+        let chain = p12_keystore::PrivateKeyChain::new("1", key, [certificate]);
+        let mut store = p12_keystore::KeyStore::new();
+        store.add_entry("bot", p12_keystore::KeyStoreEntry::PrivateKeyChain(chain));
+        let writer = store.writer("sesame").encryption_iterations(10).mac_iterations(10);
+        writer.write().unwrap()
+    }
+
+    #[test]
+    fn no_change_of_a_byte_makes_it_panic_or_gives_another_key() {
+        let data = p12();
+        let whole = unpack(&data, "sesame", Some("bot")).unwrap();
+        assert_eq!((whole.length, whole.notes.len()), (1, 0));
+        for place in 0..data.len() {
+            for flip in [0x01, 0x80] {
+                let mut changed = data.clone();
+                *changed.get_mut(place).unwrap() ^= flip;
+                if let Ok(unpacked) = unpack(&changed, "sesame", None) {
+                    assert_eq!(unpacked.key, whole.key);
+                }
+            }
+        }
+    }
+
     #[test]
     fn other_files_are_recognised() {
         let failed = |data: &[u8]| unpack(data, "", None).err().unwrap();

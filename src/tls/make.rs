@@ -116,10 +116,10 @@ fn rsa() -> Result<KeyPair, Error> {
 
 #[cfg(not(feature = "aws-lc-rs"))]
 fn rsa() -> Result<KeyPair, Error> {
-    let expected = "no --rsa: this ringhook was built with the feature `ring`, which cannot make RSA \
-                    keys; leave it out for an ECDSA key, which Telegram takes as well, or build it \
-                    with the feature `aws-lc-rs`";
-    Err(Error::config("--rsa", "true", expected))
+    let message = "--rsa: this ringhook was built with the feature `ring`, which cannot make RSA keys: \
+                   leave it out for an ECDSA key, which Telegram takes as well, or build it with the \
+                   feature `aws-lc-rs`";
+    Err(Error::new(ErrorKind::Config, message))
 }
 
 fn not_made(source: rcgen::Error) -> Error {

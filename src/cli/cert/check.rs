@@ -149,7 +149,7 @@ fn of_url(
 /// Where to connect to: an IPv4 address where there is one, as Telegram does.
 fn resolve(url: &UrlTarget, lines: &mut Vec<Line>) -> Result<SocketAddr, Error> {
     let failed = |source| {
-        let message = format!("{url}: cannot connect");
+        let message = format!("{url}: cannot connect, does a server listen there?");
         Error::with_source(ErrorKind::Certificate, message, source)
     };
     let found = (url.host.as_str(), url.port).to_socket_addrs().map_err(failed)?;

@@ -45,7 +45,7 @@ struct Host {
     #[arg(long = "name", value_name = "NAME", value_parser = host_name)]
     names: Vec<String>,
     /// The host's public IPv4 address, for a webhook URL without a name
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     ip: Option<Ipv4Addr>,
 }
 
@@ -72,6 +72,12 @@ pub(super) fn run(args: &NewArgs) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, String> {
+    let expected = "expected an IPv4 address such as 203.0.113.7: Telegram delivers to no other, and \
+                    for a name there is --name";
+    text.parse().map_err(|_| expected.to_owned())
 }
 
 /// What `--rsa` means.

@@ -57,6 +57,8 @@ pub(crate) struct Question<'a> {
 /// The answer.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Examination {
+    /// Whether Telegram takes it one of the ways or, where it was said what is uploaded, with that.
+    pub(crate) accepted: bool,
     /// Whether Telegram takes it where it was uploaded with setWebhook.
     pub(crate) accepted_as_uploaded: bool,
     /// Whether Telegram takes it where nothing was uploaded.
@@ -149,7 +151,7 @@ impl Question<'_> {
         let signed = self.signed(leaf_der, others, path);
         let uploaded = self.uploaded(leaf_der, others);
         let kinds = check::chain(&facts, &order, self.now);
-        findings.extend(self.of_chain(&kinds, path, &signed));
+        findings.extend(self.of_chain(&kinds, path, &signed, uploaded));
         findings.push(of_key(&leaf.key));
         findings.extend(of_purpose(leaf));
         findings.push(self.of_names(leaf));
@@ -161,7 +163,9 @@ impl Question<'_> {
         let (accepted_as_uploaded, accepted_as_signed) =
             (is_good && uploaded, is_good && signed.is_ok());
         findings.extend(verdicts(is_good, uploaded, &signed, self.uploaded.is_some()));
-        Examination { accepted_as_uploaded, accepted_as_signed, findings, certificates }
+        // What was uploaded is all that Telegram trusts from then on.
+        let accepted = accepted_as_uploaded || self.uploaded.is_none() && accepted_as_signed;
+        Examination { accepted, accepted_as_uploaded, accepted_as_signed, findings, certificates }
     }
 
     /// Whether the chain leads to one of the known roots, dates and names aside.
@@ -225,6 +229,7 @@ impl Question<'_> {
         kinds: &[FindingKind],
         path: &[Facts],
         signed: &Result<(), Unsigned>,
+        uploaded: bool,
     ) -> Vec<Line> {
         let mut lines = Vec::new();
         for kind in kinds {
@@ -236,12 +241,12 @@ impl Question<'_> {
                 FindingKind::OutOfOrder { .. }
                 | FindingKind::RootIncluded { .. }
                 | FindingKind::Unrelated { .. } => Line::of(Level::Warn, "chain", kind),
-                // Whether one is missing depends on the roots.
+                // Whether one is missing depends on who is trusted.
                 _ => continue,
             };
             lines.push(line);
         }
-        if let Err(Unsigned::Missing(issuer)) = signed {
+        if let (Err(Unsigned::Missing(issuer)), false) = (signed, uploaded) {
             let kind = FindingKind::MissingIntermediate { issuer: issuer.clone() };
             lines.push(Line::of(Level::Fail, "chain", &kind));
         }
@@ -299,8 +304,13 @@ impl Question<'_> {
 
 impl Examination {
     fn refused(findings: Vec<Line>) -> Self {
-        let certificates = Vec::new();
-        Self { accepted_as_uploaded: false, accepted_as_signed: false, findings, certificates }
+        Self {
+            accepted: false,
+            accepted_as_uploaded: false,
+            accepted_as_signed: false,
+            findings,
+            certificates: Vec::new(),
+        }
     }
 }
 
@@ -336,9 +346,9 @@ fn of_key(key: &KeyForm) -> Line {
             format!("{key}, which Telegram takes and some other clients do not"),
             "ECDSA P-256 is the safe choice",
         ),
-        KeyForm::Other(_) => Line::warn(
+        KeyForm::Other(_) => Line::fail(
             "key",
-            format!("{key}, which ringhook cannot serve"),
+            format!("{key}, with which neither ringhook nor most clients can do anything"),
             "make an ECDSA P-256 key: `ringhook cert new` or `ringhook cert csr`",
         ),
         _ => Line::ok("key", key.to_string()),
@@ -373,14 +383,15 @@ fn verdicts(
     let as_uploaded = match (uploaded, signed) {
         (true, _) if !is_good => Line::fail("uploaded", "refused", mend),
         (true, _) => Line::ok("uploaded", "accepted where it is uploaded with setWebhook"),
+        (false, _) if has_other => Line::fail(
+            "uploaded",
+            "refused: it does not lead to what is uploaded, which is all that Telegram trusts then",
+            "upload its own certificate if it is self-signed, else the root of its chain; one that \
+             a public authority has signed wants a webhook that was set without a certificate",
+        ),
         (false, Ok(())) if is_good => {
             Line::ok("uploaded", "is not to be uploaded: it is CA-signed")
         }
-        (false, _) if has_other => Line::fail(
-            "uploaded",
-            "refused: it does not lead to what is uploaded",
-            "upload its own certificate if it is self-signed, or else the root of its chain",
-        ),
         (false, _) => Line::fail(
             "uploaded",
             "refused: it is not self-signed, and its root is not in the file",
@@ -399,7 +410,7 @@ fn verdicts(
         ),
         Err(Unsigned::Missing(issuer)) => (
             format!("refused: \"{issuer}\" is not in the chain and is no public root"),
-            "add the certificates of the issuers behind the leaf",
+            "add the certificates of the issuers behind the leaf, if the authority is a public one",
         ),
         Err(Unsigned::UnknownRoot(root)) => (
             format!("refused where it is not uploaded: \"{root}\" is no public root"),

@@ -41,6 +41,7 @@ const UNDERSTOOD: [&str; 13] = [
     "1.3.6.1.5.5.7.1.8",
 ];
 /// Bits of an RSA key below which OpenSSL refuses it at its usual level of security.
+#[cfg(feature = "cli")]
 const RSA_BITS_MIN: usize = 2048;
 
 /// A public key's kind and size.
@@ -86,6 +87,7 @@ impl KeyForm {
     }
 
     /// True where OpenSSL refuses it for its size.
+    #[cfg(feature = "cli")]
     pub(super) fn is_too_short(&self) -> bool {
         matches!(self, Self::Rsa(bits) if *bits < RSA_BITS_MIN)
     }

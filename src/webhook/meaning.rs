@@ -362,7 +362,7 @@ mod tests {
             ("Wrong response from the webhook: 429 Too Many Requests", "a limit"),
             ("Wrong response from the webhook: 500 Internal Server Error", "failed"),
             ("Wrong response from the webhook: 502 Bad Gateway", "in front"),
-            ("Wrong response from the webhook: 503 Service Unavailable", "overloaded"),
+            ("Wrong response from the webhook: 503 Service Unavailable", "cannot take more"),
             ("Wrong response from the webhook: 504 Gateway Time-out", "too long"),
             ("Wrong response from the webhook: 521 ", "CDN"),
             ("Wrong response from the webhook: 599 ", "failed"),

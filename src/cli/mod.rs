@@ -9,10 +9,12 @@ mod greeting;
 mod journal;
 mod log;
 mod notify;
+mod poll;
 mod privileges;
 mod profile;
 mod reload;
 mod serve;
+mod service;
 mod setup;
 mod sink;
 
@@ -37,6 +39,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Poll(Box<poll::PollArgs>),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -48,6 +51,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
+        Command::Poll(args) => poll::run(&args),
         Command::Serve(args) => serve::run(&args),
     };
     match outcome {

@@ -4,6 +4,7 @@ use std::{
     env, fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     time::SystemTime,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     allow::AllowList,
     bot_api::BotToken,
     error::{Error, ErrorKind},
+    update::UpdateKind,
 };
 
 /// `[[bot]]`: one webhook and its credentials.
@@ -87,6 +89,37 @@ pub(crate) enum AllowedUpdates {
     All,
     /// Those of these names; none means Telegram's default.
     List(Vec<String>),
+}
+
+impl AllowedUpdates {
+    /// As the Bot API is told.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::All => UpdateKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            Self::List(list) => list.clone(),
+        }
+    }
+}
+
+/// "all", or names with commas in between.
+impl FromStr for AllowedUpdates {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let names: Vec<_> = text.split(',').map(str::trim).collect();
+        match names.iter().find(|name| UpdateKind::from_key(name).is_none()) {
+            None => Ok(Self::List(names.into_iter().map(str::to_owned).collect())),
+            Some(name) => {
+                // The Bot API would ignore it.
+                let kinds: Vec<_> = UpdateKind::ALL.iter().map(|kind| kind.as_str()).collect();
+                let expected = format!("\"all\", or some of {}", kinds.join(", "));
+                Err(Error::config("allowed_updates", format!("{name:?}"), &expected))
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for AllowedUpdates {

@@ -8,6 +8,7 @@
     clippy::unwrap_used
 )]
 
+pub(crate) mod bot_api;
 pub(crate) mod chance;
 pub(crate) mod client;
 pub(crate) mod crowd;

@@ -57,7 +57,11 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     let hangup = EarlyHangup::watch()?;
     let mut chosen = args.bots.clone();
     chosen.all = chosen.bot.is_none();
-    let bots = Bots::load_with(&chosen, |file| args.service.apply_to(file))?;
+    let bots = Bots::load_with(&chosen, |file| {
+        args.service.apply_to(file);
+        let sections = file.bots.iter_mut().enumerate();
+        sections.for_each(|(number, section)| section.complete_for_poller(number));
+    })?;
     let asked = asked_for(args, &bots)?;
     let setup = &bots.setup;
     let identity = service::identity(setup)?;

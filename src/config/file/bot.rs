@@ -27,6 +27,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct BotSection {
     pub(crate) name: String,
+    /// Empty where it is not given, which only a poller takes.
+    #[serde(default)]
     pub(crate) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
@@ -233,6 +235,17 @@ impl BotSection {
             path: path.to_owned(),
             secret_token_file: Some(secret_token_file),
             ..Self::default()
+        }
+    }
+
+    /// Completes what only a webhook needs, and nobody looks at where there is none; `number` differs for
+    /// each bot.
+    pub(crate) fn complete_for_poller(&mut self, number: usize) {
+        if self.path.is_empty() {
+            self.path = format!("/poll-{number}");
+        }
+        if !self.has_secret_token() && !self.has_basic_auth() {
+            self.auth = Some(Auth::None);
         }
     }
 

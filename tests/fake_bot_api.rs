@@ -12,7 +12,7 @@ mod support;
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -21,11 +21,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::{BasicConstraints, IsCa};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
 use support::{
     PATH, SECRET, TestServer,
     bot_api::{FakeBotApi, TOKEN, door::Reachable},
-    pki::{params, self_signed},
+    external::program,
+    pki::{Authority, Issued, params, self_signed},
     port::Port,
     raw::Raw,
     update_of, wait_until,
@@ -259,6 +265,29 @@ mod as_telegram {
         let info = api.info();
         assert_eq!((&info["url"], &info["has_custom_certificate"]), (&json!(""), &json!(false)));
         assert!(info.get("max_connections").is_none(), "{info}");
+    }
+
+    #[test]
+    fn curl_is_understood() {
+        let (api, Some(mut curl)) = (Api::any(), program("curl")) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cert.pem");
+        let certificate = self_signed(&params("example.com", &[], &[])).cert;
+        std::fs::write(&file, &certificate).unwrap();
+        let root = format!("http://{}/bot{}", api.authority, api.token);
+        let upload = format!("certificate=@{}", file.display());
+        let form = ["-F", &format!("url={URL}"), "-F", "max_connections=7", "-F", &upload];
+        let chunked = ["-H", "Transfer-Encoding: chunked"];
+        curl.args(["-sS", &format!("{root}/setWebhook")]).args(form).args(chunked);
+        let output = curl.output().unwrap();
+        let expected = r#"{"ok":true,"result":true,"description":"Webhook was set"}"#;
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        assert_eq!(api.info()["has_custom_certificate"], json!(true));
+        assert_eq!(api.info()["max_connections"], json!(7));
+        if let Some(fake) = &api.fake {
+            let kept = fake.webhook().unwrap().certificate.unwrap();
+            assert_eq!(kept, certificate.as_bytes());
+        }
     }
 
     #[test]
@@ -496,6 +525,10 @@ mod trouble {
         api.bot().reach(Reachable::BadGateway);
         let response = api.send("GET / HTTP/1.1\r\n", b"").response();
         assert_eq!((response.status, &*response.headers["content-type"]), (502, "text/html"));
+        api.bot().reach(Reachable::Silent);
+        let mut silent = api.send("GET / HTTP/1.1\r\n", b"");
+        silent.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        silent.stream.read(&mut [0; 1]).expect_err("no answer");
         api.bot().reach(Reachable::Yes);
         assert_eq!(api.get("getMe").0, 200);
         let (calls, other) = (api.bot().calls(), api.get("getMe").0);
@@ -821,6 +854,77 @@ mod delivery {
     }
 
     #[test]
+    fn certificates_are_judged_as_openssl_does() {
+        let plain = || params("", &["bot.example.com"], &[]);
+        let leaf = self_signed(&plain());
+        let ca = {
+            let mut params = plain();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            self_signed(&params)
+        };
+        let wildcard = self_signed(&params("", &["*.example.com"], &[]));
+        let expired = {
+            let mut params = plain();
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            self_signed(&params)
+        };
+        let other = self_signed(&params("bot.example.com", &["www.example.com"], &[]));
+        let root = Authority::root("root");
+        let middle = root.authorize("middle");
+        let issued = middle.issue(&plain());
+        let chained =
+            Issued { cert: format!("{}{}", issued.cert, middle.cert), key: issued.key.clone() };
+        for (what, server, uploaded, is_believed) in [
+            ("a leaf that signed itself", &leaf, &leaf.cert, true),
+            ("an authority that signed itself", &ca, &ca.cert, true),
+            ("a wildcard", &wildcard, &wildcard.cert, true),
+            ("an old one", &expired, &expired.cert, false),
+            ("another name", &other, &other.cert, false),
+            ("a chain to the root", &chained, &root.cert, true),
+            ("a chain with a hole", &issued, &root.cert, false),
+            ("a leaf that others have signed", &issued, &issued.cert, false),
+        ] {
+            let api = Api::fake();
+            let addr = tls_server(server);
+            api.bot().route(Some(addr));
+            let parts = [("url", "https://bot.example.com/")];
+            assert_eq!(api.upload("setWebhook", &parts, uploaded).0, 200, "{what}");
+            api.bot().push_many(1);
+            if is_believed {
+                api.bot().wait_delivered();
+            } else {
+                api.bot().wait_error(UNTRUSTED);
+            }
+        }
+    }
+
+    /// A server that takes everything, with any certificate.
+    fn tls_server(issued: &Issued) -> SocketAddr {
+        let chain = CertificateDer::pem_slice_iter(issued.cert.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(support::client::provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = StreamOwned::new(session, socket.unwrap());
+                while let Ok(1..) = stream.read(&mut [0; 4096]) {
+                    let _ = stream.write_all(OK.as_bytes());
+                }
+            }
+        });
+        addr
+    }
+
+    #[test]
     fn an_address_has_to_be_a_name_of_type_dns() {
         for (dns, addresses, is_believed) in [
             (&["127.0.0.1"][..], &[][..], true),
@@ -891,6 +995,43 @@ mod delivery {
         api.bot().push_many(5);
         api.must_set(&json!({"url": URL, "drop_pending_updates": "True"}));
         assert_eq!(api.info()["pending_update_count"], json!(0));
+    }
+
+    #[test]
+    fn several_connections_are_used_as_max_connections_lets_them_be() {
+        for (max, expected) in [(40, 4), (2, 2), (1, 1)] {
+            let fake = FakeBotApi::builder().local(true).time_scale(50).connections(4);
+            let api = Api::of(fake.start());
+            let plain = Plain::start(|_, _| {
+                thread::sleep(Duration::from_millis(20));
+                OK.to_owned()
+            });
+            api.must_set(&json!({"url": plain.url, "max_connections": max}));
+            let ids = api.bot().push_many(70);
+            api.bot().wait_delivered();
+            assert_eq!(plain.connections.load(Ordering::SeqCst), expected, "of {max}");
+            let taken: Vec<i64> = api.bot().attempts().iter().map(|it| it.update_id).collect();
+            for chat in 0..7 {
+                let of_chat = |ids: &[i64]| -> Vec<i64> {
+                    ids.iter().copied().filter(|id| id % 7 == chat).collect()
+                };
+                assert_eq!(of_chat(&taken), of_chat(&ids), "each once, in order");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_closes_after_each_answer_gets_everything() {
+        let api = local();
+        let plain = Plain::start(|_, _| {
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+        });
+        api.must_set(&json!({"url": plain.url}));
+        api.bot().push_many(20);
+        api.bot().wait_delivered();
+        assert_eq!(plain.connections.load(Ordering::SeqCst), 20);
+        assert_eq!(plain.requests().len(), 20);
+        assert_eq!(api.bot().last_error(), None);
     }
 
     #[test]

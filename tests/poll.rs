@@ -15,7 +15,7 @@ use std::{
 use insta::assert_snapshot;
 use serde_json::Value;
 use support::{
-    bot_api::{FakeBotApi, Reachable, TOKEN},
+    bot_api::{FakeBotApi, TOKEN, door::Reachable},
     process::{Ended, Process, ringhook},
     wait_until,
 };
@@ -306,16 +306,15 @@ fn what_is_no_update_is_kept_among_the_dead_letters_and_passed_over() {
     let place = Place::new();
     fs::write(place.dir.path().join("ringhook.toml"), "[dispatch]\ndead_letters = 'letters'\n")
         .unwrap();
-    let deep = format!(
-        "{{\"message\":{{\"chat\":{{\"id\":1}},\"x\":{}7{}}}}}",
-        "[".repeat(300),
-        "]".repeat(300)
-    );
-    let mut pushed = place.api.push_many(2);
-    let bad = place.api.push(&deep).expect("it is stored");
-    pushed.extend(place.api.push_many(2));
+    let pushed = place.api.push_many(2);
+    let bad = pushed[0] - 1;
+    // The server for tests would not take it.
+    let deep = "[".repeat(300) + &"]".repeat(300);
+    let update = format!("{{\"update_id\":{bad},\n\"message\":{deep}}}");
+    let answer = format!("{{\"ok\":true,\"result\":[{update}]}}");
+    place.api.answer_next("getUpdates", 200, &answer);
     let process = place.poll(&["--config", "ringhook.toml", "--report", "report"]);
-    place.wait_lines(4);
+    place.wait_lines(2);
     let ended = process.terminate();
     well_ended(&place, &ended);
     place.check(&pushed);
@@ -377,6 +376,20 @@ fn a_429_is_waited_for_as_long_as_it_asks() {
     let pause = calls[1].at - calls[0].at;
     assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&pause), "{pause:?}");
     well_ended(&place, &process.terminate());
+    place.check(&pushed);
+}
+
+#[test]
+fn after_an_answer_that_cannot_be_read_fewer_updates_are_asked_for() {
+    let place = Place::new();
+    let pushed = place.api.push_many(60);
+    place.api.answer_next("getUpdates", 200, "{\"ok\":true,\"result\":[{}]}");
+    let process = place.poll(&[]);
+    place.wait_lines(60);
+    well_ended(&place, &process.terminate());
+    let limits: Vec<_> = place.api.calls_of("getUpdates");
+    let limits: Vec<_> = limits.iter().map(|call| call.text("limit").to_owned()).collect();
+    assert_eq!(limits[..3], ["100", "25", "100"]);
     place.check(&pushed);
 }
 

@@ -39,6 +39,12 @@ const CONFIRM: Duration = Duration::from_secs(2);
 /// config, the one whose token is in TELEGRAM_BOT_TOKEN. SIGTERM and SIGINT stop it without losing an
 /// update, SIGUSR1 prints a table of latencies.
 #[derive(Args, Debug)]
+#[command(
+    mut_arg("all", |arg| arg.help("All bots of the config, as where no --bot is given")),
+    mut_arg("data_dir", |arg| arg.help("Where the journal is kept [default: ringhook-data]")),
+    mut_arg("local", |arg| arg.hide(true)),
+    mut_arg("workers", |arg| arg.help("Worker threads [default: one for each CPU]"))
+)]
 pub(super) struct PollArgs {
     #[command(flatten)]
     bots: BotsArgs,

@@ -67,8 +67,8 @@ pub(super) struct ServiceArgs {
     /// Worker threads [default: one for each CPU without a shard]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// What an acknowledged update is: in memory (memory), written (outlives the process) or synced
-    /// (outlives a power cut) [default: written]
+    /// How safe an update is once it is acknowledged: memory (lost with the process), written (outlives
+    /// the process) or synced (outlives a power cut) [default: written]
     #[arg(long, value_name = "MODE")]
     ack: Option<Ack>,
     /// How long to wait for another server to let go of the data directory [default: 0s]

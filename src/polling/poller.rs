@@ -166,7 +166,7 @@ impl Poller {
     fn take(&mut self, mut updates: Vec<RawUpdate>, stop: &Stop) -> bool {
         updates.sort_by_key(|update| update.id);
         let mut left = updates.as_slice();
-        let mut pause = PAUSES.0;
+        let (mut pause, mut is_told) = (PAUSES.0, false);
         while let [first, rest @ ..] = left {
             match self.inlet.deliver(&self.bot, left) {
                 Ok(taken) => {
@@ -175,8 +175,14 @@ impl Poller {
                     self.next = taken.last().map(|last| last.id.saturating_add(1)).or(self.next);
                     left = further;
                     pause = PAUSES.0;
+                    if std::mem::take(&mut is_told) {
+                        tracing::info!(bot = self.bot, "updates are taken again");
+                    }
                 }
-                Err(FeedError::Full | FeedError::Journal) => {
+                Err(error @ (FeedError::Full | FeedError::Journal)) => {
+                    if pause == PAUSES.1 && !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(bot = self.bot, %error, "updates wait at Telegram");
+                    }
                     if !stop.pause(pause) {
                         return false;
                     }

@@ -261,6 +261,21 @@ fn several_bots_are_polled_for_at_once() {
     assert_eq!(desk.pending(), left);
 }
 
+#[test]
+fn a_hangup_and_usr1_leave_it_polling() {
+    let place = Place::new();
+    let process = place.poll(&[]);
+    let said = |what: &str| process.stderr().iter().any(|line| line.contains(what));
+    process.signal("HUP");
+    wait_until("it says that it reads nothing again", || said("read at the start only"));
+    let pushed = place.api.push_many(2);
+    place.wait_lines(2);
+    process.signal("USR1");
+    wait_until("there is a table", || said("polled       default: 2 update(s)"));
+    well_ended(&place, &process.terminate());
+    place.check(&pushed);
+}
+
 // Pressure
 
 #[test]

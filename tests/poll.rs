@@ -353,13 +353,16 @@ fn outages_are_waited_out() {
         let mut pushed = place.api.push_many(5);
         let process = place.poll(&["--report", "report"]);
         place.wait_lines(5);
+        wait_until("it waits", || place.api.polls() > 0);
         place.api.reach(how);
+        // A call that waits behind a gateway is answered, the next one is not.
+        pushed.extend(place.api.push_many(1));
         wait_until("it says so", || {
             process.stderr().iter().any(|line| line.contains("getUpdates has failed"))
         });
         pushed.extend(place.api.push_many(5));
         place.api.reach(Reachable::Yes);
-        place.wait_lines(10);
+        place.wait_lines(11);
         let ended = process.terminate();
         well_ended(&place, &ended);
         place.check(&pushed);
@@ -465,13 +468,20 @@ fn a_token_that_is_revoked_ends_one_bot_and_the_last_one_the_process() {
     shop.push_many(1);
     desk.push_many(1);
     place.wait_lines(2);
+    // A long poll that waits is not ended by a revoked token, but by a line that breaks.
+    let break_line = || {
+        place.api.reach(Reachable::Refused);
+        place.api.reach(Reachable::Yes);
+    };
     shop.revoke();
+    break_line();
     wait_until("it says so", || {
         process.stderr().iter().any(|line| line.contains("not polled for any more"))
     });
     desk.push_many(1);
     place.wait_lines(3);
     desk.revoke();
+    break_line();
     let ended = process.wait();
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.stderr.last().unwrap().contains("401"), "{:?}", ended.stderr);

@@ -84,7 +84,8 @@ async fn admit(
     if terms.proxy_protocol.is_none() {
         return Some(secure(shard, socket, &registration, arrival, terms).await);
     }
-    match balancer::identify(&mut socket, arrival.peer, terms, &shard.seats).await {
+    let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.seats);
+    match Box::pin(identified).await {
         Ok(balancer::Client { early, peer, seat }) => {
             arrival.early = early;
             arrival.peer = peer;
@@ -111,9 +112,10 @@ async fn secure(
     let Arrival { begun_at, early, peer, place, .. } = arrival;
     if !terms.tls {
         drop(place);
-        let stream = session::Stream::Plain(socket);
         let unread = Unread::of(early);
-        return Connection::new(shard, registration, stream, peer, unread).run().await;
+        let connection =
+            Connection::new(shard, registration, session::Stream::Plain(socket), peer, unread);
+        return run(connection).await;
     }
     // A server does not start without it where a listener needs it.
     let Some(tls) = shard.tls() else { return CloseReason::Io };
@@ -122,39 +124,53 @@ async fn secure(
         // Nobody is there any more to do it for.
         if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
     };
-    let outcome = session::accept(socket, early, tls, turn).await;
+    // In a box: what a handshake needs is given back when it is over.
+    let handshake = Box::pin(async {
+        let (stream, kind) = session::accept(socket, early, tls, turn).await?;
+        note_handshake(shard, kind, begun_at);
+        Ok(Connection::new(shard, registration, stream, peer, Unread::new()))
+    });
+    let outcome = handshake.await;
     drop(place);
     match outcome {
-        Ok((stream, kind)) => {
-            let now = Instant::now();
-            let resumed = kind == rustls::HandshakeKind::Resumed;
-            let metrics = &shard.metrics;
-            let (count, stage) = match resumed {
-                true => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
-                false => (&metrics.handshakes_full, &metrics.handshake_full),
-            };
-            count.increment();
-            stage.record(nanos(now - begun_at));
-            Connection::new(shard, registration, stream, peer, Unread::new()).run().await
-        }
-        Err((mut socket, error)) => {
-            shard.metrics.handshakes_failed.increment();
-            match registration.end() {
-                Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
-                Some(_) => {
-                    shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
-                    return CloseReason::HandshakeTimeout;
-                }
-                None => shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error)),
-            }
-            registration.linger(LINGER);
-            // The alert must not be lost to an RST.
-            if runtime::finish(&mut socket).await.is_ok() {
-                runtime::discard(&mut socket, LINGER_BYTES).await;
-            }
-            CloseReason::HandshakeFailed
-        }
+        Ok(connection) => run(connection).await,
+        Err((socket, error)) => Box::pin(fail(shard, registration, peer, socket, error)).await,
     }
+}
+
+fn note_handshake(shard: &Shard, kind: rustls::HandshakeKind, begun_at: Instant) {
+    let metrics = &shard.metrics;
+    let (count, stage) = match kind {
+        rustls::HandshakeKind::Resumed => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
+        _ => (&metrics.handshakes_full, &metrics.handshake_full),
+    };
+    count.increment();
+    stage.record(nanos(begun_at.elapsed()));
+}
+
+/// Ends a connection whose handshake has failed by `error`.
+async fn fail(
+    shard: &Shard,
+    registration: &Registration<'_>,
+    peer: Option<IpAddr>,
+    mut socket: runtime::Socket,
+    error: io::Error,
+) -> CloseReason {
+    shard.metrics.handshakes_failed.increment();
+    match registration.end() {
+        Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
+        Some(_) => {
+            shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
+            return CloseReason::HandshakeTimeout;
+        }
+        None => shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error)),
+    }
+    registration.linger(LINGER);
+    // The alert must not be lost to an RST.
+    if runtime::finish(&mut socket).await.is_ok() {
+        runtime::discard(&mut socket, LINGER_BYTES).await;
+    }
+    CloseReason::HandshakeFailed
 }
 
 /// An established connection.
@@ -192,6 +208,21 @@ struct Trace {
     update: Option<(BotId, i64)>,
 }
 
+/// Serves `connection` until there is a reason to close it. It stays in its box: a future holds what is
+/// moved into it twice.
+async fn run(mut connection: Box<Connection<'_>>) -> CloseReason {
+    let reason = connection.requests().await;
+    if let Some(body) = connection.http.take_body() {
+        connection.shard.parser.borrow_mut().keep_body(body);
+    }
+    if matches!(reason, CloseReason::Aborted | CloseReason::Io) {
+        return reason;
+    }
+    connection.registration.linger(LINGER);
+    Box::pin(session::close(connection.stream, LINGER_BYTES)).await;
+    reason
+}
+
 impl<'a> Connection<'a> {
     fn new(
         shard: &'a Shard,
@@ -199,12 +230,12 @@ impl<'a> Connection<'a> {
         stream: session::Stream,
         peer: Option<IpAddr>,
         unread: Unread,
-    ) -> Self {
+    ) -> Box<Self> {
         if !unread.is_empty() {
             registration.has_begun();
         }
         let now = Instant::now();
-        Self {
+        Box::new(Self {
             shard,
             registration,
             stream,
@@ -219,20 +250,7 @@ impl<'a> Connection<'a> {
             body_bytes: 0,
             read_at: now,
             trace: Trace::default(),
-        }
-    }
-
-    async fn run(mut self) -> CloseReason {
-        let reason = self.requests().await;
-        if let Some(body) = self.http.take_body() {
-            self.shard.parser.borrow_mut().keep_body(body);
-        }
-        if matches!(reason, CloseReason::Aborted | CloseReason::Io) {
-            return reason;
-        }
-        self.registration.linger(LINGER);
-        session::close(self.stream, LINGER_BYTES).await;
-        reason
+        })
     }
 
     /// Reads, routes and answers requests until there is a reason to close.
@@ -320,7 +338,7 @@ impl<'a> Connection<'a> {
             self.registration.enter(Phase::Head, since, since + timeout);
             Phase::Head
         };
-        match self.unread.fill(&mut self.stream).await {
+        match self.unread.fill(&mut self.stream, &self.shard.spare_unread).await {
             Ok(0) => Err(self.ended(phase).await),
             Ok(n) => {
                 self.read_at = Instant::now();

@@ -158,6 +158,8 @@ pub(crate) struct Shard {
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
     pub(crate) seats: Arc<Seats>,
+    /// Memory for received bytes that no request has taken yet, between two connections.
+    pub(crate) spare_unread: Cell<Vec<u8>>,
     pub(crate) turns: Turns,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
@@ -189,6 +191,7 @@ impl Seed {
             metrics: self.metrics,
             parser: RefCell::new(parser),
             seats: self.seats,
+            spare_unread: Cell::default(),
             turns: Turns::default(),
             way: self.way,
             connections: RefCell::default(),

@@ -3,8 +3,10 @@
 
 mod activation;
 mod bots;
+mod cert;
 mod data_dir;
 mod dead_letters;
+mod files;
 mod greeting;
 mod journal;
 mod log;
@@ -13,6 +15,7 @@ mod poll;
 mod privileges;
 mod profile;
 mod reload;
+mod send;
 mod serve;
 mod service;
 mod setup;
@@ -37,9 +40,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArgs>),
+    Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
     Poll(Box<poll::PollArgs>),
+    Send(send::SendArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -49,9 +54,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
+        Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Poll(args) => poll::run(&args),
+        Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
     };
     match outcome {

@@ -1,6 +1,6 @@
 //! The receive buffer: bytes that no request has taken yet.
 
-use std::io;
+use std::{cell::Cell, io};
 
 use crate::{config::RECEIVE_BYTES, tls::session};
 
@@ -16,7 +16,12 @@ pub(super) struct Unread {
 
 impl Unread {
     pub(super) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(RECEIVE_BYTES), start: 0 }
+        Self { bytes: Vec::new(), start: 0 }
+    }
+
+    /// Memory for them, of those who have none to keep: a shard's connections take turns with it.
+    pub(super) fn memory() -> Vec<u8> {
+        Vec::with_capacity(RECEIVE_BYTES)
     }
 
     /// What has come already.
@@ -42,11 +47,25 @@ impl Unread {
         }
     }
 
-    /// Reads once behind the unread bytes; 0 is the end.
-    pub(super) async fn fill(&mut self, stream: &mut session::Stream) -> io::Result<usize> {
-        self.make_room();
+    /// Reads once behind the unread bytes; 0 is the end. Where there are none, their memory waits in
+    /// `spare` for whoever has some first.
+    pub(super) async fn fill(
+        &mut self,
+        stream: &mut session::Stream,
+        spare: &Cell<Vec<u8>>,
+    ) -> io::Result<usize> {
+        if self.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            if bytes.capacity() > 0 {
+                spare.set(bytes);
+            }
+        } else {
+            self.make_room();
+        }
         let bytes = std::mem::take(&mut self.bytes);
-        let (outcome, bytes) = stream.append(bytes).await;
+        let take =
+            || Some(spare.take()).filter(|bytes| bytes.capacity() > 0).unwrap_or_else(Self::memory);
+        let (outcome, bytes) = stream.append(bytes, take).await;
         self.bytes = bytes;
         outcome
     }

@@ -1,14 +1,11 @@
-//! A connection's stream: TLS, the handshake over rustls itself, records through monoio-rustls; or
-//! plain, where a listener was told so.
-//!
-//! monoio-rustls hides its session, and with it whether a handshake was resumed; so the handshake
-//! is done here, and the finished session handed over. Nothing is lost between the two: all bytes
-//! read during the handshake have been fed to the session.
+//! A connection's stream: the handshake of TLS, then its records; or plain, where a listener was told
+//! so.
 
 use std::{io, ops::AsyncFn, sync::Arc};
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
+use super::stream::TlsStream;
 use crate::{
     runtime::{self, Socket},
     shard::Step,
@@ -22,15 +19,22 @@ const READ_BYTES: usize = 4096;
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Stream {
     Plain(Socket),
-    Tls(monoio_rustls::ServerTlsStream<Socket>),
+    Tls(TlsStream),
 }
 
 impl Stream {
-    /// As [`runtime::append`].
-    pub(crate) async fn append(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    /// As [`runtime::append`]; a buffer without memory gets some from `spare` when it is needed.
+    pub(crate) async fn append(
+        &mut self,
+        buffer: Vec<u8>,
+        spare: impl Fn() -> Vec<u8>,
+    ) -> (io::Result<usize>, Vec<u8>) {
         match self {
-            Self::Plain(socket) => runtime::append(socket, buffer).await,
-            Self::Tls(stream) => runtime::append(stream, buffer).await,
+            Self::Plain(socket) => {
+                let buffer = if buffer.capacity() == 0 { spare() } else { buffer };
+                runtime::append(socket, buffer).await
+            }
+            Self::Tls(stream) => stream.append(buffer, spare).await,
         }
     }
 
@@ -38,7 +42,7 @@ impl Stream {
     pub(crate) async fn write_all(&mut self, bytes: &'static [u8]) -> io::Result<()> {
         match self {
             Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
-            Self::Tls(stream) => runtime::write_all(stream, bytes).await.0,
+            Self::Tls(stream) => stream.write_all(bytes).await,
         }
     }
 }
@@ -61,7 +65,7 @@ pub(crate) async fn accept<T>(
     match handshake(&mut socket, &mut session, early, turn).await {
         Ok(()) => {
             let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
-            Ok((Stream::Tls(monoio_rustls::ServerTlsStream::new(socket, session)), kind))
+            Ok((Stream::Tls(TlsStream::new(socket, session)), kind))
         }
         Err(error) => Err((socket, error)),
     }
@@ -155,10 +159,7 @@ pub(crate) async fn close(stream: Stream, limit: usize) {
             let finished = runtime::finish(&mut socket).await;
             (socket, finished)
         }
-        Stream::Tls(mut stream) => {
-            let finished = runtime::finish(&mut stream).await;
-            (stream.into_parts().0, finished)
-        }
+        Stream::Tls(stream) => stream.finish().await,
     };
     if finished.is_ok() {
         runtime::discard(&mut socket, limit).await;

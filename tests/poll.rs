@@ -56,7 +56,8 @@ impl Place {
     /// The updates in `out` so far.
     fn out(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // The last line may not be written to its end, and a kill may have torn one.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     fn ids(&self) -> Vec<i64> {

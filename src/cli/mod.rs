@@ -11,11 +11,13 @@ mod greeting;
 mod journal;
 mod log;
 mod notify;
+mod poll;
 mod privileges;
 mod profile;
 mod reload;
 mod send;
 mod serve;
+mod service;
 mod setup;
 mod sink;
 mod webhook;
@@ -42,6 +44,7 @@ enum Command {
     Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Poll(Box<poll::PollArgs>),
     Send(send::SendArgs),
     Webhook(webhook::WebhookArgs),
 }
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
+        Command::Poll(args) => poll::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Webhook(args) => webhook::run(&args),

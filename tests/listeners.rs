@@ -238,7 +238,11 @@ fn who_has_just_connected_when_a_stop_begins_is_answered() {
                 return;
             }
             let response = outcome.unwrap().expect("an answer");
-            assert_eq!((response.status, &*response.headers["connection"]), (200, "close"));
+            assert_eq!(response.status, 200);
+            // The shard hears of the stop a moment after the acceptor, and what it answers before does
+            // not say that it closes.
+            let said = response.headers.get("connection");
+            assert!(said.is_none_or(|said| said == "close"), "{said:?}");
             fresh.assert_end();
             drop(fresh);
             assert_eq!(stop.join().unwrap().1.len(), 1);

@@ -8,7 +8,7 @@ mod support;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
@@ -18,6 +18,7 @@ use std::{
 
 use serde_json::Value;
 use support::{
+    TestServer,
     bot_api::{FakeBotApi, TOKEN, door::Reachable},
     pki::{Issued, Pki, params, self_signed},
     port::Port,
@@ -404,6 +405,72 @@ fn a_name_without_an_address_is_found() {
     nowhere.expect("name", "FAIL", "nonexistent.invalid has no address");
     nowhere.expect("name", "FAIL", "add an A record");
     nowhere.expect("reachable", "skip", "the URL's host has no address");
+}
+
+#[test]
+fn an_address_that_does_not_lead_back_is_no_failure() {
+    let place = Place::new();
+    // For documentation: nobody answers there.
+    let config = place.config("localhost", "") + "ip_address = '192.0.2.1'\n";
+    place.write("ringhook.toml", &config);
+    let _server = place.serve();
+    let away = place.doctor(&["--no-post"]);
+    away.expect("name", "ok", "Telegram is told ip_address 192.0.2.1, and asks nobody");
+    away.expect("reachable", "warn", "hairpin NAT");
+    away.expect("reachable", "warn", "from a machine outside: curl -sS -k -o /dev/null");
+}
+
+#[test]
+fn a_url_that_leads_to_another_server_is_found() {
+    let place = Place::new();
+    let _server = place.serve();
+    let lead_to = |addr: SocketAddr| {
+        let config = place.config("localhost", "");
+        let port = format!("watch = false\nport = {}", addr.port());
+        place.write("other.toml", &config.replace("watch = false", &port));
+        run(ringhook(place.dir()).args(["doctor", "--no-post", "--config", "other.toml"]))
+    };
+    // With another certificate.
+    let other = TestServer::start();
+    let found = lead_to(other.handle.local_addr());
+    found.expect("post", "ok", "let in with the secret");
+    found.expect("reachable", "FAIL", "the address leads to another server");
+    found.expect(
+        "reachable",
+        "FAIL",
+        "the certificate there is \"rcgen self signed cert\", issued by",
+    );
+    // With another secret.
+    place.write("third", "a-third-secret");
+    let config = place.config("localhost", "").replace("'secret'", "'third'");
+    place.write("third.toml", &config);
+    let mut command = ringhook(place.dir());
+    command.args(["serve", "--config", "third.toml", "--listen", "127.0.0.1:0"]);
+    command.args(["--data-dir", "third-data", "--sink", "null"]);
+    let third = Process::start(command);
+    let found = lead_to(third.addr);
+    found.expect("reachable", "FAIL", "refuses the right credentials, too (403 Forbidden)");
+}
+
+#[test]
+fn what_is_in_front_is_named() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.22.1\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    let url = format!("url = 'http://localhost:{port}/webhook'\n");
+    place.write("ringhook.toml", &(place.config("localhost", "") + &url));
+    let _server = place.serve();
+    let expected = "answers 404 Not Found, Server: nginx/1.22.1 where this server says 403";
+    place.doctor(&["--no-post"]).expect("reachable", "FAIL", expected);
 }
 
 #[test]

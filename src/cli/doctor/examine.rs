@@ -21,7 +21,7 @@ use super::{
 use crate::{
     ListenAddress, Listener,
     bot_api::{self, Client},
-    config::file::BotSection,
+    config::{BasicAuth, file::BotSection},
     error::{Error, ErrorKind},
     webhook::{Plan, WebhookUrl},
 };
@@ -121,7 +121,7 @@ fn bot(
         of_certificate(patient, section, plan.as_ref(), url.as_ref())
     })?;
     let aim = {
-        let trust = plan.as_ref().map(patient::trust);
+        let trust = plan.as_ref().and_then(patient::own_trust);
         Aim::of_bot(&patient.setup, &patient.config, section, patient.args.listen.as_ref(), trust)
     };
     let trusted = match &plan {
@@ -174,16 +174,21 @@ fn bot(
 }
 
 pub(super) fn public<'a>(
-    plan: &Plan,
+    plan: &'a Plan,
     url: &'a WebhookUrl,
     addresses: &'a [IpAddr],
     section: &BotSection,
 ) -> Public<'a> {
+    let userinfo = section.userinfo().ok().flatten();
+    let basic_auth = userinfo.and_then(|text| BasicAuth::new(&text, "bot.basic_auth").ok());
     Public {
         url,
         addresses,
         trust: patient::trust(plan),
         has_credentials: section.has_secret_token() || section.has_basic_auth(),
+        secret_token: plan.secret_token.as_ref(),
+        basic_auth,
+        has_allow: section.allow.is_some(),
         is_uploaded: plan.certificate.is_some(),
     }
 }
@@ -229,6 +234,9 @@ fn of_certificate(
     let file = &patient.setup.file;
     if !file.has_tls_listener() {
         return Finding::skip("no listener speaks TLS: what is in front has the certificate");
+    }
+    if url.is_some_and(|url| !url.is_https) {
+        return Finding::skip("Telegram is to come over plain HTTP, by the URL");
     }
     let host = url.map(|url| bare(&url.host)).or(section.host.as_deref());
     let path = match file.served_for(host.unwrap_or("")) {

@@ -6,7 +6,10 @@ use super::{
     super::send::{aim::Aim, remedy},
     step::Finding,
 };
-use crate::sender::{Answer, Connection, Failure, Phase, Target, TlsVersions};
+use crate::{
+    config::SecretToken,
+    sender::{Answer, Connection, Failure, Phase, Target, TlsVersions},
+};
 
 /// An update that no bot can mistake for one of Telegram's: its id is none of theirs, which are
 /// positive, and its kind is unknown, as each new kind is at first. Since the id is always the same, a
@@ -100,6 +103,15 @@ pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
 pub(super) fn stranger(target: &Target, timeout: Duration) -> Result<Answer, Failure> {
     let target = Target { basic_auth: None, ..target.clone() };
     Connection::open(&target, TlsVersions::Both, timeout)?.post(NOTHING, None)
+}
+
+/// What a receiver answers to who has the credentials, and sends what is no update.
+pub(super) fn insider(
+    target: &Target,
+    secret_token: Option<&SecretToken>,
+    timeout: Duration,
+) -> Result<Answer, Failure> {
+    Connection::open(target, TlsVersions::Both, timeout)?.post(NOTHING, secret_token)
 }
 
 /// True where somebody without credentials got past their check: what was sent is no update.

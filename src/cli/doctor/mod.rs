@@ -56,11 +56,10 @@ const SELF_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// failure may explain the later ones. Exits with 1 where a step failed. Without a token of the Bot API
 /// the steps that need it are skipped.
 ///
-/// The running server gets a request without credentials, which it must refuse (and lists as an
-/// incident), and one with the bot's secret, which it must take: an update of a kind that does not
-/// exist, with update_id 0, which Telegram never uses. The first one reaches the bot's handler, like
-/// any kind that it does not know; later ones are dropped as copies. With --no-post the request with the
-/// secret has no update in it, and must be answered 400.
+/// The running server gets requests that it must refuse and lists as incidents (without credentials, and
+/// without an update), and one with the bot's secret that it must take: an update of a kind that does
+/// not exist, with update_id 0, which Telegram never uses. The first one reaches the bot's handler, like
+/// any kind that it does not know; later ones are dropped as copies. With --no-post there is none.
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
     /// Config file in TOML, the same that "ringhook serve" gets
@@ -120,7 +119,7 @@ pub(in crate::cli) fn self_check(
         Verdict::Fail => Err(finding.what),
         _ => Ok(()),
     };
-    let trust = Some(patient::trust(plan));
+    let trust = patient::own_trust(plan);
     let aim =
         Aim::of_bot(setup, config, section, None, trust).map_err(|error| error.to_string())?;
     if knock::obstacle(&aim).is_none() {

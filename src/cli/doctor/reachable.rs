@@ -2,17 +2,30 @@
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use rustls::version::{TLS12, TLS13};
+
 use super::{
-    knock::{is_open, is_refusal, stranger},
+    knock::{insider, is_open, is_refusal, stranger},
+    patient::bare,
     step::Finding,
 };
 use crate::{
-    sender::{Connection, Failure, Phase, Place, Target, Tls, TlsVersions, Trust, with_port},
+    config::{BasicAuth, SecretToken},
+    sender::{
+        Answer, Connection, Failure, Phase, Place, Target, Tls, TlsVersions, Trust, with_port,
+    },
+    tls::{
+        examine::{Described, Question, public_roots},
+        look::handshake,
+    },
     webhook::WebhookUrl,
 };
+
+/// What ringhook answers to who is let in and sends no update.
+const NO_UPDATE: u16 = 400;
 
 /// A webhook at its public address.
 pub(super) struct Public<'a> {
@@ -21,12 +34,17 @@ pub(super) struct Public<'a> {
     pub(super) trust: Trust,
     /// Whether requests without credentials are refused.
     pub(super) has_credentials: bool,
+    pub(super) secret_token: Option<&'a SecretToken>,
+    pub(super) basic_auth: Option<BasicAuth>,
+    /// Whether the bot has a list of addresses.
+    pub(super) has_allow: bool,
     /// Whether the certificate is one that others have to be told to trust.
     pub(super) is_uploaded: bool,
 }
 
 impl Public<'_> {
-    /// Connects, shakes hands and sends a request that must be refused.
+    /// Connects, shakes hands, and sends a request that must be refused and one that must be let in, which
+    /// is no update.
     pub(super) fn look(self, timeout: Duration) -> Finding {
         if self.addresses.is_empty() {
             return Finding::skip("the URL's host has no address");
@@ -34,39 +52,85 @@ impl Public<'_> {
         // What leads to this machine is not bent by a router on the way.
         let is_own = self.addresses.iter().all(|address| is_own(*address));
         let target = self.target();
-        let outcome = match self.has_credentials {
-            true => stranger(&target, timeout).map(Some),
-            false => Connection::open(&target, TlsVersions::Both, timeout).map(|_| None),
-        };
-        let place = &target.place;
-        match outcome {
-            Ok(Some(answer)) if is_refusal(&answer) => Finding::ok(format!(
-                "{place} answers as this server does (403 without credentials)"
-            )),
-            Ok(None) => Finding::ok(format!("{place} has the certificate of this server")),
-            Ok(Some(answer)) if is_open(&answer) => Finding::fail(
-                format!("{place} lets requests without credentials in ({})", answer.line()),
+        if !self.has_credentials {
+            return match Connection::open(&target, TlsVersions::Both, timeout) {
+                Ok(_) => {
+                    Finding::ok(format!("{} has the certificate of this server", target.place))
+                }
+                Err(failure) => self.failed(&target, &failure, is_own, timeout),
+            };
+        }
+        match stranger(&target, timeout) {
+            Ok(answer) if is_refusal(&answer) => match insider(&target, self.secret_token, timeout)
+            {
+                Ok(answer) => self.known(&target, &answer),
+                Err(failure) => self.failed(&target, &failure, is_own, timeout),
+            },
+            Ok(answer) if is_open(&answer) => Finding::fail(
+                format!(
+                    "{} lets requests without credentials in ({})",
+                    target.place,
+                    spoken(&answer)
+                ),
                 "the URL leads to a server with another config, or to another server",
             ),
-            Ok(Some(answer)) => Finding::fail(
-                format!("{place} answers {} where this server says 403", answer.line()),
-                "the URL leads to another server or path: compare host, path and what is in front",
-            )
-            .and(self.outside_test()),
-            Err(failure) => self.failed(&failure, is_own),
+            Ok(answer) => self.other(&target, &answer, 403),
+            Err(failure) => self.failed(&target, &failure, is_own, timeout),
         }
     }
 
-    fn failed(&self, failure: &Failure, is_own: bool) -> Finding {
+    /// What is said where who has the credentials got `answer`, and a stranger was refused.
+    fn known(&self, target: &Target, answer: &Answer) -> Finding {
+        let place = &target.place;
+        match answer.status {
+            NO_UPDATE => Finding::ok(format!(
+                "{place} answers as this server does: 403 without credentials, let in with them"
+            )),
+            _ if is_refusal(answer) && self.has_allow => Finding::warn(
+                format!("{place} refuses this machine ({})", spoken(answer)),
+                "bot.allow may not have its address, though Telegram may come in",
+            ),
+            _ if is_refusal(answer) => Finding::fail(
+                format!("{place} refuses the right credentials, too ({})", spoken(answer)),
+                "another server answers, one with another config, or something in front that takes \
+                 Telegram for a robot",
+            ),
+            _ => self.other(target, answer, NO_UPDATE),
+        }
+    }
+
+    fn other(&self, target: &Target, answer: &Answer, expected: u16) -> Finding {
+        Finding::fail(
+            format!(
+                "{} answers {} where this server says {expected}",
+                target.place,
+                spoken(answer)
+            ),
+            "the URL leads to another server or path: compare host, path and what is in front",
+        )
+        .and(self.outside_test())
+    }
+
+    fn failed(
+        &self,
+        target: &Target,
+        failure: &Failure,
+        is_own: bool,
+        timeout: Duration,
+    ) -> Finding {
         let WebhookUrl { host, port, .. } = self.url;
         let what = format!("{host} port {port} from here: {failure}");
         match failure {
-            Failure::Certificate(_) | Failure::Untrusted => Finding::fail(
-                what,
-                "the address leads to another server, or what is in front has another certificate; a \
-                 router that answers itself looks the same",
-            )
-            .and(self.outside_test()),
+            Failure::Certificate(_) | Failure::Untrusted => {
+                let finding = Finding::fail(
+                    what,
+                    "the address leads to another server, or what is in front has another \
+                     certificate; a router that answers itself looks the same",
+                );
+                let shown = shown_by(target, timeout);
+                let shown = shown.map(|shown| format!("the certificate there is {shown}"));
+                shown.into_iter().fold(finding, Finding::and).and(self.outside_test())
+            }
             _ if is_own && failure.is_refused() => Finding::fail(
                 what,
                 format!(
@@ -96,7 +160,7 @@ impl Public<'_> {
         let addresses = self.addresses.iter().map(|address| SocketAddr::new(*address, *port));
         Target {
             authority: with_port(host, (*port != usual).then_some(*port)),
-            basic_auth: None,
+            basic_auth: self.basic_auth.clone(),
             path: target.clone(),
             place: Place::Tcp(addresses.collect()),
             preamble: Vec::new(),
@@ -119,6 +183,28 @@ impl Public<'_> {
              {scheme}://{host}:{port}{target} (expected: {expected})"
         )
     }
+}
+
+/// An answer, and who says to have given it: ringhook never says so.
+fn spoken(answer: &Answer) -> String {
+    match &answer.server {
+        Some(server) => format!("{}, Server: {server}", answer.line()),
+        None => answer.line(),
+    }
+}
+
+/// The certificate that is shown at `target`.
+fn shown_by(target: &Target, timeout: Duration) -> Option<String> {
+    let Place::Tcp(addresses) = &target.place else { return None };
+    let host =
+        target.tls.as_ref()?.host.as_deref().filter(|host| bare(host).parse::<IpAddr>().is_err());
+    let seen = handshake(*addresses.first()?, &TLS13, host, timeout)
+        .or_else(|_| handshake(*addresses.first().ok_or_else(String::new)?, &TLS12, host, timeout));
+    let chain = seen.ok()?.chain;
+    let (now, roots) = (SystemTime::now(), public_roots());
+    let question =
+        Question { chain: &chain, host: None, is_sent: true, now, roots: &roots, uploaded: None };
+    question.answer().certificates.first().map(Described::spoken)
 }
 
 /// True for an address of this machine.

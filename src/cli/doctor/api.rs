@@ -63,7 +63,8 @@ fn compare(plan: &Plan, info: &WebhookInfo, flags: &str, now: SystemTime) -> Fin
     let pending = info.pending_update_count;
     let error = LastError::of(info, now);
     if info.url.is_empty() {
-        return Finding::fail(format!("no webhook is set, {pending} update(s) wait"), set);
+        return Finding::fail(format!("no webhook is set, {pending} update(s) wait"), set)
+            .and("where the updates are fetched by polling, that is as it should be");
     }
     let differences = plan.differences(info);
     if let Some(first) = differences.first() {
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(said(&good), Finding::ok("set as the config has it, 0 update(s) wait"));
         let none = said(&WebhookInfo { pending_update_count: 3, ..WebhookInfo::default() });
         assert_eq!(none.what, "no webhook is set, 3 update(s) wait");
-        assert_eq!(none.remedy, ["ringhook webhook set --bot shop"]);
+        assert_eq!(none.remedy[0], "ringhook webhook set --bot shop");
         let other = said(&WebhookInfo { url: "https://other.example.com/".to_owned(), ..good });
         assert_eq!(other.verdict, Verdict::Fail);
         assert!(other.what.contains("other.example.com"), "{other:?}");

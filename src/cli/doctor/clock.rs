@@ -48,7 +48,6 @@ pub(super) fn look(now: SystemTime, date: Result<SystemTime, String>, synced: Sy
 }
 
 /// Whether something keeps the kernel's clock right.
-#[allow(unsafe_code)]
 pub(super) fn synced() -> Synced {
     // SAFETY: all-zero bytes are a valid `timex`: it has integers only.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };

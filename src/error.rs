@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Config,
     /// The data directory could not be made, read or written.
     DataDir,
+    /// A step of `doctor` failed.
+    Doctor,
     /// The I/O driver that was asked for is not to be had on this machine.
     Driver,
     /// The journal could not be opened, read or locked.

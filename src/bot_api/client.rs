@@ -58,21 +58,7 @@ impl Client {
     /// A client for the bot of `token`. Nothing is sent yet. Proxies of the environment
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are used.
     pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Self {
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::WebPki)
-            .unversioned_rustls_crypto_provider(Arc::new(crate::tls::provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect would carry the token to somebody else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("ringhook/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
-            .build()
-            .new_agent();
-        Self { agent, root: root.clone(), token }
+        Self { agent: agent(), root: root.clone(), token }
     }
 
     /// getMe: who the token belongs to.
@@ -184,6 +170,24 @@ impl Client {
         };
         ApiError::Unreachable(format!("{}: {}", self.root, self.token.redact(&why)))
     }
+}
+
+/// What calls are made with.
+pub(super) fn agent() -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::WebPki)
+        .unversioned_rustls_crypto_provider(Arc::new(crate::tls::provider()))
+        .build();
+    Agent::config_builder()
+        .http_status_as_error(false)
+        // A redirect would carry the token to somebody else.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("ringhook/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls)
+        .build()
+        .new_agent()
 }
 
 /// The parameters of `webhook` but the certificate.

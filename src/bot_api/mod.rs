@@ -4,6 +4,7 @@
 
 mod answer;
 mod client;
+mod date;
 mod error;
 mod root;
 mod token;
@@ -11,6 +12,7 @@ mod types;
 
 pub(crate) use self::{
     client::Client,
+    date::date,
     error::ApiError,
     root::ApiRoot,
     token::BotToken,

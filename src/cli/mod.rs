@@ -6,6 +6,7 @@ mod bots;
 mod cert;
 mod data_dir;
 mod dead_letters;
+mod doctor;
 mod files;
 mod greeting;
 mod journal;
@@ -43,6 +44,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Doctor(doctor::DoctorArgs),
     Journal(journal::JournalArgs),
     Poll(Box<poll::PollArgs>),
     Send(send::SendArgs),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Poll(args) => poll::run(&args),
         Command::Send(args) => send::run(&args),

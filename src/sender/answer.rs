@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) reason: String,
     /// Seconds of `Retry-After`, where it has any.
     pub(crate) retry_after: Option<u64>,
+    /// `Server`, where it says who answers.
+    pub(crate) server: Option<String>,
     pub(crate) status: u16,
     /// From the request's first byte to the answer's last.
     pub(crate) took: Duration,
@@ -95,6 +97,7 @@ pub(super) fn parse(bytes: &[u8], is_end: bool) -> Result<Option<(Answer, usize)
         is_last: closes || is_until_end || status < 200,
         reason: head.reason.unwrap_or_default().escape_debug().to_string(),
         retry_after: field("retry-after").and_then(|seconds| seconds.parse().ok()),
+        server: field("server").map(|name| name.escape_debug().to_string()),
         status,
         took: Duration::ZERO,
     };

@@ -99,6 +99,11 @@ impl Line {
 }
 
 impl Described {
+    /// Subject and issuer, for people.
+    pub(crate) fn spoken(&self) -> String {
+        format!("\"{}\", issued by \"{}\"", self.subject, self.issuer)
+    }
+
     fn of(facts: &Facts) -> Self {
         let names = facts.names().map(|name| name.escape_debug().to_string());
         Self {

@@ -29,23 +29,23 @@ const TELEGRAM: Ipv4Addr = Ipv4Addr::new(149, 154, 167, 197);
 
 /// Where updates are sent to, and with which credentials.
 #[derive(Debug)]
-pub(super) struct Aim {
+pub(in crate::cli) struct Aim {
     /// What is known of the server; `None` for a URL.
-    pub(super) known: Option<Known>,
-    pub(super) secret_token: Option<SecretToken>,
-    pub(super) target: Target,
+    pub(in crate::cli) known: Option<Known>,
+    pub(in crate::cli) secret_token: Option<SecretToken>,
+    pub(in crate::cli) target: Target,
 }
 
 /// What a config tells of the server beside the target.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) bot: String,
+pub(in crate::cli) struct Known {
+    pub(in crate::cli) bot: String,
     /// The files with the certificates that are trusted.
-    pub(super) certificates: Vec<PathBuf>,
+    pub(in crate::cli) certificates: Vec<PathBuf>,
     /// Where the bot's credentials are, for people.
-    pub(super) credentials: String,
+    pub(in crate::cli) credentials: String,
     /// The list that this machine is not on, and its address there.
-    pub(super) not_on: Option<(&'static str, IpAddr)>,
+    pub(in crate::cli) not_on: Option<(&'static str, IpAddr)>,
 }
 
 impl Aim {
@@ -91,18 +91,42 @@ impl Aim {
 
     fn of_config(args: &SendArgs) -> Result<Self, Error> {
         let setup = setup(args)?;
+        let config = setup.file.to_config(Secrets::Leave)?;
+        let section = choose(&setup.file.bots, args.bot.as_deref())?;
+        let trust = match &args.ca {
+            _ if args.insecure => Some(Trust::Anything),
+            Some(path) => Some(Trust::Certificates(certificates(path)?)),
+            None => None,
+        };
+        let mut aim = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
+        if let (Some(known), Some(path)) = (&mut aim.known, &args.ca) {
+            known.certificates = vec![path.clone()];
+        }
+        Ok(aim)
+    }
+
+    /// The receiver of `section`, one of the bots of `setup`, which is `config` when checked. It
+    /// listens at `listen`, or where the config says first. Without a `trust`, the certificates of the
+    /// config are trusted as if they had been uploaded.
+    ///
+    /// # Errors
+    /// A secret or certificate that cannot be read, no place that is known to listen.
+    pub(in crate::cli) fn of_bot(
+        setup: &Setup,
+        config: &Config,
+        section: &BotSection,
+        listen: Option<&ListenAddress>,
+        trust: Option<Trust>,
+    ) -> Result<Self, Error> {
         let file = &setup.file;
-        let config = file.to_config(Secrets::Leave)?;
-        let section = choose(&file.bots, args.bot.as_deref())?;
-        let (listener, terms) = listener(&config, args.listen.as_ref())?;
-        check_data_dir(&setup, section, listener.tls)?;
+        let (listener, terms) = listener(config, listen)?;
+        check_data_dir(setup, section, listener.tls)?;
         let bot = read_bot(file, section)?;
         let place = place(&listener);
         let trusted = if listener.tls { trusted(file, section) } else { Vec::new() };
         let tls = listener.tls.then(|| {
-            let trust = match &args.ca {
-                _ if args.insecure => Trust::Anything,
-                Some(path) => Trust::Certificates(certificates(path)?),
+            let trust = match trust {
+                Some(trust) => trust,
                 None => {
                     let all = trusted.iter().map(|path| certificates(path));
                     let all = all.collect::<Result<Vec<_>, Error>>()?;
@@ -115,9 +139,9 @@ impl Aim {
         Ok(Self {
             known: Some(Known {
                 bot: section.name.clone(),
-                certificates: args.ca.clone().map_or(trusted, |path| vec![path]),
                 credentials: section.secret_source(),
                 not_on: not_on(&place, has_proxy, &terms, &bot),
+                certificates: trusted,
             }),
             target: Target {
                 authority: authority(file, section, &listener),

@@ -1,9 +1,9 @@
 //! `ringhook send`: sample updates for the running receiver, sent as Telegram would.
 
-mod aim;
+pub(super) mod aim;
 mod feed;
 mod outcome;
-mod remedy;
+pub(super) mod remedy;
 
 use std::{
     io::{self, IsTerminal as _},

@@ -4,7 +4,7 @@ use super::aim::Aim;
 use crate::sender::{Answer, Failure, Phase};
 
 /// What to do about an answer other than 2xx.
-pub(super) fn of_answer(answer: &Answer, aim: &Aim) -> String {
+pub(in crate::cli) fn of_answer(answer: &Answer, aim: &Aim) -> String {
     let known = aim.known.as_ref();
     match answer.status {
         100..=199 => "Telegram takes it for the answer: the server must not send it".to_owned(),

@@ -1,0 +1,52 @@
+//! Whether the bot's credentials can be read, and by whom else.
+
+use std::{io, os::unix::fs::PermissionsExt as _, path::Path};
+
+use super::step::Finding;
+use crate::{config::file::BotSection, error::Error};
+
+/// Permissions of everybody who is neither the owner nor of the group.
+const OTHERS: u32 = 0o007;
+
+/// What is to be said of the credentials of `section`, and of the files they are in.
+pub(super) fn look(section: &BotSection) -> Finding {
+    let read = section.secret_token().and_then(|token| Ok((token, section.userinfo()?)));
+    let (token, userinfo) = match read {
+        Ok(read) => read,
+        Err(error) => return unread(&error),
+    };
+    let source = section.secret_source();
+    let files = section.secret_files().chain(section.token_file.as_deref());
+    if let Some(path) = files.into_iter().find(|path| is_open(path)) {
+        let path = path.display();
+        return Finding::warn(
+            format!("{path} can be read by every user of this machine"),
+            format!("chmod 600 {path}, and chown it to the user of the server"),
+        );
+    }
+    match (token, userinfo) {
+        (Some(_), _) => Finding::ok(format!("the secret token is in {source}")),
+        (None, Some(_)) => Finding::ok(format!("user and password are in {source}")),
+        (None, None) => Finding::warn(
+            "none: whoever knows the URL can send updates",
+            "put secret_token_file = \"FILE\" in its [[bot]] in the place of auth = \"none\", then: \
+             ringhook webhook set",
+        ),
+    }
+}
+
+fn is_open(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.permissions().mode() & OTHERS != 0)
+}
+
+fn unread(error: &Error) -> Finding {
+    let remedy = match error.io().map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) => {
+            "ringhook serve makes it on its first run, and ringhook webhook set does; is --data-dir \
+             that of the server?"
+        }
+        Some(io::ErrorKind::PermissionDenied) => "run doctor as the user of the server, or as root",
+        _ => "put it right, then start or reload the server",
+    };
+    Finding::fail(error.to_string(), remedy)
+}

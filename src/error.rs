@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Journal,
     /// Privileges could not be given up.
     Privileges,
+    /// Sample updates could not be sent, or were not taken.
+    Send,
     /// A destination of updates could not be opened or written.
     Sink,
     /// A thread could not be started, pinned or stopped in time.

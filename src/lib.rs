@@ -69,7 +69,11 @@ mod proxy;
 mod roster;
 mod route;
 mod runtime;
+#[cfg(feature = "cli")]
+mod samples;
 mod seats;
+#[cfg(feature = "cli")]
+mod sender;
 mod server;
 mod shard;
 mod sink;

@@ -12,6 +12,7 @@ mod notify;
 mod privileges;
 mod profile;
 mod reload;
+mod send;
 mod serve;
 mod setup;
 mod sink;
@@ -37,6 +38,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Send(send::SendArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
+        Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
     };
     match outcome {

@@ -36,6 +36,12 @@ impl SecretToken {
 }
 
 impl SecretToken {
+    /// The token itself, for who has to present it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.matches(other.0.as_bytes())
     }
@@ -79,6 +85,12 @@ impl BasicAuth {
 }
 
 impl BasicAuth {
+    /// The value of `Authorization`, for who has to present it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reveal(&self) -> String {
+        format!("Basic {}", self.0)
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }

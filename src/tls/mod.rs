@@ -8,6 +8,7 @@
 //! | `reload` | how they are replaced while the server runs |
 //! | `session` | the handshake |
 //! | `stream` | records in and out |
+//! | `uploaded` | what Telegram's sender would say of a certificate |
 
 mod chain;
 mod check;
@@ -20,6 +21,8 @@ pub(crate) mod session;
 mod source;
 mod store;
 mod stream;
+#[cfg(feature = "cli")]
+pub(crate) mod uploaded;
 
 use std::{
     path::{Path, PathBuf},

@@ -81,6 +81,8 @@ mod stream;
 mod tls;
 pub mod update;
 mod watch;
+#[cfg(feature = "cli")]
+mod webhook;
 mod worker;
 
 pub use crate::{

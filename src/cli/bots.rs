@@ -15,6 +15,7 @@ use crate::{
         file::{BotSection, ConfigFile, Secrets},
     },
     error::Error,
+    webhook::{Plan, Upload},
 };
 
 /// Where the token is looked for where the config has none and there is one bot.
@@ -91,6 +92,14 @@ impl Bots {
         let chosen = chosen.into_iter().map(|section| ChosenBot::of(section, is_only_one));
         let chosen = chosen.collect::<Result<_, _>>()?;
         Ok(Self { setup, config, chosen })
+    }
+
+    /// What setWebhook is to be called with for `bot`. Nothing is made.
+    ///
+    /// # Errors
+    /// Where the URL cannot be known, or a secret or certificate cannot be read.
+    pub(super) fn plan(&self, bot: &ChosenBot, upload: Upload) -> Result<Plan, Error> {
+        Plan::of(&self.setup.file, &self.config, &bot.section, upload)
     }
 
     /// The config as typed, completed by flags.

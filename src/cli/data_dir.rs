@@ -100,6 +100,11 @@ impl DataDir {
         if self.secret_token().exists() {
             return Ok(());
         }
+        self.make_secret_token(&self.secret_token())
+    }
+
+    /// Writes a random secret token to `path`, which is not there yet.
+    pub(super) fn make_secret_token(&self, path: &Path) -> Result<(), Error> {
         let mut random = [0; SECRET_BYTES];
         getrandom::fill(&mut random).map_err(|source| {
             Error::with_source(
@@ -109,7 +114,7 @@ impl DataDir {
             )
         })?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.write_new(&self.secret_token(), 0o600, &format!("{token}\n"))
+        self.write_new(path, 0o600, &format!("{token}\n"))
     }
 
     /// Writes a file that was not there, so that it is whole or not there at all.

@@ -16,6 +16,7 @@ mod send;
 mod serve;
 mod setup;
 mod sink;
+mod webhook;
 
 use std::{
     fmt,
@@ -39,6 +40,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
     Send(send::SendArgs),
+    Webhook(webhook::WebhookArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Journal(args) => journal::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Webhook(args) => webhook::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -68,6 +68,12 @@ impl Setup {
     /// not before everything that the user typed is found good, and belongs to `owner`.
     pub(super) fn to_config(&self, owner: Option<&Identity>) -> Result<Config, Error> {
         self.file.to_config(Secrets::Leave)?;
+        self.make_own(owner)?;
+        self.file.to_config(Secrets::Read)
+    }
+
+    /// Makes what the data directory is to have and has not, for `owner`.
+    fn make_own(&self, owner: Option<&Identity>) -> Result<(), Error> {
         let data_dir = self.data_dir.clone().owned_by(owner.cloned());
         if owner.is_some() {
             // Whoever it is to belong to may not be able to make it.
@@ -79,7 +85,37 @@ impl Setup {
         if self.has_own_certificate {
             data_dir.ensure_certificate()?;
         }
-        self.file.to_config(Secrets::Read)
+        Ok(())
+    }
+
+    /// Makes what `bots` need to be told to Telegram and is not there: certificate and secret token of
+    /// the data directory, and the files of secret tokens. The files that were made.
+    pub(super) fn make_missing<'a>(
+        &self,
+        bots: impl IntoIterator<Item = &'a BotSection>,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let own_secret = self.data_dir.secret_token();
+        let files = bots.into_iter().filter_map(|bot| bot.secret_token_file.clone());
+        let (own, others): (Vec<_>, Vec<_>) = files.partition(|path| *path == own_secret);
+        let is_own_used = !own.is_empty();
+        let own_certificate = [self.data_dir.cert(), self.data_dir.key()];
+        let own_certificate = own_certificate.into_iter().filter(|_| self.has_own_certificate);
+        let wanted = own.into_iter().chain(others.iter().cloned()).chain(own_certificate);
+        let mut missing: Vec<_> = wanted.filter(|path| !path.exists()).collect();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(missing);
+        }
+        let server = &self.file.server;
+        let owner = Identity::find(server.user.as_deref(), server.group.as_deref())?;
+        if is_own_used || self.has_own_certificate {
+            self.make_own(owner.as_ref())?;
+        }
+        let maker = self.data_dir.clone().owned_by(owner);
+        for path in others.iter().filter(|path| !path.exists()) {
+            maker.make_secret_token(path)?;
+        }
+        Ok(missing)
     }
 
     /// The same for a server that runs: nothing is made.

@@ -17,6 +17,8 @@ pub(crate) mod fault;
 mod password;
 mod pem;
 mod reload;
+#[cfg(feature = "cli")]
+pub(crate) mod served;
 pub(crate) mod session;
 mod source;
 mod store;

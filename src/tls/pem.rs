@@ -61,6 +61,12 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_vec().into() }
     }
 
+    /// All of it, the key included.
+    #[cfg(feature = "cli")]
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The chain in the order of the file.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let chain = CertificateDer::pem_slice_iter(&self.text)

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zeroize::Zeroizing;
 
 use super::{
     super::{BasicAuth, Bot, PreviousToken, SecretToken},
@@ -230,6 +231,20 @@ impl BotSection {
             ));
         }
         source.read(Secrets::Read, BotToken::new)
+    }
+
+    /// What its requests carry in X-Telegram-Bot-Api-Secret-Token; `None` where that is nothing.
+    pub(crate) fn secret_token(&self) -> Result<Option<SecretToken>, Error> {
+        self.secret_token_source().read(Secrets::Read, SecretToken::new)
+    }
+
+    /// User and password of its URL, with a colon between them; `None` where there are none.
+    pub(crate) fn userinfo(&self) -> Result<Option<Zeroizing<String>>, Error> {
+        let make = |text: &str, key: &str| {
+            BasicAuth::new(text, key)?;
+            Ok(Zeroizing::new(text.to_owned()))
+        };
+        self.basic_auth_source().read(Secrets::Read, make)
     }
 
     /// Where the bot's credentials are, for people.

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{BotSection, ConfigFile, Hidden, Secrets, bot::Source};
 use crate::{
     error::Error,
-    tls::{CertificateSource, KeyPassword, TlsBuilder, TlsConfig},
+    tls::{
+        CertificateSource, KeyPassword, TlsBuilder, TlsConfig,
+        served::{self, Served},
+    },
 };
 
 /// `[tls]`: the certificate for who names no server or one without a certificate of its own. PEM
@@ -114,6 +117,34 @@ impl ConfigFile {
             }
         }
         builder.build()
+    }
+
+    /// The certificate that a client gets who connects to `host`, a name or an address without
+    /// brackets, and its file: the one that is configured for it, or the first that has the name in
+    /// itself, or the default one; `None` where there is none. Clients name no address.
+    pub(crate) fn served_for(&self, host: &str) -> Result<Option<(&Path, Served)>, Error> {
+        let host = host.to_ascii_lowercase();
+        let own = || self.bots.iter().filter_map(|bot| Some((bot, bot.certificate().pair()?.0)));
+        let of_host = |test: &dyn Fn(&str) -> bool| {
+            let is_meant =
+                |bot: &BotSection| bot.host.as_deref().is_some_and(|it| test(&it.to_lowercase()));
+            own().find(|(bot, _)| is_meant(bot)).map(|(_, cert)| cert)
+        };
+        let at_address = of_host(&is_address);
+        let first = || own().next().map(|(_, cert)| cert);
+        let default = self.tls.files().pair().map(|(cert, _)| cert).or(at_address).or_else(first);
+        let name = Some(&*host).filter(|host| !is_address(host));
+        let configured = name.and_then(|name| {
+            of_host(&|it| it == name).or_else(|| of_host(&|it| served::covers(it, name)))
+        });
+        let all = || default.into_iter().chain(own().map(|(_, cert)| cert));
+        // One that cannot be read is its own bots' to hear of.
+        let has_name = |cert: &&Path| {
+            let covers = |name| Served::read(cert).is_ok_and(|served| served.covers(name));
+            name.is_some_and(covers)
+        };
+        let found = configured.or_else(|| all().find(has_name)).or(default);
+        found.map(|cert| Ok((cert, Served::read(cert)?))).transpose()
     }
 
     /// The hosts of all bots that have this certificate, each once.

@@ -1,0 +1,25 @@
+//! What Telegram is told of a webhook, what it would refuse, and what it says of it afterwards.
+//!
+//! | file | question |
+//! |---|---|
+//! | `url` | what the URL of a webhook consists of, and how it is shown |
+//! | `address` | which addresses Telegram sends nothing to |
+//! | `plan` | what setWebhook is called with, by the config |
+//! | `problems` | what the Bot API would refuse or silently change |
+//! | `differences` | whether getWebhookInfo is as planned |
+//! | `meaning` | what the text of the last error means, and what to do |
+
+mod address;
+mod differences;
+mod meaning;
+mod plan;
+mod problems;
+mod url;
+
+pub(crate) use self::{
+    address::is_reserved,
+    meaning::{Meaning, meaning},
+    plan::{Plan, Upload},
+    problems::Problem,
+    url::{WebhookUrl, without_userinfo},
+};

@@ -1,0 +1,325 @@
+//! What the Bot API would refuse, or take in another way than it was meant, found without asking it.
+
+use std::{fmt, time::SystemTime};
+
+use super::{Plan, WebhookUrl, is_reserved};
+use crate::{tls::FindingKind, tls::served, update::UpdateKind};
+
+/// Ports that Telegram's own server connects to.
+const PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// The largest certificate that is taken.
+const CERTIFICATE_MAX: usize = 3 * 1024 * 1024;
+/// Kinds that come only where allowed_updates names them.
+pub(super) const NOT_BY_DEFAULT: [UpdateKind; 3] =
+    [UpdateKind::ChatMember, UpdateKind::MessageReaction, UpdateKind::MessageReactionCount];
+
+/// Something that is wrong with what setWebhook would be called with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Problem {
+    pub(crate) what: String,
+    pub(crate) remedy: String,
+    /// True where the call would be refused, changed, or lead to a webhook that gets nothing.
+    pub(crate) is_fatal: bool,
+}
+
+impl Problem {
+    pub(super) fn fatal(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into(), is_fatal: true }
+    }
+
+    pub(super) fn advice(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into(), is_fatal: false }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.remedy)
+    }
+}
+
+impl Plan {
+    /// All of them, the fatal ones first.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut found = self.of_config.clone();
+        match WebhookUrl::parse(&self.url) {
+            Some(url) if !self.is_local => found.extend(of_url(&url)),
+            Some(_) => {}
+            None => found.push(Problem::fatal(
+                "the URL is none that Telegram takes",
+                "write it like https://bot.example.com/path",
+            )),
+        }
+        found.extend(self.of_address());
+        found.extend(self.of_connections());
+        found.extend(self.of_kinds());
+        found.extend(self.of_certificate());
+        // Stable: each kind stays in its order.
+        found.sort_by_key(|problem| !problem.is_fatal);
+        found
+    }
+
+    fn of_address(&self) -> Option<Problem> {
+        let address = self.ip_address.filter(|address| !self.is_local && is_reserved(*address))?;
+        let why = if address.is_ipv6() { "of IPv6" } else { "private or reserved" };
+        Some(Problem::fatal(
+            format!("ip_address {address} is {why}, and Telegram does not connect to it"),
+            "give the public IPv4 address of this server, or leave it out",
+        ))
+    }
+
+    fn of_connections(&self) -> Option<Problem> {
+        let (most, local) = if self.is_local {
+            (100_000, "")
+        } else {
+            (100, " (a Bot API server of your own that runs with --local takes 100000)")
+        };
+        let count = self.max_connections.filter(|count| !(1..=most).contains(count))?;
+        let taken = count.clamp(1, most);
+        Some(Problem::fatal(
+            format!("max_connections is {count}, and the Bot API would silently make it {taken}"),
+            format!("set it to 1 to {most}{local}"),
+        ))
+    }
+
+    fn of_kinds(&self) -> Vec<Problem> {
+        let Some(list) = &self.allowed_updates else { return Vec::new() };
+        if list.is_empty() {
+            let names = NOT_BY_DEFAULT.map(UpdateKind::as_str).join(", ");
+            return vec![Problem::advice(
+                format!("allowed_updates is Telegram's default, so {names} do not come"),
+                "allowed_updates = \"all\" (or --allowed-updates all) names every kind",
+            )];
+        }
+        let unknown = list.iter().filter(|name| UpdateKind::from_key(name).is_none());
+        let problem = |name: &String| {
+            let remedy = match nearest(name) {
+                Some(kind) => format!("did you mean {kind}?"),
+                None => "see `ringhook webhook set --help` for all of them".to_owned(),
+            };
+            let what = format!("allowed_updates: {name:?} is no kind of update that is known here");
+            Problem::advice(what, remedy)
+        };
+        unknown.map(problem).collect()
+    }
+
+    fn of_certificate(&self) -> Vec<Problem> {
+        let Some(pem) = &self.certificate else { return Vec::new() };
+        let file = self.certificate_file.as_ref();
+        let file = file.map_or("the certificate".to_owned(), |path| path.display().to_string());
+        if pem.len() > CERTIFICATE_MAX {
+            return vec![Problem::fatal(
+                format!("{file} has more than 3 MiB, and the Bot API refuses that"),
+                "upload the certificate of the server alone",
+            )];
+        }
+        let url = WebhookUrl::parse(&self.url);
+        let Some(url) = url.filter(|url| url.is_https) else { return Vec::new() };
+        let host = url.name();
+        let name = if url.address().is_some() { "--ip" } else { "--name" };
+        let findings = served::findings(pem, host, SystemTime::now());
+        let problem = |kind: FindingKind| {
+            let is_fatal = !kind.is_advice()
+                && !matches!(
+                    kind,
+                    FindingKind::ExpiresSoon { .. } | FindingKind::MissingIntermediate { .. }
+                );
+            Problem {
+                what: format!("{file}: {kind}"),
+                remedy: format!("`ringhook cert new {name} {host}` makes one that Telegram takes"),
+                is_fatal,
+            }
+        };
+        findings.into_iter().map(problem).collect()
+    }
+}
+
+fn of_url(url: &WebhookUrl) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut fatal = |what: String, remedy: &str| found.push(Problem::fatal(what, remedy));
+    if !url.is_https {
+        fatal(
+            format!("{url} is not https, and Telegram sends nothing in clear"),
+            "use https (plain http needs a Bot API server of your own that runs with --local)",
+        );
+    }
+    if !PORTS.contains(&url.port) {
+        fatal(
+            format!(
+                "the URL has port {}, and Telegram connects to no other than 443, 80, 88 and 8443",
+                url.port
+            ),
+            "listen on one of them, or lead one of them here and name it as webhook.port",
+        );
+    }
+    match url.address() {
+        Some(address) if address.is_ipv6() => fatal(
+            format!("the URL's host {address} is of IPv6, and Telegram connects to IPv4 only"),
+            "use a name with an A record, or an IPv4 address",
+        ),
+        Some(address) if is_reserved(address) => fatal(
+            format!("the URL's host {address} is private or reserved, and Telegram refuses it"),
+            "use the public IPv4 address of this server or a name; behind NAT, a tunnel",
+        ),
+        Some(_) => {}
+        None if !url.host.trim_end_matches('.').contains('.') => fatal(
+            format!("the URL's host {:?} is no name that Telegram can resolve", url.host),
+            "use a public name such as bot.example.com",
+        ),
+        None => {}
+    }
+    found
+}
+
+/// The kind whose name is most like `name`; `None` where none is near.
+fn nearest(name: &str) -> Option<UpdateKind> {
+    let name = name.to_ascii_lowercase();
+    let far = UpdateKind::ALL.iter().map(|kind| (distance(&name, kind.as_str()), *kind));
+    let (distance, kind) = far.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + name.len() / 4).then_some(kind)
+}
+
+/// How many letters have to be put in, taken out or changed to make `other` of `one` (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, byte) in one.bytes().enumerate() {
+        let mut corner = at;
+        let mut left = at + 1;
+        for (cell, of_other) in row.iter_mut().skip(1).zip(other.bytes()) {
+            let above = *cell;
+            left = (corner + usize::from(byte != of_other)).min(above + 1).min(left + 1);
+            corner = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = at + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn plan(url: &str) -> Plan {
+        Plan { url: url.to_owned(), ..Plan::default() }
+    }
+
+    fn texts(plan: &Plan) -> Vec<String> {
+        plan.problems().iter().map(|problem| problem.what.clone()).collect()
+    }
+
+    #[test]
+    fn a_good_plan_has_none() {
+        for url in
+            ["https://bot.example.com/x", "https://bot.example.com:8443/", "https://8.8.8.8/x"]
+        {
+            assert_eq!(plan(url).problems(), []);
+        }
+    }
+
+    #[test]
+    fn what_the_bot_api_would_refuse_is_fatal() {
+        for (url, word) in [
+            ("http://bot.example.com/x", "not https"),
+            ("https://bot.example.com:444/x", "port 444"),
+            ("https://127.0.0.1/x", "127.0.0.1 is private"),
+            ("https://10.0.0.1/x", "10.0.0.1 is private"),
+            ("https://[2606:4700::1111]/x", "IPv6"),
+            ("https://localhost/x", "\"localhost\""),
+            ("bot.example.com", "none that Telegram takes"),
+        ] {
+            let found = plan(url).problems();
+            assert!(
+                found.iter().any(|it| it.is_fatal && it.what.contains(word)),
+                "{url}: {found:?}"
+            );
+            let local = Plan { is_local: true, ..plan(url) }.problems();
+            assert_eq!(local.is_empty(), url.contains("://"), "{url}: {local:?}");
+        }
+        let of = |ip: &str| {
+            texts(&Plan {
+                ip_address: Some(ip.parse().unwrap()),
+                ..plan("https://bot.example.com/x")
+            })
+        };
+        assert!(of("192.168.1.1").concat().contains("192.168.1.1 is private or reserved"));
+        assert!(of("::1").concat().contains("::1 is of IPv6"));
+        assert_eq!(of("8.8.8.8"), [""; 0]);
+    }
+
+    #[test]
+    fn connections_stay_in_their_range() {
+        let of = |count, is_local| {
+            let url = plan("https://bot.example.com/x");
+            Plan { max_connections: Some(count), is_local, ..url }.problems()
+        };
+        for (count, is_local, is_good) in [
+            (0, false, false),
+            (1, false, true),
+            (100, false, true),
+            (101, false, false),
+            (101, true, true),
+            (100_000, true, true),
+            (100_001, true, false),
+        ] {
+            assert_eq!(of(count, is_local).is_empty(), is_good, "{count} {is_local}");
+        }
+        let text = of(200, false).first().unwrap().to_string();
+        assert!(text.contains("silently make it 100") && text.contains("--local"), "{text}");
+    }
+
+    #[test]
+    fn unknown_kinds_are_named_with_the_nearest() {
+        let of = |names: &[&str]| {
+            let list = names.iter().map(|name| (*name).to_owned()).collect();
+            let plan = Plan { allowed_updates: Some(list), ..plan("https://bot.example.com/x") };
+            plan.problems()
+        };
+        assert_eq!(of(&["message", "chat_member"]), []);
+        for (typed, meant) in
+            [("mesage", "message"), ("callbackquery", "callback_query"), ("Message", "message")]
+        {
+            let found = of(&[typed]);
+            assert!(!found.first().unwrap().is_fatal);
+            assert_eq!(found.first().unwrap().remedy, format!("did you mean {meant}?"));
+        }
+        assert!(of(&["something_else_altogether"]).first().unwrap().remedy.contains("--help"));
+        let default = of(&[]);
+        assert!(default.first().unwrap().what.contains("chat_member, message_reaction,"));
+        assert!(!default.first().unwrap().is_fatal);
+    }
+
+    #[test]
+    fn a_certificate_has_to_be_for_the_host() {
+        let pem = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+            Some(params.self_signed(&key).unwrap().pem().into_bytes())
+        };
+        let of = |url: &str, name: &str| Plan { certificate: pem(name), ..plan(url) }.problems();
+        assert_eq!(of("https://bot.example.com/x", "bot.example.com"), []);
+        let found = of("https://bot.example.com/x", "localhost");
+        let first = found.first().unwrap();
+        assert!(first.is_fatal && first.what.contains("not for bot.example.com"), "{first}");
+        assert!(first.remedy.contains("ringhook cert new --name bot.example.com"), "{first}");
+        // rcgen makes a name of type IP of it.
+        let found = of("https://8.8.8.8/x", "8.8.8.8");
+        assert!(found.first().unwrap().what.contains("type IP only"), "{found:?}");
+        let found = Plan { certificate: Some(vec![b' '; 4 << 20]), ..plan("https://a.example/x") };
+        assert!(texts(&found).concat().contains("3 MiB"));
+    }
+
+    #[test]
+    fn distances_are_those_of_levenshtein() {
+        for (one, other, expected) in
+            [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("ab", "ba", 2)]
+        {
+            assert_eq!(distance(one, other), expected);
+            assert_eq!(distance(other, one), expected);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The URL of a webhook: what Telegram makes of it, and what of it is shown.
+
+use std::{fmt, net::IpAddr};
+
+/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) struct WebhookUrl {
+    pub(crate) is_https: bool,
+    /// What stands before the `@`, as it stands there: Telegram decodes nothing in it.
+    userinfo: Option<String>,
+    /// In lower case; an address of IPv6 in brackets.
+    pub(crate) host: String,
+    /// As given, or that of the scheme.
+    pub(crate) port: u16,
+    /// Path and query, from the first slash on.
+    pub(crate) target: String,
+}
+
+impl WebhookUrl {
+    /// The URL of a webhook at `host`, a name or an address (of IPv6 in brackets), and `path`.
+    pub(super) fn new(
+        is_https: bool,
+        userinfo: Option<&str>,
+        host: &str,
+        port: u16,
+        path: &str,
+    ) -> Self {
+        Self {
+            is_https,
+            userinfo: userinfo.map(encoded),
+            host: host.to_ascii_lowercase(),
+            port,
+            target: path.to_owned(),
+        }
+    }
+
+    /// The parts of `text`; `None` where it is no URL of http or https.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let is_https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (userinfo, place) = match authority.rsplit_once('@') {
+            Some((userinfo, place)) => (Some(userinfo.to_owned()), place),
+            None => (None, authority),
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => {
+                (host, port.parse().ok().filter(|port| *port > 0)?)
+            }
+            _ => (place, default_port(is_https)),
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c) || !c.is_ascii();
+        if host.is_empty() || !host.chars().all(is_plain) || text.contains(char::is_whitespace) {
+            return None;
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        let target = format!("{slash}{target}");
+        Some(Self { is_https, userinfo, host: host.to_lowercase(), port, target })
+    }
+
+    /// The same with `userinfo`, unless it has one.
+    pub(super) fn or_userinfo(mut self, userinfo: Option<&str>) -> Self {
+        self.userinfo = self.userinfo.or_else(|| userinfo.map(encoded));
+        self
+    }
+
+    /// All of it, for the Bot API alone: with the password, where there is one.
+    pub(super) fn reveal(&self) -> String {
+        self.written(self.userinfo.as_deref())
+    }
+
+    /// The path, without the query.
+    pub(super) fn path(&self) -> &str {
+        self.target.split(['?', '#']).next().unwrap_or("")
+    }
+
+    /// The host without brackets.
+    pub(super) fn name(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The host, where it is an address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.name().parse().ok()
+    }
+
+    fn written(&self, userinfo: Option<&str>) -> String {
+        let Self { is_https, host, port, target, .. } = self;
+        let scheme = if *is_https { "https" } else { "http" };
+        let userinfo = userinfo.map(|userinfo| format!("{userinfo}@")).unwrap_or_default();
+        let is_usual = *port == default_port(*is_https);
+        let port = if is_usual { String::new() } else { format!(":{port}") };
+        format!("{scheme}://{userinfo}{host}{port}{target}")
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written(self.userinfo.as_ref().map(|_| "(hidden)")))
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebhookUrl({self})")
+    }
+}
+
+/// `url` with what stands before its `@` hidden, whether it is a good URL or not.
+pub(crate) fn without_userinfo(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}(hidden)@{place}{target}"),
+        None => url.to_owned(),
+    }
+}
+
+/// True where both lead to the same place with the same credentials.
+pub(super) fn are_same(one: &str, other: &str) -> bool {
+    match (WebhookUrl::parse(one), WebhookUrl::parse(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// True for what Telegram sends as it is typed: it does not decode the userinfo, so that an escape
+/// would be a part of the password.
+pub(super) fn is_sent_as_typed(userinfo: &str) -> bool {
+    userinfo.bytes().all(is_plain)
+}
+
+/// What RFC 3986 lets stand in a userinfo without an escape.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte)
+}
+
+fn encoded(userinfo: &str) -> String {
+    let mut text = String::with_capacity(userinfo.len());
+    for byte in userinfo.bytes() {
+        match is_plain(byte) {
+            true => text.push(char::from(byte)),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+fn default_port(is_https: bool) -> u16 {
+    if is_https { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn omits_the_usual_port() {
+        let url =
+            |https, port| WebhookUrl::new(https, None, "Bot.Example.com", port, "/x").reveal();
+        assert_eq!(url(true, 443), "https://bot.example.com/x");
+        assert_eq!(url(true, 8443), "https://bot.example.com:8443/x");
+        assert_eq!(url(true, 80), "https://bot.example.com:80/x");
+        assert_eq!(url(false, 80), "http://bot.example.com/x");
+    }
+
+    #[test]
+    fn shows_no_password() {
+        for url in ["https://u:p@ss@h.example/x", "http://u:p@ss@[::1]:8443/x?y", "u:p@ss@h"] {
+            let shown = without_userinfo(url);
+            assert!(shown.contains("(hidden)@") && !shown.contains("p@ss"), "{shown}");
+        }
+        let url = WebhookUrl::parse("https://u:s3cret@h.example/x").unwrap();
+        assert_eq!(url.to_string(), "https://(hidden)@h.example/x");
+        assert!(!format!("{url:?}").contains("s3cret"));
+        assert_eq!(without_userinfo("https://h/a@b"), "https://h/a@b");
+    }
+
+    #[test]
+    fn is_the_same_however_it_is_typed() {
+        for (one, other) in [
+            ("https://a.example/x", "HTTPS://A.Example:443/x"),
+            ("https://a.example", "https://a.example/"),
+            ("http://a.example:80/", "http://a.example"),
+        ] {
+            assert!(are_same(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("https://a.example/x", "https://a.example/X"),
+            ("https://a.example/x", "http://a.example:443/x"),
+            ("https://u:p@a.example/x", "https://a.example/x"),
+            ("", "https://a.example/x"),
+        ] {
+            assert!(!are_same(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_has_no_parts() {
+        for bad in [
+            "",
+            "a.example/x",
+            "ftp://a/x",
+            "https://",
+            "https:///x",
+            "https://a:0/",
+            "https://a b/",
+        ] {
+            assert_eq!(WebhookUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_what_is_read(
+            is_https: bool,
+            userinfo in proptest::option::of(".{0,12}:.{0,12}"),
+            host in "([a-z0-9]{1,9}\\.){0,3}[a-z]{2,5}|\\[::1\\]|192\\.0\\.2\\.[0-9]",
+            port in 1_u16..,
+            path in "(/[A-Za-z0-9._~!$&'()*+,;=:@-]{0,9}){1,4}",
+        ) {
+            let built = WebhookUrl::new(is_https, userinfo.as_deref(), &host, port, &path);
+            let text = built.reveal();
+            prop_assert_eq!(WebhookUrl::parse(&text), Some(built.clone()));
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{}", text);
+            prop_assert_eq!(built.path(), path);
+            let shown = built.to_string();
+            prop_assert_eq!(shown.contains("(hidden)@"), userinfo.is_some());
+            if let Some(userinfo) = userinfo.filter(|userinfo| is_sent_as_typed(userinfo)) {
+                let expected = format!("{userinfo}@");
+                prop_assert!(text.contains(&expected));
+            }
+        }
+    }
+}

@@ -3,14 +3,10 @@
 use std::{io, path::Path, sync::Arc};
 
 use serde::Serialize;
+#[cfg(feature = "cli")]
+use serde_json::value::RawValue;
 
-use crate::{
-    config::Ack,
-    error::Error,
-    roster::Roster,
-    sink::lines::Lines,
-    update::{Update, Value},
-};
+use crate::{config::Ack, error::Error, roster::Roster, sink::lines::Lines, update::Update};
 
 /// Where failed updates go.
 #[derive(Debug)]
@@ -21,12 +17,12 @@ pub(crate) struct DeadLetters {
 
 /// One line of the file.
 #[derive(Serialize)]
-struct DeadLetter<'a> {
+struct DeadLetter<'a, U> {
     bot: &'a str,
     update_id: i64,
     reason: &'a str,
     attempts: u32,
-    update: Value<'a>,
+    update: U,
 }
 
 impl DeadLetters {
@@ -50,6 +46,30 @@ impl DeadLetters {
         if serde_json::to_writer(&mut *line, &letter).is_ok() {
             line.push(b'\n');
         }
+    }
+
+    /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is.
+    /// False where that is no JSON.
+    #[cfg(feature = "cli")]
+    pub(crate) fn write_raw(
+        &self,
+        bot: &str,
+        update_id: i64,
+        json: &str,
+        reason: &str,
+        line: &mut Vec<u8>,
+    ) -> bool {
+        // JSON holds line breaks between its parts only, never within a string.
+        let json = json.replace(['\n', '\r'], " ");
+        let Ok(update) = serde_json::from_str::<&RawValue>(&json) else { return false };
+        let letter = DeadLetter { bot, update_id, reason, attempts: 0, update };
+        let before = line.len();
+        if serde_json::to_writer(&mut *line, &letter).is_err() {
+            line.truncate(before);
+            return false;
+        }
+        line.push(b'\n');
+        true
     }
 
     /// Brings `line` to the file.

@@ -64,6 +64,8 @@ mod live;
 mod log;
 mod metrics;
 mod placement;
+#[cfg(feature = "cli")]
+mod polling;
 mod preflight;
 mod proxy;
 mod roster;
@@ -93,7 +95,7 @@ pub use crate::{
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
-    metrics::{JournalReport, Percentiles, Report, SlowReport, SlowRequest, Stage},
+    metrics::{JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage},
     placement::Placement,
     runtime::DriverKind,
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},

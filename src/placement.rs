@@ -23,15 +23,17 @@ impl Placement {
     /// # Errors
     /// Where the kernel does not tell the allowed CPUs.
     pub fn of_this_machine(shards: Option<usize>, workers: Option<usize>) -> Result<Self, Error> {
-        let cpus =
-            core_affinity::get_core_ids().filter(|cpus| !cpus.is_empty()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Thread,
-                    "sched_getaffinity failed: cannot tell the allowed CPUs",
-                )
-            })?;
-        let cpus: Vec<usize> = cpus.into_iter().map(|cpu| cpu.id).collect();
-        Ok(Self::on(&cpus, shards, workers))
+        Ok(Self::on(&allowed_cpus()?, shards, workers))
+    }
+
+    /// The same for a server without shards: its workers have all CPUs.
+    ///
+    /// # Errors
+    /// As for [`of_this_machine`](Self::of_this_machine).
+    pub(crate) fn without_shards(workers: Option<usize>) -> Result<Self, Error> {
+        let cpus = allowed_cpus()?;
+        let workers = workers.unwrap_or(cpus.len()).max(1);
+        Ok(Self { shards: Vec::new(), workers: cpus.into_iter().cycle().take(workers).collect() })
     }
 
     /// Shards take CPUs from the front, workers those that are left; where there are more threads
@@ -57,6 +59,14 @@ impl fmt::Display for Placement {
         write!(f, "{} shard(s) on CPU {}, ", shards.len(), list(shards))?;
         write!(f, "{} worker(s) on CPU {}", workers.len(), list(workers))
     }
+}
+
+/// The CPUs that the calling thread may use.
+fn allowed_cpus() -> Result<Vec<usize>, Error> {
+    let cpus = core_affinity::get_core_ids().filter(|cpus| !cpus.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Thread, "sched_getaffinity failed: cannot tell the allowed CPUs")
+    })?;
+    Ok(cpus.into_iter().map(|cpu| cpu.id).collect())
 }
 
 /// Pins the calling thread to `cpu`; false where the kernel refuses.

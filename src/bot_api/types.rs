@@ -60,3 +60,9 @@ pub(crate) struct RawUpdate {
     pub(crate) id: i64,
     pub(crate) json: String,
 }
+
+impl AsRef<[u8]> for RawUpdate {
+    fn as_ref(&self) -> &[u8] {
+        self.json.as_bytes()
+    }
+}

@@ -68,7 +68,19 @@ impl Bots {
     /// # Errors
     /// A wrong setting, no bot of the name, or several bots and none chosen.
     pub(super) fn load(args: &BotsArgs) -> Result<Self, Error> {
-        let mut setup = Setup::of_files(args.config.as_deref(), args.data_dir.as_deref())?;
+        Self::load_with(args, |_| {})
+    }
+
+    /// The same with what `flags` write over the config file.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub(super) fn load_with(
+        args: &BotsArgs,
+        flags: impl FnOnce(&mut ConfigFile),
+    ) -> Result<Self, Error> {
+        let (config, data_dir) = (args.config.as_deref(), args.data_dir.as_deref());
+        let mut setup = Setup::of_files(config, data_dir, flags)?;
         let webhook = &mut setup.file.webhook;
         if args.api_root.is_some() {
             webhook.api_root.clone_from(&args.api_root);
@@ -137,12 +149,17 @@ impl ChosenBot {
 }
 
 impl Setup {
-    /// What `serve` would be asked for by this config file and data directory alone.
-    pub(super) fn of_files(config: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, Error> {
+    /// What `serve` would be asked for by this config file and data directory, and by `flags`.
+    pub(super) fn of_files(
+        config: Option<&Path>,
+        data_dir: Option<&Path>,
+        flags: impl FnOnce(&mut ConfigFile),
+    ) -> Result<Self, Error> {
         let mut file = config.map(ConfigFile::read).transpose()?.unwrap_or_default();
         if let Some(dir) = data_dir {
             file.server.data_dir = Some(dir.to_owned());
         }
+        flags(&mut file);
         Self::of(file)
     }
 }

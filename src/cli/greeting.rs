@@ -85,6 +85,38 @@ pub(super) fn greet(
     tell(lines.join("\n"));
 }
 
+/// The same for one that polls for `bots`.
+pub(super) fn greet_poller(
+    server: &ServerHandle,
+    file: &ConfigFile,
+    bots: &[&str],
+    ack: Ack,
+    descriptors: &str,
+) {
+    let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
+    line("bot api", file.webhook.api_root().to_string());
+    let (some, others) = bots.split_at(bots.len().min(GREETED));
+    line("bots", some.join(", "));
+    if !others.is_empty() {
+        line("", format!("and {} bots more", others.len()));
+    }
+    if let Some(admin) = server.admin_addr() {
+        line("admin", format!("http://{admin}"));
+    }
+    line("workers", on_cpus(&server.placement().workers));
+    line("files", descriptors.to_owned());
+    if let Some(sink) = &file.sink.to {
+        line("sink", sink.clone());
+    }
+    line("confirmed", promise(ack).to_owned());
+    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
+        line("notice", notice);
+    }
+    lines.push(format!("ready polling for {} bot(s)", bots.len()));
+    tell(lines.join("\n"));
+}
+
 /// `base` with the host of a bot in the place of the address.
 fn with_host(base: &str, host: &str) -> String {
     let Some((scheme, authority)) = base.split_once("://") else { return base.to_owned() };

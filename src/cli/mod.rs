@@ -9,11 +9,13 @@ mod greeting;
 mod journal;
 mod log;
 mod notify;
+mod poll;
 mod privileges;
 mod profile;
 mod reload;
 mod send;
 mod serve;
+mod service;
 mod setup;
 mod sink;
 mod webhook;
@@ -41,6 +43,7 @@ enum Command {
     Journal(journal::JournalArgs),
     Send(send::SendArgs),
     Webhook(webhook::WebhookArgs),
+    Poll(Box<poll::PollArgs>),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Send(args) => send::run(&args),
+        Command::Poll(args) => poll::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Webhook(args) => webhook::run(&args),
     };

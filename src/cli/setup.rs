@@ -118,7 +118,18 @@ impl Setup {
         Ok(missing)
     }
 
-    /// The same for a server that runs: nothing is made.
+    /// The settings of a server that does not listen. It needs no secret of a webhook and no
+    /// certificate, and nothing is made but the directory where it belongs to `owner`.
+    pub(super) fn to_config_of_poller(&self, owner: Option<&Identity>) -> Result<Config, Error> {
+        let mut config = self.file.to_config(Secrets::Leave)?;
+        config.listens = false;
+        if owner.is_some() {
+            self.data_dir.clone().owned_by(owner.cloned()).create()?;
+        }
+        Ok(config)
+    }
+
+    /// The settings again, for a server that runs: nothing is made.
     pub(super) fn to_config_again(&self) -> Result<Config, Error> {
         self.file.to_config(Secrets::Read)
     }

@@ -161,6 +161,7 @@ impl ConfigFile {
             driver: server.driver.unwrap_or_default(),
             journal: self.journal.to_journal(server.data_dir.as_deref()),
             limits: self.limits.to_limits()?,
+            listens: true,
             listen: server.listen.clone().map(|Address(address)| address),
             listeners: self
                 .listeners

@@ -56,6 +56,10 @@ pub struct Config {
     pub journal: Journal,
     /// Bounds on what a peer can make the server hold or wait for.
     pub limits: Limits,
+    /// Whether to listen at all; true. A server that does not listen has no shards and needs no
+    /// certificate: its updates are those that the program brings
+    /// ([`ServerHandle::deliver`](crate::ServerHandle::deliver)).
+    pub listens: bool,
     /// Where to listen, with TLS and for those on `allow`; 127.0.0.1:8443, or nowhere if there are
     /// `listeners`. Port 0 takes any free one.
     pub listen: Option<ListenAddress>,
@@ -84,6 +88,7 @@ impl Default for Config {
             driver: DriverChoice::Auto,
             journal: Journal::default(),
             limits: Limits::default(),
+            listens: true,
             listen: None,
             listeners: Vec::new(),
             profile: Profile::default(),
@@ -95,9 +100,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// All places to listen, the main one first.
+    /// All places to listen, the main one first; none where it does not listen.
     #[must_use]
     pub fn all_listeners(&self) -> Vec<Listener> {
+        if !self.listens {
+            return Vec::new();
+        }
         let default = || SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)).into();
         let main = self.listen.clone().or_else(|| self.listeners.is_empty().then(default));
         main.map(Listener::new).into_iter().chain(self.listeners.iter().cloned()).collect()

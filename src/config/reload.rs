@@ -27,6 +27,8 @@ impl Config {
             driver,
             journal,
             limits,
+            // No key of the config file.
+            listens,
             listen,
             listeners,
             profile: _,
@@ -34,6 +36,7 @@ impl Config {
             shards,
             workers,
         } = self;
+        next.listens = *listens;
         let mut fixed = Fixed(Vec::new());
         fixed.keep("admin.listen", &admin.listen, &mut next.admin.listen);
         fixed.keep("admin.incidents", &admin.incidents, &mut next.admin.incidents);

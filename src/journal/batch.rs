@@ -51,20 +51,6 @@ impl Batch {
         }
     }
 
-    /// A batch of one update that was fed in.
-    pub(crate) fn of_one(
-        home: usize,
-        body: &[u8],
-        update: Update,
-        bot: BotKey,
-        received_us: i64,
-    ) -> Self {
-        let mut batch = Self::new(home);
-        let staged = batch.stage(body);
-        batch.push(&staged, update, bot, received_us, true, 0);
-        batch
-    }
-
     /// True where its records have been committed.
     pub(crate) fn is_committed(&self) -> bool {
         self.is_committed
@@ -75,7 +61,7 @@ impl Batch {
     }
 
     /// Bytes of the records so far.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 

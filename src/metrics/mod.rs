@@ -5,6 +5,7 @@ mod histogram;
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod intervals;
 mod journal;
+mod polls;
 mod process;
 mod report;
 mod slow;
@@ -13,6 +14,9 @@ use std::{sync::Arc, time::Duration};
 
 #[cfg(any(feature = "cli", test))]
 pub(crate) use self::intervals::Intervals;
+#[cfg(feature = "cli")]
+pub(crate) use self::polls::PollMetrics;
+use self::polls::Polls;
 pub(crate) use self::{
     counter::Counter,
     histogram::LatencyHistogram,
@@ -21,6 +25,7 @@ pub(crate) use self::{
 };
 pub use self::{
     journal::JournalReport,
+    polls::PollReport,
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},
 };
@@ -282,12 +287,21 @@ impl WorkerMetrics {
     }
 }
 
+/// Updates that the program brings, not the wire; written under the feeder's lock.
+#[derive(Debug, Default)]
+pub(crate) struct FeederMetrics {
+    /// Those that are looked at for whether they have been seen.
+    pub(crate) delivered: Counter,
+    /// Those that are fed in again on purpose.
+    pub(crate) fed: Counter,
+}
+
 /// All threads' metrics of one server, to be summed.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
-    /// Updates fed in by the program, not by the wire; written under the feeder's lock.
-    pub(crate) fed: Counter,
+    pub(crate) feeder: Arc<FeederMetrics>,
+    pub(crate) polls: Polls,
     pub(crate) journal: Option<JournalMetrics>,
     /// Intervals of the profile that could not be written when they were due; written by the
     /// profile's thread only.
@@ -306,7 +320,8 @@ impl Metrics {
     pub(crate) fn new(shards: usize, workers: usize) -> Self {
         Self {
             acceptor: Arc::default(),
-            fed: Counter::default(),
+            feeder: Arc::default(),
+            polls: Polls::default(),
             journal: None,
             profile_lost: Arc::default(),
             reloads: Counter::default(),

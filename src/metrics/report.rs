@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, SlowReport, Stage, TurnedAway,
-    histogram, process,
+    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, PollReport, SlowReport, Stage,
+    TurnedAway, histogram, process,
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden,
@@ -71,6 +71,9 @@ pub struct Report {
     pub updates_received: u64,
     /// Updates fed in again by the program ([`ServerHandle::feed`](crate::ServerHandle::feed)).
     pub updates_fed: u64,
+    /// Updates that the program has brought
+    /// ([`ServerHandle::deliver`](crate::ServerHandle::deliver)), such as polled ones.
+    pub updates_delivered: u64,
     /// Updates whose 200 was handed to the kernel.
     pub updates_acknowledged: u64,
     /// Updates answered with 503 because a limit was reached, by the limit.
@@ -99,6 +102,9 @@ pub struct Report {
     pub requests_forbidden_by: BTreeMap<&'static str, u64>,
     /// The journal; `None` where updates are kept in memory only.
     pub journal: Option<JournalReport>,
+    /// How getUpdates went, for each bot that was polled for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub polls: Vec<PollReport>,
     /// Intervals of the latency profile that could not be written when they were due. Their counts
     /// are in the next one that could.
     pub profile_intervals_lost: u64,
@@ -156,13 +162,13 @@ impl Report {
         let expired: u64 = expired_by.values().sum();
         let handled: u64 = workers(|worker| &worker.handled);
         let failed: u64 = workers(|worker| &worker.failed);
-        let fed = metrics.fed.get();
+        let (delivered, fed) = (metrics.feeder.delivered.get(), metrics.feeder.fed.get());
         let journal = JournalReport::of(metrics, uptime);
         let tls = metrics.tls.as_ref();
         let (reloads, reload_failures) = tls.map_or((0, 0), TlsConfig::reloads);
         let expires_at = tls.and_then(TlsConfig::expires_at);
-        let left =
-            (received + fed).saturating_sub(refused + duplicates + expired + handled + failed);
+        let left = (received + delivered + fed)
+            .saturating_sub(refused + duplicates + expired + handled + failed);
         Self {
             driver,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
@@ -185,6 +191,7 @@ impl Report {
             certificate_expires_in_days: expires_at.map(days_until),
             updates_received: received,
             updates_fed: fed,
+            updates_delivered: delivered,
             updates_acknowledged: shards(|shard| &shard.acknowledged),
             updates_refused: refused_by,
             updates_duplicate: duplicates,
@@ -198,6 +205,7 @@ impl Report {
             requests_rejected: rejected(metrics),
             requests_forbidden_by: forbidden(metrics),
             journal,
+            polls: metrics.polls.report(),
             profile_intervals_lost: metrics.profile_lost.get(),
             slow: None,
             latency_us: Stage::ALL
@@ -348,6 +356,9 @@ impl fmt::Display for Report {
         if !self.requests_rejected.is_empty() {
             let counts = self.requests_rejected.iter().map(|(code, n)| format!("{code}: {n}"));
             writeln!(f, "rejected     {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
+        for poll in &self.polls {
+            poll.fmt(f)?;
         }
         if let Some(journal) = &self.journal {
             journal.fmt(f)?;

@@ -98,6 +98,13 @@ impl Server {
         self
     }
 
+    /// Listens nowhere: updates come by [`deliver`](ServerHandle::deliver) alone.
+    #[must_use]
+    pub fn without_listeners(mut self) -> Self {
+        self.config.listens = false;
+        self
+    }
+
     /// Takes over a stream socket that listens already, for the listener that names it (`fd:NAME`, or
     /// `fd:N` for the N-th of these calls, from 0 on) or has its address. It stays what it is when
     /// the server stops: who waits there is left to the next one who listens on it.

@@ -1,17 +1,113 @@
 //! Updates that the program itself brings.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use crossbeam_channel::{Receiver, Sender};
 
+#[cfg(feature = "cli")]
+use crate::dead_letters::DeadLetters;
 use crate::{
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
-    update::{BotId, ParseError, UpdateParser},
+    metrics::{FeederMetrics, Metrics},
+    roster::Roster,
+    update::{BotId, ParseError, Update, UpdateParser},
 };
+
+/// Bytes of updates that are written together at the most; one update may have more.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Where threads of the program bring updates, one thread at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet {
+    /// `None` before the server has started and once it has stopped.
+    feeder: Arc<Mutex<Option<Feeder>>>,
+    metrics: Arc<FeederMetrics>,
+    roster: Arc<Roster>,
+}
+
+impl Inlet {
+    /// One that takes nothing yet.
+    pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
+        let metrics = Arc::clone(&metrics.feeder);
+        Self { feeder: Arc::default(), metrics, roster: Arc::clone(roster) }
+    }
+
+    pub(super) fn open(&self, feeder: Feeder) {
+        *self.feeder.lock().unwrap_or_else(PoisonError::into_inner) = Some(feeder);
+    }
+
+    /// Takes nothing any more, on no thread.
+    pub(super) fn close(&self) {
+        drop(self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// What [`ServerHandle::feed`](super::ServerHandle::feed) does.
+    pub(super) fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
+        let bot = self.bot(bot)?;
+        self.with(|feeder| {
+            feeder.take(bot, &[update], true)?;
+            self.metrics.fed.increment();
+            Ok(())
+        })
+    }
+
+    /// What [`ServerHandle::deliver`](super::ServerHandle::deliver) does.
+    pub(crate) fn deliver(
+        &self,
+        bot: &str,
+        updates: &[impl AsRef<[u8]>],
+    ) -> Result<usize, FeedError> {
+        let bot = self.bot(bot)?;
+        let mut taken = 0;
+        while let Some(rest) = updates.get(taken..).filter(|rest| !rest.is_empty()) {
+            let outcome = self.with(|feeder| {
+                let taken = feeder.take(bot, rest, false)?;
+                self.metrics.delivered.add(taken as u64);
+                Ok(taken)
+            });
+            match outcome {
+                Ok(more) => taken += more,
+                Err(refused) if taken == 0 => return Err(refused),
+                Err(_) => break,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Keeps what came as update `id` of `bot` and is none among the dead letters. It has to be JSON.
+    /// False where there are no dead letters, or their file did not take it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn bury(&self, bot: &str, id: i64, json: &str, reason: &str) -> bool {
+        let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
+        letters.is_some_and(|letters| {
+            let mut line = Vec::new();
+            letters.write_raw(bot, id, json, reason, &mut line) && letters.commit(&mut line).is_ok()
+        })
+    }
+
+    fn bot(&self, name: &str) -> Result<BotId, FeedError> {
+        self.roster.id_of(name).ok_or(FeedError::UnknownBot)
+    }
+
+    fn with<T>(
+        &self,
+        call: impl FnOnce(&mut Feeder) -> Result<T, FeedError>,
+    ) -> Result<T, FeedError> {
+        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+    }
+}
 
 /// Feeds updates in that do not come over the wire.
 pub(super) struct Feeder {
+    /// Where what is no update is kept.
+    #[cfg(feature = "cli")]
+    pub(super) letters: Option<Arc<DeadLetters>>,
     pub(super) parser: UpdateParser,
     pub(super) way: FeedWay,
 }
@@ -29,34 +125,98 @@ pub(super) enum FeedWay {
 }
 
 impl Feeder {
-    /// Takes one update; returns when it is as safe as the journal's mode promises.
-    pub(super) fn feed(&mut self, bot: BotId, update: &[u8]) -> Result<(), FeedError> {
-        if update.len() > BODY_MAX as usize {
-            return Err(FeedError::TooLarge);
-        }
-        let now = Instant::now();
-        let mut body = self.parser.take_body(update.len());
-        body.extend(update);
-        let parsed = self.parser.parse(body, bot, now);
-        let parsed = parsed.map_err(|rejected| FeedError::NotAnUpdate(rejected.error))?;
+    /// Takes some of `updates`, from the first one on, and at least that; returns when they are as
+    /// safe as the journal's mode promises. With `again`, their ids may have been seen.
+    fn take(
+        &mut self,
+        bot: BotId,
+        updates: &[impl AsRef<[u8]>],
+        again: bool,
+    ) -> Result<usize, FeedError> {
         match &self.way {
-            FeedWay::Memory(dispatcher) => {
-                dispatcher.dispatch(parsed, now).map_err(|_| FeedError::Full)?;
-                dispatcher.wake_workers();
-                Ok(())
-            }
-            FeedWay::Journal { batches, home, journal, returned } => {
-                if journal.is_full() {
-                    return Err(FeedError::Full);
-                }
-                let batch = Batch::of_one(*home, update, parsed, journal.key_of(bot), now_us());
-                batches.send(batch).map_err(|_| FeedError::Stopped)?;
-                journal.wake_committer();
-                let batch = returned.recv().map_err(|_| FeedError::Stopped)?;
-                if batch.is_committed() { Ok(()) } else { Err(FeedError::Journal) }
-            }
+            FeedWay::Journal { .. } => self.write(bot, updates, again),
+            FeedWay::Memory(_) => self.queue(bot, updates, again),
         }
     }
+
+    /// Has as many written as one batch holds.
+    fn write(
+        &mut self,
+        bot: BotId,
+        updates: &[impl AsRef<[u8]>],
+        again: bool,
+    ) -> Result<usize, FeedError> {
+        let Self { parser, way: FeedWay::Journal { batches, home, journal, returned }, .. } = self
+        else {
+            return Ok(0);
+        };
+        if journal.is_full() {
+            return Err(FeedError::Full);
+        }
+        let (now, key, received_us) = (Instant::now(), journal.key_of(bot), now_us());
+        let mut batch = Batch::new(*home);
+        let mut taken = 0;
+        for update in updates.iter().map(AsRef::as_ref) {
+            if taken > 0 && batch.len() + update.len() > BATCH_BYTES {
+                break;
+            }
+            match parse(parser, bot, update, now) {
+                Ok(parsed) => {
+                    let staged = batch.stage(update);
+                    batch.push(&staged, parsed, key, received_us, again, 0);
+                    taken += 1;
+                }
+                Err(refused) if taken == 0 => return Err(refused),
+                Err(_) => break,
+            }
+        }
+        batches.send(batch).map_err(|_| FeedError::Stopped)?;
+        journal.wake_committer();
+        let batch = returned.recv().map_err(|_| FeedError::Stopped)?;
+        if batch.is_committed() { Ok(taken) } else { Err(FeedError::Journal) }
+    }
+
+    /// Puts as many into the queues as they take.
+    fn queue(
+        &mut self,
+        bot: BotId,
+        updates: &[impl AsRef<[u8]>],
+        again: bool,
+    ) -> Result<usize, FeedError> {
+        let Self { parser, way: FeedWay::Memory(dispatcher), .. } = self else { return Ok(0) };
+        let now = Instant::now();
+        let origin = Origin { is_replayed: again, record: None, shard: usize::MAX };
+        let mut put = |update: &[u8]| {
+            let parsed = parse(parser, bot, update, now)?;
+            dispatcher.hand_on(parsed, now, origin).map_err(|_| FeedError::Full)
+        };
+        let (mut taken, mut refused) = (0, None);
+        for update in updates {
+            match put(update.as_ref()) {
+                Ok(()) => taken += 1,
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        dispatcher.wake_workers();
+        refused.filter(|_| taken == 0).map_or(Ok(taken), Err)
+    }
+}
+
+fn parse(
+    parser: &mut UpdateParser,
+    bot: BotId,
+    update: &[u8],
+    now: Instant,
+) -> Result<Update, FeedError> {
+    if update.len() > BODY_MAX as usize {
+        return Err(FeedError::TooLarge);
+    }
+    let mut body = parser.take_body(update.len());
+    body.extend(update);
+    parser.parse(body, bot, now).map_err(|rejected| FeedError::NotAnUpdate(rejected.error))
 }
 
 impl fmt::Debug for Feeder {
@@ -65,7 +225,7 @@ impl fmt::Debug for Feeder {
     }
 }
 
-/// Why an update was not fed in.
+/// Why an update was not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum FeedError {

@@ -21,21 +21,26 @@ use std::{
     mem,
     net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use futures_channel::mpsc;
 
-#[cfg(feature = "cli")]
-pub(crate) use self::journal::{not_owned, unreadable};
+#[cfg(not(feature = "cli"))]
+use self::feeder::Inlet;
 pub use self::{
     builder::{RecoveryProgress, Server},
     feeder::FeedError,
     reload::Reload,
 };
-use self::{feeder::Feeder, journal::JournalThreads, watch::Watcher};
+#[cfg(feature = "cli")]
+pub(crate) use self::{
+    feeder::Inlet,
+    journal::{not_owned, unreadable},
+};
+use self::{journal::JournalThreads, watch::Watcher};
 use crate::{
     acceptor::Orders,
     admin::AdminThread,
@@ -76,10 +81,10 @@ pub struct ServerHandle {
     admin: Option<AdminThread>,
     control: Arc<Control>,
     driver: DriverKind,
-    /// `None` once the server has stopped.
-    feeder: Mutex<Option<Feeder>>,
     health: Arc<Health>,
     incidents: Arc<Incidents>,
+    /// Where the program's own updates come in.
+    inlet: Inlet,
     journal: Option<JournalThreads>,
     scheduler: Arc<Scheduler>,
     listeners: Vec<Listener>,
@@ -195,11 +200,49 @@ impl ServerHandle {
     /// No such bot, no update, a limit that is reached or a journal that takes nothing; then it was
     /// not taken.
     pub fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
-        let bot = self.roster.id_of(bot).ok_or(FeedError::UnknownBot)?;
-        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
-        feeder.as_mut().ok_or(FeedError::Stopped)?.feed(bot, update)?;
-        self.metrics.fed.increment();
-        Ok(())
+        self.inlet.feed(bot, update)
+    }
+
+    /// Takes updates that the program brings for the bot named `bot`, such as those of getUpdates, in
+    /// their order, as if they had come over the wire: one whose id has been seen is dropped. With a
+    /// journal they are written together, and as safe as its mode promises when this returns.
+    ///
+    /// Returns how many were taken, from the first one on. Where that is fewer than all, the next
+    /// one was refused; a call that begins with it tells why.
+    ///
+    /// # Errors
+    /// Why the first one was not taken: no such bot, no update, a limit that is reached or a journal
+    /// that takes nothing.
+    ///
+    /// ```
+    /// use ringhook::{Bot, Outcome, Server, Update};
+    ///
+    /// let server = Server::builder()
+    ///     .without_listeners()
+    ///     .bot(Bot::open("shop", "/webhook"))
+    ///     .handler(|_: &Update| Outcome::Done)
+    ///     .start()?;
+    /// let updates = [r#"{"update_id":1}"#, r#"{"update_id":2}"#, r#"{"update_id":1}"#];
+    /// assert_eq!(server.deliver("shop", &updates), Ok(3));
+    /// let report = server.stop();
+    /// assert_eq!((report.updates_handled, report.updates_duplicate), (2, 1));
+    /// # Ok::<(), ringhook::Error>(())
+    /// ```
+    pub fn deliver<U: AsRef<[u8]>>(&self, bot: &str, updates: &[U]) -> Result<usize, FeedError> {
+        self.inlet.deliver(bot, updates)
+    }
+
+    /// What is counted of the polling for the bot named `bot`, and shown in the report. There is one
+    /// of them for each name.
+    #[cfg(feature = "cli")]
+    pub(crate) fn poll_metrics(&self, bot: &str) -> Arc<crate::metrics::PollMetrics> {
+        self.metrics.polls.of(bot)
+    }
+
+    /// Where threads of the program bring updates. It may outlive the server, and takes nothing then.
+    #[cfg(feature = "cli")]
+    pub(crate) fn inlet(&self) -> Inlet {
+        self.inlet.clone()
     }
 
     /// A handle by which another thread can cut a [`stop`](Self::stop) short.
@@ -266,7 +309,7 @@ impl ServerHandle {
     /// there for the next start.
     fn end_intake(&self, deadline: Instant) {
         // Whoever could still send to the committer is gone then, so it ends.
-        drop(self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.inlet.close();
         let Some(journal) = &self.journal else { return };
         let hurried = || self.control.is_hurried();
         let wake = || journal.journal.wake_committer();

@@ -15,7 +15,7 @@ use futures_channel::mpsc;
 use super::{
     Destination, Server, ServerHandle,
     builder::OnRecovery,
-    feeder::{FeedWay, Feeder},
+    feeder::{FeedWay, Feeder, Inlet},
     journal::{Gate, Opened},
     watch::Watcher,
 };
@@ -29,10 +29,9 @@ use crate::{
     error::{Error, ErrorKind},
     health::Health,
     incidents::Incidents,
-    journal::Journal,
     listener::{Listening, ListeningSocket},
     live::Live,
-    metrics::Metrics,
+    metrics::{Metrics, WorkerMetrics},
     placement::{self, Placement},
     preflight,
     roster::Roster,
@@ -69,7 +68,10 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         return Err(missing("tls", "a certificate and its key"));
     }
     let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
-    let placement = Placement::of_this_machine(config.shards, config.workers)?;
+    let placement = match config.listens {
+        true => Placement::of_this_machine(config.shards, config.workers)?,
+        false => Placement::without_shards(config.workers)?,
+    };
     let Listening { listeners, mut notices, sockets } = Listening::open(&config, inherited)?;
     let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
         ListenAddress::Tcp(address) => Some(*address),
@@ -118,19 +120,20 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     notices.extend(admin.as_ref().and_then(AdminThread::notice));
     let seats = Arc::new(Seats::new(limits.connections_per_address));
     let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
+    let metrics = Metrics::new(shards, workers);
     let mut handle = ServerHandle {
         acceptor: None,
         admin,
         control,
         driver: DriverKind::Epoll,
-        feeder: Mutex::new(None),
         health,
         incidents,
+        inlet: Inlet::closed(&metrics, &roster),
         journal: None,
         scheduler: Arc::clone(&scheduler),
         local_addrs: local_addrs.collect(),
         listeners: listeners.clone(),
-        metrics: Metrics::new(shards, workers),
+        metrics,
         notices,
         orders: Arc::default(),
         placement,
@@ -151,7 +154,21 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     // Where a step fails, dropping the handle stops what has started.
     let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
     let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
-    handle.start_workers(&config, &consumer, on_drop, &budget, &returns, journal.as_ref())?;
+    let letters = config.dispatch.dead_letters.as_deref();
+    let letters = letters
+        .map(|path| DeadLetters::open(path, &handle.roster, config.journal.ack).map(Arc::new))
+        .transpose()?;
+    let desk = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| Desk {
+        control: Arc::clone(control),
+        dead_letters: letters.clone(),
+        journal: journal.clone(),
+        metrics,
+        returns: returns.clone(),
+        settled_at: None,
+        settled: Vec::new(),
+        till: Till::new(Arc::clone(&budget)),
+    };
+    handle.start_workers(&consumer, on_drop, desk)?;
     let (ways, feed_way) = match opened {
         Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
         None => {
@@ -159,10 +176,16 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
             (ways, FeedWay::Memory(dispatcher(0).for_replay()))
         }
     };
-    let feeder = Feeder { parser: UpdateParser::default(), way: feed_way };
-    handle.feeder = Mutex::new(Some(feeder));
+    handle.inlet.open(Feeder {
+        #[cfg(feature = "cli")]
+        letters,
+        parser: UpdateParser::default(),
+        way: feed_way,
+    });
     let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
-    handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
+    if config.listens {
+        handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
+    }
     if let Some(tls) = tls.filter(|_| watch_certificates) {
         let mut files = FileWatch::new(tls);
         watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
@@ -188,21 +211,13 @@ impl ServerHandle {
         self.metrics.tls = Some(tls.clone());
     }
 
-    /// Starts the workers, who give each shard's memory to its one of `returns`.
+    /// Starts the workers, each with a desk of its own.
     fn start_workers(
         &mut self,
-        config: &Config,
         consumer: &Destination,
         on_drop: OnDrop,
-        budget: &Arc<Budget>,
-        returns: &[Sender<Recycled>],
-        journal: Option<&Arc<Journal>>,
+        desk: impl Fn(Arc<WorkerMetrics>, &Arc<Control>) -> Desk,
     ) -> Result<(), Error> {
-        let letters = config.dispatch.dead_letters.as_deref();
-        let letters = letters
-            .map(|path| DeadLetters::open(path, &self.roster, config.journal.ack))
-            .transpose()?;
-        let letters = letters.map(Arc::new);
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();
         for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
@@ -221,16 +236,7 @@ impl ServerHandle {
                     Consumer::Stream(sender.clone(), settlements, settled)
                 }
             };
-            let desk = Desk {
-                control: Arc::clone(&self.control),
-                dead_letters: letters.clone(),
-                journal: journal.map(Arc::clone),
-                metrics,
-                returns: returns.to_vec(),
-                settled_at: None,
-                settled: Vec::new(),
-                till: Till::new(Arc::clone(budget)),
-            };
+            let desk = desk(metrics, &self.control);
             let worker = Worker { index, scheduler: Arc::clone(&self.scheduler), desk, consumer };
             let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
             self.worker_threads.push(thread);

@@ -11,10 +11,10 @@ use std::{
 
 use super::wait_until;
 
-/// A running `ringhook serve`, killed when the test lets go of it.
+/// A running `ringhook serve` or `ringhook poll`, killed when the test lets go of it.
 pub(crate) struct Process {
     pub(crate) child: Child,
-    /// The address of the `ready` line.
+    /// The address of the `ready` line; unspecified where that has none.
     pub(crate) addr: SocketAddr,
     stderr: Arc<Mutex<Vec<String>>>,
     stdout: Option<JoinHandle<String>>,
@@ -42,9 +42,11 @@ pub(crate) fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Gives `command`, a `ringhook serve`, the driver of `RINGHOOK_TEST_DRIVER` unless it names one.
+/// Gives `command`, if it is a `ringhook serve`, the driver of `RINGHOOK_TEST_DRIVER` unless it names
+/// one.
 pub(crate) fn with_test_driver(command: &mut Command) -> &mut Command {
-    let names_one = command.get_args().any(|arg| arg == "--driver");
+    let has = |word: &str| command.get_args().any(|arg| arg == word);
+    let names_one = has("--driver") || !has("serve");
     match std::env::var("RINGHOOK_TEST_DRIVER") {
         Ok(driver) if !names_one => command.args(["--driver", &driver]),
         _ => command,
@@ -88,7 +90,7 @@ impl Process {
         });
         let ready = || {
             let lines = stderr.lock().unwrap();
-            lines.iter().find_map(|line| line.strip_prefix("ready https://").map(str::to_owned))
+            lines.iter().find_map(|line| line.strip_prefix("ready ").map(str::to_owned))
         };
         wait_until("the server is ready", || {
             if let Ok(Some(status)) = child.try_wait() {
@@ -96,8 +98,11 @@ impl Process {
             }
             ready().is_some()
         });
-        let url = ready().unwrap();
-        let addr = url.split('/').next().unwrap().parse().unwrap();
+        let ready = ready().unwrap();
+        let addr = match ready.strip_prefix("https://") {
+            Some(url) => url.split('/').next().unwrap().parse().unwrap(),
+            None => SocketAddr::from(([0; 4], 0)),
+        };
         Self { child, addr, stderr, stdout: Some(stdout), stderr_reader: Some(stderr_reader) }
     }
 

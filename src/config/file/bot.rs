@@ -4,6 +4,7 @@ use std::{
     env, fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     time::SystemTime,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     allow::AllowList,
     bot_api::BotToken,
     error::{Error, ErrorKind},
+    update::UpdateKind,
 };
 
 /// `[[bot]]`: one webhook and its credentials.
@@ -26,6 +28,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct BotSection {
     pub(crate) name: String,
+    /// Empty where it is not given, which only a poller takes.
+    #[serde(default)]
     pub(crate) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
@@ -88,6 +92,37 @@ pub(crate) enum AllowedUpdates {
     All,
     /// Those of these names; none means Telegram's default.
     List(Vec<String>),
+}
+
+impl AllowedUpdates {
+    /// As the Bot API is told.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::All => UpdateKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            Self::List(list) => list.clone(),
+        }
+    }
+}
+
+/// "all", or names with commas in between.
+impl FromStr for AllowedUpdates {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let names: Vec<_> = text.split(',').map(str::trim).collect();
+        match names.iter().find(|name| UpdateKind::from_key(name).is_none()) {
+            None => Ok(Self::List(names.into_iter().map(str::to_owned).collect())),
+            Some(name) => {
+                // The Bot API would ignore it.
+                let kinds: Vec<_> = UpdateKind::ALL.iter().map(|kind| kind.as_str()).collect();
+                let expected = format!("\"all\", or some of {}", kinds.join(", "));
+                Err(Error::config("allowed_updates", format!("{name:?}"), &expected))
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for AllowedUpdates {
@@ -201,6 +236,17 @@ impl BotSection {
             path: path.to_owned(),
             secret_token_file: Some(secret_token_file),
             ..Self::default()
+        }
+    }
+
+    /// Completes what only a webhook needs, and nobody looks at where there is none; `number` differs for
+    /// each bot.
+    pub(crate) fn complete_for_poller(&mut self, number: usize) {
+        if self.path.is_empty() {
+            self.path = format!("/poll-{number}");
+        }
+        if !self.has_secret_token() && !self.has_basic_auth() {
+            self.auth = Some(Auth::None);
         }
     }
 

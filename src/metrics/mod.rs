@@ -9,6 +9,7 @@ mod polls;
 mod process;
 mod report;
 mod slow;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +23,14 @@ pub(crate) use self::{
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
     slow::{SlowLog, SlowRecord},
+    webhooks::Webhooks,
 };
 pub use self::{
     journal::JournalReport,
     polls::PollReport,
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},
+    webhooks::WebhookReport,
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, tls::TlsConfig,
@@ -313,6 +316,7 @@ pub(crate) struct Metrics {
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
 
@@ -328,6 +332,7 @@ impl Metrics {
             reload_failures: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
+            webhooks: Arc::default(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }
     }

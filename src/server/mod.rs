@@ -192,6 +192,24 @@ impl ServerHandle {
         self.metrics.intervals()
     }
 
+    /// Where what is known of the bots' webhooks is kept. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn webhooks(&self) -> Arc<crate::metrics::Webhooks> {
+        Arc::clone(&self.metrics.webhooks)
+    }
+
+    /// A way to tell of incidents. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn incident_writer(&self) -> crate::incidents::IncidentWriter {
+        self.incidents.writer()
+    }
+
+    /// Whether an update of `bot` has come over the wire since this was last asked.
+    #[cfg(feature = "cli")]
+    pub(crate) fn take_heard(&self, bot: &str) -> bool {
+        self.roster.id_of(bot).is_some_and(|bot| self.roster.take_heard(bot))
+    }
+
     /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a
     /// look at whether its id has been seen: a dead letter, or one kept elsewhere. With a journal it
     /// is as safe as an update of the wire when this returns.

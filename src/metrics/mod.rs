@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use self::intervals::Intervals;
 #[cfg(feature = "cli")]
 pub(crate) use self::polls::PollMetrics;
-use self::polls::Polls;
+pub(crate) use self::polls::Polls;
 pub(crate) use self::{
     counter::Counter,
     histogram::LatencyHistogram,
@@ -304,7 +304,7 @@ pub(crate) struct FeederMetrics {
 pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
-    pub(crate) polls: Polls,
+    pub(crate) polls: Arc<Polls>,
     pub(crate) journal: Option<JournalMetrics>,
     /// Intervals of the profile that could not be written when they were due; written by the
     /// profile's thread only.
@@ -325,7 +325,7 @@ impl Metrics {
         Self {
             acceptor: Arc::default(),
             feeder: Arc::default(),
-            polls: Polls::default(),
+            polls: Arc::default(),
             journal: None,
             profile_lost: Arc::default(),
             reloads: Counter::default(),

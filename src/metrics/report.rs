@@ -211,7 +211,7 @@ impl Report {
             journal,
             polls: metrics.polls.report(),
             profile_intervals_lost: metrics.profile_lost.get(),
-            webhook: metrics.webhooks.report(SystemTime::now()),
+            webhook: webhooks(metrics),
             slow: None,
             latency_us: Stage::ALL
                 .into_iter()
@@ -270,6 +270,16 @@ fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 fn expired(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     let names = || EXPIRING.iter().map(|kind| kind.as_str());
     by_name(metrics.workers.iter().flat_map(|worker| names().zip(&worker.expired)))
+}
+
+fn webhooks(metrics: &Metrics) -> BTreeMap<String, WebhookReport> {
+    let mut reports = metrics.webhooks.report(SystemTime::now());
+    for poll in metrics.polls.report() {
+        if let Some(report) = reports.get_mut(&poll.bot) {
+            report.polled = poll.updates;
+        }
+    }
+    reports
 }
 
 fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {

@@ -51,7 +51,6 @@ pub(crate) struct WebhookGauges {
     pub(crate) looked_at: Option<SystemTime>,
     pub(crate) looks_failed: u64,
     pub(crate) pending: u64,
-    pub(crate) polled: u64,
     pub(crate) repaired: u64,
     pub(crate) returns: u64,
 }
@@ -103,7 +102,7 @@ impl WebhookGauges {
             repaired: self.repaired,
             fallbacks: self.fallbacks,
             returns: self.returns,
-            polled: self.polled,
+            polled: 0,
         }
     }
 }

@@ -204,10 +204,16 @@ impl ServerHandle {
         self.incidents.writer()
     }
 
-    /// Whether an update of `bot` has come over the wire since this was last asked.
+    /// All bots that there ever were, and whether they are heard of. It may outlive the server.
     #[cfg(feature = "cli")]
-    pub(crate) fn take_heard(&self, bot: &str) -> bool {
-        self.roster.id_of(bot).is_some_and(|bot| self.roster.take_heard(bot))
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
+    }
+
+    /// What is counted of the polling. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn polls(&self) -> Arc<crate::metrics::Polls> {
+        Arc::clone(&self.metrics.polls)
     }
 
     /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a

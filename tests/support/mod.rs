@@ -27,6 +27,7 @@ pub(crate) mod sender;
 pub(crate) mod service;
 pub(crate) mod sunk;
 pub(crate) mod valve;
+pub(crate) mod way;
 
 use std::{
     collections::BTreeMap,

@@ -111,7 +111,7 @@ pub(super) enum Action {
     FallBack,
     /// Stop polling, set the webhook, forget the note. Where that fails, poll on.
     GoBack,
-    /// Stop polling where that is done, and forget the note: somebody has set a webhook.
+    /// Stop polling, and forget the note: somebody has set a webhook.
     LetGo,
     /// Call getWebhookInfo.
     Look,
@@ -160,6 +160,8 @@ pub(super) enum Event {
     /// The look did not succeed.
     Outage(String),
     OutageOver,
+    /// The public way does not work from here, so that no fallback would end.
+    ProbeFailed(String),
     Repaired,
     RepairFailed(String),
     /// Nothing is repaired until an hour has fewer repairs.
@@ -217,6 +219,8 @@ pub(super) struct Machine {
     is_noted: bool,
     /// Whether it was seen as the config has it.
     is_owned: bool,
+    /// Whether a check was made while there was no need for one.
+    is_probed: bool,
     seen: Option<Seen>,
     repairs: Repairs,
     /// Returns in a row that have failed.
@@ -262,6 +266,7 @@ impl Machine {
             is_out: false,
             is_noted,
             is_owned: false,
+            is_probed: false,
             seen: None,
             repairs: Repairs::default(),
             returns_failed: 0,
@@ -274,6 +279,7 @@ impl Machine {
     pub(super) fn set_terms(&mut self, terms: Terms, is_replaced: bool, now: Duration) {
         self.terms = terms;
         self.look_at = now;
+        self.is_probed = false;
         self.repairs.useless = None;
         self.repairs.yielded.clear();
         if is_replaced {
@@ -380,6 +386,9 @@ impl Machine {
                 events.push(Event::AsConfigured);
             }
             self.repairs.useless = None;
+            if self.terms.can_fall_back && !std::mem::replace(&mut self.is_probed, true) {
+                self.queued = Some(Action::Check);
+            }
             return;
         };
         let remedy = self.remedy(&change, look.is_on_purpose);
@@ -489,7 +498,9 @@ impl Machine {
 
     fn checked(&mut self, now: Duration, outcome: Result<(), String>) -> Vec<Event> {
         let pause = self.terms.interval.min(CHECK_MAX);
-        let Mode::Polling { check_at, is_told, wells } = &mut self.mode else { return Vec::new() };
+        let Mode::Polling { check_at, is_told, wells } = &mut self.mode else {
+            return outcome.err().map(Event::ProbeFailed).into_iter().collect();
+        };
         *check_at = now + pause;
         match outcome {
             Ok(()) => {
@@ -543,9 +554,10 @@ impl Machine {
         Mode::Polling { check_at: now + wait, is_told: false, wells: 0 }
     }
 
-    /// The webhook was set or deleted, and has no error now.
+    /// The webhook was set or deleted.
     fn begin_anew(&mut self) {
-        self.error_date = Some(None);
+        // Setting what is set already leaves the last error.
+        self.error_date = None;
         self.error_moved_at = None;
         self.error_told = None;
         self.failing_since = None;

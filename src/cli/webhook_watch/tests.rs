@@ -328,6 +328,23 @@ fn without_the_bot_api_nothing_is_changed() {
 }
 
 #[test]
+fn a_way_that_cannot_be_checked_is_told_before_it_matters() {
+    let mut run = Run::new(falling_back());
+    let mut probes = 0;
+    run.until(HOUR, &mut |action, _| match action {
+        Action::Check => {
+            probes += 1;
+            Outcome::Checked(Err("refused".to_owned()))
+        }
+        action => good(action),
+    });
+    assert_eq!((probes, &run.events[..]), (1, &[Event::ProbeFailed("refused".to_owned())][..]));
+    let mut run = Run::new(terms());
+    run.until(HOUR, &mut |action, _| good(action));
+    assert_eq!(run.count(Action::Check), 0);
+}
+
+#[test]
 fn one_check_that_is_not_well_begins_the_count_anew() {
     let mut run = Run::new(falling_back());
     run.see([well()]);
@@ -521,8 +538,7 @@ proptest! {
                 }
                 (Action::Look, _) => failing_since = None,
                 (Action::Check, Outcome::Checked(outcome)) => {
-                    prop_assert!(was_polling);
-                    wells = if outcome.is_ok() { wells + 1 } else { 0 };
+                    wells = if was_polling && outcome.is_ok() { wells + 1 } else { 0 };
                 }
                 (Action::Repair, _) => {
                     prop_assert!(can_repair && !was_polling);

@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -100,6 +101,12 @@ impl Stage {
     /// Where the webhook is; empty where there is none.
     fn webhook(&self) -> String {
         self.api.webhook().map(|webhook| webhook.url).unwrap_or_default()
+    }
+
+    /// Where it is noted that a fallback has deleted the webhook.
+    fn note(&self) -> PathBuf {
+        let id = TOKEN.split_once(':').unwrap().0;
+        self.pki.dir().join("ringhook-data/webhook").join(format!("{id}.json"))
     }
 
     fn report(&self) -> Value {
@@ -352,4 +359,160 @@ fn a_reload_is_followed() {
     assert_eq!(stage.api.calls().len(), before);
     assert!(process.terminate().status.success());
     assert!(stage.report().get("webhook").is_none());
+}
+
+const FALLBACK: &str = "fallback = 'poll'\nfallback_after = '2s'";
+
+#[test]
+fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
+    for ack in ["memory", "written"] {
+        let mut stage = Stage::with(FakeBotApi::builder().time_scale(20).connections(4).start());
+        stage.configure(&format!("{FALLBACK}\n[journal]\nack = '{ack}'"));
+        stage.set();
+        let process = stage.start();
+        stage.wait_looks(1);
+        let mut ids = stage.api.push_many(200);
+        stage.api.wait_delivered();
+        // In the middle of the work.
+        ids.extend(stage.api.push_many(2000));
+        stage.way.shut();
+        wait_until("it polls", || has_line(&process, "updates are fetched"));
+        assert_eq!(stage.webhook(), "");
+        assert!(
+            stage
+                .api
+                .calls_of("deleteWebhook")
+                .iter()
+                .all(|call| { matches!(call.text("drop_pending_updates"), "" | "false") })
+        );
+        ids.extend(stage.api.push_many(300));
+        stage.api.wait_delivered();
+        wait_until("it has checked", || has_line(&process, "still polling"));
+        ids.extend(stage.api.push_many(50));
+        // In the middle of it again.
+        stage.way.open();
+        while stage.webhook().is_empty() {
+            ids.extend(stage.api.push_many(5));
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(stage.webhook(), stage.url());
+        assert_eq!(stage.api.webhook().unwrap().secret_token, SECRET);
+        ids.extend(stage.api.push_many(300));
+        stage.api.wait_delivered();
+        wait_until("it is told", || has_line(&process, "fetched no more"));
+        let ended = process.terminate();
+        assert_eq!(ended.status.code(), Some(0));
+        assert_no_token(&ended);
+        stage.check_sink(&ids);
+        let told = lines(&ended.stderr, "webhook_fallback");
+        let details: Vec<_> = told.iter().map(|(detail, _)| detail.as_str()).collect();
+        assert_eq!(details, ["poll", "ended"]);
+        let report = stage.report();
+        let webhook = &report["webhook"]["shop"];
+        assert_eq!((&webhook["fallbacks"], &webhook["returns"]), (&1.into(), &1.into()));
+        assert_eq!(webhook["mode"], "webhook");
+        assert!(webhook["polled"].as_u64().unwrap() >= 300, "{webhook}");
+        assert!(!stage.note().exists());
+    }
+}
+
+#[test]
+fn a_fallback_outlives_a_kill_and_a_stop() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    let mut ids = stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.api.wait_delivered();
+    assert!(stage.note().exists());
+    process.kill();
+    ids.extend(stage.api.push_many(20));
+    let process = stage.start();
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.api.wait_delivered();
+    let told_at = Instant::now();
+    assert!(process.terminate().status.success());
+    assert!(told_at.elapsed() < Duration::from_secs(5), "no wait for the long poll");
+    assert_eq!(stage.webhook(), "", "a stop changes nothing");
+    ids.extend(stage.api.push_many(20));
+    stage.way.open();
+    let process = stage.start();
+    wait_until("it goes back", || stage.webhook() == stage.url());
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+    assert!(!stage.note().exists());
+}
+
+#[test]
+fn a_fallback_that_is_not_wanted_any_more_ends_at_once() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    let mut ids = stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.configure("");
+    process.signal("HUP");
+    wait_until("it goes back", || stage.webhook() == stage.url());
+    ids.extend(stage.api.push_many(20));
+    stage.way.open();
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+}
+
+#[test]
+fn without_the_bot_api_there_is_no_fallback() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.api.reach(Reachable::Refused);
+    stage.way.shut();
+    let ids = stage.api.push_many(20);
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(stage.webhook(), stage.url());
+    stage.way.open();
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+}
+
+#[test]
+fn a_webhook_that_somebody_sets_meanwhile_ends_the_fallback() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    let mut ids = stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.way.open();
+    stage.set();
+    wait_until("it is told", || has_line(&process, "somebody has set a webhook"));
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+    assert!(!stage.note().exists());
+}
+
+#[test]
+fn a_way_that_is_shut_from_the_start_is_told_of() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    stage.way.shut();
+    let process = stage.start();
+    wait_until("it is told", || has_line(&process, "would not end by itself"));
+    assert!(process.terminate().status.success());
 }

@@ -516,3 +516,82 @@ fn a_way_that_is_shut_from_the_start_is_told_of() {
     wait_until("it is told", || has_line(&process, "would not end by itself"));
     assert!(process.terminate().status.success());
 }
+
+#[test]
+fn what_a_command_does_is_on_purpose() {
+    let stage = Stage::new();
+    stage.configure("repair = true");
+    let run = |args: &[&str]| {
+        let args = [&["webhook"], args, &["--config", "ringhook.toml"]].concat();
+        let (code, _, stderr) = process::run(stage.pki.dir(), &args);
+        assert_eq!(code, 0, "{stderr}");
+    };
+    run(&["set"]);
+    assert!(!stage.pki.dir().join("ringhook-data").exists(), "nobody is there to read a note");
+    let process = stage.start();
+    stage.wait_looks(1);
+    run(&["set", "--allowed-updates", "message"]);
+    wait_until("it is told", || has_line(&process, "allowed_updates"));
+    stage.wait_looks(3);
+    assert!(stage.api.push(r#"{"poll":{"id":"1"}}"#).is_none(), "it stays so");
+    run(&["set", "--url", "https://localhost:8443/elsewhere"]);
+    stage.wait_looks(3);
+    assert_eq!(stage.webhook(), "https://localhost:8443/elsewhere");
+    run(&["delete"]);
+    stage.wait_looks(3);
+    assert_eq!(stage.webhook(), "");
+    run(&["set"]);
+    wait_until("it is told", || has_line(&process, "as the config has it again"));
+    // What others do is not.
+    stage.api.remove_webhook_behind_back();
+    wait_until("it is set again", || stage.webhook() == stage.url());
+    assert!(process.terminate().status.success());
+    assert_eq!(stage.report()["webhook"]["shop"]["repaired"], 1);
+}
+
+#[test]
+fn a_certificate_that_is_replaced_is_uploaded_again() {
+    let stage = Stage::new();
+    stage.configure("repair = true");
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    let next = Pki::ecdsa();
+    for file in ["cert.pem", "key.pem"] {
+        fs::copy(next.dir().join(file), stage.pki.dir().join(file)).unwrap();
+    }
+    let is_uploaded = || {
+        let webhook = stage.api.webhook();
+        webhook.and_then(|webhook| webhook.certificate).as_deref() == Some(next.cert.as_bytes())
+    };
+    wait_until("it is uploaded", is_uploaded);
+    let ids = stage.api.push_many(5);
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+    assert_eq!(stage.report()["webhook"]["shop"]["repaired"], 1);
+}
+
+#[test]
+fn a_return_that_is_refused_is_tried_again_later() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    let mut ids = stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    let refusal = r#"{"ok":false,"error_code":500,"description":"Internal Server Error"}"#;
+    stage.api.answer_next("setWebhook", 500, refusal);
+    stage.way.open();
+    wait_until("it is told", || has_line(&process, "could not be set again after a fallback"));
+    assert_eq!(stage.webhook(), "");
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    wait_until("it goes back", || stage.webhook() == stage.url());
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+}

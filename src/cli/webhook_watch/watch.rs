@@ -213,13 +213,10 @@ impl Watched {
             });
         });
         let place = place(self.plan.as_ref(), &info);
-        let note = self.ward.note.read();
-        let is_on_purpose = match (&note, &place) {
-            (Some(Note::Deleted), Place::Gone) => true,
-            (Some(Note::Elsewhere { url }), Place::Other(is)) => url == is,
-            _ => false,
-        };
-        if place == Place::Ours && matches!(note, Some(Note::Deleted | Note::Elsewhere { .. })) {
+        let note = self.ward.note.read().filter(|note| *note != Note::Fallback);
+        let is_on_purpose = note == Some(Note::of(&info));
+        if note.is_some() && !is_on_purpose {
+            // Somebody has changed it since.
             self.forget();
         }
         Ok(Look {

@@ -107,8 +107,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         bots = setup.file.bots.len(),
         "started"
     );
-    greet(&server, &setup.file, ack, setup.has_own_certificate, &service.descriptors);
-    let webhooks = WebhookWatch::start(&server, wards)?;
+    let (own, descriptors) = (setup.has_own_certificate, &service.descriptors);
+    greet(&server, &setup.file, ack, own, descriptors, Ward::describe(&wards));
+    let webhooks = WebhookWatch::start(&server, wards);
     let ready = format!("receiving on {address}");
     service.notifier.ready(&ready);
     let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks);

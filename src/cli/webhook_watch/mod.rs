@@ -28,7 +28,10 @@ mod tests;
 mod ward;
 mod watch;
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 pub(super) use self::{
     note::{Note, NoteFile},
@@ -36,39 +39,41 @@ pub(super) use self::{
     ward::Ward,
 };
 use self::{polling::Pollers, signal::Signal, tell::Teller, watch::Watch};
-use crate::{
-    ServerHandle,
-    error::{Error, ErrorKind},
-};
+use crate::ServerHandle;
 
-/// The thread that watches over the webhooks.
+/// The thread that watches over the webhooks, from the first bot on that is to be watched.
 #[derive(Debug)]
 pub(super) struct WebhookWatch {
     pollers: Arc<Pollers>,
     signal: Arc<Signal>,
+    /// Until it runs.
+    waiting: Mutex<Option<Watch>>,
 }
 
 impl WebhookWatch {
     /// Watches over `wards`, bots of `server`.
-    ///
-    /// # Errors
-    /// Where the thread cannot be started.
-    pub(super) fn start(server: &ServerHandle, wards: Vec<Ward>) -> Result<Self, Error> {
+    pub(super) fn start(server: &ServerHandle, wards: Vec<Ward>) -> Self {
         let pollers = Arc::new(Pollers::new(server.inlet(), server.polls()));
         let signal = Arc::<Signal>::default();
         let teller = Teller { incidents: server.incident_writer(), webhooks: server.webhooks() };
         let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), teller);
-        signal.follow(wards);
-        let thread = thread::Builder::new().name("ringhook-webhook".into());
-        thread.spawn(|| watch.run()).map_err(|source| {
-            Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
-        })?;
-        Ok(Self { pollers, signal })
+        let this = Self { pollers, signal, waiting: Mutex::new(Some(watch)) };
+        this.follow(wards);
+        this
     }
 
     /// Watches over `wards` from now on, as soon as a call that is under way is over.
     pub(super) fn follow(&self, wards: Vec<Ward>) {
+        let is_wanted = !wards.is_empty();
         self.signal.follow(wards);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = waiting.take_if(|_| is_wanted) {
+            let thread = thread::Builder::new().name("ringhook-webhook".into());
+            // The server does its work without it.
+            if let Err(error) = thread.spawn(|| watch.run()) {
+                tracing::error!(%error, "webhooks are not watched: no thread for it");
+            }
+        }
     }
 
     /// Stops within a moment: a call that is under way is left alone. The webhooks stay as they are.

@@ -70,6 +70,27 @@ impl Ward {
         Ok(wards)
     }
 
+    /// What is done for `wards`, for people; `None` where there are none.
+    pub(in crate::cli) fn describe(wards: &[Self]) -> Option<String> {
+        let Self { file, terms, .. } = wards.first()?;
+        let mut text = format!(
+            "looked at every {} at {}",
+            humantime::format_duration(terms.interval),
+            file.webhook.api_root()
+        );
+        if wards.len() < file.bots.len() {
+            text += &format!(" for {} of {} bots", wards.len(), file.bots.len());
+        }
+        if terms.can_repair {
+            text += ", set again where it was changed";
+        }
+        if terms.can_fall_back {
+            let after = humantime::format_duration(terms.fallback_after);
+            text += &format!(", polled instead after {after} of failures");
+        }
+        Some(text)
+    }
+
     /// What its webhook is to be, by the files as they are now.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
         Plan::of(&self.file, &self.config, &self.section, Upload::IfSelfSigned)

@@ -1,6 +1,7 @@
 //! The thread: asks each machine what is due, does it, and tells what came of it.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -31,6 +32,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const TEXT_MAX: usize = 300;
 
 /// All bots that are watched over.
+#[derive(Debug)]
 pub(super) struct Watch {
     pub(super) epoch: Instant,
     pub(super) pollers: Arc<Pollers>,
@@ -154,6 +156,12 @@ impl Watch {
                 }
             });
         }
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("machine", &self.machine).finish_non_exhaustive()
     }
 }
 

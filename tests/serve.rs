@@ -772,7 +772,7 @@ fn an_unknown_key_is_refused_with_file_line_and_key() {
         ("[limits]\nbody = '1MiB'", 2, "body"),
         ("[tls]\ncertificate = 'a'", 2, "certificate"),
         ("[sink]\nfile = 'a'", 2, "file"),
-        ("[[bot]]\nname = 'a'\npath = '/a'\ntoken = 'a'", 4, "token"),
+        ("[[bot]]\nname = 'a'\npath = '/a'\ntokens = 'a'", 4, "tokens"),
         ("[servers]\n", 1, "servers"),
     ] {
         let said = refused_config(dir.path(), config, 2);

@@ -36,7 +36,7 @@ pub(super) struct BotsArgs {
     /// All bots of the config
     #[arg(long)]
     pub(super) all: bool,
-    /// Where the Bot API is [default: https://api.telegram.org]
+    /// Where the Bot API is [default: Telegram's own]
     #[arg(long, value_name = "URL")]
     pub(super) api_root: Option<ApiRoot>,
     /// The Bot API server runs with --local: any port, plain HTTP, more connections

@@ -1,26 +1,21 @@
 //! The data directory: certificate, key and secret token, made on the first run and kept.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
-use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+use super::{
+    files::{self, Over},
+    privileges::Identity,
 };
-use time::{Duration, OffsetDateTime};
+use crate::{
+    error::{Error, ErrorKind},
+    tls::make::{KeyKind, Subject, VALID_DAYS},
+};
 
-use super::privileges::Identity;
-use crate::error::{Error, ErrorKind};
-
-/// How long a self-made certificate is valid. Telegram never lets one expire silently: it stops
-/// delivering, so the time is long.
-const VALID_DAYS: i64 = 3650;
-/// A certificate is valid a day early, for peers whose clocks are behind.
-const EARLY_DAYS: i64 = 1;
 /// Random bytes in a secret token; as hex it has twice as many characters.
 const SECRET_BYTES: usize = 32;
 
@@ -86,12 +81,10 @@ impl DataDir {
                 ));
             }
         }
-        let (cert, key) = self_signed().map_err(|source| {
-            Error::with_source(ErrorKind::Certificate, "cannot make a certificate", source)
-        })?;
+        let made = Subject::this_machine()?.self_signed(KeyKind::default(), VALID_DAYS)?;
         // The key first: a certificate without a key would look like somebody's mistake.
-        self.write_new(&self.key(), 0o600, &key)?;
-        self.write_new(&self.cert(), 0o644, &cert)
+        self.write_new(&self.key(), 0o600, &made.key)?;
+        self.write_new(&self.cert(), 0o644, &made.text)
     }
 
     /// Makes a random secret token where there is none.
@@ -119,19 +112,7 @@ impl DataDir {
 
     /// Writes a file that was not there, so that it is whole or not there at all.
     fn write_new(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
-        let half = path.with_extension("new");
-        let write = || {
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(mode).open(&half)?;
-            if let Some(owner) = &self.owner {
-                owner.own(&file)?;
-            }
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&half, path)
-        };
-        write().map_err(|source| {
+        files::write(path, mode, self.owner.as_ref(), text, Over::Replace).map_err(|source| {
             Error::with_source(ErrorKind::DataDir, path.display().to_string(), source)
         })
     }
@@ -142,27 +123,11 @@ fn is_there(path: &Path) -> bool {
     path.as_os_str().is_empty() || path.exists()
 }
 
-/// A fresh ECDSA P-256 certificate for this machine's own names, and its key, as PEM.
-///
-/// ECDSA costs a server a quarter of an RSA-2048 handshake.
-fn self_signed() -> Result<(String, String), rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, "localhost");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::days(EARLY_DAYS);
-    params.not_after = now + Duration::days(VALID_DAYS);
-    let cert = params.self_signed(&key)?;
-    Ok((cert.pem(), key.serialize_pem()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
     use crate::{config::SecretToken, tls::TlsConfig};

@@ -3,8 +3,10 @@
 
 mod activation;
 mod bots;
+mod cert;
 mod data_dir;
 mod dead_letters;
+mod files;
 mod greeting;
 mod journal;
 mod log;
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArgs>),
+    Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
     Send(send::SendArgs),
@@ -54,6 +57,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let outcome = match command {
+        Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Send(args) => send::run(&args),

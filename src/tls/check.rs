@@ -9,7 +9,7 @@ use super::{
 
 /// A certificate that ends within this time is worth a word; certbot renews 30 days before the end.
 const SOON: Duration = Duration::from_secs(30 * DAY);
-const DAY: u64 = 24 * 3600;
+pub(super) const DAY: u64 = 24 * 3600;
 
 /// Something about a certificate that its owner should know. It is served all the same.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -186,71 +186,83 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what(), self.remedy())
+    }
+}
+
+impl FindingKind {
+    /// What there is to know, without a remedy.
+    pub(super) fn what(&self) -> String {
         match self {
-            Self::AddressNotAsName { address } => write!(
-                f,
-                "has {address} as a name of type IP only, and Telegram refuses that: make it with \
-                 subjectAltName=DNS:{address}, or with CN={address} and no name of type DNS"
-            ),
-            Self::Expired { subject, at } => write!(
-                f,
-                "\"{subject}\" has expired on {}: Telegram refuses it and delivers nothing, renew it",
-                moment(*at)
-            ),
-            Self::ExpiresSoon { subject, at, days } => {
-                write!(f, "\"{subject}\" expires in {days} day(s), on {}: renew it", moment(*at))
+            Self::AddressNotAsName { address } => {
+                format!("has {address} as a name of type IP only, and Telegram refuses that")
             }
-            Self::MissingIntermediate { issuer } => write!(
-                f,
+            Self::Expired { subject, at } => {
+                format!("\"{subject}\" has expired on {}", moment(*at))
+            }
+            Self::ExpiresSoon { subject, at, days } => {
+                format!("\"{subject}\" expires in {days} day(s), on {}", moment(*at))
+            }
+            Self::MissingIntermediate { issuer } => format!(
                 "the certificate of its issuer \"{issuer}\" is missing, and Telegram cannot verify \
-                 it: use the full chain (certbot's fullchain.pem), or upload the issuer's \
-                 certificate with setWebhook"
+                 it"
             ),
             Self::NameMismatch { host, names } => {
                 let names = match names.join(", ") {
                     names if names.is_empty() => "no name at all".to_owned(),
                     names => names,
                 };
-                write!(
-                    f,
-                    "is for {names}, not for {host}, and Telegram refuses it there: get one for \
-                     {host} (a wildcard stands for one label)"
-                )
+                format!("is for {names}, not for {host}, and Telegram refuses it there")
             }
-            Self::NotYetValid { subject, from } => write!(
-                f,
-                "\"{subject}\" is not valid before {}: Telegram refuses it until then, or is this \
-                 machine's clock behind?",
-                moment(*from)
+            Self::NotYetValid { subject, from } => {
+                format!("\"{subject}\" is not valid before {}", moment(*from))
+            }
+            Self::OutOfOrder { put_right: true } => {
+                "the chain is out of order and is served put right".to_owned()
+            }
+            Self::OutOfOrder { put_right: false } => {
+                "the chain is out of order and can be put right in more than one way".to_owned()
+            }
+            Self::RootIncluded { subject } => {
+                format!("the root \"{subject}\" in the chain is not needed")
+            }
+            Self::Unrelated { count } => {
+                format!("{count} certificate(s) in it do not belong to the chain of the first")
+            }
+            Self::Unreadable { place } => format!(
+                "certificate {place} in it cannot be read as X.509, so nothing in it was checked"
             ),
-            Self::OutOfOrder { put_right: true } => f.write_str(
-                "the chain is out of order and is served put right: write the leaf first, then \
-                 each one's issuer",
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            Self::AddressNotAsName { address } => format!(
+                "make it with subjectAltName=DNS:{address}, or with CN={address} and no name of \
+                 type DNS"
             ),
-            Self::OutOfOrder { put_right: false } => f.write_str(
-                "the chain is out of order and can be put right in more than one way: write the \
-                 leaf first, then each one's issuer",
-            ),
-            Self::RootIncluded { subject } => write!(
-                f,
-                "the root \"{subject}\" in the chain is not needed: leave it out, it only makes \
-                 handshakes longer"
-            ),
-            Self::Unrelated { count } => write!(
-                f,
-                "{count} certificate(s) in it do not belong to the chain of the first: remove them"
-            ),
-            Self::Unreadable { place } => write!(
-                f,
-                "certificate {place} in it cannot be read as X.509, so nothing in it was checked: \
-                 look at it with `openssl x509 -text`"
-            ),
+            Self::Expired { .. } => "Telegram refuses it and delivers nothing, renew it".to_owned(),
+            Self::ExpiresSoon { .. } => "renew it".to_owned(),
+            Self::MissingIntermediate { .. } => "use the full chain (certbot's fullchain.pem), or \
+                                                 upload the issuer's certificate with setWebhook"
+                .to_owned(),
+            Self::NameMismatch { host, .. } => {
+                format!("get one for {host} (a wildcard stands for one label)")
+            }
+            Self::NotYetValid { .. } => {
+                "Telegram refuses it until then, or is this machine's clock behind?".to_owned()
+            }
+            Self::OutOfOrder { .. } => "write the leaf first, then each one's issuer".to_owned(),
+            Self::RootIncluded { .. } => "leave it out, it only makes handshakes longer".to_owned(),
+            Self::Unrelated { .. } => "remove them".to_owned(),
+            Self::Unreadable { .. } => "look at it with `openssl x509 -text`".to_owned(),
         }
     }
 }
 
 /// A time as people write it, to the second; one that RFC 3339 cannot express as the nearest.
-fn moment(time: SystemTime) -> impl fmt::Display {
+pub(super) fn moment(time: SystemTime) -> impl fmt::Display {
     /// The last second of the year 9999.
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

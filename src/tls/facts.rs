@@ -9,6 +9,8 @@ use x509_cert::{
     name::Name,
 };
 
+use super::form::{KeyForm, Purpose};
+
 /// One certificate of a chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Facts {
@@ -18,10 +20,12 @@ pub(super) struct Facts {
     pub(super) dns_names: Vec<String>,
     /// Names of type IP in its subjectAltName.
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) key: KeyForm,
     pub(super) not_after: SystemTime,
     pub(super) not_before: SystemTime,
     /// The key's DER, with its algorithm.
     pub(super) public_key: Vec<u8>,
+    pub(super) purpose: Purpose,
     issuer: Vec<u8>,
     issuer_name: String,
     issuer_key_id: Option<Vec<u8>>,
@@ -46,9 +50,11 @@ impl Facts {
             common_name: common_name(signed.subject()),
             dns_names: names.iter().filter_map(dns_name).collect(),
             addresses: names.iter().filter_map(address).collect(),
+            key: KeyForm::of(signed.subject_public_key_info()),
             not_after: SystemTime::UNIX_EPOCH + validity.not_after.to_unix_duration(),
             not_before: SystemTime::UNIX_EPOCH + validity.not_before.to_unix_duration(),
             public_key: signed.subject_public_key_info().to_der().ok()?,
+            purpose: Purpose::of(signed).unwrap_or_default(),
             issuer: signed.issuer().to_der().ok()?,
             issuer_name: spoken(signed.issuer()),
             issuer_key_id: issuer_key_id

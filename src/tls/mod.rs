@@ -3,7 +3,9 @@
 //! | file | question |
 //! |---|---|
 //! | `source`, `pem`, `password` | where a certificate comes from, and what is wrong with its files |
-//! | `facts`, `chain`, `check` | what is in it, and what its owner should know; bytes and time in |
+//! | `facts`, `form`, `chain`, `check` | what is in it, and what its owner should know; bytes and time in |
+//! | `examine`, `look` | whether Telegram would accept it, and what a server shows |
+//! | `make`, `import` | new ones, and those out of PKCS#12 |
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
 //! | `session` | the handshake |
@@ -12,8 +14,17 @@
 
 mod chain;
 mod check;
+#[cfg(feature = "cli")]
+pub(crate) mod examine;
 mod facts;
 pub(crate) mod fault;
+mod form;
+#[cfg(feature = "cli")]
+pub(crate) mod import;
+#[cfg(feature = "cli")]
+pub(crate) mod look;
+#[cfg(feature = "cli")]
+pub(crate) mod make;
 mod password;
 mod pem;
 mod reload;
@@ -245,6 +256,14 @@ impl TlsConfig {
         // Nothing that panics leaves it half changed.
         call(&mut self.0.plan.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The certificates of a PEM file, in its order.
+#[cfg(feature = "cli")]
+pub(crate) fn read_chain(
+    path: &Path,
+) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Error> {
+    pem::Source::file(path)?.certificates()
 }
 
 fn server_config(

@@ -26,6 +26,7 @@ pub(crate) mod sender;
 #[cfg(feature = "cli")]
 pub(crate) mod service;
 pub(crate) mod sunk;
+pub(crate) mod terminal;
 pub(crate) mod valve;
 pub(crate) mod way;
 

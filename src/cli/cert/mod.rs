@@ -1,0 +1,143 @@
+//! `ringhook cert`: certificates made, asked for, looked at and taken over. One file for each
+//! subcommand.
+
+mod check;
+mod csr;
+mod import;
+mod new;
+mod password;
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+
+use super::files::{self, Over};
+use crate::error::{Error, ErrorKind};
+
+/// Make, ask for, check and import certificates.
+///
+/// Telegram verifies the certificate of a webhook with every connection: signed by a public
+/// authority, or self-signed and uploaded.
+#[derive(Args, Debug)]
+pub(super) struct CertArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    New(new::NewArgs),
+    Csr(csr::CsrArgs),
+    Check(check::CheckArgs),
+    Import(import::ImportArgs),
+}
+
+pub(super) fn run(args: &CertArgs) -> Result<(), Error> {
+    match &args.command {
+        Command::Check(args) => check::run(args),
+        Command::Csr(args) => csr::run(args),
+        Command::Import(args) => import::run(args),
+        Command::New(args) => new::run(args),
+    }
+}
+
+/// Where a key and what belongs to it are written.
+#[derive(Args, Debug)]
+struct Place {
+    /// Directory for both files, made where there is none [default: the working directory]
+    #[arg(long, value_name = "DIR", conflicts_with = "key")]
+    out: Option<PathBuf>,
+    /// The key's file, in place of key.pem in --out
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Replace files that are there already
+    #[arg(long)]
+    force: bool,
+}
+
+/// Two files to be made.
+struct Pair {
+    /// The certificate or the request for one.
+    text: PathBuf,
+    key: PathBuf,
+    over: Over,
+}
+
+impl Place {
+    /// The files, the one beside the key at `text` or called `name` in the directory; free to be
+    /// written.
+    fn find(&self, text: Option<&Path>, name: &str) -> Result<Pair, Error> {
+        let dir = self.out.as_deref().unwrap_or(Path::new(""));
+        let pair = Pair {
+            text: text.map_or_else(|| dir.join(name), Path::to_owned),
+            key: self.key.clone().unwrap_or_else(|| dir.join("key.pem")),
+            over: if self.force { Over::Replace } else { Over::Keep },
+        };
+        if pair.text == pair.key {
+            let expected = "another file than that of the certificate";
+            return Err(Error::config("--key", pair.key.display(), expected));
+        }
+        for path in [&pair.key, &pair.text] {
+            if !self.force && fs::symlink_metadata(path).is_ok() {
+                return Err(is_there(path));
+            }
+        }
+        Ok(pair)
+    }
+}
+
+impl Pair {
+    /// Writes both; of two that were not there, both are or none.
+    fn write(&self, text: &str, key: &str) -> Result<(), Error> {
+        for path in [&self.key, &self.text] {
+            make_parent(path).map_err(|source| failed(path, source))?;
+        }
+        // The key first: a certificate without a key would look like somebody's mistake.
+        self.write_one(&self.key, 0o600, key)?;
+        let written = self.write_one(&self.text, 0o644, text);
+        if written.is_err() && self.over == Over::Keep {
+            let _ = fs::remove_file(&self.key);
+        }
+        written
+    }
+
+    fn write_one(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
+        files::write(path, mode, None, text, self.over).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => is_there(path),
+            _ => failed(path, source),
+        })
+    }
+
+    /// The lines of the config file that serve the two.
+    fn config_lines(&self) -> String {
+        let quoted = |path: &Path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            toml::Value::String(path.display().to_string()).to_string()
+        };
+        format!("  [tls]\n  cert = {}\n  key = {}", quoted(&self.text), quoted(&self.key))
+    }
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+        Some(dir) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
+        None => Ok(()),
+    }
+}
+
+fn is_there(path: &Path) -> Error {
+    let message = format!(
+        "{} is there already: give another place with --out, or --force to replace it",
+        path.display()
+    );
+    Error::new(ErrorKind::Certificate, message)
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::with_source(ErrorKind::Certificate, path.display().to_string(), source)
+}

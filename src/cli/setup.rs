@@ -88,6 +88,12 @@ impl Setup {
         Ok(())
     }
 
+    /// The certificate that the data directory is to have and has not.
+    pub(super) fn missing_certificate(&self) -> Option<PathBuf> {
+        let cert = self.data_dir.cert();
+        (self.has_own_certificate && matches!(cert.try_exists(), Ok(false))).then_some(cert)
+    }
+
     /// Makes what `bots` need to be told to Telegram and is not there: certificate and secret token of
     /// the data directory, and the files of secret tokens. The files that were made.
     pub(super) fn make_missing<'a>(

@@ -36,14 +36,15 @@ const STATUSES: &[(&str, &str, &str)] = &[
     ),
     (
         "401",
-        "user and password of the URL are not those of the config",
-        "`ringhook webhook set` after each change of basic_auth",
+        "something in front of ringhook, or another server, wants a user and a password; ringhook \
+         itself answers 403",
+        "take the URL's path out of that, or let Telegram connect to ringhook directly",
     ),
     (
         "403",
-        "the secret token is not the one of the config, or the sender's address is not in an allow \
-         list (behind a proxy, every request has the proxy's)",
-        "`ringhook webhook set` sends the token again; then look at server.allow, bot.allow and \
+        "the secret token, or user and password, are not those of the config; or the sender's address \
+         is not in an allow list (behind a proxy, every request has the proxy's)",
+        "`ringhook webhook set` sends both again; then look at server.allow, bot.allow and \
          listener.proxy_protocol",
     ),
     (
@@ -58,14 +59,15 @@ const STATUSES: &[(&str, &str, &str)] = &[
     ),
     (
         "408",
-        "a server gave up waiting for a request; an idle connection was closed with an answer, which \
-         Telegram took for that of the next update",
-        "raise the idle timeout of what is in front above 60 s; ringhook itself sends no 408 unasked",
+        "a request did not come to its end in time: packets are lost, or something in front answers an \
+         idle connection, which Telegram takes for the answer to the next update",
+        "raise the idle timeout of what is in front above 60 s, then limits.body_timeout",
     ),
     (
         "410",
-        "the answer says gone: after 23 hours of that Telegram deletes the webhook",
-        "find out who answers with `ringhook doctor`, then `ringhook webhook set`",
+        "the answer says gone, and after 23 hours of that Telegram deletes the webhook; ringhook never \
+         says so",
+        "`ringhook doctor` tells who answers, then `ringhook webhook set`",
     ),
     (
         "411",
@@ -78,24 +80,35 @@ const STATUSES: &[(&str, &str, &str)] = &[
         "raise limits.body_bytes, or the limit of what is in front (nginx: client_max_body_size)",
     ),
     (
+        "414 431",
+        "URL or head of the request are longer than is taken",
+        "use a shorter path, or raise limits.head_bytes or the limit of what is in front",
+    ),
+    (
+        "415 417 505",
+        "the request is not as Telegram sends it: something in front changes it",
+        "let what is in front pass requests on as they are, without compressing them",
+    ),
+    (
         "421 426",
         "another protocol or host is wanted: the sender speaks HTTP/1.1 and names the URL's host",
         "let what is in front take HTTP/1.1 for this host",
     ),
     (
         "429",
-        "too many requests: a limit of what is in front, or ringhook is told to shed load",
+        "a limit of what is in front; ringhook itself answers 503 where it has too much",
         "take Telegram's networks out of that limit, or lower max_connections",
     ),
     (
         "500",
-        "the server failed: what is in front, or another server; ringhook does not answer 500 \
-         because of a handler",
+        "what is in front, or another server, failed; ringhook never answers 500, whatever a handler \
+         does",
         "`ringhook doctor` tells who answers; then read that server's log",
     ),
     (
         "501",
-        "the server does not know the method or a transfer coding: another server answers",
+        "the method or a transfer coding is not known: something in front changes the request, or \
+         another server answers",
         "`ringhook doctor` tells who answers at the URL",
     ),
     (
@@ -106,9 +119,9 @@ const STATUSES: &[(&str, &str, &str)] = &[
     ),
     (
         "503",
-        "overloaded or stopping: ringhook says so where its queues and journal are full, a proxy \
-         where nothing is behind it",
-        "look at /readyz and /incidents of server.admin and at what the handler or sink waits for",
+        "ringhook cannot take more (journal or queues are full) or is stopping; or nothing is behind \
+         the proxy in front",
+        "look at /readyz and /incidents of the admin listener, and at what handler or sink wait for",
     ),
     (
         "504",
@@ -119,6 +132,11 @@ const STATUSES: &[(&str, &str, &str)] = &[
         "52",
         "a CDN cannot reach the server behind it (52x is Cloudflare's)",
         "`ringhook doctor`; then look at the CDN's settings of origin and certificate",
+    ),
+    (
+        "3",
+        "a redirect, which Telegram does not follow",
+        "give the URL that answers itself as bot.url",
     ),
     ("4", "the server refused the update", "`ringhook doctor` sends one as Telegram does"),
     ("5", "the server failed", "`ringhook doctor` tells who answers; then read that server's log"),
@@ -332,19 +350,19 @@ mod tests {
             ("Wrong response from the webhook: 301 Moved Permanently", "redirect"),
             ("Wrong response from the webhook: 302 Found", "redirect"),
             ("Wrong response from the webhook: 400 Bad Request", "malformed"),
-            ("Wrong response from the webhook: 401 Unauthorized", "password"),
+            ("Wrong response from the webhook: 401 Unauthorized", "in front"),
             ("Wrong response from the webhook: 403 Forbidden", "secret token"),
             ("Wrong response from the webhook: 404 Not Found", "no bot"),
             ("Wrong response from the webhook: 405 Method Not Allowed", "POST"),
-            ("Wrong response from the webhook: 408 Request Timeout", "gave up"),
+            ("Wrong response from the webhook: 408 Request Timeout", "in time"),
             ("Wrong response from the webhook: 410 Gone", "23 hours"),
             ("Wrong response from the webhook: 411 Length Required", "Content-Length"),
             ("Wrong response from the webhook: 413 Payload Too Large", "larger"),
             ("Wrong response from the webhook: 418 I'm a teapot", "refused"),
-            ("Wrong response from the webhook: 429 Too Many Requests", "too many"),
+            ("Wrong response from the webhook: 429 Too Many Requests", "a limit"),
             ("Wrong response from the webhook: 500 Internal Server Error", "failed"),
             ("Wrong response from the webhook: 502 Bad Gateway", "in front"),
-            ("Wrong response from the webhook: 503 Service Unavailable", "overloaded"),
+            ("Wrong response from the webhook: 503 Service Unavailable", "cannot take more"),
             ("Wrong response from the webhook: 504 Gateway Time-out", "too long"),
             ("Wrong response from the webhook: 521 ", "CDN"),
             ("Wrong response from the webhook: 599 ", "failed"),

@@ -102,20 +102,20 @@ impl Plan {
         })
     }
 
-    /// Whether the URL of `bot` can be known, without a look at secrets and certificates, which may
-    /// not be there yet.
+    /// The URL of `bot` without its credentials, whose files may not be there yet; `None` where what
+    /// is typed is no URL.
     ///
     /// # Errors
-    /// Where it cannot.
-    pub(crate) fn check_url(
+    /// Where it cannot be known.
+    pub(crate) fn url_of(
         file: &ConfigFile,
         config: &Config,
         bot: &BotSection,
-    ) -> Result<(), Error> {
-        if bot.url.is_none() {
-            built(file, config, bot, None)?;
+    ) -> Result<Option<WebhookUrl>, Error> {
+        match &bot.url {
+            Some(typed) => Ok(WebhookUrl::parse(typed)),
+            None => built(file, config, bot, None).map(Some),
         }
-        Ok(())
     }
 
     /// Calls setWebhook; `drop_pending` deletes all updates that wait.

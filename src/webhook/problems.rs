@@ -119,16 +119,22 @@ impl Plan {
         let name = if url.address().is_some() { "--ip" } else { "--name" };
         let findings = served::findings(pem, host, SystemTime::now());
         let problem = |kind: FindingKind| {
-            let is_fatal = !kind.is_advice()
-                && !matches!(
-                    kind,
-                    FindingKind::ExpiresSoon { .. } | FindingKind::MissingIntermediate { .. }
-                );
-            Problem {
-                what: format!("{file}: {kind}"),
-                remedy: format!("`ringhook cert new {name} {host}` makes one that Telegram takes"),
-                is_fatal,
-            }
+            let is_for_another = matches!(
+                kind,
+                FindingKind::AddressNotAsName { .. } | FindingKind::NameMismatch { .. }
+            );
+            let is_dead = matches!(
+                kind,
+                FindingKind::Expired { .. }
+                    | FindingKind::NotYetValid { .. }
+                    | FindingKind::Unreadable { .. }
+            );
+            let remedy = match is_for_another {
+                true => format!("`ringhook cert new {name} {host}` makes one"),
+                false => format!("`ringhook cert check {file}` tells more"),
+            };
+            let what = format!("{file}: {kind}");
+            Problem { what, remedy, is_fatal: is_for_another || is_dead }
         };
         findings.into_iter().map(problem).collect()
     }

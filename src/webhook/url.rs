@@ -79,12 +79,12 @@ impl WebhookUrl {
     }
 
     /// The host without brackets.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// The host, where it is an address.
-    pub(super) fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.name().parse().ok()
     }
 

@@ -62,6 +62,12 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
+    /// As Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    }
+
     /// Waits for the end: exit code and all that was shown.
     #[track_caller]
     pub(crate) fn finish(mut self) -> (i32, String) {

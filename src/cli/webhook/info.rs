@@ -17,7 +17,7 @@ use signal_hook::{
     flag,
 };
 
-use super::{failed, report::Report};
+use super::{failed, report::Report, without_name};
 use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
     config::file::Span,
@@ -32,7 +32,7 @@ const STEP: Duration = Duration::from_millis(50);
 ///
 /// The exit code is 1 where something is wrong: no webhook is set, it is not as the config says, an
 /// error is younger than 10 minutes, or what waits grows. The last error is never cleared by a
-/// success, only by setting the webhook again: its age tells whether it still matters.
+/// success, only by changing or deleting the webhook: its age tells whether it still matters.
 #[derive(Args, Debug)]
 pub(super) struct InfoArgs {
     #[command(flatten)]
@@ -86,9 +86,7 @@ struct Faults(Vec<String>);
 impl Faults {
     fn add(&mut self, report: &Report) {
         if !report.ok {
-            let name = format!("bot {:?}: ", report.bot);
-            let text = report.wrong.join("; ");
-            self.0.push(format!("{name}{}", text.strip_prefix(&name).unwrap_or(&text)));
+            self.0.push(format!("bot {:?}: {}", report.bot, report.wrong.join("; ")));
         }
     }
 
@@ -193,7 +191,7 @@ fn look(bots: &Bots, bot: &ChosenBot, plan: &Result<Plan, Error>) -> Report {
         .and_then(|client| client.get_webhook_info().map_err(|error| failed(bot, &error)));
     match info {
         Ok(info) => Report::of(&bot.name, info, plan, SystemTime::now()),
-        Err(error) => Report::failed(&bot.name, error.to_string()),
+        Err(error) => Report::failed(&bot.name, without_name(&error.to_string(), &bot.name)),
     }
 }
 

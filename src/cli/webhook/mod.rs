@@ -137,9 +137,12 @@ fn each(
             Err(error) if !is_all => return Err(error),
             Err(error) => {
                 failures += 1;
-                let name = format!("bot {:?}: ", bot.name);
                 let text = error.to_string();
-                tell(format_args!("{name}failed: {}", text.strip_prefix(&name).unwrap_or(&text)));
+                tell(format_args!(
+                    "bot {:?}: failed: {}",
+                    bot.name,
+                    without_name(&text, &bot.name)
+                ));
             }
         }
     }
@@ -150,6 +153,11 @@ fn each(
             Err(Error::new(ErrorKind::BotApi, message))
         }
     }
+}
+
+/// `text` without the name of the bot that it may begin with.
+fn without_name<'a>(text: &'a str, bot: &str) -> &'a str {
+    text.strip_prefix(&format!("bot {bot:?}: ")).unwrap_or(text)
 }
 
 /// Why a call for `bot` failed, with what its text means where that is known.

@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::{
     bot_api::WebhookInfo,
     error::Error,
-    webhook::{Plan, meaning, without_userinfo},
+    update::UpdateKind,
+    webhook::{Meaning, Plan, meaning, without_userinfo},
 };
 
 /// How long an error is taken for one that lasts. What fails is tried again every 60 to 120 s.
@@ -58,7 +59,7 @@ impl Report {
         now: SystemTime,
     ) -> Self {
         let text = info.last_error_message.as_deref();
-        let known = text.and_then(meaning);
+        let known: Option<Meaning> = text.and_then(meaning);
         let differences = plan.as_ref().ok().map(|plan| plan.differences(&info));
         let mut wrong = Vec::new();
         match &differences {
@@ -75,9 +76,11 @@ impl Report {
         }
         let age = info.last_error_date.map(|date| age_of(date, now));
         if age.is_some_and(|age| age < RECENT) {
-            wrong.push(match known {
-                Some(known) => format!("deliveries fail: {}", known.what),
-                None => format!("deliveries fail: {}", text.unwrap_or("Telegram does not say why")),
+            let text = text.unwrap_or("Telegram does not say why");
+            let why = known.map_or_else(|| plain(text), |known| known.what.to_owned());
+            wrong.push(match info.pending_update_count {
+                0 => format!("a delivery failed, though nothing waits now: {why}"),
+                _ => format!("deliveries fail: {why}"),
             });
         }
         let sync = info.last_synchronization_error_date;
@@ -110,8 +113,8 @@ impl Report {
     }
 
     /// One of a bot of which nothing could be learnt.
-    pub(super) fn failed(bot: &str, why: String) -> Self {
-        Self { bot: bot.to_owned(), wrong: vec![why], ..Self::default() }
+    pub(super) fn failed(bot: &str, why: &str) -> Self {
+        Self { bot: bot.to_owned(), wrong: vec![why.to_owned()], ..Self::default() }
     }
 
     /// Something more that is wrong.
@@ -167,16 +170,16 @@ impl fmt::Display for Report {
             let most = self.max_connections.map(|count| format!("at most {count}"));
             line("connections", most.as_deref().unwrap_or("not told"))?;
         }
-        let kinds = self.allowed_updates.as_ref().map(|list| list.join(", "));
-        let default =
-            "Telegram's default: all but chat_member, message_reaction, message_reaction_count";
-        line("updates", kinds.as_deref().unwrap_or(default))?;
+        line("updates", &kinds(self.allowed_updates.as_deref()))?;
         match (&self.last_error_message, self.last_error_date) {
-            (None, None) => line("last error", "none since the webhook was set")?,
+            (None, None) => line("last error", "none")?,
             (text, date) => {
                 let text = text.as_deref().map_or_else(|| "no text".to_owned(), plain);
                 line("last error", &format!("{text}, {} ago ({})", self.age(), moment(date)))?;
-                line("", "(it stays until the webhook is set again: a success does not clear it)")?;
+                line(
+                    "",
+                    "(it stays until the webhook is changed or deleted: a success does not clear it)",
+                )?;
                 let unknown = "not known here";
                 line("  means", self.meaning.unwrap_or(unknown))?;
                 line("  to do", self.remedy.unwrap_or("`ringhook doctor` tries the whole way"))?;
@@ -186,6 +189,7 @@ impl fmt::Display for Report {
             line("sync error", &format!("{}: Telegram's own, nothing to do", moment(Some(date))))?;
         }
         match &self.differences {
+            _ if url.is_empty() => {}
             None => {
                 let why = self.not_compared.as_deref().unwrap_or_default();
                 line("config", &format!("not compared: {why}"))?;
@@ -201,6 +205,20 @@ impl fmt::Display for Report {
             }
         }
         line("verdict", &if self.ok { "well".to_owned() } else { self.wrong.join("; ") })
+    }
+}
+
+/// The kinds of updates that come, for people.
+fn kinds(list: Option<&[String]>) -> String {
+    let Some(list) = list else {
+        let default =
+            "Telegram's default: all but chat_member, message_reaction, message_reaction_count";
+        return default.to_owned();
+    };
+    let is_in = |kind: &UpdateKind| list.iter().any(|name| name == kind.as_str());
+    match UpdateKind::ALL.iter().all(is_in) {
+        true => format!("all {} kinds", list.len()),
+        false => plain(&list.join(", ")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ringhook webhook set`: tells Telegram where to deliver, and looks whether it took that.
 
-use std::{convert::Infallible, net::IpAddr, str::FromStr};
+use std::{convert::Infallible, net::IpAddr, path::Path, str::FromStr};
 
 use clap::Args;
 
@@ -14,7 +14,7 @@ use crate::{
     config::file::{AllowedUpdates, BotSection},
     error::{Error, ErrorKind},
     update::UpdateKind,
-    webhook::{Plan, Upload},
+    webhook::{Plan, Upload, WebhookUrl},
 };
 
 /// Set the webhook of a bot by its config (setWebhook), and look whether it is set so
@@ -107,8 +107,8 @@ pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     }
     if outcome.is_ok() {
         tell(
-            "that updates can be delivered shows only when one is: see `ringhook webhook info` \
-             then, or `ringhook doctor` now",
+            "that it is set does not mean that it works: `ringhook doctor` tries it now, `ringhook \
+             webhook info` shows later whether deliveries fail",
         );
     }
     outcome
@@ -123,31 +123,43 @@ fn set(
     notes: &mut Vec<String>,
 ) -> Result<String, Error> {
     let client = bot.client(&bots.file().webhook.api_root())?;
-    Plan::check_url(bots.file(), &bots.config, &bot.section)?;
+    let url = Plan::url_of(bots.file(), &bots.config, &bot.section)?;
+    if let (Some(cert), Some(url)) = (bots.setup.missing_certificate(), url.filter(needs_its_own)) {
+        let name = if url.address().is_some() { "--ip" } else { "--name" };
+        let message = format!(
+            "bot {:?}: nothing was sent: there is no {}, and the one that `ringhook serve` would make \
+             is for localhost: `ringhook cert new {name} {host} --out {dir}` makes one for {host}",
+            bot.name,
+            cert.display(),
+            host = url.name(),
+            dir = cert.parent().unwrap_or(Path::new(".")).display()
+        );
+        return Err(Error::new(ErrorKind::Config, message));
+    }
     for path in bots.setup.make_missing([&bot.section])? {
         tell(format_args!("made {}", path.display()));
     }
     let plan = bots.plan(bot, args.upload())?;
     let (fatal, advice): (Vec<_>, Vec<_>) =
         plan.problems().into_iter().partition(|problem| problem.is_fatal);
+    if !fatal.is_empty() {
+        let fatal: Vec<_> = fatal.iter().map(ToString::to_string).collect();
+        let message = format!("bot {:?}: nothing was sent: {}", plan.bot, fatal.join("; "));
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    args.drop.ask(bot, &client)?;
+    plan.apply(&client, args.drop.drop_pending).map_err(|error| refused(bot, &error))?;
     for note in advice.iter().map(ToString::to_string) {
         if !notes.contains(&note) {
             notes.push(note);
         }
     }
-    if !fatal.is_empty() {
-        let fatal: Vec<_> = fatal.iter().map(ToString::to_string).collect();
-        let message = format!("bot {:?}: nothing was sent: {}", bot.name, fatal.join("; "));
-        return Err(Error::new(ErrorKind::Config, message));
-    }
-    args.drop.ask(bot, &client)?;
-    plan.apply(&client, args.drop.drop_pending).map_err(|error| refused(bot, &error))?;
     let info = client.get_webhook_info().map_err(|error| failed(bot, &error))?;
     let differences = plan.differences(&info);
     if !differences.is_empty() {
         let message = format!(
             "bot {:?}: set, but getWebhookInfo says otherwise: {} (does something else set it, too?)",
-            bot.name,
+            plan.bot,
             differences.join("; ")
         );
         return Err(Error::new(ErrorKind::BotApi, message));
@@ -161,6 +173,11 @@ fn set(
         line += ", what waited is deleted";
     }
     Ok(format!("{line}; {}", updates(info.pending_update_count)))
+}
+
+/// True where Telegram would not take the certificate that is made for this machine's own name.
+fn needs_its_own(url: &WebhookUrl) -> bool {
+    url.is_https && url.name() != "localhost"
 }
 
 /// Why setWebhook failed. One that is refused for its URL has removed the webhook before it.

@@ -1,0 +1,654 @@
+//! `ringhook webhook`, as a new user meets it, against a server that behaves as the Bot API does.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+use support::{
+    bot_api::{FakeBotApi, TOKEN, calls::Call, door::Reachable},
+    pki,
+    process::{Process, ringhook},
+    terminal::Terminal,
+};
+
+const SECRET: &str = "the-secret_0123456789";
+const PASSWORD: &str = "s3cret-password";
+const OTHER_TOKEN: &str = "654321:TEST-token_of_another_bot_00000000000";
+
+/// A directory with a config, and a Bot API.
+struct Place {
+    api: FakeBotApi,
+    dir: tempfile::TempDir,
+}
+
+/// What a command said.
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(FakeBotApi::start())
+    }
+
+    fn with(api: FakeBotApi) -> Self {
+        Self { api, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A config of one bot at bot.example.com with `bot` in its section and `rest` before it.
+    fn config(&self, rest: &str, bot: &str) -> &Self {
+        let secret = format!("secret_token = \"{SECRET}\"");
+        let secret = if bot.contains("auth") || bot.contains("secret") { "" } else { &secret };
+        let text = format!(
+            "{rest}\n[[bot]]\nname = \"shop\"\npath = \"/shop\"\nhost = \"bot.example.com\"\n{secret}\n\
+             {bot}\n"
+        );
+        fs::write(self.path().join("ringhook.toml"), text).unwrap();
+        self
+    }
+
+    /// With a certificate of its own for bot.example.com.
+    fn certificate(&self) -> &'static str {
+        let params = pki::params("bot.example.com", &["bot.example.com"], &[]);
+        let made = pki::self_signed(&params);
+        fs::write(self.path().join("cert.pem"), made.cert).unwrap();
+        fs::write(self.path().join("key.pem"), made.key).unwrap();
+        "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
+    }
+
+    /// A certificate that an authority has signed.
+    fn signed_certificate(&self) -> &'static str {
+        let root = pki::Authority::root("root");
+        let params = pki::params("bot.example.com", &["bot.example.com"], &[]);
+        let made = root.issue(&params);
+        fs::write(self.path().join("cert.pem"), made.cert).unwrap();
+        fs::write(self.path().join("key.pem"), made.key).unwrap();
+        "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
+    }
+
+    /// `ringhook webhook` with `args`, separated by spaces.
+    fn command(&self, args: &str) -> Command {
+        let mut command = ringhook(self.path());
+        command.arg("webhook").args(args.split_whitespace()).env("TELEGRAM_BOT_TOKEN", TOKEN);
+        if self.path().join("ringhook.toml").exists() && !args.contains("--help") {
+            command.args(["--config", "ringhook.toml"]);
+        }
+        if !args.contains("--api-root") && !args.contains("--help") {
+            command.args(["--api-root", &self.api.url()]);
+        }
+        command
+    }
+
+    fn run(&self, args: &str) -> Said {
+        self.finish(self.command(args))
+    }
+
+    fn finish(&self, mut command: Command) -> Said {
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| self.plain(&String::from_utf8(bytes).unwrap());
+        Said {
+            code: output.status.code().unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Without what differs from run to run; no secret may be in it.
+    fn plain(&self, text: &str) -> String {
+        for token in [TOKEN, OTHER_TOKEN] {
+            let (_, secret) = token.split_once(':').unwrap();
+            assert!(!text.contains(secret), "the token is shown: {text}");
+        }
+        assert!(!text.contains(SECRET) && !text.contains(PASSWORD), "a secret is shown: {text}");
+        let text = text
+            .replace(&self.api.url(), "http://API")
+            .replace(&self.path().display().to_string(), "DIR");
+        without_times(&text)
+    }
+
+    /// The only call of setWebhook.
+    #[track_caller]
+    fn call(&self) -> Call {
+        let calls = self.api.calls_of("setWebhook");
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        calls[0].clone()
+    }
+}
+
+impl Said {
+    /// As a person sees it.
+    fn all(&self) -> String {
+        let Self { code, stdout, stderr } = self;
+        format!("{stdout}--- stderr, exit code {code}\n{stderr}")
+    }
+}
+
+/// `text` with moments in it as `TIME`, and ages in seconds as `N s`.
+fn without_times(text: &str) -> String {
+    let is_moment = |word: &str| {
+        let word = word.trim_matches(['(', ')']);
+        word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T'
+    };
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let words: Vec<_> = line.split(' ').collect();
+        let shown = words.iter().enumerate().map(|(at, word)| {
+            let is_age = words.get(at + 1) == Some(&"s")
+                && words.get(at + 2).is_some_and(|it| it.starts_with("ago"));
+            match word {
+                word if is_moment(word.trim_end()) => {
+                    word.replace(word.trim().trim_matches(['(', ')']), "TIME")
+                }
+                _ if is_age => "N".to_owned(),
+                word => (*word).to_owned(),
+            }
+        });
+        out += &shown.collect::<Vec<_>>().join(" ");
+    }
+    out
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn help_tells_everything() {
+    let place = Place::new();
+    for (name, args) in [
+        ("help", "--help"),
+        ("help_set", "set --help"),
+        ("help_info", "info --help"),
+        ("help_delete", "delete --help"),
+    ] {
+        let said = place.run(args);
+        assert_eq!(said.code, 0);
+        insta::assert_snapshot!(name, said.all());
+        let mut command = place.command(args);
+        command.env("COLUMNS", "100");
+        let (code, screen) = Terminal::start(command).finish();
+        assert_eq!(code, 0);
+        assert!(screen.contains("--api-root") || args == "--help", "{screen}");
+    }
+}
+
+#[test]
+fn set_sends_what_the_config_says() {
+    let place = Place::new();
+    let tls = place.certificate();
+    let bot = "max_connections = 60\nallowed_updates = \"all\"\nip_address = \"8.8.8.8\"";
+    place.config(tls, bot);
+    insta::assert_snapshot!("set", place.run("set").all());
+    let call = place.call();
+    assert_eq!(call.text("url"), "https://bot.example.com:8443/shop");
+    assert_eq!(call.text("secret_token"), SECRET);
+    assert_eq!(call.text("max_connections"), "60");
+    assert_eq!(call.text("ip_address"), "8.8.8.8");
+    assert_eq!(call.text("drop_pending_updates"), "");
+    let kinds: Vec<String> = serde_json::from_str(call.text("allowed_updates")).unwrap();
+    assert!(kinds.len() == 27 && kinds.contains(&"message_reaction".to_owned()));
+    let uploaded = String::from_utf8(call.files["certificate"].clone()).unwrap();
+    let file = fs::read_to_string(place.path().join("cert.pem")).unwrap();
+    assert_eq!(uploaded.replace("\r\n", "\n"), file.replace("\r\n", "\n"));
+    insta::assert_snapshot!("info_well", place.run("info").all());
+    // Setting it again changes nothing and is well.
+    assert_eq!(place.run("set").code, 0);
+}
+
+#[test]
+fn flags_win_over_the_config() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "max_connections = 60");
+    let flags = "set --url https://bot.example.com:88/x --ip-address 8.8.4.4 --max-connections 7 \
+                 --allowed-updates message,poll --upload";
+    insta::assert_snapshot!("set_flags", place.run(flags).all());
+    let call = place.call();
+    assert_eq!(call.text("url"), "https://bot.example.com:88/x");
+    assert_eq!(call.text("ip_address"), "8.8.4.4");
+    assert_eq!(call.text("max_connections"), "7");
+    assert_eq!(call.text("allowed_updates"), "[\"message\",\"poll\"]");
+    assert!(call.files.contains_key("certificate"));
+}
+
+#[test]
+fn a_signed_certificate_is_not_uploaded() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    let said = place.run("set");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(place.call().files.is_empty());
+    assert_eq!(place.call().text("allowed_updates"), "[]");
+}
+
+#[test]
+fn what_is_missing_is_made_as_serve_would() {
+    let api = FakeBotApi::builder().local(true).start();
+    let place = Place::with(api);
+    let flags = "set --local --url https://localhost:8443/webhook";
+    insta::assert_snapshot!("set_first", place.run(flags).all());
+    let read =
+        |name: &str| fs::read_to_string(place.path().join("ringhook-data").join(name)).unwrap();
+    let call = place.call();
+    assert_eq!(call.text("secret_token"), read("secret-token").trim());
+    assert_eq!(call.files["certificate"], read("cert.pem").replace("\r\n", "\n").into_bytes());
+    // The second time everything is there.
+    let said = place.run(flags);
+    assert!(said.code == 0 && !said.stderr.contains("made "), "{}", said.all());
+}
+
+/// From nothing to the first update, and what is told where certificate and secret are others.
+#[test]
+fn what_is_set_is_delivered() {
+    let api = FakeBotApi::builder().local(true).start();
+    let place = Place::with(api);
+    let server = Process::serve(place.path(), &[]);
+    let url = format!("https://localhost:{}/webhook", server.addr.port());
+    let said = place.run(&format!("set --local --url {url}"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    let ids = place.api.push_many(5);
+    place.api.wait_delivered();
+    let said = place.run("info --local");
+    assert!(said.code == 0 && said.stdout.contains("last error  none"), "{}", said.all());
+    let said = place.run(&format!("set --local --url {url} --data-dir other"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    place.api.push_many(1);
+    place.api.wait_error("certificate verify failed");
+    let said = place.run("info --local");
+    assert_eq!(said.code, 1, "{}", said.all());
+    assert!(said.stdout.contains("deliveries fail: Telegram cannot verify"), "{}", said.all());
+    // Its certificate, and a secret that is not its own.
+    for file in ["cert.pem", "key.pem"] {
+        let (from, to) = (place.path().join("ringhook-data"), place.path().join("other"));
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    let said = place.run(&format!("set --local --url {url} --data-dir other"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    place.api.wait_error("403 Forbidden");
+    let said = place.run("info --local");
+    assert!(
+        said.stdout.contains("the secret token, or user and password, are not"),
+        "{}",
+        said.all()
+    );
+    let said = place.run(&format!("set --local --url {url}"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    place.api.wait_delivered();
+    let lines = server.terminate().stdout.lines().count();
+    assert_eq!(lines, ids.len() + 1);
+}
+
+#[test]
+fn what_it_advises_leads_on() {
+    let place = Place::new();
+    place.config("", "");
+    let said = place.run("set");
+    let advice = said.stderr.split('`').find(|part| part.starts_with("ringhook cert new"));
+    let args: Vec<_> = advice.unwrap().split(' ').skip(1).collect();
+    assert!(ringhook(place.path()).args(args).output().unwrap().status.success());
+    let said = place.run("set");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(place.call().files.contains_key("certificate"));
+}
+
+#[test]
+fn a_file_for_the_secret_is_made() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "secret_token_file = \"shop.secret\"");
+    let said = place.run("set");
+    assert!(said.code == 0 && said.stderr.contains("made shop.secret\n"), "{}", said.all());
+    let path = place.path().join("shop.secret");
+    let secret = fs::read_to_string(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(place.call().text("secret_token"), secret.trim());
+    assert_eq!(secret.trim().len(), 64);
+}
+
+#[test]
+fn a_local_server_takes_plain_http() {
+    let place = Place::with(FakeBotApi::builder().local(true).start());
+    let listener = "[[listener]]\naddress = \"127.0.0.1:8080\"\ntls = false";
+    place.config(listener, "max_connections = 5000");
+    let said = place.run("set --local");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert_eq!(place.call().text("url"), "http://bot.example.com:8080/shop");
+    assert_eq!(place.api.webhook().unwrap().max_connections, 5000);
+}
+
+#[test]
+fn user_and_password_stay_hidden() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), &format!("basic_auth = \"user:{PASSWORD}\""));
+    let said = place.run("set");
+    assert!(
+        said.code == 0 && said.stderr.contains("https://(hidden)@bot.example.com"),
+        "{}",
+        said.all()
+    );
+    assert_eq!(
+        place.call().text("url"),
+        format!("https://user:{PASSWORD}@bot.example.com:8443/shop")
+    );
+    for args in ["info", "info --json", "info --watch --count 1", "delete"] {
+        let said = place.run(args);
+        assert!(
+            said.code == 0 && said.all().contains("(hidden)@") || args.contains("watch"),
+            "{}",
+            said.all()
+        );
+    }
+}
+
+/// Nothing reaches the Bot API, and the exit code is 2.
+#[test]
+fn what_would_be_refused_is_found_before() {
+    let place = Place::new();
+    let tls = place.certificate();
+    let mut all = String::new();
+    for (rest, bot, flags) in [
+        ("", "", "set"),
+        ("[server]\nlisten = \"0.0.0.0:4443\"", "", "set"),
+        ("", "max_connections = 200", "set"),
+        ("", "", "set --ip-address 192.168.1.2"),
+        ("", "", "set --url http://bot.example.com/shop"),
+        ("", "", "set --url https://10.0.0.1/shop"),
+        ("", "", "set --url https://localhost/shop"),
+        ("", "", "set --url https://other.example.com/shop"),
+        ("", "", "set --url bot.example.com"),
+        ("", "basic_auth = \"a:b/c\"", "set"),
+        ("", "", "set --local --api-root https://api.telegram.org"),
+        ("", "", "set --bot nobody"),
+        ("", "", "set --allowed-updates message --max-connections many"),
+        ("", "", "set --drop-pending"),
+        ("", "", "set --yes"),
+        ("", "", "delete --drop-pending"),
+        ("", "", "info --interval 1s"),
+        ("", "", "info --watch --interval 1ms"),
+    ] {
+        let is_first = all.is_empty();
+        // Of the first one, a certificate would have to be made for the host.
+        place.config(&format!("{rest}\n{}", if is_first { "" } else { tls }), bot);
+        let said = place.run(flags);
+        all += &format!("$ webhook {flags}   {rest} {bot}\n{}\n", said.all());
+        assert_eq!(said.code, 2, "{all}");
+    }
+    assert!(place.api.calls().is_empty());
+    insta::assert_snapshot!("refused_before", all);
+}
+
+#[test]
+fn a_url_or_token_that_is_not_there_is_asked_for() {
+    let place = Place::new();
+    let mut all = String::new();
+    let mut add = |said: Said| {
+        assert_eq!(said.code, 2, "{}", said.all());
+        all += &format!("{}\n", said.all());
+    };
+    add(place.run("set"));
+    let without_token = |args: &str| {
+        let mut command = place.command(args);
+        command.env_remove("TELEGRAM_BOT_TOKEN");
+        place.finish(command)
+    };
+    place.config("", "");
+    add(without_token("set"));
+    add(without_token("info"));
+    add(without_token("delete"));
+    place.config("[server]\nlisten = \"unix:hook.sock\"", "");
+    add(place.run("set"));
+    place.config("", "token_file = \"nowhere\"");
+    add(place.run("set"));
+    place.config(place.signed_certificate(), "secret_token_env = \"NOT_SET_AT_ALL\"");
+    add(place.run("set"));
+    assert!(!place.path().join("ringhook-data").exists(), "nothing is made in vain");
+    place
+        .config("", "auth = \"none\"\n[[bot]]\nname = \"blog\"\npath = \"/blog\"\nauth = \"none\"");
+    add(place.run("set"));
+    insta::assert_snapshot!("asked_for", all);
+}
+
+#[test]
+fn what_the_bot_api_refuses_is_told_with_its_meaning() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    let mut all = String::new();
+    let mut add = |what: &str, said: Said| {
+        assert_eq!(said.code, 1, "{what}: {}", said.all());
+        all += &format!("# {what}\n{}\n", said.all());
+    };
+    add("a name that leads nowhere", place.run("set --url https://bot.invalid/shop"));
+    let info = r#"{"ok":true,"result":{"url":"https://u:p@else.example.com/","max_connections":40,"has_custom_certificate":false,"pending_update_count":3}}"#;
+    place.api.answer_next("getWebhookInfo", 200, info);
+    add("somebody else sets it, too", place.run("set"));
+    place.api.answer_next("setWebhook", 502, "<html>502 Bad Gateway</html>");
+    add("no Bot API", place.run("set"));
+    place.api.answer_next(
+        "setWebhook",
+        500,
+        r#"{"ok":false,"error_code":500,"description":"Internal Server Error"}"#,
+    );
+    add("a failure there", place.run("set"));
+    place.api.revoke();
+    for args in ["set", "info", "delete"] {
+        add("the token was revoked", place.run(args));
+    }
+    place.api.reach(Reachable::Refused);
+    for args in ["set", "info", "delete"] {
+        add("nobody is there", place.run(args));
+    }
+    insta::assert_snapshot!("refused", all);
+}
+
+#[test]
+fn waits_as_it_is_told() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    place.api.flood(1, 1);
+    let said = place.run("set");
+    assert_eq!(said.code, 0, "{}", said.all());
+    let calls = place.api.calls_of("setWebhook");
+    assert_eq!(calls.len(), 2);
+    assert!(calls[1].at - calls[0].at >= Duration::from_secs(1));
+}
+
+/// Three bots, of which the second has a token that nobody knows.
+fn several() -> Place {
+    let place = Place::with(FakeBotApi::builder().token(TOKEN).token(OTHER_TOKEN).start());
+    let tls = place.signed_certificate();
+    let bots =
+        [("shop", TOKEN), ("blog", "1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), ("news", OTHER_TOKEN)];
+    let bots = bots.map(|(name, token)| {
+        fs::write(place.path().join(format!("{name}.token")), token).unwrap();
+        format!(
+            "[[bot]]\nname = \"{name}\"\npath = \"/{name}\"\nhost = \"bot.example.com\"\n\
+             token_file = \"{name}.token\"\nsecret_token = \"{SECRET}\"\n"
+        )
+    });
+    fs::write(place.path().join("ringhook.toml"), format!("{tls}\n{}", bots.concat())).unwrap();
+    place
+}
+
+#[test]
+fn all_bots_one_after_the_other() {
+    let place = several();
+    let mut all = String::new();
+    for args in ["set --all", "info --all", "delete --all --drop-pending --yes"] {
+        let said = place.run(args);
+        assert_eq!(said.code, 1, "{}", said.all());
+        all += &format!("$ {args}\n{}\n", said.all());
+    }
+    insta::assert_snapshot!("all", all);
+    let calls = place.api.calls_of("setWebhook");
+    assert_eq!(calls.len(), 3);
+    let pauses = calls.windows(2).map(|pair| pair[1].at - pair[0].at);
+    assert!(pauses.min().unwrap() >= Duration::from_secs(1), "one call a second");
+    assert_eq!(place.api.calls_of("deleteWebhook").len(), 2);
+    let said = place.run("info --bot news --json");
+    assert_eq!(said.code, 1, "it is deleted");
+    assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap()["url"], "");
+}
+
+#[test]
+fn info_tells_what_is_wrong() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "max_connections = 60");
+    insta::assert_snapshot!("info_none", place.run("info").all());
+    place.api.set_webhook_behind_back("https://else.example.com/shop");
+    insta::assert_snapshot!("info_other", place.run("info").all());
+    assert_eq!(place.run("set").code, 0);
+    place.api.pause(true);
+    place.api.push_many(3);
+    place
+        .api
+        .report_error(now(), "SSL error {error:0A000086:SSL routines::certificate verify failed}");
+    let said = place.run("info");
+    insta::assert_snapshot!("info_failing", said.all());
+    assert_eq!(said.code, 1);
+    let json: Value = serde_json::from_str(&place.run("info --json").stdout).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["pending_update_count"], 3);
+    assert!(json["remedy"].as_str().unwrap().contains("ringhook cert check"), "{json}");
+    let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+    insta::assert_snapshot!("info_json_fields", keys.join("\n"));
+    // A success never clears it, but it is old.
+    place.api.report_error(now() - 7300, "Connection refused");
+    let said = place.run("info");
+    insta::assert_snapshot!("info_old_error", said.all());
+    assert_eq!(said.code, 0);
+    place.api.report_synchronization_error(now());
+    let said = place.run("info");
+    assert!(said.code == 1 && said.stdout.contains("sync error"), "{}", said.all());
+}
+
+#[test]
+fn a_terminal_shows_the_same() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "max_connections = 60");
+    for args in ["info", "set", "info", "info --json", "set --max-connections 500", "delete"] {
+        let (code, screen) = Terminal::start(place.command(args)).finish();
+        let shown = place.plain(&screen);
+        if args.starts_with("delete") {
+            assert_eq!(
+                (code, shown.as_str()),
+                (0, "bot \"shop\": deleted https://bot.example.com:8443/shop; no update waits\n")
+            );
+            continue;
+        }
+        let said = place.run(args);
+        assert_eq!((code, shown), (said.code, said.stdout + &said.stderr), "{args}");
+    }
+}
+
+#[test]
+fn info_of_a_bot_without_a_host_compares_nothing() {
+    let place = Place::new();
+    place.api.set_webhook_behind_back("https://else.example.com/shop");
+    let said = place.run("info");
+    assert!(said.code == 0 && said.stdout.contains("not compared: bot.host"), "{}", said.all());
+}
+
+#[test]
+fn watching_shows_the_trend() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    assert_eq!(place.run("set").code, 0);
+    place.api.pause(true);
+    place.api.push_many(2);
+    let command = place.command("info --watch --interval 1s");
+    let terminal = Terminal::start(command);
+    terminal.wait_for("shop  2 waiting  no error\n");
+    place.api.push_many(1);
+    terminal.wait_for("3 waiting (+1)");
+    place.api.report_error(now(), "Connection refused");
+    terminal.wait_for("Connection refused\n  that means: nobody listens");
+    terminal.interrupt();
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 1, "{screen}");
+    place.plain(&screen);
+    let said = place.run("info --watch --interval 1s --count 2 --json");
+    let looks: Vec<Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 2);
+    assert_eq!(looks[0]["pending_change"], Value::Null);
+    assert_eq!(looks[1]["pending_change"], 0);
+}
+
+#[test]
+fn what_grows_is_wrong() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    let info = |count: u64| {
+        format!(
+            r#"{{"ok":true,"result":{{"url":"https://bot.example.com:8443/shop","max_connections":40,"has_custom_certificate":false,"pending_update_count":{count}}}}}"#
+        )
+    };
+    for count in [1, 5, 9] {
+        place.api.answer_next("getWebhookInfo", 200, &info(count));
+    }
+    let said = place.run("info --watch --interval 1s --count 3");
+    assert_eq!(said.code, 1);
+    insta::assert_snapshot!("watch_growing", said.all());
+}
+
+#[test]
+fn delete_keeps_what_waits_unless_told() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    assert_eq!(place.run("set").code, 0);
+    place.api.pause(true);
+    place.api.push_many(2);
+    let mut all = String::new();
+    for args in ["delete", "delete", "set --drop-pending --yes", "delete --drop-pending --yes"] {
+        if args.starts_with("delete --drop") {
+            place.api.push_many(1);
+        }
+        let said = place.run(args);
+        assert_eq!(said.code, 0, "{}", said.all());
+        all += &format!("$ {args}\n{}\n", said.all());
+    }
+    insta::assert_snapshot!("delete", all);
+    assert!(place.api.webhook().is_none() && place.api.pending().is_empty());
+}
+
+#[test]
+fn a_person_is_asked_before_messages_are_deleted() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    assert_eq!(place.run("set").code, 0);
+    place.api.pause(true);
+    place.api.push_many(2);
+    let ask = |args: &str, answer: &str| {
+        let mut terminal = Terminal::start(place.command(args));
+        terminal.wait_for("[y/N] ");
+        terminal.type_in(&format!("{answer}\n"));
+        let (code, screen) = terminal.finish();
+        (code, place.plain(&screen))
+    };
+    let (code, screen) = ask("delete --drop-pending", "n");
+    assert_eq!(code, 1, "{screen}");
+    insta::assert_snapshot!("ask_no", screen);
+    assert_eq!(ask("set --drop-pending", "").0, 1, "the default is no");
+    assert_eq!(place.api.pending().len(), 2);
+    assert!(place.api.webhook().is_some());
+    let (code, screen) = ask("set --drop-pending", "y");
+    assert_eq!(code, 0, "{screen}");
+    insta::assert_snapshot!("ask_yes", screen);
+    assert!(place.api.pending().is_empty());
+    // Nobody can answer where only the output is a terminal.
+    let said = place.run("delete --drop-pending");
+    assert_eq!(said.code, 2);
+}

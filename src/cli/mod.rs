@@ -45,9 +45,9 @@ enum Command {
     Cert(cert::CertArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Journal(journal::JournalArgs),
+    Poll(Box<poll::PollArgs>),
     Send(send::SendArgs),
     Webhook(webhook::WebhookArgs),
-    Poll(Box<poll::PollArgs>),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -60,8 +60,8 @@ pub fn main() -> ExitCode {
         Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Journal(args) => journal::run(&args),
-        Command::Send(args) => send::run(&args),
         Command::Poll(args) => poll::run(&args),
+        Command::Send(args) => send::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Webhook(args) => webhook::run(&args),
     };

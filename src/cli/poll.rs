@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -153,8 +154,15 @@ impl Pollers {
             let mut poller = Poller::new(server, &bot, client, allowed)?;
             let (alive, events, stop) = (Arc::clone(&alive), events.clone(), stop.clone());
             let run = move || {
-                let outcome = poller.run(&stop);
-                let failure = outcome.err().map(|error| explained(&bot, &error));
+                let outcome = catch_unwind(AssertUnwindSafe(|| poller.run(&stop)));
+                let failure = match outcome {
+                    Ok(Ok(())) if stop.is_told() => None,
+                    Ok(Err(error)) => Some(explained(&bot, &error)),
+                    Ok(Ok(())) | Err(_) => {
+                        let message = "polling has ended by itself: this is a bug of ringhook";
+                        Some(Error::new(ErrorKind::Thread, format!("bot {bot:?}: {message}")))
+                    }
+                };
                 let is_last = alive.fetch_sub(1, SeqCst) == 1;
                 let Some(failure) = failure else { return (poller, None) };
                 if is_last || !poller.has_begun() {

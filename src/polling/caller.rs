@@ -61,9 +61,12 @@ impl Caller {
         stop: &Stop,
         within: Option<Duration>,
     ) -> Option<Answer> {
-        if self.is_left || self.asks.send(ask).is_err() {
+        if self.is_left {
             return None;
         }
+        // Set unless an answer is looked at, also where the thread is gone.
+        self.is_left = true;
+        self.asks.send(ask).ok()?;
         let over = within.map_or_else(never, crossbeam_channel::after);
         let answer = select! {
             recv(self.answers) -> answer => answer.ok(),

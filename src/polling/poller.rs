@@ -90,7 +90,8 @@ impl Poller {
     }
 
     /// Polls until it is told to stop, which it does within a moment: a long poll that is under way is
-    /// left alone, and confirms nothing that was not taken before it. Outages are waited out.
+    /// left alone, and confirms nothing that was not taken before it. Outages are waited out. Where it
+    /// returns without having been told to, nothing can be taken any more. It is run once.
     ///
     /// # Errors
     /// What no waiting helps against: a webhook that is set, a token that is wrong.

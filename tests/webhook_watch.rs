@@ -595,3 +595,67 @@ fn a_return_that_is_refused_is_tried_again_later() {
     assert!(process.terminate().status.success());
     stage.check_sink(&ids);
 }
+
+/// The token of a second bot.
+const OTHER: &str = "654321:TEST-token_of_the_other_bot_000000000000";
+
+#[test]
+fn each_bot_is_looked_at_by_itself() {
+    let api = FakeBotApi::builder().token(TOKEN).token(OTHER).time_scale(20).start();
+    let stage = Stage::with(api);
+    stage.configure("repair = true");
+    let file = stage.pki.dir().join("ringhook.toml");
+    let other = format!("{}other", stage.url());
+    let bots = format!(
+        "[[bot]]\nname = 'news'\npath = '{PATH}other'\nsecret_token = '{SECRET}'\nurl = '{other}'\n\
+         token = '{OTHER}'\n\
+         [[bot]]\nname = 'none'\npath = '/none'\nsecret_token = '{SECRET}'\n"
+    );
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &bots).unwrap();
+    stage.set();
+    let process = stage.start();
+    assert!(has_line(&process, "looked at every 1s"));
+    assert!(has_line(&process, "for 2 of 3 bots, set again where it was changed"));
+    stage.wait_looks(4);
+    stage.api.remove_webhook_behind_back();
+    wait_until("it is set again", || stage.webhook() == stage.url());
+    wait_until("it is told", || has_line(&process, "as the config has it again"));
+    assert!(stage.api.bot(OTHER).webhook().is_none(), "it was never seen to be set");
+    assert!(process.terminate().status.success());
+    let report = stage.report();
+    let names: Vec<_> = report["webhook"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["news", "shop"]);
+    assert_eq!(report["webhook"]["news"]["changed"], "gone");
+    assert!(report["webhook"]["shop"]["changed"].is_null());
+}
+
+#[test]
+fn a_token_that_cannot_be_used_is_told_of_at_the_start() {
+    let stage = Stage::new();
+    stage.configure("");
+    for (token, expected) in [(None, "token_file"), (Some("nonsense"), "(hidden)")] {
+        let path = stage.pki.dir().join("token");
+        match token {
+            None => fs::remove_file(path).unwrap(),
+            Some(text) => fs::write(path, text).unwrap(),
+        }
+        let args = ["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"];
+        let (code, _, stderr) = process::run(stage.pki.dir(), &args);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(expected) && !stderr.contains("nonsense"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_token_that_was_revoked_stops_nothing() {
+    let stage = Stage::new();
+    stage.configure("");
+    stage.set();
+    stage.api.revoke();
+    let process = stage.start();
+    wait_until("it is told", || has_line(&process, "the token is wrong or was revoked"));
+    let ended = process.terminate();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_no_token(&ended);
+    assert!(stage.report()["webhook"]["shop"]["looks_failed"].as_u64().unwrap() > 0);
+}

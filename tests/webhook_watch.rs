@@ -98,6 +98,14 @@ impl Stage {
         assert_eq!(raw.response().status, 200);
     }
 
+    /// Sets the webhook for these kinds of updates.
+    fn allow(&self, kinds: &[&str]) {
+        let kinds = kinds.join(",");
+        let args = ["webhook", "set", "--config", "ringhook.toml", "--allowed-updates", &kinds];
+        let (code, _, stderr) = process::run(self.pki.dir(), &args);
+        assert_eq!(code, 0, "{stderr}");
+    }
+
     /// Where the webhook is; empty where there is none.
     fn webhook(&self) -> String {
         self.api.webhook().map(|webhook| webhook.url).unwrap_or_default()
@@ -371,6 +379,7 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         stage.set();
         let process = stage.start();
         stage.wait_looks(1);
+        stage.allow(&["message", "poll"]);
         let mut ids = stage.api.push_many(200);
         stage.api.wait_delivered();
         // In the middle of the work.
@@ -401,7 +410,7 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         stage.api.wait_delivered();
         wait_until("it is told", || has_line(&process, "fetched no more"));
         let ended = process.terminate();
-        assert_eq!(ended.status.code(), Some(0));
+        assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.stderr);
         assert_no_token(&ended);
         stage.check_sink(&ids);
         let told = lines(&ended.stderr, "webhook_fallback");
@@ -413,6 +422,8 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         assert_eq!(webhook["mode"], "webhook");
         assert!(webhook["polled"].as_u64().unwrap() >= 300, "{webhook}");
         assert!(!stage.note().exists());
+        // What was said of kinds by others than the config holds all the while.
+        assert!(stage.api.push(r#"{"inline_query":{"id":"1"}}"#).is_none());
     }
 }
 
@@ -514,6 +525,12 @@ fn a_way_that_is_shut_from_the_start_is_told_of() {
     stage.way.shut();
     let process = stage.start();
     wait_until("it is told", || has_line(&process, "would not end by itself"));
+    assert!(process.terminate().status.success());
+    // Nor does it work for who is not let in.
+    stage.way.open();
+    stage.configure(&format!("{FALLBACK}\n[server]\nallow = ['telegram']"));
+    let process = stage.start();
+    wait_until("it is told", || has_line(&process, "own address on server.allow"));
     assert!(process.terminate().status.success());
 }
 

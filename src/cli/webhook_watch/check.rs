@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
-    sender::{Connection, Place, Target, TlsVersions, Trust},
+    sender::{Connection, Failure, Place, Target, TlsVersions, Trust},
     webhook::Plan,
 };
 
@@ -36,11 +36,15 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         *addresses = vec![SocketAddr::new(ip, port)];
     }
     let of = |why: String| format!("{}: {why}", plan.shown_url());
-    let mut connection = Connection::open(&target, TlsVersions::Both, PATIENCE)
-        .map_err(|failure| of(failure.to_string()))?;
-    let answer = connection
-        .post(NO_UPDATE, plan.secret_token.as_ref())
-        .map_err(|failure| of(failure.to_string()))?;
+    let failed = |failure: Failure| {
+        let hint = match matches!(failure, Failure::Closed(_)) {
+            true => "; is this machine's own address on server.allow?",
+            false => "",
+        };
+        of(format!("{failure}{hint}"))
+    };
+    let mut connection = Connection::open(&target, TlsVersions::Both, PATIENCE).map_err(failed)?;
+    let answer = connection.post(NO_UPDATE, plan.secret_token.as_ref()).map_err(failed)?;
     match answer.status {
         BAD_REQUEST => Ok(()),
         403 => Err(of("403: the credentials are others, or this machine's own address is not on \

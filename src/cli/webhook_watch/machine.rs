@@ -211,8 +211,8 @@ pub(super) struct Machine {
     error_date: Option<Option<i64>>,
     /// When that was last seen to move, where nothing came since.
     error_moved_at: Option<Duration>,
-    /// The last error that was told.
-    error_told: Option<String>,
+    /// The last error that was told, and when.
+    error_told: Option<(Duration, String)>,
     failing_since: Option<Duration>,
     is_out: bool,
     /// Whether a fallback of an earlier process has deleted it.
@@ -434,8 +434,12 @@ impl Machine {
         let text = || look.error.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
         if has_moved {
             self.error_moved_at = Some(now);
-            if self.error_told.as_deref() != Some(&*text()) {
-                self.error_told = Some(text());
+            let is_known = self
+                .error_told
+                .as_ref()
+                .is_some_and(|(at, told)| *told == text() && now.saturating_sub(*at) < HOUR);
+            if !is_known {
+                self.error_told = Some((now, text()));
                 events.push(Event::Error(text()));
             }
         }

@@ -254,6 +254,21 @@ fn errors_are_told_when_they_move_and_failing_ends_with_the_first_update() {
 }
 
 #[test]
+fn the_same_error_is_told_once_an_hour() {
+    let mut run = Run::new(terms());
+    let mut date = 0;
+    run.until(4 * HOUR, &mut |action, _| match action {
+        Action::Look => {
+            date += 1;
+            Outcome::Looked(Ok(Look { pending: 0, ..failing(date) }))
+        }
+        action => good(action),
+    });
+    assert!(run.events.iter().all(|event| matches!(event, Event::Error(_))));
+    assert_eq!(run.events.len(), 4);
+}
+
+#[test]
 fn an_error_that_does_not_move_is_over_in_the_end() {
     let mut run = Run::new(terms());
     run.see([well()]).see(vec![failing(5); 9]);

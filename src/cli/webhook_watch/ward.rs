@@ -96,6 +96,12 @@ impl Ward {
         Plan::of(&self.file, &self.config, &self.section, Upload::IfSelfSigned)
     }
 
+    /// Whether the config says which kinds of updates are wanted. Where it does not, those stay that
+    /// Telegram was told of last.
+    pub(super) fn says_kinds(&self) -> bool {
+        self.section.allowed_updates.is_some()
+    }
+
     /// True where both are for the same webhook, as far as the config says.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let url = |ward: &Self| ward.plan().ok().map(|plan| plan.url);

@@ -121,8 +121,10 @@ impl Watch {
                 Action::Look => {
                     let is_heard = heard();
                     let outcome = watched.look(is_heard, &self.teller);
-                    if outcome.is_ok() && watched.machine.is_polling() {
-                        // A poller that has ended without need.
+                    let is_gone = outcome.as_ref().is_ok_and(|look| look.place == Place::Gone);
+                    if is_gone && watched.machine.is_polling() {
+                        // One that has ended without need; where it cannot be started, the next look
+                        // leads here again.
                         let _ = watched.poll(&self.pollers);
                     }
                     Outcome::Looked(outcome)
@@ -135,7 +137,7 @@ impl Watch {
                     watched.forget();
                     Outcome::LetGo
                 }
-                Action::Repair => Outcome::Repaired(watched.set()),
+                Action::Repair => Outcome::Repaired(watched.set(true)),
             };
             if self.signal.is_stopped() {
                 return;
@@ -255,13 +257,17 @@ impl Watched {
         check(plan)
     }
 
-    /// Sets the webhook as the config has it.
-    fn set(&mut self) -> Result<(), Trouble> {
+    /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are Telegram's
+    /// usual ones where the config names none.
+    fn set(&mut self, with_kinds: bool) -> Result<(), Trouble> {
         // The certificate may be another one by now.
-        let plan = self.ward.plan().map_err(|error| config_trouble(&error))?;
+        let mut plan = self.ward.plan().map_err(|error| config_trouble(&error))?;
         // A call that is refused may have deleted the webhook all the same.
         if let Some(problem) = plan.problems().into_iter().find(|problem| problem.is_fatal) {
             return Err(Trouble { is_outage: false, text: problem.to_string() });
+        }
+        if !with_kinds {
+            plan.allowed_updates = None;
         }
         plan.apply(&self.ward.client, false).map_err(|error| trouble(&error))?;
         self.uploaded.clone_from(&plan.certificate);
@@ -281,7 +287,8 @@ impl Watched {
     }
 
     fn poll(&self, pollers: &Pollers) -> Result<(), Trouble> {
-        let allowed = self.plan.as_ref().and_then(|plan| plan.allowed_updates.clone());
+        let plan = self.plan.as_ref().filter(|_| self.ward.says_kinds());
+        let allowed = plan.and_then(|plan| plan.allowed_updates.clone());
         let (bot, client) = (&self.ward.name, self.ward.client.clone());
         pollers.start(bot, client, allowed).map_err(|error| config_trouble(&error))
     }
@@ -289,7 +296,7 @@ impl Watched {
     /// Stops polling and sets the webhook; polls on where that fails.
     fn go_back(&mut self, pollers: &Pollers) -> Result<(), Trouble> {
         pollers.end(&self.ward.name, Some(CONFIRM));
-        let outcome = self.set();
+        let outcome = self.set(self.ward.says_kinds());
         match &outcome {
             Ok(()) => self.forget(),
             Err(_) if self.machine.is_polling() => self.poll(pollers)?,

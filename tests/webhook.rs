@@ -293,16 +293,17 @@ fn what_is_set_is_delivered() {
 }
 
 #[test]
-fn what_it_advises_leads_on() {
+fn the_certificate_is_made_for_the_bots_host() {
     let place = Place::new();
     place.config("", "");
     let said = place.run("set");
-    let advice = said.stderr.split('`').find(|part| part.starts_with("ringhook cert new"));
-    let args: Vec<_> = advice.unwrap().split(' ').skip(1).collect();
-    assert!(ringhook(place.path()).args(args).output().unwrap().status.success());
-    let said = place.run("set");
     assert_eq!(said.code, 0, "{}", said.all());
-    assert!(place.call().files.contains_key("certificate"));
+    assert!(said.stderr.contains("made ringhook-data/cert.pem\n"), "{}", said.all());
+    let uploaded = place.call();
+    assert!(uploaded.files.contains_key("certificate"));
+    let check = ["cert", "check", "ringhook-data/cert.pem", "--name", "bot.example.com"];
+    let checked = ringhook(place.path()).args(check).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 #[test]
@@ -360,7 +361,6 @@ fn what_would_be_refused_is_found_before() {
     let tls = place.certificate();
     let mut all = String::new();
     for (rest, bot, flags) in [
-        ("", "", "set"),
         ("[server]\nlisten = \"0.0.0.0:4443\"", "", "set"),
         ("", "max_connections = 200", "set"),
         ("", "", "set --ip-address 192.168.1.2"),
@@ -379,9 +379,7 @@ fn what_would_be_refused_is_found_before() {
         ("", "", "info --interval 1s"),
         ("", "", "info --watch --interval 1ms"),
     ] {
-        let is_first = all.is_empty();
-        // Of the first one, a certificate would have to be made for the host.
-        place.config(&format!("{rest}\n{}", if is_first { "" } else { tls }), bot);
+        place.config(&format!("{rest}\n{tls}"), bot);
         let said = place.run(flags);
         all += &format!("$ webhook {flags}   {rest} {bot}\n{}\n", said.all());
         assert_eq!(said.code, 2, "{all}");

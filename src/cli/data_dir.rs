@@ -63,8 +63,8 @@ impl DataDir {
         })
     }
 
-    /// Makes certificate and key where neither is there.
-    pub(super) fn ensure_certificate(&self) -> Result<(), Error> {
+    /// Makes certificate and key where neither is there, for `hosts` and this machine itself.
+    pub(super) fn ensure_certificate(&self, hosts: &[String]) -> Result<(), Error> {
         self.create()?;
         match (self.cert().exists(), self.key().exists()) {
             (true, true) => return Ok(()),
@@ -81,7 +81,7 @@ impl DataDir {
                 ));
             }
         }
-        let made = Subject::this_machine()?.self_signed(KeyKind::default(), VALID_DAYS)?;
+        let made = Subject::this_machine(hosts)?.self_signed(KeyKind::default(), VALID_DAYS)?;
         // The key first: a certificate without a key would look like somebody's mistake.
         self.write_new(&self.key(), 0o600, &made.key)?;
         self.write_new(&self.cert(), 0o644, &made.text)
@@ -141,7 +141,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("data");
         let dir = DataDir::at(&path);
-        dir.ensure_certificate().unwrap();
+        dir.ensure_certificate(&[]).unwrap();
         dir.ensure_secret_token().unwrap();
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&dir.key()), 0o600);
@@ -154,7 +154,7 @@ mod tests {
         let first = files();
         SecretToken::new(first[2].trim(), "token").unwrap();
         assert_eq!(first[2].trim().len(), 2 * SECRET_BYTES);
-        dir.ensure_certificate().unwrap();
+        dir.ensure_certificate(&[]).unwrap();
         dir.ensure_secret_token().unwrap();
         assert_eq!(files(), first);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 3, "no half-written file is left");
@@ -165,7 +165,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::at(parent.path());
         fs::write(dir.key(), "precious").unwrap();
-        let error = dir.ensure_certificate().unwrap_err().to_string();
+        let error = dir.ensure_certificate(&[]).unwrap_err().to_string();
         assert!(error.contains("key.pem is there, cert.pem is not"), "{error}");
         assert_eq!(fs::read_to_string(dir.key()).unwrap(), "precious");
     }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = DataDir::at(&file.path().join("data")).ensure_certificate().unwrap_err();
+        let error = DataDir::at(&file.path().join("data")).ensure_certificate(&[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DataDir);
         assert!(error.to_string().contains("data"));
     }

@@ -1,6 +1,9 @@
 //! What `serve` is asked for: config file and flags together, read at the start and at each reload.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     data_dir::DataDir,
@@ -15,6 +18,8 @@ use crate::{
         file::{Address, BotSection, ConfigFile, Secrets},
     },
     error::Error,
+    tls::make::host_name,
+    webhook::WebhookUrl,
 };
 
 /// Config file and flags, completed and checked as far as that goes without reading secrets.
@@ -68,12 +73,17 @@ impl Setup {
     /// not before everything that the user typed is found good, and belongs to `owner`.
     pub(super) fn to_config(&self, owner: Option<&Identity>) -> Result<Config, Error> {
         self.file.to_config(Secrets::Leave)?;
-        self.make_own(owner)?;
+        self.make_own(owner, &self.file.bots)?;
         self.file.to_config(Secrets::Read)
     }
 
-    /// Makes what the data directory is to have and has not, for `owner`.
-    fn make_own(&self, owner: Option<&Identity>) -> Result<(), Error> {
+    /// Makes what the data directory is to have and has not, for `owner`. The certificate is for the
+    /// hosts of `bots`.
+    fn make_own<'a>(
+        &self,
+        owner: Option<&Identity>,
+        bots: impl IntoIterator<Item = &'a BotSection>,
+    ) -> Result<(), Error> {
         let data_dir = self.data_dir.clone().owned_by(owner.cloned());
         if owner.is_some() {
             // Whoever it is to belong to may not be able to make it.
@@ -83,25 +93,22 @@ impl Setup {
             data_dir.ensure_secret_token()?;
         }
         if self.has_own_certificate {
-            data_dir.ensure_certificate()?;
+            let mut hosts: Vec<_> = bots.into_iter().filter_map(host_of).collect();
+            hosts.sort_unstable();
+            hosts.dedup();
+            data_dir.ensure_certificate(&hosts)?;
         }
         Ok(())
-    }
-
-    /// The certificate that the data directory is to have and has not.
-    pub(super) fn missing_certificate(&self) -> Option<PathBuf> {
-        let cert = self.data_dir.cert();
-        (self.has_own_certificate && matches!(cert.try_exists(), Ok(false))).then_some(cert)
     }
 
     /// Makes what `bots` need to be told to Telegram and is not there: certificate and secret token of
     /// the data directory, and the files of secret tokens. The files that were made.
     pub(super) fn make_missing<'a>(
-        &self,
-        bots: impl IntoIterator<Item = &'a BotSection>,
+        &'a self,
+        bots: impl IntoIterator<Item = &'a BotSection> + Clone,
     ) -> Result<Vec<PathBuf>, Error> {
         let own_secret = self.data_dir.secret_token();
-        let files = bots.into_iter().filter_map(|bot| bot.secret_token_file.clone());
+        let files = bots.clone().into_iter().filter_map(|bot| bot.secret_token_file.clone());
         let (own, others): (Vec<_>, Vec<_>) = files.partition(|path| *path == own_secret);
         let is_own_used = !own.is_empty();
         let own_certificate = [self.data_dir.cert(), self.data_dir.key()];
@@ -115,7 +122,7 @@ impl Setup {
         let server = &self.file.server;
         let owner = Identity::find(server.user.as_deref(), server.group.as_deref())?;
         if is_own_used || self.has_own_certificate {
-            self.make_own(owner.as_ref())?;
+            self.make_own(owner.as_ref(), self.file.bots.iter().chain(bots))?;
         }
         let maker = self.data_dir.clone().owned_by(owner);
         for path in others.iter().filter(|path| !path.exists()) {
@@ -183,6 +190,13 @@ impl Setup {
         let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);
         reload.needs_restart.extend(differing);
     }
+}
+
+/// Where Telegram looks for `bot`, as a certificate can have it.
+fn host_of(bot: &BotSection) -> Option<String> {
+    let url = || WebhookUrl::parse(bot.url.as_deref()?).map(|url| url.host);
+    let host = bot.host.clone().or_else(url)?.to_ascii_lowercase();
+    (host_name(&host).is_ok() || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
 }
 
 /// True where certificate and key are those of the data directory. Their paths are filled in; where

@@ -46,10 +46,13 @@ pub(crate) struct Made {
 }
 
 impl Subject {
-    /// This machine by itself: `localhost`, and 127.0.0.1 as clients other than Telegram look for
-    /// it.
-    pub(crate) fn this_machine() -> Result<Self, Error> {
-        let mut subject = Self::names(&["localhost".to_owned()])?;
+    /// This machine, known as `hosts`, names and addresses, and by itself: `localhost`, and 127.0.0.1
+    /// as clients other than Telegram look for it.
+    pub(crate) fn this_machine(hosts: &[String]) -> Result<Self, Error> {
+        let itself = "localhost".to_owned();
+        let others = hosts.iter().filter(|host| **host != itself).cloned();
+        let names: Vec<_> = others.chain([itself.clone()]).collect();
+        let mut subject = Self::names(&names)?;
         subject.names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
         Ok(subject)
     }

@@ -1,6 +1,6 @@
 //! `ringhook webhook set`: tells Telegram where to deliver, and looks whether it took that.
 
-use std::{convert::Infallible, net::IpAddr, path::Path, str::FromStr};
+use std::{convert::Infallible, net::IpAddr, str::FromStr};
 
 use clap::Args;
 
@@ -14,7 +14,7 @@ use crate::{
     config::file::{AllowedUpdates, BotSection},
     error::{Error, ErrorKind},
     update::UpdateKind,
-    webhook::{Plan, Upload, WebhookUrl},
+    webhook::{Plan, Upload},
 };
 
 /// Set the webhook of a bot by its config (setWebhook), and look whether it is set so
@@ -123,19 +123,8 @@ fn set(
     notes: &mut Vec<String>,
 ) -> Result<String, Error> {
     let client = bot.client(&bots.file().webhook.api_root())?;
-    let url = Plan::url_of(bots.file(), &bots.config, &bot.section)?;
-    if let (Some(cert), Some(url)) = (bots.setup.missing_certificate(), url.filter(needs_its_own)) {
-        let name = if url.address().is_some() { "--ip" } else { "--name" };
-        let message = format!(
-            "bot {:?}: nothing was sent: there is no {}, and the one that `ringhook serve` would make \
-             is for localhost: `ringhook cert new {name} {host} --out {dir}` makes one for {host}",
-            bot.name,
-            cert.display(),
-            host = url.name(),
-            dir = cert.parent().unwrap_or(Path::new(".")).display()
-        );
-        return Err(Error::new(ErrorKind::Config, message));
-    }
+    // Before anything is made for it.
+    Plan::url_of(bots.file(), &bots.config, &bot.section)?;
     for path in bots.setup.make_missing([&bot.section])? {
         tell(format_args!("made {}", path.display()));
     }
@@ -173,11 +162,6 @@ fn set(
         line += ", what waited is deleted";
     }
     Ok(format!("{line}; {}", updates(info.pending_update_count)))
-}
-
-/// True where Telegram would not take the certificate that is made for this machine's own name.
-fn needs_its_own(url: &WebhookUrl) -> bool {
-    url.is_https && url.name() != "localhost"
 }
 
 /// Why setWebhook failed. One that is refused for its URL has removed the webhook before it.

@@ -435,6 +435,7 @@ impl<'a> Connection<'a> {
         self.trace.update = Some((update.bot(), update.id().get()));
         self.shard.metrics.parse.record(self.trace.parse);
         self.shard.metrics.received.increment();
+        self.shard.roster.hear(update.bot());
         now
     }
 

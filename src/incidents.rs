@@ -1,4 +1,4 @@
-//! What peers did wrong: the last ones of each thread that met any, and some of them as lines of the
+//! What peers did wrong, and what befell the webhooks: the last ones of each thread that met any, and some of them as lines of the
 //! log.
 //!
 //! Writing costs a look into a table and waits for nobody, so that whoever does wrong on purpose
@@ -51,11 +51,19 @@ pub(crate) enum IncidentKind {
     RequestTimeout,
     /// No bot is at this path of this host.
     UnknownPath,
+    /// A webhook is not as the config has it, or is again.
+    WebhookChanged,
+    /// Telegram cannot deliver to a webhook, or can again.
+    WebhookFailing,
+    /// Updates are fetched instead of received, or received again.
+    WebhookFallback,
+    /// A webhook was set again.
+    WebhookRepair,
 }
 
 impl IncidentKind {
     /// All of them, in the order of their numbers.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 17] = [
         Self::AddressLimit,
         Self::AddressRefused,
         Self::AuthFailed,
@@ -69,6 +77,10 @@ impl IncidentKind {
         Self::ProxyHeader,
         Self::RequestTimeout,
         Self::UnknownPath,
+        Self::WebhookChanged,
+        Self::WebhookFailing,
+        Self::WebhookFallback,
+        Self::WebhookRepair,
     ];
 
     /// The name in JSON and in the log.
@@ -87,6 +99,10 @@ impl IncidentKind {
             Self::ProxyHeader => "proxy_header",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownPath => "unknown_path",
+            Self::WebhookChanged => "webhook_changed",
+            Self::WebhookFailing => "webhook_failing",
+            Self::WebhookFallback => "webhook_fallback",
+            Self::WebhookRepair => "webhook_repair",
         }
     }
 
@@ -106,13 +122,23 @@ impl IncidentKind {
             Self::ProxyHeader => "a balancer's PROXY header is missing or malformed",
             Self::RequestTimeout => "a request took too long",
             Self::UnknownPath => "no bot at the path that was asked for",
+            Self::WebhookChanged => "a webhook that is not as the config has it",
+            Self::WebhookFailing => "Telegram cannot deliver to a webhook",
+            Self::WebhookFallback => "a fallback from a webhook to polling",
+            Self::WebhookRepair => "a webhook that is set again",
         }
     }
 
     /// What is everyday on the open internet is quiet.
     const fn level(self) -> Level {
         match self {
-            Self::AuthFailed | Self::ConnectionLimit | Self::MalformedUpdate => Level::WARN,
+            Self::AuthFailed
+            | Self::ConnectionLimit
+            | Self::MalformedUpdate
+            | Self::WebhookChanged
+            | Self::WebhookFailing
+            | Self::WebhookFallback
+            | Self::WebhookRepair => Level::WARN,
             Self::AddressLimit
             | Self::AddressRefused
             | Self::HandshakeLimit
@@ -254,7 +280,30 @@ impl IncidentWriter {
         bot: Option<Arc<str>>,
         detail: &'static str,
     ) {
-        self.tell(kind, peer, bot.as_deref(), detail);
+        self.tell(kind, peer, bot.as_deref(), detail, None);
+        self.keep(kind, peer, bot, detail);
+    }
+
+    /// As [`note`](Self::note) for something that no peer did, in words of its own.
+    #[cfg(feature = "cli")]
+    pub(crate) fn note_text(
+        &self,
+        kind: IncidentKind,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+        text: &str,
+    ) {
+        self.tell(kind, None, bot.as_deref(), detail, Some(text));
+        self.keep(kind, None, bot, detail);
+    }
+
+    fn keep(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+    ) {
         let now = SystemTime::now();
         let incident =
             Incident { time: now, since: now, kind, address: peer, bot, detail, count: 1 };
@@ -287,7 +336,15 @@ impl IncidentWriter {
         self.lines.ended(now).for_each(tell_suppressed);
     }
 
-    fn tell(&self, kind: IncidentKind, peer: Option<IpAddr>, bot: Option<&str>, detail: &str) {
+    /// The line says `text`, or else the kind in words.
+    fn tell(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<&str>,
+        detail: &str,
+        text: Option<&str>,
+    ) {
         macro_rules! line {
             ($level:expr) => {
                 if tracing::enabled!($level) {
@@ -298,7 +355,7 @@ impl IncidentWriter {
                     if admission.is_admitted {
                         let address = peer.map(tracing::field::display);
                         let name = kind.as_str();
-                        let words = kind.words();
+                        let words = text.unwrap_or(kind.words());
                         tracing::event!($level, kind = name, address, bot, detail, "{words}");
                     }
                 }

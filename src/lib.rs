@@ -95,7 +95,10 @@ pub use crate::{
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
-    metrics::{JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage},
+    metrics::{
+        JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
+        WebhookReport,
+    },
     placement::Placement,
     runtime::DriverKind,
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},

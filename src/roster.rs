@@ -1,7 +1,10 @@
 //! The bots that a server has had since its start. A bot that is taken out of the configuration
 //! stays here: updates of it that were acknowledged may still be on their way.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use crate::{config::Bot, error::Error, journal::BotKey, update::BotId};
 
@@ -19,6 +22,8 @@ pub(crate) struct Roster {
 
 #[derive(Debug)]
 struct Entry {
+    /// Whether an update of it has come over the wire since somebody asked.
+    is_heard: AtomicBool,
     key: BotKey,
     name: String,
 }
@@ -45,10 +50,28 @@ impl Roster {
         let id_of = |bot: &Bot| {
             self.id_of(&bot.name).unwrap_or_else(|| {
                 let (key, name) = (BotKey::of(&bot.name), bot.name.clone());
-                id_at(self.entries.push(Entry { key, name }))
+                id_at(self.entries.push(Entry { is_heard: AtomicBool::new(false), key, name }))
             })
         };
         Ok(bots.iter().map(id_of).collect())
+    }
+
+    /// Takes note that an update of `bot` has come over the wire. All shards may call it for each
+    /// update: it writes only where nobody has since it was asked for.
+    #[inline]
+    pub(crate) fn hear(&self, bot: BotId) {
+        if let Some(entry) = self.entries.get(bot.index() as usize)
+            && !entry.is_heard.load(Relaxed)
+        {
+            entry.is_heard.store(true, Relaxed);
+        }
+    }
+
+    /// Whether an update of `bot` has come over the wire since this was last asked.
+    #[cfg(feature = "cli")]
+    pub(crate) fn take_heard(&self, bot: BotId) -> bool {
+        let entry = self.entries.get(bot.index() as usize);
+        entry.is_some_and(|entry| entry.is_heard.swap(false, Relaxed))
     }
 
     /// How many there are.

@@ -41,6 +41,7 @@ use crate::{
     listener::Terms,
     live::Live,
     metrics::{ShardMetrics, TurnedAway},
+    roster::Roster,
     runtime::{self, DriverKind, Rounds, Runtime, Shutdown},
     seats::{Seat, Seats},
     tls::TlsConfig,
@@ -138,6 +139,7 @@ pub(crate) struct Seed {
     pub(crate) pulse: Arc<Pulse>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) seats: Arc<Seats>,
     /// `None` where no listener speaks it.
     pub(crate) tls: Option<TlsConfig>,
@@ -157,6 +159,7 @@ pub(crate) struct Shard {
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) seats: Arc<Seats>,
     /// Memory for received bytes that no request has taken yet, between two connections.
     pub(crate) spare_unread: Cell<Vec<u8>>,
@@ -190,6 +193,7 @@ impl Seed {
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),
+            roster: self.roster,
             seats: self.seats,
             spare_unread: Cell::default(),
             turns: Turns::default(),

@@ -24,6 +24,7 @@ pub(super) fn greet(
     ack: Ack,
     own_certificate: bool,
     descriptors: &str,
+    webhooks: Option<String>,
 ) {
     let (main, others) = match server.listeners() {
         [main, others @ ..] => (base_url(main), others),
@@ -43,6 +44,9 @@ pub(super) fn greet(
     }
     for listener in others {
         line("also on", base_url(listener));
+    }
+    if let Some(webhooks) = webhooks {
+        line("webhook", webhooks);
     }
     if let Some(allow) = &file.server.allow {
         line("allow", allow.join(", "));

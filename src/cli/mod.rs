@@ -22,6 +22,7 @@ mod service;
 mod setup;
 mod sink;
 mod webhook;
+mod webhook_watch;
 
 use std::{
     fmt,

@@ -8,7 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use super::{serve::ServeArgs, setup::Setup};
+use super::{
+    serve::ServeArgs,
+    setup::Setup,
+    webhook_watch::{Ward, WebhookWatch},
+};
 use crate::{Error, ErrorKind, Reload, ServerHandle, TlsConfig, config::Config, watch::Watch};
 
 /// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
@@ -36,10 +40,11 @@ pub(super) struct Reloader<'a> {
     /// What the server was started with.
     setup: &'a Setup,
     tls: Option<&'a TlsConfig>,
+    webhooks: &'a WebhookWatch,
 }
 
 /// What was read.
-type Read = (Setup, Option<TlsConfig>);
+type Read = (Setup, Option<TlsConfig>, Vec<Ward>);
 
 impl<'a> Reloader<'a> {
     pub(super) fn new(
@@ -47,8 +52,9 @@ impl<'a> Reloader<'a> {
         setup: &'a Setup,
         tls: Option<&'a TlsConfig>,
         files: &'a Mutex<Watch>,
+        webhooks: &'a WebhookWatch,
     ) -> Self {
-        Self { args, files, said: RefCell::default(), setup, tls }
+        Self { args, files, said: RefCell::default(), setup, tls, webhooks }
     }
 
     /// Puts in force what config file, secrets and certificates say now. Where something in them is
@@ -63,7 +69,8 @@ impl<'a> Reloader<'a> {
             Ok(config)
         });
         let line = match (outcome, read) {
-            (Ok(reload), Some((next, certificates))) => {
+            (Ok(reload), Some((next, certificates, wards))) => {
+                self.webhooks.follow(wards);
                 let line = self.put_in_force(reload, &next, certificates);
                 if lock(self.files).set_paths(next.files(self.args)) {
                     // They may have changed between being read and being watched.
@@ -90,7 +97,8 @@ impl<'a> Reloader<'a> {
         check(next.files(self.args).iter().map(PathBuf::as_path))?;
         let config = next.to_config_again()?;
         let certificates = self.tls.map(|_| next.file.to_tls()).transpose()?;
-        Ok((config, (next, certificates)))
+        let wards = Ward::all(&next)?;
+        Ok((config, (next, certificates, wards)))
     }
 
     fn put_in_force(

@@ -14,6 +14,7 @@ use super::{
     reload::{self, Reloader},
     service::{self, EarlyHangup, Event, Service, ServiceArgs, over},
     setup::Setup,
+    webhook_watch::{Ward, WebhookWatch},
 };
 use crate::{
     DriverChoice, ListenAddress,
@@ -81,6 +82,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;
+    let wards = Ward::all(&setup)?;
     let files = Arc::new(Mutex::new(Watch::new(setup.files(args))));
     let mut service = Service::begin(&args.service, &setup, identity, &hangup)?;
     let ack = config.journal.ack;
@@ -105,17 +107,23 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         bots = setup.file.bots.len(),
         "started"
     );
-    greet(&server, &setup.file, ack, setup.has_own_certificate, &service.descriptors);
+    let (own, descriptors) = (setup.has_own_certificate, &service.descriptors);
+    greet(&server, &setup.file, ack, own, descriptors, Ward::describe(&wards));
+    let webhooks = WebhookWatch::start(&server, wards);
     let ready = format!("receiving on {address}");
     service.notifier.ready(&ready);
-    let reloader = Reloader::new(args, &setup, tls.as_ref(), &files);
+    let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks);
     let reload = |cause| {
         service.notifier.reloading();
         reloader.reload(&server, cause);
         service.notifier.ready(&ready);
     };
     let failure = service.run(&server, reload);
+    let pollers = webhooks.stop();
     let report = server.stop();
+    if report.updates_abandoned == 0 {
+        pollers.confirm();
+    }
     service.finish(&report, failure)
 }
 

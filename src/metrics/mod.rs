@@ -9,6 +9,7 @@ mod polls;
 mod process;
 mod report;
 mod slow;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,18 +17,20 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use self::intervals::Intervals;
 #[cfg(feature = "cli")]
 pub(crate) use self::polls::PollMetrics;
-use self::polls::Polls;
+pub(crate) use self::polls::Polls;
 pub(crate) use self::{
     counter::Counter,
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
     slow::{SlowLog, SlowRecord},
+    webhooks::Webhooks,
 };
 pub use self::{
     journal::JournalReport,
     polls::PollReport,
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},
+    webhooks::WebhookReport,
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, tls::TlsConfig,
@@ -301,7 +304,7 @@ pub(crate) struct FeederMetrics {
 pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
-    pub(crate) polls: Polls,
+    pub(crate) polls: Arc<Polls>,
     pub(crate) journal: Option<JournalMetrics>,
     /// Intervals of the profile that could not be written when they were due; written by the
     /// profile's thread only.
@@ -313,6 +316,7 @@ pub(crate) struct Metrics {
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
 }
 
@@ -321,13 +325,14 @@ impl Metrics {
         Self {
             acceptor: Arc::default(),
             feeder: Arc::default(),
-            polls: Polls::default(),
+            polls: Arc::default(),
             journal: None,
             profile_lost: Arc::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
+            webhooks: Arc::default(),
             workers: (0..workers).map(|_| Arc::default()).collect(),
         }
     }

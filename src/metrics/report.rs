@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, PollReport, SlowReport, Stage,
-    TurnedAway, histogram, process,
+    TurnedAway, WebhookReport, histogram, process,
 };
 use crate::{
     connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden,
@@ -108,6 +108,10 @@ pub struct Report {
     /// Intervals of the latency profile that could not be written when they were due. Their counts
     /// are in the next one that could.
     pub profile_intervals_lost: u64,
+    /// The bots' webhooks from Telegram's side, by the names of the bots; empty where nobody watches
+    /// them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub webhook: BTreeMap<String, WebhookReport>,
     /// The slowest requests; `None` unless [`Profile::slow`](crate::Profile::slow) says what is slow.
     pub slow: Option<SlowReport>,
     /// Microseconds by stage.
@@ -207,6 +211,7 @@ impl Report {
             journal,
             polls: metrics.polls.report(),
             profile_intervals_lost: metrics.profile_lost.get(),
+            webhook: webhooks(metrics),
             slow: None,
             latency_us: Stage::ALL
                 .into_iter()
@@ -265,6 +270,16 @@ fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
 fn expired(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     let names = || EXPIRING.iter().map(|kind| kind.as_str());
     by_name(metrics.workers.iter().flat_map(|worker| names().zip(&worker.expired)))
+}
+
+fn webhooks(metrics: &Metrics) -> BTreeMap<String, WebhookReport> {
+    let mut reports = metrics.webhooks.report(SystemTime::now());
+    for poll in metrics.polls.report() {
+        if let Some(report) = reports.get_mut(&poll.bot) {
+            report.polled = poll.updates;
+        }
+    }
+    reports
 }
 
 fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {
@@ -362,6 +377,9 @@ impl fmt::Display for Report {
         }
         if let Some(journal) = &self.journal {
             journal.fmt(f)?;
+        }
+        for (bot, webhook) in &self.webhook {
+            writeln!(f, "webhook      {bot}: {webhook}")?;
         }
         writeln!(
             f,

@@ -52,15 +52,29 @@ impl Poller {
         client: Client,
         allowed: Option<Vec<String>>,
     ) -> Result<Self, Error> {
+        Self::into_inlet(server.inlet(), server.poll_metrics(bot), bot, client, allowed)
+    }
+
+    /// The same where there is no handle at hand.
+    ///
+    /// # Errors
+    /// Where its thread cannot be started.
+    pub(crate) fn into_inlet(
+        inlet: Inlet,
+        metrics: Arc<PollMetrics>,
+        bot: &str,
+        client: Client,
+        allowed: Option<Vec<String>>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             allowed,
             backoff: Backoff::default(),
             bot: bot.to_owned(),
             caller: Caller::start(client)?,
             confirmed: None,
-            inlet: server.inlet(),
+            inlet,
             limit: LIMIT,
-            metrics: server.poll_metrics(bot),
+            metrics,
             next: None,
         })
     }

@@ -192,6 +192,30 @@ impl ServerHandle {
         self.metrics.intervals()
     }
 
+    /// Where what is known of the bots' webhooks is kept. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn webhooks(&self) -> Arc<crate::metrics::Webhooks> {
+        Arc::clone(&self.metrics.webhooks)
+    }
+
+    /// A way to tell of incidents. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn incident_writer(&self) -> crate::incidents::IncidentWriter {
+        self.incidents.writer()
+    }
+
+    /// All bots that there ever were, and whether they are heard of. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
+    }
+
+    /// What is counted of the polling. It may outlive the server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn polls(&self) -> Arc<crate::metrics::Polls> {
+        Arc::clone(&self.metrics.polls)
+    }
+
     /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a
     /// look at whether its id has been seen: a dead letter, or one kept elsewhere. With a journal it
     /// is as safe as an update of the wire when this returns.

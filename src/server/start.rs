@@ -302,6 +302,7 @@ impl ServerHandle {
                 open,
                 pulse: self.health.watch_shard(),
                 returns,
+                roster: Arc::clone(&self.roster),
                 seats: Arc::clone(seats),
                 tls: tls.cloned(),
                 way,

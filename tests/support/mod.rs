@@ -28,6 +28,7 @@ pub(crate) mod service;
 pub(crate) mod sunk;
 pub(crate) mod terminal;
 pub(crate) mod valve;
+pub(crate) mod way;
 
 use std::{
     collections::BTreeMap,

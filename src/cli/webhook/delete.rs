@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Drop, each, failed, updates};
+use super::{Drop, each, failed, note, updates};
 use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
     error::{Error, ErrorKind},
@@ -41,6 +41,7 @@ fn delete(bots: &Bots, bot: &ChosenBot, drop: Drop) -> Result<String, Error> {
         );
         return Err(Error::new(ErrorKind::BotApi, message));
     }
+    note(bots, bot, &after);
     let mut line = match before.url.as_str() {
         "" => "no webhook was set".to_owned(),
         url => format!("deleted {}", without_userinfo(url)),

@@ -13,9 +13,10 @@ use clap::{Args, Subcommand};
 use super::{
     bots::{Bots, ChosenBot},
     tell,
+    webhook_watch::{Note, NoteFile},
 };
 use crate::{
-    bot_api::{ApiError, Client},
+    bot_api::{ApiError, Client, WebhookInfo},
     error::{Error, ErrorKind},
     webhook::meaning,
 };
@@ -42,6 +43,18 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
         Command::Delete(args) => delete::run(args),
         Command::Info(args) => info::run(args),
         Command::Set(args) => set::run(args),
+    }
+}
+
+/// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info` has it,
+/// so that it does not set it again.
+fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
+    let data_dir = bots.file().server.data_dir.as_deref();
+    if let (Some(data_dir), Some(token)) = (data_dir, &bot.token)
+        && let Err(error) = NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info))
+    {
+        let dir = data_dir.display();
+        tell(format_args!("note: nothing is kept in {dir} for a server that looks on: {error}"));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::IpAddr, str::FromStr};
 
 use clap::Args;
 
-use super::{Drop, each, failed, updates};
+use super::{Drop, each, failed, note, updates};
 use crate::{
     bot_api::ApiError,
     cli::{
@@ -153,6 +153,7 @@ fn set(
         );
         return Err(Error::new(ErrorKind::BotApi, message));
     }
+    note(bots, bot, &info);
     let mut line = format!("set to {}", plan.shown_url());
     if let Some(path) = &plan.certificate_file {
         line += &format!(", with {} uploaded", path.display());

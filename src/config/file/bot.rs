@@ -260,8 +260,12 @@ impl BotSection {
 
     /// The files that hold its credentials.
     pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
-        let files =
-            [&self.secret_token_file, &self.previous_secret_token_file, &self.basic_auth_file];
+        let files = [
+            &self.secret_token_file,
+            &self.previous_secret_token_file,
+            &self.basic_auth_file,
+            &self.token_file,
+        ];
         files.into_iter().filter_map(Option::as_deref)
     }
 

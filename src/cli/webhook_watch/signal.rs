@@ -1,0 +1,69 @@
+//! How the main thread reaches the one that watches.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::ward::Ward;
+
+/// What the thread has been told and not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    told: Mutex<Told>,
+    change: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    is_stopped: bool,
+    wards: Option<Vec<Ward>>,
+}
+
+/// Why a wait has ended.
+#[derive(Debug)]
+pub(super) enum Woken {
+    /// Its time is over.
+    Due,
+    /// These are to be watched over from now on.
+    Follow(Vec<Ward>),
+    Stop,
+}
+
+impl Signal {
+    pub(super) fn follow(&self, wards: Vec<Ward>) {
+        self.lock().wards = Some(wards);
+        self.change.notify_all();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.change.notify_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
+    /// True where a wait would end at once.
+    pub(super) fn is_set(&self) -> bool {
+        let told = self.lock();
+        told.is_stopped || told.wards.is_some()
+    }
+
+    /// Waits for so long at the most.
+    pub(super) fn wait(&self, time: Duration) -> Woken {
+        let is_idle = |told: &mut Told| !told.is_stopped && told.wards.is_none();
+        let waited = self.change.wait_timeout_while(self.lock(), time, is_idle);
+        let (mut told, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match told.wards.take() {
+            _ if told.is_stopped => Woken::Stop,
+            Some(wards) => Woken::Follow(wards),
+            None => Woken::Due,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -67,7 +67,7 @@ fn raw_result(status: u16, body: &str) -> Result<&RawValue, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
     use super::*;
 

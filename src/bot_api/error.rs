@@ -30,11 +30,6 @@ impl ApiError {
             Self::Refused { code, .. } => *code >= 500 || *code == 429,
         }
     }
-
-    /// True for `Conflict`: somebody else uses getUpdates, or a webhook is set.
-    pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, .. })
-    }
 }
 
 impl fmt::Display for ApiError {

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::webhook::is_reserved;
+
 /// The address of a Bot API server, without a slash at its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ApiRoot(String);
@@ -17,13 +19,19 @@ impl ApiRoot {
         self.0 == Self::CLOUD
     }
 
-    /// True where tokens travel in clear.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.0.starts_with("http://")
+    /// True where tokens travel in clear, and not only within this machine or a private network.
+    pub(crate) fn shows_tokens(&self) -> bool {
+        let host = self.host();
+        let is_near = match host.parse() {
+            Ok(address) => is_reserved(address),
+            // A name without a dot is one of a container or of the own network.
+            Err(_) => !host.contains('.'),
+        };
+        self.0.starts_with("http://") && !is_near
     }
 
     /// Its host, without port and userinfo.
-    pub(crate) fn host(&self) -> &str {
+    fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         let authority = rest.split('/').next().unwrap_or("");
         if let Some(inside) = authority.strip_prefix('[') {

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::setup::Setup;
+use super::{setup::Setup, tell};
 use crate::{
     bot_api::{ApiRoot, BotToken, Client},
     config::{
@@ -87,6 +87,12 @@ impl Bots {
         }
         if args.local {
             webhook.local = Some(true);
+        }
+        let root = webhook.api_root();
+        if root.shows_tokens() {
+            tell(format_args!(
+                "notice: {root} is plain HTTP: whoever is on the way there can read the bots' tokens"
+            ));
         }
         let config = setup.file.to_config(Secrets::Leave)?;
         let bots = &setup.file.bots;

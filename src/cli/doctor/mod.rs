@@ -107,8 +107,6 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
 /// `plan`: TLS as Telegram speaks it, 403 without credentials, let in with them; and whether the URL
 /// leads to it, as far as that can be seen from here. Why not, in one line. What this machine cannot
 /// tell is taken to be well. No update is sent.
-// The watcher of the server can ask it.
-#[allow(dead_code)]
 pub(in crate::cli) fn self_check(
     setup: &Setup,
     config: &Config,

@@ -12,12 +12,10 @@
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
 //! | `ward` | what the config says of a bot |
-//! | `check` | whether the public way works |
 //! | `polling` | the pollers of those that have fallen back |
 //! | `note` | what was done on purpose, kept for later |
 //! | `tell` | incidents, lines, and what a report shows |
 
-mod check;
 mod machine;
 mod note;
 mod polling;

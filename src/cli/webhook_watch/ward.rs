@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{bots::ChosenBot, setup::Setup},
+    super::{bots::ChosenBot, doctor, setup::Setup},
     machine::Terms,
     note::NoteFile,
 };
@@ -94,6 +94,12 @@ impl Ward {
     /// What its webhook is to be, by the files as they are now.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
         Plan::of(&self.file, &self.config, &self.section, Upload::IfSelfSigned)
+    }
+
+    /// Whether the way to this server works by which Telegram would come by `plan`; why not.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), String> {
+        let setup = Setup::of(self.file.as_ref().clone()).map_err(|error| error.to_string())?;
+        doctor::self_check(&setup, &self.config, &self.section, plan)
     }
 
     /// Whether the config says which kinds of updates are wanted. Where it does not, those stay that

@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::{
-    check::check,
     machine::{Action, Event, Look, Machine, Outcome, Place, Terms, Trouble},
     note::Note,
     polling::Pollers,
@@ -254,7 +253,7 @@ impl Watched {
 
     fn check(&self) -> Result<(), String> {
         let plan = self.plan.as_ref().ok_or("the config does not say where the webhook is")?;
-        check(plan)
+        self.ward.check(plan)
     }
 
     /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are Telegram's

@@ -74,7 +74,7 @@ pub(super) struct DoctorArgs {
     /// Where the server listens, if the config does not say so: IP:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
-    /// Where the Bot API is [default: https://api.telegram.org]
+    /// Where the Bot API is [default: Telegram's own]
     #[arg(long, value_name = "URL")]
     api_root: Option<ApiRoot>,
     /// The Bot API server runs with --local: any port and address, plain HTTP

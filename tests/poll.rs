@@ -457,6 +457,23 @@ fn a_webhook_ends_it_with_the_remedy_unless_it_is_to_be_deleted() {
 }
 
 #[test]
+fn a_webhook_stays_where_polling_cannot_begin() {
+    let place = Place::new();
+    let process = place.poll(&[]);
+    wait_until("it polls", || place.api.polls() > 0);
+    // Whoever it belongs to.
+    let api = FakeBotApi::start();
+    api.set_webhook_behind_back("https://localhost:8443/webhook");
+    let mut command = ringhook(place.dir.path());
+    command.args(["poll", "--sink", "null", "--delete-webhook", "--api-root", &api.url()]);
+    command.env("TELEGRAM_BOT_TOKEN", TOKEN);
+    let said = place.fails(command);
+    assert!(said.contains("belongs to another process"), "{said}");
+    assert!(api.webhook().is_some());
+    well_ended(&place, &process.terminate());
+}
+
+#[test]
 fn a_token_that_is_revoked_ends_one_bot_and_the_last_one_the_process() {
     let api = FakeBotApi::builder().token(TOKEN).token(OTHER).start();
     let place = Place::with(api);

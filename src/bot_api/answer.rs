@@ -38,14 +38,23 @@ pub(super) fn updates_of(status: u16, body: &str) -> Result<Vec<RawUpdate>, ApiE
     struct Id {
         update_id: i64,
     }
-    let odd = |_| ApiError::Odd(format!("status {status}, a result of another kind"));
-    let updates: Vec<&RawValue> =
-        serde_json::from_str(raw_result(status, body)?.get()).map_err(odd)?;
-    let raw = updates.into_iter().map(|update| {
-        let Id { update_id } = serde_json::from_str(update.get()).map_err(odd)?;
-        Ok(RawUpdate { id: update_id, json: update.get().to_owned() })
+    let odd = || ApiError::Odd(format!("status {status}, a result of another kind"));
+    let raw: Vec<&RawValue> =
+        serde_json::from_str(raw_result(status, body)?.get()).map_err(|_| odd())?;
+    let updates = raw.iter().filter_map(|update| {
+        let Id { update_id } = serde_json::from_str(update.get()).ok()?;
+        Some(RawUpdate { id: update_id, json: update.get().to_owned() })
     });
-    raw.collect()
+    let updates: Vec<_> = updates.collect();
+    if updates.is_empty() && !raw.is_empty() {
+        return Err(odd());
+    }
+    if updates.len() < raw.len() {
+        // To ask for them again and again would keep what is behind them from coming.
+        let count = raw.len() - updates.len();
+        tracing::error!(count, "getUpdates gave something without an update_id: passed over");
+    }
+    Ok(updates)
 }
 
 fn raw_result(status: u16, body: &str) -> Result<&RawValue, ApiError> {
@@ -85,6 +94,15 @@ mod tests {
         for odd in ["<html>", "", "[]", r#"{"ok":true}"#, r#"{"ok":true,"result":"x"}"#] {
             assert!(matches!(result_of::<bool>(502, odd), Err(ApiError::Odd(_))), "{odd}");
         }
+    }
+
+    #[test]
+    fn passes_over_what_has_no_id() {
+        let body = r#"{"ok":true,"result":[{"update_id":"7"},[],{"message":{}},{"update_id":8}]}"#;
+        let ids = updates_of(200, body).unwrap().iter().map(|update| update.id).collect::<Vec<_>>();
+        assert_eq!(ids, [8]);
+        assert!(updates_of(200, r#"{"ok":true,"result":[{"update_id":"7"}]}"#).is_err());
+        assert!(updates_of(200, r#"{"ok":true,"result":[]}"#).unwrap().is_empty());
     }
 
     #[test]

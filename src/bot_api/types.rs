@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The result of getMe, as far as it is of use here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,7 +35,7 @@ pub(crate) struct WebhookInfo {
     pub(crate) url: String,
     #[serde(default)]
     pub(crate) has_custom_certificate: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     pub(crate) pending_update_count: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ip_address: Option<String>,
@@ -51,6 +51,11 @@ pub(crate) struct WebhookInfo {
     /// Not there where it is Telegram's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) allowed_updates: Option<Vec<String>>,
+}
+
+/// Less than nothing is nothing: an odd number must not make the rest unreadable.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    i64::deserialize(deserializer).map(|count| u64::try_from(count).unwrap_or(0))
 }
 
 /// One update of getUpdates, byte for byte as it came.

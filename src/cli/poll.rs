@@ -18,11 +18,11 @@ use super::{
     bots::{Bots, BotsArgs, ChosenBot},
     greeting::greet_poller,
     service::{self, EarlyHangup, Event, Service, ServiceArgs},
-    tell,
+    tell, webhook,
 };
 use crate::{
     ServerHandle,
-    bot_api::{ApiError, Client},
+    bot_api::{ApiError, Client, WebhookInfo},
     config::file::AllowedUpdates,
     error::{Error, ErrorKind},
     polling::{Conflict, Poller, Stop, Stopper},
@@ -75,13 +75,14 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     let config = setup.to_config_of_poller(identity.as_ref())?;
     let ack = config.journal.ack;
     let mut service = Service::begin(&args.service, setup, identity, &hangup)?;
-    if args.delete_webhook {
-        for Asked { bot, client, .. } in &asked {
-            client.delete_webhook(false).map_err(|error| explained(bot, &error))?;
-            tell(format_args!("bot {bot:?} has no webhook now; updates that wait are kept"));
-        }
-    }
     let server = service.start(config, setup, |server| server)?;
+    // Not before it is sure that somebody will poll.
+    if args.delete_webhook
+        && let Err(error) = delete_webhooks(&bots, &asked)
+    {
+        server.stop();
+        return Err(error);
+    }
     let names: Vec<_> = asked.iter().map(|asked| asked.bot.as_str()).collect();
     tracing::info!(bots = names.len(), "started");
     greet_poller(&server, &setup.file, &names, ack, &service.descriptors);
@@ -97,6 +98,16 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
         ended.confirm();
     }
     service.finish(&report, failure.or(ended.failure))
+}
+
+/// Deletes the webhooks of those that are polled for, and keeps what waits.
+fn delete_webhooks(bots: &Bots, asked: &[Asked]) -> Result<(), Error> {
+    for (Asked { bot, client, .. }, chosen) in asked.iter().zip(&bots.chosen) {
+        client.delete_webhook(false).map_err(|error| explained(bot, &error))?;
+        webhook::note(bots, chosen, &WebhookInfo::default());
+        tell(format_args!("bot {bot:?} has no webhook now; updates that wait are kept"));
+    }
+    Ok(())
 }
 
 /// What is polled for.

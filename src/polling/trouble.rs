@@ -10,6 +10,9 @@ use crate::bot_api::ApiError;
 /// The first and the longest wait.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The longest wait that the Bot API is granted: a number that is no wait at all must not silence a bot.
+const ASKED_MAX: Duration = Duration::from_secs(600);
+
 /// Who else has the updates, where the Bot API says that somebody does (409).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Conflict {
@@ -75,7 +78,7 @@ impl Backoff {
         let doubled = WAITS.0.saturating_mul(1 << self.failures.min(6)).min(WAITS.1);
         self.failures = self.failures.saturating_add(1);
         if let ApiError::Refused { retry_after: Some(after), .. } = error {
-            return (*after).max(WAITS.0);
+            return (*after).clamp(WAITS.0, ASKED_MAX);
         }
         doubled.mul_f64(0.75 + 0.5 * random()).clamp(WAITS.0, WAITS.1)
     }

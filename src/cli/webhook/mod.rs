@@ -48,7 +48,7 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
 
 /// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info` has it,
 /// so that it does not set it again.
-fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
+pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
     let data_dir = bots.file().server.data_dir.as_deref();
     if let (Some(data_dir), Some(token)) = (data_dir, &bot.token)
         && let Err(error) = NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info))

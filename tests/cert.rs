@@ -203,6 +203,46 @@ fn nothing_is_overwritten_by_accident() {
 }
 
 #[test]
+fn files_beside_the_two_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    fs::write(dir.join("cert.pem.new"), "precious").unwrap();
+    fs::write(dir.join("key.pem.new"), "precious").unwrap();
+    let (code, _, err) = cert(dir, "new --name bot.example.com");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!((&*read("cert.pem.new"), &*read("key.pem.new")), ("precious", "precious"));
+    let (code, _, err) = cert(dir, "new --name bot.example.com --cert x.pem --key x.pem.new");
+    assert_eq!(code, 0, "{err}");
+    assert!(read("x.pem").contains("BEGIN CERTIFICATE"));
+    assert!(read("x.pem.new").contains("BEGIN PRIVATE KEY"));
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 6, "nothing half is left");
+}
+
+#[test]
+fn what_force_replaces_stays_until_both_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("d")).unwrap();
+    fs::write(dir.join("key.pem"), "precious").unwrap();
+    let nowhere = "/proc/cert.pem";
+    for (args, expected) in [
+        ("new --name bot.example.com --force --key key.pem --cert ./key.pem", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d/../key.pem", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d/", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d", 2),
+        ("new --name bot.example.com --force --key key.pem --cert none/", 2),
+        ("csr --name bot.example.com --force --key key.pem --csr d", 2),
+        (&format!("new --name bot.example.com --force --key key.pem --cert {nowhere}"), 1),
+    ] {
+        let (code, _, err) = cert(dir, args);
+        assert_eq!(code, expected, "{args}: {err}");
+        assert_eq!(fs::read_to_string(dir.join("key.pem")).unwrap(), "precious", "{args}");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "{args}: nothing is made");
+    }
+}
+
+#[test]
 fn a_request_is_one_that_authorities_take() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

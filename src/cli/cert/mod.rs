@@ -52,7 +52,7 @@ struct Place {
     /// Directory for both files, made where there is none [default: the working directory]
     #[arg(long, value_name = "DIR", conflicts_with = "key")]
     out: Option<PathBuf>,
-    /// The key's file, in place of key.pem in --out
+    /// The key's file, where there is no --out [default: key.pem]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Replace files that are there already

@@ -15,7 +15,8 @@ use std::{
 
 use insta::assert_snapshot;
 use rcgen::{
-    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::Value;
 use support::{
@@ -305,6 +306,14 @@ fn cases() -> Vec<Case> {
     let intermediate = root.authorize("Intermediate");
     let issued = intermediate.issue(&params("bot.example.com", &["bot.example.com"], &[]));
     let (leaf, middle) = (&issued.cert, &intermediate.cert);
+    let by_root = |name, change: &dyn Fn(&mut CertificateParams), is_accepted| {
+        let mut root = Authority::root("Root");
+        change(&mut root.params);
+        root.cert = root.params.self_signed(&root.key).unwrap().pem();
+        let middle = root.authorize("Intermediate");
+        let leaf = middle.issue(&params("bot.example.com", &["bot.example.com"], &[])).cert;
+        case(name, format!("{leaf}{}{}", middle.cert, root.cert), "bot.example.com", is_accepted)
+    };
     vec![
         own("a name", &params("", &["bot.example.com"], &[]), "bot.example.com", true),
         own("another name", &params("", &["bot.example.com"], &[]), "shop.example.com", false),
@@ -340,6 +349,43 @@ fn cases() -> Vec<Case> {
         case("no root", format!("{leaf}{middle}"), "bot.example.com", false),
         case("with its root", format!("{leaf}{middle}{}", root.cert), "bot.example.com", true),
         case("no intermediate", format!("{leaf}{}", root.cert), "bot.example.com", false),
+        by_root("root: expired", &|root| root.not_after = rcgen::date_time_ymd(2021, 1, 1), false),
+        by_root("root: early", &|root| root.not_before = rcgen::date_time_ymd(2029, 1, 1), false),
+        by_root(
+            "root: to sign certificates",
+            &|root| root.key_usages = vec![KeyUsagePurpose::KeyCertSign],
+            true,
+        ),
+        by_root(
+            "root: to sign lists",
+            &|root| root.key_usages = vec![KeyUsagePurpose::CrlSign],
+            false,
+        ),
+        by_root("root: no constraints", &|root| root.is_ca = IsCa::NoCa, false),
+        by_root("root: no authority", &|root| root.is_ca = IsCa::ExplicitNoCa, false),
+        by_root(
+            "root: no constraints, to sign certificates",
+            &|root| {
+                root.is_ca = IsCa::NoCa;
+                root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            },
+            true,
+        ),
+        by_root(
+            "root: for clients",
+            &|root| root.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            false,
+        ),
+        by_root(
+            "root: of leaves",
+            &|root| root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+            false,
+        ),
+        by_root(
+            "root: of one issuer",
+            &|root| root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)),
+            true,
+        ),
     ]
 }
 
@@ -431,6 +477,13 @@ fn what_is_uploaded_may_be_the_root() {
     assert_eq!(code("check cert.pem --name bot.example.com --uploaded root.pem"), 0);
     assert_eq!(code("check cert.pem --name bot.example.com --uploaded other.pem"), 1);
     assert_eq!(code("check root.pem --uploaded cert.pem"), 1);
+    let mut expired = root;
+    expired.params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    fs::write(dir.join("expired.pem"), expired.params.self_signed(&expired.key).unwrap().pem())
+        .unwrap();
+    let (code, out, _) = cert(dir, "check cert.pem --name bot.example.com --uploaded expired.pem");
+    assert_eq!(code, 1);
+    assert!(out.contains("FAIL  dates      \"Root\" has expired on 2021-01-01"), "{out}");
     let other = said(dir, "check cert.pem --name bot.example.com --uploaded other.pem");
     assert_snapshot!("check_other_uploaded", other.replace(&days(&other), "N days"));
 }

@@ -619,6 +619,36 @@ fn servers_of_one_version_and_of_none() {
     }
 }
 
+/// Telegram has no certificate of its own.
+#[test]
+fn a_server_that_demands_a_client_certificate_is_refused() {
+    if !has_openssl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(cert(dir, "new --ip 127.0.0.1").0, 0);
+    for (how, version, is_accepted) in [
+        ("-Verify 1 -verify_return_error", "-tls1_3", false),
+        ("-Verify 1 -verify_return_error", "-tls1_2", false),
+        ("-Verify 1 -verify_return_error", "", false),
+        ("-verify 1", "", true),
+        ("-verify 1 -num_tickets 0", "-tls1_3", true),
+    ] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let args = format!(
+            "s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem {how} {version}"
+        );
+        let server = Running::start(&mut openssl(dir, &args));
+        server.wait_for("ACCEPT");
+        let (code, out, err) = cert(dir, &format!("check https://127.0.0.1:{port}/"));
+        assert_eq!(code, i32::from(!is_accepted), "{how} {version}: {out}{err}");
+        let is_demanded = out.contains("it demands a client certificate, and Telegram has none");
+        let is_asked = out.contains("warn  client     the server asks for a client certificate");
+        assert_eq!((is_demanded, is_asked), (!is_accepted, is_accepted), "{how} {version}: {out}");
+    }
+}
+
 #[test]
 fn a_chain_from_a_server_is_judged_as_it_came() {
     if !has_openssl() {

@@ -15,7 +15,8 @@ use std::{
 
 use insta::assert_snapshot;
 use rcgen::{
-    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::Value;
 use support::{
@@ -203,6 +204,46 @@ fn nothing_is_overwritten_by_accident() {
 }
 
 #[test]
+fn files_beside_the_two_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    fs::write(dir.join("cert.pem.new"), "precious").unwrap();
+    fs::write(dir.join("key.pem.new"), "precious").unwrap();
+    let (code, _, err) = cert(dir, "new --name bot.example.com");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!((&*read("cert.pem.new"), &*read("key.pem.new")), ("precious", "precious"));
+    let (code, _, err) = cert(dir, "new --name bot.example.com --cert x.pem --key x.pem.new");
+    assert_eq!(code, 0, "{err}");
+    assert!(read("x.pem").contains("BEGIN CERTIFICATE"));
+    assert!(read("x.pem.new").contains("BEGIN PRIVATE KEY"));
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 6, "nothing half is left");
+}
+
+#[test]
+fn what_force_replaces_stays_until_both_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("d")).unwrap();
+    fs::write(dir.join("key.pem"), "precious").unwrap();
+    let nowhere = "/proc/cert.pem";
+    for (args, expected) in [
+        ("new --name bot.example.com --force --key key.pem --cert ./key.pem", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d/../key.pem", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d/", 2),
+        ("new --name bot.example.com --force --key key.pem --cert d", 2),
+        ("new --name bot.example.com --force --key key.pem --cert none/", 2),
+        ("csr --name bot.example.com --force --key key.pem --csr d", 2),
+        (&format!("new --name bot.example.com --force --key key.pem --cert {nowhere}"), 1),
+    ] {
+        let (code, _, err) = cert(dir, args);
+        assert_eq!(code, expected, "{args}: {err}");
+        assert_eq!(fs::read_to_string(dir.join("key.pem")).unwrap(), "precious", "{args}");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "{args}: nothing is made");
+    }
+}
+
+#[test]
 fn a_request_is_one_that_authorities_take() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -265,6 +306,14 @@ fn cases() -> Vec<Case> {
     let intermediate = root.authorize("Intermediate");
     let issued = intermediate.issue(&params("bot.example.com", &["bot.example.com"], &[]));
     let (leaf, middle) = (&issued.cert, &intermediate.cert);
+    let by_root = |name, change: &dyn Fn(&mut CertificateParams), is_accepted| {
+        let mut root = Authority::root("Root");
+        change(&mut root.params);
+        root.cert = root.params.self_signed(&root.key).unwrap().pem();
+        let middle = root.authorize("Intermediate");
+        let leaf = middle.issue(&params("bot.example.com", &["bot.example.com"], &[])).cert;
+        case(name, format!("{leaf}{}{}", middle.cert, root.cert), "bot.example.com", is_accepted)
+    };
     vec![
         own("a name", &params("", &["bot.example.com"], &[]), "bot.example.com", true),
         own("another name", &params("", &["bot.example.com"], &[]), "shop.example.com", false),
@@ -300,6 +349,43 @@ fn cases() -> Vec<Case> {
         case("no root", format!("{leaf}{middle}"), "bot.example.com", false),
         case("with its root", format!("{leaf}{middle}{}", root.cert), "bot.example.com", true),
         case("no intermediate", format!("{leaf}{}", root.cert), "bot.example.com", false),
+        by_root("root: expired", &|root| root.not_after = rcgen::date_time_ymd(2021, 1, 1), false),
+        by_root("root: early", &|root| root.not_before = rcgen::date_time_ymd(2029, 1, 1), false),
+        by_root(
+            "root: to sign certificates",
+            &|root| root.key_usages = vec![KeyUsagePurpose::KeyCertSign],
+            true,
+        ),
+        by_root(
+            "root: to sign lists",
+            &|root| root.key_usages = vec![KeyUsagePurpose::CrlSign],
+            false,
+        ),
+        by_root("root: no constraints", &|root| root.is_ca = IsCa::NoCa, false),
+        by_root("root: no authority", &|root| root.is_ca = IsCa::ExplicitNoCa, false),
+        by_root(
+            "root: no constraints, to sign certificates",
+            &|root| {
+                root.is_ca = IsCa::NoCa;
+                root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            },
+            true,
+        ),
+        by_root(
+            "root: for clients",
+            &|root| root.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            false,
+        ),
+        by_root(
+            "root: of leaves",
+            &|root| root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+            false,
+        ),
+        by_root(
+            "root: of one issuer",
+            &|root| root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)),
+            true,
+        ),
     ]
 }
 
@@ -391,6 +477,13 @@ fn what_is_uploaded_may_be_the_root() {
     assert_eq!(code("check cert.pem --name bot.example.com --uploaded root.pem"), 0);
     assert_eq!(code("check cert.pem --name bot.example.com --uploaded other.pem"), 1);
     assert_eq!(code("check root.pem --uploaded cert.pem"), 1);
+    let mut expired = root;
+    expired.params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    fs::write(dir.join("expired.pem"), expired.params.self_signed(&expired.key).unwrap().pem())
+        .unwrap();
+    let (code, out, _) = cert(dir, "check cert.pem --name bot.example.com --uploaded expired.pem");
+    assert_eq!(code, 1);
+    assert!(out.contains("FAIL  dates      \"Root\" has expired on 2021-01-01"), "{out}");
     let other = said(dir, "check cert.pem --name bot.example.com --uploaded other.pem");
     assert_snapshot!("check_other_uploaded", other.replace(&days(&other), "N days"));
 }
@@ -523,6 +616,36 @@ fn servers_of_one_version_and_of_none() {
         let version = version.replace('_', ".");
         let only = format!("warn  TLS        version {version} only (TLS {other}: ");
         assert!(out.contains(&only), "{out}");
+    }
+}
+
+/// Telegram has no certificate of its own.
+#[test]
+fn a_server_that_demands_a_client_certificate_is_refused() {
+    if !has_openssl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(cert(dir, "new --ip 127.0.0.1").0, 0);
+    for (how, version, is_accepted) in [
+        ("-Verify 1 -verify_return_error", "-tls1_3", false),
+        ("-Verify 1 -verify_return_error", "-tls1_2", false),
+        ("-Verify 1 -verify_return_error", "", false),
+        ("-verify 1", "", true),
+        ("-verify 1 -num_tickets 0", "-tls1_3", true),
+    ] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let args = format!(
+            "s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem {how} {version}"
+        );
+        let server = Running::start(&mut openssl(dir, &args));
+        server.wait_for("ACCEPT");
+        let (code, out, err) = cert(dir, &format!("check https://127.0.0.1:{port}/"));
+        assert_eq!(code, i32::from(!is_accepted), "{how} {version}: {out}{err}");
+        let is_demanded = out.contains("it demands a client certificate, and Telegram has none");
+        let is_asked = out.contains("warn  client     the server asks for a client certificate");
+        assert_eq!((is_demanded, is_asked), (!is_accepted, is_accepted), "{how} {version}: {out}");
     }
 }
 

@@ -112,8 +112,16 @@ impl DataDir {
 
     /// Writes a file that was not there, so that it is whole or not there at all.
     fn write_new(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
-        files::write(path, mode, self.owner.as_ref(), text, Over::Replace).map_err(|source| {
-            Error::with_source(ErrorKind::DataDir, path.display().to_string(), source)
+        files::write(path, mode, self.owner.as_ref(), text, Over::Keep).map_err(|source| {
+            let path = path.display();
+            let message = match source.kind() {
+                io::ErrorKind::AlreadyExists => format!(
+                    "{path} is there now, or is a symbolic link to a file that is not: make that \
+                     file, or remove the link"
+                ),
+                _ => path.to_string(),
+            };
+            Error::with_source(ErrorKind::DataDir, message, source)
         })
     }
 }
@@ -168,6 +176,17 @@ mod tests {
         let error = dir.ensure_certificate(&[]).unwrap_err().to_string();
         assert!(error.contains("key.pem is there, cert.pem is not"), "{error}");
         assert_eq!(fs::read_to_string(dir.key()).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_not_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::at(parent.path());
+        std::os::unix::fs::symlink("nowhere", dir.secret_token()).unwrap();
+        let error = dir.ensure_secret_token().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataDir);
+        assert!(error.to_string().contains("a symbolic link to a file that is not"), "{error}");
+        assert!(fs::symlink_metadata(dir.secret_token()).unwrap().is_symlink());
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub(super) enum Over {
     Replace,
 }
 
+/// A file that is whole, but has another name yet. It is gone when this is dropped.
+#[derive(Debug)]
+pub(super) struct Half {
+    /// Where it is now; `None` where it has its own name.
+    now: Option<PathBuf>,
+    path: PathBuf,
+}
+
 /// Writes `text` to `path` with `mode`, for `owner` where it is not who writes.
 pub(super) fn write(
     path: &Path,
@@ -31,25 +39,64 @@ pub(super) fn write(
     text: &str,
     over: Over,
 ) -> io::Result<()> {
-    let half = half(path);
-    // One that was left by a crash may have another mode.
-    match fs::remove_file(&half) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&half)?;
-    let written = fill(&file, owner, text).and_then(|()| settle(&half, path, over));
-    if written.is_err() {
-        let _ = fs::remove_file(&half);
-    }
-    written
+    Half::write(path, mode, owner, text)?.settle(over)
 }
 
-/// The name under which it is written, in the same directory.
-fn half(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
+impl Half {
+    /// Writes what is to become `path`, in the same directory.
+    pub(super) fn write(
+        path: &Path,
+        mode: u32,
+        owner: Option<&Identity>,
+        text: &str,
+    ) -> io::Result<Self> {
+        // Nobody else has a file of that name, and none is opened that is there.
+        let now = path.with_file_name(format!(".ringhook-{:016x}.new", random()?));
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&now)?;
+        let half = Self { now: Some(now), path: path.to_owned() };
+        fill(&file, owner, text)?;
+        Ok(half)
+    }
+
+    /// Gives it its name.
+    pub(super) fn settle(mut self, over: Over) -> io::Result<()> {
+        if let Some(now) = &self.now {
+            settle(now, &self.path, over)?;
+        }
+        self.now = None;
+        Ok(())
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if let Some(now) = &self.now {
+            let _ = fs::remove_file(now);
+        }
+    }
+}
+
+/// True where both name one file, however they are spelled.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or(Path::new("."));
+        // One that is not there yet is known by its name alone.
+        let dir = fs::canonicalize(dir).or_else(|_| std::path::absolute(dir));
+        (dir.ok(), path.file_name().map(ToOwned::to_owned))
+    };
+    place(one) == place(other)
+}
+
+/// True where it is a directory, or spelled as one.
+pub(super) fn is_directory(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    let is_spelled = text.ends_with(b"/") || text.ends_with(b"/.") || path.file_name().is_none();
+    is_spelled || path.is_dir()
+}
+
+fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(|source| io::Error::other(source.to_string()))
 }
 
 fn fill(mut file: &File, owner: Option<&Identity>, text: &str) -> io::Result<()> {
@@ -86,7 +133,8 @@ mod tests {
     fn what_is_there_stays_unless_told_otherwise() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");
-        fs::write(half(&path), "left by a crash, for all to read").unwrap();
+        let foreign = dir.path().join("key.pem.new");
+        fs::write(&foreign, "somebody's").unwrap();
         write(&path, 0o600, None, "one", Over::Keep).unwrap();
         let error = write(&path, 0o600, None, "two", Over::Keep).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -94,6 +142,30 @@ mod tests {
         write(&path, 0o600, None, "three", Over::Replace).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half is left");
+        assert_eq!(fs::read_to_string(foreign).unwrap(), "somebody's");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing half is left");
+    }
+
+    #[test]
+    fn a_file_is_known_by_any_spelling() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        std::os::unix::fs::symlink(".", dir.join("link")).unwrap();
+        for (other, is_one) in [
+            ("x.pem", true),
+            ("./x.pem", true),
+            ("link/x.pem", true),
+            ("link/../x.pem", false),
+            ("y.pem", false),
+            ("none/x.pem", false),
+        ] {
+            assert_eq!(is_same(&dir.join("x.pem"), &dir.join(other)), is_one, "{other}");
+        }
+        assert!(is_same(&dir.join("none/x.pem"), &dir.join("./none/./x.pem")));
+        assert!(is_same(Path::new("x.pem"), Path::new("./x.pem")));
+        for directory in ["", "none/", "none/.", "link", "..", "/"] {
+            assert!(is_directory(&dir.join(directory)), "{directory}");
+        }
+        assert!(!is_directory(&dir.join("x.pem")));
     }
 }

@@ -130,6 +130,23 @@ enum Unsigned {
     Other(String),
 }
 
+/// Whether it is trusted where only what was uploaded is.
+#[derive(Default)]
+struct Uploaded {
+    is_trusted: bool,
+    /// The root to which it leads, where it is not its own.
+    root: Option<Facts>,
+    /// What is to be said of that.
+    lines: Vec<Line>,
+}
+
+impl Uploaded {
+    /// True where it leads to a root that OpenSSL takes for none.
+    fn has_bad_root(&self) -> bool {
+        self.root.is_some() && !self.is_trusted
+    }
+}
+
 impl Question<'_> {
     pub(crate) fn answer(&self) -> Examination {
         if self.chain.is_empty() {
@@ -154,20 +171,25 @@ impl Question<'_> {
         };
         let path = facts.get(..order.path).unwrap_or(&facts);
         let signed = self.signed(leaf_der, others, path);
-        let uploaded = self.uploaded(leaf_der, others);
+        let mut uploaded = self.uploaded(leaf_der, others, path);
+        if signed.is_ok() && self.uploaded.is_none() {
+            // It is not to be uploaded at all.
+            (uploaded.root, uploaded.lines) = (None, Vec::new());
+        }
         let kinds = check::chain(&facts, &order, self.now);
-        findings.extend(self.of_chain(&kinds, path, &signed, uploaded));
+        findings.extend(self.of_chain(&kinds, path, &signed, &uploaded));
         findings.push(of_key(&leaf.key));
         findings.extend(of_purpose(leaf));
         findings.push(self.of_names(leaf));
-        findings.extend(self.of_dates(&kinds, path));
+        findings.extend(self.of_dates(&kinds, path, &uploaded));
         // What is wrong so far is wrong both ways, but for the chain's end.
         let is_good = |line: &Line| line.level < Level::Fail || line.check == "chain";
         let is_good = findings.iter().all(is_good);
         let certificates = facts.iter().map(Described::of).collect();
+        findings.append(&mut uploaded.lines);
         let (accepted_as_uploaded, accepted_as_signed) =
-            (is_good && uploaded, is_good && signed.is_ok());
-        findings.extend(verdicts(is_good, uploaded, &signed, self.uploaded.is_some()));
+            (is_good && uploaded.is_trusted, is_good && signed.is_ok());
+        findings.extend(verdicts(is_good, &uploaded, &signed, self.uploaded.is_some()));
         // What was uploaded is all that Telegram trusts from then on.
         let accepted = accepted_as_uploaded || self.uploaded.is_none() && accepted_as_signed;
         Examination { accepted, accepted_as_uploaded, accepted_as_signed, findings, certificates }
@@ -180,7 +202,12 @@ impl Question<'_> {
         others: &[CertificateDer<'_>],
         path: &[Facts],
     ) -> Result<(), Unsigned> {
-        let error = match self.verify(leaf, others, self.roots) {
+        // A root in the chain is no step on the way to another, and what is wrong with it would hide
+        // that nobody knows it.
+        let is_step =
+            |der: &&CertificateDer<'_>| Facts::of(der).is_none_or(|facts| !facts.is_self_signed());
+        let steps: Vec<_> = others.iter().filter(is_step).cloned().collect();
+        let error = match self.verify(leaf, &steps, self.roots) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -196,20 +223,73 @@ impl Question<'_> {
 
     /// Whether it is trusted where only what was uploaded is: the leaf itself or its root. OpenSSL
     /// takes nothing for a beginning of trust that has not signed itself.
-    fn uploaded(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'static>]) -> bool {
+    fn uploaded(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'static>],
+        path: &[Facts],
+    ) -> Uploaded {
         let uploaded = self.uploaded.unwrap_or(self.chain);
-        let signs_itself =
-            |der: &CertificateDer<'_>| Facts::of(der).is_some_and(|facts| facts.is_self_signed());
-        if signs_itself(leaf) {
-            return uploaded.contains(leaf);
+        let root = |der: &CertificateDer<'_>| Facts::of(der).filter(|facts| facts.is_self_signed());
+        if root(leaf).is_some() {
+            return Uploaded { is_trusted: uploaded.contains(leaf), ..Uploaded::default() };
         }
-        let mut roots = RootCertStore::empty();
-        for root in uploaded.iter().filter(|der| signs_itself(der)) {
+        let all: Vec<_> = others.iter().chain(uploaded).cloned().collect();
+        let mut found = Uploaded::default();
+        for (der, root) in uploaded.iter().filter_map(|der| Some((der, root(der)?))) {
+            let mut roots = RootCertStore::empty();
             // One that cannot be a root is none.
-            let _ = roots.add(root.clone());
+            let _ = roots.add(der.clone());
+            if roots.is_empty() || self.verify(leaf, &all, &roots).is_err() {
+                continue;
+            }
+            let lines = self.of_root(&root, path);
+            let is_trusted = lines.iter().all(|line| line.level < Level::Fail);
+            found = Uploaded { is_trusted, root: Some(root), lines };
+            if is_trusted {
+                break;
+            }
         }
-        let others: Vec<_> = others.iter().chain(uploaded).cloned().collect();
-        !roots.is_empty() && self.verify(leaf, &others, &roots).is_ok()
+        found
+    }
+
+    /// What OpenSSL minds about a root, and [`Self::verify`] does not: for that it is a name and a key.
+    fn of_root(&self, root: &Facts, path: &[Facts]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some(kind) = check::validity(root, self.now) {
+            let is_soon = matches!(kind, FindingKind::ExpiresSoon { .. });
+            let level = if is_soon { Level::Warn } else { Level::Fail };
+            lines.push(Line::of(level, "dates", &kind));
+        }
+        let purpose = &root.purpose;
+        let itself = usize::from(path.last().is_some_and(Facts::is_self_signed));
+        let between = path.len().saturating_sub(1 + itself);
+        let (fault, remedy) = if !purpose.is_for_roots {
+            (
+                "may not sign certificates of TLS servers, by its basicConstraints, keyUsage or \
+                 extendedKeyUsage",
+                "have it made with CA:TRUE and keyCertSign, as `openssl req -x509` makes it",
+            )
+        } else if purpose.issuers_max.is_some_and(|most| between > most) {
+            (
+                "allows fewer certificates between it and the leaf (pathlen)",
+                "have it made without that limit, or the leaf signed by an issuer nearer to it",
+            )
+        } else if purpose.unknown_critical.is_some() {
+            (
+                "has a critical extension that OpenSSL does not know and refuses",
+                "have it made without that",
+            )
+        } else if root.key.is_too_short() {
+            (
+                "has an RSA key of fewer than 2048 bits, which OpenSSL refuses",
+                "have it made with a longer key",
+            )
+        } else {
+            return lines;
+        };
+        lines.push(Line::fail("root", format!("the root \"{}\" {fault}", called(root)), remedy));
+        lines
     }
 
     fn verify(
@@ -234,11 +314,15 @@ impl Question<'_> {
         kinds: &[FindingKind],
         path: &[Facts],
         signed: &Result<(), Unsigned>,
-        uploaded: bool,
+        uploaded: &Uploaded,
     ) -> Vec<Line> {
         let mut lines = Vec::new();
         for kind in kinds {
             let line = match kind {
+                // Where it is uploaded as it is, the root is what Telegram is to trust.
+                FindingKind::RootIncluded { .. } if signed.is_err() && self.uploaded.is_none() => {
+                    continue;
+                }
                 FindingKind::OutOfOrder { .. } if self.is_sent => Line {
                     what: "the server sends the chain out of order".to_owned(),
                     ..Line::of(Level::Warn, "chain", kind)
@@ -251,7 +335,7 @@ impl Question<'_> {
             };
             lines.push(line);
         }
-        if let (Err(Unsigned::Missing(issuer)), false) = (signed, uploaded) {
+        if let (Err(Unsigned::Missing(issuer)), false) = (signed, uploaded.root.is_some()) {
             let kind = FindingKind::MissingIntermediate { issuer: issuer.clone() };
             lines.push(Line::of(Level::Fail, "chain", &kind));
         }
@@ -288,7 +372,7 @@ impl Question<'_> {
         }
     }
 
-    fn of_dates(&self, kinds: &[FindingKind], path: &[Facts]) -> Vec<Line> {
+    fn of_dates(&self, kinds: &[FindingKind], path: &[Facts], uploaded: &Uploaded) -> Vec<Line> {
         let line = |kind: &FindingKind| match kind {
             FindingKind::Expired { .. } | FindingKind::NotYetValid { .. } => {
                 Some(Line::of(Level::Fail, "dates", kind))
@@ -297,8 +381,9 @@ impl Question<'_> {
             _ => None,
         };
         let mut lines: Vec<_> = kinds.iter().filter_map(line).collect();
-        let first = path.iter().map(|facts| facts.not_after).min();
-        if let (true, Some(first)) = (lines.is_empty(), first) {
+        let first = path.iter().chain(&uploaded.root).map(|facts| facts.not_after).min();
+        let is_said = !lines.is_empty() || uploaded.lines.iter().any(|line| line.check == "dates");
+        if let (false, Some(first)) = (is_said, first) {
             let days = first.duration_since(self.now).unwrap_or_default().as_secs() / check::DAY;
             let what = format!("valid until {} ({days} days)", check::moment(first));
             lines.push(Line::ok("dates", what));
@@ -380,14 +465,17 @@ fn of_purpose(leaf: &Facts) -> Option<Line> {
 
 fn verdicts(
     is_good: bool,
-    uploaded: bool,
+    uploaded: &Uploaded,
     signed: &Result<(), Unsigned>,
     has_other: bool,
 ) -> [Line; 2] {
     let mend = "mend what has failed above";
-    let as_uploaded = match (uploaded, signed) {
+    let as_uploaded = match (uploaded.is_trusted, signed) {
         (true, _) if !is_good => Line::fail("uploaded", "refused", mend),
         (true, _) => Line::ok("uploaded", "accepted where it is uploaded with setWebhook"),
+        (false, _) if uploaded.has_bad_root() => {
+            Line::fail("uploaded", "refused: Telegram does not take its root for one", mend)
+        }
         (false, _) if has_other => Line::fail(
             "uploaded",
             "refused: it does not lead to what is uploaded, which is all that Telegram trusts then",
@@ -424,7 +512,7 @@ fn verdicts(
         Err(Unsigned::Other(why)) => (format!("refused: {why}"), mend),
     };
     // One of the ways is enough.
-    let level = if is_good && uploaded { Level::Warn } else { Level::Fail };
+    let level = if is_good && uploaded.is_trusted { Level::Warn } else { Level::Fail };
     let as_signed = Line { level, check: "CA-signed", what, remedy: Some(remedy.to_owned()) };
     [as_uploaded, as_signed]
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "cli")]
+use x509_cert::{certificate::Version, ext::pkix::BasicConstraints};
 use x509_cert::{
     certificate::{Raw, TbsCertificateInner},
     der::{
@@ -61,6 +63,12 @@ pub(crate) enum KeyForm {
 pub(super) struct Purpose {
     /// An extension that is critical and that OpenSSL does not know.
     pub(super) unknown_critical: Option<String>,
+    /// True where OpenSSL takes it for a root.
+    #[cfg(feature = "cli")]
+    pub(super) is_for_roots: bool,
+    /// How many certificates of issuers may be between it and a leaf, where it says so.
+    #[cfg(feature = "cli")]
+    pub(super) issuers_max: Option<usize>,
     /// False where it says what it is for, and a TLS server is not among that.
     pub(super) is_for_servers: bool,
 }
@@ -118,7 +126,7 @@ impl Purpose {
     pub(super) fn of(signed: &TbsCertificateInner<Raw>) -> Option<Self> {
         let usage = signed.get_extension::<KeyUsage>().ok()?;
         // One of those is enough for OpenSSL, whatever the handshake needs.
-        let may_sign = usage.is_none_or(|(_, usage)| {
+        let may_sign = usage.as_ref().is_none_or(|(_, usage)| {
             usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
         });
         let extended = signed.get_extension::<ExtendedKeyUsage>().ok()?;
@@ -128,6 +136,25 @@ impl Purpose {
             let oid = extension.extn_id.to_string();
             (extension.critical && !UNDERSTOOD.contains(&oid.as_str())).then_some(oid)
         });
-        Some(Self { unknown_critical: unknown, is_for_servers: may_sign && may_serve })
+        #[cfg(feature = "cli")]
+        let constraints =
+            signed.get_extension::<BasicConstraints>().ok()?.map(|(_, constraints)| constraints);
+        #[cfg(feature = "cli")]
+        let may_issue = match (&usage, &constraints) {
+            (Some((_, usage)), _) if !usage.key_cert_sign() => false,
+            (_, Some(constraints)) => constraints.ca,
+            // Version 1 has no room for it, and who says that the key signs certificates is believed.
+            (usage, None) => signed.version() == Version::V1 || usage.is_some(),
+        };
+        Some(Self {
+            unknown_critical: unknown,
+            #[cfg(feature = "cli")]
+            is_for_roots: may_issue && may_serve,
+            #[cfg(feature = "cli")]
+            issuers_max: constraints
+                .and_then(|constraints| constraints.path_len_constraint)
+                .map(usize::from),
+            is_for_servers: may_sign && may_serve,
+        })
     }
 }

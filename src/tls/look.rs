@@ -3,17 +3,30 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
     SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        ResolvesClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::CertifiedKey,
 };
+
+/// How long a server may take to say that it wants a client certificate.
+const REFUSAL: Duration = Duration::from_secs(2);
+
+/// How the error begins of a server that takes nobody without a client certificate.
+pub(crate) const DEMANDS: &str = "it demands a client certificate, and Telegram has none";
 
 /// What a server showed.
 #[derive(Clone, Debug)]
@@ -22,6 +35,30 @@ pub(crate) struct Seen {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The cipher suite.
     pub(crate) suite: String,
+    /// True where it asked for a client certificate, and did without.
+    pub(crate) asks_for_certificate: bool,
+}
+
+/// Has no client certificate, and keeps in mind whether one was asked for.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl Asked {
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    // Without one it would not be asked.
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// Takes every certificate and keeps it: it is judged afterwards, and no data is sent.
@@ -78,7 +115,9 @@ pub(crate) fn handshake(
     timeout: Duration,
 ) -> Result<Seen, String> {
     let deadline = Instant::now() + timeout;
-    let (config, keep) = config(super::provider(), version).map_err(|error| error.to_string())?;
+    let asked = Arc::new(Asked::default());
+    let (config, keep) = config(super::provider(), version, Arc::<Asked>::clone(&asked))
+        .map_err(|error| error.to_string())?;
     let server_name = match name.and_then(|name| ServerName::try_from(name.to_owned()).ok()) {
         Some(name) => name,
         // Of an address nothing is sent.
@@ -87,7 +126,13 @@ pub(crate) fn handshake(
     let mut tls = ClientConnection::new(config, server_name).map_err(|error| error.to_string())?;
     let mut tcp = TcpStream::connect_timeout(&addr, timeout).map_err(|error| spoken(&error))?;
     while tls.is_handshaking() {
-        step(&mut tls, &mut tcp, deadline).map_err(|error| spoken(&error))?;
+        step(&mut tls, &mut tcp, deadline).map_err(|error| match asked.is_so() {
+            true => demands(&error),
+            false => spoken(&error),
+        })?;
+    }
+    if asked.is_so() {
+        await_refusal(&mut tls, &mut tcp).map_err(|error| demands(&error))?;
     }
     let suite = tls.negotiated_cipher_suite();
     let suite = suite.map_or_else(String::new, |suite| format!("{:?}", suite.suite()));
@@ -96,12 +141,13 @@ pub(crate) fn handshake(
     let _ = tls.write_tls(&mut tcp);
     let _ = tcp.shutdown(Shutdown::Both);
     let chain = std::mem::take(&mut *keep.chain.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Seen { chain, suite })
+    Ok(Seen { chain, suite, asks_for_certificate: asked.is_so() })
 }
 
 fn config(
     provider: CryptoProvider,
     version: &'static SupportedProtocolVersion,
+    asked: Arc<Asked>,
 ) -> Result<(Arc<ClientConfig>, Arc<Keep>), rustls::Error> {
     let schemes = provider.signature_verification_algorithms.supported_schemes();
     let keep = Arc::new(Keep { chain: Mutex::default(), schemes });
@@ -110,7 +156,7 @@ fn config(
         .with_protocol_versions(&[version])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_client_cert_resolver(asked);
     config.resumption = rustls::client::Resumption::disabled();
     Ok((Arc::new(config), keep))
 }
@@ -132,6 +178,27 @@ fn step(tls: &mut ClientConnection, tcp: &mut TcpStream, deadline: Instant) -> i
         tls.process_new_packets().map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// Waits for what a server says that was given no certificate: with TLS 1.3 that comes when the
+/// handshake is over for the client. One that says nothing has nothing against it.
+fn await_refusal(tls: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
+    let deadline = Instant::now() + REFUSAL;
+    while tls.wants_write() {
+        step(tls, tcp, deadline)?;
+    }
+    match step(tls, tcp, deadline) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) =>
+        {
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+fn demands(error: &io::Error) -> String {
+    format!("{DEMANDS} ({})", spoken(error))
 }
 
 fn spoken(error: &io::Error) -> String {

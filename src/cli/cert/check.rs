@@ -25,7 +25,7 @@ use crate::{
     tls::{
         self,
         examine::{Examination, Level, Line, Question, public_roots},
-        look::{Seen, handshake},
+        look::{DEMANDS, Seen, handshake},
     },
 };
 
@@ -74,6 +74,9 @@ struct Handshake {
     server_name: Option<String>,
     suite: Option<String>,
     error: Option<String>,
+    /// True where a client certificate was asked for, and none was taken as well.
+    #[serde(skip)]
+    asks_for_certificate: bool,
     #[serde(skip)]
     chain: Vec<CertificateDer<'static>>,
 }
@@ -136,6 +139,13 @@ fn of_url(
     // Telegram sends a name where there is one.
     let (asked, unasked) = handshakes.split_at(handshakes.len().min(2));
     lines.push(versions(asked));
+    if asked.iter().any(|handshake| handshake.asks_for_certificate) {
+        lines.push(Line::warn(
+            "client",
+            "the server asks for a client certificate; Telegram has none",
+            "have it ask for none: some servers take the handshake and then refuse the request",
+        ));
+    }
     let seen = asked.iter().rev().find(|handshake| handshake.error.is_none());
     lines.extend(seen.and_then(|seen| nameless(seen, unasked)));
     let (now, roots) = (SystemTime::now(), public_roots());
@@ -179,25 +189,35 @@ fn shake(
     name: Option<&str>,
 ) -> Handshake {
     let server_name = name.map(str::to_owned);
-    let (chain, suite, error) = match handshake(addr, with, name, PATIENCE) {
-        Ok(Seen { chain, suite }) => (chain, Some(suite), None),
-        Err(error) => (Vec::new(), None, Some(error)),
+    let (chain, suite, asks_for_certificate, error) = match handshake(addr, with, name, PATIENCE) {
+        Ok(Seen { chain, suite, asks_for_certificate }) => {
+            (chain, Some(suite), asks_for_certificate, None)
+        }
+        Err(error) => (Vec::new(), None, false, Some(error)),
     };
-    Handshake { version, server_name, suite, error, chain }
+    Handshake { version, server_name, suite, error, asks_for_certificate, chain }
 }
 
 /// What is to be said of the versions that a server took.
 fn versions(handshakes: &[Handshake]) -> Line {
     let took = |handshake: &&Handshake| handshake.error.is_none();
     let taken: Vec<_> = handshakes.iter().filter(took).map(|one| one.version).collect();
-    let refused = handshakes.iter().find_map(|handshake| {
+    let demands = |handshake: &&Handshake| {
+        handshake.error.as_ref().is_some_and(|error| error.starts_with(DEMANDS))
+    };
+    let demanding = handshakes.iter().find(demands);
+    // What it demands says more than which version it does not speak.
+    let refused = demanding.into_iter().chain(handshakes).find_map(|handshake| {
         handshake.error.as_ref().map(|error| format!("TLS {}: {error}", handshake.version))
     });
     match (taken.as_slice(), refused) {
         ([], why) => Line::fail(
             "TLS",
             format!("no handshake, {}", why.unwrap_or_default()),
-            "is it TLS at all that is served there, and of version 1.2 or 1.3?",
+            match demanding {
+                Some(_) => "have the server take clients without a certificate",
+                None => "is it TLS at all that is served there, and of version 1.2 or 1.3?",
+            },
         ),
         (_, None) => Line::ok("TLS", format!("versions {}", taken.join(" and "))),
         (_, Some(why)) => Line::warn(

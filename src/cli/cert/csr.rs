@@ -19,7 +19,7 @@ pub(super) struct CsrArgs {
     /// An RSA key of 2048 bits in place of ECDSA P-256, which is four times as fast to serve
     #[arg(long)]
     rsa: bool,
-    /// The request's file, in place of request.csr in --out
+    /// The request's file, where there is no --out [default: request.csr]
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     csr: Option<PathBuf>,
     #[command(flatten)]

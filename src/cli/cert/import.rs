@@ -36,7 +36,7 @@ pub(super) struct ImportArgs {
     /// Which key to take where there are several: its alias (friendly name)
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
-    /// The chain's file, in place of cert.pem in --out
+    /// The chain's file, where there is no --out [default: cert.pem]
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     cert: Option<PathBuf>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::files::{self, Over};
+use super::files::{self, Half, Over};
 use crate::error::{Error, ErrorKind};
 
 /// Make, ask for, check and import certificates.
@@ -52,7 +52,7 @@ struct Place {
     /// Directory for both files, made where there is none [default: the working directory]
     #[arg(long, value_name = "DIR", conflicts_with = "key")]
     out: Option<PathBuf>,
-    /// The key's file, in place of key.pem in --out
+    /// The key's file, where there is no --out [default: key.pem]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Replace files that are there already
@@ -78,11 +78,12 @@ impl Place {
             key: self.key.clone().unwrap_or_else(|| dir.join("key.pem")),
             over: if self.force { Over::Replace } else { Over::Keep },
         };
-        if pair.text == pair.key {
-            let expected = "another file than that of the certificate";
-            return Err(Error::config("--key", pair.key.display(), expected));
-        }
+        pair.check_distinct()?;
         for path in [&pair.key, &pair.text] {
+            if files::is_directory(path) {
+                let message = format!("{} is a directory: name a file in it", path.display());
+                return Err(Error::new(ErrorKind::Config, message));
+            }
             if !self.force && fs::symlink_metadata(path).is_ok() {
                 return Err(is_there(path));
             }
@@ -92,22 +93,39 @@ impl Place {
 }
 
 impl Pair {
-    /// Writes both; of two that were not there, both are or none.
+    fn check_distinct(&self) -> Result<(), Error> {
+        if files::is_same(&self.text, &self.key) {
+            let expected = "another file than that of the certificate";
+            return Err(Error::config("--key", self.key.display(), expected));
+        }
+        Ok(())
+    }
+
+    /// Writes both; of two that were not there, both are or none. What they replace stays until both
+    /// are whole.
     fn write(&self, text: &str, key: &str) -> Result<(), Error> {
         for path in [&self.key, &self.text] {
             make_parent(path).map_err(|source| failed(path, source))?;
         }
+        // In directories that are there now, any spelling shows.
+        self.check_distinct()?;
+        let key = Self::prepare(&self.key, 0o600, key)?;
+        let text = Self::prepare(&self.text, 0o644, text)?;
         // The key first: a certificate without a key would look like somebody's mistake.
-        self.write_one(&self.key, 0o600, key)?;
-        let written = self.write_one(&self.text, 0o644, text);
+        self.settle(key, &self.key)?;
+        let written = self.settle(text, &self.text);
         if written.is_err() && self.over == Over::Keep {
             let _ = fs::remove_file(&self.key);
         }
         written
     }
 
-    fn write_one(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
-        files::write(path, mode, None, text, self.over).map_err(|source| match source.kind() {
+    fn prepare(path: &Path, mode: u32, text: &str) -> Result<Half, Error> {
+        Half::write(path, mode, None, text).map_err(|source| failed(path, source))
+    }
+
+    fn settle(&self, half: Half, path: &Path) -> Result<(), Error> {
+        half.settle(self.over).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => is_there(path),
             _ => failed(path, source),
         })

@@ -8,6 +8,7 @@ use super::{super::tell, Place};
 use crate::{
     error::Error,
     tls::make::{KeyKind, Subject, VALID_DAYS, host_name},
+    webhook::is_reserved,
 };
 
 /// Most days of validity; beyond that the end has more digits than a certificate has room for.
@@ -30,7 +31,7 @@ pub(super) struct NewArgs {
     /// An RSA key of 2048 bits in place of ECDSA P-256, which is four times as fast to serve
     #[arg(long)]
     rsa: bool,
-    /// The certificate's file, in place of cert.pem in --out
+    /// The certificate's file, where there is no --out [default: cert.pem]
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     cert: Option<PathBuf>,
     #[command(flatten)]
@@ -66,7 +67,7 @@ pub(super) fn run(args: &NewArgs) -> Result<(), Error> {
         args.days,
         pair.config_lines(),
     ));
-    if args.host.ip.is_some_and(is_reserved) {
+    if args.host.ip.is_some_and(|address| is_reserved(address.into())) {
         tell(format_args!(
             "note: {host} is not a public address: only a Bot API server of your own delivers there"
         ));
@@ -83,16 +84,4 @@ fn address(text: &str) -> Result<Ipv4Addr, String> {
 /// What `--rsa` means.
 pub(super) fn kind(is_rsa: bool) -> KeyKind {
     if is_rsa { KeyKind::Rsa2048 } else { KeyKind::EcdsaP256 }
-}
-
-fn is_reserved(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    let is_shared = first == 100 && (64..128).contains(&second);
-    address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || is_shared
-        || first == 0
-        || first >= 240
 }

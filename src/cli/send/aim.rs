@@ -1,7 +1,7 @@
 //! Where updates are sent to, and with which credentials: from the config, or from a URL.
 
 use std::{
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -195,15 +195,33 @@ fn read_bot(file: &ConfigFile, section: &BotSection) -> Result<Bot, Error> {
 fn check_data_dir(setup: &Setup, section: &BotSection, is_tls: bool) -> Result<(), Error> {
     let secrets = section.secret_files().filter(|_| setup.has_default_bot);
     let cert = setup.file.tls.cert.as_deref().filter(|_| setup.has_own_certificate && is_tls);
-    let missing = secrets.chain(cert).find(|path| !path.exists());
-    missing.map_or(Ok(()), |path| {
-        let message = format!(
-            "{} is not there: start `ringhook serve` first, which makes it, or give --data-dir or \
-             --config as the server has them",
-            path.display()
-        );
-        Err(Error::new(ErrorKind::Config, message))
-    })
+    secrets.chain(cert).try_for_each(|path| need(path, path.try_exists()))
+}
+
+/// `Ok` where the file at `path` is there, as far as `is_there` tells.
+fn need(path: &Path, is_there: io::Result<bool>) -> Result<(), Error> {
+    let name = path.display();
+    match is_there {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let message = format!(
+                "{name} is not there: start `ringhook serve` first, which makes it, or give \
+                 --data-dir or --config as the server has them"
+            );
+            Err(Error::new(ErrorKind::Config, message))
+        }
+        Err(source) => {
+            let message = match source.kind() {
+                // It may be there all the same.
+                io::ErrorKind::PermissionDenied => format!(
+                    "{name} is not for this user: run this as the user of `ringhook serve`, or as \
+                     root"
+                ),
+                _ => name.to_string(),
+            };
+            Err(Error::with_source(ErrorKind::Config, message, source))
+        }
+    }
 }
 
 /// The listener that was `asked` for, else the first that can be connected to, and on which terms it
@@ -329,4 +347,24 @@ fn proxy_header(listener: &Listener) -> Vec<u8> {
         _ => (Ipv4Addr::LOCALHOST, 443),
     };
     format!("PROXY TCP4 {TELEGRAM} {to} 50000 {port}\r\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_must_not_be_looked_at_is_not_said_to_be_missing() {
+        let path = Path::new("/var/lib/ringhook/secret-token");
+        need(path, Ok(true)).unwrap();
+        let missing = need(path, Ok(false)).unwrap_err().to_string();
+        assert!(missing.contains("is not there: start `ringhook serve` first"), "{missing}");
+        let denied = need(path, Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::Config);
+        assert!(denied.to_string().contains("is not for this user"), "{denied}");
+        let other = need(path, Err(io::ErrorKind::NotADirectory.into())).unwrap_err().to_string();
+        assert!(!other.contains("is not there") && !other.contains("user"), "{other}");
+    }
 }

@@ -5,8 +5,9 @@
 mod support;
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::Path,
     process::Command,
     time::{Duration, SystemTime},
@@ -351,6 +352,72 @@ fn user_and_password_stay_hidden() {
             "{}",
             said.all()
         );
+    }
+}
+
+/// What runs are given is looked through for tokens in all that they say.
+#[test]
+fn no_token_is_shown_wherever_it_is() {
+    let place = Place::new();
+    place.config(place.signed_certificate(), "");
+    let body = format!(
+        "{{\"ok\":false,\"error_code\":404,\"description\":\"Not Found: POST /bot{TOKEN}/x {SECRET}\"}}"
+    );
+    for args in ["set", "info", "info --json", "delete"] {
+        // Only what was sent can be known to be secret.
+        let (method, body) = match args {
+            "set" => ("setWebhook", body.clone()),
+            _ => ("getWebhookInfo", body.replace(SECRET, "y")),
+        };
+        place.api.answer_next(method, 404, &body);
+        let said = place.run(args);
+        assert!(said.code == 1 && said.all().contains("/bot(hidden)/x "), "{}", said.all());
+    }
+    for token in [TOKEN.to_owned(), TOKEN.replace(':', "%3A"), OTHER_TOKEN.to_owned()] {
+        let url = format!("https://old.example.com/bot{token}");
+        for args in ["info", "info --json", "delete"] {
+            let info = format!(
+                "{{\"ok\":true,\"result\":{{\"url\":\"{url}\",\"pending_update_count\":3}}}}"
+            );
+            place.api.answer_next("getWebhookInfo", 200, &info);
+            let said = place.run(args);
+            assert!(said.all().contains("https://old.example.com/bot(hidden)"), "{}", said.all());
+        }
+    }
+    let of_the_plan = place.run(&format!("set --url https://bot.example.com:8443/{OTHER_TOKEN}"));
+    assert_eq!(of_the_plan.code, 0, "it is compared as it is: {}", of_the_plan.all());
+    assert!(of_the_plan.stderr.contains("8443/(hidden)"), "{}", of_the_plan.all());
+    let said = place.run(&format!("info --bot {TOKEN}"));
+    assert!(said.code == 2 && said.stderr.contains("(hidden)"), "{}", said.all());
+    for key in ["token_env", "token_file"] {
+        place.config("", &format!("{key} = \"{TOKEN}\""));
+        let said = place.run("info");
+        assert!(said.code == 2 && said.stderr.contains("(hidden)"), "{}", said.all());
+    }
+}
+
+#[test]
+fn a_token_of_the_environment_that_cannot_be_is_named() {
+    let place = Place::new();
+    place.config("", "");
+    let with = |value: &OsStr| {
+        let mut command = place.command("info");
+        command.env("TELEGRAM_BOT_TOKEN", value);
+        place.finish(command)
+    };
+    let empty = with(OsStr::new(" "));
+    assert!(empty.code == 2 && empty.stderr.contains("token_file, token_env"), "{}", empty.all());
+    let odd = with(OsStr::from_bytes(b"123:\xff"));
+    assert!(odd.code == 2 && odd.stderr.contains("TELEGRAM_BOT_TOKEN = (hidden)"), "{}", odd.all());
+}
+
+#[test]
+fn the_port_of_the_api_root_has_to_be_one() {
+    let place = Place::new();
+    place.config("", "");
+    for root in ["http://127.0.0.1:2808l", "http://127.0.0.1:99999"] {
+        let said = place.run(&format!("info --api-root {root}"));
+        assert!(said.code == 2 && said.stderr.contains("1 to 65535"), "{}", said.all());
     }
 }
 

@@ -17,6 +17,7 @@ use ureq::{
 use super::{
     ApiError, ApiRoot, BotToken, Me, RawUpdate, SetWebhook, WebhookInfo,
     answer::{result_of, updates_of},
+    token::HIDDEN,
 };
 
 /// How long a call may take; a long poll has the time that it polls for beside this.
@@ -26,6 +27,8 @@ const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// How often, and for how long at most each time, a call waits as the Bot API asks it to (429).
 const WAITS: u32 = 3;
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The fewest characters of a secret that is hidden in a text: what is shorter is in many words.
+const SECRET_MIN: usize = 4;
 /// The Bot API takes one setWebhook or deleteWebhook a second.
 const PACE: Duration = Duration::from_millis(1050);
 
@@ -54,6 +57,14 @@ enum Parameters<'a> {
     None,
 }
 
+/// What came back.
+struct Answer {
+    status: u16,
+    body: String,
+    /// The header Retry-After, where it is in seconds.
+    retry_after: Option<Duration>,
+}
+
 impl Client {
     /// A client for the bot of `token`. Nothing is sent yet. Proxies of the environment
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are used.
@@ -63,12 +74,19 @@ impl Client {
 
     /// getMe: who the token belongs to.
     pub(crate) fn get_me(&self) -> Result<Me, ApiError> {
-        self.patiently("getMe", || Parameters::None)
+        self.patiently("getMe", || Parameters::None, &[])
     }
 
-    /// getWebhookInfo.
+    /// getWebhookInfo. The token is hidden in its texts, but not in the URL, which has to be compared:
+    /// [`without_userinfo`](crate::webhook::without_userinfo) hides it where that is shown.
     pub(crate) fn get_webhook_info(&self) -> Result<WebhookInfo, ApiError> {
-        self.patiently("getWebhookInfo", || Parameters::None)
+        let info: WebhookInfo = self.patiently("getWebhookInfo", || Parameters::None, &[])?;
+        let hide = |text: Option<String>| text.map(|text| self.token.redact(&text));
+        Ok(WebhookInfo {
+            ip_address: hide(info.ip_address),
+            last_error_message: hide(info.last_error_message),
+            ..info
+        })
     }
 
     /// setWebhook.
@@ -79,7 +97,7 @@ impl Client {
             Some(certificate) => Parameters::Multipart(upload(&fields, certificate)),
             None => Parameters::Form(&fields),
         };
-        self.patiently::<bool>("setWebhook", parameters).map(drop)
+        self.patiently::<bool>("setWebhook", parameters, &secrets_of(webhook)).map(drop)
     }
 
     /// deleteWebhook; `drop_pending` deletes all that waits.
@@ -87,7 +105,7 @@ impl Client {
         keep_pace();
         let json = format!("{{\"drop_pending_updates\":{drop_pending}}}");
         let parameters = || Parameters::Json(json.clone());
-        self.patiently::<bool>("deleteWebhook", parameters).map(drop)
+        self.patiently::<bool>("deleteWebhook", parameters, &[]).map(drop)
     }
 
     /// getUpdates: up to `limit` (1 to 100) updates from `offset` on, waiting up to `timeout` (whole
@@ -110,22 +128,22 @@ impl Client {
             json.insert("allowed_updates".into(), allowed.into());
         }
         let json = serde_json::Value::Object(json).to_string();
-        let (status, body) = self.call("getUpdates", Parameters::Json(json), TIMEOUT + timeout)?;
-        updates_of(status, &body)
+        let answer = self.call("getUpdates", Parameters::Json(json), TIMEOUT + timeout);
+        self.told(answer, updates_of, &[])
     }
 
-    /// Calls, and again where the Bot API asks to wait for that.
+    /// Calls, and again where the Bot API asks to wait for that. Besides the token, what is `secret` in
+    /// the parameters is hidden in errors.
     fn patiently<'a, T: DeserializeOwned>(
         &self,
         method: &str,
         parameters: impl Fn() -> Parameters<'a>,
+        secret: &[&str],
     ) -> Result<T, ApiError> {
         let mut waits = 0;
         loop {
-            let outcome = self
-                .call(method, parameters(), TIMEOUT)
-                .and_then(|(status, body)| result_of(status, &body));
-            match outcome {
+            let answer = self.call(method, parameters(), TIMEOUT);
+            match self.told(answer, result_of, secret) {
                 Err(ApiError::Refused { code: 429, retry_after: Some(after), .. })
                     if waits < WAITS && after <= WAIT_MAX =>
                 {
@@ -137,13 +155,29 @@ impl Client {
         }
     }
 
-    /// Makes a call: the answer's status and body.
+    /// What `read` makes of an answer. Whoever answers may repeat what was sent, so that all errors go
+    /// through here: neither the token nor what is `secret` is in them.
+    fn told<T>(
+        &self,
+        answer: Result<Answer, ApiError>,
+        read: impl Fn(u16, &str) -> Result<T, ApiError>,
+        secret: &[&str],
+    ) -> Result<T, ApiError> {
+        let outcome = answer.and_then(|Answer { status, body, retry_after }| {
+            read(status, &body).map_err(|error| error.or_retry_after(retry_after))
+        });
+        let without = |text: String, secret: &&str| text.replace(secret, HIDDEN);
+        let hide = |text: &str| secret.iter().fold(self.token.redact(text), without);
+        outcome.map_err(|error| error.map_text(hide))
+    }
+
+    /// Makes a call.
     fn call(
         &self,
         method: &str,
         parameters: Parameters<'_>,
         timeout: Duration,
-    ) -> Result<(u16, String), ApiError> {
+    ) -> Result<Answer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.root, self.token.reveal());
         let request = self.agent.post(url).config().timeout_global(Some(timeout)).build();
         let answer = match parameters {
@@ -156,8 +190,11 @@ impl Client {
         };
         let mut answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status().as_u16();
+        let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
-        Ok((status, body.map_err(|error| self.unreachable(&error))?))
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        Ok(Answer { status, body, retry_after })
     }
 
     fn unreachable(&self, error: &ureq::Error) -> ApiError {
@@ -168,7 +205,7 @@ impl Client {
             ureq::Error::Io(source) => source.to_string(),
             other => other.to_string(),
         };
-        ApiError::Unreachable(format!("{}: {}", self.root, self.token.redact(&why)))
+        ApiError::Unreachable(format!("{}: {why}", self.root))
     }
 }
 
@@ -206,6 +243,15 @@ fn fields_of(webhook: &SetWebhook) -> Vec<(&'static str, String)> {
     fields
 }
 
+/// What of the parameters of `webhook` nobody may see: the secret token, and user and password.
+fn secrets_of(webhook: &SetWebhook) -> Vec<&str> {
+    let rest = webhook.url.split_once("://").map(|(_, rest)| rest);
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let userinfo = authority.and_then(|authority| authority.rsplit_once('@'));
+    let secrets = webhook.secret_token.as_deref().into_iter().chain(userinfo.map(|(user, _)| user));
+    secrets.filter(|secret| secret.len() >= SECRET_MIN).collect()
+}
+
 fn upload<'a>(fields: &'a [(&'static str, String)], certificate: &'a [u8]) -> Form<'a> {
     let form = fields.iter().fold(Form::new(), |form, (name, value)| form.text(name, value));
     form.part("certificate", Part::bytes(certificate).file_name("certificate.pem"))
@@ -218,4 +264,93 @@ fn keep_pace() {
         thread::sleep(PACE.saturating_sub(at.elapsed()));
     }
     *changed_at = Some(Instant::now());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        thread::JoinHandle,
+    };
+
+    use super::*;
+
+    const TOKEN: &str = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_";
+
+    /// A client, and what answers it: with one of `answers`, head and body, on each connection.
+    fn answered(answers: Vec<String>) -> (Client, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let root = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                read_call(&mut stream);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        (Client::new(&root, BotToken::new(TOKEN, "k").unwrap()), server)
+    }
+
+    /// Reads a call to its end.
+    fn read_call(stream: &mut TcpStream) {
+        let mut stream = BufReader::new(stream);
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).unwrap();
+    }
+
+    fn answer(head: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn no_error_repeats_what_was_secret() {
+        const SECRETS: [&str; 3] = ["the-secret_0123", "user:passw0rd", "AAbbCCddEEff"];
+        let text = format!("no: POST /bot{TOKEN}/x {} https://{}@h/", SECRETS[0], SECRETS[1]);
+        let body = format!("{{\"ok\":false,\"error_code\":404,\"description\":\"{text}\"}}");
+        let info = format!(
+            "{{\"ok\":true,\"result\":{{\"url\":\"https://h/{TOKEN}\",\"last_error_message\":\"{text}\"}}}}"
+        );
+        let refusal = || answer("404 Not Found", &body);
+        let (client, server) =
+            answered(vec![refusal(), refusal(), refusal(), answer("200 OK", &info)]);
+        let webhook = SetWebhook {
+            url: format!("https://{}@h/", SECRETS[1]),
+            secret_token: Some(SECRETS[0].to_owned()),
+            ..SetWebhook::default()
+        };
+        let refused = client.set_webhook(&webhook).unwrap_err().to_string();
+        assert!(refused.contains("/bot(hidden)/x (hidden) https://(hidden)@h/"), "{refused}");
+        let polled = client.get_updates(None, 1, Duration::ZERO, None).unwrap_err();
+        let text = format!("{refused} {polled:?} {}", client.get_me().unwrap_err());
+        for secret in [SECRETS[2], TOKEN] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        let info = client.get_webhook_info().unwrap();
+        assert_eq!(info.url, format!("https://h/{TOKEN}"), "it is compared");
+        assert!(!info.last_error_message.unwrap().contains(SECRETS[2]));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn waits_as_the_head_of_the_answer_says() {
+        let body = "{\"ok\":false,\"error_code\":429,\"description\":\"Too Many Requests\"}";
+        let me = "{\"ok\":true,\"result\":{\"id\":7}}";
+        let busy = answer("429 Too Many Requests\r\nRetry-After: 1", body);
+        let (client, server) = answered(vec![busy, answer("200 OK", me)]);
+        let begun = Instant::now();
+        assert_eq!(client.get_me().unwrap().id, 7);
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        server.join().unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ApiError, ApiRoot, client::agent};
+use super::{ApiError, ApiRoot, client::agent, hide_tokens};
 
 /// Names of the months, as HTTP has them.
 const MONTHS: [&str; 12] =
@@ -12,8 +12,8 @@ const MONTHS: [&str; 12] =
 /// whatever is answered will do.
 pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
     let request = agent().get(format!("{root}/")).config().timeout_global(Some(timeout)).build();
-    let answer =
-        request.call().map_err(|error| ApiError::Unreachable(format!("{root}: {error}")))?;
+    let failed = |error| ApiError::Unreachable(hide_tokens(&format!("{root}: {error}")));
+    let answer = request.call().map_err(failed)?;
     let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
     Ok(date.and_then(parse))
 }

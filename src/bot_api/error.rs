@@ -13,9 +13,9 @@ pub(crate) enum ApiError {
     Refused {
         /// `error_code`: 400, 401, 404, 409, 429, or 5xx.
         code: u16,
-        /// `description`, as it came.
+        /// `description`, as it came but for secrets.
         description: String,
-        /// `parameters.retry_after`.
+        /// `parameters.retry_after`, or the header Retry-After.
         retry_after: Option<Duration>,
     },
     /// There was no answer; why.
@@ -23,6 +23,27 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
+    /// The same with `change` made to each text of it.
+    pub(super) fn map_text(self, change: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Odd(what) => Self::Odd(change(&what)),
+            Self::Refused { code, description, retry_after } => {
+                Self::Refused { code, description: change(&description), retry_after }
+            }
+            Self::Unreachable(why) => Self::Unreachable(change(&why)),
+        }
+    }
+
+    /// The same, where it asks to wait and does not say how long, with what the answer's head says.
+    pub(super) fn or_retry_after(self, after: Option<Duration>) -> Self {
+        match self {
+            Self::Refused { code: 429, description, retry_after: None } => {
+                Self::Refused { code: 429, description, retry_after: after }
+            }
+            other => other,
+        }
+    }
+
     /// True where the Bot API itself cannot be had at the moment, so that trying again later may help.
     pub(crate) fn is_outage(&self) -> bool {
         match self {

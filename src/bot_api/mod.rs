@@ -15,6 +15,6 @@ pub(crate) use self::{
     date::date,
     error::ApiError,
     root::ApiRoot,
-    token::BotToken,
+    token::{BotToken, hide_tokens},
     types::{Me, RawUpdate, SetWebhook, WebhookInfo},
 };

@@ -1,6 +1,10 @@
 //! Where the Bot API is.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -23,9 +27,10 @@ impl ApiRoot {
     pub(crate) fn shows_tokens(&self) -> bool {
         let host = self.host();
         let is_near = match host.parse() {
+            Ok(IpAddr::V6(address)) => is_near(address),
             Ok(address) => is_reserved(address),
-            // A name without a dot is one of a container or of the own network.
-            Err(_) => !host.contains('.'),
+            // A name without a dot is one of a container or of the own network; a number is an address.
+            Err(_) => !host.contains('.') && !is_number(host),
         };
         self.0.starts_with("http://") && !is_near
     }
@@ -33,11 +38,51 @@ impl ApiRoot {
     /// Its host, without port and userinfo.
     fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
-        let authority = rest.split('/').next().unwrap_or("");
-        if let Some(inside) = authority.strip_prefix('[') {
-            return inside.split(']').next().unwrap_or("");
+        split(rest).map_or("", |(host, _)| host)
+    }
+}
+
+/// Host, without brackets and zone, and port of a URL whose scheme is cut off; the port is what
+/// follows the colon. `None` where brackets are not closed, or hold no address.
+fn split(rest: &str) -> Option<(&str, Option<&str>)> {
+    let authority = rest.split('/').next()?;
+    let Some(inside) = authority.strip_prefix('[') else {
+        let parts = authority.split_once(':');
+        return Some(parts.map_or((authority, None), |(host, port)| (host, Some(port))));
+    };
+    let (host, after) = inside.split_once(']')?;
+    let host = host.split('%').next()?;
+    host.parse::<Ipv6Addr>().ok()?;
+    match after {
+        "" => Some((host, None)),
+        after => Some((host, Some(after.strip_prefix(':')?))),
+    }
+}
+
+/// True for digits alone: `u16::from_str` takes a sign, too.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|port: u16| port > 0)
+}
+
+/// True for an address of this machine or of a private network.
+fn is_near(address: Ipv6Addr) -> bool {
+    match address.to_ipv4_mapped() {
+        Some(address) => is_reserved(address.into()),
+        None => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
         }
-        authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+    }
+}
+
+/// True for a number as the C library takes it for an address: `16843009`, `0x01010101`.
+fn is_number(host: &str) -> bool {
+    let hex = host.strip_prefix("0x").or_else(|| host.strip_prefix("0X"));
+    match hex {
+        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => host.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 
@@ -53,13 +98,17 @@ impl FromStr for ApiRoot {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "expected a URL like https://api.telegram.org, or http://HOST:8081 \
                                 for a server of your own; no user, query or fragment";
+        const PORT: &str = "expected a number from 1 to 65535 after the colon, like \
+                            http://HOST:8081, and an address of IPv6 in brackets";
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#@\\\"<>".contains(&byte);
         let is_good = |rest: &&str| {
             !rest.is_empty() && !rest.starts_with(['/', ':']) && rest.bytes().all(plain)
         };
-        if rest.filter(is_good).is_none() {
-            return Err(EXPECTED);
+        let rest = rest.filter(is_good).ok_or(EXPECTED)?;
+        // The client would take the usual port in the place of one that it cannot read.
+        if !split(rest).is_some_and(|(_, port)| port.is_none_or(is_port)) {
+            return Err(PORT);
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
@@ -106,8 +155,48 @@ mod tests {
             "https://u:p@h",
             "https://h?x",
             "https:///x",
+            "http://127.0.0.1:2808l",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:0",
+            "http://127.0.0.1:+80",
+            "http://127.0.0.1:/x",
+            "http://h:80:80",
+            "http://::1",
+            "http://[::1",
+            "http://[::1]8081",
+            "http://[x]:8081",
         ] {
             assert!(bad.parse::<ApiRoot>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn knows_what_is_near() {
+        let shows =
+            |host: &str| format!("http://{host}").parse::<ApiRoot>().map(|it| it.shows_tokens());
+        for near in [
+            "127.0.0.1:8081",
+            "10.0.0.1",
+            "bot-api:8081",
+            "localhost",
+            "[::1]:8081",
+            "[fd00::1]",
+            "[fe80::1%25eth0]",
+            "[::ffff:10.0.0.1]",
+        ] {
+            assert_eq!(shows(near), Ok(false), "{near}");
+        }
+        for public in [
+            "1.1.1.1",
+            "api.example.com:8081",
+            "[2606:4700::1111]:8081",
+            "[::ffff:1.1.1.1]",
+            "0x01020304",
+            "16909060:8081",
+            "1.1",
+            "0x1.0x1",
+        ] {
+            assert_eq!(shows(public), Ok(true), "{public}");
         }
     }
 }

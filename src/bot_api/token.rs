@@ -6,6 +6,13 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
+/// What stands where something secret stood.
+pub(super) const HIDDEN: &str = "(hidden)";
+/// What may stand between the id and the secret: a colon, as it is, in a URL, or in a URL in a URL.
+const COLONS: [&str; 3] = [":", "%3a", "%253a"];
+/// The fewest characters of a token's secret.
+const SECRET_MIN: usize = 30;
+
 /// What BotFather gives: the bot's id, a colon, and the secret.
 #[derive(Clone)]
 pub(crate) struct BotToken(Zeroizing<String>);
@@ -17,12 +24,11 @@ impl BotToken {
     /// # Errors
     /// A [`Config`](crate::ErrorKind::Config) error that names `key` but not the token.
     pub(crate) fn new(token: &str, key: &str) -> Result<Self, Error> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         let is_good = token.split_once(':').is_some_and(|(id, secret)| {
             id.parse::<u64>().is_ok()
                 && id.bytes().all(|byte| byte.is_ascii_digit())
-                && (30..=128).contains(&secret.len())
-                && secret.bytes().all(is_plain)
+                && (SECRET_MIN..=128).contains(&secret.len())
+                && secret.bytes().all(is_secret)
         });
         if !is_good {
             let expected = "a bot token as BotFather shows it: digits, a colon, 35 characters";
@@ -40,11 +46,45 @@ impl BotToken {
         &self.0
     }
 
-    /// `text` with the token hidden, wherever it is in it.
+    /// `text` with the token hidden, wherever it is in it: as it is, escaped for a URL, or its secret
+    /// alone; and with whatever else looks like a token.
     pub(super) fn redact(&self, text: &str) -> String {
         let secret = self.0.split_once(':').map_or("", |(_, secret)| secret);
-        text.replace(self.reveal(), "(token)").replace(secret, "(token)")
+        hide_tokens(text).replace(secret, HIDDEN)
     }
+}
+
+/// `text` with all that looks like a bot's token hidden, whoever's it is.
+pub(crate) fn hide_tokens(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let (mut shown, mut rest, mut lower) = (String::new(), text, lower.as_str());
+    let next = |lower: &str| {
+        let found = COLONS.iter().filter_map(|colon| Some((lower.find(colon)?, colon.len())));
+        found.min()
+    };
+    while let Some((at, length)) = next(lower) {
+        let (before, _) = rest.split_at(at);
+        let (through, after) = rest.split_at(at + length);
+        let name = before.trim_end_matches(|c: char| c.is_ascii_digit());
+        let secret = after.bytes().take_while(|byte| is_secret(*byte)).count();
+        let end = if name.len() < before.len() && secret >= SECRET_MIN {
+            shown.push_str(name);
+            shown.push_str(HIDDEN);
+            at + length + secret
+        } else {
+            shown.push_str(through);
+            at + length
+        };
+        (_, rest) = rest.split_at(end);
+        (_, lower) = lower.split_at(end);
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// True for what a token's secret consists of.
+fn is_secret(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
 impl fmt::Debug for BotToken {
@@ -67,7 +107,11 @@ mod tests {
         assert_eq!(token.bot_id(), 123_456);
         assert_eq!(format!("{token:?}"), "BotToken(hidden)");
         let shown = token.redact(&format!("https://a/bot{TOKEN}/getMe: {TOKEN}"));
-        assert_eq!(shown, "https://a/bot(token)/getMe: (token)");
+        assert_eq!(shown, "https://a/bot(hidden)/getMe: (hidden)");
+        let (id, secret) = TOKEN.split_once(':').unwrap();
+        for form in [format!("{id}%3A{secret}"), format!("{id}%253a{secret}"), secret.to_owned()] {
+            assert_eq!(token.redact(&format!("no: /bot{form}/x")), "no: /bot(hidden)/x");
+        }
         for bad in [
             "",
             "123456",
@@ -77,6 +121,17 @@ mod tests {
         ] {
             let error = BotToken::new(bad, "bot.token").unwrap_err().to_string();
             assert!(error.contains("bot.token") && error.contains("(hidden)"), "{error}");
+        }
+    }
+
+    #[test]
+    fn hides_whatever_looks_like_a_token() {
+        let text = format!("\u{e9} {TOKEN}, 1:{TOKEN} http://h:8443/{TOKEN}?a=%3A:");
+        assert_eq!(hide_tokens(&text), "\u{e9} (hidden), 1:(hidden) http://h:8443/(hidden)?a=%3A:");
+        for plain in
+            ["", "https://h:8443/shop", "12:34:56", "x:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_"]
+        {
+            assert_eq!(hide_tokens(plain), plain);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The bots of a config, as commands that speak to the Bot API see them.
 
 use std::{
-    env,
+    env::{self, VarError},
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{setup::Setup, tell};
 use crate::{
-    bot_api::{ApiRoot, BotToken, Client},
+    bot_api::{ApiRoot, BotToken, Client, hide_tokens},
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets},
@@ -90,6 +90,7 @@ impl Bots {
         }
         let root = webhook.api_root();
         if root.shows_tokens() {
+            let root = hide_tokens(&root.to_string());
             tell(format_args!(
                 "notice: {root} is plain HTTP: whoever is on the way there can read the bots' tokens"
             ));
@@ -100,7 +101,7 @@ impl Bots {
         let is_chosen = |bot: &&BotSection| args.bot.as_ref().is_none_or(|name| *name == bot.name);
         let chosen: Vec<_> = bots.iter().filter(is_chosen).collect();
         if let (Some(name), true) = (&args.bot, chosen.is_empty()) {
-            return Err(Error::config("--bot", name, &format!("one of {}", names())));
+            return Err(Error::config("--bot", hide_tokens(name), &format!("one of {}", names())));
         }
         if chosen.len() > 1 && !args.all {
             let expected = format!("--all, or --bot with one of {}", names());
@@ -130,10 +131,7 @@ impl ChosenBot {
     /// The bot of `section`, with the token of the environment where it `is_only_one` and has none.
     pub(super) fn of(section: &BotSection, is_only_one: bool) -> Result<Self, Error> {
         let token = match section.bot_token()? {
-            None if is_only_one => match env::var(TOKEN_VARIABLE) {
-                Ok(token) => Some(BotToken::new(token.trim(), TOKEN_VARIABLE)?),
-                Err(_) => None,
-            },
+            None if is_only_one => token_of(env::var(TOKEN_VARIABLE))?,
             token => token,
         };
         Ok(Self { name: section.name.clone(), section: section.clone(), token })
@@ -151,6 +149,17 @@ impl ChosenBot {
             return Err(Error::config(&key, "(none)", expected));
         };
         Ok(Client::new(root, token.clone()))
+    }
+}
+
+/// The token of the environment; `None` where the variable is not set or empty, as it is where a
+/// service manager or container has been given none.
+fn token_of(variable: Result<String, VarError>) -> Result<Option<BotToken>, Error> {
+    match variable {
+        Ok(token) if token.trim().is_empty() => Ok(None),
+        Ok(token) => BotToken::new(token.trim(), TOKEN_VARIABLE).map(Some),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(Error::config(TOKEN_VARIABLE, "(hidden)", "UTF-8")),
     }
 }
 

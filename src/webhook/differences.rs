@@ -15,10 +15,12 @@ impl Plan {
         let mut found = Vec::new();
         if !url::are_same(&self.url, &info.url) {
             let (is, planned) = (url::without_userinfo(&info.url), self.shown_url());
-            found.push(if is == planned {
-                "url: user and password are others than those of the config".to_owned()
-            } else {
-                format!("url is {is}, expected {planned}")
+            found.push(match is == planned {
+                true if url::have_same_target(&self.url, &info.url) => {
+                    "url: user and password are others than those of the config".to_owned()
+                }
+                true => "url: the token in its path is another than that of the config".to_owned(),
+                false => format!("url is {is}, expected {planned}"),
             });
         }
         match (self.certificate.is_some(), info.has_custom_certificate) {
@@ -125,6 +127,10 @@ mod tests {
         );
         let other = planned.differences(&info("https://u:other@a.example/x"));
         assert!(other.first().unwrap().starts_with("url: user and password"), "{other:?}");
+        let (one, two) = ("A".repeat(35), "B".repeat(35));
+        let tokens = plan(&format!("https://a.example/1:{one}"))
+            .differences(&info(&format!("https://a.example/1:{two}")));
+        assert!(tokens.first().unwrap().starts_with("url: the token in its path"), "{tokens:?}");
         assert_eq!(plan("https://a.example/").differences(&info("")), ["no webhook is set"]);
     }
 }

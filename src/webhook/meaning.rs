@@ -15,6 +15,11 @@ pub(crate) struct Meaning {
 /// The beginning of all that is said of an answer that is not 2xx.
 const WRONG_RESPONSE: &str = "wrong response from the webhook: ";
 
+/// The beginning of what setWebhook is refused with for what it found at the URL.
+const BAD_WEBHOOK: &str = "Bad Request: bad webhook: ";
+/// Only an answer can be so, and setWebhook asks for none.
+const NO_HTTP: &str = "the answer was no HTTP that Telegram can read";
+
 /// By the status of the answer, then what it means.
 const STATUSES: &[(&str, &str, &str)] = &[
     (
@@ -310,13 +315,19 @@ const TEXTS: &[(&[&str], &str, &str)] = &[
     ),
     (
         &["bad request", "failed to parse", "wrong http", "invalid http", "can't parse"],
-        "the answer was no HTTP that Telegram can read",
+        NO_HTTP,
         "`ringhook doctor` tells who answers at the URL",
     ),
 ];
 
-/// The meaning of `text`, a last_error_message or what setWebhook was refused for; `None` where it is
-/// not known here.
+/// The meaning of `description`, that of a call that was refused; `None` where it is not known here.
+pub(crate) fn meaning_of_refusal(description: &str) -> Option<Meaning> {
+    // The rest is said of the call, and not of the webhook.
+    let text = description.strip_prefix(BAD_WEBHOOK)?;
+    meaning(text).filter(|meaning| meaning.what != NO_HTTP)
+}
+
+/// The meaning of `text`, a last_error_message; `None` where it is not known here.
 pub(crate) fn meaning(text: &str) -> Option<Meaning> {
     let text = text.to_ascii_lowercase();
     let found = match text.split_once(WRONG_RESPONSE) {
@@ -411,15 +422,27 @@ mod tests {
             ("Request Entity Too Large: Response body is too big", "larger"),
             ("Not Implemented", "transfer coding"),
             ("Can't connect to the webhook", "could not open"),
-            (
-                "Bad Request: bad webhook: Failed to resolve host: Name or service not known",
-                "no \
-              address",
-            ),
         ] {
             let meaning = meaning(text).unwrap_or(Meaning { what: "none", remedy: "" });
             assert!(meaning.what.contains(word), "{text}: {}", meaning.what);
             assert!(!meaning.remedy.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_not_taken_for_a_failed_delivery() {
+        let found = meaning_of_refusal(
+            "Bad Request: bad webhook: Failed to resolve host: Name or service not known",
+        );
+        assert!(found.unwrap().what.contains("no address"));
+        for text in [
+            "Bad Request: chat not found",
+            "Bad Request: can't parse allowed updates",
+            "Bad Request: bad webhook: An HTTPS URL must be provided for webhook",
+            "Bad Request: bad webhook: failed to parse URL",
+            "Not Implemented",
+        ] {
+            assert_eq!(meaning_of_refusal(text), None, "{text}");
         }
     }
 

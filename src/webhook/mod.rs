@@ -18,7 +18,7 @@ mod url;
 
 pub(crate) use self::{
     address::is_reserved,
-    meaning::{Meaning, meaning},
+    meaning::{Meaning, meaning, meaning_of_refusal},
     plan::{Plan, Upload},
     problems::Problem,
     url::{WebhookUrl, without_userinfo},

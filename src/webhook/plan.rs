@@ -131,7 +131,7 @@ impl Plan {
         })
     }
 
-    /// The URL without user and password.
+    /// The URL without user and password, and without what looks like a token.
     pub(crate) fn shown_url(&self) -> String {
         url::without_userinfo(&self.url)
     }

@@ -3,7 +3,7 @@
 use std::{fmt, time::SystemTime};
 
 use super::{Plan, WebhookUrl, is_reserved};
-use crate::{tls::FindingKind, tls::served, update::UpdateKind};
+use crate::{bot_api::hide_tokens, tls::FindingKind, tls::served, update::UpdateKind};
 
 /// Ports that Telegram's own server connects to.
 const PORTS: [u16; 4] = [443, 80, 88, 8443];
@@ -24,11 +24,16 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(super) fn fatal(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), is_fatal: true }
+        Self::new(&what.into(), &remedy.into(), true)
     }
 
     pub(super) fn advice(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), is_fatal: false }
+        Self::new(&what.into(), &remedy.into(), false)
+    }
+
+    /// A path may be a token.
+    fn new(what: &str, remedy: &str, is_fatal: bool) -> Self {
+        Self { what: hide_tokens(what), remedy: hide_tokens(remedy), is_fatal }
     }
 }
 

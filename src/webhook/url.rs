@@ -2,7 +2,10 @@
 
 use std::{fmt, net::IpAddr};
 
-/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo.
+use crate::bot_api::hide_tokens;
+
+/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
+/// without what looks like a bot's token: people put theirs into the path.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct WebhookUrl {
     pub(crate) is_https: bool,
@@ -100,7 +103,7 @@ impl WebhookUrl {
 
 impl fmt::Display for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written(self.userinfo.as_ref().map(|_| "(hidden)")))
+        f.write_str(&hide_tokens(&self.written(self.userinfo.as_ref().map(|_| "(hidden)"))))
     }
 }
 
@@ -110,7 +113,8 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// `url` with what stands before its `@` hidden, whether it is a good URL or not.
+/// `url` with what stands before its `@` hidden, and what looks like a bot's token, whether it is a
+/// good URL or not.
 pub(crate) fn without_userinfo(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -118,9 +122,15 @@ pub(crate) fn without_userinfo(url: &str) -> String {
     };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
-        Some((_, place)) => format!("{scheme}(hidden)@{place}{target}"),
-        None => url.to_owned(),
+        Some((_, place)) => hide_tokens(&format!("{scheme}(hidden)@{place}{target}")),
+        None => hide_tokens(url),
     }
+}
+
+/// True where both have the same path and query.
+pub(super) fn have_same_target(one: &str, other: &str) -> bool {
+    let target = |url| WebhookUrl::parse(url).map(|url| url.target);
+    target(one) == target(other)
 }
 
 /// True where both lead to the same place with the same credentials.
@@ -185,6 +195,13 @@ mod tests {
         assert_eq!(url.to_string(), "https://(hidden)@h.example/x");
         assert!(!format!("{url:?}").contains("s3cret"));
         assert_eq!(without_userinfo("https://h/a@b"), "https://h/a@b");
+        let token = "https://h/bot1:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_";
+        for url in [token, &token.replace("1:", "1%3A")] {
+            assert_eq!(without_userinfo(url), "https://h/bot(hidden)");
+            let parsed = WebhookUrl::parse(url).unwrap();
+            assert_eq!(parsed.to_string(), "https://h/bot(hidden)");
+            assert_eq!(parsed.reveal(), url);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     step::Finding,
 };
 use crate::{
+    bot_api::hide_tokens,
     config::{BasicAuth, SecretToken},
     sender::{
         Answer, Connection, Failure, Phase, Place, Target, Tls, TlsVersions, Trust, with_port,
@@ -175,6 +176,7 @@ impl Public<'_> {
     /// How to try it from another machine.
     fn outside_test(&self) -> String {
         let WebhookUrl { host, port, is_https, target, .. } = self.url;
+        let target = hide_tokens(target);
         let scheme = if *is_https { "https" } else { "http" };
         let insecure = if self.is_uploaded { " -k" } else { "" };
         let expected = if self.has_credentials { "403" } else { "200" };

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bot_api::{ApiError, Client, WebhookInfo},
     error::{Error, ErrorKind},
-    webhook::meaning,
+    webhook::meaning_of_refusal,
 };
 
 /// Set, look at and delete the webhooks of the bots of a config.
@@ -164,7 +164,7 @@ fn without_name<'a>(text: &'a str, bot: &str) -> &'a str {
 fn failed(bot: &ChosenBot, error: &ApiError) -> Error {
     let mut message = format!("bot {:?}: {error}", bot.name);
     if let ApiError::Refused { description, .. } = error
-        && let Some(meaning) = meaning(description)
+        && let Some(meaning) = meaning_of_refusal(description)
     {
         message += &format!(" ({}: {})", meaning.what, meaning.remedy);
     }

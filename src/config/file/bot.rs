@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     allow::AllowList,
-    bot_api::BotToken,
+    bot_api::{BotToken, hide_tokens},
     error::{Error, ErrorKind},
     update::UpdateKind,
 };
@@ -211,17 +211,20 @@ impl Source<'_> {
         if secrets == Secrets::Leave {
             return Ok(None);
         }
+        // A token may have been put where the name of its file or variable belongs.
         if let Some(path) = file {
+            let shown = hide_tokens(&path.display().to_string());
             let text = fs::read_to_string(path).map_err(|source| {
-                let message = format!("{key}_file = {}", path.display());
+                let message = format!("{key}_file = {shown}");
                 Error::with_source(ErrorKind::Config, message, source)
             })?;
-            return make(text.trim(), &format!("{key}_file ({})", path.display())).map(Some);
+            return make(text.trim(), &format!("{key}_file ({shown})")).map(Some);
         }
         if let Some(name) = variable {
             let key = format!("{key}_env");
-            let text = env::var(name)
-                .map_err(|_| Error::config(&key, name, "a variable that is set, in UTF-8"))?;
+            let expected = "a variable that is set, in UTF-8";
+            let text =
+                env::var(name).map_err(|_| Error::config(&key, hide_tokens(name), expected))?;
             return make(text.trim(), &key).map(Some);
         }
         Ok(None)

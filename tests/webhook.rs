@@ -354,6 +354,76 @@ fn user_and_password_stay_hidden() {
     }
 }
 
+#[test]
+fn what_files_do_not_tell_is_compared_all_the_same() {
+    let place = Place::new();
+    let tls = place.certificate();
+    place.config(tls, "max_connections = 60\nallowed_updates = [\"message\"]");
+    assert_eq!(place.run("set").code, 0);
+    fs::remove_file(place.path().join("cert.pem")).unwrap();
+    let said = place.run("info");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(said.stdout.contains("as it says, as far as it was compared"), "{}", said.all());
+    assert!(said.stdout.contains("are not compared: cert.pem: No such file"), "{}", said.all());
+    place.api.set_webhook_behind_back("https://else.example.com/shop");
+    for bot in
+        ["max_connections = 60", "secret_token_file = \"nowhere\"", "basic_auth_file = \"no\""]
+    {
+        place.config(tls, bot);
+        let said = place.run("info");
+        assert_eq!(said.code, 1, "{}", said.all());
+        let expected =
+            "url is https://else.example.com/shop, expected https://bot.example.com:8443/shop";
+        assert!(said.stdout.contains(expected), "{}", said.all());
+    }
+    place.config("[server]\nlisten = \"0.0.0.0:0\"", "");
+    let said = place.run("info");
+    assert_eq!(said.code, 1, "{}", said.all());
+    assert!(
+        said.stderr.contains("cannot be compared with the config: webhook.port"),
+        "{}",
+        said.all()
+    );
+}
+
+#[test]
+fn nothing_is_made_for_a_webhook_that_would_be_refused() {
+    let place = Place::new();
+    for (rest, bot, flags) in [
+        ("", "", "set --url https://10.0.0.1/shop"),
+        ("", "", "set --ip-address 192.168.1.2"),
+        ("", "max_connections = 200", "set"),
+        ("[server]\nlisten = \"0.0.0.0:4443\"", "", "set"),
+    ] {
+        place.config(rest, &format!("{bot}\nsecret_token_file = \"shop.secret\""));
+        let said = place.run(flags);
+        assert_eq!(said.code, 2, "{}", said.all());
+        assert!(!said.stderr.contains("made "), "{}", said.all());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "only the config");
+    }
+    assert!(place.api.calls().is_empty());
+}
+
+/// The data directory has a certificate for another host: what is said to do helps.
+#[test]
+fn a_certificate_made_for_another_host_is_made_anew() {
+    let place = Place::new();
+    place.config("", "");
+    assert_eq!(place.run("set --url https://before.example.com:8443/shop --data-dir data").code, 0);
+    let text = fs::read_to_string(place.path().join("ringhook.toml")).unwrap();
+    let text = text.replace("bot.example.com", "after.example.com");
+    fs::write(place.path().join("ringhook.toml"), text).unwrap();
+    let said = place.run("set --data-dir data");
+    assert_eq!(said.code, 2, "{}", said.all());
+    let (_, rest) = said.stderr.split_once("`ringhook ").unwrap();
+    let (command, _) = rest.split_once('`').unwrap();
+    assert_eq!(command, "cert new --name after.example.com --out data --force");
+    let made = ringhook(place.path()).args(command.split(' ')).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let said = place.run("set --data-dir data");
+    assert_eq!(said.code, 0, "{}", said.all());
+}
+
 /// Nothing reaches the Bot API, and the exit code is 2.
 #[test]
 fn what_would_be_refused_is_found_before() {

@@ -13,7 +13,11 @@ impl Plan {
             return vec!["no webhook is set".to_owned()];
         }
         let mut found = Vec::new();
-        if !url::are_same(&self.url, &info.url) {
+        let is_same = match self.is_bare {
+            true => url::are_same_place(&self.url, &info.url),
+            false => url::are_same(&self.url, &info.url),
+        };
+        if !is_same {
             let (is, planned) = (url::without_userinfo(&info.url), self.shown_url());
             found.push(if is == planned {
                 "url: user and password are others than those of the config".to_owned()
@@ -22,6 +26,7 @@ impl Plan {
             });
         }
         match (self.certificate.is_some(), info.has_custom_certificate) {
+            _ if self.is_bare => {}
             (true, false) => found.push("certificate: none is uploaded".to_owned()),
             (false, true) => found.push(
                 "certificate: one is uploaded, and by the config there should be none".to_owned(),

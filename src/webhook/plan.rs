@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{Problem, WebhookUrl, url};
 use crate::{
     ListenAddress,
@@ -43,6 +45,12 @@ pub(crate) struct Plan {
     pub(crate) secret_token: Option<SecretToken>,
     /// Whether the Bot API server runs with `--local`.
     pub(crate) is_local: bool,
+    /// True where the files of the bot were left alone, so that certificate and credentials are not
+    /// known.
+    pub(super) is_bare: bool,
+    /// Where `ringhook cert new --out` makes the certificate anew: the data directory, where it is the
+    /// one made there.
+    pub(super) own_dir: Option<PathBuf>,
     /// What the config alone shows.
     pub(super) of_config: Vec<Problem>,
 }
@@ -59,9 +67,41 @@ impl Plan {
         bot: &BotSection,
         upload: Upload,
     ) -> Result<Self, Error> {
-        let userinfo = bot.userinfo()?;
-        let userinfo = userinfo.as_ref().map(|userinfo| userinfo.as_str());
-        let is_local = file.webhook.is_local();
+        let mut plan = Self::with_userinfo(file, config, bot, bot.userinfo()?.as_ref())?;
+        plan.secret_token = bot.secret_token()?;
+        let url = WebhookUrl::parse(&plan.url);
+        let host = url.as_ref().map_or("", WebhookUrl::name);
+        let is_https = url.as_ref().is_none_or(|url| url.is_https);
+        let certificate = certificate(file, host, upload, is_https)?;
+        (plan.certificate_file, plan.certificate) = certificate.unzip();
+        let own_dir = file.server.data_dir.as_ref();
+        plan.own_dir =
+            own_dir.filter(|dir| plan.certificate_file == Some(dir.join("cert.pem"))).cloned();
+        Ok(plan)
+    }
+
+    /// The plan for `bot` as far as it can be known without its files, which may not be there: without
+    /// certificate and credentials.
+    ///
+    /// # Errors
+    /// Where the URL cannot be known.
+    pub(crate) fn bare(
+        file: &ConfigFile,
+        config: &Config,
+        bot: &BotSection,
+    ) -> Result<Self, Error> {
+        let plan = Self::with_userinfo(file, config, bot, None)?;
+        Ok(Self { is_bare: true, ..plan })
+    }
+
+    /// What needs no file but that of `userinfo`.
+    fn with_userinfo(
+        file: &ConfigFile,
+        config: &Config,
+        bot: &BotSection,
+        userinfo: Option<&Zeroizing<String>>,
+    ) -> Result<Self, Error> {
+        let userinfo = userinfo.map(|userinfo| userinfo.as_str());
         // As typed where it is none, so that problems() can say so.
         let (url, text) = match bot.url.as_deref() {
             Some(typed) => match WebhookUrl::parse(typed) {
@@ -78,27 +118,20 @@ impl Plan {
                 (Some(url), text)
             }
         };
-        let secret_token = bot.secret_token()?;
         let mut of_config = Vec::new();
         if let Some(url) = &url {
             of_config.extend(of_place(url, bot));
         }
-        of_config.extend(of_credentials(secret_token.is_some(), userinfo));
-        let host = url.as_ref().map_or("", WebhookUrl::name);
-        let is_https = url.as_ref().is_none_or(|url| url.is_https);
-        let certificate = certificate(file, host, upload, is_https)?;
-        let (certificate_file, certificate) = certificate.unzip();
+        of_config.extend(of_credentials(bot, userinfo));
         Ok(Self {
             bot: bot.name.clone(),
             url: text,
-            certificate,
-            certificate_file,
             ip_address: bot.ip_address,
             max_connections: bot.max_connections,
             allowed_updates: Some(kinds(bot.allowed_updates.as_ref())),
-            secret_token,
-            is_local,
+            is_local: file.webhook.is_local(),
             of_config,
+            ..Self::default()
         })
     }
 
@@ -197,9 +230,9 @@ fn of_place(url: &WebhookUrl, bot: &BotSection) -> Vec<Problem> {
 }
 
 /// Whether what comes can be told from a stranger's.
-fn of_credentials(has_secret: bool, userinfo: Option<&str>) -> Vec<Problem> {
+fn of_credentials(bot: &BotSection, userinfo: Option<&str>) -> Vec<Problem> {
     let mut found = Vec::new();
-    if !has_secret && userinfo.is_none() {
+    if !bot.has_secret_token() && !bot.has_basic_auth() {
         found.push(Problem::advice(
             "the bot has no secret token: whoever knows the URL can send it updates",
             "put secret_token_file = \"FILE\" in its [[bot]] in the place of auth = \"none\"; the \

@@ -116,7 +116,7 @@ impl Plan {
         let url = WebhookUrl::parse(&self.url);
         let Some(url) = url.filter(|url| url.is_https) else { return Vec::new() };
         let host = url.name();
-        let name = if url.address().is_some() { "--ip" } else { "--name" };
+        let making = if url.address().is_some() { "--ip" } else { "--name" };
         let findings = served::findings(pem, host, SystemTime::now());
         let problem = |kind: FindingKind| {
             let is_for_another = matches!(
@@ -129,9 +129,13 @@ impl Plan {
                     | FindingKind::NotYetValid { .. }
                     | FindingKind::Unreadable { .. }
             );
-            let remedy = match is_for_another {
-                true => format!("`ringhook cert new {name} {host}` makes one"),
-                false => format!("`ringhook cert check {file}` tells more"),
+            let remedy = match (is_for_another, &self.own_dir) {
+                (true, Some(dir)) => format!(
+                    "`ringhook cert new {making} {host} --out {} --force` makes it anew",
+                    dir.display()
+                ),
+                (true, None) => format!("`ringhook cert new {making} {host}` makes one"),
+                (false, _) => format!("`ringhook cert check {file}` tells more"),
             };
             let what = format!("{file}: {kind}");
             Problem { what, remedy, is_fatal: is_for_another || is_dead }

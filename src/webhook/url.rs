@@ -131,6 +131,15 @@ pub(super) fn are_same(one: &str, other: &str) -> bool {
     }
 }
 
+/// True where both lead to the same place, whatever the credentials.
+pub(super) fn are_same_place(one: &str, other: &str) -> bool {
+    let bare = |url: &str| WebhookUrl::parse(url).map(|url| WebhookUrl { userinfo: None, ..url });
+    match (bare(one), bare(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// True for what Telegram sends as it is typed: it does not decode the userinfo, so that an escape
 /// would be a part of the password.
 pub(super) fn is_sent_as_typed(userinfo: &str) -> bool {

@@ -81,6 +81,16 @@ impl Place {
         "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
     }
 
+    /// The same with the authority's own certificate behind it, so that it can be uploaded.
+    fn chain_with_root(&self) -> &'static str {
+        let root = pki::Authority::root("root");
+        let params = pki::params("bot.example.com", &["bot.example.com"], &[]);
+        let made = root.issue(&params);
+        fs::write(self.path().join("cert.pem"), format!("{}{}", made.cert, root.cert)).unwrap();
+        fs::write(self.path().join("key.pem"), made.key).unwrap();
+        "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
+    }
+
     /// `ringhook webhook` with `args`, separated by spaces.
     fn command(&self, args: &str) -> Command {
         let mut command = ringhook(self.path());
@@ -213,7 +223,7 @@ fn set_sends_what_the_config_says() {
 #[test]
 fn flags_win_over_the_config() {
     let place = Place::new();
-    place.config(place.signed_certificate(), "max_connections = 60");
+    place.config(place.chain_with_root(), "max_connections = 60");
     let flags = "set --url https://bot.example.com:88/x --ip-address 8.8.4.4 --max-connections 7 \
                  --allowed-updates message,poll --upload";
     insta::assert_snapshot!("set_flags", place.run(flags).all());

@@ -151,7 +151,7 @@ pub(super) fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<Find
     found
 }
 
-fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
+pub(super) fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
     let (subject, at) = (facts.subject().to_owned(), facts.not_after);
     if now < facts.not_before {
         return Some(FindingKind::NotYetValid { subject, from: facts.not_before });

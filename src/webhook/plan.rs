@@ -13,6 +13,7 @@ use crate::{
         file::{AllowedUpdates, BotSection, ConfigFile},
     },
     error::Error,
+    tls::served::Served,
     update::UpdateKind,
 };
 
@@ -36,7 +37,9 @@ pub(crate) struct Plan {
     pub(crate) url: String,
     /// What is uploaded, in PEM.
     pub(crate) certificate: Option<Vec<u8>>,
-    /// Where that is from.
+    /// What is served and not uploaded, in PEM: an authority has signed it.
+    pub(crate) served: Option<Vec<u8>>,
+    /// Where either is from.
     pub(crate) certificate_file: Option<PathBuf>,
     pub(crate) ip_address: Option<IpAddr>,
     pub(crate) max_connections: Option<u32>,
@@ -72,9 +75,15 @@ impl Plan {
         let url = WebhookUrl::parse(&plan.url);
         let host = url.as_ref().map_or("", WebhookUrl::name);
         let is_https = url.as_ref().is_none_or(|url| url.is_https);
-        let certificate = certificate(file, host, upload, is_https)?;
-        (plan.certificate_file, plan.certificate) = certificate.unzip();
-        let own_dir = file.server.data_dir.as_ref();
+        let Some((path, served)) = served(file, host, upload, is_https)? else { return Ok(plan) };
+        plan.certificate_file = Some(path);
+        let is_self_signed = served.is_self_signed();
+        if is_self_signed || upload == Upload::Always {
+            plan.certificate = Some(served.to_pem());
+        } else {
+            plan.served = Some(served.to_pem());
+        }
+        let own_dir = file.server.data_dir.as_ref().filter(|_| is_self_signed);
         plan.own_dir =
             own_dir.filter(|dir| plan.certificate_file == Some(dir.join("cert.pem"))).cloned();
         Ok(plan)
@@ -133,22 +142,6 @@ impl Plan {
             of_config,
             ..Self::default()
         })
-    }
-
-    /// The URL of `bot` without its credentials, whose files may not be there yet; `None` where what
-    /// is typed is no URL.
-    ///
-    /// # Errors
-    /// Where it cannot be known.
-    pub(crate) fn url_of(
-        file: &ConfigFile,
-        config: &Config,
-        bot: &BotSection,
-    ) -> Result<Option<WebhookUrl>, Error> {
-        match &bot.url {
-            Some(typed) => Ok(WebhookUrl::parse(typed)),
-            None => built(file, config, bot, None).map(Some),
-        }
     }
 
     /// Calls setWebhook; `drop_pending` deletes all updates that wait.
@@ -249,13 +242,13 @@ fn of_credentials(bot: &BotSection, userinfo: Option<&str>) -> Vec<Problem> {
     found
 }
 
-/// The certificate to be uploaded and its file, where there is one to be uploaded.
-fn certificate(
+/// The certificate that is served or to be uploaded, and its file, where there is one.
+fn served(
     file: &ConfigFile,
     host: &str,
     upload: Upload,
     is_https: bool,
-) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+) -> Result<Option<(PathBuf, Served)>, Error> {
     let is_served = is_https && file.has_tls_listener();
     if !is_served && upload == Upload::IfSelfSigned {
         return Ok(None);
@@ -267,8 +260,7 @@ fn certificate(
         let expected = "tls.cert or bot.cert with the certificate that is to be uploaded";
         return Err(Error::config("--upload", "(no certificate)", expected));
     };
-    let is_uploaded = upload == Upload::Always || served.is_self_signed();
-    Ok(is_uploaded.then(|| (path.to_owned(), served.to_pem())))
+    Ok(Some((path.to_owned(), served)))
 }
 
 /// The names that setWebhook gets; none for Telegram's default.
@@ -407,7 +399,8 @@ mod tests {
             let file: ConfigFile = text.parse().unwrap();
             let config = file.to_config(Secrets::Leave).unwrap();
             let plan = Plan::of(&file, &config, file.bots.first().unwrap(), upload).unwrap();
-            plan.certificate_file.map(|path| path.file_name().unwrap().to_owned())
+            let file = plan.certificate_file.filter(|_| plan.certificate.is_some());
+            file.map(|path| path.file_name().unwrap().to_owned())
         };
         let bot = format!("{BOT}{HOST}");
         let at = |text: &str| file_of(text, Upload::IfSelfSigned);

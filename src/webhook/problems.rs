@@ -3,7 +3,14 @@
 use std::{fmt, time::SystemTime};
 
 use super::{Plan, WebhookUrl, is_reserved};
-use crate::{tls::FindingKind, tls::served, update::UpdateKind};
+use crate::{
+    tls::{
+        FindingKind,
+        examine::{Level, Line},
+        served,
+    },
+    update::UpdateKind,
+};
 
 /// Ports that Telegram's own server connects to.
 const PORTS: [u16; 4] = [443, 80, 88, 8443];
@@ -104,7 +111,7 @@ impl Plan {
     }
 
     fn of_certificate(&self) -> Vec<Problem> {
-        let Some(pem) = &self.certificate else { return Vec::new() };
+        let Some(pem) = &self.certificate else { return self.of_served().into_iter().collect() };
         let file = self.certificate_file.as_ref();
         let file = file.map_or("the certificate".to_owned(), |path| path.display().to_string());
         if pem.len() > CERTIFICATE_MAX {
@@ -117,7 +124,14 @@ impl Plan {
         let Some(url) = url.filter(|url| url.is_https) else { return Vec::new() };
         let host = url.name();
         let making = if url.address().is_some() { "--ip" } else { "--name" };
-        let findings = served::findings(pem, host, SystemTime::now());
+        let now = SystemTime::now();
+        let findings = served::findings(pem, host, now).into_iter().filter(|kind| {
+            // The examination knows what is uploaded, and so what may be missing or needless.
+            !matches!(
+                kind,
+                FindingKind::MissingIntermediate { .. } | FindingKind::RootIncluded { .. }
+            )
+        });
         let problem = |kind: FindingKind| {
             let is_for_another = matches!(
                 kind,
@@ -140,7 +154,39 @@ impl Plan {
             let what = format!("{file}: {kind}");
             Problem { what, remedy, is_fatal: is_for_another || is_dead }
         };
-        findings.into_iter().map(problem).collect()
+        let mut found: Vec<_> = findings.map(problem).collect();
+        if let Some(examination) = served::examine(pem, host, true, now)
+            && !examination.accepted
+        {
+            // Names and dates are told of with a remedy of their own.
+            let is_told = found.iter().any(|problem| problem.is_fatal);
+            let is_new = |line: &&Line| match line.check {
+                "names" | "dates" | "uploaded" => !is_told,
+                "CA-signed" => false,
+                _ => true,
+            };
+            let lines = examination.findings.iter().filter(|line| line.level == Level::Fail);
+            found.extend(lines.filter(is_new).map(|line| {
+                let remedy = line.remedy.clone().unwrap_or_default();
+                Problem::fatal(format!("{file}: {}", line.what), remedy)
+            }));
+        }
+        found
+    }
+
+    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that Telegram
+    /// sees: something in front may have another.
+    fn of_served(&self) -> Option<Problem> {
+        let (pem, path) = (self.served.as_ref()?, self.certificate_file.as_ref()?);
+        let url = WebhookUrl::parse(&self.url)?;
+        let examination = served::examine(pem, url.name(), false, SystemTime::now())?;
+        if examination.accepted_as_signed {
+            return None;
+        }
+        let failed = examination.findings.iter().filter(|line| line.level == Level::Fail);
+        let line = failed.min_by_key(|line| line.check == "uploaded")?;
+        let remedy = line.remedy.clone().unwrap_or_default();
+        Some(Problem::advice(format!("{}: {}", path.display(), line.what), remedy))
     }
 }
 
@@ -321,6 +367,57 @@ mod tests {
         assert!(found.first().unwrap().what.contains("type IP only"), "{found:?}");
         let found = Plan { certificate: Some(vec![b' '; 4 << 20]), ..plan("https://a.example/x") };
         assert!(texts(&found).concat().contains("3 MiB"));
+    }
+
+    #[test]
+    fn an_uploaded_certificate_has_to_please_telegram() {
+        use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+
+        let key = || KeyPair::generate().unwrap();
+        let params = |name: &str| {
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+        };
+        let host = "bot.example.com";
+        let fatal = |pem: String| {
+            let plan =
+                Plan { certificate: Some(pem.into_bytes()), ..plan("https://bot.example.com/x") };
+            let fatal = plan.problems().into_iter().filter(|problem| problem.is_fatal);
+            fatal.map(|problem| problem.what).collect::<Vec<_>>().join("\n")
+        };
+        let mut clients = params(host);
+        clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        assert!(fatal(clients.self_signed(&key()).unwrap().pem()).contains("not for TLS servers"));
+        let mut odd = params(host);
+        let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        odd.custom_extensions = vec![extension];
+        assert!(fatal(odd.self_signed(&key()).unwrap().pem()).contains("critical extension"));
+        let root_key = key();
+        let mut root = params("root");
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_pem = root.self_signed(&root_key).unwrap().pem();
+        let leaf = params(host);
+        let leaf = leaf.signed_by(&key(), &Issuer::from_params(&root, &root_key)).unwrap().pem();
+        let alone = fatal(leaf.clone());
+        assert!(alone.contains("is missing") && alone.contains("refused"), "{alone}");
+        assert_eq!(fatal(format!("{leaf}{root_pem}")), "");
+        root.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let root_pem = root.self_signed(&root_key).unwrap().pem();
+        assert!(fatal(format!("{leaf}{root_pem}")).contains("expired"));
+        // Served and not uploaded, it may not be what Telegram sees.
+        let served = Plan {
+            served: Some(leaf.into_bytes()),
+            certificate_file: Some("cert.pem".into()),
+            ..plan("https://bot.example.com/x")
+        };
+        let problems = served.problems();
+        let first = problems.first().unwrap();
+        assert!(
+            !first.is_fatal && first.what.contains("cert.pem: the certificate of its issuer"),
+            "{first}"
+        );
     }
 
     #[test]

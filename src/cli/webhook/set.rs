@@ -149,7 +149,7 @@ fn set(
     }
     note(bots, bot, &info);
     let mut line = format!("set to {}", plan.shown_url());
-    if let Some(path) = &plan.certificate_file {
+    if let (Some(path), true) = (&plan.certificate_file, plan.certificate.is_some()) {
         line += &format!(", with {} uploaded", path.display());
     }
     if args.drop.drop_pending {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::SystemTime};
 
-use super::{Plan, WebhookUrl, is_reserved};
+use super::{Plan, WebhookUrl, host, is_reserved};
 use crate::{
     tls::{
         FindingKind,
@@ -16,6 +16,8 @@ use crate::{
 const PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// The largest certificate that is taken.
 const CERTIFICATE_MAX: usize = 3 * 1024 * 1024;
+/// The longest head of a request that Telegram sends, in bytes.
+const HEAD_MAX: usize = 4096;
 /// Kinds that come only where allowed_updates names them.
 pub(super) const NOT_BY_DEFAULT: [UpdateKind; 3] =
     [UpdateKind::ChatMember, UpdateKind::MessageReaction, UpdateKind::MessageReactionCount];
@@ -50,8 +52,12 @@ impl Plan {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut found = self.of_config.clone();
         match WebhookUrl::parse(&self.url) {
-            Some(url) if !self.is_local => found.extend(of_url(&url)),
-            Some(_) => {}
+            Some(url) => {
+                if !self.is_local {
+                    found.extend(of_url(&url));
+                }
+                found.extend(self.of_length(&url));
+            }
             None => found.push(Problem::fatal(
                 "the URL is none that Telegram takes",
                 "write it like https://bot.example.com/path",
@@ -64,6 +70,20 @@ impl Plan {
         // Stable: each kind stays in its order.
         found.sort_by_key(|problem| !problem.is_fatal);
         found
+    }
+
+    fn of_length(&self, url: &WebhookUrl) -> Option<Problem> {
+        let secret = self.secret_token.as_ref().map(|token| token.reveal().len());
+        let length = url.head_bytes(secret);
+        (length > HEAD_MAX).then(|| {
+            Problem::fatal(
+                format!(
+                    "with this URL the head of a request has {length} bytes, and Telegram sends no \
+                     more than {HEAD_MAX}"
+                ),
+                "make the path shorter",
+            )
+        })
     }
 
     fn of_address(&self) -> Option<Problem> {
@@ -98,14 +118,26 @@ impl Plan {
                 "allowed_updates = \"all\" (or --allowed-updates all) names every kind",
             )];
         }
-        let unknown = list.iter().filter(|name| UpdateKind::from_key(name).is_none());
+        let is_unknown = |name: &&String| UpdateKind::from_key(name).is_none();
+        let unknown = list.iter().filter(is_unknown);
+        // Telegram drops what it does not know, and an empty list stands for something else.
+        let has_known = !list.iter().all(|name| is_unknown(&name));
         let problem = |name: &String| {
+            if name.eq_ignore_ascii_case("all") {
+                return Problem::fatal(
+                    format!(
+                        "allowed_updates: {name:?} is no kind of update, and the Bot API drops it"
+                    ),
+                    "for every kind write allowed_updates = \"all\", without a list (or \
+                     --allowed-updates all)",
+                );
+            }
             let remedy = match nearest(name) {
                 Some(kind) => format!("did you mean {kind}?"),
                 None => "see `ringhook webhook set --help` for all of them".to_owned(),
             };
             let what = format!("allowed_updates: {name:?} is no kind of update that is known here");
-            Problem::advice(what, remedy)
+            Problem { what, remedy, is_fatal: !has_known }
         };
         unknown.map(problem).collect()
     }
@@ -218,12 +250,9 @@ fn of_url(url: &WebhookUrl) -> Vec<Problem> {
             "use the public IPv4 address of this server or a name; behind NAT, a tunnel",
         ),
         Some(_) => {}
-        None if !url.host.trim_end_matches('.').contains('.') => fatal(
-            format!("the URL's host {:?} is no name that Telegram can resolve", url.host),
-            "use a public name such as bot.example.com",
-        ),
         None => {}
     }
+    found.extend(host::of_name(url));
     found
 }
 
@@ -259,6 +288,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::config::SecretToken;
 
     fn plan(url: &str) -> Plan {
         Plan { url: url.to_owned(), ..Plan::default() }
@@ -308,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn the_head_of_a_request_is_bounded() {
+        let of = |length: usize, is_local| {
+            let url = format!("https://bot.example.com/{}", "x".repeat(length));
+            let secret_token = SecretToken::new(&"s".repeat(256), "secret").ok();
+            Plan { secret_token, is_local, ..plan(&url) }.problems()
+        };
+        assert_eq!(of(3000, false), []);
+        for is_local in [false, true] {
+            let found = of(4000, is_local);
+            let first = found.first().unwrap();
+            assert!(first.is_fatal && first.what.contains("no more than 4096"), "{first}");
+        }
+    }
+
+    #[test]
     fn connections_stay_in_their_range() {
         let of = |count, is_local| {
             let url = plan("https://bot.example.com/x");
@@ -340,10 +385,14 @@ mod tests {
             [("mesage", "message"), ("callbackquery", "callback_query"), ("Message", "message")]
         {
             let found = of(&[typed]);
-            assert!(!found.first().unwrap().is_fatal);
+            assert!(found.first().unwrap().is_fatal, "none is left");
+            let beside = of(&[typed, "poll"]);
+            assert!(!beside.first().unwrap().is_fatal);
             assert_eq!(found.first().unwrap().remedy, format!("did you mean {meant}?"));
         }
         assert!(of(&["something_else_altogether"]).first().unwrap().remedy.contains("--help"));
+        let all = of(&["All", "message"]);
+        assert!(all.first().unwrap().is_fatal && all.first().unwrap().remedy.contains("= \"all\""));
         let default = of(&[]);
         assert!(default.first().unwrap().what.contains("chat_member, message_reaction,"));
         assert!(!default.first().unwrap().is_fatal);

@@ -449,6 +449,10 @@ fn what_would_be_refused_is_found_before() {
         ("", "", "set --url https://localhost/shop"),
         ("", "", "set --url https://other.example.com/shop"),
         ("", "", "set --url bot.example.com"),
+        ("", "", "set --url https://127.1/shop"),
+        ("", "", "set --url https://bot.example.com:+443/shop"),
+        ("", "", "set --allowed-updates all,message"),
+        ("", "", "set --allowed-updates mesage"),
         ("", "basic_auth = \"a:b/c\"", "set"),
         ("", "", "set --local --api-root https://api.telegram.org"),
         ("", "", "set --bot nobody"),
@@ -508,7 +512,9 @@ fn what_the_bot_api_refuses_is_told_with_its_meaning() {
         assert_eq!(said.code, 1, "{what}: {}", said.all());
         all += &format!("# {what}\n{}\n", said.all());
     };
-    add("a name that leads nowhere", place.run("set --url https://bot.invalid/shop"));
+    let refusal = r#"{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host: Name or service not known"}"#;
+    place.api.answer_next("setWebhook", 400, refusal);
+    add("a name that leads nowhere", place.run("set --url https://bot.example.com/shop"));
     let info = r#"{"ok":true,"result":{"url":"https://u:p@else.example.com/","max_connections":40,"has_custom_certificate":false,"pending_update_count":3}}"#;
     place.api.answer_next("getWebhookInfo", 200, info);
     add("somebody else sets it, too", place.run("set"));
@@ -578,6 +584,35 @@ fn all_bots_one_after_the_other() {
     let said = place.run("info --bot news --json");
     assert_eq!(said.code, 1, "it is deleted");
     assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap()["url"], "");
+}
+
+/// Each would take the webhook from the other.
+#[test]
+fn two_bots_with_one_token_are_refused() {
+    let place = several();
+    fs::write(place.path().join("news.token"), TOKEN).unwrap();
+    let said = place.run("set --all");
+    assert_eq!(said.code, 2, "{}", said.all());
+    assert!(said.stderr.contains("bots \"shop\" and \"news\" have the token of"), "{}", said.all());
+    let args = ["serve", "--config", "ringhook.toml"];
+    let served = ringhook(place.path()).args(args).output().unwrap();
+    assert_eq!(served.status.code(), Some(2));
+    let stderr = place.plain(&String::from_utf8(served.stderr).unwrap());
+    assert!(stderr.contains("bots \"shop\" and \"news\" have the token of"), "{stderr}");
+    assert!(place.api.calls().is_empty());
+}
+
+#[test]
+fn a_token_is_not_read_from_what_never_ends() {
+    let place = Place::new();
+    place.config("", "token_file = \"/dev/zero\"");
+    let said = place.run("info");
+    assert_eq!(said.code, 2, "{}", said.all());
+    assert!(
+        said.stderr.contains("token_file = /dev/zero: a pipe, socket or device"),
+        "{}",
+        said.all()
+    );
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl SetArgs {
 pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     args.drop.check()?;
     let mut bots = Bots::load(&args.bots)?;
+    bots.check_tokens()?;
     for bot in &mut bots.chosen {
         args.apply_to(&mut bot.section);
     }

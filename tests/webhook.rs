@@ -82,6 +82,16 @@ impl Place {
         "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
     }
 
+    /// The same with the authority's own certificate behind it, so that it can be uploaded.
+    fn chain_with_root(&self) -> &'static str {
+        let root = pki::Authority::root("root");
+        let params = pki::params("bot.example.com", &["bot.example.com"], &[]);
+        let made = root.issue(&params);
+        fs::write(self.path().join("cert.pem"), format!("{}{}", made.cert, root.cert)).unwrap();
+        fs::write(self.path().join("key.pem"), made.key).unwrap();
+        "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\""
+    }
+
     /// `ringhook webhook` with `args`, separated by spaces.
     fn command(&self, args: &str) -> Command {
         let mut command = ringhook(self.path());
@@ -214,7 +224,7 @@ fn set_sends_what_the_config_says() {
 #[test]
 fn flags_win_over_the_config() {
     let place = Place::new();
-    place.config(place.signed_certificate(), "max_connections = 60");
+    place.config(place.chain_with_root(), "max_connections = 60");
     let flags = "set --url https://bot.example.com:88/x --ip-address 8.8.4.4 --max-connections 7 \
                  --allowed-updates message,poll --upload";
     insta::assert_snapshot!("set_flags", place.run(flags).all());
@@ -421,6 +431,76 @@ fn the_port_of_the_api_root_has_to_be_one() {
     }
 }
 
+#[test]
+fn what_files_do_not_tell_is_compared_all_the_same() {
+    let place = Place::new();
+    let tls = place.certificate();
+    place.config(tls, "max_connections = 60\nallowed_updates = [\"message\"]");
+    assert_eq!(place.run("set").code, 0);
+    fs::remove_file(place.path().join("cert.pem")).unwrap();
+    let said = place.run("info");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(said.stdout.contains("as it says, as far as it was compared"), "{}", said.all());
+    assert!(said.stdout.contains("are not compared: cert.pem: No such file"), "{}", said.all());
+    place.api.set_webhook_behind_back("https://else.example.com/shop");
+    for bot in
+        ["max_connections = 60", "secret_token_file = \"nowhere\"", "basic_auth_file = \"no\""]
+    {
+        place.config(tls, bot);
+        let said = place.run("info");
+        assert_eq!(said.code, 1, "{}", said.all());
+        let expected =
+            "url is https://else.example.com/shop, expected https://bot.example.com:8443/shop";
+        assert!(said.stdout.contains(expected), "{}", said.all());
+    }
+    place.config("[server]\nlisten = \"0.0.0.0:0\"", "");
+    let said = place.run("info");
+    assert_eq!(said.code, 1, "{}", said.all());
+    assert!(
+        said.stderr.contains("cannot be compared with the config: webhook.port"),
+        "{}",
+        said.all()
+    );
+}
+
+#[test]
+fn nothing_is_made_for_a_webhook_that_would_be_refused() {
+    let place = Place::new();
+    for (rest, bot, flags) in [
+        ("", "", "set --url https://10.0.0.1/shop"),
+        ("", "", "set --ip-address 192.168.1.2"),
+        ("", "max_connections = 200", "set"),
+        ("[server]\nlisten = \"0.0.0.0:4443\"", "", "set"),
+    ] {
+        place.config(rest, &format!("{bot}\nsecret_token_file = \"shop.secret\""));
+        let said = place.run(flags);
+        assert_eq!(said.code, 2, "{}", said.all());
+        assert!(!said.stderr.contains("made "), "{}", said.all());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "only the config");
+    }
+    assert!(place.api.calls().is_empty());
+}
+
+/// The data directory has a certificate for another host: what is said to do helps.
+#[test]
+fn a_certificate_made_for_another_host_is_made_anew() {
+    let place = Place::new();
+    place.config("", "");
+    assert_eq!(place.run("set --url https://before.example.com:8443/shop --data-dir data").code, 0);
+    let text = fs::read_to_string(place.path().join("ringhook.toml")).unwrap();
+    let text = text.replace("bot.example.com", "after.example.com");
+    fs::write(place.path().join("ringhook.toml"), text).unwrap();
+    let said = place.run("set --data-dir data");
+    assert_eq!(said.code, 2, "{}", said.all());
+    let (_, rest) = said.stderr.split_once("`ringhook ").unwrap();
+    let (command, _) = rest.split_once('`').unwrap();
+    assert_eq!(command, "cert new --name after.example.com --out data --force");
+    let made = ringhook(place.path()).args(command.split(' ')).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let said = place.run("set --data-dir data");
+    assert_eq!(said.code, 0, "{}", said.all());
+}
+
 /// Nothing reaches the Bot API, and the exit code is 2.
 #[test]
 fn what_would_be_refused_is_found_before() {
@@ -436,6 +516,10 @@ fn what_would_be_refused_is_found_before() {
         ("", "", "set --url https://localhost/shop"),
         ("", "", "set --url https://other.example.com/shop"),
         ("", "", "set --url bot.example.com"),
+        ("", "", "set --url https://127.1/shop"),
+        ("", "", "set --url https://bot.example.com:+443/shop"),
+        ("", "", "set --allowed-updates all,message"),
+        ("", "", "set --allowed-updates mesage"),
         ("", "basic_auth = \"a:b/c\"", "set"),
         ("", "", "set --local --api-root https://api.telegram.org"),
         ("", "", "set --bot nobody"),
@@ -495,7 +579,9 @@ fn what_the_bot_api_refuses_is_told_with_its_meaning() {
         assert_eq!(said.code, 1, "{what}: {}", said.all());
         all += &format!("# {what}\n{}\n", said.all());
     };
-    add("a name that leads nowhere", place.run("set --url https://bot.invalid/shop"));
+    let refusal = r#"{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host: Name or service not known"}"#;
+    place.api.answer_next("setWebhook", 400, refusal);
+    add("a name that leads nowhere", place.run("set --url https://bot.example.com/shop"));
     let info = r#"{"ok":true,"result":{"url":"https://u:p@else.example.com/","max_connections":40,"has_custom_certificate":false,"pending_update_count":3}}"#;
     place.api.answer_next("getWebhookInfo", 200, info);
     add("somebody else sets it, too", place.run("set"));
@@ -565,6 +651,35 @@ fn all_bots_one_after_the_other() {
     let said = place.run("info --bot news --json");
     assert_eq!(said.code, 1, "it is deleted");
     assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap()["url"], "");
+}
+
+/// Each would take the webhook from the other.
+#[test]
+fn two_bots_with_one_token_are_refused() {
+    let place = several();
+    fs::write(place.path().join("news.token"), TOKEN).unwrap();
+    let said = place.run("set --all");
+    assert_eq!(said.code, 2, "{}", said.all());
+    assert!(said.stderr.contains("bots \"shop\" and \"news\" have the token of"), "{}", said.all());
+    let args = ["serve", "--config", "ringhook.toml"];
+    let served = ringhook(place.path()).args(args).output().unwrap();
+    assert_eq!(served.status.code(), Some(2));
+    let stderr = place.plain(&String::from_utf8(served.stderr).unwrap());
+    assert!(stderr.contains("bots \"shop\" and \"news\" have the token of"), "{stderr}");
+    assert!(place.api.calls().is_empty());
+}
+
+#[test]
+fn a_token_is_not_read_from_what_never_ends() {
+    let place = Place::new();
+    place.config("", "token_file = \"/dev/zero\"");
+    let said = place.run("info");
+    assert_eq!(said.code, 2, "{}", said.all());
+    assert!(
+        said.stderr.contains("token_file = /dev/zero: a pipe, socket or device"),
+        "{}",
+        said.all()
+    );
 }
 
 #[test]

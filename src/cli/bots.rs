@@ -14,7 +14,7 @@ use crate::{
         Config,
         file::{BotSection, ConfigFile, Secrets},
     },
-    error::Error,
+    error::{Error, ErrorKind},
     webhook::{Plan, Upload},
 };
 
@@ -121,10 +121,42 @@ impl Bots {
         Plan::of(&self.setup.file, &self.config, &bot.section, upload)
     }
 
+    /// Whether each of the chosen bots has a token of its own.
+    ///
+    /// # Errors
+    /// Where two have the same.
+    pub(super) fn check_tokens(&self) -> Result<(), Error> {
+        let tokens = self.chosen.iter().filter_map(|bot| Some((&*bot.name, bot.token.as_ref()?)));
+        check_tokens(tokens)
+    }
+
     /// The config as typed, completed by flags.
     pub(super) fn file(&self) -> &ConfigFile {
         &self.setup.file
     }
+}
+
+/// Whether no two of these bots have the same token. A bot at Telegram has one webhook: each of the two
+/// would take it from the other.
+///
+/// # Errors
+/// Where two have, with the names of both.
+pub(super) fn check_tokens<'a>(
+    tokens: impl IntoIterator<Item = (&'a str, &'a BotToken)>,
+) -> Result<(), Error> {
+    let mut known: Vec<(u64, &str)> = Vec::new();
+    for (name, token) in tokens {
+        let id = token.bot_id();
+        if let Some((_, other)) = known.iter().find(|(known, _)| *known == id) {
+            let message = format!(
+                "bots {other:?} and {name:?} have the token of the same bot ({id}), which has one \
+                 webhook: give each its own token, or remove one of them"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        known.push((id, name));
+    }
+    Ok(())
 }
 
 impl ChosenBot {

@@ -93,7 +93,7 @@ impl Setup {
             data_dir.ensure_secret_token()?;
         }
         if self.has_own_certificate {
-            let mut hosts: Vec<_> = bots.into_iter().filter_map(host_of).collect();
+            let mut hosts: Vec<_> = bots.into_iter().flat_map(hosts_of).collect();
             hosts.sort_unstable();
             hosts.dedup();
             data_dir.ensure_certificate(&hosts)?;
@@ -192,11 +192,11 @@ impl Setup {
     }
 }
 
-/// Where Telegram looks for `bot`, as a certificate can have it.
-fn host_of(bot: &BotSection) -> Option<String> {
-    let url = || WebhookUrl::parse(bot.url.as_deref()?).map(|url| url.host);
-    let host = bot.host.clone().or_else(url)?.to_ascii_lowercase();
-    (host_name(&host).is_ok() || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
+/// Where Telegram looks for `bot`, as a certificate can have it: at its host and at that of its URL.
+fn hosts_of(bot: &BotSection) -> impl Iterator<Item = String> {
+    let url = bot.url.as_deref().and_then(WebhookUrl::parse).map(|url| url.host);
+    let hosts = bot.host.clone().into_iter().chain(url).map(|host| host.to_ascii_lowercase());
+    hosts.filter(|host| host_name(host).is_ok() || host.parse::<Ipv4Addr>().is_ok())
 }
 
 /// True where certificate and key are those of the data directory. Their paths are filled in; where

@@ -9,7 +9,7 @@ mod profile;
 mod tls;
 mod webhook;
 
-use std::{fmt, fs, path::Path, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -23,7 +23,7 @@ pub(crate) use self::{
     tls::TlsSection,
     webhook::{Fallback, WebhookSection},
 };
-use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
+use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order, text_file};
 use crate::{
     allow::AllowList,
     error::{Error, ErrorKind},
@@ -137,7 +137,7 @@ pub(crate) struct SinkSection {
 impl ConfigFile {
     /// Reads and parses `path`; the message of an error in it has the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| {
+        let text = text_file::read(path).map_err(|source| {
             Error::with_source(ErrorKind::Config, format!("config {}", path.display()), source)
         })?;
         text.parse().map_err(|error: Error| {
@@ -592,7 +592,7 @@ mod tests {
     #[test]
     fn secrets_come_from_files_and_variables() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "tok-en\n").unwrap();
+        std::fs::write(file.path(), "tok-en\n").unwrap();
         let text = format!(
             "[[bot]]\nname='a'\npath='/a'\nsecret_token_file={:?}",
             file.path().to_str().unwrap()

@@ -11,6 +11,8 @@ mod listener;
 mod profile;
 mod reload;
 mod secret;
+#[cfg(feature = "cli")]
+pub(crate) mod text_file;
 
 use std::{
     fmt,

@@ -13,7 +13,11 @@ impl Plan {
             return vec!["no webhook is set".to_owned()];
         }
         let mut found = Vec::new();
-        if !url::are_same(&self.url, &info.url) {
+        let is_same = match self.is_bare {
+            true => url::are_same_place(&self.url, &info.url),
+            false => url::are_same(&self.url, &info.url),
+        };
+        if !is_same {
             let (is, planned) = (url::without_userinfo(&info.url), self.shown_url());
             found.push(match is == planned {
                 true if url::have_same_target(&self.url, &info.url) => {
@@ -24,6 +28,7 @@ impl Plan {
             });
         }
         match (self.certificate.is_some(), info.has_custom_certificate) {
+            _ if self.is_bare => {}
             (true, false) => found.push("certificate: none is uploaded".to_owned()),
             (false, true) => found.push(
                 "certificate: one is uploaded, and by the config there should be none".to_owned(),
@@ -50,7 +55,9 @@ impl Plan {
 
 /// Compares lists of kinds as sets; one that is not there or empty is Telegram's default.
 fn of_kinds(planned: &[String], is: Option<&[String]>) -> Option<String> {
-    let (planned, is) = (kinds(planned), kinds(is.unwrap_or_default()));
+    let (mut planned, is) = (kinds(planned), kinds(is.unwrap_or_default()));
+    // The Bot API drops those that it does not know; of that the problems tell.
+    planned.retain(|name| is.contains(name) || UpdateKind::from_key(name).is_some());
     let list = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
         one.difference(other).cloned().collect::<Vec<_>>().join(", ")
     };
@@ -99,6 +106,18 @@ mod tests {
         );
         let default = Plan { allowed_updates: Some(Vec::new()), ..plan(url) };
         assert!(default.differences(&info(url)).is_empty());
+    }
+
+    #[test]
+    fn a_kind_that_there_is_not_is_not_missed() {
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let url = "https://bot.example.com/x";
+        let planned = Plan { allowed_updates: list(&["message", "mesage", "poll"]), ..plan(url) };
+        let is = |names| WebhookInfo { allowed_updates: list(names), ..info(url) };
+        assert_eq!(planned.differences(&is(&["message", "poll"])), [""; 0]);
+        assert_eq!(planned.differences(&is(&["message"])), ["allowed_updates: poll missing"]);
+        let known_there = is(&["message", "mesage", "poll"]);
+        assert_eq!(planned.differences(&known_there), [""; 0]);
     }
 
     #[test]

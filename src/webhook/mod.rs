@@ -3,6 +3,7 @@
 //! | file | question |
 //! |---|---|
 //! | `url` | what the URL of a webhook consists of, and how it is shown |
+//! | `host` | which hosts Telegram can look up |
 //! | `address` | which addresses Telegram sends nothing to |
 //! | `plan` | what setWebhook is called with, by the config |
 //! | `problems` | what the Bot API would refuse or silently change |
@@ -11,6 +12,7 @@
 
 mod address;
 mod differences;
+mod host;
 mod meaning;
 mod plan;
 mod problems;

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{Problem, WebhookUrl, url};
 use crate::{
     ListenAddress,
@@ -11,6 +13,7 @@ use crate::{
         file::{AllowedUpdates, BotSection, ConfigFile},
     },
     error::Error,
+    tls::served::Served,
     update::UpdateKind,
 };
 
@@ -34,7 +37,9 @@ pub(crate) struct Plan {
     pub(crate) url: String,
     /// What is uploaded, in PEM.
     pub(crate) certificate: Option<Vec<u8>>,
-    /// Where that is from.
+    /// What is served and not uploaded, in PEM: an authority has signed it.
+    pub(crate) served: Option<Vec<u8>>,
+    /// Where either is from.
     pub(crate) certificate_file: Option<PathBuf>,
     pub(crate) ip_address: Option<IpAddr>,
     pub(crate) max_connections: Option<u32>,
@@ -43,6 +48,12 @@ pub(crate) struct Plan {
     pub(crate) secret_token: Option<SecretToken>,
     /// Whether the Bot API server runs with `--local`.
     pub(crate) is_local: bool,
+    /// True where the files of the bot were left alone, so that certificate and credentials are not
+    /// known.
+    pub(super) is_bare: bool,
+    /// Where `ringhook cert new --out` makes the certificate anew: the data directory, where it is the
+    /// one made there.
+    pub(super) own_dir: Option<PathBuf>,
     /// What the config alone shows.
     pub(super) of_config: Vec<Problem>,
 }
@@ -59,9 +70,47 @@ impl Plan {
         bot: &BotSection,
         upload: Upload,
     ) -> Result<Self, Error> {
-        let userinfo = bot.userinfo()?;
-        let userinfo = userinfo.as_ref().map(|userinfo| userinfo.as_str());
-        let is_local = file.webhook.is_local();
+        let mut plan = Self::with_userinfo(file, config, bot, bot.userinfo()?.as_ref())?;
+        plan.secret_token = bot.secret_token()?;
+        let url = WebhookUrl::parse(&plan.url);
+        let host = url.as_ref().map_or("", WebhookUrl::name);
+        let is_https = url.as_ref().is_none_or(|url| url.is_https);
+        let Some((path, served)) = served(file, host, upload, is_https)? else { return Ok(plan) };
+        plan.certificate_file = Some(path);
+        let is_self_signed = served.is_self_signed();
+        if is_self_signed || upload == Upload::Always {
+            plan.certificate = Some(served.to_pem());
+        } else {
+            plan.served = Some(served.to_pem());
+        }
+        let own_dir = file.server.data_dir.as_ref().filter(|_| is_self_signed);
+        plan.own_dir =
+            own_dir.filter(|dir| plan.certificate_file == Some(dir.join("cert.pem"))).cloned();
+        Ok(plan)
+    }
+
+    /// The plan for `bot` as far as it can be known without its files, which may not be there: without
+    /// certificate and credentials.
+    ///
+    /// # Errors
+    /// Where the URL cannot be known.
+    pub(crate) fn bare(
+        file: &ConfigFile,
+        config: &Config,
+        bot: &BotSection,
+    ) -> Result<Self, Error> {
+        let plan = Self::with_userinfo(file, config, bot, None)?;
+        Ok(Self { is_bare: true, ..plan })
+    }
+
+    /// What needs no file but that of `userinfo`.
+    fn with_userinfo(
+        file: &ConfigFile,
+        config: &Config,
+        bot: &BotSection,
+        userinfo: Option<&Zeroizing<String>>,
+    ) -> Result<Self, Error> {
+        let userinfo = userinfo.map(|userinfo| userinfo.as_str());
         // As typed where it is none, so that problems() can say so.
         let (url, text) = match bot.url.as_deref() {
             Some(typed) => match WebhookUrl::parse(typed) {
@@ -78,44 +127,21 @@ impl Plan {
                 (Some(url), text)
             }
         };
-        let secret_token = bot.secret_token()?;
         let mut of_config = Vec::new();
         if let Some(url) = &url {
             of_config.extend(of_place(url, bot));
         }
-        of_config.extend(of_credentials(secret_token.is_some(), userinfo));
-        let host = url.as_ref().map_or("", WebhookUrl::name);
-        let is_https = url.as_ref().is_none_or(|url| url.is_https);
-        let certificate = certificate(file, host, upload, is_https)?;
-        let (certificate_file, certificate) = certificate.unzip();
+        of_config.extend(of_credentials(bot, userinfo));
         Ok(Self {
             bot: bot.name.clone(),
             url: text,
-            certificate,
-            certificate_file,
             ip_address: bot.ip_address,
             max_connections: bot.max_connections,
             allowed_updates: Some(kinds(bot.allowed_updates.as_ref())),
-            secret_token,
-            is_local,
+            is_local: file.webhook.is_local(),
             of_config,
+            ..Self::default()
         })
-    }
-
-    /// The URL of `bot` without its credentials, whose files may not be there yet; `None` where what
-    /// is typed is no URL.
-    ///
-    /// # Errors
-    /// Where it cannot be known.
-    pub(crate) fn url_of(
-        file: &ConfigFile,
-        config: &Config,
-        bot: &BotSection,
-    ) -> Result<Option<WebhookUrl>, Error> {
-        match &bot.url {
-            Some(typed) => Ok(WebhookUrl::parse(typed)),
-            None => built(file, config, bot, None).map(Some),
-        }
     }
 
     /// Calls setWebhook; `drop_pending` deletes all updates that wait.
@@ -197,9 +223,9 @@ fn of_place(url: &WebhookUrl, bot: &BotSection) -> Vec<Problem> {
 }
 
 /// Whether what comes can be told from a stranger's.
-fn of_credentials(has_secret: bool, userinfo: Option<&str>) -> Vec<Problem> {
+fn of_credentials(bot: &BotSection, userinfo: Option<&str>) -> Vec<Problem> {
     let mut found = Vec::new();
-    if !has_secret && userinfo.is_none() {
+    if !bot.has_secret_token() && !bot.has_basic_auth() {
         found.push(Problem::advice(
             "the bot has no secret token: whoever knows the URL can send it updates",
             "put secret_token_file = \"FILE\" in its [[bot]] in the place of auth = \"none\"; the \
@@ -216,13 +242,13 @@ fn of_credentials(has_secret: bool, userinfo: Option<&str>) -> Vec<Problem> {
     found
 }
 
-/// The certificate to be uploaded and its file, where there is one to be uploaded.
-fn certificate(
+/// The certificate that is served or to be uploaded, and its file, where there is one.
+fn served(
     file: &ConfigFile,
     host: &str,
     upload: Upload,
     is_https: bool,
-) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+) -> Result<Option<(PathBuf, Served)>, Error> {
     let is_served = is_https && file.has_tls_listener();
     if !is_served && upload == Upload::IfSelfSigned {
         return Ok(None);
@@ -234,8 +260,7 @@ fn certificate(
         let expected = "tls.cert or bot.cert with the certificate that is to be uploaded";
         return Err(Error::config("--upload", "(no certificate)", expected));
     };
-    let is_uploaded = upload == Upload::Always || served.is_self_signed();
-    Ok(is_uploaded.then(|| (path.to_owned(), served.to_pem())))
+    Ok(Some((path.to_owned(), served)))
 }
 
 /// The names that setWebhook gets; none for Telegram's default.
@@ -374,7 +399,8 @@ mod tests {
             let file: ConfigFile = text.parse().unwrap();
             let config = file.to_config(Secrets::Leave).unwrap();
             let plan = Plan::of(&file, &config, file.bots.first().unwrap(), upload).unwrap();
-            plan.certificate_file.map(|path| path.file_name().unwrap().to_owned())
+            let file = plan.certificate_file.filter(|_| plan.certificate.is_some());
+            file.map(|path| path.file_name().unwrap().to_owned())
         };
         let bot = format!("{BOT}{HOST}");
         let at = |text: &str| file_of(text, Upload::IfSelfSigned);

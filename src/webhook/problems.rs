@@ -2,13 +2,23 @@
 
 use std::{fmt, time::SystemTime};
 
-use super::{Plan, WebhookUrl, is_reserved};
-use crate::{bot_api::hide_tokens, tls::FindingKind, tls::served, update::UpdateKind};
+use super::{Plan, WebhookUrl, host, is_reserved};
+use crate::{
+    bot_api::hide_tokens,
+    tls::{
+        FindingKind,
+        examine::{Level, Line},
+        served,
+    },
+    update::UpdateKind,
+};
 
 /// Ports that Telegram's own server connects to.
 const PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// The largest certificate that is taken.
 const CERTIFICATE_MAX: usize = 3 * 1024 * 1024;
+/// The longest head of a request that Telegram sends, in bytes.
+const HEAD_MAX: usize = 4096;
 /// Kinds that come only where allowed_updates names them.
 pub(super) const NOT_BY_DEFAULT: [UpdateKind; 3] =
     [UpdateKind::ChatMember, UpdateKind::MessageReaction, UpdateKind::MessageReactionCount];
@@ -48,8 +58,12 @@ impl Plan {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut found = self.of_config.clone();
         match WebhookUrl::parse(&self.url) {
-            Some(url) if !self.is_local => found.extend(of_url(&url)),
-            Some(_) => {}
+            Some(url) => {
+                if !self.is_local {
+                    found.extend(of_url(&url));
+                }
+                found.extend(self.of_length(&url));
+            }
             None => found.push(Problem::fatal(
                 "the URL is none that Telegram takes",
                 "write it like https://bot.example.com/path",
@@ -62,6 +76,20 @@ impl Plan {
         // Stable: each kind stays in its order.
         found.sort_by_key(|problem| !problem.is_fatal);
         found
+    }
+
+    fn of_length(&self, url: &WebhookUrl) -> Option<Problem> {
+        let secret = self.secret_token.as_ref().map(|token| token.reveal().len());
+        let length = url.head_bytes(secret);
+        (length > HEAD_MAX).then(|| {
+            Problem::fatal(
+                format!(
+                    "with this URL the head of a request has {length} bytes, and Telegram sends no \
+                     more than {HEAD_MAX}"
+                ),
+                "make the path shorter",
+            )
+        })
     }
 
     fn of_address(&self) -> Option<Problem> {
@@ -96,20 +124,32 @@ impl Plan {
                 "allowed_updates = \"all\" (or --allowed-updates all) names every kind",
             )];
         }
-        let unknown = list.iter().filter(|name| UpdateKind::from_key(name).is_none());
+        let is_unknown = |name: &&String| UpdateKind::from_key(name).is_none();
+        let unknown = list.iter().filter(is_unknown);
+        // Telegram drops what it does not know, and an empty list stands for something else.
+        let has_known = !list.iter().all(|name| is_unknown(&name));
         let problem = |name: &String| {
+            if name.eq_ignore_ascii_case("all") {
+                return Problem::fatal(
+                    format!(
+                        "allowed_updates: {name:?} is no kind of update, and the Bot API drops it"
+                    ),
+                    "for every kind write allowed_updates = \"all\", without a list (or \
+                     --allowed-updates all)",
+                );
+            }
             let remedy = match nearest(name) {
                 Some(kind) => format!("did you mean {kind}?"),
                 None => "see `ringhook webhook set --help` for all of them".to_owned(),
             };
             let what = format!("allowed_updates: {name:?} is no kind of update that is known here");
-            Problem::advice(what, remedy)
+            Problem { what, remedy, is_fatal: !has_known }
         };
         unknown.map(problem).collect()
     }
 
     fn of_certificate(&self) -> Vec<Problem> {
-        let Some(pem) = &self.certificate else { return Vec::new() };
+        let Some(pem) = &self.certificate else { return self.of_served().into_iter().collect() };
         let file = self.certificate_file.as_ref();
         let file = file.map_or("the certificate".to_owned(), |path| path.display().to_string());
         if pem.len() > CERTIFICATE_MAX {
@@ -121,8 +161,15 @@ impl Plan {
         let url = WebhookUrl::parse(&self.url);
         let Some(url) = url.filter(|url| url.is_https) else { return Vec::new() };
         let host = url.name();
-        let name = if url.address().is_some() { "--ip" } else { "--name" };
-        let findings = served::findings(pem, host, SystemTime::now());
+        let making = if url.address().is_some() { "--ip" } else { "--name" };
+        let now = SystemTime::now();
+        let findings = served::findings(pem, host, now).into_iter().filter(|kind| {
+            // The examination knows what is uploaded, and so what may be missing or needless.
+            !matches!(
+                kind,
+                FindingKind::MissingIntermediate { .. } | FindingKind::RootIncluded { .. }
+            )
+        });
         let problem = |kind: FindingKind| {
             let is_for_another = matches!(
                 kind,
@@ -134,14 +181,50 @@ impl Plan {
                     | FindingKind::NotYetValid { .. }
                     | FindingKind::Unreadable { .. }
             );
-            let remedy = match is_for_another {
-                true => format!("`ringhook cert new {name} {host}` makes one"),
-                false => format!("`ringhook cert check {file}` tells more"),
+            let remedy = match (is_for_another, &self.own_dir) {
+                (true, Some(dir)) => format!(
+                    "`ringhook cert new {making} {host} --out {} --force` makes it anew",
+                    dir.display()
+                ),
+                (true, None) => format!("`ringhook cert new {making} {host}` makes one"),
+                (false, _) => format!("`ringhook cert check {file}` tells more"),
             };
             let what = format!("{file}: {kind}");
             Problem { what, remedy, is_fatal: is_for_another || is_dead }
         };
-        findings.into_iter().map(problem).collect()
+        let mut found: Vec<_> = findings.map(problem).collect();
+        if let Some(examination) = served::examine(pem, host, true, now)
+            && !examination.accepted
+        {
+            // Names and dates are told of with a remedy of their own.
+            let is_told = found.iter().any(|problem| problem.is_fatal);
+            let is_new = |line: &&Line| match line.check {
+                "names" | "dates" | "uploaded" => !is_told,
+                "CA-signed" => false,
+                _ => true,
+            };
+            let lines = examination.findings.iter().filter(|line| line.level == Level::Fail);
+            found.extend(lines.filter(is_new).map(|line| {
+                let remedy = line.remedy.clone().unwrap_or_default();
+                Problem::fatal(format!("{file}: {}", line.what), remedy)
+            }));
+        }
+        found
+    }
+
+    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that Telegram
+    /// sees: something in front may have another.
+    fn of_served(&self) -> Option<Problem> {
+        let (pem, path) = (self.served.as_ref()?, self.certificate_file.as_ref()?);
+        let url = WebhookUrl::parse(&self.url)?;
+        let examination = served::examine(pem, url.name(), false, SystemTime::now())?;
+        if examination.accepted_as_signed {
+            return None;
+        }
+        let failed = examination.findings.iter().filter(|line| line.level == Level::Fail);
+        let line = failed.min_by_key(|line| line.check == "uploaded")?;
+        let remedy = line.remedy.clone().unwrap_or_default();
+        Some(Problem::advice(format!("{}: {}", path.display(), line.what), remedy))
     }
 }
 
@@ -173,12 +256,9 @@ fn of_url(url: &WebhookUrl) -> Vec<Problem> {
             "use the public IPv4 address of this server or a name; behind NAT, a tunnel",
         ),
         Some(_) => {}
-        None if !url.host.trim_end_matches('.').contains('.') => fatal(
-            format!("the URL's host {:?} is no name that Telegram can resolve", url.host),
-            "use a public name such as bot.example.com",
-        ),
         None => {}
     }
+    found.extend(host::of_name(url));
     found
 }
 
@@ -214,6 +294,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::config::SecretToken;
 
     fn plan(url: &str) -> Plan {
         Plan { url: url.to_owned(), ..Plan::default() }
@@ -263,6 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn the_head_of_a_request_is_bounded() {
+        let of = |length: usize, is_local| {
+            let url = format!("https://bot.example.com/{}", "x".repeat(length));
+            let secret_token = SecretToken::new(&"s".repeat(256), "secret").ok();
+            Plan { secret_token, is_local, ..plan(&url) }.problems()
+        };
+        assert_eq!(of(3000, false), []);
+        for is_local in [false, true] {
+            let found = of(4000, is_local);
+            let first = found.first().unwrap();
+            assert!(first.is_fatal && first.what.contains("no more than 4096"), "{first}");
+        }
+    }
+
+    #[test]
     fn connections_stay_in_their_range() {
         let of = |count, is_local| {
             let url = plan("https://bot.example.com/x");
@@ -295,10 +391,14 @@ mod tests {
             [("mesage", "message"), ("callbackquery", "callback_query"), ("Message", "message")]
         {
             let found = of(&[typed]);
-            assert!(!found.first().unwrap().is_fatal);
+            assert!(found.first().unwrap().is_fatal, "none is left");
+            let beside = of(&[typed, "poll"]);
+            assert!(!beside.first().unwrap().is_fatal);
             assert_eq!(found.first().unwrap().remedy, format!("did you mean {meant}?"));
         }
         assert!(of(&["something_else_altogether"]).first().unwrap().remedy.contains("--help"));
+        let all = of(&["All", "message"]);
+        assert!(all.first().unwrap().is_fatal && all.first().unwrap().remedy.contains("= \"all\""));
         let default = of(&[]);
         assert!(default.first().unwrap().what.contains("chat_member, message_reaction,"));
         assert!(!default.first().unwrap().is_fatal);
@@ -322,6 +422,57 @@ mod tests {
         assert!(found.first().unwrap().what.contains("type IP only"), "{found:?}");
         let found = Plan { certificate: Some(vec![b' '; 4 << 20]), ..plan("https://a.example/x") };
         assert!(texts(&found).concat().contains("3 MiB"));
+    }
+
+    #[test]
+    fn an_uploaded_certificate_has_to_please_telegram() {
+        use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+
+        let key = || KeyPair::generate().unwrap();
+        let params = |name: &str| {
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+        };
+        let host = "bot.example.com";
+        let fatal = |pem: String| {
+            let plan =
+                Plan { certificate: Some(pem.into_bytes()), ..plan("https://bot.example.com/x") };
+            let fatal = plan.problems().into_iter().filter(|problem| problem.is_fatal);
+            fatal.map(|problem| problem.what).collect::<Vec<_>>().join("\n")
+        };
+        let mut clients = params(host);
+        clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        assert!(fatal(clients.self_signed(&key()).unwrap().pem()).contains("not for TLS servers"));
+        let mut odd = params(host);
+        let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        odd.custom_extensions = vec![extension];
+        assert!(fatal(odd.self_signed(&key()).unwrap().pem()).contains("critical extension"));
+        let root_key = key();
+        let mut root = params("root");
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_pem = root.self_signed(&root_key).unwrap().pem();
+        let leaf = params(host);
+        let leaf = leaf.signed_by(&key(), &Issuer::from_params(&root, &root_key)).unwrap().pem();
+        let alone = fatal(leaf.clone());
+        assert!(alone.contains("is missing") && alone.contains("refused"), "{alone}");
+        assert_eq!(fatal(format!("{leaf}{root_pem}")), "");
+        root.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let root_pem = root.self_signed(&root_key).unwrap().pem();
+        assert!(fatal(format!("{leaf}{root_pem}")).contains("expired"));
+        // Served and not uploaded, it may not be what Telegram sees.
+        let served = Plan {
+            served: Some(leaf.into_bytes()),
+            certificate_file: Some("cert.pem".into()),
+            ..plan("https://bot.example.com/x")
+        };
+        let problems = served.problems();
+        let first = problems.first().unwrap();
+        assert!(
+            !first.is_fatal && first.what.contains("cert.pem: the certificate of its issuer"),
+            "{first}"
+        );
     }
 
     #[test]

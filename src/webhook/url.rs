@@ -1,6 +1,9 @@
 //! The URL of a webhook: what Telegram makes of it, and what of it is shown.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use crate::bot_api::hide_tokens;
 
@@ -52,12 +55,18 @@ impl WebhookUrl {
         };
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().ok().filter(|port| *port > 0)?)
+                let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+                (host, port.parse().ok().filter(|port| *port > 0 && is_number)?)
             }
             _ => (place, default_port(is_https)),
         };
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c) || !c.is_ascii();
-        if host.is_empty() || !host.chars().all(is_plain) || text.contains(char::is_whitespace) {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c) || !c.is_ascii();
+        let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(is_plain),
+        };
+        let is_foreign = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
+        if !is_host || text.contains(is_foreign) {
             return None;
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
@@ -89,6 +98,21 @@ impl WebhookUrl {
     /// The host, where it is an address.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.name().parse().ok()
+    }
+
+    /// How long the head of the longest request to it can be, in bytes, with a secret token of
+    /// `secret` bytes.
+    pub(super) fn head_bytes(&self, secret: Option<usize>) -> usize {
+        /// All that every request has, with a body of the most digits.
+        const SAME: &str = "POST  HTTP/1.1\r\nHost: :65535\r\nContent-Type: application/json\r\n\
+                            Content-Length: 524288\r\nConnection: keep-alive\r\n\
+                            Accept-Encoding: gzip, deflate\r\n\r\n";
+        let secret =
+            secret.map_or(0, |secret| "X-Telegram-Bot-Api-Secret-Token: \r\n".len() + secret);
+        let basic = self.userinfo.as_ref().map_or(0, |userinfo| {
+            "Authorization: Basic \r\n".len() + userinfo.len().div_ceil(3) * 4
+        });
+        SAME.len() + self.target.len() + self.host.len() + secret + basic
     }
 
     fn written(&self, userinfo: Option<&str>) -> String {
@@ -136,6 +160,15 @@ pub(super) fn have_same_target(one: &str, other: &str) -> bool {
 /// True where both lead to the same place with the same credentials.
 pub(super) fn are_same(one: &str, other: &str) -> bool {
     match (WebhookUrl::parse(one), WebhookUrl::parse(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// True where both lead to the same place, whatever the credentials.
+pub(super) fn are_same_place(one: &str, other: &str) -> bool {
+    let bare = |url: &str| WebhookUrl::parse(url).map(|url| WebhookUrl { userinfo: None, ..url });
+    match (bare(one), bare(other)) {
         (Some(one), Some(other)) => one == other,
         _ => one == other,
     }
@@ -233,6 +266,15 @@ mod tests {
             "https:///x",
             "https://a:0/",
             "https://a b/",
+            "https://[x].com/",
+            "https://[x]/",
+            "https://[8.8.8.8]/",
+            "https://a]b.com/",
+            "https://a:b:443/",
+            "https://a.example:+443/",
+            "https://a.example:/",
+            "https://a.example\\b/",
+            "https://a.example/\\b",
         ] {
             assert_eq!(WebhookUrl::parse(bad), None, "{bad}");
         }

@@ -1,7 +1,7 @@
 //! The password of a file: from a file, from the environment or typed without an echo.
 
 use std::{
-    env, fs,
+    env,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
 };
@@ -10,7 +10,10 @@ use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    config::text_file,
+    error::{Error, ErrorKind},
+};
 
 #[derive(Args, Debug)]
 #[group(multiple = false)]
@@ -27,7 +30,7 @@ impl PasswordArgs {
     /// The password that was given; `None` where none was.
     pub(super) fn given(&self) -> Result<Option<Zeroizing<String>>, Error> {
         if let Some(path) = &self.password_file {
-            let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|source| {
+            let text = text_file::read(path).map_err(|source| {
                 let message = format!("--password-file {}", path.display());
                 Error::with_source(ErrorKind::Config, message, source)
             })?;

@@ -210,6 +210,7 @@ fn of_url(plan: &Result<Plan, Error>, has_secrets: bool) -> Finding {
     };
     let mut bare = plan.clone();
     bare.certificate = None;
+    bare.served = None;
     // That the default leaves out some kinds is nothing that blocks the way.
     bare.allowed_updates = bare.allowed_updates.filter(|kinds| !kinds.is_empty());
     // That there is no secret is said of the secret.

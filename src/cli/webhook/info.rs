@@ -17,12 +17,11 @@ use signal_hook::{
     flag,
 };
 
-use super::{failed, report::Report, without_name};
+use super::{expected::Expected, failed, report::Report, without_name};
 use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
     config::file::Span,
     error::{Error, ErrorKind},
-    webhook::{Plan, Upload},
 };
 
 /// How long a wait is cut short by a signal at the latest.
@@ -64,13 +63,13 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
             bot.client(&bots.file().webhook.api_root())?;
         }
     }
-    let plans: Vec<_> = bots.chosen.iter().map(|bot| bots.plan(bot, Upload::default())).collect();
+    let expected: Vec<_> = bots.chosen.iter().map(|bot| Expected::of(&bots, bot)).collect();
     if args.watch {
-        return watch(args, &bots, &plans, interval);
+        return watch(args, &bots, &expected, interval);
     }
     let mut faults = Faults::default();
-    for (place, (bot, plan)) in bots.chosen.iter().zip(&plans).enumerate() {
-        let report = look(&bots, bot, plan);
+    for (place, (bot, expected)) in bots.chosen.iter().zip(&expected).enumerate() {
+        let report = look(&bots, bot, expected);
         let gap = if place > 0 { "\n" } else { "" };
         let text = if args.json { json(&report)? } else { format!("{gap}{report}") };
         print(&text)?;
@@ -141,7 +140,7 @@ impl Before {
 fn watch(
     args: &InfoArgs,
     bots: &Bots,
-    plans: &[Result<Plan, Error>],
+    expected: &[Expected],
     interval: Duration,
 ) -> Result<(), Error> {
     let is_ended = Arc::new(AtomicBool::new(false));
@@ -159,8 +158,8 @@ fn watch(
     loop {
         let begun = Instant::now();
         let mut faults = Faults::default();
-        for (bot, plan) in bots.chosen.iter().zip(plans) {
-            let mut report = look(bots, bot, plan);
+        for (bot, expected) in bots.chosen.iter().zip(expected) {
+            let mut report = look(bots, bot, expected);
             let before = before.entry(&bot.name).or_default();
             before.compare(&mut report);
             let text = if args.json {
@@ -185,12 +184,12 @@ fn watch(
     }
 }
 
-fn look(bots: &Bots, bot: &ChosenBot, plan: &Result<Plan, Error>) -> Report {
+fn look(bots: &Bots, bot: &ChosenBot, expected: &Expected) -> Report {
     let info = bot
         .client(&bots.file().webhook.api_root())
         .and_then(|client| client.get_webhook_info().map_err(|error| failed(bot, &error)));
     match info {
-        Ok(info) => Report::of(&bot.name, info, plan, SystemTime::now()),
+        Ok(info) => Report::of(&bot.name, info, expected, SystemTime::now()),
         Err(error) => Report::failed(&bot.name, without_name(&error.to_string(), &bot.name)),
     }
 }

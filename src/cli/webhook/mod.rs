@@ -2,6 +2,7 @@
 //! file for each subcommand.
 
 mod delete;
+mod expected;
 mod info;
 mod report;
 mod set;

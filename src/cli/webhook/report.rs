@@ -7,11 +7,11 @@ use std::{
 
 use serde::Serialize;
 
+use super::expected::Expected;
 use crate::{
     bot_api::WebhookInfo,
-    error::Error,
     update::UpdateKind,
-    webhook::{Meaning, Plan, meaning, without_userinfo},
+    webhook::{Meaning, meaning, without_userinfo},
 };
 
 /// How long an error is taken for one that lasts. What fails is tried again every 60 to 120 s.
@@ -46,21 +46,16 @@ pub(super) struct Report {
     pub(super) last_synchronization_error_date: Option<i64>,
     /// How it differs from the config; `None` where it was not compared.
     pub(super) differences: Option<Vec<String>>,
-    /// Why it was not.
+    /// Why it was not, or not wholly.
     pub(super) not_compared: Option<String>,
 }
 
 impl Report {
-    /// What `info` says of `bot`, which was to be set by `plan`, where the config allows one.
-    pub(super) fn of(
-        bot: &str,
-        info: WebhookInfo,
-        plan: &Result<Plan, Error>,
-        now: SystemTime,
-    ) -> Self {
+    /// What `info` says of `bot`, which was to be as `expected`.
+    pub(super) fn of(bot: &str, info: WebhookInfo, expected: &Expected, now: SystemTime) -> Self {
         let text = info.last_error_message.as_deref();
         let known: Option<Meaning> = text.and_then(meaning);
-        let differences = plan.as_ref().ok().map(|plan| plan.differences(&info));
+        let differences = expected.plan().map(|plan| plan.differences(&info));
         let mut wrong = Vec::new();
         match &differences {
             _ if info.url.is_empty() => {
@@ -73,6 +68,9 @@ impl Report {
                 ));
             }
             _ => {}
+        }
+        if let Expected::Unknown(why) = expected {
+            wrong.push(format!("it cannot be compared with the config: {why}"));
         }
         let age = info.last_error_date.map(|date| age_of(date, now));
         if age.is_some_and(|age| age < RECENT) {
@@ -108,7 +106,7 @@ impl Report {
             remedy: known.map(|known| known.remedy),
             last_synchronization_error_date: sync,
             differences,
-            not_compared: plan.as_ref().err().map(ToString::to_string),
+            not_compared: expected.gap().map(str::to_owned),
         }
     }
 
@@ -194,7 +192,10 @@ impl fmt::Display for Report {
                 let why = self.not_compared.as_deref().unwrap_or_default();
                 line("config", &format!("not compared: {why}"))?;
             }
-            Some(differences) if differences.is_empty() => line("config", "as it says")?,
+            Some(differences) if differences.is_empty() => match &self.not_compared {
+                None => line("config", "as it says")?,
+                Some(_) => line("config", "as it says, as far as it was compared")?,
+            },
             Some(differences) => {
                 for (place, difference) in differences.iter().enumerate() {
                     line(
@@ -203,6 +204,10 @@ impl fmt::Display for Report {
                     )?;
                 }
             }
+        }
+        if let (Some(_), Some(why), false) = (&self.differences, &self.not_compared, url.is_empty())
+        {
+            line("", &format!("certificate, user and password are not compared: {why}"))?;
         }
         line("verdict", &if self.ok { "well".to_owned() } else { self.wrong.join("; ") })
     }
@@ -262,8 +267,8 @@ mod tests {
     const NOW: u64 = 1_795_219_200;
 
     fn report(info: WebhookInfo) -> Report {
-        let plan = Err(Error::config("bot.host", "(none)", "a name"));
-        Report::of("shop", info, &plan, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
+        let expected = Expected::Silent("bot.host = (none): expected a name".to_owned());
+        Report::of("shop", info, &expected, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
     }
 
     fn info() -> WebhookInfo {

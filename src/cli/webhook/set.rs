@@ -14,7 +14,7 @@ use crate::{
     config::file::{AllowedUpdates, BotSection},
     error::{Error, ErrorKind},
     update::UpdateKind,
-    webhook::{Plan, Upload},
+    webhook::{Plan, Problem, Upload},
 };
 
 /// Set the webhook of a bot by its config (setWebhook), and look whether it is set so
@@ -96,6 +96,7 @@ impl SetArgs {
 pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     args.drop.check()?;
     let mut bots = Bots::load(&args.bots)?;
+    bots.check_tokens()?;
     for bot in &mut bots.chosen {
         args.apply_to(&mut bot.section);
     }
@@ -124,18 +125,12 @@ fn set(
 ) -> Result<String, Error> {
     let client = bot.client(&bots.file().webhook.api_root())?;
     // Before anything is made for it.
-    Plan::url_of(bots.file(), &bots.config, &bot.section)?;
+    check(&Plan::bare(bots.file(), &bots.config, &bot.section)?)?;
     for path in bots.setup.make_missing([&bot.section])? {
         tell(format_args!("made {}", path.display()));
     }
     let plan = bots.plan(bot, args.upload())?;
-    let (fatal, advice): (Vec<_>, Vec<_>) =
-        plan.problems().into_iter().partition(|problem| problem.is_fatal);
-    if !fatal.is_empty() {
-        let fatal: Vec<_> = fatal.iter().map(ToString::to_string).collect();
-        let message = format!("bot {:?}: nothing was sent: {}", plan.bot, fatal.join("; "));
-        return Err(Error::new(ErrorKind::Config, message));
-    }
+    let advice = check(&plan)?;
     args.drop.ask(bot, &client)?;
     plan.apply(&client, args.drop.drop_pending).map_err(|error| refused(bot, &error))?;
     for note in advice.iter().map(ToString::to_string) {
@@ -155,13 +150,28 @@ fn set(
     }
     note(bots, bot, &info);
     let mut line = format!("set to {}", plan.shown_url());
-    if let Some(path) = &plan.certificate_file {
+    if let (Some(path), true) = (&plan.certificate_file, plan.certificate.is_some()) {
         line += &format!(", with {} uploaded", path.display());
     }
     if args.drop.drop_pending {
         line += ", what waited is deleted";
     }
     Ok(format!("{line}; {}", updates(info.pending_update_count)))
+}
+
+/// What is good to know of `plan`.
+///
+/// # Errors
+/// Where the call would be refused, changed or lead to nothing.
+fn check(plan: &Plan) -> Result<Vec<Problem>, Error> {
+    let (fatal, advice): (Vec<_>, Vec<_>) =
+        plan.problems().into_iter().partition(|problem| problem.is_fatal);
+    if fatal.is_empty() {
+        return Ok(advice);
+    }
+    let fatal: Vec<_> = fatal.iter().map(ToString::to_string).collect();
+    let message = format!("bot {:?}: nothing was sent: {}", plan.bot, fatal.join("; "));
+    Err(Error::new(ErrorKind::Config, message))
 }
 
 /// Why setWebhook failed. One that is refused for its URL has removed the webhook before it.

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    super::{bots::ChosenBot, doctor, setup::Setup},
+    super::{
+        bots::{ChosenBot, check_tokens},
+        doctor,
+        setup::Setup,
+    },
     machine::Terms,
     note::NoteFile,
 };
@@ -51,9 +55,11 @@ impl Ward {
         };
         let data_dir = file.server.data_dir.clone().unwrap_or_default();
         let is_only_one = file.bots.len() == 1;
+        let chosen = file.bots.iter().map(|section| ChosenBot::of(section, is_only_one));
+        let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+        check_tokens(chosen.iter().filter_map(|bot| Some((&*bot.name, bot.token.as_ref()?))))?;
         let mut wards = Vec::new();
-        for section in &file.bots {
-            let ChosenBot { name, section, token } = ChosenBot::of(section, is_only_one)?;
+        for ChosenBot { name, section, token } in chosen {
             let Some(token) = token else { continue };
             let bot_id = token.bot_id();
             wards.push(Self {

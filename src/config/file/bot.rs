@@ -1,7 +1,7 @@
 //! `[[bot]]` as typed.
 
 use std::{
-    env, fs,
+    env,
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use super::{
-    super::{BasicAuth, Bot, PreviousToken, SecretToken},
+    super::{BasicAuth, Bot, PreviousToken, SecretToken, text_file},
     Hidden, Secrets,
     tls::Files,
 };
@@ -214,7 +214,7 @@ impl Source<'_> {
         // A token may have been put where the name of its file or variable belongs.
         if let Some(path) = file {
             let shown = hide_tokens(&path.display().to_string());
-            let text = fs::read_to_string(path).map_err(|source| {
+            let text = text_file::read(path).map_err(|source| {
                 let message = format!("{key}_file = {shown}");
                 Error::with_source(ErrorKind::Config, message, source)
             })?;

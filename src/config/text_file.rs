@@ -1,0 +1,71 @@
+//! Small files of text that people write: settings, tokens, passwords.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+/// The longest one that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// All of the file at `path`.
+///
+/// # Errors
+/// Where it cannot be read, has more than 1 MiB, is not in UTF-8, or is none that ends, as a pipe or a
+/// device.
+pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    // A pipe that nobody writes to would be waited for without end.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("a pipe, socket or device, and not a file"));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    if file.take(FILE_MAX + 1).read_to_end(&mut bytes)? as u64 > FILE_MAX {
+        return Err(io::Error::other("longer than 1 MiB, so it is not the right file"));
+    }
+    match str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "not text in UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn only_a_short_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let error = |path: &Path| read(path).unwrap_err().to_string();
+        fs::write(&path, "text\n").unwrap();
+        assert_eq!(*read(&path).unwrap(), "text\n");
+        fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1 << 20);
+        fs::write(&path, vec![b'x'; (1 << 20) + 1]).unwrap();
+        assert!(error(&path).contains("longer than 1 MiB"));
+        fs::write(&path, [0xff]).unwrap();
+        assert!(error(&path).contains("UTF-8"));
+        let fifo = dir.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(error(&fifo).contains("a pipe, socket or device"));
+        assert!(error(Path::new("/dev/zero")).contains("a pipe, socket or device"));
+        assert_eq!(read(dir.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, problems::NOT_BY_DEFAULT, url};
+use super::{Plan, WebhookUrl, problems::NOT_BY_DEFAULT, url};
 use crate::{bot_api::WebhookInfo, update::UpdateKind};
 
 impl Plan {
@@ -17,6 +17,8 @@ impl Plan {
             let (is, planned) = (url::without_userinfo(&info.url), self.shown_url());
             found.push(if is == planned {
                 "url: user and password are others than those of the config".to_owned()
+            } else if let Some(what) = moved(&info.url, &self.url) {
+                what
             } else {
                 format!("url is {is}, expected {planned}")
             });
@@ -44,6 +46,25 @@ impl Plan {
         }
         found
     }
+}
+
+/// What differs where host and path are the same; `None` where they are not. No path and no query is
+/// in it: both may be somebody's secret, and this goes to logs.
+fn moved(is: &str, planned: &str) -> Option<String> {
+    let (is, planned) = (WebhookUrl::parse(is)?, WebhookUrl::parse(planned)?);
+    if is.host != planned.host || is.path() != planned.path() {
+        return None;
+    }
+    let place = |url: &WebhookUrl| {
+        let scheme = if url.is_https { "https" } else { "http" };
+        format!("{scheme}://{}:{}", url.host, url.port)
+    };
+    let (is, planned) = (place(&is), place(&planned));
+    Some(if is == planned {
+        format!("url on {is} has another query or user than that of the config")
+    } else {
+        format!("url is on {is}, expected {planned}")
+    })
 }
 
 /// Compares lists of kinds as sets; one that is not there or empty is Telegram's default.
@@ -125,6 +146,12 @@ mod tests {
         );
         let other = planned.differences(&info("https://u:other@a.example/x"));
         assert!(other.first().unwrap().starts_with("url: user and password"), "{other:?}");
+        let query = planned.differences(&info("https://u:s3cret@a.example/x?key=k3y"));
+        let what = "url on https://a.example:443 has another query or user than that of the config";
+        assert_eq!(query.first().unwrap(), what);
+        let port = planned.differences(&info("https://u:s3cret@a.example:8443/x?key=k3y"));
+        let what = "url is on https://a.example:8443, expected https://a.example:443";
+        assert_eq!(port.first().unwrap(), what);
         assert_eq!(plan("https://a.example/").differences(&info("")), ["no webhook is set"]);
     }
 }

@@ -11,7 +11,6 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -111,10 +110,36 @@ impl Stage {
         self.api.webhook().map(|webhook| webhook.url).unwrap_or_default()
     }
 
-    /// Where it is noted that a fallback has deleted the webhook.
-    fn note(&self) -> PathBuf {
+    /// What is noted of the webhook; empty where nothing is.
+    fn noted(&self) -> String {
         let id = TOKEN.split_once(':').unwrap().0;
-        self.pki.dir().join("ringhook-data/webhook").join(format!("{id}.json"))
+        let file = self.pki.dir().join("ringhook-data/webhook").join(format!("{id}.json"));
+        let Ok(text) = fs::read(file) else { return String::new() };
+        let note: Value = serde_json::from_slice(&text).unwrap();
+        note["webhook"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a subcommand of `webhook`.
+    fn command(&self, args: &[&str]) {
+        let args = [&["webhook"], args, &["--config", "ringhook.toml"]].concat();
+        let (code, _, stderr) = process::run(self.pki.dir(), &args);
+        assert_eq!(code, 0, "{stderr}");
+    }
+
+    /// Puts another certificate where the server has its own.
+    fn replace_certificate(&self) -> Pki {
+        let next = Pki::ecdsa();
+        for file in ["cert.pem", "key.pem"] {
+            fs::copy(next.dir().join(file), self.pki.dir().join(file)).unwrap();
+        }
+        next
+    }
+
+    fn wait_uploaded(&self, pki: &Pki) {
+        wait_until("it is uploaded", || {
+            let certificate = self.api.webhook().and_then(|webhook| webhook.certificate);
+            certificate.as_deref() == Some(pki.cert.as_bytes())
+        });
     }
 
     fn report(&self) -> Value {
@@ -421,7 +446,7 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         assert_eq!((&webhook["fallbacks"], &webhook["returns"]), (&1.into(), &1.into()));
         assert_eq!(webhook["mode"], "webhook");
         assert!(webhook["polled"].as_u64().unwrap() >= 300, "{webhook}");
-        assert!(!stage.note().exists());
+        assert_ne!(stage.noted(), "fallback");
         // What was said of kinds by others than the config holds all the while.
         assert!(stage.api.push(r#"{"inline_query":{"id":"1"}}"#).is_none());
     }
@@ -438,7 +463,7 @@ fn a_fallback_outlives_a_kill_and_a_stop() {
     let mut ids = stage.api.push_many(20);
     wait_until("it polls", || has_line(&process, "updates are fetched"));
     stage.api.wait_delivered();
-    assert!(stage.note().exists());
+    assert_eq!(stage.noted(), "fallback");
     process.kill();
     ids.extend(stage.api.push_many(20));
     let process = stage.start();
@@ -456,7 +481,7 @@ fn a_fallback_outlives_a_kill_and_a_stop() {
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());
     stage.check_sink(&ids);
-    assert!(!stage.note().exists());
+    assert_ne!(stage.noted(), "fallback");
 }
 
 #[test]
@@ -514,7 +539,7 @@ fn a_webhook_that_somebody_sets_meanwhile_ends_the_fallback() {
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());
     stage.check_sink(&ids);
-    assert!(!stage.note().exists());
+    assert_ne!(stage.noted(), "fallback");
 }
 
 #[test]
@@ -532,11 +557,7 @@ fn a_way_that_is_shut_from_the_start_is_told_of() {
 fn what_a_command_does_is_on_purpose() {
     let stage = Stage::new();
     stage.configure("repair = true");
-    let run = |args: &[&str]| {
-        let args = [&["webhook"], args, &["--config", "ringhook.toml"]].concat();
-        let (code, _, stderr) = process::run(stage.pki.dir(), &args);
-        assert_eq!(code, 0, "{stderr}");
-    };
+    let run = |args: &[&str]| stage.command(args);
     run(&["set"]);
     assert!(!stage.pki.dir().join("ringhook-data").exists(), "nobody is there to read a note");
     let process = stage.start();
@@ -555,7 +576,8 @@ fn what_a_command_does_is_on_purpose() {
     wait_until("it is told", || has_line(&process, "as the config has it again"));
     // What others do is not.
     stage.api.remove_webhook_behind_back();
-    wait_until("it is set again", || stage.webhook() == stage.url());
+    wait_until("it is set again", || has_line(&process, "the webhook was set again"));
+    assert_eq!(stage.webhook(), stage.url());
     assert!(process.terminate().status.success());
     assert_eq!(stage.report()["webhook"]["shop"]["repaired"], 1);
 }
@@ -567,15 +589,8 @@ fn a_certificate_that_is_replaced_is_uploaded_again() {
     stage.set();
     let process = stage.start();
     stage.wait_looks(1);
-    let next = Pki::ecdsa();
-    for file in ["cert.pem", "key.pem"] {
-        fs::copy(next.dir().join(file), stage.pki.dir().join(file)).unwrap();
-    }
-    let is_uploaded = || {
-        let webhook = stage.api.webhook();
-        webhook.and_then(|webhook| webhook.certificate).as_deref() == Some(next.cert.as_bytes())
-    };
-    wait_until("it is uploaded", is_uploaded);
+    let next = stage.replace_certificate();
+    stage.wait_uploaded(&next);
     let ids = stage.api.push_many(5);
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());
@@ -669,4 +684,97 @@ fn a_token_that_was_revoked_stops_nothing() {
     assert_eq!(ended.status.code(), Some(0));
     assert_no_token(&ended);
     assert!(stage.report()["webhook"]["shop"]["looks_failed"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn what_was_on_purpose_is_not_after_the_certificate_is_replaced() {
+    let stage = Stage::new();
+    stage.configure("repair = true");
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.command(&["set", "--allowed-updates", "message"]);
+    stage.wait_looks(3);
+    assert_eq!(stage.noted(), "set");
+    let next = stage.replace_certificate();
+    stage.wait_uploaded(&next);
+    wait_until("it is noted", || stage.noted() == "own");
+    assert!(process.terminate().status.success());
+    // Nor is one overlooked that is replaced meanwhile.
+    let next = stage.replace_certificate();
+    let process = stage.start();
+    stage.wait_uploaded(&next);
+    assert!(process.terminate().status.success());
+}
+
+#[test]
+fn what_a_command_does_during_a_fallback_stays() {
+    let mut stage = Stage::new();
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    let mut ids = stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.command(&["delete"]);
+    stage.way.open();
+    wait_until("it is told", || has_line(&process, "deleted on purpose"));
+    stage.wait_looks(6);
+    assert_eq!((stage.webhook(), stage.noted()), (String::new(), "deleted".to_owned()));
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    stage.command(&["set", "--allowed-updates", "message"]);
+    wait_until("it is told", || has_line(&process, "somebody has set a webhook"));
+    stage.wait_looks(2);
+    assert_eq!((stage.webhook(), stage.noted()), (stage.url(), "set".to_owned()));
+    ids.extend(stage.api.push_many(20));
+    stage.api.wait_delivered();
+    assert!(process.terminate().status.success());
+    stage.check_sink(&ids);
+}
+
+#[test]
+fn another_token_ends_a_fallback_and_the_first_one_goes_on_with_it() {
+    let api = FakeBotApi::builder().token(TOKEN).token(OTHER).time_scale(20).start();
+    let mut stage = Stage::with(api);
+    stage.configure(FALLBACK);
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.way.shut();
+    stage.api.push_many(20);
+    wait_until("it polls", || has_line(&process, "updates are fetched"));
+    stage.api.wait_delivered();
+    fs::write(stage.pki.dir().join("token"), OTHER).unwrap();
+    process.signal("HUP");
+    wait_until("it is told", || has_line(&process, "of the bot before stays deleted"));
+    stage.wait_looks(2);
+    assert_eq!(stage.noted(), "fallback");
+    let waits = stage.api.push_many(5);
+    stage.wait_looks(3);
+    assert!(stage.sunk().iter().all(|(_, id)| !waits.contains(id)), "nobody fetches for it");
+    fs::write(stage.pki.dir().join("token"), TOKEN).unwrap();
+    process.signal("HUP");
+    stage.api.wait_delivered();
+    stage.way.open();
+    wait_until("it goes back", || stage.webhook() == stage.url());
+    assert!(process.terminate().status.success());
+}
+
+#[test]
+fn who_is_asked_to_wait_for_one_bot_looks_at_the_others() {
+    let api = FakeBotApi::builder().token(TOKEN).token(OTHER).time_scale(20).start();
+    let stage = Stage::with(api);
+    stage.configure("");
+    let file = stage.pki.dir().join("ringhook.toml");
+    let bot = format!(
+        "[[bot]]\nname = 'news'\npath = '/news'\nsecret_token = '{SECRET}'\ntoken = '{OTHER}'\n"
+    );
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &bot).unwrap();
+    stage.set();
+    stage.api.flood(1, 50);
+    let process = stage.start();
+    stage.wait_looks(4);
+    assert!(process.terminate().status.success());
 }

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     agent: Agent,
     root: ApiRoot,
     token: BotToken,
+    /// Whether a call waits as the Bot API asks it to.
+    is_patient: bool,
 }
 
 impl fmt::Debug for Client {
@@ -69,7 +71,17 @@ impl Client {
     /// A client for the bot of `token`. Nothing is sent yet. Proxies of the environment
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are used.
     pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Self {
-        Self { agent: agent(), root: root.clone(), token }
+        Self { agent: agent(), root: root.clone(), token, is_patient: true }
+    }
+
+    /// The same, but no call waits as a 429 asks; that is the caller's to do.
+    pub(crate) fn impatient(self) -> Self {
+        Self { is_patient: false, ..self }
+    }
+
+    /// True where both call for the same bot with the same token.
+    pub(crate) fn has_token_of(&self, other: &Self) -> bool {
+        self.token.reveal() == other.token.reveal()
     }
 
     /// getMe: who the token belongs to.
@@ -145,7 +157,7 @@ impl Client {
             let answer = self.call(method, parameters(), TIMEOUT);
             match self.told(answer, result_of, secret) {
                 Err(ApiError::Refused { code: 429, retry_after: Some(after), .. })
-                    if waits < WAITS && after <= WAIT_MAX =>
+                    if self.is_patient && waits < WAITS && after <= WAIT_MAX =>
                 {
                     waits += 1;
                     thread::sleep(after);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, problems::NOT_BY_DEFAULT, url};
+use super::{Plan, WebhookUrl, problems::NOT_BY_DEFAULT, url};
 use crate::{bot_api::WebhookInfo, update::UpdateKind};
 
 impl Plan {
@@ -24,7 +24,8 @@ impl Plan {
                     "url: user and password are others than those of the config".to_owned()
                 }
                 true => "url: the token in its path is another than that of the config".to_owned(),
-                false => format!("url is {is}, expected {planned}"),
+                false => moved(&info.url, &self.url)
+                    .unwrap_or_else(|| format!("url is {is}, expected {planned}")),
             });
         }
         match (self.certificate.is_some(), info.has_custom_certificate) {
@@ -51,6 +52,25 @@ impl Plan {
         }
         found
     }
+}
+
+/// What differs where host and path are the same; `None` where they are not. No path and no query is
+/// in it: both may be somebody's secret, and this goes to logs.
+fn moved(is: &str, planned: &str) -> Option<String> {
+    let (is, planned) = (WebhookUrl::parse(is)?, WebhookUrl::parse(planned)?);
+    if is.host != planned.host || is.path() != planned.path() {
+        return None;
+    }
+    let place = |url: &WebhookUrl| {
+        let scheme = if url.is_https { "https" } else { "http" };
+        format!("{scheme}://{}:{}", url.host, url.port)
+    };
+    let (is, planned) = (place(&is), place(&planned));
+    Some(if is == planned {
+        format!("url on {is} has another query or user than that of the config")
+    } else {
+        format!("url is on {is}, expected {planned}")
+    })
 }
 
 /// Compares lists of kinds as sets; one that is not there or empty is Telegram's default.
@@ -150,6 +170,12 @@ mod tests {
         let tokens = plan(&format!("https://a.example/1:{one}"))
             .differences(&info(&format!("https://a.example/1:{two}")));
         assert!(tokens.first().unwrap().starts_with("url: the token in its path"), "{tokens:?}");
+        let query = planned.differences(&info("https://u:s3cret@a.example/x?key=k3y"));
+        let what = "url on https://a.example:443 has another query or user than that of the config";
+        assert_eq!(query.first().unwrap(), what);
+        let port = planned.differences(&info("https://u:s3cret@a.example:8443/x?key=k3y"));
+        let what = "url is on https://a.example:8443, expected https://a.example:443";
+        assert_eq!(port.first().unwrap(), what);
         assert_eq!(plan("https://a.example/").differences(&info("")), ["no webhook is set"]);
     }
 }

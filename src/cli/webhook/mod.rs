@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bot_api::{ApiError, Client, WebhookInfo},
     error::{Error, ErrorKind},
-    webhook::meaning_of_refusal,
+    webhook::{Plan, Upload, meaning_of_refusal},
 };
 
 /// Set, look at and delete the webhooks of the bots of a config.
@@ -51,8 +51,14 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
 /// so that it does not set it again.
 pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
     let data_dir = bots.file().server.data_dir.as_deref();
+    // As the config has it, whatever flags say: that is what the server compares it with.
+    let section = bots.file().bots.iter().find(|section| section.name == bot.name);
+    let plan = section.and_then(|section| {
+        Plan::of(bots.file(), &bots.config, section, Upload::IfSelfSigned).ok()
+    });
     if let (Some(data_dir), Some(token)) = (data_dir, &bot.token)
-        && let Err(error) = NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info))
+        && let Err(error) =
+            NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info, plan.as_ref()))
     {
         let dir = data_dir.display();
         tell(format_args!("note: nothing is kept in {dir} for a server that looks on: {error}"));

@@ -34,6 +34,10 @@ const CHECK_MAX: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// A return has failed where deliveries do for so many times `fallback_after` after it.
 const STEADY: u32 = 10;
+/// Looks in a row that must fail for an outage that begins the count of failing deliveries anew.
+const OUTAGE_LOOKS: u32 = 3;
+/// The longest that the Bot API is waited for where it asks for that.
+const DEFER_MAX: Duration = Duration::from_secs(600);
 /// URLs of others that are left alone; a bound on memory.
 const YIELDED: usize = 16;
 
@@ -125,6 +129,8 @@ pub(super) enum Outcome {
     /// Why it is not well, if it is not.
     Checked(Result<(), String>),
     FellBack(Result<(), Trouble>),
+    /// A check or a return was not made: a command has left a note since. A look tells what it is.
+    Held,
     LetGo,
     Looked(Result<Look, Trouble>),
     Repaired(Result<(), Trouble>),
@@ -136,7 +142,21 @@ pub(super) enum Outcome {
 pub(super) struct Trouble {
     /// Whether the Bot API could not be had at all.
     pub(super) is_outage: bool,
+    /// How long the Bot API asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
     pub(super) text: String,
+}
+
+impl Outcome {
+    fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::FellBack(Err(trouble))
+            | Self::Looked(Err(trouble))
+            | Self::Repaired(Err(trouble))
+            | Self::WentBack(Err(trouble)) => Some(trouble),
+            _ => None,
+        }
+    }
 }
 
 /// Something to be told.
@@ -157,6 +177,8 @@ pub(super) enum Event {
     /// From now on updates are fetched.
     FellBack,
     FallBackFailed(String),
+    /// Somebody has asked for no webhook during a fallback: updates are fetched until one is set.
+    Held,
     /// The look did not succeed.
     Outage(String),
     OutageOver,
@@ -185,6 +207,8 @@ pub(super) enum Remedy {
     Repair,
     /// Nothing: setting it again did not help, or somebody sets it again each time.
     Useless,
+    /// Nothing until an hour has fewer repairs.
+    UsedUp,
 }
 
 /// How updates come.
@@ -193,6 +217,8 @@ enum Mode {
     Hooked,
     Polling {
         check_at: Duration,
+        /// Whether somebody has asked for no webhook, so that none is set.
+        is_held: bool,
         /// Whether it was told why the check is not well.
         is_told: bool,
         wells: u32,
@@ -213,8 +239,12 @@ pub(super) struct Machine {
     error_moved_at: Option<Duration>,
     /// The last error that was told, and when.
     error_told: Option<(Duration, String)>,
+    /// Since when, without the outages in between.
     failing_since: Option<Duration>,
-    is_out: bool,
+    /// Whether it was told that Telegram cannot deliver.
+    is_failing_told: bool,
+    /// The first look in a row that did not succeed.
+    out_since: Option<Duration>,
     /// Whether a fallback of an earlier process has deleted it.
     is_noted: bool,
     /// Whether it was seen as the config has it.
@@ -263,7 +293,8 @@ impl Machine {
             error_moved_at: None,
             error_told: None,
             failing_since: None,
-            is_out: false,
+            is_failing_told: false,
+            out_since: None,
             is_noted,
             is_owned: false,
             is_probed: false,
@@ -286,6 +317,7 @@ impl Machine {
             self.is_owned = false;
             self.seen = None;
             self.failing_since = None;
+            self.is_failing_told = false;
         }
         if let (Mode::Polling { check_at, .. }, false) = (&mut self.mode, terms.can_fall_back) {
             *check_at = now;
@@ -326,9 +358,29 @@ impl Machine {
 
     /// Takes what has come of an action at `now`; what is to be told of it.
     pub(super) fn done(&mut self, now: Duration, outcome: Outcome) -> Vec<Event> {
+        let retry_after = outcome.trouble().and_then(|trouble| trouble.retry_after);
+        let events = self.take(now, outcome);
+        if let Some(after) = retry_after {
+            let at = now + after.min(DEFER_MAX);
+            self.look_at = self.look_at.max(at);
+            if let Mode::Polling { check_at, .. } = &mut self.mode {
+                *check_at = at.max(*check_at);
+            }
+        }
+        events
+    }
+
+    fn take(&mut self, now: Duration, outcome: Outcome) -> Vec<Event> {
         match outcome {
             Outcome::Checked(outcome) => self.checked(now, outcome),
             Outcome::FellBack(outcome) => self.fell_back(now, outcome),
+            Outcome::Held => {
+                if let Mode::Polling { check_at, .. } = &mut self.mode {
+                    *check_at = now + self.terms.interval.min(CHECK_MAX);
+                }
+                self.look_at = now;
+                Vec::new()
+            }
             Outcome::LetGo => {
                 let was_polling = self.is_polling();
                 self.mode = Mode::Hooked;
@@ -350,17 +402,24 @@ impl Machine {
         let look = match outcome {
             Ok(look) => look,
             Err(trouble) => {
-                // Who cannot reach the Bot API is not reached by it either, as a rule.
-                self.failing_since = None;
-                let is_news = !std::mem::replace(&mut self.is_out, true);
+                let is_news = self.out_since.is_none();
+                let since = *self.out_since.get_or_insert(now);
+                self.mind_outage(now.saturating_sub(since));
                 return if is_news { vec![Event::Outage(trouble.text)] } else { Vec::new() };
             }
         };
         let mut events = Vec::new();
-        if std::mem::take(&mut self.is_out) {
+        if let Some(since) = self.out_since.take() {
+            let lasted = now.saturating_sub(since);
+            self.mind_outage(lasted);
+            // What nobody saw counts for nothing.
+            for at in [&mut self.failing_since, &mut self.error_moved_at].into_iter().flatten() {
+                *at += lasted;
+            }
             events.push(Event::OutageOver);
         }
-        if std::mem::take(&mut self.is_noted) {
+        let is_gone_on_purpose = look.is_on_purpose && look.place == Place::Gone;
+        if std::mem::take(&mut self.is_noted) && !look.is_on_purpose {
             self.queued = Some(match (&look.place, self.terms.can_fall_back) {
                 (Place::Gone, true) => Action::FallBack,
                 (Place::Gone, false) => Action::GoBack,
@@ -372,11 +431,37 @@ impl Machine {
             if look.place != Place::Gone {
                 self.queued = Some(Action::LetGo);
             }
+            self.mind_hold(now, is_gone_on_purpose, &mut events);
             return events;
         }
         self.mind_changes(now, &look, &mut events);
         self.mind_deliveries(now, &look, &mut events);
         events
+    }
+
+    /// A short outage is a pause; after a long one the count begins anew: who cannot reach the Bot API
+    /// is not reached by it either, as a rule.
+    fn mind_outage(&mut self, lasted: Duration) {
+        let long = self.terms.interval.saturating_mul(OUTAGE_LOOKS);
+        if lasted >= long.max(self.terms.fallback_after / 2) {
+            self.failing_since = None;
+        }
+    }
+
+    /// While polling: sets no webhook as long as somebody has asked for none.
+    fn mind_hold(&mut self, now: Duration, is_asked_for: bool, events: &mut Vec<Event>) {
+        let anew = self.polling(now);
+        let Mode::Polling { check_at, is_held, .. } = &mut self.mode else { return };
+        match (is_asked_for, *is_held) {
+            (true, _) => {
+                *check_at = Duration::MAX;
+                if !std::mem::replace(is_held, true) {
+                    events.push(Event::Held);
+                }
+            }
+            (false, true) => self.mode = anew,
+            _ => {}
+        }
     }
 
     fn mind_changes(&mut self, now: Duration, look: &Look, events: &mut Vec<Event>) {
@@ -391,20 +476,23 @@ impl Machine {
             }
             return;
         };
-        let remedy = self.remedy(&change, look.is_on_purpose);
+        let mut remedy = self.remedy(&change, look.is_on_purpose);
+        if remedy == Remedy::Repair && !self.repairs.has_room(now) {
+            remedy = Remedy::UsedUp;
+        }
         let before = self.seen.take().filter(|seen| seen.change == change);
         if before.as_ref().is_none_or(|seen| seen.remedy != remedy) {
             events.push(Event::Changed(change.clone(), remedy));
         }
         let times = before.map_or(0, |seen| seen.times).saturating_add(1);
         self.seen = Some(Seen { change, remedy, times });
-        if remedy != Remedy::Repair || times < LOOKS {
-            return;
-        }
-        if self.repairs.has_room(now) {
-            self.queued = Some(Action::Repair);
-        } else if !std::mem::replace(&mut self.repairs.is_told_used_up, true) {
-            events.push(Event::RepairsUsedUp);
+        match remedy {
+            _ if times < LOOKS => {}
+            Remedy::Repair => self.queued = Some(Action::Repair),
+            Remedy::UsedUp if !std::mem::replace(&mut self.repairs.is_told_used_up, true) => {
+                events.push(Event::RepairsUsedUp);
+            }
+            _ => {}
         }
     }
 
@@ -449,16 +537,17 @@ impl Machine {
         let fresh = RETRY_MAX + self.terms.interval.mul_f64(1.1);
         let is_fresh = self.error_moved_at.is_some_and(|at| now.saturating_sub(at) <= fresh);
         if !(look.is_ours() && look.pending > 0 && is_fresh) {
-            if self.failing_since.take().is_some() {
+            self.failing_since = None;
+            if std::mem::take(&mut self.is_failing_told) {
                 self.error_told = None;
                 events.push(Event::Delivers);
             }
             return;
         }
-        let since = *self.failing_since.get_or_insert_with(|| {
+        if !std::mem::replace(&mut self.is_failing_told, true) {
             events.push(Event::Fails(look.pending, text()));
-            now
-        });
+        }
+        let since = *self.failing_since.get_or_insert(now);
         let is_long = now.saturating_sub(since) >= self.terms.fallback_after;
         if self.terms.can_fall_back && is_long {
             self.queued = Some(Action::FallBack);
@@ -502,7 +591,7 @@ impl Machine {
 
     fn checked(&mut self, now: Duration, outcome: Result<(), String>) -> Vec<Event> {
         let pause = self.terms.interval.min(CHECK_MAX);
-        let Mode::Polling { check_at, is_told, wells } = &mut self.mode else {
+        let Mode::Polling { check_at, is_told, wells, .. } = &mut self.mode else {
             return outcome.err().map(Event::ProbeFailed).into_iter().collect();
         };
         *check_at = now + pause;
@@ -555,7 +644,7 @@ impl Machine {
                 after.saturating_mul(1 << failed.min(12)).min(WAIT_MAX.max(after))
             }
         };
-        Mode::Polling { check_at: now + wait, is_told: false, wells: 0 }
+        Mode::Polling { check_at: now + wait, is_held: false, is_told: false, wells: 0 }
     }
 
     /// The webhook was set or deleted.
@@ -565,6 +654,7 @@ impl Machine {
         self.error_moved_at = None;
         self.error_told = None;
         self.failing_since = None;
+        self.is_failing_told = false;
         self.queued = None;
     }
 }

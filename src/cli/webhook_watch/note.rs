@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bot_api::WebhookInfo, webhook::without_userinfo};
+use crate::{
+    bot_api::WebhookInfo,
+    webhook::{Plan, without_userinfo},
+};
 
 /// What was done last.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -21,6 +24,8 @@ pub(in crate::cli) enum Note {
     Deleted,
     /// A server has deleted it to poll instead, and is to set it again.
     Fallback,
+    /// A server has set it by its config, with this certificate ([`Sum::certificate`]).
+    Own { certificate: Option<u32> },
     /// A command has set it to this.
     Set(Set),
 }
@@ -31,22 +36,81 @@ pub(in crate::cli) struct Set {
     allowed_updates: BTreeSet<String>,
     has_custom_certificate: bool,
     max_connections: Option<u32>,
+    /// What the config asked for then.
+    #[serde(default)]
+    plan: Option<Sum>,
     /// Without user and password.
     url: String,
 }
 
-impl Note {
-    /// That a command has left the webhook as `info` says.
-    pub(in crate::cli) fn of(info: &WebhookInfo) -> Self {
-        if info.url.is_empty() {
-            return Self::Deleted;
+/// By which a plan is known again. No secret is in it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(in crate::cli) struct Sum {
+    /// Of the certificate that is uploaded, CRC-32C; `None` where none is.
+    pub(super) certificate: Option<u32>,
+    /// Of all else that getWebhookInfo shows.
+    settings: u32,
+}
+
+impl Sum {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let kinds: Option<BTreeSet<_>> =
+            plan.allowed_updates.as_ref().map(|kinds| kinds.iter().collect());
+        let settings = serde_json::json!([
+            without_userinfo(&plan.url),
+            plan.ip_address.map(|ip| ip.to_string()),
+            plan.max_connections,
+            kinds,
+        ]);
+        Self {
+            certificate: plan.certificate.as_deref().map(crc32c::crc32c),
+            settings: crc32c::crc32c(settings.to_string().as_bytes()),
         }
-        Self::Set(Set {
+    }
+}
+
+impl Note {
+    /// That a command has left the webhook as `info` says, where the config asks for `plan`.
+    pub(in crate::cli) fn of(info: &WebhookInfo, plan: Option<&Plan>) -> Self {
+        if info.url.is_empty() {
+            Self::Deleted
+        } else {
+            Self::Set(Set::of(info, plan.map(Sum::of)))
+        }
+    }
+
+    /// True where a command has left the webhook as `info` says.
+    pub(super) fn is_of(&self, info: &WebhookInfo) -> bool {
+        match self {
+            Self::Deleted => info.url.is_empty(),
+            Self::Set(set) => !info.url.is_empty() && *set == Set::of(info, set.plan),
+            Self::Fallback | Self::Own { .. } => false,
+        }
+    }
+
+    /// What the config asked for when a command has set it.
+    pub(super) fn plan(&self) -> Option<Sum> {
+        if let Self::Set(set) = self { set.plan } else { None }
+    }
+
+    /// The certificate that was uploaded, as far as it is known.
+    pub(super) fn certificate(&self) -> Option<u32> {
+        match self {
+            Self::Own { certificate } => *certificate,
+            note => note.plan().and_then(|plan| plan.certificate),
+        }
+    }
+}
+
+impl Set {
+    fn of(info: &WebhookInfo, plan: Option<Sum>) -> Self {
+        Self {
             allowed_updates: info.allowed_updates.iter().flatten().cloned().collect(),
             has_custom_certificate: info.has_custom_certificate,
             max_connections: info.max_connections,
+            plan,
             url: without_userinfo(&info.url),
-        })
+        }
     }
 }
 
@@ -104,6 +168,36 @@ mod tests {
 
     use super::*;
 
+    fn planned(url: &str, change: impl FnOnce(&mut Plan)) -> Plan {
+        let mut plan = Plan::default();
+        plan.url = url.to_owned();
+        change(&mut plan);
+        plan
+    }
+
+    #[test]
+    fn a_plan_is_known_again() {
+        let plan = planned("https://x/", |_| {});
+        let certificate =
+            |pem: &[u8]| planned("https://x/", |plan| plan.certificate = Some(pem.to_vec()));
+        assert_eq!(Sum::of(&plan), Sum::of(&plan.clone()));
+        let count = planned("https://x/", |plan| plan.max_connections = Some(3));
+        let url = planned("https://y/", |_| {});
+        for other in [certificate(b"a"), count, url] {
+            assert_ne!(Sum::of(&plan), Sum::of(&other));
+        }
+        assert_ne!(Sum::of(&certificate(b"a")), Sum::of(&certificate(b"b")));
+        let info = WebhookInfo { url: plan.url.clone(), ..WebhookInfo::default() };
+        let note = Note::of(&info, Some(&certificate(b"a")));
+        assert!(note.is_of(&info) && !note.is_of(&WebhookInfo::default()));
+        assert_eq!(note.certificate(), Sum::of(&certificate(b"a")).certificate);
+        // One of a version that knew no plans.
+        let old = r#"{"webhook":"set","allowed_updates":[],"has_custom_certificate":false,
+                      "max_connections":null,"url":"https://x/"}"#;
+        let old: Note = serde_json::from_str(old).unwrap();
+        assert!(old.is_of(&info) && old.plan().is_none());
+    }
+
     #[test]
     fn is_there_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
@@ -111,7 +205,13 @@ mod tests {
         assert_eq!(file.read(), None);
         file.forget().unwrap();
         let info = WebhookInfo { url: "https://u:s3cret@x/".to_owned(), ..WebhookInfo::default() };
-        for note in [Note::Fallback, Note::of(&info), Note::of(&WebhookInfo::default())] {
+        let plan = planned(&info.url, |_| {});
+        let deleted = Note::of(&WebhookInfo::default(), None);
+        assert_eq!(deleted, Note::Deleted);
+        let own = Note::Own { certificate: Some(7) };
+        for note in
+            [Note::Fallback, Note::of(&info, Some(&plan)), Note::of(&info, None), own, deleted]
+        {
             file.leave(&note).unwrap();
             assert!(!fs::read_to_string(&file.0).unwrap().contains("s3cret"));
             assert_eq!(NoteFile::of(dir.path(), 7).read(), Some(note));

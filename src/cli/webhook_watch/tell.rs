@@ -53,6 +53,11 @@ impl Teller {
                             way works again";
                 note(IncidentKind::WebhookFallback, "poll", text);
             }
+            Event::Held => {
+                let text = "the webhook was deleted on purpose during the fallback: updates are \
+                            fetched, and none is set, until `ringhook webhook set`";
+                note(IncidentKind::WebhookFallback, "held", text);
+            }
             Event::LetGo => {
                 let text = "somebody has set a webhook: updates are fetched no more";
                 note(IncidentKind::WebhookFallback, "ended", text);
@@ -149,6 +154,7 @@ fn doing(change: &Change, remedy: Remedy) -> &'static str {
         }
         Remedy::OnPurpose => "so somebody of this machine has asked for it",
         Remedy::Repair => "it is set again if it stays so",
+        Remedy::UsedUp => "it is not set again now: it was three times within an hour",
         Remedy::Useless => match change {
             Change::Settings(_) | Change::Moved(_) => {
                 "setting it again did not help; `ringhook webhook set` tells why"

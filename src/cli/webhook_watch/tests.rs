@@ -49,7 +49,7 @@ fn failing(date: i64) -> Look {
 }
 
 fn outage() -> Trouble {
-    Trouble { is_outage: true, text: "no connection".to_owned() }
+    Trouble { is_outage: true, retry_after: None, text: "no connection".to_owned() }
 }
 
 /// A machine and the time.
@@ -215,6 +215,8 @@ fn an_hour_has_three_repairs() {
     assert_eq!(run.count(Action::Repair), 3);
     let told = run.events.iter().filter(|event| **event == Event::RepairsUsedUp).count();
     assert_eq!(told, 1);
+    let last = run.events.iter().rfind(|event| matches!(event, Event::Changed(..)));
+    assert_eq!(last, Some(&Event::Changed(Change::Gone, Remedy::UsedUp)));
     run.until(2 * HOUR, &mut |action, _| match action {
         Action::Look => Outcome::Looked(Ok(at(Place::Gone))),
         action => good(action),
@@ -331,7 +333,7 @@ fn without_the_bot_api_nothing_is_changed() {
     run.until(HOUR, &mut |action, _| match action {
         Action::Look => {
             date += 1;
-            if date % 4 == 0 {
+            if date % 8 >= 4 {
                 return Outcome::Looked(Err(outage()));
             }
             Outcome::Looked(Ok(failing(date)))
@@ -340,6 +342,74 @@ fn without_the_bot_api_nothing_is_changed() {
     });
     let outages = run.events.iter().filter(|event| matches!(event, Event::Outage(_))).count();
     assert!(outages > 5);
+    let fails = run.events.iter().filter(|event| matches!(event, Event::Fails(..))).count();
+    assert_eq!(fails, 1);
+}
+
+#[test]
+fn a_look_that_fails_now_and_then_is_a_pause() {
+    let mut run = Run::new(falling_back());
+    run.see([well()]);
+    let (start, mut date) = (run.now, 0);
+    while !run.machine.is_polling() {
+        run.step(&mut |action, _| match action {
+            Action::Look => {
+                date += 1;
+                if date % 3 == 0 {
+                    return Outcome::Looked(Err(outage()));
+                }
+                Outcome::Looked(Ok(failing(date)))
+            }
+            action => good(action),
+        });
+        assert!(run.now < start + HOUR, "never");
+    }
+    let after = run.now - start;
+    assert!(after > 6 * MINUTE && after < 12 * MINUTE, "{after:?}: outages do not count");
+    let fails = run.events.iter().filter(|event| matches!(event, Event::Fails(..))).count();
+    assert_eq!(fails, 1);
+}
+
+#[test]
+fn the_bot_api_is_left_alone_for_as_long_as_it_asks() {
+    for (asked, waited) in [(5, 5), (600, 10)] {
+        let mut run = Run::new(repairing());
+        let trouble = || Trouble { retry_after: Some(asked * MINUTE), ..outage() };
+        run.step(&mut |_, _| Outcome::Looked(Err(trouble())));
+        assert_eq!(run.machine.next(), run.now + waited * MINUTE);
+        run.see([well(), at(Place::Gone)]);
+        run.step(&mut |_, _| Outcome::Looked(Ok(at(Place::Gone))));
+        run.step(&mut |_, _| Outcome::Repaired(Err(trouble())));
+        assert_eq!(run.machine.next(), run.now + waited * MINUTE);
+    }
+}
+
+#[test]
+fn who_deletes_the_webhook_during_a_fallback_means_it() {
+    let mut run = Run::new(falling_back());
+    run.see([well()]);
+    fail(&mut run);
+    run.take_events();
+    let deleted = || Look { is_on_purpose: true, ..at(Place::Gone) };
+    run.until(run.now + HOUR, &mut |action, _| match action {
+        Action::Look => Outcome::Looked(Ok(deleted())),
+        Action::Check => Outcome::Held,
+        action => panic!("{action:?}"),
+    });
+    assert_eq!(run.take_events(), [Event::Held]);
+    assert!(run.machine.is_polling());
+    // Until it is set.
+    run.see([Look { is_on_purpose: true, ..well() }]);
+    assert_eq!(run.take_events(), [Event::LetGo]);
+    assert!(!run.machine.is_polling());
+}
+
+#[test]
+fn a_deletion_on_purpose_is_no_fallback_of_an_earlier_process() {
+    let mut run = Run::with(falling_back(), true);
+    run.see(vec![Look { is_on_purpose: true, ..at(Place::Gone) }; 3]);
+    assert_eq!(run.events, [Event::Changed(Change::Gone, Remedy::OnPurpose)]);
+    assert!(!run.machine.is_polling());
 }
 
 #[test]
@@ -527,7 +597,7 @@ proptest! {
             let was_polling = run.machine.is_polling();
             let mut outcome = None;
             let action = run.step(&mut |action, _| {
-                let trouble = || Trouble { is_outage: matches!(world, World::Bad(1)), text: String::new() };
+                let trouble = || Trouble { is_outage: matches!(world, World::Bad(1)), ..outage() };
                 let given = match (action, &world) {
                     (Action::Look, World::Looks(look)) => Outcome::Looked(Ok(look.clone())),
                     (Action::Look, World::Bad(_)) => Outcome::Looked(Err(trouble())),
@@ -551,7 +621,7 @@ proptest! {
                     prop_assert!(run.machine.failing_since().is_none() || (look.pending > 0 && !look.is_heard));
                     last = Some(look);
                 }
-                (Action::Look, _) => failing_since = None,
+                (Action::Look, _) if run.machine.failing_since().is_none() => failing_since = None,
                 (Action::Check, Outcome::Checked(outcome)) => {
                     wells = if was_polling && outcome.is_ok() { wells + 1 } else { 0 };
                 }

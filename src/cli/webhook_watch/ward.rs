@@ -63,7 +63,7 @@ impl Ward {
             let Some(token) = token else { continue };
             let bot_id = token.bot_id();
             wards.push(Self {
-                client: Client::new(&root, token),
+                client: Client::new(&root, token).impatient(),
                 name,
                 note: NoteFile::of(&data_dir, bot_id),
                 terms,
@@ -114,10 +114,23 @@ impl Ward {
         self.section.allowed_updates.is_some()
     }
 
-    /// True where both are for the same webhook, as far as the config says.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let url = |ward: &Self| ward.plan().ok().map(|plan| plan.url);
+    /// True where both are for the same bot of the same Bot API server.
+    pub(super) fn is_same_bot(&self, other: &Self) -> bool {
         let root = |ward: &Self| ward.file.webhook.api_root();
-        self.seed == other.seed && root(self) == root(other) && url(self) == url(other)
+        self.seed == other.seed && root(self) == root(other)
+    }
+
+    /// True where both, of one bot, are polled for in the same way.
+    pub(super) fn is_polled_as(&self, other: &Self) -> bool {
+        let kinds = |ward: &Self| ward.plan().ok().and_then(|plan| plan.allowed_updates);
+        self.client.has_token_of(&other.client)
+            && self.says_kinds() == other.says_kinds()
+            && kinds(self) == kinds(other)
+    }
+
+    /// True where both, of one bot, are for the same webhook, as far as the config says.
+    pub(super) fn is_same_webhook(&self, other: &Self) -> bool {
+        let url = |ward: &Self| ward.plan().ok().map(|plan| plan.url);
+        url(self) == url(other)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     machine::{Action, Event, Look, Machine, Outcome, Place, Terms, Trouble},
-    note::Note,
+    note::{Note, Sum},
     polling::Pollers,
     signal::{Signal, Woken},
     tell::Teller,
@@ -46,8 +46,10 @@ struct Watched {
     machine: Machine,
     /// What its webhook is to be; `None` where the config does not say.
     plan: Option<Plan>,
-    /// The certificate that is taken to be uploaded.
-    uploaded: Option<Vec<u8>>,
+    /// The note that was read last, and the plan when it came while this process looked on.
+    known: (Option<Note>, Option<Sum>),
+    /// The certificate that is taken to be uploaded, as in [`Sum`].
+    uploaded: Option<u32>,
     ward: Ward,
 }
 
@@ -83,11 +85,21 @@ impl Watch {
         for (index, ward) in wards.into_iter().enumerate() {
             let known = before.iter().position(|watched| watched.ward.name == ward.name);
             self.watched.push(match known.map(|place| before.swap_remove(place)) {
+                Some(watched) if !watched.ward.is_same_bot(&ward) => {
+                    self.leave(&watched, "another bot has its name now");
+                    Watched::new(ward, now)
+                }
                 Some(mut watched) => {
-                    let is_replaced = !watched.ward.is_same(&ward);
+                    let is_replaced = !watched.ward.is_same_webhook(&ward);
+                    let is_polled_as = watched.ward.is_polled_as(&ward);
                     watched.ward = ward;
                     watched.plan_anew();
                     watched.machine.set_terms(watched.terms(), is_replaced, now);
+                    if watched.machine.is_polling() && !is_polled_as {
+                        self.pollers.end(&watched.ward.name, Some(CONFIRM));
+                        // Where it cannot be started, the next look does.
+                        let _ = watched.poll(&self.pollers);
+                    }
                     watched
                 }
                 None => {
@@ -96,13 +108,28 @@ impl Watch {
                 }
             });
         }
-        for gone in before.iter().filter(|watched| watched.machine.is_polling()) {
-            let bot = &gone.ward.name;
-            tracing::warn!(bot, "no longer watched: polling ends, and its webhook stays deleted");
-            self.pollers.end(bot, Some(CONFIRM));
+        for gone in &before {
+            self.leave(gone, "no longer watched");
         }
         let is_kept = |bot: &str| self.watched.iter().any(|watched| watched.ward.name == bot);
         self.teller.webhooks.keep(is_kept);
+    }
+
+    /// Ends what is done for `watched`.
+    fn leave(&self, watched: &Watched, why: &str) {
+        let bot = &watched.ward.name;
+        if watched.machine.is_polling() {
+            tracing::warn!(
+                bot,
+                "{why}: polling ends, and the webhook of the bot before stays deleted"
+            );
+            self.pollers.end(bot, Some(CONFIRM));
+        }
+        self.teller.webhooks.change(bot, |gauges| {
+            gauges.changed = None;
+            gauges.failing_since = None;
+            gauges.is_polling = false;
+        });
     }
 
     /// Does one thing for each bot for which something is due.
@@ -128,12 +155,15 @@ impl Watch {
                     }
                     Outcome::Looked(outcome)
                 }
+                Action::Check | Action::GoBack if watched.is_told_otherwise() => Outcome::Held,
                 Action::Check => Outcome::Checked(watched.check()),
                 Action::FallBack => Outcome::FellBack(watched.fall_back(&self.pollers)),
                 Action::GoBack => Outcome::WentBack(watched.go_back(&self.pollers)),
                 Action::LetGo => {
                     self.pollers.end(&watched.ward.name, None);
-                    watched.forget();
+                    if watched.ward.note.read() == Some(Note::Fallback) {
+                        watched.forget();
+                    }
                     Outcome::LetGo
                 }
                 Action::Repair => Outcome::Repaired(watched.set(true)),
@@ -168,11 +198,14 @@ impl fmt::Debug for Watched {
 
 impl Watched {
     fn new(ward: Ward, at: Duration) -> Self {
-        let is_noted = ward.note.read() == Some(Note::Fallback);
+        let note = ward.note.read();
+        let is_noted = note == Some(Note::Fallback);
+        let noted = note.as_ref().and_then(Note::certificate);
         let machine = Machine::new(ward.terms, at, ward.seed, is_noted);
-        let mut watched = Self { machine, plan: None, uploaded: None, ward };
+        let mut watched = Self { machine, plan: None, known: (note, None), uploaded: None, ward };
         watched.plan_anew();
-        watched.uploaded = watched.plan.as_ref().and_then(|plan| plan.certificate.clone());
+        let planned = watched.plan.as_ref().and_then(|plan| Sum::of(plan).certificate);
+        watched.uploaded = noted.or(planned);
         watched.machine.set_terms(watched.terms(), false, at);
         watched
     }
@@ -222,12 +255,7 @@ impl Watched {
             });
         });
         let place = place(self.plan.as_ref(), &info);
-        let note = self.ward.note.read().filter(|note| *note != Note::Fallback);
-        let is_on_purpose = note == Some(Note::of(&info));
-        if note.is_some() && !is_on_purpose {
-            // Somebody has changed it since.
-            self.forget();
-        }
+        let is_on_purpose = self.is_on_purpose(&info, &place);
         Ok(Look {
             differences: self.differences(&info),
             error,
@@ -238,13 +266,49 @@ impl Watched {
         })
     }
 
+    /// Whether a command of this machine has made it as `info` says, and the config asks for the same as
+    /// then. Forgets a note that is of no use any more.
+    fn is_on_purpose(&mut self, info: &WebhookInfo, place: &Place) -> bool {
+        let (note, sum) = (self.ward.note.read(), self.plan.as_ref().map(Sum::of));
+        if note != self.known.0 {
+            self.uploaded = note.as_ref().and_then(Note::certificate).or(self.uploaded);
+            // A command may have read a config that is yet to be loaded here.
+            self.known = (note.clone(), sum);
+        }
+        let is_here = matches!(place, Place::Moved | Place::Ours);
+        match note {
+            None | Some(Note::Fallback) => false,
+            Some(Note::Own { .. }) if is_here => false,
+            Some(note) if note.is_of(info) => {
+                let is_same = |then: Option<Sum>| then.is_some() && then == sum;
+                let then = note.plan();
+                then.is_none() || sum.is_none() || is_same(then) || is_same(self.known.1)
+            }
+            // Somebody has changed it since.
+            Some(_) if self.machine.is_polling() => {
+                let _ = self.ward.note.write(&Note::Fallback);
+                false
+            }
+            Some(_) => {
+                self.forget();
+                false
+            }
+        }
+    }
+
+    /// While it polls: whether a command has set or deleted the webhook since.
+    fn is_told_otherwise(&self) -> bool {
+        let note = self.ward.note.read();
+        self.machine.is_polling() && matches!(note, Some(Note::Deleted | Note::Set(_)))
+    }
+
     fn differences(&self, info: &WebhookInfo) -> Vec<String> {
         let Some(plan) = self.plan.as_ref().filter(|_| !info.url.is_empty()) else {
             return Vec::new();
         };
         let mut differences = plan.differences(info);
         if info.has_custom_certificate && plan.certificate.is_some() {
-            let is_another = plan.certificate != self.uploaded;
+            let is_another = Sum::of(plan).certificate != self.uploaded;
             let what = "certificate: another one is served than the one that was uploaded";
             differences.extend(is_another.then(|| what.to_owned()));
         }
@@ -263,23 +327,30 @@ impl Watched {
         let mut plan = self.ward.plan().map_err(|error| config_trouble(&error))?;
         // A call that is refused may have deleted the webhook all the same.
         if let Some(problem) = plan.problems().into_iter().find(|problem| problem.is_fatal) {
-            return Err(Trouble { is_outage: false, text: problem.to_string() });
+            return Err(failure(problem.to_string()));
         }
         if !with_kinds {
             plan.allowed_updates = None;
         }
         plan.apply(&self.ward.client, false).map_err(|error| trouble(&error))?;
-        self.uploaded.clone_from(&plan.certificate);
+        let certificate = Sum::of(&plan).certificate;
+        self.uploaded = certificate;
         self.plan = Some(plan);
+        // In place of any other note. Without it, the next process takes its own certificate for the
+        // one that is uploaded.
+        if let Err(error) = self.ward.note.leave(&Note::Own { certificate }) {
+            let bot = &self.ward.name;
+            tracing::warn!(bot, %error, "that the webhook was set cannot be noted");
+            self.forget();
+        }
         Ok(())
     }
 
     /// Deletes the webhook and polls. It is noted first: a process that dies in between leaves it to
     /// the next one.
     fn fall_back(&self, pollers: &Pollers) -> Result<(), Trouble> {
-        self.ward.note.write(&Note::Fallback).map_err(|error| Trouble {
-            is_outage: false,
-            text: format!("nothing can be written to the data directory: {error}"),
+        self.ward.note.write(&Note::Fallback).map_err(|error| {
+            failure(format!("nothing can be written to the data directory: {error}"))
         })?;
         self.ward.client.delete_webhook(false).map_err(|error| trouble(&error))?;
         self.poll(pollers)
@@ -296,10 +367,8 @@ impl Watched {
     fn go_back(&mut self, pollers: &Pollers) -> Result<(), Trouble> {
         pollers.end(&self.ward.name, Some(CONFIRM));
         let outcome = self.set(self.ward.says_kinds());
-        match &outcome {
-            Ok(()) => self.forget(),
-            Err(_) if self.machine.is_polling() => self.poll(pollers)?,
-            Err(_) => {}
+        if outcome.is_err() && self.machine.is_polling() {
+            self.poll(pollers)?;
         }
         outcome
     }
@@ -342,9 +411,17 @@ fn error_of(info: &WebhookInfo) -> Option<(i64, String)> {
 }
 
 fn trouble(error: &ApiError) -> Trouble {
-    Trouble { is_outage: error.is_outage(), text: error.to_string() }
+    let retry_after = match error {
+        ApiError::Refused { retry_after, .. } => *retry_after,
+        ApiError::Odd(_) | ApiError::Unreachable(_) => None,
+    };
+    Trouble { is_outage: error.is_outage(), retry_after, text: error.to_string() }
 }
 
 fn config_trouble(error: &Error) -> Trouble {
-    Trouble { is_outage: false, text: error.to_string() }
+    failure(error.to_string())
+}
+
+fn failure(text: String) -> Trouble {
+    Trouble { is_outage: false, retry_after: None, text }
 }

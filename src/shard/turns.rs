@@ -11,7 +11,7 @@
 //! While established connections are at work, handshakes get a sixth of the shard's time, and pause
 //! where they have had it: a thread that is never idle would also keep waiting who shares its CPU, such
 //! as workers and the acceptor. That is more than a thousand full handshakes a second; a quarter was
-//! measured too, and doubles the p99 of the others at times. Where nobody is at work, handshakes get
+//! measured too, and comes near to doubling the p99 of the others. Where nobody is at work, handshakes get
 //! all of it.
 
 use std::{

@@ -2,7 +2,6 @@
 //! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
 
 mod close_reason;
-mod unread;
 
 use std::{
     io,
@@ -12,7 +11,6 @@ use std::{
 };
 
 pub(crate) use self::close_reason::CloseReason;
-use self::unread::Unread;
 
 use crate::{
     balancer,
@@ -28,7 +26,11 @@ use crate::{
     route::{Forbidden, Unrouted, Wanted},
     runtime::{self, Shutdown},
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
-    tls::{fault, session},
+    tls::{
+        fault,
+        session::{self, Established},
+        unread::{Unread, Wait},
+    },
     update::{BotId, ParseError, Update, UpdateBody},
 };
 
@@ -36,6 +38,11 @@ use crate::{
 /// it reads the answer, and an RST would take that answer with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A wait for the next request that is as short as this costs a buffer rather than a poll, where that
+/// many before it were as short.
+const SOON: Duration = Duration::from_secs(1);
+const BUSY: u8 = 2;
 
 /// Serves a connection from its handshake, in which it takes `place`, to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
@@ -112,7 +119,7 @@ async fn secure(
     let Arrival { begun_at, early, peer, place, .. } = arrival;
     if !terms.tls {
         drop(place);
-        let unread = Unread::of(early);
+        let unread = Unread::plain(early);
         let connection =
             Connection::new(shard, registration, session::Stream::Plain(socket), peer, unread);
         return run(connection).await;
@@ -126,9 +133,10 @@ async fn secure(
     };
     // In a box: what a handshake needs is given back when it is over.
     let handshake = Box::pin(async {
-        let (stream, kind) = session::accept(socket, early, tls, turn).await?;
+        let Established { kind, stream, unread } =
+            session::accept(socket, early, tls, turn).await?;
         note_handshake(shard, kind, begun_at);
-        Ok(Connection::new(shard, registration, stream, peer, Unread::new()))
+        Ok(Connection::new(shard, registration, stream, peer, unread))
     });
     let outcome = handshake.await;
     drop(place);
@@ -195,6 +203,8 @@ struct Connection<'a> {
     body_bytes: usize,
     /// When bytes were last read, and so when the current request was complete.
     read_at: Instant,
+    /// How many of its last waits for a request have been short.
+    short_waits: u8,
     trace: Trace,
 }
 
@@ -249,6 +259,7 @@ impl<'a> Connection<'a> {
             head_at: now,
             body_bytes: 0,
             read_at: now,
+            short_waits: 0,
             trace: Trace::default(),
         })
     }
@@ -338,12 +349,17 @@ impl<'a> Connection<'a> {
             self.registration.enter(Phase::Head, since, since + timeout);
             Phase::Head
         };
-        match self.unread.fill(&mut self.stream, &self.shard.spare_unread).await {
+        let wait = self.wait(phase);
+        let spares = &self.shard.spare_unread;
+        match self.stream.fill(&mut self.unread, wait, spares).await {
             Ok(0) => Err(self.ended(phase).await),
             Ok(n) => {
-                self.read_at = Instant::now();
+                let waited_since = std::mem::replace(&mut self.read_at, Instant::now());
                 self.body_bytes = self.body_bytes.saturating_add(n);
                 if phase == Phase::Idle {
+                    let is_short = self.read_at.duration_since(waited_since) < SOON;
+                    self.short_waits =
+                        if is_short { self.short_waits.saturating_add(1) } else { 0 };
                     self.http.set_limits(self.shard.live().http_limits);
                     self.began_at = self.read_at;
                     self.registration.has_begun();
@@ -354,6 +370,15 @@ impl<'a> Connection<'a> {
                 Err(self.ended(phase).await)
             }
             Err(_) => Err(CloseReason::Io),
+        }
+    }
+
+    /// What is to be expected of a wait.
+    fn wait(&self, phase: Phase) -> Wait {
+        match phase {
+            Phase::Idle if self.short_waits < BUSY => Wait::Long,
+            Phase::Idle => Wait::Short,
+            _ => Wait::Request,
         }
     }
 

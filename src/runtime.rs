@@ -256,6 +256,12 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     }
 }
 
+/// Waits, without a buffer, until something can be read or the end has come. A poll on the ring; an
+/// error of the socket is left to the read.
+pub(crate) async fn readable(socket: &mut Socket) -> io::Result<()> {
+    Socket::in_turn(&mut socket.turn, socket.stream.readable(false)).await
+}
+
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
 /// nothing, which looks like the end.
 pub(crate) async fn append<S: AsyncReadRent>(

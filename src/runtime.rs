@@ -377,6 +377,66 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_without_a_buffer_ends_with_bytes_with_the_end_and_from_outside() {
+        both(|driver| {
+            Runtime::new(driver).unwrap().block_on(async {
+                for how in 0..6 {
+                    let (near, mut far) = pair();
+                    let mut socket = adopt(near.into(), driver).unwrap();
+                    let fd = descriptor(&socket);
+                    let ended = Rc::new(Cell::new(None));
+                    let flag = Rc::clone(&ended);
+                    spawn(async move {
+                        readable(&mut socket).await.unwrap();
+                        let (outcome, buffer) = append(&mut socket, Vec::with_capacity(16)).await;
+                        flag.set(Some((outcome.ok(), buffer.len())));
+                    });
+                    sleep(Duration::from_millis(5)).await;
+                    assert_eq!(ended.get(), None, "{driver} {how}");
+                    let expected = match how {
+                        0 => {
+                            far.write_all(b"abc").unwrap();
+                            Some(3)
+                        }
+                        1 => {
+                            far.shutdown(net::Shutdown::Write).unwrap();
+                            Some(0)
+                        }
+                        2 => {
+                            shutdown(fd, Shutdown::Read);
+                            Some(0)
+                        }
+                        3 => {
+                            shutdown(fd, Shutdown::Both);
+                            Some(0)
+                        }
+                        4 => {
+                            far.write_all(b"abcd").unwrap();
+                            shutdown(fd, Shutdown::Read);
+                            Some(4)
+                        }
+                        _ => {
+                            // An RST.
+                            rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))
+                                .unwrap();
+                            drop(far);
+                            None
+                        }
+                    };
+                    for _ in 0..1000 {
+                        if ended.get().is_some() {
+                            break;
+                        }
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    let (outcome, read) = ended.get().unwrap();
+                    assert_eq!((outcome, read), (expected, expected.unwrap_or(0)), "{driver} {how}");
+                }
+            });
+        });
+    }
+
+    #[test]
     fn discard_reads_to_the_end() {
         both(|driver| {
             let (near, mut far) = pair();

@@ -283,9 +283,9 @@ impl Records {
         Ok(())
     }
 
-    /// As [`Direction::set_numbers`], for what we write and what we read.
+    /// As after so many records that our keys must be changed.
     #[cfg(test)]
-    fn directions(&mut self) -> (&mut Direction, &mut Direction) {
-        (&mut self.read, &mut self.write)
+    pub(super) fn use_up(&mut self) {
+        self.write.use_up();
     }
 }

@@ -1,6 +1,9 @@
 //! A connection's stream: the handshake of TLS, then its records; or plain, where a listener was told
 //! so.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, ops::AsyncFn, sync::Arc};
 
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};

@@ -95,6 +95,11 @@ impl Secret {
             .map_err(|_| Fault::Internal)
     }
 
+    #[cfg(test)]
+    pub(super) fn expand_for_test(&self, suite: Suite, label: &[u8], out: &mut [u8]) {
+        assert!(self.expand(suite, label, out).is_ok());
+    }
+
     /// The one after it (section 7.2).
     fn next(&self, suite: Suite) -> Result<Self, Fault> {
         let mut bytes = Zeroizing::new([0; SECRET_MAX]);
@@ -224,5 +229,11 @@ impl Direction {
     pub(super) fn set_numbers(&mut self, sequence: u64, records_max: u64) {
         self.key.sequence = sequence;
         self.records_max = records_max;
+    }
+
+    /// As where no more records may follow than the one that says so.
+    #[cfg(test)]
+    pub(super) fn use_up(&mut self) {
+        self.records_max = self.key.sequence + 1;
     }
 }

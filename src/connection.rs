@@ -25,6 +25,7 @@ use crate::{
     metrics::{SlowRecord, Stage, nanos},
     route::{Forbidden, Unrouted, Wanted},
     runtime::{self, Shutdown},
+    seats::Seat,
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
     tls::{
         fault,
@@ -74,75 +75,99 @@ struct Arrival {
     place: HandshakePlace,
 }
 
-/// Finds out who is behind a balancer, and serves the connection if that is one who may be served;
-/// else it is counted as turned away.
+/// Serves a connection to its end; one that may not be served is counted as turned away.
 async fn admit(
     shard: &Shard,
-    mut socket: runtime::Socket,
-    mut arrival: Arrival,
+    socket: runtime::Socket,
+    arrival: Arrival,
     terms: &Terms,
 ) -> Option<CloseReason> {
     let registration = shard.register(runtime::descriptor(&socket));
+    // In a box: what a beginning needs is given back when it is over.
+    let begun = Box::pin(begin(shard, socket, &registration, arrival, terms)).await;
+    match begun {
+        Begun::Established(connection, seat) => {
+            let reason = run(connection).await;
+            drop(seat);
+            Some(reason)
+        }
+        Begun::Ended(reason) => Some(reason),
+        Begun::TurnedAway => None,
+    }
+}
+
+/// What the beginning of a connection has come to.
+enum Begun<'a> {
+    /// It goes on; with its seat, where that is not the one it came with.
+    Established(Box<Connection<'a>>, Option<Seat>),
+    Ended(CloseReason),
+    TurnedAway,
+}
+
+/// Finds out who is behind a balancer, and whether that is one who may be served.
+async fn begin<'a>(
+    shard: &'a Shard,
+    mut socket: runtime::Socket,
+    registration: &'a Registration<'a>,
+    mut arrival: Arrival,
+    terms: &Terms,
+) -> Begun<'a> {
     let deadline = shard.handshake_deadline(arrival.accepted_at);
     let now = Instant::now();
     shard.metrics.accept_wait.record(nanos(now.saturating_duration_since(arrival.accepted_at)));
     arrival.begun_at = now;
     registration.enter(Phase::Handshake, now, deadline);
-    if terms.proxy_protocol.is_none() {
-        return Some(secure(shard, socket, &registration, arrival, terms).await);
+    let mut seat = None;
+    if terms.proxy_protocol.is_some() {
+        let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.seats);
+        match identified.await {
+            Ok(client) => {
+                arrival.early = client.early;
+                arrival.peer = client.peer;
+                seat = Some(client.seat);
+            }
+            Err(why) => {
+                // Before the peer can know.
+                shard.turned_away(arrival.peer, why);
+                return Begun::TurnedAway;
+            }
+        }
     }
-    let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.seats);
-    match Box::pin(identified).await {
-        Ok(balancer::Client { early, peer, seat }) => {
-            arrival.early = early;
-            arrival.peer = peer;
-            let reason = secure(shard, socket, &registration, arrival, terms).await;
-            drop(seat);
-            Some(reason)
-        }
-        Err(why) => {
-            // Before the peer can know.
-            shard.turned_away(arrival.peer, why);
-            None
-        }
+    match secure(shard, socket, registration, arrival, terms).await {
+        Ok(connection) => Begun::Established(connection, seat),
+        Err(reason) => Begun::Ended(reason),
     }
 }
 
-/// Serves a connection of one who may be served.
-async fn secure(
-    shard: &Shard,
+/// Establishes a connection of one who may be served; why not, where that fails.
+async fn secure<'a>(
+    shard: &'a Shard,
     socket: runtime::Socket,
-    registration: &Registration<'_>,
+    registration: &'a Registration<'a>,
     arrival: Arrival,
     terms: &Terms,
-) -> CloseReason {
+) -> Result<Box<Connection<'a>>, CloseReason> {
     let Arrival { begun_at, early, peer, place, .. } = arrival;
     if !terms.tls {
         drop(place);
-        let unread = Unread::plain(early);
-        let connection =
-            Connection::new(shard, registration, session::Stream::Plain(socket), peer, unread);
-        return run(connection).await;
+        let (stream, unread) = (session::Stream::Plain(socket), Unread::plain(early));
+        return Ok(Connection::new(shard, registration, stream, peer, unread));
     }
     // A server does not start without it where a listener needs it.
-    let Some(tls) = shard.tls() else { return CloseReason::Io };
+    let tls = shard.tls().ok_or(CloseReason::Io)?;
     let turn = async |step| {
         let turn = shard.turns.turn(step).await;
         // Nobody is there any more to do it for.
         if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
     };
-    // In a box: what a handshake needs is given back when it is over.
-    let handshake = Box::pin(async {
-        let Established { kind, stream, unread } =
-            session::accept(socket, early, tls, turn).await?;
-        note_handshake(shard, kind, begun_at);
-        Ok(Connection::new(shard, registration, stream, peer, unread))
-    });
-    let outcome = handshake.await;
+    let outcome = session::accept(socket, early, tls, turn).await;
     drop(place);
     match outcome {
-        Ok(connection) => run(connection).await,
-        Err((socket, error)) => Box::pin(fail(shard, registration, peer, socket, error)).await,
+        Ok(Established { kind, stream, unread }) => {
+            note_handshake(shard, kind, begun_at);
+            Ok(Connection::new(shard, registration, stream, peer, unread))
+        }
+        Err((socket, error)) => Err(fail(shard, registration, peer, socket, error).await),
     }
 }
 
@@ -614,5 +639,64 @@ impl Shard {
     fn spare_body(&self) -> UpdateBody {
         self.reclaim();
         self.parser.borrow_mut().take_body(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_1<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size_of_3<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle connection holds, but for the keys that lie elsewhere and the kernel's part.
+    #[test]
+    fn a_connection_is_small() {
+        type Of = Connection<'static>;
+        let parts = [
+            ("Connection", size_of::<Of>()),
+            ("Stream", size_of::<session::Stream>()),
+            ("HttpSession", size_of::<HttpSession>()),
+            ("Registration", size_of::<Registration<'static>>()),
+            ("Terms", size_of::<Terms>()),
+            ("Newcomer", size_of::<Newcomer>()),
+            (
+                "stream fill",
+                size_of_3(|it: &'static mut session::Stream, un: &'static mut Unread, sp| {
+                    it.fill(un, Wait::Long, sp)
+                }),
+            ),
+            ("write", size_of_1(|it: &'static mut Of| it.write(b""))),
+            ("ended", size_of_1(|it: &'static mut Of| it.ended(Phase::Idle))),
+            (
+                "append",
+                size_of_1(|it: &'static mut runtime::Socket| runtime::append(it, Vec::new())),
+            ),
+            ("readable", size_of_1(|it: &'static mut runtime::Socket| runtime::readable(it))),
+            (
+                "write_all",
+                size_of_1(|it: &'static mut runtime::Socket| {
+                    runtime::write_all(it, b"".as_slice())
+                }),
+            ),
+            (
+                "write_all vec",
+                size_of_1(|it: &'static mut runtime::Socket| {
+                    runtime::write_all(it, Vec::<u8>::new())
+                }),
+            ),
+            ("committed", size_of_3(|it: &'static mut Of, t, at| it.committed(t, at))),
+            ("requests", size_of_1(|it: &'static mut Of| it.requests())),
+            ("read", size_of_1(|it: &'static mut Of| it.read())),
+            ("answer", size_of_1(|it: &'static mut Of| it.answer(Status::Ok))),
+            ("run", size_of_1(run)),
+            ("serve", size_of_3(serve)),
+        ];
+        println!("{parts:?}");
     }
 }

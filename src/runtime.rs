@@ -144,37 +144,50 @@ pub(crate) struct Socket {
     turn: Option<Instant>,
 }
 
-impl Socket {
-    /// Runs a read. Where it did not wait and the turn is over, all others go first: a sleep, since
-    /// monoio fires timers only when no task is ready.
-    async fn in_turn<T>(turn: &mut Option<Instant>, read: impl Future<Output = T>) -> T {
-        let Some(began_at) = turn else { return read.await };
-        let mut read = pin!(read);
-        let mut has_waited = false;
-        let outcome = poll_fn(|context| {
-            let poll = read.as_mut().poll(context);
-            has_waited |= poll.is_pending();
-            poll
-        })
-        .await;
-        if !has_waited && began_at.elapsed() >= TURN {
-            sleep(Duration::from_millis(1)).await;
-            has_waited = true;
+/// Ends a read that has `waited` or not. Where it did not and the turn is over, all others go first: a
+/// sleep, since monoio fires timers only when no task is ready.
+async fn end_turn(began_at: &mut Instant, waited: bool) {
+    if !waited {
+        if began_at.elapsed() < TURN {
+            return;
         }
-        if has_waited {
-            *began_at = Instant::now();
-        }
-        outcome
+        // In a box, as it is rare.
+        Box::pin(sleep(Duration::from_millis(1))).await;
     }
+    *began_at = Instant::now();
+}
+
+/// Runs what `$read` makes, and sees to it that it keeps to its turn. A macro: a future that is handed
+/// on takes its place twice, and connections hold it while they wait.
+macro_rules! in_turn {
+    ($turn:expr, $read:expr) => {
+        match $turn {
+            None => $read.await,
+            Some(began_at) => {
+                let mut waited = false;
+                let outcome = {
+                    let mut read = pin!($read);
+                    poll_fn(|context| {
+                        let poll = read.as_mut().poll(context);
+                        waited |= poll.is_pending();
+                        poll
+                    })
+                    .await
+                };
+                end_turn(began_at, waited).await;
+                outcome
+            }
+        }
+    };
 }
 
 impl AsyncReadRent for Socket {
     async fn read<T: IoBufMut>(&mut self, buffer: T) -> BufResult<usize, T> {
-        Self::in_turn(&mut self.turn, self.stream.read(buffer)).await
+        in_turn!(&mut self.turn, self.stream.read(buffer))
     }
 
     async fn readv<T: IoVecBufMut>(&mut self, buffers: T) -> BufResult<usize, T> {
-        Self::in_turn(&mut self.turn, self.stream.readv(buffers)).await
+        in_turn!(&mut self.turn, self.stream.readv(buffers))
     }
 }
 
@@ -259,7 +272,7 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
 /// Waits, without a buffer, until something can be read or the end has come. A poll on the ring; an
 /// error of the socket is left to the read.
 pub(crate) async fn readable(socket: &mut Socket) -> io::Result<()> {
-    Socket::in_turn(&mut socket.turn, socket.stream.readable(false)).await
+    in_turn!(&mut socket.turn, socket.stream.readable(false))
 }
 
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
@@ -430,7 +443,11 @@ mod tests {
                         sleep(Duration::from_millis(1)).await;
                     }
                     let (outcome, read) = ended.get().unwrap();
-                    assert_eq!((outcome, read), (expected, expected.unwrap_or(0)), "{driver} {how}");
+                    assert_eq!(
+                        (outcome, read),
+                        (expected, expected.unwrap_or(0)),
+                        "{driver} {how}"
+                    );
                 }
             });
         });

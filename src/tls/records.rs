@@ -283,6 +283,25 @@ impl Records {
         Ok(())
     }
 
+    /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type and
+    /// padding, behind what `out` holds. For fuzzing.
+    pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let length = u16::try_from(inner.len() + TAG).map_err(|_| Fault::Internal)?;
+        let [high, low] = length.to_be_bytes();
+        let header = [kind::DATA, 3, 3, high, low];
+        let mut inner = inner.to_vec();
+        let tag = self.write.seal(header, &mut inner)?;
+        for part in [&header[..], &inner, &tag] {
+            out.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// As after a key update that was [forged](Self::forge).
+    pub(crate) fn forge_keys(&mut self) -> Result<(), Fault> {
+        self.write.update()
+    }
+
     /// As after so many records that our keys must be changed.
     #[cfg(test)]
     pub(super) fn use_up(&mut self) {

@@ -32,7 +32,7 @@ pub(crate) enum Wait {
 }
 
 /// What opening the next record came to.
-pub(super) enum Next {
+pub(crate) enum Next {
     /// So many bytes more can be read by requests.
     Data(usize),
     /// The peer has said goodbye.
@@ -83,7 +83,7 @@ impl Unread {
 
     /// Opens the next record, and puts what is in it behind what requests can read. Records without
     /// data are passed over.
-    pub(super) fn open(&mut self, records: &mut Records) -> Result<Next, Fault> {
+    pub(crate) fn open(&mut self, records: &mut Records) -> Result<Next, Fault> {
         loop {
             let sealed = self.bytes.get_mut(self.sealed..).unwrap_or_default();
             let Some(length) = Records::length(sealed)? else {
@@ -125,7 +125,7 @@ impl Unread {
 
     /// Gets ready for a wait: true where it is to be done without a buffer, which is given to
     /// `spares`.
-    pub(super) fn prepare(&mut self, wait: Wait, spares: &Spares) -> bool {
+    pub(crate) fn prepare(&mut self, wait: Wait, spares: &Spares) -> bool {
         if !self.holds_nothing() {
             return false;
         }
@@ -140,7 +140,7 @@ impl Unread {
 
     /// Makes room for `missing` bytes, or for some of them as long as few have come: what is promised
     /// takes no memory. 0 where nobody knows how many are missing.
-    pub(super) fn make_room(&mut self, missing: usize, spares: &Spares) {
+    pub(crate) fn make_room(&mut self, missing: usize, spares: &Spares) {
         if self.bytes.capacity() == 0 {
             self.bytes = spares.take(RECEIVE_BYTES);
             return;
@@ -184,13 +184,24 @@ impl Unread {
         self.bytes = bytes;
     }
 
+    /// As a read of as many of `bytes` as there is room for; how many.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> usize {
+        let room = self.bytes.capacity() - self.bytes.len();
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        self.bytes.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Puts as many of `plain` bytes behind those there are as there is room for, and tells how many.
     pub(super) fn put(&mut self, plain: &[u8]) -> usize {
-        let room = self.bytes.capacity() - self.bytes.len();
-        let plain = plain.get(..room).unwrap_or(plain);
-        self.bytes.extend_from_slice(plain);
+        let taken = self.receive(plain);
         self.take_plain();
-        plain.len()
+        taken
     }
 }
 

@@ -36,9 +36,10 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Fault {
+    /// In fixed words, which hold nothing that came from the peer.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
             Self::AlertReceived => "alert from the peer",
             Self::BadRecordMac => "a record that cannot be decrypted",
             Self::Internal => "the cryptography has failed",
@@ -46,7 +47,13 @@ impl fmt::Display for Fault {
             Self::Malformed => "a record without its form",
             Self::RecordOverflow => "a record that is too long",
             Self::UnexpectedMessage => "a record out of place",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 

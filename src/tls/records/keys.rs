@@ -185,7 +185,6 @@ impl Direction {
     }
 
     /// With the first key of `secret`.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn of_secret(suite: Suite, secret: Secret) -> Result<Self, Fault> {
         let key = secret.key(suite)?;
         Ok(Self { key, records_max: suite.records_max(), secret, suite })

@@ -10,7 +10,7 @@ use crate::config::RECEIVE_BYTES;
 /// Records are opened where they lie, one at a time, and what was in them is looked at before the next
 /// is opened or anything more is read. So what is left when more is read is a part of a head and a part of
 /// a record, and the buffer is never larger than these two may be and [`RECEIVE_BYTES`] beyond.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Unread {
     bytes: Vec<u8>,
     /// The first byte that no request has taken, and the end of these.
@@ -207,7 +207,7 @@ impl Unread {
 
 /// Memory that a shard's connections take turns with: a connection has its own only while it reads, or
 /// where requests come one after the other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Spares {
     long: RefCell<Vec<Vec<u8>>>,
     short: RefCell<Vec<Vec<u8>>>,

@@ -218,6 +218,14 @@ pub(crate) fn adopt(socket: OwnedFd, driver: DriverKind) -> io::Result<Socket> {
     Ok(Socket { stream: TcpStream::from_std(socket)?, turn })
 }
 
+/// Holds back what is written next until the socket is [finished](finish), so that both leave in one
+/// segment; a Unix socket knows no such thing.
+pub(crate) fn cork(socket: &Socket) {
+    // SAFETY: the descriptor is that of a socket which is borrowed, so it is open meanwhile.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.stream.as_raw_fd()) };
+    let _ = rustix::net::sockopt::set_tcp_cork(fd, true);
+}
+
 /// The socket's descriptor, for [`shutdown`].
 pub(crate) fn descriptor(socket: &Socket) -> RawFd {
     socket.stream.as_raw_fd()

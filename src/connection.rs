@@ -495,6 +495,10 @@ impl<'a> Connection<'a> {
             let answer = nanos(self.answered_at - self.read_at);
             let metrics = &self.shard.metrics;
             metrics.acknowledged.increment();
+            if self.answered > 1 {
+                let again = &self.shard.answered_again;
+                again.set(again.get().wrapping_add(1));
+            }
             metrics.answer.record(answer);
             if metrics.slow.is_slow(answer.max(self.trace.read)) {
                 self.note_slow(answer);

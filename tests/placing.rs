@@ -47,6 +47,15 @@ fn affinities(process: u32) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Waits until `thread` of `process` may use `cpus` and no others: at the time of the `ready` line it may not
+/// have come to its own first lines.
+#[track_caller]
+fn assert_runs_on(process: u32, thread: &str, cpus: &str) {
+    wait_until(&format!("{thread} runs on {cpus}"), || {
+        affinities(process).get(thread).is_some_and(|on| on == cpus)
+    });
+}
+
 fn refused(dir: &Path, args: &[&str]) -> String {
     let (code, stdout, stderr) = run(dir, &[&["serve", "--listen", "127.0.0.1:0"], args].concat());
     assert_eq!((code, &*stdout), (2, ""), "{stderr}");
@@ -67,14 +76,13 @@ fn threads_run_where_they_are_pinned() {
     let greets = |line: String| assert!(stderr.contains(&line), "no {line:?} in {stderr:#?}");
     greets(format!("  shards     1 (CPU {last})"));
     greets(format!("  workers    2 (CPU {first}, {first})"));
-    let threads = affinities(server.child.id());
-    let on = |name: &str| threads.get(name).unwrap_or_else(|| panic!("no {name} in {threads:?}"));
-    assert_eq!(*on("ringhook-s0"), last.to_string());
-    assert_eq!(*on("ringhook-w0"), first.to_string());
-    assert_eq!(*on("ringhook-w1"), first.to_string());
+    let on = |name: &str, cpus: &str| assert_runs_on(server.child.id(), name, cpus);
+    on("ringhook-s0", &last.to_string());
+    on("ringhook-w0", &first.to_string());
+    on("ringhook-w1", &first.to_string());
     // The others are where the process may be: they have little to do, at any time.
     let all = allowed_in(&fs::read_to_string("/proc/self/status").unwrap()).to_owned();
-    assert_eq!(*on("ringhook-accept"), all);
+    on("ringhook-accept", &all);
     assert_eq!(server.terminate().status.code(), Some(0));
     let report = fs::read(dir.path().join("report")).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
@@ -93,11 +101,11 @@ fn a_list_alone_says_how_many_threads_there_are() {
     let flag = format!("workers={list}");
     let args = ["--config", "ringhook.toml", "--sink", "null", "--pin", &flag];
     let server = Process::serve(dir.path(), &args);
-    let threads = affinities(server.child.id());
     for (index, cpu) in cpus.iter().enumerate() {
-        assert_eq!(threads[&format!("ringhook-s{index}")], cpu.to_string());
-        assert_eq!(threads[&format!("ringhook-w{index}")], cpu.to_string());
+        assert_runs_on(server.child.id(), &format!("ringhook-s{index}"), &cpu.to_string());
+        assert_runs_on(server.child.id(), &format!("ringhook-w{index}"), &cpu.to_string());
     }
+    let threads = affinities(server.child.id());
     assert!(!threads.contains_key(&format!("ringhook-s{}", cpus.len())));
     assert!(!threads.contains_key(&format!("ringhook-w{}", cpus.len())));
 }

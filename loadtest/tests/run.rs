@@ -279,8 +279,10 @@ fn a_certificate_that_is_not_trusted_fails_the_handshake() {
     check(&report);
     assert_eq!(report.failures, Failures { tls: 2, ..Default::default() }, "{report}");
     assert!(server.seen().is_empty());
-    options.trust = Trust::Anything;
-    assert!(run(&options).unwrap().is_ok());
+    for trust in [Trust::Anything, Trust::Unchecked] {
+        options.trust = trust;
+        assert!(run(&options).unwrap().is_ok());
+    }
     options.trust = Trust::Nothing;
     assert!(run(&options).unwrap_err().is_usage());
 }

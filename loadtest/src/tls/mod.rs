@@ -62,7 +62,12 @@ impl TlsConnector {
             Trust::Certificates(list) => {
                 builder.with_custom_certificate_verifier(trusting(list, provider)?)
             }
-            _ => builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(&provider))),
+            trust => {
+                let checks = !matches!(trust, Trust::Unchecked);
+                builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(
+                    &provider, checks,
+                )))
+            }
         }
         .with_no_client_auth();
         config.resumption = match options.resume {

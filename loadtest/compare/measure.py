@@ -280,8 +280,8 @@ def counted(name: str, run_file: str, calls_file: str) -> None:
         for before, each in zip(run["series"], run["series"][1:])
         if start + before["at_s"] >= seen["begins"] and start + each["at_s"] <= seen["ends"]
     ]
-    if not updates:
-        sys.exit(f"{name}: the run was too short to count system calls")
+    if not sum(updates):
+        sys.exit(f"{name}: no whole second with updates while system calls were counted")
     each = seen["per_s"] * len(updates) / sum(updates)
     print(json.dumps({"part": "calls", "name": name, "per_update": each}))
 

@@ -39,6 +39,8 @@ class Figure:
 class Line:
     """A line of the table: a figure of ringhook's, and what bounds it or its ratio to another one."""
 
+    # Of table.sh.
+    part: str
     what: str
     bound: float
     own: Figure | None
@@ -117,7 +119,7 @@ class Rows:
         return Figure.of([int(count) / int(updates) for count, updates in found])
 
     def stage(self, quantile: str) -> Figure | None:
-        """The server's own view: from when a request has arrived to the end of its handler."""
+        """The server's own view: from a request's last byte to the end of its handler."""
         values = []
         for row in self.of("latency", "memory"):
             server = pathlib.Path(row["file"].removesuffix(".json") + ".server.json")
@@ -130,14 +132,15 @@ def lines(rows: Rows, floor: Figure | None) -> list[Line]:
     cpu = {name: rows.figure("cpu", name, "cpu_us") for name in ("memory", "written", "nginx", "hyper")}
     both = lambda part, key: (rows.figure(part, "memory", key), rows.figure(part, "nginx", key))
     return [
-        Line("CPU us for an update, against nginx return 200", 0.50, cpu["memory"], cpu["nginx"]),
-        Line("  against hyper and tokio-rustls", 0.45, cpu["memory"], cpu["hyper"]),
-        Line("  against the floor", 1.40, cpu["memory"] if floor else None, floor),
-        Line("CPU us for a connection, full handshake, nginx", 0.50, *both("full", "cpu_us"), decimals=1),
-        Line("  resumed", 0.50, *both("resumed", "cpu_us"), decimals=1),
-        Line("KiB for an idle TLS connection, nginx", 0.50, *both("silent", "kib"), decimals=1),
-        Line("  after one request", 0.50, *both("asked", "kib"), decimals=1),
+        Line("cpu", "CPU us for an update, against nginx return 200", 0.50, cpu["memory"], cpu["nginx"]),
+        Line("cpu", "  against hyper and tokio-rustls", 0.45, cpu["memory"], cpu["hyper"]),
+        Line("floor", "  against the floor", 1.40, cpu["memory"] if floor else None, floor),
+        Line("handshakes", "CPU us for a connection, full handshake, nginx", 0.50, *both("full", "cpu_us"), decimals=1),
+        Line("handshakes", "  resumed", 0.50, *both("resumed", "cpu_us"), decimals=1),
+        Line("idle", "KiB for an idle TLS connection, nginx", 0.50, *both("silent", "kib"), decimals=1),
+        Line("idle", "  after one request", 0.50, *both("asked", "kib"), decimals=1),
         Line(
+            "allocations",
             "heap allocations for an update",
             0,
             rows.allocated(),
@@ -145,11 +148,13 @@ def lines(rows: Rows, floor: Figure | None) -> list[Line]:
             decimals=4,
             passed=rows.passed("allocations"),
         ),
-        Line("system calls for an update, nginx", 0.1, *both("calls", "per_update"), relative=False),
-        Line("connections of 40 on 16 shards, max - min", 1, None, relative=False, passed=rows.passed("shards")),
-        Line("us at 1,000/s, answer p50, nginx", 1.00, *both("latency", "p50"), decimals=0),
-        Line("  p99", 1.00, *both("latency", "p99"), decimals=0),
-        Line("CPU us for an update, written against memory", 1.10, cpu["written"], cpu["memory"]),
+        Line("calls", "system calls for an update, nginx", 0.1, *both("calls", "per_update"), relative=False),
+        Line("shards", "connections of 40 on 16 shards, max - min", 1, None, relative=False, passed=rows.passed("shards")),
+        Line("latency", "us at 1,000/s: answer p50, nginx's answer", 1.00, *both("latency", "p50"), decimals=0),
+        Line("latency", "  p99", 1.00, *both("latency", "p99"), decimals=0),
+        Line("latency", "  whole stage p50", 1.00, rows.stage("p50"), both("latency", "p50")[1], decimals=0),
+        Line("latency", "  whole stage p99", 1.00, rows.stage("p99"), both("latency", "p99")[1], decimals=0),
+        Line("cpu", "CPU us for an update, written against memory", 1.10, cpu["written"], cpu["memory"]),
     ]
 
 
@@ -180,12 +185,6 @@ def beside(rows: Rows, floor: dict | None) -> list[str]:
         told.append(
             "system calls for an update: "
             + ", ".join(f"{row['name']} {row['per_update']:.3f}" for row in called)
-        )
-    whole = [rows.stage(quantile) for quantile in ("p50", "p99")]
-    if all(whole):
-        told.append(
-            "latency: the server's own stage from a request's arrival to the end of its handler: "
-            f"p50 {whole[0].min:.0f}, {whole[0].median:.0f}; p99 {whole[1].min:.0f}, {whole[1].median:.0f}"
         )
     for part in ("allocations", "shards"):
         for row in rows.of(part, "test"):
@@ -221,12 +220,15 @@ def main() -> None:
     path = pathlib.Path(floor_file)
     floor = json.loads(path.read_text()) if path.exists() else None
     sum_of_floor = Figure(**floor["floor"]) if floor else None
-    table, told = lines(rows, sum_of_floor), beside(rows, floor)
+    parts = rows.said("about", "parts").split(",")
+    table = [line for line in lines(rows, sum_of_floor) if line.part in parts]
+    told = beside(rows, floor)
     about = {key: rows.said("about", key) for key in ("command", "machine", "versions", "took")}
     print(f"$ {about['command']}\n{about['machine']}\n{about['versions']}; took {about['took']}\n\n{HEADING}")
     for line in table:
         print(line.text())
-    print("\n" + "\n".join(told))
+    if told:
+        print("\n" + "\n".join(told))
     if json_file:
         whole = {**about, "table": [line.as_json() for line in table], "told": told}
         text = json.dumps({**whole, "floor": floor, "rows": rows.rows}, indent=1)

@@ -22,6 +22,8 @@ SAMPLE_S = 0.05
 # The least of its CPU that a server must have used in a closed loop, or something else was the
 # bottleneck: the generator, or whoever took the CPU away.
 SATURATED = 0.95
+# The least of its CPU for a generator to have been the bottleneck.
+BUSY = 0.8
 # The share of a CPU above which stolen time is told.
 STOLEN = 0.02
 # The kernel's number for the clock of a process: all of its threads, those that have ended too.
@@ -154,10 +156,12 @@ def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
     run["server_memory_peak_bytes"] = peak
     pathlib.Path(run_file).write_text(json.dumps(run))
     share = used / (ends - begins)
+    busy = (run["cpu_user_s"] + run["cpu_system_s"]) / run["duration_s"]
     if run["rate_asked_per_s"] is None and share < SATURATED:
-        run["warnings"].append(
-            f"the server had only {share:.0%} of its CPU: something else was the bottleneck"
-        )
+        why = f"the generator had {busy:.0%} of its own"
+        if busy < BUSY:
+            why += ", so both waited for something else"
+        run["warnings"].append(f"the server had only {share:.0%} of its CPU; {why}")
     stolen = (samples[-1][3] - samples[0][3]) / (samples[-1][0] - samples[0][0])
     if stolen > STOLEN:
         run["warnings"].append(f"{stolen:.0%} of a CPU was stolen by the machine's other guests")
@@ -169,7 +173,7 @@ def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
         "cpu_us": cpu_us,
         "cpu_share": share,
         "generator_cpu_us": run["cpu_us_per_request"],
-        "generator_share": (run["cpu_user_s"] + run["cpu_system_s"]) / run["duration_s"],
+        "generator_share": busy,
         "full": run["handshakes_full"],
         "resumed": run["handshakes_resumed"],
         **{key: latency[key] for key in ("p50", "p99", "p99.9")},

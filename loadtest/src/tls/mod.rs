@@ -2,6 +2,7 @@
 //! only for names, always verified unless asked otherwise.
 
 mod session;
+mod sessions;
 mod trust;
 
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use rustls::{
 };
 
 pub(crate) use self::session::Session;
-use self::trust::{TrustAnything, TrustCertificates};
+use self::{
+    sessions::Sessions,
+    trust::{TrustAnything, TrustCertificates},
+};
 
 use crate::{
     Error, Target,
@@ -71,7 +75,9 @@ impl TlsConnector {
         }
         .with_no_client_auth();
         config.resumption = match options.resume {
-            true => Resumption::in_memory_sessions(options.connections.max(256)),
+            true => {
+                Resumption::store(Arc::new(Sessions::new(options.connections.saturating_mul(2))))
+            }
             false => Resumption::disabled(),
         };
         Ok(Some(Self { config: Arc::new(config), name: server_name(&options.target)? }))

@@ -22,6 +22,7 @@ impl Config {
             // These can change.
             allow: _,
             bots: _,
+            busy_poll,
             drain_timeout: _,
             dispatch,
             driver,
@@ -31,6 +32,7 @@ impl Config {
             listens,
             listen,
             listeners,
+            pin,
             profile: _,
             reuse_port,
             shards,
@@ -52,6 +54,8 @@ impl Config {
         }
         fixed.keep("server.shards", shards, &mut next.shards);
         fixed.keep("server.workers", workers, &mut next.workers);
+        fixed.keep("server.pin", pin, &mut next.pin);
+        fixed.keep("server.busy_poll", busy_poll, &mut next.busy_poll);
         // Memory is planned with these.
         fixed.keep("limits.queue_updates", &limits.queue_updates, &mut next.limits.queue_updates);
         fixed.keep("limits.queue_bytes", &limits.queue_bytes, &mut next.limits.queue_bytes);

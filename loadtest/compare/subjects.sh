@@ -240,7 +240,7 @@ in_turn() {
 machine() {
     local cpu
     cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-    echo "$(date -u '+%F %H:%M UTC'), ${cpu:-$(uname -m)}, $(nproc) CPUs, $(uname -sr), TLS $tls"
+    echo "$(date -u '+%F %H:%M UTC'), ${cpu:-$(uname -m)}, $(nproc) CPUs, Linux $(uname -r | cut -d- -f1), TLS $tls"
 }
 
 # What took part, on one line.

@@ -6,7 +6,7 @@ mod journal;
 mod segment;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::SocketAddr,
     sync::{
         Arc,
@@ -27,7 +27,7 @@ use crate::{
 };
 use crate::{
     config::{Bot, Dispatch, Limits},
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
     http::{Method, RequestHead, Status},
     proxy::{self, Parsed},
     route::{Router, Unrouted, Wanted},
@@ -38,6 +38,7 @@ use crate::{
 /// A shard's side of the hand-off and the lanes of some workers.
 #[derive(Debug)]
 pub struct HandOff {
+    batch: RefCell<Vec<Job>>,
     budget: Arc<Budget>,
     dispatcher: Dispatcher,
     scheduler: Arc<Scheduler>,
@@ -56,7 +57,7 @@ impl HandOff {
             Scheduler::new(workers, 1, &limits, settings, &full, Instant::now());
         let scheduler = Arc::new(scheduler);
         let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
-        Self { budget, dispatcher, scheduler, turn: Cell::new(0) }
+        Self { batch: RefCell::default(), budget, dispatcher, scheduler, turn: Cell::new(0) }
     }
 
     /// The same for updates whose ids may come again and again.
@@ -69,6 +70,7 @@ impl HandOff {
     #[must_use]
     pub fn another_shard(&self) -> Self {
         Self {
+            batch: RefCell::default(),
             budget: Arc::clone(&self.budget),
             dispatcher: self.dispatcher.another(),
             scheduler: Arc::clone(&self.scheduler),
@@ -90,7 +92,7 @@ impl HandOff {
     pub fn turn(&self, till: &mut TestTill, now: Instant) -> Option<Update> {
         self.turn.set(self.turn.get().wrapping_add(1));
         let till = &mut till.0;
-        let (mut batch, turn) = (Vec::with_capacity(1), self.turn.get());
+        let (mut batch, turn) = (self.batch.borrow_mut(), self.turn.get());
         self.scheduler.next(0, turn, now, 1, &mut batch, |duplicate| {
             till.take(duplicate.update.byte_len() as u64);
         });

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use simd_json::{Buffers, DEFAULT_MAX_DEPTH};
 
-use super::{
-    BotId, Recycled, Rejected, Update, UpdateBody, spares::Spares,
-};
+use super::{BotId, Recycled, Rejected, Update, UpdateBody, spares::Spares};
 
 /// What a parser takes and what it keeps; the defaults suit one shard of a busy server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

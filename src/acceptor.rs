@@ -259,9 +259,6 @@ impl Acceptor {
         let Some(seat) = seat else {
             return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
-        // An answer that waits for the sender's delayed ACK costs it 40 ms. A Unix socket knows no
-        // such option. Any other that refuses it is broken, and its first read will tell.
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
         let newcomer = Newcomer { accepted_at: Instant::now(), peer, seat, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
         if open < self.admission.connections {
@@ -442,6 +439,16 @@ mod tests {
             let outcome = (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address));
             assert_eq!(outcome, expected);
         }
+    }
+
+    #[test]
+    fn no_answer_waits_for_the_peers_acknowledgement() {
+        let (mut acceptor, mut mailboxes) = acceptor(1, 100);
+        let _peer = connect(&mut acceptor);
+        let Ok(Message::Connection(newcomer)) = mailboxes.first_mut().unwrap().try_recv() else {
+            unreachable!("it was handed over");
+        };
+        assert!(sockopt::tcp_nodelay(&newcomer.socket).unwrap());
     }
 
     #[test]

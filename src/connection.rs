@@ -256,61 +256,74 @@ impl<'a> Connection<'a> {
     /// Reads, routes and answers requests until there is a reason to close.
     async fn requests(&mut self) -> CloseReason {
         loop {
-            let (consumed, step) = self.http.advance(self.unread.bytes());
-            match step {
-                Step::Head(head) => {
-                    let wanted = Wanted {
-                        authorization: head.authorization.value(),
-                        host: head.host,
-                        is_post: head.method == Method::Post,
-                        path: head.path.as_bytes(),
-                        peer: self.peer,
-                        secret_token: head.secret_token.value(),
-                    };
-                    let routed = self.shard.live().router.route(wanted);
-                    if let Err(why) = routed {
-                        note_refused(self.shard, self.peer, why, &head, wanted);
-                    }
-                    self.routed = routed.map_err(Unrouted::status);
-                    self.unread.consume(consumed);
-                    self.head_at = self.read_at;
-                    self.body_bytes = self.unread.bytes().len();
-                    if self.routed.is_ok() {
-                        self.http.accept_body(self.shard.spare_body());
-                    } else {
-                        self.http.discard_body();
-                    }
-                    if self.http.continue_due(self.unread.bytes())
-                        && let Err(reason) = self.write(CONTINUE).await
-                    {
-                        return reason;
-                    }
-                }
-                Step::NeedMore => {
-                    self.unread.consume(consumed);
-                    if let Err(reason) = self.read().await {
-                        return reason;
-                    }
-                }
-                Step::Complete => {
-                    self.unread.consume(consumed);
+            let outcome = match self.advance() {
+                Next::Again => Ok(()),
+                Next::Answer => {
                     let status = match self.take_update() {
                         Taken::Answered(status) => status,
                         Taken::Submitted(ticket, at) => self.committed(ticket, at).await,
                     };
-                    if let Err(reason) = self.answer(status).await {
-                        return reason;
-                    }
+                    self.answer(status).await
                 }
-                Step::Reject(status) => {
-                    self.shard.metrics.rejected(status);
-                    let kind = IncidentKind::MalformedRequest;
-                    self.shard.note(kind, self.peer, None, status.as_str());
+                Next::Continue => self.write(CONTINUE).await,
+                Next::Close(reason) => Err(reason),
+                Next::Read => self.read().await,
+                Next::Refuse(status) => {
                     let answer = response(status, ConnectionDirective::Close);
-                    return self.write(answer).await.err().unwrap_or(CloseReason::Protocol);
+                    Err(self.write(answer).await.err().unwrap_or(CloseReason::Protocol))
                 }
-                Step::Closed => return CloseReason::Asked,
+            };
+            if let Err(reason) = outcome {
+                return reason;
             }
+        }
+    }
+
+    /// Goes on with the current request as far as its bytes have come. A function by itself: what it
+    /// looks at would be kept over each wait otherwise.
+    fn advance(&mut self) -> Next {
+        let (consumed, step) = self.http.advance(self.unread.bytes());
+        match step {
+            Step::Head(head) => {
+                let wanted = Wanted {
+                    authorization: head.authorization.value(),
+                    host: head.host,
+                    is_post: head.method == Method::Post,
+                    path: head.path.as_bytes(),
+                    peer: self.peer,
+                    secret_token: head.secret_token.value(),
+                };
+                let routed = self.shard.live().router.route(wanted);
+                if let Err(why) = routed {
+                    note_refused(self.shard, self.peer, why, &head, wanted);
+                }
+                self.routed = routed.map_err(Unrouted::status);
+                self.unread.consume(consumed);
+                self.head_at = self.read_at;
+                self.body_bytes = self.unread.bytes().len();
+                if self.routed.is_ok() {
+                    self.http.accept_body(self.shard.spare_body());
+                } else {
+                    self.http.discard_body();
+                }
+                let is_due = self.http.continue_due(self.unread.bytes());
+                if is_due { Next::Continue } else { Next::Again }
+            }
+            Step::NeedMore => {
+                self.unread.consume(consumed);
+                Next::Read
+            }
+            Step::Complete => {
+                self.unread.consume(consumed);
+                Next::Answer
+            }
+            Step::Reject(status) => {
+                self.shard.metrics.rejected(status);
+                let kind = IncidentKind::MalformedRequest;
+                self.shard.note(kind, self.peer, None, status.as_str());
+                Next::Refuse(status)
+            }
+            Step::Closed => Next::Close(CloseReason::Asked),
         }
     }
 
@@ -495,6 +508,10 @@ impl<'a> Connection<'a> {
             let answer = nanos(self.answered_at - self.read_at);
             let metrics = &self.shard.metrics;
             metrics.acknowledged.increment();
+            if self.answered > 1 {
+                let again = &self.shard.answered_again;
+                again.set(again.get().wrapping_add(1));
+            }
             metrics.answer.record(answer);
             if metrics.slow.is_slow(answer.max(self.trace.read)) {
                 self.note_slow(answer);
@@ -574,6 +591,20 @@ fn note_refused(
     };
     let bot = shard.live().router.meant(wanted);
     shard.note(kind, peer, bot, detail);
+}
+
+/// What a connection does next.
+enum Next {
+    /// It goes on with the bytes that are there.
+    Again,
+    /// It answers the request, which is complete.
+    Answer,
+    Close(CloseReason),
+    /// It tells the client that the body may come.
+    Continue,
+    Read,
+    /// It answers what is no request, and closes.
+    Refuse(Status),
 }
 
 /// What has become of a complete request.

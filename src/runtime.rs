@@ -247,6 +247,35 @@ impl Rounds {
     }
 }
 
+/// A way to wait until the kernel has been told of all operations that were begun before: the ring takes
+/// them in their order, and sends as it takes them.
+///
+/// On epoll whatever can be done has been done at once, and nothing is waited for.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    /// A socket with a byte that nobody reads, so that a look at it ends at once.
+    near: Option<UnixStream>,
+    _far: unix::net::UnixStream,
+}
+
+impl Submitted {
+    pub(crate) fn new(driver: DriverKind) -> io::Result<Self> {
+        let (near, mut far) = unix::net::UnixStream::pair()?;
+        far.write_all(&[0])?;
+        let is_ring = driver == DriverKind::IoUring;
+        let near = is_ring.then(|| UnixStream::from_std(near)).transpose()?;
+        Ok(Self { near, _far: far })
+    }
+
+    /// Waits until what was begun before this call has been submitted.
+    pub(crate) async fn all(&self) {
+        if let Some(near) = &self.near {
+            // Where even this fails there is nothing to wait for.
+            let _ = near.readable(true).await;
+        }
+    }
+}
+
 /// Lets all others have their turn, and the loop look at the network.
 pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     match rounds {
@@ -325,7 +354,7 @@ pub(crate) fn shutdown(fd: RawFd, how: Shutdown) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{cell::Cell, rc::Rc};
+    use std::{cell::Cell, io::Read as _, rc::Rc};
 
     use super::*;
 
@@ -408,6 +437,40 @@ mod tests {
                 rounds.next().await;
                 rounds.next().await;
                 assert!(has_read.get(), "{driver}");
+            });
+        });
+    }
+
+    #[test]
+    fn what_was_begun_before_has_left_when_all_is_submitted() {
+        both(|driver| {
+            let (near, mut far) = pair();
+            far.set_nonblocking(true).unwrap();
+            Runtime::new(driver).unwrap().block_on(async {
+                let submitted = Submitted::new(driver).unwrap();
+                let mut socket = adopt(near.into(), driver).unwrap();
+                // epoll has to hear first that a new socket can be written.
+                write_all(&mut socket, &b"a"[..]).await.0.unwrap();
+                assert_eq!(far.read(&mut [0; 2]).unwrap(), 1, "{driver}");
+                // Twice: what it waits with is not used up.
+                for _ in 0..2 {
+                    let mut write = pin!(write_all(&mut socket, &b"a"[..]));
+                    let mut written = None;
+                    let _ = poll_fn(|context| {
+                        if let std::task::Poll::Ready(outcome) = write.as_mut().poll(context) {
+                            written = Some(outcome);
+                        }
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                    submitted.all().await;
+                    assert_eq!(far.read(&mut [0; 2]).unwrap(), 1, "{driver}");
+                    let (outcome, _) = match written {
+                        Some(outcome) => outcome,
+                        None => write.await,
+                    };
+                    outcome.unwrap();
+                }
             });
         });
     }

@@ -42,7 +42,7 @@ use crate::{
     live::Live,
     metrics::{ShardMetrics, TurnedAway},
     roster::Roster,
-    runtime::{self, DriverKind, Rounds, Runtime, Shutdown},
+    runtime::{self, DriverKind, Rounds, Runtime, Shutdown, Submitted},
     seats::{Seat, Seats},
     tls::TlsConfig,
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
@@ -156,6 +156,8 @@ pub(crate) enum Way {
 
 /// One thread's connections and what they share. Never leaves its thread.
 pub(crate) struct Shard {
+    /// Updates acknowledged on connections that had had an answer before.
+    pub(crate) answered_again: Cell<u64>,
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
@@ -190,6 +192,7 @@ impl Seed {
         let depth_max = self.live.limits.json_depth;
         let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
         let shard = Rc::new(Shard {
+            answered_again: Cell::default(),
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),
@@ -216,7 +219,7 @@ impl Seed {
         let mut mailbox = self.mailbox;
         runtime.block_on(async {
             // They hold the shard weakly: they end with it and must not keep it.
-            runtime::spawn(end_rounds(Rc::downgrade(&shard)));
+            runtime::spawn(end_rounds(Rc::downgrade(&shard), Submitted::new(driver).ok()));
             runtime::spawn(pace(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             runtime::spawn(sweep(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
@@ -428,26 +431,38 @@ impl Shard {
 }
 
 /// Behind each round of ready connections: wakes the workers, or submits what was gathered.
-async fn end_rounds(shard: Weak<Shard>) {
-    poll_fn(|context| {
-        let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
-        match &shard.way {
-            Way::Memory(dispatcher) => {
-                dispatcher.set_waker(context.waker());
-                dispatcher.wake_workers();
+async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
+    loop {
+        poll_fn(|context| {
+            let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
+            match &shard.way {
+                Way::Memory(dispatcher) => {
+                    dispatcher.set_waker(context.waker());
+                    if dispatcher.has_news() { Poll::Ready(()) } else { Poll::Pending }
+                }
+                Way::Journal(intake) => {
+                    intake.poll(context, |memory| shard.parser.borrow_mut().keep(memory));
+                    Poll::Pending
+                }
             }
-            Way::Journal(intake) => {
-                intake.poll(context, |memory| shard.parser.borrow_mut().keep(memory));
-            }
+        })
+        .await;
+        // The answers go first: waking a worker is a system call, and one that shares this CPU may take
+        // it at once.
+        if let Some(submitted) = &submitted {
+            submitted.all().await;
         }
-        Poll::Pending
-    })
-    .await
+        let Some(shard) = shard.upgrade() else { return };
+        if let Way::Memory(dispatcher) = &shard.way {
+            dispatcher.wake_workers();
+        }
+    }
 }
 
 /// Lets the handshakes go on, round by round, whenever the network has been looked at.
 async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
-    // Updates answered, and when there were last more of them.
+    // Updates answered on connections that have had others before, and when there were last more of them:
+    // where each connection makes one request, handshakes are what there is to do.
     let (mut answered, mut at_work_at) = (0, None::<Instant>);
     loop {
         poll_fn(|context| match shard.upgrade() {
@@ -459,7 +474,7 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
         runtime::give_way(&mut rounds).await;
         let Some(shard) = shard.upgrade() else { return };
         let now = Instant::now();
-        let count = shard.metrics.acknowledged.get();
+        let count = shard.answered_again.get();
         if count != answered {
             (answered, at_work_at) = (count, Some(now));
         }

@@ -233,6 +233,12 @@ impl Dispatcher {
         }
     }
 
+    /// True where a partition has got something since the last call of
+    /// [`wake_workers`](Self::wake_workers).
+    pub(crate) fn has_news(&self) -> bool {
+        self.wakes.scheduled.get()
+    }
+
     /// Makes `waker` the task that calls [`wake_workers`](Self::wake_workers).
     pub(crate) fn set_waker(&self, waker: &Waker) {
         let mut slot = self.wakes.task.borrow_mut();

@@ -137,6 +137,11 @@ impl Listening {
         let named = |source| Error::with_source(ErrorKind::Bind, "getsockname", source);
         let address = local_address(&socket).map_err(named)?;
         let is_unix = matches!(address, ListenAddress::Unix(_));
+        if !is_unix {
+            // For its connections, which take it from here: an answer that waits for the sender's delayed
+            // ACK costs it 40 ms. One that refuses it is broken, and will tell soon.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+        }
         let mut listener = listener.clone();
         // The name under which a Unix socket was bound is not the one it has.
         if !(is_unix && matches!(listener.address, ListenAddress::Unix(_))) {

@@ -144,37 +144,50 @@ pub(crate) struct Socket {
     turn: Option<Instant>,
 }
 
-impl Socket {
-    /// Runs a read. Where it did not wait and the turn is over, all others go first: a sleep, since
-    /// monoio fires timers only when no task is ready.
-    async fn in_turn<T>(turn: &mut Option<Instant>, read: impl Future<Output = T>) -> T {
-        let Some(began_at) = turn else { return read.await };
-        let mut read = pin!(read);
-        let mut has_waited = false;
-        let outcome = poll_fn(|context| {
-            let poll = read.as_mut().poll(context);
-            has_waited |= poll.is_pending();
-            poll
-        })
-        .await;
-        if !has_waited && began_at.elapsed() >= TURN {
-            sleep(Duration::from_millis(1)).await;
-            has_waited = true;
+/// Ends a read that has `waited` or not. Where it did not and the turn is over, all others go first: a
+/// sleep, since monoio fires timers only when no task is ready.
+async fn end_turn(began_at: &mut Instant, waited: bool) {
+    if !waited {
+        if began_at.elapsed() < TURN {
+            return;
         }
-        if has_waited {
-            *began_at = Instant::now();
-        }
-        outcome
+        // In a box, as it is rare.
+        Box::pin(sleep(Duration::from_millis(1))).await;
     }
+    *began_at = Instant::now();
+}
+
+/// Runs what `$read` makes, and sees to it that it keeps to its turn. A macro: a future that is handed
+/// on takes its place twice, and connections hold it while they wait.
+macro_rules! in_turn {
+    ($turn:expr, $read:expr) => {
+        match $turn {
+            None => $read.await,
+            Some(began_at) => {
+                let mut waited = false;
+                let outcome = {
+                    let mut read = pin!($read);
+                    poll_fn(|context| {
+                        let poll = read.as_mut().poll(context);
+                        waited |= poll.is_pending();
+                        poll
+                    })
+                    .await
+                };
+                end_turn(began_at, waited).await;
+                outcome
+            }
+        }
+    };
 }
 
 impl AsyncReadRent for Socket {
     async fn read<T: IoBufMut>(&mut self, buffer: T) -> BufResult<usize, T> {
-        Self::in_turn(&mut self.turn, self.stream.read(buffer)).await
+        in_turn!(&mut self.turn, self.stream.read(buffer))
     }
 
     async fn readv<T: IoVecBufMut>(&mut self, buffers: T) -> BufResult<usize, T> {
-        Self::in_turn(&mut self.turn, self.stream.readv(buffers)).await
+        in_turn!(&mut self.turn, self.stream.readv(buffers))
     }
 }
 
@@ -283,6 +296,12 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
         // There was no descriptor left for them.
         None => sleep(Duration::from_millis(1)).await,
     }
+}
+
+/// Waits, without a buffer, until something can be read or the end has come. A poll on the ring; an
+/// error of the socket is left to the read.
+pub(crate) async fn readable(socket: &mut Socket) -> io::Result<()> {
+    in_turn!(&mut socket.turn, socket.stream.readable(false))
 }
 
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
@@ -394,6 +413,70 @@ mod tests {
                 while !ended.get() {
                     shutdown(fd, Shutdown::Both);
                     sleep(Duration::from_millis(1)).await;
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_wait_without_a_buffer_ends_with_bytes_with_the_end_and_from_outside() {
+        both(|driver| {
+            Runtime::new(driver).unwrap().block_on(async {
+                for how in 0..6 {
+                    let (near, mut far) = pair();
+                    let mut socket = adopt(near.into(), driver).unwrap();
+                    let fd = descriptor(&socket);
+                    let ended = Rc::new(Cell::new(None));
+                    let flag = Rc::clone(&ended);
+                    spawn(async move {
+                        readable(&mut socket).await.unwrap();
+                        let (outcome, buffer) = append(&mut socket, Vec::with_capacity(16)).await;
+                        flag.set(Some((outcome.ok(), buffer.len())));
+                    });
+                    sleep(Duration::from_millis(5)).await;
+                    assert_eq!(ended.get(), None, "{driver} {how}");
+                    let expected = match how {
+                        0 => {
+                            far.write_all(b"abc").unwrap();
+                            Some(3)
+                        }
+                        1 => {
+                            far.shutdown(net::Shutdown::Write).unwrap();
+                            Some(0)
+                        }
+                        2 => {
+                            shutdown(fd, Shutdown::Read);
+                            Some(0)
+                        }
+                        3 => {
+                            shutdown(fd, Shutdown::Both);
+                            Some(0)
+                        }
+                        4 => {
+                            far.write_all(b"abcd").unwrap();
+                            shutdown(fd, Shutdown::Read);
+                            Some(4)
+                        }
+                        _ => {
+                            // An RST.
+                            rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO))
+                                .unwrap();
+                            drop(far);
+                            None
+                        }
+                    };
+                    for _ in 0..1000 {
+                        if ended.get().is_some() {
+                            break;
+                        }
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    let (outcome, read) = ended.get().unwrap();
+                    assert_eq!(
+                        (outcome, read),
+                        (expected, expected.unwrap_or(0)),
+                        "{driver} {how}"
+                    );
                 }
             });
         });

@@ -44,7 +44,7 @@ use crate::{
     roster::Roster,
     runtime::{self, DriverKind, Rounds, Runtime, Shutdown, Submitted},
     seats::{Seat, Seats},
-    tls::TlsConfig,
+    tls::{TlsConfig, unread::Spares},
     update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
 };
 
@@ -164,7 +164,7 @@ pub(crate) struct Shard {
     pub(crate) roster: Arc<Roster>,
     pub(crate) seats: Arc<Seats>,
     /// Memory for received bytes that no request has taken yet, between two connections.
-    pub(crate) spare_unread: Cell<Vec<u8>>,
+    pub(crate) spare_unread: Spares,
     pub(crate) turns: Turns,
     pub(crate) way: Way,
     connections: RefCell<Slab<Rc<Watch>>>,
@@ -198,7 +198,7 @@ impl Seed {
             parser: RefCell::new(parser),
             roster: self.roster,
             seats: self.seats,
-            spare_unread: Cell::default(),
+            spare_unread: Spares::default(),
             turns: Turns::default(),
             way: self.way,
             connections: RefCell::default(),

@@ -4,6 +4,7 @@
 
 mod journal;
 mod segment;
+mod tls;
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,6 +20,7 @@ use std::{
 pub use self::{
     journal::TestJournal,
     segment::{records, segment},
+    tls::TestRecords,
 };
 #[cfg(feature = "cli")]
 use crate::{

@@ -8,8 +8,9 @@
 //! | `make`, `import` | new ones, and those out of PKCS#12 |
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
-//! | `session` | the handshake |
-//! | `stream` | records in and out |
+//! | `session`, `secrets` | the handshake, and how its keys are taken over |
+//! | `records`, `unread` | the records of TLS 1.3, and the bytes that were in them |
+//! | `stream`, `older` | both over a socket; TLS 1.2 |
 //! | `uploaded` | what Telegram's sender would say of a certificate |
 
 mod chain;
@@ -25,15 +26,19 @@ pub(crate) mod import;
 pub(crate) mod look;
 #[cfg(feature = "cli")]
 pub(crate) mod make;
+mod older;
 mod password;
 mod pem;
+pub(crate) mod records;
 mod reload;
+mod secrets;
 #[cfg(feature = "cli")]
 pub(crate) mod served;
 pub(crate) mod session;
 mod source;
 mod store;
 mod stream;
+pub(crate) mod unread;
 #[cfg(feature = "cli")]
 pub(crate) mod uploaded;
 
@@ -297,6 +302,9 @@ fn server_config(
     config.send_tls13_tickets = 1;
     // Early data can be replayed, and a POST must not be.
     config.max_early_data_size = 0;
+    // `session` takes the keys over, and `secrets` what the next ones are made of.
+    config.enable_secret_extraction = true;
+    config.key_log = Arc::new(secrets::Catch);
     Ok(config)
 }
 

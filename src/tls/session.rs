@@ -1,11 +1,20 @@
 //! A connection's stream: the handshake of TLS, then its records; or plain, where a listener was told
 //! so.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, ops::AsyncFn, sync::Arc};
 
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
-use super::stream::TlsStream;
+use super::{
+    older::OlderStream,
+    records::{Direction, HEADER, Records, Suite},
+    secrets::Secrets,
+    stream::{self, TlsStream},
+    unread::{Spares, Unread, Wait},
+};
 use crate::{
     runtime::{self, Socket},
     shard::Step,
@@ -15,40 +24,57 @@ use crate::{
 const READ_BYTES: usize = 4096;
 
 /// An established connection.
-// TLS is what nearly all of them are: in a box it would be one step further away.
+// TLS 1.3 is what nearly all of them are: in a box it would be one step further away.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Stream {
+    /// TLS 1.2.
+    Older(Box<OlderStream>),
     Plain(Socket),
     Tls(TlsStream),
 }
 
 impl Stream {
-    /// As [`runtime::append`]; a buffer without memory gets some from `spare` when it is needed.
-    pub(crate) async fn append(
+    /// Waits for bytes, which `unread` then has behind those it had. How many; 0 at the end.
+    ///
+    /// # Errors
+    /// As [`TlsStream::fill`].
+    pub(crate) async fn fill(
         &mut self,
-        buffer: Vec<u8>,
-        spare: impl Fn() -> Vec<u8>,
-    ) -> (io::Result<usize>, Vec<u8>) {
+        unread: &mut Unread,
+        wait: Wait,
+        spares: &Spares,
+    ) -> io::Result<usize> {
         match self {
+            Self::Tls(stream) => stream.fill(unread, wait, spares).await,
             Self::Plain(socket) => {
-                let buffer = if buffer.capacity() == 0 { spare() } else { buffer };
-                runtime::append(socket, buffer).await
+                let received = stream::receive(socket, unread, 0, wait, spares).await;
+                unread.take_plain();
+                received
             }
-            Self::Tls(stream) => stream.append(buffer, spare).await,
+            Self::Older(stream) => Box::pin(stream.fill(unread, wait, spares)).await,
         }
     }
 
     /// Writes all of `bytes`.
     pub(crate) async fn write_all(&mut self, bytes: &'static [u8]) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
             Self::Tls(stream) => stream.write_all(bytes).await,
+            Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
+            Self::Older(stream) => Box::pin(stream.write_all(bytes)).await,
         }
     }
 }
 
-/// Does the handshake, to which `early` bytes have come already. Where it fails, the alert has been sent as far as the peer takes it, and
-/// the socket comes back to be closed.
+/// What a handshake has come to.
+pub(crate) struct Established {
+    pub(crate) kind: HandshakeKind,
+    pub(crate) stream: Stream,
+    /// Bytes that came behind the handshake.
+    pub(crate) unread: Unread,
+}
+
+/// Does the handshake, to which `early` bytes have come already. Where it fails, the alert has been
+/// sent as far as the peer takes it, and the socket comes back to be closed.
 ///
 /// Each step that computes is done while what `turn` gives is held, so that the caller decides when;
 /// where `turn` fails, so does the handshake.
@@ -57,16 +83,21 @@ pub(crate) async fn accept<T>(
     early: Vec<u8>,
     config: Arc<ServerConfig>,
     turn: impl AsyncFn(Step) -> io::Result<T>,
-) -> Result<(Stream, HandshakeKind), (Socket, io::Error)> {
-    let mut session = match begin(config, &turn).await {
+) -> Result<Established, (Socket, io::Error)> {
+    let session = match begin(config, &turn).await {
         Ok(session) => session,
         Err(error) => return Err((socket, error)),
     };
-    match handshake(&mut socket, &mut session, early, turn).await {
-        Ok(()) => {
-            let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
-            Ok((Stream::Tls(TlsStream::new(socket, session)), kind))
-        }
+    let handshake = Handshake {
+        incoming: early,
+        fed: 0,
+        of_record: 0,
+        outgoing: Vec::new(),
+        secrets: Secrets::default(),
+        session,
+    };
+    match handshake.run(&mut socket, turn).await {
+        Ok((kind, agreed)) => Ok(agreed.over(socket, kind)),
         Err(error) => Err((socket, error)),
     }
 }
@@ -81,72 +112,147 @@ async fn begin<T>(
     session
 }
 
-async fn handshake<T>(
-    socket: &mut Socket,
-    session: &mut ServerConnection,
-    early: Vec<u8>,
-    turn: impl AsyncFn(Step) -> io::Result<T>,
-) -> io::Result<()> {
-    let mut buffer = early;
-    buffer.reserve(READ_BYTES);
-    let mut step = Step::Begin;
-    loop {
-        if !buffer.is_empty() {
-            let turn = turn(step).await?;
-            let fed = feed(session, &buffer);
-            drop(turn);
-            if let Err(error) = fed {
-                alert(socket, session).await;
-                return Err(error);
+/// A handshake under way.
+struct Handshake {
+    /// What has been read, and how much of it the session has got.
+    incoming: Vec<u8>,
+    fed: usize,
+    /// Bytes of the current record that the session has not got.
+    of_record: usize,
+    /// What is to be written.
+    outgoing: Vec<u8>,
+    secrets: Secrets,
+    session: ServerConnection,
+}
+
+/// How a connection goes on after its handshake, and the bytes that came behind that.
+enum Agreed {
+    /// With keys of our own.
+    Records(Box<Records>, Vec<u8>),
+    /// As rustls does it: TLS 1.2.
+    Session(Box<ServerConnection>, Vec<u8>),
+}
+
+impl Agreed {
+    fn over(self, socket: Socket, kind: HandshakeKind) -> Established {
+        match self {
+            Self::Records(records, rest) => {
+                let stream = Stream::Tls(TlsStream::new(socket, *records));
+                Established { kind, stream, unread: Unread::sealed(rest) }
+            }
+            Self::Session(session, rest) => {
+                let stream = Stream::Older(Box::new(OlderStream::new(socket, *session, rest)));
+                Established { kind, stream, unread: Unread::default() }
             }
         }
-        buffer.clear();
-        while session.wants_write() {
-            session.write_tls(&mut buffer)?;
+    }
+}
+
+impl Handshake {
+    async fn run<T>(
+        mut self,
+        socket: &mut Socket,
+        turn: impl AsyncFn(Step) -> io::Result<T>,
+    ) -> io::Result<(HandshakeKind, Agreed)> {
+        let mut step = Step::Begin;
+        loop {
+            if !self.incoming.is_empty() {
+                let turn = turn(step).await?;
+                let fed = self.feed();
+                let is_over = !self.session.is_handshaking();
+                let told = self.collect();
+                if fed.is_ok() && told.is_ok() && is_over {
+                    let (kind, agreed, outgoing) = self.end()?;
+                    drop(turn);
+                    runtime::write_all(socket, outgoing).await.0?;
+                    return Ok((kind, agreed));
+                }
+                drop(turn);
+                if !self.outgoing.is_empty() {
+                    step = Step::GoOn;
+                }
+                let told = self.write(socket).await.and(told);
+                fed.and(told)?;
+            }
+            self.read(socket).await?;
         }
-        if !buffer.is_empty() {
-            let (outcome, written) = runtime::write_all(socket, buffer).await;
-            outcome?;
-            buffer = written;
-            step = Step::GoOn;
+    }
+
+    /// Gives the session what has come, record by record, until it has its keys: what comes behind
+    /// the handshake is not for it.
+    fn feed(&mut self) -> io::Result<()> {
+        while self.session.is_handshaking() {
+            let rest = self.incoming.get(self.fed..).unwrap_or_default();
+            if self.of_record == 0 {
+                let Some([.., high, low]) = rest.first_chunk::<HEADER>() else { break };
+                self.of_record = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
+            }
+            let mut part = rest.get(..self.of_record).unwrap_or(rest);
+            if part.is_empty() {
+                break;
+            }
+            let taken = self.session.read_tls(&mut part)?;
+            if taken == 0 {
+                // After a close_notify.
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.fed += taken;
+            self.of_record -= taken;
+            let processed = self.session.process_new_packets();
+            // Those of this call, which are nobody else's.
+            self.secrets = std::mem::take(&mut self.secrets).or(Secrets::take());
+            processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
-        if !session.is_handshaking() {
+        Ok(())
+    }
+
+    /// Takes what the session has to say.
+    fn collect(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut self.outgoing)?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        if outgoing.is_empty() {
             return Ok(());
         }
-        buffer.clear();
-        let (outcome, read) = runtime::append(socket, buffer).await;
-        if outcome? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer = read;
+        let (outcome, mut outgoing) = runtime::write_all(socket, outgoing).await;
+        outgoing.clear();
+        self.outgoing = outgoing;
+        outcome
     }
-}
 
-/// Gives all of `bytes` to the session, or as many as it wants where the peer has said goodbye.
-fn feed(session: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        // rustls takes nothing more after a close_notify; what follows it is nobody's.
-        if session.read_tls(&mut bytes)? == 0 {
-            let is_over = !session.is_handshaking();
-            return if is_over { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-        }
-        session
-            .process_new_packets()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    /// Waits for bytes of the peer behind those that the session has not got.
+    async fn read(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let mut incoming = std::mem::take(&mut self.incoming);
+        incoming.drain(..std::mem::take(&mut self.fed).min(incoming.len()));
+        incoming.reserve_exact(READ_BYTES);
+        let (outcome, incoming) = runtime::append(socket, incoming).await;
+        self.incoming = incoming;
+        if outcome? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
-    Ok(())
-}
 
-/// Tells the peer why the handshake failed; whether it listens does not matter any more.
-async fn alert(socket: &mut Socket, session: &mut ServerConnection) {
-    let mut bytes = Vec::new();
-    while session.wants_write() {
-        if session.write_tls(&mut bytes).is_err() {
-            break;
-        }
-    }
-    if !bytes.is_empty() {
-        let _ = runtime::write_all(socket, bytes).await;
+    /// Takes the keys, where they can be had; what is still to be written is the last part.
+    fn end(mut self) -> io::Result<(HandshakeKind, Agreed, Vec<u8>)> {
+        let kind = self.session.handshake_kind().unwrap_or(HandshakeKind::Full);
+        self.incoming.drain(..self.fed.min(self.incoming.len()));
+        let rest = self.incoming;
+        let is_newer = self.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let suite = self.session.negotiated_cipher_suite();
+        let suite = suite.filter(|_| is_newer).and_then(|suite| Suite::of(suite.suite()));
+        let (Some(suite), Secrets { client: Some(client), server: Some(server) }) =
+            (suite, self.secrets)
+        else {
+            return Ok((kind, Agreed::Session(Box::new(self.session), rest), self.outgoing));
+        };
+        let keys = self.session.dangerous_extract_secrets().map_err(io::Error::other)?;
+        let read = Direction::new(suite, &keys.rx, client)?;
+        let write = Direction::new(suite, &keys.tx, server)?;
+        let records = Box::new(Records::new(read, write));
+        Ok((kind, Agreed::Records(records, rest), self.outgoing))
     }
 }
 
@@ -160,6 +266,7 @@ pub(crate) async fn close(stream: Stream, limit: usize) {
             (socket, finished)
         }
         Stream::Tls(stream) => stream.finish().await,
+        Stream::Older(stream) => stream.finish().await,
     };
     if finished.is_ok() {
         runtime::discard(&mut socket, limit).await;

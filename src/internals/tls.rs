@@ -1,0 +1,88 @@
+//! A connection's records, and a peer that forges them.
+
+use crate::tls::{
+    records::{Direction, Records, Secret, Suite},
+    unread::{Next, Spares, Unread, Wait},
+};
+
+/// One side of a TLS 1.3 connection; both have the same keys in both directions.
+pub struct TestRecords {
+    out: Vec<u8>,
+    records: Records,
+    spares: Spares,
+    unread: Unread,
+}
+
+impl TestRecords {
+    /// With the first, second or third cipher suite.
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, clippy::expect_used)]
+    pub fn new(suite: u8) -> Self {
+        let (suite, secret) = match suite {
+            0 => (Suite::Aes128Gcm, &[7; 32][..]),
+            1 => (Suite::Aes256Gcm, &[7; 48][..]),
+            _ => (Suite::Chacha20Poly1305, &[7; 32][..]),
+        };
+        let direction = || {
+            let secret = Secret::new(secret).expect("as long as one is");
+            Direction::of_secret(suite, secret).expect("a key")
+        };
+        let records = Records::new(direction(), direction());
+        Self { out: Vec::new(), records, spares: Spares::default(), unread: Unread::default() }
+    }
+
+    /// Puts a record with `inner`, which is content, type and padding, behind what `out` holds.
+    pub fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) {
+        let _ = self.records.forge(inner, out);
+    }
+
+    /// As after a key update that was forged.
+    pub fn change_keys(&mut self) {
+        let _ = self.records.forge_keys();
+    }
+
+    /// Encrypts `data` behind what `out` holds.
+    pub fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        let _ = self.records.seal(data, out);
+    }
+
+    /// Reads `bytes` as a connection does, in reads as large as it has room for, and puts what was in
+    /// them into `read`. Why it ends, where it does.
+    pub fn receive(&mut self, mut bytes: &[u8], read: &mut Vec<u8>) -> Option<&'static str> {
+        loop {
+            let missing = match self.unread.open(&mut self.records) {
+                Ok(Next::Data(_)) => {
+                    let data = self.unread.bytes();
+                    read.extend_from_slice(data);
+                    self.unread.consume(data.len());
+                    continue;
+                }
+                Ok(Next::End) => return Some("goodbye"),
+                Ok(Next::Missing(missing)) => missing,
+                Err(fault) => {
+                    let _ = self.records.alert(fault, &mut self.out);
+                    return Some(fault.words());
+                }
+            };
+            if bytes.is_empty() {
+                return None;
+            }
+            self.unread.prepare(Wait::Short, &self.spares);
+            self.unread.make_room(missing, &self.spares);
+            let taken = self.unread.receive(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// What it would say: the answer to all that was asked for, and a word.
+    pub fn answer(&mut self) -> &[u8] {
+        let _ = self.records.seal(b"answer", &mut self.out);
+        &self.out
+    }
+
+    /// Bytes of its buffer.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.unread.memory()
+    }
+}

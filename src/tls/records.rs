@@ -1,0 +1,310 @@
+//! The records of an established TLS 1.3 connection, in and out (RFC 8446). No socket, no clock, and
+//! no memory of its own: records are opened where they lie and sealed into a buffer of the caller's.
+//!
+//! rustls does the handshake and gives its keys away. From then on a server receives application data,
+//! alerts and key updates, and nothing else is allowed; that is all there is here. Where the RFC leaves a
+//! choice, this does as rustls does.
+
+mod fault;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+pub(crate) use self::{
+    fault::Fault,
+    keys::{Direction, Secret, Suite},
+};
+
+/// Bytes before a record's content: type, version and length.
+pub(crate) const HEADER: usize = 5;
+/// Bytes of what authenticates a record, the same for all suites.
+const TAG: usize = 16;
+/// The most content of a record before it is encrypted (section 5.1).
+const PLAIN_MAX: usize = 1 << 14;
+/// The most after (section 5.2).
+const SEALED_MAX: usize = PLAIN_MAX + 256;
+/// The longest record with its header.
+pub(crate) const RECORD_MAX: usize = HEADER + SEALED_MAX;
+/// Records in a row that bring no data: empty ones, key updates and pointless warnings. Each costs us a
+/// decryption; rustls and BoringSSL allow as many.
+const FRUITLESS_MAX: u8 = 32;
+
+const CHANGE_KEYS: u8 = 24;
+/// A message: type, three bytes of length, whether we shall change ours too.
+const KEY_UPDATE: usize = 5;
+
+/// Types of content (section 5.1).
+mod kind {
+    pub(super) const ALERT: u8 = 21;
+    pub(super) const HANDSHAKE: u8 = 22;
+    pub(super) const DATA: u8 = 23;
+}
+
+/// Levels of alerts (section 6).
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+/// What a record was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Opened {
+    /// Data, which is in that part of the record now.
+    Data(Range<usize>),
+    /// The peer's goodbye: what follows it is nobody's.
+    End,
+    /// Nothing for whoever reads.
+    Nothing,
+}
+
+/// Both directions of an established connection.
+///
+/// After a [`Fault`] it is not to be used but for the alert.
+pub(crate) struct Records {
+    read: Direction,
+    write: Direction,
+    /// The beginning of a key update of which the rest is in the records to come, and its length.
+    begun: [u8; KEY_UPDATE],
+    begun_len: usize,
+    fruitless: u8,
+    /// The peer has asked for new keys of ours.
+    update_due: bool,
+}
+
+impl Records {
+    pub(crate) fn new(read: Direction, write: Direction) -> Self {
+        let begun = [0; KEY_UPDATE];
+        Self { read, write, begun, begun_len: 0, fruitless: 0, update_due: false }
+    }
+
+    /// The length of the record that begins with `bytes`, its header included; `None` where they do
+    /// not tell.
+    ///
+    /// # Errors
+    /// Where no such record may come.
+    pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let Some(&[outer, major, _, high, low]) = bytes.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        // Everything is encrypted, and so called application data (section 5.2); a
+        // change_cipher_spec has its place in the handshake only (section 5).
+        if outer != kind::DATA {
+            return Err(Fault::UnexpectedMessage);
+        }
+        // The version means nothing (section 5.1), but what does not begin like this is no TLS.
+        if major != 3 {
+            return Err(Fault::Malformed);
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        // Section 5.2.
+        if length > SEALED_MAX {
+            return Err(Fault::RecordOverflow);
+        }
+        Ok(Some(HEADER + length))
+    }
+
+    /// Opens a whole `record`, of the [length](Self::length) that its header says.
+    ///
+    /// # Errors
+    /// Where the connection must not go on; the peer is to be [told](Self::alert).
+    #[inline]
+    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, Fault> {
+        let Some((header, sealed)) = record.split_first_chunk_mut::<HEADER>() else {
+            return Err(Fault::Internal);
+        };
+        // Section 5.2: what is too short has no tag that could be right.
+        if sealed.len() < TAG {
+            return Err(Fault::BadRecordMac);
+        }
+        let length = self.read.open(*header, sealed)?;
+        // Section 5.4: "the full encoded TLSInnerPlaintext MUST NOT exceed 2^14 + 1 octets".
+        if length > PLAIN_MAX + 1 {
+            return Err(Fault::RecordOverflow);
+        }
+        // Section 5.4: the type comes behind the content, and zeros behind the type.
+        let inner = sealed.get(..length).unwrap_or_default();
+        let Some(at) = inner.iter().rposition(|byte| *byte != 0) else {
+            return Err(Fault::UnexpectedMessage);
+        };
+        let (content, inner_kind) = (inner.get(..at).unwrap_or_default(), inner.get(at));
+        if content.len() > PLAIN_MAX {
+            return Err(Fault::RecordOverflow);
+        }
+        if inner_kind == Some(&kind::DATA) && self.begun_len == 0 {
+            if content.is_empty() {
+                return self.fruitless();
+            }
+            self.fruitless = 0;
+            return Ok(Opened::Data(HEADER..HEADER + at));
+        }
+        self.control(inner_kind.copied(), content)
+    }
+
+    /// What is no data, or data where none may be.
+    #[cold]
+    fn control(&mut self, inner_kind: Option<u8>, content: &[u8]) -> Result<Opened, Fault> {
+        match inner_kind {
+            Some(kind::HANDSHAKE) => self.take_handshake(content),
+            // Section 5.1: nothing may come between the parts of a handshake message.
+            Some(kind::ALERT) if self.begun_len == 0 => self.take_alert(content),
+            // A change_cipher_spec (section 5) and what nobody knows, too.
+            _ => Err(Fault::UnexpectedMessage),
+        }
+    }
+
+    fn fruitless(&mut self) -> Result<Opened, Fault> {
+        if self.fruitless == FRUITLESS_MAX {
+            return Err(Fault::UnexpectedMessage);
+        }
+        self.fruitless += 1;
+        Ok(Opened::Nothing)
+    }
+
+    /// Section 6. The level does not matter by the RFC; rustls minds it, and so does this.
+    fn take_alert(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+        match *content {
+            // Section 5.4.
+            [] => Err(Fault::UnexpectedMessage),
+            [level, _] if level != WARNING && level != FATAL => Err(Fault::IllegalParameter),
+            [_, CLOSE_NOTIFY] => Ok(Opened::End),
+            [WARNING, USER_CANCELED] => self.fruitless(),
+            [WARNING, _] => Err(Fault::Malformed),
+            [_, _] => Err(Fault::AlertReceived),
+            _ => Err(Fault::Malformed),
+        }
+    }
+
+    /// Takes a part of a handshake message, which can only be a key update (section 4.6): tickets are
+    /// for clients, and nobody was asked for a certificate.
+    fn take_handshake(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+        // Sections 5.1 and 5.4: none may be empty.
+        if content.is_empty() {
+            return Err(Fault::UnexpectedMessage);
+        }
+        for byte in content {
+            // Section 5.1: what follows a message that changes the keys has the new ones.
+            let place = self.begun.get_mut(self.begun_len).ok_or(Fault::UnexpectedMessage)?;
+            *place = *byte;
+            self.begun_len += 1;
+        }
+        match self.begun.get(..self.begun_len).unwrap_or_default() {
+            [CHANGE_KEYS, 0, 0, 1, asked] => {
+                let asked = *asked;
+                self.begun_len = 0;
+                self.take_key_update(asked)
+            }
+            [CHANGE_KEYS, length @ ..] if [0, 0, 1].starts_with(length) => self.fruitless(),
+            [CHANGE_KEYS, ..] => Err(Fault::Malformed),
+            _ => Err(Fault::UnexpectedMessage),
+        }
+    }
+
+    /// Section 4.6.3.
+    fn take_key_update(&mut self, asked: u8) -> Result<Opened, Fault> {
+        match asked {
+            0 => {}
+            // Asked again before we have written anything, one update answers all.
+            1 => self.update_due = true,
+            _ => return Err(Fault::IllegalParameter),
+        }
+        self.read.update()?;
+        self.fruitless()
+    }
+
+    /// Encrypts `data` behind what `out` holds.
+    ///
+    /// # Errors
+    /// Where the cryptography fails; what `out` holds then must not be sent.
+    pub(crate) fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        for content in data.chunks(PLAIN_MAX) {
+            self.keep_keys_fresh(out)?;
+            Self::seal_one(&mut self.write, kind::DATA, content, out)?;
+        }
+        Ok(())
+    }
+
+    /// Encrypts the alert for `fault` behind what `out` holds; nothing where there is none.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub(crate) fn alert(&mut self, fault: Fault, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some(description) = fault.alert() else { return Ok(()) };
+        self.keep_keys_fresh(out)?;
+        Self::seal_one(&mut self.write, kind::ALERT, &[FATAL, description], out)
+    }
+
+    /// Encrypts our goodbye behind what `out` holds.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub(crate) fn goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.keep_keys_fresh(out)?;
+        Self::seal_one(&mut self.write, kind::ALERT, &[WARNING, CLOSE_NOTIFY], out)
+    }
+
+    /// Changes our keys where the peer has asked for it (section 4.6.3), or where they have encrypted
+    /// as many records as they may (section 5.5). The message that says so is the last under the old
+    /// ones.
+    #[inline]
+    fn keep_keys_fresh(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        if self.update_due || self.write.is_used_up() { self.change_keys(out) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let message = [CHANGE_KEYS, 0, 0, 1, 0];
+        Self::seal_one(&mut self.write, kind::HANDSHAKE, &message, out)?;
+        self.update_due = false;
+        self.write.update()
+    }
+
+    /// One record of `content`, of [`PLAIN_MAX`] bytes at the most.
+    #[inline]
+    fn seal_one(
+        write: &mut Direction,
+        kind: u8,
+        content: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let length = u16::try_from(content.len() + 1 + TAG).map_err(|_| Fault::Internal)?;
+        let [high, low] = length.to_be_bytes();
+        // Section 5.2: it says application data of TLS 1.2, whatever it is.
+        let header = [kind::DATA, 3, 3, high, low];
+        out.reserve(HEADER + content.len() + 1 + TAG);
+        out.extend_from_slice(&header);
+        let start = out.len();
+        out.extend_from_slice(content);
+        out.push(kind);
+        let plain = out.get_mut(start..).unwrap_or_default();
+        let tag = write.seal(header, plain)?;
+        out.extend_from_slice(&tag);
+        Ok(())
+    }
+
+    /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type and
+    /// padding, behind what `out` holds. For fuzzing.
+    pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let length = u16::try_from(inner.len() + TAG).map_err(|_| Fault::Internal)?;
+        let [high, low] = length.to_be_bytes();
+        let header = [kind::DATA, 3, 3, high, low];
+        let mut inner = inner.to_vec();
+        let tag = self.write.seal(header, &mut inner)?;
+        for part in [&header[..], &inner, &tag] {
+            out.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// As after a key update that was [forged](Self::forge).
+    pub(crate) fn forge_keys(&mut self) -> Result<(), Fault> {
+        self.write.update()
+    }
+
+    /// As after so many records that our keys must be changed.
+    #[cfg(test)]
+    pub(super) fn use_up(&mut self) {
+        self.write.use_up();
+    }
+}

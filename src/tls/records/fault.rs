@@ -1,0 +1,66 @@
+//! What can be wrong with a peer's records, and the alert that tells it so.
+
+use std::{error, fmt, io};
+
+/// Why a connection cannot go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// The peer has said that it cannot go on.
+    AlertReceived,
+    /// A record that its key does not open, or too short to be one.
+    BadRecordMac,
+    /// The cryptography has failed us, or a key has been used as often as it may be.
+    Internal,
+    /// A key update that is neither of the two there are, or an alert of an unknown level.
+    IllegalParameter,
+    /// An alert, a key update or a header that has not its form.
+    Malformed,
+    /// A record that is longer than any may be.
+    RecordOverflow,
+    /// A record that has no place here, or one too many without data.
+    UnexpectedMessage,
+}
+
+impl Fault {
+    /// The description of the alert for the peer (RFC 8446 section 6); `None` where that has gone.
+    pub(crate) const fn alert(self) -> Option<u8> {
+        match self {
+            Self::AlertReceived => None,
+            Self::BadRecordMac => Some(20),
+            Self::Internal => Some(80),
+            Self::IllegalParameter => Some(47),
+            Self::Malformed => Some(50),
+            Self::RecordOverflow => Some(22),
+            Self::UnexpectedMessage => Some(10),
+        }
+    }
+}
+
+impl Fault {
+    /// In fixed words, which hold nothing that came from the peer.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::AlertReceived => "alert from the peer",
+            Self::BadRecordMac => "a record that cannot be decrypted",
+            Self::Internal => "the cryptography has failed",
+            Self::IllegalParameter => "a value that TLS does not know",
+            Self::Malformed => "a record without its form",
+            Self::RecordOverflow => "a record that is too long",
+            Self::UnexpectedMessage => "a record out of place",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl error::Error for Fault {}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        Self::new(io::ErrorKind::InvalidData, fault)
+    }
+}

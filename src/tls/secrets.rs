@@ -1,0 +1,53 @@
+//! The traffic secrets of a handshake, on their way from rustls to [`super::records`].
+//!
+//! rustls gives keys away, but not what the next ones are made of. It does tell a `KeyLog`, on the
+//! thread and within the call that reads the client's hello; whoever makes that call takes them right
+//! after it, so that no other handshake's can come between.
+
+use std::cell::RefCell;
+
+use rustls::KeyLog;
+
+use super::records::Secret;
+
+thread_local! {
+    static CAUGHT: RefCell<Secrets> = RefCell::default();
+}
+
+/// What the first keys of both directions are made of; wiped when dropped.
+#[derive(Default)]
+pub(super) struct Secrets {
+    pub(super) client: Option<Secret>,
+    pub(super) server: Option<Secret>,
+}
+
+impl Secrets {
+    /// Those that came up on this thread since this was called last.
+    pub(super) fn take() -> Self {
+        CAUGHT.take()
+    }
+
+    /// Adds what has come up since.
+    pub(super) fn or(self, later: Self) -> Self {
+        Self { client: later.client.or(self.client), server: later.server.or(self.server) }
+    }
+}
+
+/// Logs nothing: it keeps them for [`Secrets::take`].
+#[derive(Debug)]
+pub(super) struct Catch;
+
+impl KeyLog for Catch {
+    fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
+        let secret = Secret::new(secret);
+        CAUGHT.with_borrow_mut(|caught| match label {
+            "CLIENT_TRAFFIC_SECRET_0" => caught.client = secret,
+            "SERVER_TRAFFIC_SECRET_0" => caught.server = secret,
+            _ => {}
+        });
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        matches!(label, "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0")
+    }
+}

@@ -1,0 +1,285 @@
+//! The hand-over of keys, with a client of rustls on bytes in memory.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use std::io::{Read as _, Write as _};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    AlertDescription, CipherSuite, ClientConfig, ClientConnection, RootCertStore,
+    SupportedProtocolVersion,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    version::{TLS12, TLS13},
+};
+
+use super::*;
+use crate::tls::{TlsConfig, provider, records::Fault, unread::Next};
+
+/// A server's configuration, and what a client has to trust.
+struct Sides {
+    cert: String,
+    server: Arc<ServerConfig>,
+}
+
+impl Sides {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let cert = cert.self_signed(&key).unwrap().pem();
+        let tls = TlsConfig::from_pem(cert.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        Self { cert, server: tls.rustls() }
+    }
+
+    fn client(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        suite: Option<CipherSuite>,
+    ) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
+        let mut provider = provider();
+        provider.cipher_suites.retain(|of| suite.is_none_or(|suite| of.suite() == suite));
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        ClientConnection::new(Arc::new(config), name).unwrap()
+    }
+
+    fn handshake(&self) -> Handshake {
+        Handshake {
+            incoming: Vec::new(),
+            fed: 0,
+            of_record: 0,
+            outgoing: Vec::new(),
+            secrets: Secrets::default(),
+            session: ServerConnection::new(Arc::clone(&self.server)).unwrap(),
+        }
+    }
+}
+
+fn said(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// Gives `bytes` to the handshake in pieces of `piece` bytes; what the server says to it.
+fn give(handshake: &mut Handshake, bytes: &[u8], piece: usize) -> Vec<u8> {
+    for piece in bytes.chunks(piece) {
+        handshake.incoming.drain(..std::mem::take(&mut handshake.fed));
+        handshake.incoming.extend_from_slice(piece);
+        handshake.feed().unwrap();
+    }
+    handshake.collect().unwrap();
+    std::mem::take(&mut handshake.outgoing)
+}
+
+/// Does a handshake behind which the client has said `early` in the same breath.
+fn shake(
+    client: &mut ClientConnection,
+    mut server: Handshake,
+    early: &[u8],
+    piece: usize,
+) -> Agreed {
+    let answer = give(&mut server, &said(client), piece);
+    hear(client, &answer).unwrap();
+    client.writer().write_all(early).unwrap();
+    let last = said(client);
+    server.outgoing = give(&mut server, &last, piece);
+    assert!(!server.session.is_handshaking());
+    let (kind, agreed, outgoing) = server.end().unwrap();
+    assert_eq!(kind, HandshakeKind::Full);
+    hear(client, &outgoing).unwrap();
+    agreed
+}
+
+/// An established pair.
+struct Pair {
+    client: ClientConnection,
+    records: Records,
+    unread: Unread,
+}
+
+impl Pair {
+    fn new(suite: CipherSuite) -> Self {
+        let sides = Sides::new();
+        let mut client = sides.client(&TLS13, Some(suite));
+        let Agreed::Records(records, rest) = shake(&mut client, sides.handshake(), b"", 1 << 20)
+        else {
+            unreachable!("no keys")
+        };
+        Self { client, records: *records, unread: Unread::sealed(rest) }
+    }
+
+    /// What the server reads of what the client has to say.
+    fn read(&mut self) -> Vec<u8> {
+        let bytes = said(&mut self.client);
+        let mut all = self.unread.lend();
+        all.extend_from_slice(&bytes);
+        self.unread.take_back(all);
+        let mut read = Vec::new();
+        while let Next::Data(_) = self.unread.open(&mut self.records).unwrap() {
+            read.extend_from_slice(self.unread.bytes());
+            self.unread.consume(self.unread.bytes().len());
+        }
+        read
+    }
+
+    /// What the client reads of `bytes` that the server says.
+    fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.records.seal(bytes, &mut out).unwrap();
+        hear(&mut self.client, &out).unwrap();
+        let mut read = vec![0; bytes.len()];
+        self.client.reader().read_exact(&mut read).unwrap();
+        read
+    }
+}
+
+const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+
+#[test]
+fn a_client_is_understood_with_every_suite_however_its_bytes_are_cut() {
+    let sides = Sides::new();
+    for suite in SUITES {
+        for piece in [1, 2, 3, 5, 6, 100, 1000, 1 << 20] {
+            let mut client = sides.client(&TLS13, Some(suite));
+            let early = b"the first request";
+            let agreed = shake(&mut client, sides.handshake(), early, piece);
+            let Agreed::Records(mut records, rest) = agreed else { unreachable!("no keys") };
+            // In small pieces the handshake ends before they are all there: then they are lost here.
+            if piece > 1000 {
+                let mut unread = Unread::sealed(rest);
+                assert!(matches!(unread.open(&mut records), Ok(Next::Data(17))));
+                assert_eq!(unread.bytes(), early);
+            }
+            let mut out = Vec::new();
+            records.seal(b"answer", &mut out).unwrap();
+            hear(&mut client, &out).unwrap();
+            let mut answer = [0; 6];
+            client.reader().read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"answer");
+        }
+    }
+}
+
+#[test]
+fn handshakes_beside_each_other_do_not_mix() {
+    let sides = Sides::new();
+    let (mut one, mut two) = (sides.client(&TLS13, None), sides.client(&TLS13, None));
+    let (mut with_one, mut with_two) = (sides.handshake(), sides.handshake());
+    let answer_one = give(&mut with_one, &said(&mut one), 1 << 20);
+    let answer_two = give(&mut with_two, &said(&mut two), 1 << 20);
+    hear(&mut one, &answer_one).unwrap();
+    hear(&mut two, &answer_two).unwrap();
+    for (mut client, mut server) in [(two, with_two), (one, with_one)] {
+        server.outgoing = give(&mut server, &said(&mut client), 1 << 20);
+        let (_, agreed, outgoing) = server.end().unwrap();
+        hear(&mut client, &outgoing).unwrap();
+        let Agreed::Records(records, rest) = agreed else { unreachable!("no keys") };
+        let mut pair = Pair { client, records: *records, unread: Unread::sealed(rest) };
+        // Only the secrets say what the next keys are.
+        pair.client.refresh_traffic_keys().unwrap();
+        pair.client.writer().write_all(b"x").unwrap();
+        assert_eq!(pair.read(), b"x");
+        assert_eq!(pair.write(b"y"), b"y");
+    }
+}
+
+#[test]
+fn keys_are_changed_as_often_as_the_client_likes() {
+    for suite in SUITES {
+        let mut pair = Pair::new(suite);
+        for round in 0..50 {
+            for _ in 0..round % 4 {
+                pair.client.refresh_traffic_keys().unwrap();
+            }
+            let request = vec![round; 1 + 700 * usize::from(round)];
+            pair.client.writer().write_all(&request).unwrap();
+            assert_eq!(pair.read(), request, "{suite:?} {round}");
+            let answer = format!("answer {round}");
+            assert_eq!(pair.write(answer.as_bytes()), answer.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_client_follows_when_our_keys_are_used_up() {
+    let mut pair = Pair::new(SUITES[0]);
+    for round in 0..20 {
+        pair.records.use_up();
+        assert_eq!(pair.write(b"answer"), b"answer", "{round}");
+        pair.client.writer().write_all(b"request").unwrap();
+        assert_eq!(pair.read(), b"request");
+    }
+}
+
+#[test]
+fn a_goodbye_is_one_both_ways() {
+    let mut pair = Pair::new(SUITES[0]);
+    pair.client.writer().write_all(b"last").unwrap();
+    pair.client.send_close_notify();
+    let mut bytes = said(&mut pair.client);
+    // What follows it is nobody's.
+    bytes.extend_from_slice(b"junk");
+    let mut unread = Unread::sealed(bytes);
+    assert!(matches!(unread.open(&mut pair.records), Ok(Next::Data(4))));
+    assert_eq!(unread.bytes(), b"last");
+    unread.consume(4);
+    assert!(matches!(unread.open(&mut pair.records), Ok(Next::End)));
+    let mut out = Vec::new();
+    pair.records.goodbye(&mut out).unwrap();
+    hear(&mut pair.client, &out).unwrap();
+    assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0, "a clean end");
+}
+
+#[test]
+fn a_client_is_told_what_was_wrong() {
+    for (fault, description) in [
+        (Fault::BadRecordMac, AlertDescription::BadRecordMac),
+        (Fault::IllegalParameter, AlertDescription::IllegalParameter),
+        (Fault::Internal, AlertDescription::InternalError),
+        (Fault::Malformed, AlertDescription::DecodeError),
+        (Fault::RecordOverflow, AlertDescription::RecordOverflow),
+        (Fault::UnexpectedMessage, AlertDescription::UnexpectedMessage),
+    ] {
+        let mut pair = Pair::new(SUITES[1]);
+        let mut out = Vec::new();
+        pair.records.alert(fault, &mut out).unwrap();
+        let heard = hear(&mut pair.client, &out);
+        assert_eq!(heard, Err(rustls::Error::AlertReceived(description)));
+    }
+    let mut out = Vec::new();
+    Pair::new(SUITES[0]).records.alert(Fault::AlertReceived, &mut out).unwrap();
+    assert!(out.is_empty(), "whoever has said it knows");
+}
+
+#[test]
+fn tls_1_2_stays_with_rustls() {
+    let sides = Sides::new();
+    let mut client = sides.client(&TLS12, None);
+    let mut server = sides.handshake();
+    let answer = give(&mut server, &said(&mut client), 7);
+    hear(&mut client, &answer).unwrap();
+    server.outgoing = give(&mut server, &said(&mut client), 7);
+    let (_, agreed, outgoing) = server.end().unwrap();
+    hear(&mut client, &outgoing).unwrap();
+    assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
+}

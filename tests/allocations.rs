@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use ringhook::{Ack, Journal, Listener, Outcome, Update};
+use ringhook::{Ack, DriverChoice, Journal, Listener, Outcome, Update};
 use support::{TestServer, client, drivers, long, raw, request};
 
 /// Connections that are open all the time, each with one request under way.
@@ -38,11 +38,14 @@ const COUNTED: i64 = 12_000;
 /// time and of files: the list of a segment's ids grows by doubling, the housekeeper's channel by
 /// a block for each 31 orders.
 const SPARE: u64 = 6;
+/// The same where connections take turns: with epoll, one whose next request has always come already
+/// lets the others go first now and then, by a timer in a box (`runtime.rs`).
+const SPARE_TURNS: u64 = COUNTED as u64 / 40;
 /// Length of a body in bytes.
 const LENGTHS: (i64, i64) = (300, 4_000);
 
-/// With TLS or without. Today's TLS allocates for each record.
-const WAYS: [bool; 1] = [false];
+/// With TLS or without.
+const WAYS: [bool; 2] = [false, true];
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
@@ -118,7 +121,11 @@ fn an_update_costs_no_allocation() {
             for is_tls in WAYS {
                 let counted = counted(|server| server.driver(driver), ack, is_tls);
                 eprintln!("{driver}, {ack}, TLS {is_tls}: {counted} in {COUNTED} updates");
-                assert!(counted <= SPARE, "{driver}, {ack}, TLS {is_tls}: {counted}");
+                let spare = match driver {
+                    DriverChoice::Epoll => SPARE + SPARE_TURNS,
+                    _ => SPARE,
+                };
+                assert!(counted <= spare, "{driver}, {ack}, TLS {is_tls}: {counted}");
             }
         }
     }
@@ -250,7 +257,7 @@ fn the_sender() {
             let socket = TcpStream::connect(&address).unwrap();
             socket.set_nodelay(true).unwrap();
             match &config {
-                Some(config) => Way::Tls(raw::tls(socket, config.clone())),
+                Some(config) => Way::Tls(Box::new(raw::tls(socket, config.clone()))),
                 None => Way::Plain(raw::Raw::new(socket)),
             }
         })
@@ -288,7 +295,7 @@ fn body(id: i64) -> String {
 /// A connection of the sender.
 enum Way {
     Plain(raw::Raw<TcpStream>),
-    Tls(raw::Raw<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    Tls(Box<raw::Raw<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>>),
 }
 
 impl Way {

@@ -16,7 +16,7 @@ use crate::{
     config::Dispatch,
     control::Control,
     dead_letters::DeadLetters,
-    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, Scheduler, Till},
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
     journal::{self, Journal, RecordId},
@@ -54,6 +54,8 @@ pub(crate) struct Desk {
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Lanes to let go together; empty in between.
+    pub(crate) places: Vec<Place>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
     /// When the update was settled that was the last one before this turn.
@@ -143,11 +145,17 @@ impl Worker {
         if drop_expired {
             desk.drop_expired(scheduler, batch, now);
         }
+        let taking = nanos(now - looked_at);
         for job in &*batch {
             let queued_at = job.delivery.queued_at;
-            desk.metrics.queue_wait.record(nanos(looked_at.saturating_duration_since(queued_at)));
-            // What came into the inbox after the look has waited from then on.
-            desk.metrics.dispatch.record(nanos(now - looked_at.max(queued_at)));
+            let (waited, taken) = if queued_at <= looked_at {
+                (nanos(looked_at - queued_at), taking)
+            } else {
+                // What came into the inbox after the look has waited from then on.
+                (0, nanos(now - queued_at))
+            };
+            desk.metrics.queue_wait.record(waited);
+            desk.metrics.dispatch.record(taken);
         }
         match consumer {
             Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
@@ -233,10 +241,11 @@ impl Desk {
     /// Settles a batch that a sink has taken, lane by lane.
     fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
         let end = Instant::now();
-        let mut places = Vec::with_capacity(batch.len());
+        let mut places = mem::take(&mut self.places);
         self.settled_at = Some(end);
+        let handling = nanos(end - started_at);
         for Job { delivery, place } in batch.drain(..) {
-            self.metrics.handler.record(nanos(end - started_at));
+            self.metrics.handler.record(handling);
             self.metrics.handled.add(1 + delivery.rest.len() as u64);
             self.time(&delivery, started_at, end);
             self.release(delivery);
@@ -244,9 +253,9 @@ impl Desk {
         }
         places.dedup();
         self.note_settled();
-        for place in places {
-            scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
-        }
+        scheduler.finish_all(&places, |duplicate| self.drop_duplicate(duplicate));
+        places.clear();
+        self.places = places;
     }
 
     /// Times the whole way of updates whose handling is over, and notes those that were slow. What an
@@ -434,6 +443,7 @@ mod tests {
             dead_letters: None,
             journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
+            places: Vec::new(),
             returns: Vec::new(),
             settled_at: None,
             settled: Vec::new(),

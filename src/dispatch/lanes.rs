@@ -5,21 +5,21 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Delivery, full::FullChats};
+use super::{
+    Delivery,
+    full::FullChats,
+    waiting::{Queue, Store},
+};
 use crate::{
     config::Order,
     update::{BotId, ChatKey, Update, UpdateId},
 };
-
-/// Updates that a lane keeps room for when it is empty and waits for another chat. There are never
-/// more lanes than there were updates under way at once.
-const ROOM_KEPT: usize = 4;
 
 /// Most messages of an album (Bot API, sendMediaGroup). A full one is not waited for.
 const ALBUM_MAX: usize = 10;
@@ -84,6 +84,7 @@ pub(crate) struct Lanes {
     chat_updates: usize,
     full: Arc<FullChats>,
     by_key: HashMap<LaneKey, LaneId, BuildHasherDefault<Mixed>>,
+    /// Never more than there were updates under way at once.
     lanes: Vec<Lane>,
     spare: Vec<LaneId>,
     /// Lanes whose first update may be handled now, first come, first served.
@@ -96,6 +97,8 @@ pub(crate) struct Lanes {
     /// Lanes that wait for a time, the earliest first. An entry whose lane has gone on meanwhile is
     /// out of date and skipped.
     due: BinaryHeap<Reverse<(Instant, LaneId)>>,
+    /// Where the updates of all lanes lie.
+    store: Store,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,7 @@ struct Lane {
     held: Vec<UpdateId>,
     key: LaneKey,
     state: State,
-    updates: VecDeque<Delivery>,
+    updates: Queue,
 }
 
 /// What a lane is doing.
@@ -143,6 +146,7 @@ impl Lanes {
             again: VecDeque::new(),
             is_behind: false,
             due: BinaryHeap::new(),
+            store: Store::default(),
         }
     }
 
@@ -154,12 +158,16 @@ impl Lanes {
 
     /// Puts `delivery` at the end of its chat's lane.
     pub(crate) fn push(&mut self, key: LaneKey, delivery: Delivery) {
-        let id = match self.by_key.get(&key) {
-            Some(id) => *id,
-            None => self.open(key),
+        let id = match self.by_key.entry(key) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let id = open(&mut self.lanes, &mut self.spare, key);
+                self.ready.push_back(id);
+                *place.insert(id)
+            }
         };
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        lane.updates.push_back(delivery);
+        self.store.push_back(&mut lane.updates, delivery);
         if matches!(lane.state, State::Gathering(_)) {
             // Whether the album is complete now is looked at when its turn comes.
             lane.state = State::Ready;
@@ -169,31 +177,6 @@ impl Lanes {
             lane.full = true;
             self.full.raise(key.hash64());
         }
-    }
-
-    /// A lane for `key`, which has none; it is ready, for it is about to get an update.
-    fn open(&mut self, key: LaneKey) -> LaneId {
-        let id = match self.spare.pop() {
-            Some(id) => id,
-            None => {
-                let updates = VecDeque::with_capacity(2);
-                self.lanes.push(Lane {
-                    full: false,
-                    held: Vec::with_capacity(1),
-                    key,
-                    state: State::Spare,
-                    updates,
-                });
-                self.lanes.len() - 1
-            }
-        };
-        if let Some(lane) = self.lanes.get_mut(id) {
-            lane.key = key;
-            lane.state = State::Ready;
-        }
-        self.by_key.insert(key, id);
-        self.ready.push_back(id);
-        id
     }
 
     /// The first update of the lane whose turn it is, to be handled now. The lane is
@@ -206,7 +189,7 @@ impl Lanes {
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
             if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
-                && let Some(until) = lane.gathers_until(wait)
+                && let Some(until) = lane.gathers_until(&self.store, wait)
                 && until > now
             {
                 lane.state = State::Gathering(until);
@@ -214,7 +197,7 @@ impl Lanes {
                 continue;
             }
             // A lane that is ready has an update: it was opened for one, or kept for the next.
-            if let Some(delivery) = lane.pop(self.album_wait.is_some()) {
+            if let Some(delivery) = lane.pop(&mut self.store, self.album_wait.is_some()) {
                 lane.state = State::Running;
                 return Some((id, delivery));
             }
@@ -240,12 +223,12 @@ impl Lanes {
         let lane = self.lanes.get_mut(id)?;
         debug_assert_eq!(lane.state, State::Running);
         if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
-            && lane.gathers_until(wait).is_some()
+            && lane.gathers_until(&self.store, wait).is_some()
         {
             // An album that may get more waits for its own turn.
             return None;
         }
-        lane.pop(self.album_wait.is_some())
+        lane.pop(&mut self.store, self.album_wait.is_some())
     }
 
     /// Lets go of a lane whose update has been handled.
@@ -271,7 +254,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         debug_assert_eq!(lane.state, State::Running);
         lane.held.clear();
-        lane.updates.push_front(delivery);
+        self.store.push_front(&mut lane.updates, delivery);
         lane.state = State::Waiting(due);
         self.due.push(Reverse((due, id)));
     }
@@ -279,7 +262,6 @@ impl Lanes {
     fn close(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         lane.state = State::Spare;
-        lane.updates.shrink_to(ROOM_KEPT);
         self.by_key.remove(&lane.key);
         self.spare.push(id);
     }
@@ -325,20 +307,41 @@ impl Lanes {
     /// All updates that wait or are being handled, for a list of what is left behind.
     pub(crate) fn ids(&self) -> impl Iterator<Item = (BotId, UpdateId)> {
         self.lanes.iter().flat_map(|lane| {
-            let waiting = lane.updates.iter().flat_map(Delivery::updates).map(Update::id);
+            let waiting =
+                self.store.iter(&lane.updates).flat_map(Delivery::updates).map(Update::id);
             lane.held.iter().copied().chain(waiting).map(|id| (lane.key.bot, id))
         })
     }
 }
 
+/// A lane for `key`, which has none; it counts as ready, for it is about to get an update.
+fn open(lanes: &mut Vec<Lane>, spare: &mut Vec<LaneId>, key: LaneKey) -> LaneId {
+    if let Some(id) = spare.pop()
+        && let Some(lane) = lanes.get_mut(id)
+    {
+        lane.key = key;
+        lane.state = State::Ready;
+        return id;
+    }
+    lanes.push(Lane {
+        full: false,
+        held: Vec::with_capacity(1),
+        key,
+        state: State::Ready,
+        updates: Queue::default(),
+    });
+    lanes.len() - 1
+}
+
 impl Lane {
     /// Takes the first update; with `albums`, those of its album that follow it as well.
-    fn pop(&mut self, albums: bool) -> Option<Delivery> {
-        let mut first = self.updates.pop_front()?;
+    fn pop(&mut self, store: &mut Store, albums: bool) -> Option<Delivery> {
+        let mut first = store.pop_front(&mut self.updates)?;
         if albums && first.rest.is_empty() && first.album().is_some() {
-            let length = self.updates.iter().take_while(|next| next.album() == first.album());
+            let length = store.iter(&self.updates).take_while(|next| next.album() == first.album());
             let length = length.count().min(ALBUM_MAX - 1);
-            first.rest = self.updates.drain(..length).collect();
+            let rest = (0..length).map_while(|_| store.pop_front(&mut self.updates));
+            first.rest = rest.collect();
         }
         self.held.extend(first.updates().map(Update::id));
         Some(first)
@@ -346,12 +349,12 @@ impl Lane {
 
     /// Until when the album at the head of the lane may get more; `None` where it cannot, or there
     /// is none.
-    fn gathers_until(&self, wait: Duration) -> Option<Instant> {
-        let first = self.updates.front().filter(|first| first.rest.is_empty())?;
+    fn gathers_until(&self, store: &Store, wait: Duration) -> Option<Instant> {
+        let first = store.front(&self.updates).filter(|first| first.rest.is_empty())?;
         let album = first.album()?;
         let is_open = self.updates.len() < ALBUM_MAX
-            && self.updates.iter().all(|update| update.album() == Some(album));
-        let last = self.updates.back().filter(|_| is_open)?;
+            && store.iter(&self.updates).all(|update| update.album() == Some(album));
+        let last = store.back(&self.updates).filter(|_| is_open)?;
         Some(last.queued_at + wait)
     }
 }

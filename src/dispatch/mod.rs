@@ -6,7 +6,7 @@
 //! | `budget` | how many updates and bytes may be under way |
 //! | `full` | which chats have too many waiting |
 //! | `scheduler` | what a worker does next |
-//! | `lanes` | in which order |
+//! | `lanes`, `waiting` | in which order |
 //! | `gate` | where an idle worker sleeps |
 
 mod budget;
@@ -16,6 +16,7 @@ mod lanes;
 mod scheduler;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,7 +34,7 @@ pub(crate) use self::{
     full::FullChats,
     gate::Gate,
     lanes::LaneKey,
-    scheduler::{IDLE_SLEEP, Idle, Job, Scheduler},
+    scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
 use crate::{config::Order, journal::RecordId, update::Update};
 

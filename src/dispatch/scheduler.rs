@@ -298,6 +298,17 @@ impl Scheduler {
         });
     }
 
+    /// The same for lanes of whole batches, those of a partition under one lock.
+    pub(crate) fn finish_all(&self, places: &[Place], mut duplicate: impl FnMut(Delivery)) {
+        for run in places.chunk_by(|a, b| a.partition == b.partition) {
+            let Some(first) = run.first() else { continue };
+            self.change(*first, |partition, lanes| {
+                self.take_in(partition, lanes, &mut duplicate);
+                run.iter().for_each(|place| lanes.finish(place.lane));
+            });
+        }
+    }
+
     /// Puts an update back to the head of its lane, which waits until `due`.
     pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
         self.change(place, |_, lanes| lanes.retry(place.lane, delivery, due));

@@ -7,7 +7,7 @@ mod segment;
 mod tls;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::SocketAddr,
     sync::{
         Arc,
@@ -29,7 +29,7 @@ use crate::{
 };
 use crate::{
     config::{Bot, Dispatch, Limits},
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
     http::{Method, RequestHead, Status},
     proxy::{self, Parsed},
     route::{Router, Unrouted, Wanted},
@@ -40,6 +40,7 @@ use crate::{
 /// A shard's side of the hand-off and the lanes of some workers.
 #[derive(Debug)]
 pub struct HandOff {
+    batch: RefCell<Vec<Job>>,
     budget: Arc<Budget>,
     dispatcher: Dispatcher,
     scheduler: Arc<Scheduler>,
@@ -58,7 +59,7 @@ impl HandOff {
             Scheduler::new(workers, 1, &limits, settings, &full, Instant::now());
         let scheduler = Arc::new(scheduler);
         let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
-        Self { budget, dispatcher, scheduler, turn: Cell::new(0) }
+        Self { batch: RefCell::default(), budget, dispatcher, scheduler, turn: Cell::new(0) }
     }
 
     /// The same for updates whose ids may come again and again.
@@ -78,6 +79,7 @@ impl HandOff {
     #[must_use]
     pub fn another_shard(&self) -> Self {
         Self {
+            batch: RefCell::default(),
             budget: Arc::clone(&self.budget),
             dispatcher: self.dispatcher.another(),
             scheduler: Arc::clone(&self.scheduler),
@@ -104,7 +106,7 @@ impl HandOff {
     pub fn turn_of(&self, index: usize, till: &mut TestTill, now: Instant) -> Option<Update> {
         self.turn.set(self.turn.get().wrapping_add(1));
         let till = &mut till.0;
-        let (mut batch, turn) = (Vec::with_capacity(1), self.turn.get());
+        let (mut batch, turn) = (self.batch.borrow_mut(), self.turn.get());
         self.scheduler.next(index, turn, now, 1, &mut batch, |duplicate| {
             till.take(duplicate.update.byte_len() as u64);
         });

@@ -1,7 +1,7 @@
 //! What has to be done on the disk and can wait: files for the next segments, syncs, removals.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, PoisonError,
         atomic::Ordering::{Relaxed, SeqCst},
@@ -53,12 +53,14 @@ pub(crate) struct Housekeeper {
     ids: Vec<(u32, u64)>,
     /// Segments that are done, whose files are still there; and whether that has been said.
     leaving: Vec<(Arc<Segment>, bool)>,
+    /// Those that are looked at for what is to be synced; empty in between.
+    looked_at: Vec<Arc<Segment>>,
 }
 
 impl Housekeeper {
     /// `ids` are the files of ids that are there, with their lengths.
     pub(crate) fn new(journal: Arc<Journal>, ids: Vec<(u32, u64)>) -> Self {
-        Self { journal, ids, leaving: Vec::new() }
+        Self { journal, ids, leaving: Vec::new(), looked_at: Vec::new() }
     }
 
     /// Does chores until it is told to stop.
@@ -101,7 +103,13 @@ impl Housekeeper {
         if journal.spare().is_some() {
             return;
         }
-        let room = Room::Zero(journal.settings.segment_bytes);
+        let len = journal.settings.segment_bytes;
+        let room = match journal.settings.ack {
+            Ack::Synced => Room::Zero(len),
+            // Who does not wait for the disk gains nothing from zeros, which are as much to write
+            // as the records themselves.
+            Ack::Memory | Ack::Written => Room::Reserve(len),
+        };
         // Without a spare the committer makes the file itself, and says what is wrong.
         if let Ok(file) = journal.storage.create(NEW, room) {
             self.put_spare(NEW, file);
@@ -176,7 +184,7 @@ impl Housekeeper {
                 return;
             }
             let (number, segment) = (segment.number, Arc::clone(segment));
-            let was_told = std::mem::replace(is_told, true);
+            let was_told = mem::replace(is_told, true);
             if let Err(error) = self.let_go(&segment) {
                 if !was_told {
                     tracing::warn!(segment = number, %error, "cannot be removed");
@@ -210,11 +218,12 @@ impl Housekeeper {
     }
 
     /// Makes durable what was written since the last time.
-    fn sync(&self) {
+    fn sync(&mut self) {
+        let mut segments = mem::take(&mut self.looked_at);
         let journal = &self.journal;
         journal.is_sync_due.store(false, SeqCst);
-        let segments: Vec<_> = journal.segments().values().cloned().collect();
-        for segment in segments {
+        segments.extend(journal.segments().values().cloned());
+        for segment in segments.drain(..) {
             let mut log = segment.settled.lock().unwrap_or_else(PoisonError::into_inner);
             // What the disk did not take is tried again, although no other update of this segment
             // may be settled for long. Its failure has been counted.
@@ -232,6 +241,7 @@ impl Housekeeper {
                 }
             }
         }
+        self.looked_at = segments;
     }
 
     /// The data may not be on the disk although the kernel may say so the next time.

@@ -25,6 +25,8 @@ use crate::{config::Ack, update::UpdateId};
 const PAUSE: Duration = Duration::from_millis(100);
 /// On a disk without room for a whole segment, one of this part is tried.
 const SMALL: u64 = 16;
+/// Batches that one call writes; there are more only where there are many shards.
+const PARTS: usize = 16;
 
 /// What the disk would not do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,11 +124,9 @@ impl Log {
         let segment = Arc::clone(&active.segment);
         let at = segment.end.load(Relaxed);
         batches.iter_mut().for_each(|batch| batch.seal(segment.number));
-        let mut parts: Vec<_> = batches.iter().map(|batch| IoSlice::new(&batch.bytes)).collect();
         let settings = &self.journal.settings;
         let synced = settings.ack == Ack::Synced;
-        let outcome =
-            segment.file.write_at(&mut parts, at).map_err(|error| (Failure::Write, error));
+        let outcome = write(&*segment.file, batches, at).map_err(|error| (Failure::Write, error));
         let outcome = outcome.and_then(|()| {
             if synced {
                 segment.file.sync().map_err(|error| (Failure::Sync, error))?;
@@ -261,4 +261,19 @@ impl Log {
             self.journal.report(Failure::Sync, &error);
         }
     }
+}
+
+/// Writes the records of `batches`, one behind the other, from `offset` on.
+fn write(file: &dyn Stored, batches: &[Batch], mut offset: u64) -> io::Result<()> {
+    for group in batches.chunks(PARTS) {
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let mut len = 0;
+        for (part, batch) in parts.iter_mut().zip(group) {
+            *part = IoSlice::new(&batch.bytes);
+            len += batch.bytes.len() as u64;
+        }
+        file.write_at(parts.get_mut(..group.len()).unwrap_or_default(), offset)?;
+        offset += len;
+    }
+    Ok(())
 }

@@ -30,11 +30,14 @@ pub(super) struct SettledLog {
     /// Entries that are not in the file yet: because the disk took nothing, they are tried again.
     owed: Vec<u8>,
     segment: u32,
+    /// The part of each entry's CRC that is the same for all.
+    seed: u32,
 }
 
 impl SettledLog {
     pub(super) fn new(segment: u32) -> Self {
-        Self { file: None, is_dirty: false, end: 0, owed: Vec::new(), segment }
+        let owed = Vec::new();
+        Self { file: None, is_dirty: false, end: 0, owed, segment, seed: seed(segment) }
     }
 
     /// Goes on where a file of an earlier run ends.
@@ -48,7 +51,7 @@ impl SettledLog {
     /// Notes that the record at `offset` is settled.
     pub(super) fn push(&mut self, offset: u32) {
         self.owed.extend(offset.to_le_bytes());
-        self.owed.extend(check(self.segment, offset).to_le_bytes());
+        self.owed.extend(check(self.seed, offset).to_le_bytes());
     }
 
     /// The file, which is made where there is none.
@@ -103,6 +106,7 @@ pub(super) fn read_with(
     file: &dyn Stored,
     mut broken: impl FnMut(u64, &[u8]),
 ) -> io::Result<Vec<u32>> {
+    let seed = seed(segment);
     let mut offsets = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
@@ -112,7 +116,7 @@ pub(super) fn read_with(
             let numbers = take(entry, 0).zip(take(entry, 4));
             let numbers = numbers.map(|(a, b)| (u32::from_le_bytes(a), u32::from_le_bytes(b)));
             if let Some((offset, crc)) = numbers
-                && crc == check(segment, offset)
+                && crc == check(seed, offset)
             {
                 offsets.push(offset);
             } else {
@@ -129,6 +133,10 @@ pub(super) fn read_with(
     Ok(offsets)
 }
 
-fn check(segment: u32, offset: u32) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&segment.to_le_bytes()), &offset.to_le_bytes())
+fn seed(segment: u32) -> u32 {
+    crc32c::crc32c(&segment.to_le_bytes())
+}
+
+fn check(seed: u32, offset: u32) -> u32 {
+    crc32c::crc32c_append(seed, &offset.to_le_bytes())
 }

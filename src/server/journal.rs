@@ -9,7 +9,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::builder::OnRecovery;
 use crate::{
@@ -151,10 +151,11 @@ impl Opened {
         spawn: Spawn<'_>,
     ) -> Result<(JournalThreads, JournalMetrics, Vec<Gate>), Error> {
         let Self { journal, chores, recovered } = self;
-        let (batches, gathered) = unbounded();
+        // Each of them has one batch that is out, so nobody ever waits to send one.
+        let (batches, gathered) = bounded(recycled.len() + 1);
         let (mut homes, mut gates) = (Vec::new(), Vec::new());
         for recycled in recycled.into_iter().map(Some).chain([None]) {
-            let (back, returned) = unbounded();
+            let (back, returned) = bounded(1);
             let waker = Arc::new(AtomicWaker::new());
             homes.push(Home { batches: back, recycled, waker: Arc::clone(&waker) });
             gates.push(Gate { batches: batches.clone(), returned, waker });

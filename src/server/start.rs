@@ -163,6 +163,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         dead_letters: letters.clone(),
         journal: journal.clone(),
         metrics,
+        places: Vec::new(),
         returns: returns.clone(),
         settled_at: None,
         settled: Vec::new(),

@@ -208,7 +208,7 @@ def doubts(rows: Rows) -> list[str]:
             if part == "resumed" and row["resumed"] < RESUMED * (row["resumed"] + row["full"]):
                 mine.append(f"only {row['resumed']} of {row['resumed'] + row['full']} were resumed")
             if mine:
-                warned.setdefault(row["name"], []).append(mine[0])
+                warned.setdefault(row["name"], []).append("; ".join(mine))
         for name, texts in warned.items():
             told.append(f"doubt: {part}, {name}, {len(texts)} of {len(rows.of(part, name))} rounds: {texts[0]}")
     return told

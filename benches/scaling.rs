@@ -130,8 +130,11 @@ fn round(parts: Vec<Part>) -> Vec<(f64, f64)> {
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
+/// What runs at once.
+type Parts = fn() -> Vec<Part>;
+
 /// One thread, or two with what they have in common.
-const KINDS: [(&str, fn() -> Vec<Part>); 4] = [
+const KINDS: [(&str, Parts); 4] = [
     ("one thread", || vec![part(0, 0, HandOff::new(1, UNDER_WAY))]),
     ("two, a server each", || {
         (0..2).map(|index| Part { index, ..part(0, 0, HandOff::new(2, UNDER_WAY)) }).collect()

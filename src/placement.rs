@@ -148,16 +148,16 @@ mod tests {
         shards: Option<usize>,
         workers: Option<usize>,
     ) -> (Vec<usize>, Vec<usize>) {
-        pinned(cpus, shards, workers, Pin::default())
+        pinned(cpus, shards, workers, &Pin::default())
     }
 
     fn pinned(
         cpus: &[usize],
         shards: Option<usize>,
         workers: Option<usize>,
-        pin: Pin,
+        pin: &Pin,
     ) -> (Vec<usize>, Vec<usize>) {
-        let placement = Placement::on(cpus, shards, workers, &pin);
+        let placement = Placement::on(cpus, shards, workers, pin);
         (placement.shards, placement.workers)
     }
 
@@ -184,7 +184,7 @@ mod tests {
     fn each_cpu_of_a_list_has_a_thread_and_the_other_kind_what_is_left() {
         let cpus: Vec<_> = (0..16).collect();
         let list = |range: std::ops::Range<usize>| range.collect::<Vec<_>>();
-        let on = |shards, workers, text| pinned(&cpus, shards, workers, pin(text));
+        let on = |shards, workers, text| pinned(&cpus, shards, workers, &pin(text));
         assert_eq!(on(None, None, "shards=0-7,workers=8-15"), (list(0..8), list(8..16)));
         assert_eq!(on(None, None, "shards=3,1"), (vec![3, 1], [vec![0, 2], list(4..16)].concat()));
         assert_eq!(on(None, None, "workers=0-3"), (list(4..12), list(0..4)));
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(on(None, None, "shards=0-15"), (cpus.clone(), vec![0]));
         assert_eq!(on(None, None, "workers=0-15"), (list(0..8), cpus.clone()));
         assert_eq!(on(None, None, "shards=0,1,workers=1,2"), (vec![0, 1], vec![1, 2]));
-        assert_eq!(pinned(&[7], None, None, pin("shards=7,workers=7")), (vec![7], vec![7]));
+        assert_eq!(pinned(&[7], None, None, &pin("shards=7,workers=7")), (vec![7], vec![7]));
     }
 
     #[test]

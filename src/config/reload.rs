@@ -147,12 +147,21 @@ mod tests {
         next.dispatch.max_attempts += 1;
         next.journal.max_bytes += 1;
         next.drain_timeout += Duration::from_secs(1);
+        next.pin = "shards=0-2".parse().unwrap();
+        next.busy_poll = Some(Duration::from_micros(50));
         let named = old.keep_fixed(&mut next);
-        let expected =
-            ["server.shards", "limits.queue_updates", "dispatch.max_attempts", "journal.max_bytes"];
+        let expected = [
+            "server.shards",
+            "server.pin",
+            "server.busy_poll",
+            "limits.queue_updates",
+            "dispatch.max_attempts",
+            "journal.max_bytes",
+        ];
         assert_eq!(named, expected);
         assert_eq!(old.changed(&next), ["server.drain_timeout", "limits.idle_timeout"]);
         assert_eq!((next.shards, next.limits.queue_updates), (None, old.limits.queue_updates));
+        assert_eq!((&next.pin, next.busy_poll), (&old.pin, None));
     }
 
     #[test]

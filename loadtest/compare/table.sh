@@ -92,7 +92,6 @@ tested() {
 
 begin
 : >"$dir/rows"
-began=$SECONDS
 wanted=(memory)
 if wants cpu; then wanted+=(written); fi
 if wants cpu || wants floor || wants handshakes || wants idle || wants calls || wants latency; then
@@ -138,6 +137,8 @@ if wants idle; then
         idle=$room
     fi
 fi
+
+began=$SECONDS
 
 # as_fast SUBJECT NUMBER: a closed loop on 200 connections.
 as_fast() {

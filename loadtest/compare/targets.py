@@ -134,7 +134,7 @@ def lines(rows: Rows, floor: Figure | None) -> list[Line]:
     return [
         Line("cpu", "CPU us for an update, against nginx return 200", 0.50, cpu["memory"], cpu["nginx"]),
         Line("cpu", "  against hyper and tokio-rustls", 0.45, cpu["memory"], cpu["hyper"]),
-        Line("floor", "  against the floor", 1.40, cpu["memory"] if floor else None, floor),
+        Line("floor", "CPU us for an update, against the floor", 1.40, cpu["memory"] if floor else None, floor),
         Line("handshakes", "CPU us for a connection, full handshake, nginx", 0.50, *both("full", "cpu_us"), decimals=1),
         Line("handshakes", "  resumed", 0.50, *both("resumed", "cpu_us"), decimals=1),
         Line("idle", "KiB for an idle TLS connection, nginx", 0.50, *both("silent", "kib"), decimals=1),
@@ -167,10 +167,15 @@ def beside(rows: Rows, floor: dict | None) -> list[str]:
             for name, piece in floor["pieces"].items()
         ]
         told.append("the floor, us, min and median: " + "; ".join(pieces))
-        nginx, echo = rows.figure("cpu", "nginx", "cpu_us"), floor["pieces"].get("echo")
-        if nginx and echo:
-            share = Figure(**{key: echo[key] for key in ("min", "median")}) / nginx
-            told.append(f"the echo alone is {share.min:.2f}, {share.median:.2f} of all that nginx takes")
+        for what, piece in (("the echo alone", floor["pieces"].get("echo")), ("the floor", floor["floor"])):
+            shares = []
+            for name in ("nginx", "hyper"):
+                all_of_it = rows.figure("cpu", name, "cpu_us")
+                if piece and all_of_it:
+                    share = Figure(piece["min"], piece["median"]) / all_of_it
+                    shares.append(f"{share.min:.2f}, {share.median:.2f} of all that {name} takes")
+            if shares:
+                told.append(f"{what} is {'; '.join(shares)}")
     for part, what in (("cpu", "an update"), ("full", "a full handshake"), ("resumed", "a resumed one")):
         per_s = {row["name"]: rows.figure(part, row["name"], "per_s") for row in rows.of(part)}
         if per_s:
@@ -208,7 +213,7 @@ def doubts(rows: Rows) -> list[str]:
             if part == "resumed" and row["resumed"] < RESUMED * (row["resumed"] + row["full"]):
                 mine.append(f"only {row['resumed']} of {row['resumed'] + row['full']} were resumed")
             if mine:
-                warned.setdefault(row["name"], []).append(mine[0])
+                warned.setdefault(row["name"], []).append("; ".join(mine))
         for name, texts in warned.items():
             told.append(f"doubt: {part}, {name}, {len(texts)} of {len(rows.of(part, name))} rounds: {texts[0]}")
     return told

@@ -315,10 +315,10 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     }
 }
 
-/// Waits, without a buffer, until something can be read or the end has come. A poll on the ring; an
-/// error of the socket is left to the read.
-pub(crate) async fn readable(socket: &mut Socket) -> io::Result<()> {
-    in_turn!(&mut socket.turn, socket.stream.readable(false))
+/// Waits, without a buffer, until something can be read or the end has come: a poll on the ring. What
+/// goes wrong with the socket is left to the read; a poll alone may fail where a signal comes.
+pub(crate) async fn readable(socket: &mut Socket) {
+    let _ = in_turn!(&mut socket.turn, socket.stream.readable(false));
 }
 
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads
@@ -446,7 +446,7 @@ mod tests {
                     let ended = Rc::new(Cell::new(None));
                     let flag = Rc::clone(&ended);
                     spawn(async move {
-                        readable(&mut socket).await.unwrap();
+                        readable(&mut socket).await;
                         let (outcome, buffer) = append(&mut socket, Vec::with_capacity(16)).await;
                         flag.set(Some((outcome.ok(), buffer.len())));
                     });

@@ -53,7 +53,7 @@ fn assert_alert(client: &mut Client, description: AlertDescription) {
 #[test]
 fn forged_records_are_answered_with_the_alert_that_says_so() {
     on_each_driver(Limits::default(), |server| {
-        let long = [&[23, 3, 3, 0x41, 0][..], &[7; 16_640]].concat();
+        let long = [&[23, 3, 3, 0x41, 0][..], &vec![7; 16_640]].concat();
         let cases: [(&[u8], AlertDescription); 8] = [
             // A change_cipher_spec after the handshake, an alert and a hello in the clear.
             (&[20, 3, 3, 0, 1, 1], AlertDescription::UnexpectedMessage),

@@ -6,8 +6,8 @@ use crate::error::Error;
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits. It grows by so much.
 pub(crate) const RECEIVE_BYTES: usize = 4096;
-/// What TLS holds of a connection at the most: a read of 16 KiB, what was left of a record before it, as
-/// it came and decrypted, and a record to be written.
+/// What TLS holds of a connection at the most, which is in TLS 1.2: a read of 16 KiB, what was left of
+/// a record before it, as it came and decrypted, and a record to be written.
 const TLS_BYTES: usize = 96 * 1024;
 
 /// Bounds with their units and defaults; [`Limits::default`] suits Telegram's sender.

@@ -93,7 +93,7 @@ impl OlderStream {
             incoming.reserve_exact(BUSY_BYTES);
         } else if is_bare {
             incoming = Vec::new();
-            runtime::readable(&mut self.socket).await?;
+            runtime::readable(&mut self.socket).await;
             incoming.reserve_exact(WAIT_BYTES);
         } else {
             incoming.shrink_to(WAIT_BYTES);

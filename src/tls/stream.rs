@@ -123,7 +123,7 @@ pub(super) async fn receive(
     spares: &Spares,
 ) -> io::Result<usize> {
     if unread.prepare(wait, spares) {
-        runtime::readable(socket).await?;
+        runtime::readable(socket).await;
     }
     unread.make_room(missing, spares);
     let (outcome, bytes) = runtime::append(socket, unread.lend()).await;

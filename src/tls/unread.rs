@@ -468,8 +468,8 @@ mod tests {
         assert!(!other.prepare(Wait::Short, &spares));
         other.make_room(5, &spares);
         assert_eq!(other.bytes.as_ptr(), memory);
-        let again = spares.take(RECORD_MAX);
-        assert_eq!(again.as_ptr(), long);
+        let last = spares.take(RECORD_MAX);
+        assert_eq!(last.as_ptr(), long);
     }
 
     #[test]

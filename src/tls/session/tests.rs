@@ -283,3 +283,14 @@ fn tls_1_2_stays_with_rustls() {
     hear(&mut client, &outgoing).unwrap();
     assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
 }
+
+#[test]
+fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
+    let mut sides = Sides::new();
+    let mut server = (*sides.server).clone();
+    server.key_log = Arc::new(rustls::NoKeyLog);
+    sides.server = Arc::new(server);
+    let mut client = sides.client(&TLS13, None);
+    let agreed = shake(&mut client, sides.handshake(), b"x", 1 << 20);
+    assert!(matches!(agreed, Agreed::Session(_, rest) if !rest.is_empty()));
+}

@@ -46,15 +46,19 @@ impl TestRecords {
         let _ = self.records.seal(data, out);
     }
 
-    /// Reads `bytes` as a connection does, in reads as large as it has room for, and puts what was in
-    /// them into `read`. Why it ends, where it does.
-    pub fn receive(&mut self, mut bytes: &[u8], read: &mut Vec<u8>) -> Option<&'static str> {
+    /// Reads `bytes` as a connection does, in reads as large as it has room for, and gives what was in
+    /// them to `read`. Why it ends, where it does.
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        mut read: impl FnMut(&[u8]),
+    ) -> Option<&'static str> {
         loop {
             let missing = match self.unread.open(&mut self.records) {
                 Ok(Next::Data(_)) => {
                     let data = self.unread.bytes();
-                    read.extend_from_slice(data);
-                    self.unread.consume(data.len());
+                    read(data);
+                    self.unread.consume(self.unread.bytes().len());
                     continue;
                 }
                 Ok(Next::End) => return Some("goodbye"),

@@ -40,7 +40,7 @@ fn read(suite: u8, stream: &[u8], piece: usize) -> (Vec<u8>, Option<&'static str
     let mut server = TestRecords::new(suite);
     let mut read = Vec::new();
     for piece in stream.chunks(piece) {
-        let end = server.receive(piece, &mut read);
+        let end = server.receive(piece, |data| read.extend_from_slice(data));
         assert!(server.memory() <= 16_645, "{} bytes held", server.memory());
         if end.is_some() {
             assert!(server.answer().len() < 200, "an alert, and a key update");

@@ -90,8 +90,8 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, Admin, BasicAuth, Bot, Config, Dispatch, DriverChoice, Journal, Limits, ListenAddress,
-        Listener, Order, PreviousToken, Profile, SECRET_TOKEN_MAX, SecretToken,
+        Ack, Admin, BasicAuth, Bot, Config, CpuList, Dispatch, DriverChoice, Journal, Limits,
+        ListenAddress, Listener, Order, Pin, PreviousToken, Profile, SECRET_TOKEN_MAX, SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},

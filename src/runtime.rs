@@ -236,6 +236,14 @@ pub(crate) fn adopt(socket: OwnedFd, driver: DriverKind) -> io::Result<Socket> {
     Ok(Socket { stream: TcpStream::from_std(socket)?, turn })
 }
 
+/// Holds back what is written next until the socket is [finished](finish), so that both leave in one
+/// segment; a Unix socket knows no such thing.
+pub(crate) fn cork(socket: &Socket) {
+    // SAFETY: the descriptor is that of a socket which is borrowed, so it is open meanwhile.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.stream.as_raw_fd()) };
+    let _ = rustix::net::sockopt::set_tcp_cork(fd, true);
+}
+
 /// The socket's descriptor, for [`shutdown`].
 pub(crate) fn descriptor(socket: &Socket) -> RawFd {
     socket.stream.as_raw_fd()
@@ -244,28 +252,37 @@ pub(crate) fn descriptor(socket: &Socket) -> RawFd {
 /// A way to wait until the loop has looked at the network once.
 ///
 /// monoio runs all tasks that are ready before it looks, and counts one that yields as ready, so it
-/// takes an operation on the ring: a byte that goes from one end of a pair of sockets to the other.
+/// takes an operation.
 #[derive(Debug)]
-pub(crate) struct Rounds {
-    far: unix::net::UnixStream,
-    near: UnixStream,
+pub(crate) enum Rounds {
+    /// A byte that goes from one end to the other.
+    Epoll { far: unix::net::UnixStream, near: UnixStream },
+    /// What is submitted ends in the call that submits it, which completes what has come from the network
+    /// as well.
+    Ring(Submitted),
 }
 
 impl Rounds {
     pub(crate) fn new(driver: DriverKind) -> io::Result<Self> {
+        if driver == DriverKind::IoUring {
+            return Submitted::new(driver).map(Self::Ring);
+        }
         let (near, far) = unix::net::UnixStream::pair()?;
-        near.set_nonblocking(driver == DriverKind::Epoll)?;
-        Ok(Self { far, near: UnixStream::from_std(near)? })
+        near.set_nonblocking(true)?;
+        Ok(Self::Epoll { far, near: UnixStream::from_std(near)? })
     }
 
     /// Waits until whatever was ready when this was called has had its turn, and what has come from
     /// the network by then is known.
     pub(crate) async fn next(&mut self) {
-        let mut read = pin!(self.near.read(Vec::with_capacity(1)));
-        let mut far = &self.far;
+        let (mut far, near) = match self {
+            Self::Epoll { far, near } => (&*far, near),
+            Self::Ring(submitted) => return submitted.all().await,
+        };
+        let mut read = pin!(near.read(Vec::with_capacity(1)));
         let mut is_sent = false;
         let _ = poll_fn(|context| {
-            // Before the byte is there, so that not even epoll can read it at once.
+            // Before the byte is there, so that it cannot be read at once.
             let poll = read.as_mut().poll(context);
             if poll.is_pending() && !is_sent {
                 is_sent = true;

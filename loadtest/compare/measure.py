@@ -1,4 +1,5 @@
-"""What all.sh measures and prints: the server's CPU time and memory, and the table.
+"""What all.sh, compare.sh and table.sh measure: the server's CPU time and memory; and the tables of the
+first two.
 
 The standard library is enough.
 """
@@ -8,15 +9,25 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import ssl
 import statistics
+import subprocess
 import sys
 import time
 
-TICKS = os.sysconf("SC_CLK_TCK")
-# How often the server is looked at, in seconds; the kernel's own count is in ticks of 10 ms.
+# How often the server is looked at, in seconds.
 SAMPLE_S = 0.05
+# The least of its CPU that a server must have used in a closed loop, or something else was the
+# bottleneck: the generator, or whoever took the CPU away.
+SATURATED = 0.95
+# The least of its CPU for a generator to have been the bottleneck.
+BUSY = 0.8
+# The share of a CPU above which stolen time is told.
+STOLEN = 0.02
+# The kernel's number for the clock of a process: all of its threads, those that have ended too.
+CPU_CLOCK = 2
 
 
 def tree(root: int) -> list[int]:
@@ -34,13 +45,15 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_s(pids: list[int]) -> float:
-    """Their user and system time so far, in seconds; that of all threads."""
-    ticks = 0
-    for pid in pids:
-        # The name before the last bracket may hold spaces.
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
+    """Their user and system time so far, in seconds; that of all threads, to the nanosecond: the same
+    count as that of /proc/PID/stat, which gives it in ticks of 10 ms."""
+    return sum(time.clock_gettime_ns(~pid << 3 | CPU_CLOCK) for pid in pids) / 1e9
+
+
+def stolen_s() -> float:
+    """The time that the machine below took from all CPUs so far, in seconds."""
+    fields = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_bytes(pids: list[int]) -> int:
@@ -54,14 +67,15 @@ def peak_bytes(pids: list[int]) -> int:
 
 
 def sample(root: int, out: str) -> None:
-    """Writes time, CPU time and peak memory line by line until SIGTERM or the server's end."""
+    """Writes time, CPU time, peak memory and stolen time line by line until SIGTERM or the server's
+    end."""
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     with open(out, "w") as file:
         while not stop:
             try:
                 pids = tree(root)
-                print(time.time(), cpu_s(pids), peak_bytes(pids), file=file)
+                print(time.time(), cpu_s(pids), peak_bytes(pids), stolen_s(), file=file)
             except OSError:
                 return
             time.sleep(SAMPLE_S)
@@ -101,7 +115,7 @@ def ready(name: str, port: int, ca: str, token_file: str) -> None:
         sys.exit(f"{name} answers a wrong token with {status}")
 
 
-def value_at(samples: list[tuple[float, float, int]], at: float) -> float:
+def value_at(samples: list[tuple[float, ...]], at: float) -> float:
     """The CPU time at that moment, on the line between two samples."""
     before = after = samples[0]
     for after in samples:
@@ -113,15 +127,21 @@ def value_at(samples: list[tuple[float, float, int]], at: float) -> float:
     return before[1] + share * (after[1] - before[1])
 
 
+def started(run: dict) -> float:
+    """When a run began, in seconds since 1970."""
+    at = datetime.datetime.fromisoformat(run["started_at"].replace("Z", "+00:00"))
+    return at.timestamp()
+
+
 def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
     """Puts what the server took into the run's report, and prints the round's figures as JSON."""
     run = json.loads(pathlib.Path(run_file).read_text())
     samples = []
     for line in pathlib.Path(samples_file).read_text().splitlines():
         fields = line.split()
-        if len(fields) == 3:
-            samples.append((float(fields[0]), float(fields[1]), int(fields[2])))
-    start = datetime.datetime.fromisoformat(run["started_at"].replace("Z", "+00:00")).timestamp()
+        if len(fields) == 4:
+            samples.append(tuple(float(field) for field in fields))
+    start = started(run)
     # Whole seconds of the series after the warm-up: handshakes and first requests are not in them.
     counted = [s for s in run["series"] if s["at_s"] > warmup_s + 0.5]
     skipped = [s for s in run["series"] if s["at_s"] <= warmup_s + 0.5]
@@ -130,18 +150,32 @@ def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
     begins, ends = (skipped[-1]["at_s"] if skipped else 0.0), counted[-1]["at_s"]
     answered = sum(s["acknowledged"] + s["refused"] for s in counted)
     used = value_at(samples, start + ends) - value_at(samples, start + begins)
-    peak = max(each[2] for each in samples)
+    peak = int(max(each[2] for each in samples))
     cpu_us = used * 1e6 / max(answered, 1)
     run["server_cpu_us_per_update"] = cpu_us
     run["server_memory_peak_bytes"] = peak
     pathlib.Path(run_file).write_text(json.dumps(run))
+    share = used / (ends - begins)
+    busy = (run["cpu_user_s"] + run["cpu_system_s"]) / run["duration_s"]
+    if run["rate_asked_per_s"] is None and share < SATURATED:
+        why = f"the generator had {busy:.0%} of its own"
+        if busy < BUSY:
+            why += ", so both waited for something else"
+        run["warnings"].append(f"the server had only {share:.0%} of its CPU; {why}")
+    stolen = (samples[-1][3] - samples[0][3]) / (samples[-1][0] - samples[0][0])
+    if stolen > STOLEN:
+        run["warnings"].append(f"{stolen:.0%} of a CPU was stolen by the machine's other guests")
     latency = run["latency_us"]
     figures = {
         "name": name,
         "file": run_file,
         "per_s": answered / (ends - begins),
         "cpu_us": cpu_us,
-        "cpu_share": used / (ends - begins),
+        "cpu_share": share,
+        "generator_cpu_us": run["cpu_us_per_request"],
+        "generator_share": busy,
+        "full": run["handshakes_full"],
+        "resumed": run["handshakes_resumed"],
         **{key: latency[key] for key in ("p50", "p99", "p99.9")},
         "peak_mib": peak / 2**20,
         "errors": run["planned"] - run["acknowledged"],
@@ -185,6 +219,101 @@ def table(rows_file: str, names: list[str]) -> None:
         print(line)
     rounds = len(of(rows, names[0]))
     print(f"medians of {rounds} round{'s'[:rounds > 1]}; x: ratio to {names[0]}; cpu us: the server's for an update")
+    warn(rows, names)
+
+
+def tag(part: str) -> None:
+    """Says of a round's figures which part of table.sh they are for."""
+    print(json.dumps({"part": part, **json.load(sys.stdin)}))
+
+
+def note(part: str, key: str, value: str) -> None:
+    print(json.dumps({"part": part, "name": key, "value": value}))
+
+
+def tested(part: str, ok: str, log_file: str) -> None:
+    """What a test came to, with the lines that it printed beside those of the test runner."""
+    runner = re.compile(r"(running \d+ tests?|test result: .*|\.+|test .* \.\.\. .*)?")
+    log = pathlib.Path(log_file).read_text().splitlines()
+    said = [line.strip() for line in log if not runner.fullmatch(line.strip())]
+    ran = sum(int(count) for count in re.findall(r"test result: \w+\. (\d+) passed", "\n".join(log)))
+    print(json.dumps({"part": part, "name": "test", "ok": ok == "yes", "ran": ran, "said": said}))
+
+
+def memory(name: str, kind: str, log_file: str) -> None:
+    """What the generator found each idle connection to cost."""
+    log = pathlib.Path(log_file).read_text()
+    each = re.search(r"grew from \d+ to \d+ KiB, ([\d.]+) KiB each", log)
+    held = re.search(r"(\d+) silent connections, (\d+) still open", log)
+    if not each or not held or held[1] != held[2]:
+        sys.exit(f"{name}: not all idle connections stayed open:\n{log}")
+    print(json.dumps({"part": kind, "name": name, "kib": float(each[1]), "connections": int(held[1])}))
+
+
+def calls(root: int, seconds: int, out: str) -> None:
+    """Counts the system calls of a process and its children for a while."""
+    pids = ",".join(str(pid) for pid in tree(root))
+    command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter,duration_time", "-p", pids]
+    begins = time.time()
+    run = subprocess.run([*command, "sleep", str(seconds)], capture_output=True, text=True, check=False)
+    ends = time.time()
+    counts = {}
+    for line in run.stderr.splitlines():
+        fields = line.split(",")
+        if len(fields) > 2 and fields[0].isdigit():
+            counts[fields[2]] = int(fields[0])
+    if len(counts) != 2:
+        sys.exit(f"perf: {run.stderr}")
+    pathlib.Path(out).write_text(
+        json.dumps(
+            {
+                "begins": begins,
+                "ends": ends,
+                "per_s": counts["raw_syscalls:sys_enter"] * 1e9 / counts["duration_time"],
+            }
+        )
+    )
+
+
+def counted(name: str, run_file: str, calls_file: str) -> None:
+    """System calls for an update, of the whole seconds in which they were counted."""
+    run, seen = (json.loads(pathlib.Path(file).read_text()) for file in (run_file, calls_file))
+    start = started(run)
+    updates = [
+        each["acknowledged"] + each["refused"]
+        for before, each in zip(run["series"], run["series"][1:])
+        if start + before["at_s"] >= seen["begins"] and start + each["at_s"] <= seen["ends"]
+    ]
+    if not sum(updates):
+        sys.exit(f"{name}: no whole second with updates while system calls were counted")
+    each = seen["per_s"] * len(updates) / sum(updates)
+    print(json.dumps({"part": "calls", "name": name, "per_update": each}))
+
+
+def rounds(rows_file: str, names: list[str]) -> None:
+    """Each round, then minimum and median of each subject, and what they are of the last subject's."""
+    rows = [json.loads(line) for line in pathlib.Path(rows_file).read_text().splitlines()]
+    print(f"{'server':<10}{'updates/s':>11}{'cpu us/update':>15}{'cpu share':>11}{'p50 us':>9}{'p99 us':>9}")
+    for each in rows:
+        print(
+            f"{each['name']:<10}{each['per_s']:>11.0f}{each['cpu_us']:>15.2f}{each['cpu_share']:>11.2f}"
+            f"{each['p50']:>9.0f}{each['p99']:>9.0f}"
+        )
+    kinds = (("cpu_us", min), ("cpu_us", statistics.median), ("p50", statistics.median), ("p99", statistics.median))
+    figures = {
+        name: [pick(each[key] for each in of(rows, name)) for key, pick in kinds] for name in names
+    }
+    for name, (low, mid, p50, p99) in figures.items():
+        print(f"{name}: cpu us/update min {low:.2f}, median {mid:.2f}; p50 {p50:.0f} us, p99 {p99:.0f} us (medians)")
+    *others, last = names
+    for name in others:
+        low, mid, p50, p99 = (a / b for a, b in zip(figures[name], figures[last]))
+        print(f"{name} / {last}: cpu min {low:.2f}, median {mid:.2f}; p50 {p50:.2f}, p99 {p99:.2f}")
+    warn(rows, names)
+
+
+def warn(rows: list[dict], names: list[str]) -> None:
+    """Says why the figures of a subject should be doubted, if that is so."""
     for name in names:
         warned = sorted({warning for each in of(rows, name) for warning in each["warnings"]})
         for warning in warned[:1]:
@@ -209,10 +338,25 @@ def main() -> None:
             row(words[0], words[1], words[2], float(words[3]))
         case "table":
             table(words[0], words[1:])
+        case "tag":
+            tag(words[0])
+        case "note":
+            note(words[0], words[1], words[2])
+        case "tested":
+            tested(words[0], words[1], words[2])
+        case "memory":
+            memory(words[0], words[1], words[2])
+        case "calls":
+            calls(int(words[0]), int(words[1]), words[2])
+        case "counted":
+            counted(words[0], words[1], words[2])
+        case "rounds":
+            rounds(words[0], words[1:])
         case "middle":
             middle(words[0], words[1])
         case _:
             sys.exit(f"no such verb: {verb}")
 
 
-main()
+if __name__ == "__main__":
+    main()

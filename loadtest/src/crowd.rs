@@ -13,7 +13,9 @@ use std::{
 };
 
 use crate::{
-    Error, Options,
+    Error, Options, PayloadGenerator,
+    request::RequestHead,
+    response::{Parsed, parse},
     tls::{Session, TlsConnector},
 };
 
@@ -62,12 +64,23 @@ struct Source {
     tls: Option<TlsConnector>,
     /// How a slow head and a slow body begin.
     beginnings: [Vec<u8>; 2],
+    /// What silent ones ask first, if they do.
+    question: Option<Question>,
+}
+
+/// Makes a request.
+struct Question {
+    head: RequestHead,
+    payload: PayloadGenerator,
+    /// The id of the first one's update.
+    first_update_id: u64,
 }
 
 impl Crowd {
     /// Makes `silent` connections that shake hands and say nothing more, and `slow` ones that send a
     /// request at a byte a second: one half its head, the other its body. A slow one that the server
-    /// closes is made anew. Of `options`, target, trust, version of TLS and secret token count.
+    /// closes is made anew. Of `options`, what is about target, TLS, secret token and updates counts;
+    /// with [`Options::idle_asked`] the first updates are those of the silent ones.
     ///
     /// # Errors
     /// If a connection cannot be made, or the options make no sense.
@@ -85,10 +98,16 @@ impl Crowd {
                 format!("{head}X-Slow: ").into_bytes(),
                 format!("{head}\r\n").into_bytes(),
             ],
+            question: options.idle_asked.then(|| Question {
+                head: RequestHead::new(&options.target, options.secret_token.as_deref()),
+                payload: PayloadGenerator::new(&options.payload),
+                first_update_id: options.first_update_id,
+            }),
         });
         let start = Instant::now();
-        let silent = source.members(silent).map_err(Error::Runtime)?;
-        let slow = match source.members(slow).map_err(Error::Runtime)? {
+        let asking = |index| source.member().and_then(|member| source.ask(member, index));
+        let silent = members(silent, &asking).map_err(Error::Runtime)?;
+        let slow = match members(slow, &|_| source.member()).map_err(Error::Runtime)? {
             members if members.is_empty() => None,
             members => {
                 let is_over = Arc::new(AtomicBool::new(false));
@@ -117,25 +136,26 @@ impl Crowd {
     }
 }
 
-impl Source {
-    fn members(&self, count: usize) -> io::Result<Vec<Member>> {
-        let share = |thread: usize| count / THREADS + usize::from(thread < count % THREADS);
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|thread| {
-                    scope.spawn(move || (0..share(thread)).map(|_| self.member()).collect())
-                })
-                .collect();
-            let mut all = Vec::with_capacity(count);
-            for thread in threads {
-                let members: io::Result<Vec<_>> =
-                    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
-                all.append(&mut members?);
-            }
-            Ok(all)
-        })
-    }
+/// So many members, each made from its number.
+fn members(
+    count: usize,
+    make: &(dyn Fn(usize) -> io::Result<Member> + Sync),
+) -> io::Result<Vec<Member>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || (thread..count).step_by(THREADS).map(make).collect()))
+            .collect();
+        let mut all = Vec::with_capacity(count);
+        for thread in threads {
+            let members: io::Result<Vec<_>> =
+                thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+            all.append(&mut members?);
+        }
+        Ok(all)
+    })
+}
 
+impl Source {
     /// A connection that has shaken hands.
     fn member(&self) -> io::Result<Member> {
         let mut socket = TcpStream::connect_timeout(&self.address, PATIENCE)?;
@@ -152,6 +172,35 @@ impl Source {
             socket.write_all(&wire)?;
             if !session.is_handshaking() {
                 break;
+            }
+            let n = socket.read(&mut chunk)?;
+            let bytes = chunk.get(..n).unwrap_or_default();
+            let is_over = session.receive(bytes, &mut plain).map_err(io::Error::other)?;
+            if n == 0 || is_over {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        socket.set_nonblocking(true)?;
+        Ok(Member { session, socket })
+    }
+
+    /// Lets a member have a request answered, if that is asked for.
+    fn ask(&self, member: Member, index: usize) -> io::Result<Member> {
+        let Some(question) = &self.question else { return Ok(member) };
+        let Member { mut session, mut socket } = member;
+        socket.set_nonblocking(false)?;
+        let (mut body, mut request, mut wire) = (Vec::new(), Vec::new(), Vec::new());
+        question.payload.write(&mut body, question.first_update_id + index as u64);
+        question.head.write(&mut request, body.len());
+        request.append(&mut body);
+        session.send(&request, &mut wire);
+        socket.write_all(&wire)?;
+        let (mut plain, mut chunk) = (Vec::new(), [0; 4096]);
+        loop {
+            match parse(&plain, false) {
+                Parsed::Complete(answer) if answer.status < 300 && !answer.close => break,
+                Parsed::Partial => {}
+                _ => return Err(io::Error::other("a request was not answered with 2xx")),
             }
             let n = socket.read(&mut chunk)?;
             let bytes = chunk.get(..n).unwrap_or_default();

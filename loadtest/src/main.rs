@@ -63,9 +63,9 @@ impl From<loadtest::Error> for Failed {
 /// Whether everything was answered, and all is as expected.
 fn run(flags: &RunFlags) -> Result<bool, Failed> {
     limits::raise_open_files();
-    let options = flags.options()?;
+    let mut options = flags.options()?;
     end_early_on_a_signal(&options);
-    let crowd = gather(flags, &options)?;
+    let crowd = gather(flags, &mut options)?;
     let mut report = watched(flags, &options)?;
     report.command = command();
     let json = serde_json::to_string_pretty(&report)
@@ -218,8 +218,12 @@ fn plans(flags: &PlansFlags) -> Result<bool, Failed> {
     Ok(true)
 }
 
-/// The connections beside the run, if any are asked for, and what they cost the server.
-fn gather(flags: &RunFlags, options: &Options) -> Result<Option<(Crowd, Option<String>)>, Failed> {
+/// The connections beside the run, if any are asked for, and what they cost the server. Takes the
+/// updates that they send away from the run.
+fn gather(
+    flags: &RunFlags,
+    options: &mut Options,
+) -> Result<Option<(Crowd, Option<String>)>, Failed> {
     let idle = if flags.idle > 0 { flags.idle } else { options.idle };
     let count = idle.saturating_add(flags.slow);
     if count == 0 {
@@ -228,6 +232,9 @@ fn gather(flags: &RunFlags, options: &Options) -> Result<Option<(Crowd, Option<S
     let resident = || flags.server_pid.map(resident).transpose();
     let before = resident()?;
     let crowd = Crowd::gather(options, idle, flags.slow)?;
+    if options.idle_asked {
+        options.first_update_id = options.first_update_id.saturating_add(idle as u64);
+    }
     let memory = before.zip(resident()?).map(|(before, after)| {
         let each = after.saturating_sub(before) as f64 / count as f64;
         format!("the server grew from {before} to {after} KiB, {each:.1} KiB each")
@@ -235,8 +242,21 @@ fn gather(flags: &RunFlags, options: &Options) -> Result<Option<(Crowd, Option<S
     Ok(Some((crowd, memory)))
 }
 
-/// Resident memory of a process, in KiB.
+/// Resident memory of a process and of all that descend from it, in KiB.
 fn resident(pid: u32) -> Result<u64, Failed> {
+    let mut sum = resident_alone(pid)?;
+    let children = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in children {
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in list.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // One that has just ended has none.
+            sum += resident(child).unwrap_or(0);
+        }
+    }
+    Ok(sum)
+}
+
+fn resident_alone(pid: u32) -> Result<u64, Failed> {
     let file = format!("/proc/{pid}/status");
     let failed = |reason: String| Failed { message: format!("{file}: {reason}"), code: USAGE };
     let status = fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;

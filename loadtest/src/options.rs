@@ -32,6 +32,8 @@ pub struct Options {
     /// Connections beside the others that shake hands and say nothing, for whoever calls
     /// [`Crowd::gather`](crate::Crowd::gather) before the run; the run itself makes none.
     pub idle: usize,
+    /// Whether each of them is asked one request first, and its answer waited for.
+    pub idle_asked: bool,
     /// The plan that these options come from, for the report.
     pub plan: Option<PlanName>,
     /// What must hold at the end.
@@ -50,6 +52,8 @@ pub struct Options {
     pub tls: Option<TlsVersion>,
     /// Whether TLS sessions are resumed on new connections. Telegram does not do it.
     pub resume: bool,
+    /// Whether X25519MLKEM768 is offered, before the groups that Telegram's sender has.
+    pub post_quantum: bool,
     /// Whether each request gets a connection of its own, closed after the answer.
     pub churn: bool,
     /// Sends as Telegram does: what [`Options::retry`] says, and who has how many connections
@@ -93,6 +97,7 @@ impl Options {
             warmup: Duration::ZERO,
             slow_peers: None,
             idle: 0,
+            idle_asked: false,
             plan: None,
             expect: Expect::default(),
             payload: PayloadOptions::default(),
@@ -102,6 +107,7 @@ impl Options {
             trust: Trust::Nothing,
             tls: None,
             resume: false,
+            post_quantum: false,
             churn: false,
             telegram: None,
             timeout: Duration::from_secs(60),
@@ -245,6 +251,9 @@ pub enum Trust {
     Certificates(Vec<CertificateDer<'static>>),
     /// None: enough for `http://` targets.
     Nothing,
+    /// Any at all, and the signatures of handshakes are not looked at: that spares the generator
+    /// work, so that it can ask for more handshakes than a server can make.
+    Unchecked,
 }
 
 impl Trust {

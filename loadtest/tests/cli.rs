@@ -188,6 +188,7 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
         "3",
         "--idle",
         "5",
+        "--idle-asked",
         "--slow",
         "4",
         "--server-pid",
@@ -199,6 +200,8 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
     let line = said.lines().find(|line| line.starts_with("beside it")).unwrap();
     assert!(line.contains("5 silent connections, 5 still open; 4 slow ones, 0 ended"), "{line}");
     assert!(line.contains("the server grew from "), "{line}");
+    // Those of the run come after those of the silent connections.
+    assert_eq!(server.update_ids(), (1..=8).collect::<Vec<_>>());
 }
 
 #[test]

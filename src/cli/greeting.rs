@@ -10,6 +10,7 @@ use crate::{
     Ack, ListenAddress, Listener, ServerHandle,
     config::file::{BotSection, ConfigFile},
     journal::{Directory, inspect::Inspection},
+    placement::Ranges,
 };
 
 /// Bots that are listed at the start.
@@ -154,8 +155,7 @@ fn promise(ack: Ack) -> &'static str {
 }
 
 fn on_cpus(cpus: &[usize]) -> String {
-    let list = cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!("{} (CPU {list})", cpus.len())
+    format!("{} (CPU {})", cpus.len(), Ranges(cpus))
 }
 
 /// What URLs of a listener begin with, for a client on this machine.

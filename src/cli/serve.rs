@@ -17,7 +17,7 @@ use super::{
     webhook_watch::{Ward, WebhookWatch},
 };
 use crate::{
-    DriverChoice, ListenAddress,
+    DriverChoice, ListenAddress, Pin,
     config::file::{Address, ConfigFile},
     error::{Error, ErrorKind},
     watch::Watch,
@@ -55,6 +55,10 @@ pub(super) struct ServeArgs {
     /// Shard threads [default: one for two CPUs]
     #[arg(long, value_name = "N")]
     shards: Option<usize>,
+    /// CPUs of the threads, one thread for each, like shards=0-7,workers=8-15; either part may be
+    /// missing [default: all that the process may use]
+    #[arg(long, value_name = "CPUS")]
+    pin: Option<Pin>,
     /// Where journal, certificate, key and secret token are kept [default: ringhook-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -135,6 +139,9 @@ impl ServeArgs {
         over(&self.reuse_port.then_some(true), &mut file.server.reuse_port);
         over(&self.driver, &mut file.server.driver);
         over(&self.shards, &mut file.server.shards);
+        if let Some(pin) = &self.pin {
+            file.server.pin.take(pin);
+        }
         over(&self.data_dir, &mut file.server.data_dir);
         // A pair: one of them alone never meets the file's other one.
         if self.cert.is_some() || self.key.is_some() {

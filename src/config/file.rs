@@ -5,6 +5,7 @@ mod bot;
 mod limits;
 mod listener;
 mod log;
+mod pin;
 mod profile;
 mod tls;
 mod webhook;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     bot::{AllowedUpdates, BotSection},
     listener::{Address, ListenerSection},
     log::{LogFormat, LogLevel, LogSection},
+    pin::PinSection,
     profile::ProfileSection,
     tls::TlsSection,
     webhook::{Fallback, WebhookSection},
@@ -69,6 +71,9 @@ pub(crate) struct ServerSection {
     pub(crate) driver: Option<DriverChoice>,
     pub(crate) shards: Option<usize>,
     pub(crate) workers: Option<usize>,
+    #[serde(default, skip_serializing_if = "PinSection::is_empty")]
+    pub(crate) pin: PinSection,
+    pub(crate) busy_poll: Option<Span>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Option<Span>,
     /// Names or numbers.
@@ -156,6 +161,7 @@ impl ConfigFile {
             admin: self.admin.to_admin(),
             allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
+            busy_poll: server.busy_poll.map(|span| span.0),
             dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
             driver: server.driver.unwrap_or_default(),
@@ -168,6 +174,7 @@ impl ConfigFile {
                 .iter()
                 .map(ListenerSection::to_listener)
                 .collect::<Result<_, _>>()?,
+            pin: server.pin.to_pin(),
             profile: self.profile.to_profile()?,
             reuse_port: server.reuse_port.unwrap_or(defaults.reuse_port),
             shards: server.shards,
@@ -394,6 +401,8 @@ mod tests {
         driver = "io-uring"
         shards = 2
         workers = 3
+        pin = { shards = "0,2", workers = "1" }
+        busy_poll = "50us"
         data_dir = "data"
         drain_timeout = "1m 30s"
         user = "nobody"
@@ -490,6 +499,8 @@ mod tests {
         assert_eq!(file.log.level, Some(LogLevel::Warn));
         assert_eq!(config.driver, DriverChoice::IoUring);
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
+        assert_eq!(config.pin.to_string(), "shards=0,2,workers=1");
+        assert_eq!(config.busy_poll, Some(Duration::from_micros(50)));
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
         assert_eq!(config.limits.head_bytes, 16 * 1024);
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
@@ -529,7 +540,7 @@ mod tests {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
             "line 2: unknown field `listn`, expected one of `listen`, `reuse_port`, `allow`, \
-             `driver`, `shards`, `workers`, `data_dir`, `drain_timeout`, `user`, `group`"
+             `driver`, `shards`, `workers`, `pin`, `busy_poll`, `data_dir`, `drain_timeout`, `user`, `group`"
         );
         let gone = error("[limits]\nrequest_timeout = \"10s\"");
         assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");

@@ -8,6 +8,7 @@ pub(crate) mod file;
 mod journal;
 mod limits;
 mod listener;
+mod pin;
 mod profile;
 mod reload;
 mod secret;
@@ -17,11 +18,13 @@ pub(crate) mod text_file;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     str::FromStr,
     time::Duration,
 };
 
-pub(crate) use self::limits::RECEIVE_BYTES;
+#[cfg(feature = "cli")]
+pub(crate) use self::pin::EXPECTED as EXPECTED_CPUS;
 pub use self::{
     admin::Admin,
     bot::{Bot, PreviousToken},
@@ -29,13 +32,17 @@ pub use self::{
     journal::{Ack, Journal},
     limits::Limits,
     listener::{ListenAddress, Listener},
+    pin::{CpuList, Pin},
     profile::Profile,
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
+pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges};
 use crate::{allow::AllowList, error::Error, journal::BotKey};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
+/// What busy polling may take each time: beyond it other connections of the shard would wait.
+const BUSY_POLL: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
 
 /// What a server needs to know before it starts, apart from certificates and handler.
 #[derive(Clone, Debug)]
@@ -48,6 +55,9 @@ pub struct Config {
     pub allow: Option<AllowList>,
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
+    /// How long a read that finds nothing may poll the network card's queue (SO_BUSY_POLL); `None`:
+    /// not at all. For bare metal, where a CPU that does nothing else is cheaper than a wait.
+    pub busy_poll: Option<Duration>,
     /// What happens between the queue and the handler.
     pub dispatch: Dispatch,
     /// How long a stop may take before what is left is abandoned and counted; 10 s.
@@ -67,15 +77,20 @@ pub struct Config {
     pub listen: Option<ListenAddress>,
     /// Where else to listen, each on its own terms.
     pub listeners: Vec<Listener>,
+    /// The CPUs that shards and workers are pinned to; by default all that the process may use, shards
+    /// on the first ones.
+    pub pin: Pin,
     /// Which requests the report names as slow; none.
     pub profile: Profile,
     /// Whether another process of the same user may listen on the same addresses at the same time
     /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The kernel
     /// spreads new connections over all of them, so one server can follow another without a gap.
     pub reuse_port: bool,
-    /// Shard threads; by default one for two CPUs of the allowed set, at least one.
+    /// Shard threads; by default one for each CPU of `pin.shards`, or else one for two CPUs of the
+    /// allowed set, at least one.
     pub shards: Option<usize>,
-    /// Worker threads; by default one for each CPU that has no shard, at least one.
+    /// Worker threads; by default one for each CPU of `pin.workers`, or else one for each CPU that has
+    /// no shard, at least one.
     pub workers: Option<usize>,
 }
 
@@ -85,6 +100,7 @@ impl Default for Config {
             admin: Admin::default(),
             allow: None,
             bots: Vec::new(),
+            busy_poll: None,
             dispatch: Dispatch::default(),
             drain_timeout: Duration::from_secs(10),
             driver: DriverChoice::Auto,
@@ -93,6 +109,7 @@ impl Default for Config {
             listens: true,
             listen: None,
             listeners: Vec::new(),
+            pin: Pin::default(),
             profile: Profile::default(),
             reuse_port: false,
             shards: None,
@@ -127,6 +144,11 @@ impl Config {
             if let Some(count) = count.filter(|count| !(1..=THREADS_MAX).contains(count)) {
                 return Err(Error::config(key, count, &format!("1 to {THREADS_MAX}")));
             }
+        }
+        self.pin.validate(self.shards, self.workers)?;
+        if let Some(time) = self.busy_poll.filter(|time| !BUSY_POLL.contains(time)) {
+            let time = humantime::format_duration(time);
+            return Err(Error::config("server.busy_poll", time, "1us to 1ms"));
         }
         let listeners = self.all_listeners();
         for (index, listener) in listeners.iter().enumerate() {

@@ -22,6 +22,7 @@ impl Config {
             // These can change.
             allow: _,
             bots: _,
+            busy_poll,
             drain_timeout: _,
             dispatch,
             driver,
@@ -31,6 +32,7 @@ impl Config {
             listens,
             listen,
             listeners,
+            pin,
             profile: _,
             reuse_port,
             shards,
@@ -52,6 +54,8 @@ impl Config {
         }
         fixed.keep("server.shards", shards, &mut next.shards);
         fixed.keep("server.workers", workers, &mut next.workers);
+        fixed.keep("server.pin", pin, &mut next.pin);
+        fixed.keep("server.busy_poll", busy_poll, &mut next.busy_poll);
         // Memory is planned with these.
         fixed.keep("limits.queue_updates", &limits.queue_updates, &mut next.limits.queue_updates);
         fixed.keep("limits.queue_bytes", &limits.queue_bytes, &mut next.limits.queue_bytes);
@@ -143,12 +147,21 @@ mod tests {
         next.dispatch.max_attempts += 1;
         next.journal.max_bytes += 1;
         next.drain_timeout += Duration::from_secs(1);
+        next.pin = "shards=0-2".parse().unwrap();
+        next.busy_poll = Some(Duration::from_micros(50));
         let named = old.keep_fixed(&mut next);
-        let expected =
-            ["server.shards", "limits.queue_updates", "dispatch.max_attempts", "journal.max_bytes"];
+        let expected = [
+            "server.shards",
+            "server.pin",
+            "server.busy_poll",
+            "limits.queue_updates",
+            "dispatch.max_attempts",
+            "journal.max_bytes",
+        ];
         assert_eq!(named, expected);
         assert_eq!(old.changed(&next), ["server.drain_timeout", "limits.idle_timeout"]);
         assert_eq!((next.shards, next.limits.queue_updates), (None, old.limits.queue_updates));
+        assert_eq!((&next.pin, next.busy_poll), (&old.pin, None));
     }
 
     #[test]

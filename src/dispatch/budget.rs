@@ -252,6 +252,32 @@ mod tests {
         }
     }
 
+    /// One count for all would be a cache line that every thread writes for every update.
+    #[test]
+    fn the_shared_counts_are_written_once_for_many_updates() {
+        const UPDATES: u64 = 10_000;
+        // As a server with 64 shards and as many workers has it by default, with updates as long as
+        // Telegram's are on the mean.
+        let limits = crate::config::Limits::default();
+        let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64);
+        let budget = Arc::new(budget.shared_by(64 + 2 + 64, limits.body_bytes as u64));
+        let (purse, mut till) = (Purse::new(Arc::clone(&budget)), Till::new(Arc::clone(&budget)));
+        let (mut writes, mut seen) = (0_u64, [0, 0]);
+        let mut look = |budget: &Budget| {
+            let now = [budget.used(Measure::Updates), budget.used(Measure::Bytes)];
+            writes += now.iter().zip(seen).filter(|(now, seen)| **now != *seen).count() as u64;
+            seen = now;
+        };
+        for _ in 0..UPDATES {
+            assert_eq!(purse.spend(1300), Ok(()));
+            look(&budget);
+            till.take(1300);
+            look(&budget);
+        }
+        // Both counts, both ways.
+        assert!(writes * 8 <= UPDATES, "{writes} writes for {UPDATES} updates");
+    }
+
     proptest! {
         /// Whatever shards and workers do, no more is under way than the limits say, and nothing is
         /// gone when all is settled.

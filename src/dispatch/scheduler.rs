@@ -56,8 +56,8 @@ pub(crate) struct Scheduler {
     closed: AtomicBool,
     /// How many workers sleep; a hint that saves looking at all gates.
     sleepers: CachePadded<AtomicUsize>,
-    /// By bot: which ids have been accepted.
-    windows: boxcar::Vec<Mutex<Window>>,
+    /// By bot: which ids have been accepted. Workers of different bots do not meet here.
+    windows: boxcar::Vec<CachePadded<Mutex<Window>>>,
     settings: Dispatch,
     /// What the hints of due times count from.
     started_at: Instant,
@@ -126,7 +126,7 @@ impl Scheduler {
             gates: (0..workers).map(|_| Gate::default()).collect(),
             closed: AtomicBool::new(false),
             sleepers: CachePadded::default(),
-            windows: (0..bots).map(|_| Mutex::new(Window::new())).collect(),
+            windows: (0..bots).map(|_| CachePadded::new(Mutex::new(Window::new()))).collect(),
             settings,
             started_at: now,
         };
@@ -137,7 +137,7 @@ impl Scheduler {
     /// called by one thread at a time.
     pub(crate) fn cover(&self, bots: usize) {
         while self.windows.count() < bots {
-            self.windows.push(Mutex::new(Window::new()));
+            self.windows.push(CachePadded::new(Mutex::new(Window::new())));
         }
     }
 

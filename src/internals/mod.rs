@@ -68,6 +68,13 @@ impl HandOff {
         Self { dispatcher: self.dispatcher.for_replay(), ..self }
     }
 
+    /// The same for so many bots.
+    #[must_use]
+    pub fn with_bots(self, bots: usize) -> Self {
+        self.scheduler.cover(bots);
+        self
+    }
+
     /// A second shard that fills the same inboxes.
     #[must_use]
     pub fn another_shard(&self) -> Self {
@@ -92,10 +99,15 @@ impl HandOff {
 
     /// One worker's turn: takes the next update, if there is one, and settles it at once.
     pub fn turn(&self, till: &mut TestTill, now: Instant) -> Option<Update> {
+        self.turn_of(0, till, now)
+    }
+
+    /// The same of worker `index`.
+    pub fn turn_of(&self, index: usize, till: &mut TestTill, now: Instant) -> Option<Update> {
         self.turn.set(self.turn.get().wrapping_add(1));
         let till = &mut till.0;
         let (mut batch, turn) = (self.batch.borrow_mut(), self.turn.get());
-        self.scheduler.next(0, turn, now, 1, &mut batch, |duplicate| {
+        self.scheduler.next(index, turn, now, 1, &mut batch, |duplicate| {
             till.take(duplicate.update.byte_len() as u64);
         });
         let job = batch.pop()?;

@@ -60,6 +60,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_utils::CachePadded;
 
 #[allow(unreachable_pub)] // `crate::RecoveryProgress`
 pub use self::recovery::Progress;
@@ -101,18 +102,19 @@ pub(crate) struct Journal {
     failures: [AtomicU64; Failure::ALL.len()],
     /// When the last commit failed, in milliseconds since `since`, or 0 where it did not.
     failed_at: AtomicU64,
-    /// Whether no more updates are taken because the journal is as large as it may be.
-    is_full: AtomicBool,
+    /// Whether no more updates are taken because the journal is as large as it may be. Shards read it
+    /// for each update, so nothing that is written as often is beside it.
+    is_full: CachePadded<AtomicBool>,
     is_sync_due: AtomicBool,
     roster: Arc<Roster>,
-    segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    segments: CachePadded<RwLock<BTreeMap<u32, Arc<Segment>>>>,
     settings: Settings,
     since: Instant,
     /// A file for the next segment.
     spare: Mutex<Option<Arc<dyn Stored>>>,
     storage: Arc<dyn Storage>,
     /// Bytes of the records in all segments.
-    used: AtomicU64,
+    used: CachePadded<AtomicU64>,
 }
 
 impl Journal {
@@ -132,15 +134,15 @@ impl Journal {
             committer: OnceLock::new(),
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
-            is_full: AtomicBool::new(used >= settings.max_bytes),
+            is_full: CachePadded::new(AtomicBool::new(used >= settings.max_bytes)),
             is_sync_due: AtomicBool::new(false),
             roster,
-            segments: RwLock::new(segments.collect()),
+            segments: CachePadded::new(RwLock::new(segments.collect())),
             settings,
             since: Instant::now(),
             spare: Mutex::new(None),
             storage,
-            used: AtomicU64::new(used),
+            used: CachePadded::new(AtomicU64::new(used)),
         };
         let journal = Arc::new(journal);
         for segment in journal.segments().values().filter(|segment| segment.is_done()) {

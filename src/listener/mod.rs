@@ -1,5 +1,6 @@
 //! The sockets that are listened on: bound here, or inherited from whoever started the process.
 
+mod busy_poll;
 mod inherited;
 mod unix;
 
@@ -9,6 +10,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::net::{
@@ -123,7 +125,16 @@ impl Listening {
         }
         opened.notices.extend(opened.listeners.iter().filter_map(Listener::notice));
         opened.notices.extend(pool.left());
+        opened.notices.extend(config.busy_poll.and_then(|time| opened.poll_busily(time)));
         Ok(opened)
+    }
+
+    /// Has all TCP connections polled for `time`; what an operator should know where that is not to
+    /// be had, which is no reason not to serve.
+    fn poll_busily(&self, time: Duration) -> Option<String> {
+        let mut tcp = self.sockets.iter().filter(|socket| !socket.is_unix);
+        let refused = tcp.find_map(|socket| busy_poll::set(&socket.socket, time).err());
+        refused.map(|error| busy_poll::refusal(&error))
     }
 
     fn add(

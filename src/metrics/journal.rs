@@ -12,6 +12,7 @@ use crate::{
 
 /// Written by the committer's thread only.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct CommitterMetrics {
     /// Records in each write.
     pub(crate) batch_records: LatencyHistogram,

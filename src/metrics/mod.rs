@@ -108,7 +108,11 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 /// Written by the acceptor's thread only.
+///
+/// As those of shards and workers it begins and ends with pairs of cache lines, which is how CPUs
+/// fetch them: what one thread counts is never on a line on which another one counts.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct AcceptorMetrics {
     /// Connections taken from the listening socket.
     pub(crate) accepted: Counter,
@@ -174,6 +178,7 @@ impl TurnedAway {
 
 /// Written by one shard's thread only.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct ShardMetrics {
     /// Updates whose 200 has been handed to the kernel.
     pub(crate) acknowledged: Counter,
@@ -245,6 +250,7 @@ impl ShardMetrics {
 
 /// Written by one worker's thread only.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct WorkerMetrics {
     /// Updates that had been accepted before and were not handled again.
     pub(crate) duplicates: Counter,
@@ -352,5 +358,56 @@ impl Metrics {
     pub(crate) fn set_slow(&self, bound: Option<Duration>) {
         self.shards.iter().for_each(|shard| shard.slow.set_bound(bound));
         self.workers.iter().for_each(|worker| worker.slow.set_bound(bound));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, ops::Range, sync::atomic::AtomicU64};
+
+    use super::*;
+
+    /// Bytes that a CPU fetches together: a cache line and its neighbour.
+    const PAIR: usize = 128;
+
+    fn bytes_of<T>(value: &T) -> Range<usize> {
+        let start = std::ptr::from_ref(value) as usize;
+        start..start + size_of_val(value)
+    }
+
+    fn buckets_of(histogram: &LatencyHistogram) -> Range<usize> {
+        let buckets: &[AtomicU64] = histogram.buckets();
+        let start = buckets.as_ptr() as usize;
+        start..start + size_of_val(buckets)
+    }
+
+    #[test]
+    fn no_two_threads_count_on_one_cache_line() {
+        let metrics = Metrics::new(5, 5);
+        let mut written: Vec<(String, Range<usize>)> = Vec::new();
+        for (index, shard) in metrics.shards.iter().enumerate() {
+            let owner = format!("shard {index}");
+            written.push((owner.clone(), bytes_of(&**shard)));
+            let ShardMetrics { accept_wait, handshake_full, handshake_resumed, .. } = &**shard;
+            let ShardMetrics { read, parse, commit, answer, .. } = &**shard;
+            let handshakes = [accept_wait, handshake_full, handshake_resumed];
+            let all = handshakes.into_iter().chain([read, parse, commit, answer]);
+            written.extend(all.map(|it| (owner.clone(), buckets_of(it))));
+        }
+        for (index, worker) in metrics.workers.iter().enumerate() {
+            let owner = format!("worker {index}");
+            written.push((owner.clone(), bytes_of(&**worker)));
+            let WorkerMetrics { queue_wait, dispatch, handler, whole, .. } = &**worker;
+            let all = [queue_wait, dispatch, handler, whole];
+            written.extend(all.map(|it| (owner.clone(), buckets_of(it))));
+        }
+        written.push(("acceptor".to_owned(), bytes_of(&*metrics.acceptor)));
+        let mut owners: HashMap<usize, String> = HashMap::new();
+        for (owner, bytes) in written {
+            for pair in bytes.start / PAIR..bytes.end.div_ceil(PAIR) {
+                let other = owners.insert(pair, owner.clone());
+                assert!(other.is_none_or(|other| other == owner), "{owner} shares a line");
+            }
+        }
     }
 }

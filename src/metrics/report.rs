@@ -36,8 +36,12 @@ pub struct Report {
     pub memory_peak_bytes: Option<u64>,
     /// Shard threads.
     pub shards: usize,
+    /// The CPU that each of them is pinned to.
+    pub shard_cpus: Vec<usize>,
     /// Worker threads.
     pub workers: usize,
+    /// The CPU that each of them is pinned to.
+    pub worker_cpus: Vec<usize>,
     /// Connections taken from the listening socket.
     pub connections_accepted: u64,
     /// Ended connections by reason.
@@ -179,7 +183,10 @@ impl Report {
             cpu_s: process::cpu_s(),
             memory_peak_bytes: process::memory_peak_bytes(),
             shards: metrics.shards.len(),
+            // Known to the server alone.
+            shard_cpus: Vec::new(),
             workers: metrics.workers.len(),
+            worker_cpus: Vec::new(),
             connections_accepted: metrics.acceptor.accepted.get(),
             connections_closed: closed(metrics),
             connections_refused: turned_away.values().sum(),

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use super::{Destination, ServerHandle, start, watch::Watched};
 use crate::{
     allow::AllowList,
-    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Profile},
+    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile},
     control::OnFailure,
     error::Error,
     handler::Handler,
@@ -206,6 +206,21 @@ impl Server {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.config.workers = Some(workers);
+        self
+    }
+
+    /// Which CPUs shards and workers are pinned to, and by that how many of them there are.
+    #[must_use]
+    pub fn pin(mut self, pin: Pin) -> Self {
+        self.config.pin = pin;
+        self
+    }
+
+    /// How long a read that finds nothing may poll the network card's queue; see
+    /// [`Config::busy_poll`].
+    #[must_use]
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.config.busy_poll = Some(time);
         self
     }
 

@@ -183,7 +183,8 @@ impl ServerHandle {
         let uptime = self.started_at.elapsed();
         let report = Report::of(&self.metrics, self.driver, uptime, self.stopped);
         let slow = SlowReport::of(&self.metrics, &self.roster, self.started_at);
-        Report { slow, ..report }
+        let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
+        Report { slow, shard_cpus, worker_cpus, ..report }
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.

@@ -69,8 +69,8 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     }
     let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
     let placement = match config.listens {
-        true => Placement::of_this_machine(config.shards, config.workers)?,
-        false => Placement::without_shards(config.workers)?,
+        true => Placement::of_this_machine(config.shards, config.workers, &config.pin)?,
+        false => Placement::without_shards(config.workers, &config.pin)?,
     };
     let Listening { listeners, mut notices, sockets } = Listening::open(&config, inherited)?;
     let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {

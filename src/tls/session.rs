@@ -97,7 +97,7 @@ pub(crate) async fn accept<T>(
         session,
     };
     match handshake.run(&mut socket, turn).await {
-        Ok((kind, agreed)) => Ok(agreed.over(socket, kind)),
+        Ok((kind, agreed, outgoing)) => Ok(agreed.over(socket, kind, outgoing)),
         Err(error) => Err((socket, error)),
     }
 }
@@ -134,10 +134,11 @@ enum Agreed {
 }
 
 impl Agreed {
-    fn over(self, socket: Socket, kind: HandshakeKind) -> Established {
+    /// `outgoing` is what has to be told before anything is waited for.
+    fn over(self, socket: Socket, kind: HandshakeKind, outgoing: Vec<u8>) -> Established {
         match self {
             Self::Records(records, rest) => {
-                let stream = Stream::Tls(TlsStream::new(socket, *records));
+                let stream = Stream::Tls(TlsStream::new(socket, *records, outgoing));
                 Established { kind, stream, unread: Unread::sealed(rest) }
             }
             Self::Session(session, rest) => {
@@ -153,7 +154,7 @@ impl Handshake {
         mut self,
         socket: &mut Socket,
         turn: impl AsyncFn(Step) -> io::Result<T>,
-    ) -> io::Result<(HandshakeKind, Agreed)> {
+    ) -> io::Result<(HandshakeKind, Agreed, Vec<u8>)> {
         let mut step = Step::Begin;
         loop {
             if !self.incoming.is_empty() {
@@ -162,10 +163,14 @@ impl Handshake {
                 let is_over = !self.session.is_handshaking();
                 let told = self.collect();
                 if fed.is_ok() && told.is_ok() && is_over {
-                    let (kind, agreed, outgoing) = self.end()?;
+                    let (kind, agreed, mut outgoing) = self.end()?;
                     drop(turn);
-                    runtime::write_all(socket, outgoing).await.0?;
-                    return Ok((kind, agreed));
+                    if matches!(agreed, Agreed::Session(..)) {
+                        // The client waits for it. In TLS 1.3 it is a ticket, and can go with the answer.
+                        let told = std::mem::take(&mut outgoing);
+                        runtime::write_all(socket, told).await.0?;
+                    }
+                    return Ok((kind, agreed, outgoing));
                 }
                 drop(turn);
                 if !self.outgoing.is_empty() {

@@ -8,11 +8,14 @@ use super::{
 };
 use crate::runtime::{self, Socket};
 
+/// Memory for records that leave is kept up to this, which is more than an answer takes.
+const OUTGOING_KEPT: usize = 256;
+
 /// A connection whose handshake is over.
 pub(crate) struct TlsStream {
     records: Records,
     socket: Socket,
-    /// Records that leave; empty between two writes.
+    /// Records that have to leave before anything is waited for; empty between two writes.
     outgoing: Vec<u8>,
     /// The peer has said goodbye.
     has_ended: bool,
@@ -21,9 +24,10 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
-    /// Goes on over `socket` with the keys of a handshake that is over.
-    pub(super) fn new(socket: Socket, records: Records) -> Self {
-        Self { records, socket, outgoing: Vec::new(), has_ended: false, is_over: false }
+    /// Goes on over `socket` with the keys of a handshake that is over, but for its last word in
+    /// `outgoing`: a ticket, which can wait for the answer where the request has come already.
+    pub(super) fn new(socket: Socket, records: Records, outgoing: Vec<u8>) -> Self {
+        Self { records, socket, outgoing, has_ended: false, is_over: false }
     }
 
     /// Waits for data, which `unread` then has. How many bytes; 0 at a close_notify.
@@ -51,6 +55,9 @@ impl TlsStream {
                 Ok(Next::Missing(missing)) => missing,
                 Err(fault) => return Err(Box::pin(self.fail(fault)).await),
             };
+            if !self.outgoing.is_empty() {
+                Box::pin(self.flush()).await?;
+            }
             if receive(&mut self.socket, unread, missing, wait, spares).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -80,7 +87,9 @@ impl TlsStream {
         }
         let (outcome, mut outgoing) = runtime::write_all(&mut self.socket, outgoing).await;
         outgoing.clear();
-        self.outgoing = outgoing;
+        if outgoing.capacity() <= OUTGOING_KEPT {
+            self.outgoing = outgoing;
+        }
         outcome
     }
 
@@ -91,7 +100,11 @@ impl TlsStream {
             Ok(())
         } else {
             match self.records.goodbye(&mut self.outgoing) {
-                Ok(()) => self.flush().await,
+                Ok(()) => {
+                    // It leaves with the FIN.
+                    runtime::cork(&self.socket);
+                    self.flush().await
+                }
                 Err(fault) => Err(fault.into()),
             }
         };

@@ -1,7 +1,8 @@
-//! TLS as Telegram's sender speaks it: no ALPN, a server name only for names, always verified
-//! unless asked otherwise.
+//! TLS as Telegram's sender speaks it: no ALPN, its groups without post-quantum ones, a server name
+//! only for names, always verified unless asked otherwise.
 
 mod session;
+mod sessions;
 mod trust;
 
 use std::sync::Arc;
@@ -9,18 +10,31 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     client::{Resumption, WebPkiServerVerifier},
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{
+        CryptoProvider, SupportedKxGroup,
+        aws_lc_rs::{
+            self,
+            kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768},
+        },
+    },
     pki_types::{CertificateDer, ServerName},
     version::{TLS12, TLS13},
 };
 
 pub(crate) use self::session::Session;
-use self::trust::{TrustAnything, TrustCertificates};
+use self::{
+    sessions::Sessions,
+    trust::{TrustAnything, TrustCertificates},
+};
 
 use crate::{
     Error, Target,
     options::{Options, TlsVersion, Trust},
 };
+
+/// What Telegram's sender offers, in its order, but for x448 and P-521, which rustls does not have. A
+/// key share is sent for the first alone.
+const GROUPS: [&dyn SupportedKxGroup; 3] = [X25519, SECP256R1, SECP384R1];
 
 /// Makes TLS sessions to one target.
 pub(crate) struct TlsConnector {
@@ -34,7 +48,11 @@ impl TlsConnector {
         if !options.target.is_tls() {
             return Ok(None);
         }
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let kx_groups = match options.post_quantum {
+            true => [X25519MLKEM768].into_iter().chain(GROUPS).collect(),
+            false => GROUPS.to_vec(),
+        };
+        let provider = Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() });
         let versions = match options.tls {
             None => vec![&TLS12, &TLS13],
             Some(TlsVersion::V1_2) => vec![&TLS12],
@@ -48,11 +66,18 @@ impl TlsConnector {
             Trust::Certificates(list) => {
                 builder.with_custom_certificate_verifier(trusting(list, provider)?)
             }
-            _ => builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(&provider))),
+            trust => {
+                let checks = !matches!(trust, Trust::Unchecked);
+                builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(
+                    &provider, checks,
+                )))
+            }
         }
         .with_no_client_auth();
         config.resumption = match options.resume {
-            true => Resumption::in_memory_sessions(options.connections.max(256)),
+            true => {
+                Resumption::store(Arc::new(Sessions::new(options.connections.saturating_mul(2))))
+            }
             false => Resumption::disabled(),
         };
         Ok(Some(Self { config: Arc::new(config), name: server_name(&options.target)? }))
@@ -94,7 +119,9 @@ fn refused(error: &rustls::Error) -> Error {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer, server::Acceptor};
+    use rustls::{
+        NamedGroup, ServerConfig, ServerConnection, pki_types::PrivateKeyDer, server::Acceptor,
+    };
 
     use super::*;
 
@@ -119,6 +146,54 @@ mod tests {
             assert_eq!(accepted.client_hello().server_name(), name, "{target}");
             assert!(accepted.client_hello().alpn().is_none(), "{target}");
         }
+    }
+
+    #[test]
+    fn the_hello_offers_telegrams_groups_and_post_quantum_ones_only_if_asked() {
+        let telegrams = [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1];
+        for (post_quantum, shares) in [
+            (false, vec![NamedGroup::X25519]),
+            (true, vec![NamedGroup::X25519MLKEM768, NamedGroup::X25519]),
+        ] {
+            let mut options = Options::new("https://127.0.0.1/".parse().unwrap());
+            options.trust = Trust::Anything;
+            options.post_quantum = post_quantum;
+            let connector = TlsConnector::new(&options).unwrap().unwrap();
+            let mut wire = Vec::new();
+            connector.connect().unwrap().flush(&mut wire);
+            assert_eq!(key_shares(&wire), shares);
+            let mut acceptor = Acceptor::default();
+            acceptor.read_tls(&mut wire.as_slice()).unwrap();
+            let accepted = acceptor.accept().unwrap().unwrap();
+            let hello = accepted.client_hello();
+            let groups = hello.named_groups().unwrap();
+            let first = if post_quantum { &[NamedGroup::X25519MLKEM768][..] } else { &[] };
+            assert_eq!(groups, [first, &telegrams].concat());
+        }
+    }
+
+    /// The groups of the key shares of a client's hello; rustls' server does not tell them.
+    fn key_shares(wire: &[u8]) -> Vec<NamedGroup> {
+        let number = |at: usize| usize::from(u16::from_be_bytes([wire[at], wire[at + 1]]));
+        // Heads of record and message, version, random.
+        let mut at = 5 + 4 + 2 + 32;
+        at += 1 + usize::from(wire[at]); // session id
+        at += 2 + number(at); // cipher suites
+        at += 1 + usize::from(wire[at]); // compression
+        let end = at + 2 + number(at);
+        at += 2;
+        while at < end && number(at) != 51 {
+            at += 4 + number(at + 2);
+        }
+        assert!(at < end, "no key_share");
+        let end = at + 4 + number(at + 2);
+        at += 6;
+        let mut groups = Vec::new();
+        while at < end {
+            groups.push(NamedGroup::from(u16::try_from(number(at)).unwrap()));
+            at += 4 + number(at + 2);
+        }
+        groups
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd, RawFd},
         unix,
     },
-    pin::pin,
+    pin::{Pin, pin},
     time::{Duration, Instant},
 };
 
@@ -140,21 +140,39 @@ const TURN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
-    /// When a read last had to wait; `None` with io_uring.
-    turn: Option<Instant>,
+    /// `None` with io_uring.
+    turn: Option<Turn>,
+}
+
+/// The turn of a socket on epoll.
+#[derive(Debug)]
+struct Turn {
+    /// When a read last had to wait.
+    began_at: Instant,
+    /// Ends a turn. Rare, so most sockets have none; kept, as it may come again.
+    timer: Option<Pin<Box<monoio::time::Sleep>>>,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { began_at: Instant::now(), timer: None }
+    }
 }
 
 /// Ends a read that has `waited` or not. Where it did not and the turn is over, all others go first: a
 /// sleep, since monoio fires timers only when no task is ready.
-async fn end_turn(began_at: &mut Instant, waited: bool) {
+async fn end_turn(turn: &mut Turn, waited: bool) {
     if !waited {
-        if began_at.elapsed() < TURN {
+        if turn.began_at.elapsed() < TURN {
             return;
         }
-        // In a box, as it is rare.
-        Box::pin(sleep(Duration::from_millis(1))).await;
+        let due = monoio::time::Instant::now() + Duration::from_millis(1);
+        let new = || Box::pin(monoio::time::sleep_until(due));
+        let timer = turn.timer.get_or_insert_with(new);
+        timer.as_mut().reset(due);
+        timer.as_mut().await;
     }
-    *began_at = Instant::now();
+    turn.began_at = Instant::now();
 }
 
 /// Runs what `$read` makes, and sees to it that it keeps to its turn. A macro: a future that is handed
@@ -163,7 +181,7 @@ macro_rules! in_turn {
     ($turn:expr, $read:expr) => {
         match $turn {
             None => $read.await,
-            Some(began_at) => {
+            Some(turn) => {
                 let mut waited = false;
                 let outcome = {
                     let mut read = pin!($read);
@@ -174,7 +192,7 @@ macro_rules! in_turn {
                     })
                     .await
                 };
-                end_turn(began_at, waited).await;
+                end_turn(turn, waited).await;
                 outcome
             }
         }
@@ -214,7 +232,7 @@ pub(crate) fn adopt(socket: OwnedFd, driver: DriverKind) -> io::Result<Socket> {
     let socket = net::TcpStream::from(socket);
     // epoll needs the socket non-blocking; io_uring would answer EAGAIN instead of waiting then.
     socket.set_nonblocking(driver == DriverKind::Epoll)?;
-    let turn = (driver == DriverKind::Epoll).then(Instant::now);
+    let turn = (driver == DriverKind::Epoll).then(Turn::new);
     Ok(Socket { stream: TcpStream::from_std(socket)?, turn })
 }
 

@@ -1,86 +1,192 @@
-//! A body and the tape that points into it, kept together.
+//! A body and the tape that points into it, kept together: the one place of this folder where a
+//! borrow is told to be longer than the compiler can see.
 
-use self_cell::{MutBorrow, self_cell};
+use std::{slice, time::Instant};
+
 use simd_json::{Buffers, Tape, fill_tape_padded};
 
-use super::{ParseError, UpdateBody, Value, head::Head};
+use super::{BotId, ParseError, UpdateBody, Value, head::Head};
 
-/// The parsed form of a body that it borrows.
-pub(super) struct Document<'a> {
-    /// One node per value and key; strings point into the body.
-    tape: Tape<'a>,
-    pub(super) head: Head,
+/// A body, its parsed form, and what is known of both. Memory that is used for one update after
+/// the other: [`read`](Self::read) fills it, [`empty`](Self::empty) forgets the update.
+///
+/// The tape's strings point into the memory that `body` owns on the heap. That memory stays where it
+/// is when the document moves, also to another thread. As long as there is a node on the tape,
+/// nothing touches the body: every method that changes it empties the tape first, and whoever
+/// borrows from the tape borrows the document.
+pub(super) struct Document {
+    /// One node per value and key. Before the body, so that it is dropped first.
+    tape: Tape<'static>,
+    body: UpdateBody,
+    head: Head,
     /// Length of the body as received, in bytes.
-    pub(super) byte_len: usize,
+    byte_len: usize,
+    pub(super) bot: BotId,
+    pub(super) received_at: Instant,
 }
 
-impl<'a> Document<'a> {
+impl Document {
+    /// One without an update and without memory for one.
+    pub(super) fn new(received_at: Instant) -> Self {
+        Self {
+            tape: Tape(Vec::new()),
+            body: UpdateBody::default(),
+            head: Head::NONE,
+            byte_len: 0,
+            bot: BotId::new(0),
+            received_at,
+        }
+    }
+
+    /// Parses `body` in place and keeps it.
+    ///
+    /// # Errors
+    /// What is wrong with the body, and its memory.
+    pub(super) fn read(
+        &mut self,
+        body: UpdateBody,
+        buffers: &mut Buffers,
+        depth_max: usize,
+    ) -> Result<(), (ParseError, UpdateBody)> {
+        self.empty();
+        self.body = body;
+        let (bytes, byte_len) = self.body.padded_mut();
+        // SAFETY: the slice is the whole content of a `Vec` that this document owns, so it is valid
+        // and nobody else's, and its memory lies at the same address until the `Vec` is changed or
+        // dropped. It is used by the parser, in this call, and through the nodes that the parser
+        // puts on `self.tape`. These leave the document only by `tape`, which gives them the
+        // document's own lifetime. Before the `Vec` is changed, in `empty` and `take_body`, the
+        // tape is cleared; when the document is dropped, the tape goes before it. A panic of the
+        // parser leaves body and tape in the document, to which the same applies.
+        let bytes: &'static mut [u8] =
+            unsafe { slice::from_raw_parts_mut(bytes.as_mut_ptr(), bytes.len()) };
+        let head = fill_tape_padded(bytes, byte_len, buffers, &mut self.tape)
+            .map_err(|error| ParseError::from_simd_json(&error, depth_max))
+            .and_then(|()| Head::read(self.root()));
+        match head {
+            Ok(head) => {
+                (self.head, self.byte_len) = (head, byte_len);
+                Ok(())
+            }
+            Err(error) => Err((error, self.take_body())),
+        }
+    }
+
+    /// What one pass over the update's keys has told.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.byte_len
+    }
+
+    /// The nodes, which live no longer than this borrow of the document.
+    fn tape(&self) -> &Tape<'_> {
+        &self.tape
+    }
+
     pub(super) fn root(&self) -> Value<'_> {
-        Value::new(&self.tape.0)
+        Value::new(&self.tape().0)
     }
 
     pub(super) fn payload(&self) -> Option<Value<'_>> {
-        Value::first_of(self.tape.0.get(self.head.payload_at?..)?)
+        Value::first_of(self.tape().0.get(self.head.payload_at?..)?)
     }
 
-    /// Parses `body` in place onto `tape`; where that fails, `tape` comes back empty.
-    fn read(
-        body: &'a mut UpdateBody,
-        mut tape: Tape<'a>,
-        buffers: &mut Buffers,
-        depth_max: usize,
-    ) -> Result<Self, (ParseError, Tape<'static>)> {
-        let (bytes, byte_len) = body.padded_mut();
-        let head = fill_tape_padded(bytes, byte_len, buffers, &mut tape)
-            .map_err(|error| ParseError::from_simd_json(&error, depth_max))
-            .and_then(|()| Head::read(Value::new(&tape.0)));
-        match head {
-            Ok(head) => Ok(Self { tape, head, byte_len }),
-            Err(error) => Err((error, tape.reset())),
-        }
+    /// Forgets the update and keeps the memory.
+    pub(super) fn empty(&mut self) {
+        self.tape.0.clear();
+        self.body.clear();
+        self.head = Head::NONE;
+        self.byte_len = 0;
+    }
+
+    /// Takes the body's memory out, empty; the document is empty as well.
+    pub(super) fn take_body(&mut self) -> UpdateBody {
+        self.empty();
+        std::mem::take(&mut self.body)
+    }
+
+    /// Nodes for which the tape has memory.
+    pub(super) fn tape_nodes(&self) -> usize {
+        self.tape.0.capacity()
+    }
+
+    /// Bytes of memory held, body and tape together.
+    pub(super) fn capacity(&self) -> usize {
+        let tape = self.tape_nodes() * size_of::<simd_json::Node<'static>>();
+        self.body.capacity() + tape
     }
 }
 
-self_cell!(
-    /// A body with its [`Document`]. It costs one allocation, which gives both an address that
-    /// stays when an update moves between threads.
-    pub(super) struct OwnedDocument {
-        owner: MutBorrow<UpdateBody>,
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
 
-        #[covariant]
-        dependent: Document,
-    }
-);
+    use std::thread;
 
-impl OwnedDocument {
-    /// Parses `body`, using the memory of `tape`, which is empty.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the body, and the memory of body and tape, both empty.
-    pub(super) fn parse(
-        body: UpdateBody,
-        tape: Tape<'static>,
-        buffers: &mut Buffers,
-        depth_max: usize,
-    ) -> Result<Self, (ParseError, UpdateBody, Tape<'static>)> {
-        Self::try_new_or_recover(MutBorrow::new(body), |body| {
-            Document::read(body.borrow_mut(), tape, buffers, depth_max)
-        })
-        .map_err(|(body, (error, tape))| {
-            let mut body = body.into_inner();
-            body.clear();
-            (error, body, tape)
-        })
+    use super::*;
+
+    const TEXT: &str =
+        r#"{"update_id":7,"message":{"chat":{"id":5},"text":"caf\u00e9 \"x\"","n":[1,{"k":"v"}]}}"#;
+
+    fn body(text: &str) -> UpdateBody {
+        UpdateBody::from(text.as_bytes().to_vec())
     }
 
-    /// Takes the memory back, body and tape both empty.
-    pub(super) fn into_parts(mut self) -> (UpdateBody, Tape<'static>) {
-        let tape = self.with_dependent_mut(|_, document| {
-            std::mem::replace(&mut document.tape, Tape(Vec::new())).reset()
-        });
-        let mut body = self.into_owner().into_inner();
-        body.clear();
-        (body, tape)
+    fn read(document: &mut Document, text: &str) -> Result<(), ParseError> {
+        let buffers = &mut Buffers::with_max_depth(0, 128);
+        document.read(body(text), buffers, 128).map_err(|(error, _)| error)
+    }
+
+    fn text_of(document: &Document) -> Option<String> {
+        Some(document.payload()?.get("text")?.as_str()?.to_owned())
+    }
+
+    /// Of interest where addresses are watched: everything that is pointed to has to be alive.
+    #[test]
+    fn strings_outlive_moves_between_places_and_threads() {
+        let mut document = Document::new(Instant::now());
+        read(&mut document, TEXT).unwrap();
+        let boxed = Box::new(document);
+        let moved = *boxed;
+        let mut many = vec![moved, Document::new(Instant::now())];
+        many.reserve(100);
+        let back = thread::spawn(move || many.swap_remove(0)).join().unwrap();
+        assert_eq!(text_of(&back).as_deref(), Some("café \"x\""));
+        assert_eq!(back.byte_len(), TEXT.len());
+    }
+
+    #[test]
+    fn the_next_update_shows_nothing_of_the_last_one() {
+        let mut document = Document::new(Instant::now());
+        for round in 0..20 {
+            read(&mut document, TEXT).unwrap();
+            assert_eq!(text_of(&document).as_deref(), Some("café \"x\""));
+            // The old body is gone with this, and what pointed into it before.
+            let other = format!(r#"{{"update_id":{round},"message":{{"text":"{round}"}}}}"#);
+            read(&mut document, &other).unwrap();
+            assert_eq!(text_of(&document), Some(round.to_string()));
+            for wrong in ["{\"a\":\"b\",", "[]", "{\"update_id\":\"\\u00e9\"}", "", "\"\\ud800\""] {
+                assert!(read(&mut document, wrong).is_err());
+                assert_eq!((document.byte_len(), document.body.capacity()), (0, 0));
+                assert!(document.tape().0.is_empty() && document.payload().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_one_holds_memory_and_no_content() {
+        let mut document = Document::new(Instant::now());
+        read(&mut document, TEXT).unwrap();
+        let nodes = document.tape_nodes();
+        document.empty();
+        assert!(document.tape().0.is_empty() && document.body.is_empty());
+        assert_eq!(document.tape_nodes(), nodes);
+        let body = document.take_body();
+        assert!(body.capacity() >= TEXT.len());
+        drop(document);
+        assert!(body.is_empty());
     }
 }

@@ -13,6 +13,14 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// The head of no update.
+    pub(super) const NONE: Self = Self {
+        id: UpdateId::new(0),
+        kind: UpdateKind::Unknown,
+        chat_key: ChatKey::Update(0),
+        payload_at: None,
+    };
+
     /// Reads the head of the update `root`.
     ///
     /// Of several `update_id`, and of several fields that name a kind, the first counts, as it does

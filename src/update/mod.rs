@@ -31,63 +31,63 @@ pub use recycled::Recycled;
 pub use update_id::UpdateId;
 pub use value::{DeserializeError, Elements, Entries, Value};
 
-use document::OwnedDocument;
+use document::Document;
 
 /// One update: a Bot API `Update`, whole, with the bot it is for and the time it came in.
 ///
 /// It owns its bytes and can go to any thread. It serialises as one line of JSON of equal value;
 /// `Debug` tells id, kind, bot and length, never what people wrote.
 pub struct Update {
-    document: OwnedDocument,
-    bot: BotId,
-    received_at: Instant,
+    /// A pointer, so that an update is moved through queues at no cost. Box, body and tape are used
+    /// again together.
+    document: Box<Document>,
 }
 
 impl Update {
-    fn new(document: OwnedDocument, bot: BotId, received_at: Instant) -> Self {
-        Self { document, bot, received_at }
+    fn new(document: Box<Document>) -> Self {
+        Self { document }
     }
 
     /// Telegram's number of the update.
     #[must_use]
     pub fn id(&self) -> UpdateId {
-        self.document.borrow_dependent().head.id
+        self.document.head().id
     }
 
     /// What the update tells. Of several known fields, the first in the object decides.
     #[must_use]
     pub fn kind(&self) -> UpdateKind {
-        self.document.borrow_dependent().head.kind
+        self.document.head().kind
     }
 
     /// The bot it is for.
     #[must_use]
     pub fn bot(&self) -> BotId {
-        self.bot
+        self.document.bot
     }
 
     /// The lane, within the bot, in which order is kept.
     #[must_use]
     pub fn chat_key(&self) -> ChatKey {
-        self.document.borrow_dependent().head.chat_key
+        self.document.head().chat_key
     }
 
     /// When it came in, as told to the parser.
     #[must_use]
     pub fn received_at(&self) -> Instant {
-        self.received_at
+        self.document.received_at
     }
 
     /// Length of the body as received, in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.document.borrow_dependent().byte_len
+        self.document.byte_len()
     }
 
     /// The whole update, an object.
     #[must_use]
     pub fn root(&self) -> Value<'_> {
-        self.document.borrow_dependent().root()
+        self.document.root()
     }
 
     /// The field `key` of the update; of several, the first.
@@ -100,7 +100,7 @@ impl Update {
     /// unknown kinds.
     #[must_use]
     pub fn payload(&self) -> Option<Value<'_>> {
-        self.document.borrow_dependent().payload()
+        self.document.payload()
     }
 
     /// Reads the whole update as a type of one's own, as [`Value::deserialize`] does.
@@ -115,8 +115,7 @@ impl Update {
     /// Gives up the update and keeps its memory, for [`UpdateParser::keep`].
     #[must_use]
     pub fn recycle(self) -> Recycled {
-        let (body, tape) = self.document.into_parts();
-        Recycled::new(body, tape)
+        Recycled::new(self.document)
     }
 }
 

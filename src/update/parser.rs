@@ -5,7 +5,7 @@ use std::time::Instant;
 use simd_json::{Buffers, DEFAULT_MAX_DEPTH};
 
 use super::{
-    BotId, Recycled, Rejected, Update, UpdateBody, document::OwnedDocument, spares::Spares,
+    BotId, Recycled, Rejected, Update, UpdateBody, spares::Spares,
 };
 
 /// What a parser takes and what it keeps; the defaults suit one shard of a busy server.
@@ -92,16 +92,19 @@ impl UpdateParser {
         received_at: Instant,
     ) -> Result<Update, Rejected> {
         let oversized = body.len() > self.limits.body_kept_max_bytes;
-        let tape = self.spares.take_tape();
-        let parsed = OwnedDocument::parse(body, tape, &mut self.buffers, self.limits.depth_max);
+        let mut document = self.spares.take_document(received_at);
+        let read = document.read(body, &mut self.buffers, self.limits.depth_max);
         // Scratch memory only ever grows.
         if oversized {
             self.buffers = fresh_buffers(self.limits);
         }
-        match parsed {
-            Ok(document) => Ok(Update::new(document, bot, received_at)),
-            Err((error, body, tape)) => {
-                self.spares.keep_tape(tape);
+        match read {
+            Ok(()) => {
+                (document.bot, document.received_at) = (bot, received_at);
+                Ok(Update::new(document))
+            }
+            Err((error, body)) => {
+                self.spares.keep_document(document);
                 Err(Rejected { error, body })
             }
         }
@@ -109,9 +112,9 @@ impl UpdateParser {
 
     /// Takes the memory of an update that is done with; oversized memory is freed instead.
     pub fn keep(&mut self, recycled: Recycled) {
-        let (body, tape) = recycled.into_parts();
-        self.spares.keep_body(body);
-        self.spares.keep_tape(tape);
+        let mut document = recycled.into_document();
+        self.spares.keep_body(document.take_body());
+        self.spares.keep_document(document);
     }
 
     /// Takes the memory of a body that became no update, such as one of [`Rejected`].

@@ -1,30 +1,34 @@
 //! The memory of an update that is done with.
 
-use simd_json::Tape;
+use std::fmt;
 
-use super::UpdateBody;
+use super::document::Document;
 
 /// The memory of an update that is done with, empty, on its way from a worker to a shard's
 /// [`UpdateParser`](super::UpdateParser). Dropping it frees the memory.
-#[derive(Debug)]
 pub struct Recycled {
-    body: UpdateBody,
-    tape: Tape<'static>,
+    document: Box<Document>,
 }
 
 impl Recycled {
-    pub(super) fn new(body: UpdateBody, tape: Tape<'static>) -> Self {
-        Self { body, tape }
+    pub(super) fn new(mut document: Box<Document>) -> Self {
+        document.empty();
+        Self { document }
     }
 
     /// Bytes of memory held, body and tape together.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        let tape = self.tape.0.capacity() * size_of::<simd_json::Node<'static>>();
-        self.body.capacity() + tape
+        self.document.capacity()
     }
 
-    pub(super) fn into_parts(self) -> (UpdateBody, Tape<'static>) {
-        (self.body, self.tape)
+    pub(super) fn into_document(self) -> Box<Document> {
+        self.document
+    }
+}
+
+impl fmt::Debug for Recycled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recycled").field("capacity", &self.capacity()).finish()
     }
 }

@@ -1,13 +1,16 @@
 //! Memory of updates that are done with, kept for the next ones.
 
-use simd_json::Tape;
+use std::time::Instant;
 
-use super::{ParserLimits, UpdateBody};
+use super::{ParserLimits, UpdateBody, document::Document};
 
 /// Empty bodies and tapes, the one used last on top because it is the likeliest to be in cache.
 pub(super) struct Spares {
     bodies: Vec<UpdateBody>,
-    tapes: Vec<Tape<'static>>,
+    /// With a tape each and no body.
+    // The box is what is kept: it goes with an update from thread to thread.
+    #[allow(clippy::vec_box)]
+    documents: Vec<Box<Document>>,
     limits: ParserLimits,
 }
 
@@ -15,7 +18,7 @@ impl Spares {
     pub(super) fn new(limits: ParserLimits) -> Self {
         Self {
             bodies: Vec::with_capacity(limits.spares_max),
-            tapes: Vec::with_capacity(limits.spares_max),
+            documents: Vec::with_capacity(limits.spares_max),
             limits,
         }
     }
@@ -24,8 +27,9 @@ impl Spares {
         self.bodies.pop().unwrap_or_default()
     }
 
-    pub(super) fn take_tape(&mut self) -> Tape<'static> {
-        self.tapes.pop().unwrap_or(Tape(Vec::new()))
+    /// An empty document; `now` is only what a new one says until it is told better.
+    pub(super) fn take_document(&mut self, now: Instant) -> Box<Document> {
+        self.documents.pop().unwrap_or_else(|| Box::new(Document::new(now)))
     }
 
     /// Keeps `body` if there is room for it and its memory is of ordinary size.
@@ -37,16 +41,18 @@ impl Spares {
         }
     }
 
-    /// Keeps `tape` if there is room for it and its memory is of ordinary size.
-    pub(super) fn keep_tape(&mut self, tape: Tape<'static>) {
-        let useful = (1..=self.limits.tape_kept_max_nodes).contains(&tape.0.capacity());
-        if useful && self.tapes.len() < self.limits.spares_max {
-            self.tapes.push(tape.reset());
+    /// Keeps `document`, which has no body, if there is room for it and its tape is of ordinary
+    /// size.
+    pub(super) fn keep_document(&mut self, mut document: Box<Document>) {
+        let useful = (1..=self.limits.tape_kept_max_nodes).contains(&document.tape_nodes());
+        if useful && self.documents.len() < self.limits.spares_max {
+            document.empty();
+            self.documents.push(document);
         }
     }
 
     /// How many bodies and how many tapes are kept.
     pub(super) fn counts(&self) -> (usize, usize) {
-        (self.bodies.len(), self.tapes.len())
+        (self.bodies.len(), self.documents.len())
     }
 }

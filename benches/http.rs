@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhook::http::{HttpLimits, HttpSession, Step};
+use ringhook::http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response};
 use ringhook::update::UpdateBody;
 
 /// What Telegram's sender writes, to the byte, with a body of this many bytes.
@@ -68,6 +68,10 @@ fn http(criterion: &mut Criterion) {
             });
         });
     }
+    group.bench_function("choose_the_answer", |bencher| {
+        let directive = ConnectionDirective::Persist;
+        bencher.iter(|| response(black_box(Status::Ok), black_box(directive)));
+    });
     group.finish();
 }
 

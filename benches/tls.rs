@@ -9,13 +9,16 @@ mod support;
 
 use std::{
     hint::black_box,
-    io::{Read as _, Write as _},
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringhook::{
+    http::{ConnectionDirective, Status, response},
+    internals::BareConnection,
+};
 use rustls::version::{TLS12, TLS13};
-use support::{Configs, encrypted_requests, feed};
+use support::{Configs, answer, encrypted_requests, feed};
 
 criterion_group!(benches, handshake, records);
 criterion_main!(benches);
@@ -64,33 +67,61 @@ fn timed(configs: &Configs) -> Duration {
     spent
 }
 
-/// One request decrypted, one 200 encrypted.
+/// The records of an update's request opened where they lie, and that of its 200 sealed.
 fn records(criterion: &mut Criterion) {
-    criterion.bench_function("tls/request and answer", |bencher| {
-        let configs = Configs::new(&TLS13, false);
-        let (mut client, mut server) = configs.connected();
-        let mut plain = vec![0; 16 * 1024];
-        let mut answer = Vec::new();
+    let configs = Configs::new(&TLS13, false);
+    let mut client = configs.client();
+    let accepted = BareConnection::accept(configs.server, |said| answer(&mut client, said));
+    let mut connection = accepted.unwrap();
+    let mut group = criterion.benchmark_group("tls/records");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("open a request", |bencher| {
         bencher.iter_custom(|updates| {
             let mut spent = Duration::ZERO;
             let mut left = updates;
             while left > 0 {
-                let requests = encrypted_requests(&mut client, 1, left.min(1000));
+                let requests = encrypted_requests(&mut client, 1, left.min(64));
                 left -= requests.len() as u64;
-                let start = Instant::now();
                 for records in &requests {
-                    feed(&mut server, records);
-                    black_box(server.reader().read(&mut plain).unwrap());
-                    server
-                        .writer()
-                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                        .unwrap();
-                    answer.clear();
-                    server.write_tls(&mut answer).unwrap();
+                    spent += open(&mut connection, records);
                 }
-                spent += start.elapsed();
             }
             spent
         });
     });
+    group.bench_function("seal an answer", |bencher| {
+        let mut record = Vec::with_capacity(256);
+        let answer = response(Status::Ok, ConnectionDirective::Persist);
+        bencher.iter(|| {
+            record.clear();
+            connection.seal(black_box(answer), &mut record).unwrap();
+            black_box(record.len())
+        });
+    });
+    group.finish();
+}
+
+/// How long it takes until all data of `records`, which have just been received, can be read.
+fn open(connection: &mut BareConnection, mut records: &[u8]) -> Duration {
+    let mut spent = Duration::ZERO;
+    loop {
+        let start = Instant::now();
+        let opened = connection.open().unwrap();
+        spent += start.elapsed();
+        match opened {
+            Ok(length) => {
+                black_box(connection.bytes());
+                connection.consume(length);
+            }
+            Err(_) if records.is_empty() => return spent,
+            Err(missing) => {
+                let mut bytes = connection.lend(missing);
+                let room = (bytes.capacity() - bytes.len()).min(records.len());
+                let (come, rest) = records.split_at(room);
+                bytes.extend_from_slice(come);
+                records = rest;
+                connection.take_back(bytes);
+            }
+        }
+    }
 }

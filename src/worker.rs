@@ -77,7 +77,8 @@ impl Worker {
         self.desk.note_settled();
     }
 
-    fn work_to_the_end(&mut self) {
+    /// As [`run`](Self::run), but may be called again.
+    pub(crate) fn work_to_the_end(&mut self) {
         if let Some(gate) = self.scheduler.gate(self.index) {
             gate.attach();
         }

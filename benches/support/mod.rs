@@ -1,5 +1,7 @@
 //! A TLS client and a server session of ours, connected by bytes in memory.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+pub(crate) mod path;
 
 use std::{io::Write as _, sync::Arc};
 
@@ -11,7 +13,8 @@ use rustls::{
     client::Resumption, pki_types::ServerName,
 };
 
-pub(crate) const SECRET: &str = "3f9c1b2e7d8a4056b1c2d3e4f5a69788";
+/// As long as those that `ringhook serve` makes.
+pub(crate) const SECRET: &str = "3f9c1b2e7d8a4056b1c2d3e4f5a697883f9c1b2e7d8a4056b1c2d3e4f5a69788";
 pub(crate) const PATH: &str = "/webhook";
 
 /// Both sides' settings.
@@ -72,11 +75,45 @@ impl Configs {
     }
 }
 
+/// What the client says to what the server has `said`.
+pub(crate) fn answer(client: &mut ClientConnection, mut said: &[u8]) -> Vec<u8> {
+    while !said.is_empty() {
+        client.read_tls(&mut said).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
 pub(crate) fn feed(server: &mut ServerConnection, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         server.read_tls(&mut bytes).unwrap();
         server.process_new_packets().unwrap();
     }
+}
+
+thread_local! {
+    static UPDATES: PayloadGenerator = PayloadGenerator::new(&PayloadOptions::default());
+}
+
+/// Head and body of a request with the load generator's update `id`, and where the body begins.
+pub(crate) fn request(id: u64) -> (Vec<u8>, usize) {
+    let mut body = Vec::new();
+    UPDATES.with(|updates| updates.write(&mut body, id));
+    let mut bytes = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:8443\r\n\
+         X-Telegram-Bot-Api-Secret-Token: {SECRET}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: keep-alive\r\n\
+         Accept-Encoding: gzip, deflate\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    let head = bytes.len();
+    bytes.extend(body);
+    (bytes, head)
 }
 
 /// The records of one request each, with the load generator's updates.
@@ -85,21 +122,9 @@ pub(crate) fn encrypted_requests(
     first: u64,
     count: u64,
 ) -> Vec<Vec<u8>> {
-    let updates = PayloadGenerator::new(&PayloadOptions::default());
-    let mut body = Vec::new();
     (first..first + count)
         .map(|id| {
-            body.clear();
-            updates.write(&mut body, id);
-            let head = format!(
-                "POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:8443\r\n\
-                 X-Telegram-Bot-Api-Secret-Token: {SECRET}\r\nContent-Type: application/json\r\n\
-                 Content-Length: {}\r\nConnection: keep-alive\r\n\
-                 Accept-Encoding: gzip, deflate\r\n\r\n",
-                body.len()
-            );
-            client.writer().write_all(head.as_bytes()).unwrap();
-            client.writer().write_all(&body).unwrap();
+            client.writer().write_all(&request(id).0).unwrap();
             let mut records = Vec::new();
             while client.wants_write() {
                 client.write_tls(&mut records).unwrap();

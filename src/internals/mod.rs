@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod journal;
+mod line;
 mod segment;
 mod tls;
 
@@ -19,9 +20,11 @@ use std::{
 
 pub use self::{
     journal::TestJournal,
+    line::Line,
     segment::{records, segment},
     tls::TestRecords,
 };
+pub use crate::tls::bare::BareConnection;
 #[cfg(feature = "cli")]
 use crate::{
     config::file::{ConfigFile, Secrets},

@@ -10,9 +10,11 @@
 //! | `reload` | how they are replaced while the server runs |
 //! | `session`, `secrets` | the handshake, and how its keys are taken over |
 //! | `records`, `unread` | the records of TLS 1.3, and the bytes that were in them |
+//! | `bare` | the same without a socket, for benches |
 //! | `stream`, `older` | both over a socket; TLS 1.2 |
 //! | `uploaded` | what Telegram's sender would say of a certificate |
 
+pub(crate) mod bare;
 mod chain;
 mod check;
 #[cfg(feature = "cli")]

@@ -1,0 +1,156 @@
+//! The whole way of an update on bytes in memory, step by step: records in, a handler, records out.
+
+use std::{
+    hint::black_box,
+    mem,
+    time::{Duration, Instant},
+};
+
+use ringhook::{
+    Bot,
+    http::{HttpLimits, HttpSession, Status, Step, response},
+    internals::{BareConnection, Line, Routes},
+    update::{BotId, Update, UpdateParser},
+};
+use rustls::{ClientConnection, version::TLS13};
+
+use super::{Configs, PATH, SECRET, answer, encrypted_requests};
+
+/// Updates that a shard hands over before the worker has its turn, as at saturation.
+pub(crate) const BATCH: usize = 64;
+
+/// Steps in the order in which an update passes them.
+pub(crate) const STEPS: [&str; 8] =
+    ["open", "http", "route", "parse", "dispatch", "answer", "work", "reclaim"];
+
+/// Each step in a function of its own, so that a profiler can tell them apart by name.
+macro_rules! steps {
+    ($($step:ident)*) => {$(
+        #[inline(never)]
+        fn $step<T>(work: impl FnOnce() -> T) -> T {
+            let done = work();
+            // So that this is no tail call, in which a profiler would lose its way.
+            black_box(());
+            done
+        }
+    )*};
+}
+
+steps! {
+    step_open step_http step_route step_parse step_dispatch step_answer step_work step_reclaim
+}
+
+/// All that an update passes on a shard and in a worker.
+pub(crate) struct Path {
+    client: ClientConnection,
+    connection: BareConnection,
+    answer: Vec<u8>,
+    http: HttpSession,
+    line: Line,
+    next_id: u64,
+    parser: UpdateParser,
+    routes: Routes,
+}
+
+impl Path {
+    /// After a handshake.
+    pub(crate) fn new() -> Self {
+        let configs = Configs::new(&TLS13, false);
+        let mut client = configs.client();
+        let connection = BareConnection::accept(configs.server, |said| answer(&mut client, said));
+        Self {
+            client,
+            connection: connection.unwrap(),
+            answer: Vec::with_capacity(256),
+            http: HttpSession::new(HttpLimits::default()),
+            // What a handler looks at.
+            line: Line::new(|update: &Update| {
+                let chat = update.payload().and_then(|payload| payload.get("chat"));
+                black_box((update.id(), update.kind(), chat.and_then(|chat| chat.get("id"))));
+            }),
+            next_id: 1,
+            parser: UpdateParser::default(),
+            routes: Routes::new(&[Bot::new("bench", PATH, SECRET).unwrap()]),
+        }
+    }
+
+    /// Takes the next `updates` all the way; how long that was, without what the client does and the
+    /// copy that a kernel would make.
+    pub(crate) fn run(&mut self, updates: u64) -> Duration {
+        let mut spent = Duration::ZERO;
+        let mut left = updates;
+        while left > 0 {
+            let count = left.min(BATCH as u64);
+            let requests = encrypted_requests(&mut self.client, self.next_id, count);
+            self.next_id += count;
+            left -= count;
+            self.line.prepare(requests.len());
+            let start = Instant::now();
+            for records in &requests {
+                self.take_update(records);
+            }
+            step_work(|| self.line.work());
+            spent += start.elapsed();
+        }
+        spent
+    }
+
+    /// All that a shard does for one update.
+    fn take_update(&mut self, mut records: &[u8]) {
+        let mut bot = Err(Status::NotFound);
+        loop {
+            enum Then {
+                Accept(Result<BotId, Status>),
+                Answer,
+                Read,
+            }
+            let (http, connection, routes) = (&mut self.http, &mut self.connection, &self.routes);
+            let then = step_http(|| {
+                let (consumed, step) = http.advance(connection.bytes());
+                let then = match step {
+                    Step::Head(head) => Then::Accept(step_route(|| routes.route_head(&head))),
+                    Step::Complete => Then::Answer,
+                    Step::NeedMore => Then::Read,
+                    step => panic!("{step:?}"),
+                };
+                connection.consume(consumed);
+                then
+            });
+            match then {
+                Then::Accept(routed) => {
+                    bot = routed;
+                    let (line, parser) = (&self.line, &mut self.parser);
+                    step_reclaim(|| line.reclaim(parser));
+                    self.http.accept_body(self.parser.take_body(0));
+                }
+                Then::Read => self.receive(&mut records),
+                Then::Answer => break,
+            }
+        }
+        let now = Instant::now();
+        let body = self.http.take_body().unwrap();
+        let update = step_parse(|| self.parser.parse(body, bot.unwrap(), now)).unwrap();
+        let now = Instant::now();
+        step_dispatch(|| self.line.dispatch(update, now)).unwrap();
+        let (http, connection) = (&self.http, &mut self.connection);
+        self.answer.clear();
+        let answer = &mut self.answer;
+        step_answer(|| connection.seal(response(Status::Ok, http.directive()), answer)).unwrap();
+        black_box(answer);
+    }
+
+    /// Reads until there is data.
+    fn receive(&mut self, records: &mut &[u8]) {
+        let connection = &mut self.connection;
+        while let Err(missing) = step_open(|| connection.open()).unwrap() {
+            let mut bytes = step_open(|| connection.lend(missing));
+            // The kernel's part.
+            let room = (bytes.capacity() - bytes.len()).min(records.len());
+            let (come, rest) = mem::take(records).split_at(room);
+            assert!(!come.is_empty());
+            bytes.extend_from_slice(come);
+            *records = rest;
+            connection.take_back(bytes);
+        }
+    }
+}

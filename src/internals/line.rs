@@ -1,0 +1,113 @@
+//! From a shard to a worker and back, driven by one thread.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use crate::{
+    config::{Dispatch, Limits},
+    control::Control,
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    handler::Outcome,
+    metrics::Metrics,
+    update::{Recycled, Update, UpdateParser},
+    worker::{Consumer, Desk, Worker},
+};
+
+/// Updates that a shard takes back at once, and that may wait for it.
+const RETURNS: usize = 64;
+
+/// A shard's side of the hand-off, and a worker with its handler and all that it keeps of them.
+pub struct Line {
+    dispatcher: Dispatcher,
+    returns: Receiver<Recycled>,
+    stop: Arc<Stop>,
+    worker: Worker,
+}
+
+/// Ends the worker's loop when so many updates have been handled.
+#[derive(Default)]
+struct Stop {
+    control: Mutex<Arc<Control>>,
+    left: AtomicUsize,
+}
+
+impl Line {
+    /// One shard, one worker and the usual limits.
+    pub fn new(handle: impl Fn(&Update) + Send + Sync + 'static) -> Self {
+        let limits = Limits::default();
+        let budget = Arc::new(Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64));
+        let full = Arc::new(FullChats::new());
+        let now = Instant::now();
+        let (scheduler, inboxes) = Scheduler::new(1, 1, &limits, Dispatch::default(), &full, now);
+        let scheduler = Arc::new(scheduler);
+        let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
+        let (returns, taken_back) = bounded(RETURNS);
+        let stop = Arc::<Stop>::default();
+        let stopping = Arc::clone(&stop);
+        let handler = move |update: &Update| {
+            handle(update);
+            if stopping.left.fetch_sub(1, Relaxed) == 1 {
+                stopping.control.lock().unwrap_or_else(PoisonError::into_inner).abandon();
+            }
+            Outcome::Done
+        };
+        let desk = Desk {
+            control: Arc::default(),
+            dead_letters: None,
+            journal: None,
+            metrics: Metrics::new(1, 1).workers.remove(0),
+            returns: vec![returns],
+            settled_at: None,
+            settled: Vec::new(),
+            till: Till::new(budget),
+        };
+        let consumer = Consumer::Handler(Arc::new(handler));
+        let worker = Worker { index: 0, scheduler, desk, consumer };
+        Self { dispatcher, returns: taken_back, stop, worker }
+    }
+
+    /// # Errors
+    /// The update, where it is refused.
+    #[inline]
+    pub fn dispatch(&self, update: Update, now: Instant) -> Result<(), Update> {
+        self.dispatcher.dispatch(update, now).map_err(|(_, update)| update)
+    }
+
+    /// Gets ready for [`work`](Self::work) on the next `updates`, of which none is a duplicate.
+    pub fn prepare(&mut self, updates: usize) {
+        let control = Arc::<Control>::default();
+        self.worker.desk.control = Arc::clone(&control);
+        *self.stop.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        self.stop.left.store(updates, Relaxed);
+    }
+
+    /// Runs the worker's loop until as many updates as were prepared for are settled. As many have to
+    /// be dispatched: it would sleep for more.
+    pub fn work(&mut self) {
+        self.worker.work_to_the_end();
+    }
+
+    /// Takes memory back, as a shard does where it has none left.
+    #[inline]
+    pub fn reclaim(&self, parser: &mut UpdateParser) {
+        if parser.spares().0 == 0 {
+            for recycled in self.returns.try_iter().take(RETURNS) {
+                parser.keep(recycled);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! An established TLS 1.3 connection without a socket, for benches.
+
+use std::{fmt, sync::Arc};
+
+use rustls::{ServerConfig, ServerConnection};
+
+use super::{
+    records::{Direction, Fault, Records, Suite},
+    secrets::Secrets,
+    unread::{Next, Spares, Unread, Wait},
+};
+
+/// What a shard holds of a connection.
+pub struct BareConnection {
+    records: Records,
+    spares: Spares,
+    unread: Unread,
+}
+
+/// A connection that cannot go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken;
+
+impl BareConnection {
+    /// Does the handshake: `client` gets what the server says, at first nothing, and answers. What it
+    /// says last must not go beyond the handshake.
+    ///
+    /// `None` where it comes to nothing, or not to TLS 1.3.
+    pub fn accept(
+        config: Arc<ServerConfig>,
+        mut client: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Option<Self> {
+        let mut session = ServerConnection::new(config).ok()?;
+        let (mut bytes, mut secrets) = (Vec::new(), Secrets::default());
+        while session.is_handshaking() || session.wants_write() {
+            while session.wants_write() {
+                session.write_tls(&mut bytes).ok()?;
+            }
+            let said = client(&bytes);
+            let mut rest = &said[..];
+            while !rest.is_empty() {
+                session.read_tls(&mut rest).ok()?;
+                session.process_new_packets().ok()?;
+                secrets = secrets.or(Secrets::take());
+            }
+            bytes.clear();
+        }
+        let suite = Suite::of(session.negotiated_cipher_suite()?.suite())?;
+        let keys = session.dangerous_extract_secrets().ok()?;
+        let read = Direction::new(suite, &keys.rx, secrets.client?).ok()?;
+        let write = Direction::new(suite, &keys.tx, secrets.server?).ok()?;
+        Some(Self {
+            records: Records::new(read, write),
+            spares: Spares::default(),
+            unread: Unread::default(),
+        })
+    }
+
+    /// Opens the next record: the bytes of data in it, or how many bytes are missing at least.
+    ///
+    /// # Errors
+    /// Where the peer has broken a rule or said goodbye.
+    #[inline]
+    pub fn open(&mut self) -> Result<Result<usize, usize>, Broken> {
+        match self.unread.open(&mut self.records) {
+            Ok(Next::Data(length)) => Ok(Ok(length)),
+            Ok(Next::Missing(missing)) => Ok(Err(missing)),
+            Ok(Next::End) | Err(_) => Err(Broken),
+        }
+    }
+
+    /// Makes room for `missing` bytes, and gives the memory away as to a read, which puts them behind
+    /// what it holds; [`take_back`](Self::take_back) is next.
+    #[inline]
+    pub fn lend(&mut self, missing: usize) -> Vec<u8> {
+        self.unread.prepare(Wait::Short, &self.spares);
+        self.unread.make_room(missing, &self.spares);
+        self.unread.lend()
+    }
+
+    /// Takes back what was lent.
+    #[inline]
+    pub fn take_back(&mut self, bytes: Vec<u8>) {
+        self.unread.take_back(bytes);
+    }
+
+    /// What requests can read.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.unread.bytes()
+    }
+
+    /// A request has taken `n` bytes.
+    #[inline]
+    pub fn consume(&mut self, n: usize) {
+        self.unread.consume(n);
+    }
+
+    /// Encrypts `data` behind what `out` holds.
+    ///
+    /// # Errors
+    /// Where the cryptography fails.
+    #[inline]
+    pub fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        self.records.seal(data, out).map_err(|_: Fault| Broken)
+    }
+}
+
+impl fmt::Debug for BareConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BareConnection").finish_non_exhaustive()
+    }
+}

@@ -25,7 +25,10 @@ fuzz_target!(|input: &[u8]| {
             }
             // Long ones: of data, and with padding.
             5 => forger.forge(&[&content.repeat(80)[..], &[23]].concat(), &mut stream),
-            6 => forger.forge(&[content, &[23], &vec![0; 64 * usize::from(*length)]].concat(), &mut stream),
+            6 => forger.forge(
+                &[content, &[23], &vec![0; 64 * usize::from(*length)]].concat(),
+                &mut stream,
+            ),
             _ => forger.forge(content, &mut stream),
         }
     }

@@ -318,7 +318,7 @@ impl Submitted {
     /// Waits until what was begun before this call has been submitted.
     pub(crate) async fn all(&self) {
         if let Some(near) = &self.near {
-            // Where even this fails there is nothing to wait for.
+            // However it ends, it has been submitted.
             let _ = near.readable(true).await;
         }
     }

@@ -41,7 +41,7 @@ use crate::{allow::AllowList, error::Error, journal::BotKey};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
-/// What busy polling may take each time: beyond it other connections of the shard would wait.
+/// What may be asked of busy polling.
 const BUSY_POLL: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
 
 /// What a server needs to know before it starts, apart from certificates and handler.
@@ -55,8 +55,9 @@ pub struct Config {
     pub allow: Option<AllowList>,
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
-    /// How long a read that finds nothing may poll the network card's queue (SO_BUSY_POLL); `None`:
-    /// not at all. For bare metal, where a CPU that does nothing else is cheaper than a wait.
+    /// The sockets' SO_BUSY_POLL: a read that finds nothing looks into the network card's queue; `None`: not
+    /// at all. A read looks once, however long this is, since the shard does not wait in it. For bare
+    /// metal, where a CPU that does nothing else is cheaper than a wait; `docs/tuning.md` says more.
     pub busy_poll: Option<Duration>,
     /// What happens between the queue and the handler.
     pub dispatch: Dispatch,

@@ -148,11 +148,6 @@ impl Listening {
         let named = |source| Error::with_source(ErrorKind::Bind, "getsockname", source);
         let address = local_address(&socket).map_err(named)?;
         let is_unix = matches!(address, ListenAddress::Unix(_));
-        if !is_unix {
-            // For its connections, which take it from here: an answer that waits for the sender's delayed
-            // ACK costs it 40 ms. One that refuses it is broken, and will tell soon.
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-        }
         let mut listener = listener.clone();
         // The name under which a Unix socket was bound is not the one it has.
         if !(is_unix && matches!(listener.address, ListenAddress::Unix(_))) {
@@ -179,6 +174,10 @@ impl ListeningSocket {
         if peer.is_none() && !self.is_unix {
             // The kernel tells it for every connection; one without must not pass for a trusted one.
             return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.is_inherited && !self.is_unix {
+            // Who waited before this process began has what the socket had then.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         Ok((socket, peer.map(|peer| peer.ip().to_canonical())))
     }
@@ -238,6 +237,9 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> Result<OwnedFd, Error> {
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, reuse_port)?;
+        // Its connections take it from here: an answer that waits for the sender's delayed ACK costs it
+        // 40 ms. One that refuses it is broken, and will tell soon.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
         bind(&socket, &address)?;
         listen(&socket, BACKLOG)?;
         Ok(socket)

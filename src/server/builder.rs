@@ -216,8 +216,7 @@ impl Server {
         self
     }
 
-    /// How long a read that finds nothing may poll the network card's queue; see
-    /// [`Config::busy_poll`].
+    /// Lets a read that finds nothing look into the network card's queue; see [`Config::busy_poll`].
     #[must_use]
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = Some(time);

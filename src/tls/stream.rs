@@ -75,7 +75,11 @@ impl TlsStream {
 
     /// Encrypts `bytes` and writes all of them.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.records.seal(bytes, &mut self.outgoing)?;
+        if let Err(fault) = self.records.seal(bytes, &mut self.outgoing) {
+            // A part of it may not be encrypted.
+            self.outgoing.clear();
+            return Err(fault.into());
+        }
         self.flush().await
     }
 

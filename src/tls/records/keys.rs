@@ -65,16 +65,17 @@ impl Suite {
     }
 }
 
-/// A traffic secret of one direction; wiped when dropped.
+/// A traffic secret of one direction; wiped when dropped. In a box, since what moves leaves a copy behind
+/// that nobody wipes.
 pub(crate) struct Secret {
-    bytes: Zeroizing<[u8; SECRET_MAX]>,
+    bytes: Box<Zeroizing<[u8; SECRET_MAX]>>,
     len: usize,
 }
 
 impl Secret {
     /// `None` where it is longer than any is.
     pub(crate) fn new(secret: &[u8]) -> Option<Self> {
-        let mut bytes = Zeroizing::new([0; SECRET_MAX]);
+        let mut bytes = Box::new(Zeroizing::new([0; SECRET_MAX]));
         bytes.get_mut(..secret.len())?.copy_from_slice(secret);
         Some(Self { bytes, len: secret.len() })
     }
@@ -102,7 +103,7 @@ impl Secret {
 
     /// The one after it (section 7.2).
     fn next(&self, suite: Suite) -> Result<Self, Fault> {
-        let mut bytes = Zeroizing::new([0; SECRET_MAX]);
+        let mut bytes = Box::new(Zeroizing::new([0; SECRET_MAX]));
         let out = bytes.get_mut(..self.len).ok_or(Fault::Internal)?;
         self.expand(suite, b"traffic upd", out)?;
         Ok(Self { bytes, len: self.len })

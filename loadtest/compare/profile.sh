@@ -73,7 +73,7 @@ generator=''
 
 perf script -i "$dir/perf" -F ip,sym,dso 2>/dev/null >"$dir/samples"
 echo "$ loadtest/compare/profile.sh --ack $ack --seconds $seconds"
-echo "$(date -u +%F), Linux $(uname -r), $(nproc) CPUs, $("$binary" --version)"
+echo "$(date -u +%F), Linux $(uname -r | cut -d- -f1), $(nproc) CPUs, $("$binary" --version)"
 python3 - "$dir/samples" "$dir/report.json" "$functions" <<'PYTHON'
 import collections
 import json

@@ -13,11 +13,13 @@ pub(crate) enum Fault {
     Internal,
     /// A key update that is neither of the two there are, or an alert of an unknown level.
     IllegalParameter,
-    /// An alert, a key update or a header that has not its form.
+    /// An alert or a key update that has not its form.
     Malformed,
     /// A record that is longer than any may be.
     RecordOverflow,
-    /// A record that has no place here, or one too many without data.
+    /// One record too many without data, or one warning.
+    TooMany,
+    /// A record that has no place here.
     UnexpectedMessage,
 }
 
@@ -31,7 +33,7 @@ impl Fault {
             Self::IllegalParameter => Some(47),
             Self::Malformed => Some(50),
             Self::RecordOverflow => Some(22),
-            Self::UnexpectedMessage => Some(10),
+            Self::TooMany | Self::UnexpectedMessage => Some(10),
         }
     }
 }
@@ -46,6 +48,7 @@ impl Fault {
             Self::IllegalParameter => "a value that TLS does not know",
             Self::Malformed => "a record without its form",
             Self::RecordOverflow => "a record that is too long",
+            Self::TooMany => "too many records without data",
             Self::UnexpectedMessage => "a record out of place",
         }
     }

@@ -322,6 +322,19 @@ impl Records {
         self.write.update()
     }
 
+    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key does
+    /// not open it. For fuzzing.
+    pub(crate) fn uncover<'a>(&mut self, record: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (header, sealed) = record.split_first_chunk_mut::<HEADER>()?;
+        let length = self.read.open(*header, sealed).ok()?;
+        sealed.get(..length)
+    }
+
+    /// As after a key update that was [uncovered](Self::uncover).
+    pub(crate) fn uncover_keys(&mut self) -> Result<(), Fault> {
+        self.read.update()
+    }
+
     /// As after so many records that our keys must be changed.
     #[cfg(test)]
     pub(super) fn use_up(&mut self) {

@@ -4,7 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io, ops::AsyncFn, sync::Arc};
+use std::{
+    io,
+    ops::AsyncFn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
@@ -129,7 +136,7 @@ struct Handshake {
 enum Agreed {
     /// With keys of our own.
     Records(Box<Records>, Vec<u8>),
-    /// As rustls does it: TLS 1.2.
+    /// As rustls does it: TLS 1.2, and TLS 1.3 where rustls has told no secrets.
     Session(Box<ServerConnection>, Vec<u8>),
 }
 
@@ -251,6 +258,9 @@ impl Handshake {
         let (Some(suite), Secrets { client: Some(client), server: Some(server) }) =
             (suite, self.secrets)
         else {
+            if is_newer {
+                tell_unknown_secrets();
+            }
             return Ok((kind, Agreed::Session(Box::new(self.session), rest), self.outgoing));
         };
         let keys = self.session.dangerous_extract_secrets().map_err(io::Error::other)?;
@@ -258,6 +268,15 @@ impl Handshake {
         let write = Direction::new(suite, &keys.tx, server)?;
         let records = Box::new(Records::new(read, write));
         Ok((kind, Agreed::Records(records, rest), self.outgoing))
+    }
+}
+
+/// Says, once, that the records of TLS 1.3 go another way than they should: each update costs more.
+#[cold]
+fn tell_unknown_secrets() {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !IS_TOLD.swap(true, Relaxed) {
+        tracing::warn!("TLS 1.3 goes through rustls: the secrets of its keys have not been told");
     }
 }
 

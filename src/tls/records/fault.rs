@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     BadRecordMac,
     /// The cryptography has failed us, or a key has been used as often as it may be.
     Internal,
+    /// rustls has given away keys that are not made of the secrets it has told.
+    KeysDiffer,
     /// A key update that is neither of the two there are, or an alert of an unknown level.
     IllegalParameter,
     /// An alert or a key update that has not its form.
@@ -29,7 +31,7 @@ impl Fault {
         match self {
             Self::AlertReceived => None,
             Self::BadRecordMac => Some(20),
-            Self::Internal => Some(80),
+            Self::Internal | Self::KeysDiffer => Some(80),
             Self::IllegalParameter => Some(47),
             Self::Malformed => Some(50),
             Self::RecordOverflow => Some(22),
@@ -45,6 +47,7 @@ impl Fault {
             Self::AlertReceived => "alert from the peer",
             Self::BadRecordMac => "a record that cannot be decrypted",
             Self::Internal => "the cryptography has failed",
+            Self::KeysDiffer => "keys that do not belong to the handshake",
             Self::IllegalParameter => "a value that TLS does not know",
             Self::Malformed => "a record without its form",
             Self::RecordOverflow => "a record that is too long",

@@ -22,7 +22,8 @@ impl TestRecords {
         Self::of_secrets(suite, secret, secret)
     }
 
-    /// With the first keys of these traffic secrets: that by which it reads and that by which it writes.
+    /// With the first keys of these traffic secrets: the one by which it reads and the one by which
+    /// it writes.
     #[must_use]
     #[allow(clippy::missing_panics_doc, clippy::expect_used)]
     pub fn of_secrets(suite: u8, read: &[u8], write: &[u8]) -> Self {
@@ -44,8 +45,8 @@ impl TestRecords {
         let _ = self.records.forge_with(version, inner, out);
     }
 
-    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key does
-    /// not open it.
+    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key
+    /// does not open it.
     pub fn uncover(&mut self, record: &[u8]) -> Option<Vec<u8>> {
         self.records.uncover(&mut record.to_vec()).map(<[u8]>::to_vec)
     }

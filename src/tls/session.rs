@@ -23,6 +23,7 @@ use super::{
     unread::{Spares, Unread, Wait},
 };
 use crate::{
+    answers::Answer,
     runtime::{self, Socket},
     shard::Step,
 };
@@ -62,12 +63,15 @@ impl Stream {
         }
     }
 
-    /// Writes all of `bytes`.
-    pub(crate) async fn write_all(&mut self, bytes: &'static [u8]) -> io::Result<()> {
+    /// Writes all of `answer`.
+    pub(crate) async fn write_all(&mut self, answer: Answer) -> io::Result<()> {
         match self {
-            Self::Tls(stream) => stream.write_all(bytes).await,
-            Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
-            Self::Older(stream) => Box::pin(stream.write_all(bytes)).await,
+            Self::Tls(stream) => stream.write_all(answer.bytes()).await,
+            Self::Plain(socket) => match answer {
+                Answer::Bare(bytes) => runtime::write_all(socket, bytes).await.0,
+                Answer::Dated(bytes) => runtime::write_all(socket, bytes).await.0,
+            },
+            Self::Older(stream) => Box::pin(stream.write_all(answer.bytes())).await,
         }
     }
 }

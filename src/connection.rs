@@ -408,6 +408,8 @@ impl<'a> Connection<'a> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(self.ended(phase).await)
             }
+            // The peer has broken a rule of TLS. The alert that says so must not be lost to an RST.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CloseReason::Protocol),
             Err(_) => Err(CloseReason::Io),
         }
     }

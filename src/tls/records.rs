@@ -33,8 +33,8 @@ const FRUITLESS_MAX: u8 = 32;
 /// Warnings on one connection, as rustls has it.
 const WARNINGS_MAX: u8 = 4;
 
-/// The beginning of a key update: type and length. One byte follows, whether we shall change our keys
-/// too.
+/// The beginning of a key update: type and length. One byte follows, whether we shall change our
+/// keys too.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 
 /// Types of content (section 5.1).
@@ -161,11 +161,12 @@ impl Records {
         Ok(Opened::Nothing)
     }
 
-    /// Section 6. Every alert but two ends the connection, "regardless of the AlertLevel" (section 6.2):
+    /// Section 6. Every alert is an error "regardless of the AlertLevel" (section 6.2), but for two:
     /// close_notify, and user_canceled, which a close_notify follows (section 6.1).
     ///
-    /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is answered
-    /// as rustls and BoringSSL answer it, by a decode_error; one with the right level by nothing.
+    /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is
+    /// answered as rustls and BoringSSL answer it, by a decode_error. One with the right level is
+    /// answered by nothing.
     fn take_alert(&mut self, content: &[u8]) -> Result<Opened, Fault> {
         match *content {
             // Section 5.4.
@@ -322,8 +323,8 @@ impl Records {
         self.write.update()
     }
 
-    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key does
-    /// not open it. For fuzzing.
+    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key
+    /// does not open it. For fuzzing.
     pub(crate) fn uncover<'a>(&mut self, record: &'a mut [u8]) -> Option<&'a [u8]> {
         let (header, sealed) = record.split_first_chunk_mut::<HEADER>()?;
         let length = self.read.open(*header, sealed).ok()?;

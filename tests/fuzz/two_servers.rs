@@ -1,5 +1,5 @@
-//! The records of one client through ringhook's TLS 1.3 and through rustls, whose outcome has to be the
-//! same: the data, what the server says, and whether the connection goes on.
+//! The records of one client through ringhook's TLS 1.3 and through rustls, whose outcome has to be
+//! the same: the data, what the server says, and whether the connection goes on.
 //!
 //! Shared by the tests of the package and by its fuzz targets.
 
@@ -42,7 +42,8 @@ pub(crate) enum Sent {
     Record(Vec<u8>),
     /// The same with a version of its own in the header.
     Version([u8; 2], Vec<u8>),
-    /// A key update, after which the client writes with its next keys; true where it asks for the same.
+    /// A key update, after which the client writes with its next keys; true where it asks for the
+    /// same.
     KeyUpdate(bool),
     /// A record in which one byte is not what it was sealed as.
     Changed(Vec<u8>, usize),
@@ -285,7 +286,8 @@ impl Comparison {
             }
             (Some(End::Broken(ours, _)), Some(End::Broken(theirs, alerted))) => {
                 let same = match (ours, theirs) {
-                    // rustls answers some of what is wrong with nothing, where the RFC has an alert.
+                    // rustls answers some of what is wrong with nothing, where the RFC has an
+                    // alert.
                     (Some(_), None) => !alerted,
                     (ours, theirs) => ours == theirs,
                 };
@@ -306,12 +308,12 @@ impl Comparison {
     /// Where the header alone is one that ringhook judges in another way, and why:
     ///
     /// * Another type than application data, or an unknown one, is an unexpected_message (RFC 8446
-    ///   section 5). rustls decrypts a record of whatever type it knows, and so says bad_record_mac, or
-    ///   goes on; for a type that it does not know it has a decode_error.
-    /// * Too long is a record_overflow (section 5.2). rustls has a decode_error from 2^14 + 2048, and
-    ///   decrypts what is shorter first.
-    /// * The version is ignored (section 5.1), and authenticated as it is (section 5.2). rustls takes
-    ///   3.x only, and authenticates 3.3 in its place.
+    ///   section 5). rustls decrypts a record of whatever type it knows, and so says
+    ///   bad_record_mac, or goes on; for a type that it does not know it has a decode_error.
+    /// * Too long is a record_overflow (section 5.2). rustls has a decode_error from 2^14 + 2048,
+    ///   and decrypts what is shorter first.
+    /// * The version is ignored (section 5.1), and authenticated as it is (section 5.2). rustls
+    ///   takes 3.x only, and authenticates 3.3 in its place.
     fn judge_header(
         &mut self,
         (outer, version, length): (u8, [u8; 2], usize),
@@ -362,16 +364,17 @@ impl Comparison {
         Some(Inner { kind: Some(kind), content })
     }
 
-    /// Whether ringhook may break a connection with `alert`, where rustls does not or with another one:
+    /// Whether ringhook may break a connection with `alert`, where rustls does not or with another
+    /// one:
     ///
-    /// * Too many records without data, of all kinds together; rustls counts empty ones and key updates
-    ///   each by itself, and an empty record lets it take key updates anew.
+    /// * Too many records without data, of all kinds together; rustls counts empty ones and key
+    ///   updates each by itself, and an empty record lets it take key updates anew.
     /// * A type of content that is not known is an unexpected_message (section 5), for rustls a
     ///   decode_error.
-    /// * So is an alert without content (section 5.4), for rustls a decode_error, and an empty part of a
-    ///   handshake message, which rustls passes over.
-    /// * A handshake message that no client may send is refused by its first byte, and a key update of
-    ///   another length by that; rustls waits for all of it, and parses it first.
+    /// * So is an alert without content (section 5.4), for rustls a decode_error, and an empty part
+    ///   of a handshake message, which rustls passes over.
+    /// * A handshake message that no client may send is refused by its first byte, and a key update
+    ///   of another length by that; rustls waits for all of it, and parses it first.
     fn is_stricter(&self, alert: Option<u8>, inner: Option<&Inner>) -> bool {
         let Some(Inner { kind: Some(kind), content }) = inner else { return false };
         let unexpected = alert == Some(UNEXPECTED_MESSAGE);
@@ -393,7 +396,8 @@ impl Comparison {
         }
     }
 
-    /// Where ringhook has refused a handshake message by its beginning, rustls does when it has all.
+    /// Where ringhook has refused a handshake message by its beginning, rustls does when it has
+    /// all.
     fn refuses_the_rest(&mut self) {
         for _ in 0..80 {
             let mut record = Vec::new();

@@ -178,7 +178,8 @@ impl Direction {
     /// what they were made of.
     ///
     /// # Errors
-    /// Where they were made of something else: the next keys would be wrong, long after the handshake.
+    /// Where they were made of something else: the next keys would be wrong, long after the
+    /// handshake.
     pub(crate) fn new(
         suite: Suite,
         (sequence, keys): &(u64, ConnectionTrafficSecrets),

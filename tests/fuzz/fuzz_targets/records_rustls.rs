@@ -1,5 +1,5 @@
-//! The records of a client with the right keys, and without, are taken as rustls takes them: the same
-//! data, the same alert, the same end.
+//! The records of a client with the right keys, and without, are taken as rustls takes them: the
+//! same data, the same alert, the same end.
 #![no_main]
 
 #[path = "../two_servers.rs"]

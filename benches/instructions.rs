@@ -7,6 +7,8 @@
 //! the CPU's features are not those of the baseline, since then other code is compiled or chosen.
 //! `-- --bless` makes what is measured the baseline.
 //!
+//! With `BENCH_WITHOUT_DATE=1` in the environment the answers have no `Date`, to see what that costs.
+//!
 //! What is counted is `support/path.rs`: from a request's records to a settled update, without the kernel
 //! and what calls it. Callgrind knows no AVX-512, so the libraries choose what they do without it.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

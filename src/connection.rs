@@ -13,6 +13,7 @@ use std::{
 pub(crate) use self::close_reason::CloseReason;
 
 use crate::{
+    answers::Answer,
     balancer,
     dispatch::Refusal,
     http::{
@@ -301,11 +302,11 @@ impl<'a> Connection<'a> {
                     };
                     self.answer(status).await
                 }
-                Next::Continue => self.write(CONTINUE).await,
+                Next::Continue => self.write(Answer::Bare(CONTINUE)).await,
                 Next::Close(reason) => Err(reason),
                 Next::Read => self.read().await,
                 Next::Refuse(status) => {
-                    let answer = response(status, ConnectionDirective::Close);
+                    let answer = self.dated(status, ConnectionDirective::Close, self.known_time());
                     Err(self.write(answer).await.err().unwrap_or(CloseReason::Protocol))
                 }
             };
@@ -407,6 +408,8 @@ impl<'a> Connection<'a> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(self.ended(phase).await)
             }
+            // The peer has broken a rule of TLS. The alert that says so must not be lost to an RST.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CloseReason::Protocol),
             Err(_) => Err(CloseReason::Io),
         }
     }
@@ -434,7 +437,8 @@ impl<'a> Connection<'a> {
         };
         self.note_timeout(reason.as_str());
         self.shard.metrics.rejected(Status::RequestTimeout);
-        let answer = response(Status::RequestTimeout, ConnectionDirective::Close);
+        let (status, directive) = (Status::RequestTimeout, ConnectionDirective::Close);
+        let answer = self.dated(status, directive, Instant::now());
         self.write(answer).await.err().unwrap_or(reason)
     }
 
@@ -551,7 +555,8 @@ impl<'a> Connection<'a> {
         if status != Status::Ok {
             self.shard.metrics.rejected(status);
         }
-        self.write(response(status, directive)).await?;
+        let answer = self.dated(status, directive, self.known_time());
+        self.write(answer).await?;
         self.answered_at = Instant::now();
         self.http.set_limits(self.shard.live().http_limits);
         if status == Status::Ok {
@@ -600,9 +605,30 @@ impl<'a> Connection<'a> {
         });
     }
 
-    async fn write(&mut self, bytes: &'static [u8]) -> Result<(), CloseReason> {
+    /// The answer, with its date where it has one; `at` is as [`Answers::dated`] wants it.
+    ///
+    /// [`Answers::dated`]: crate::answers::Answers::dated
+    fn dated(&self, status: Status, directive: ConnectionDirective, at: Instant) -> Answer {
+        if self.shard.live().date {
+            self.shard.answers.dated(status, directive, at)
+        } else {
+            Answer::Bare(response(status, directive))
+        }
+    }
+
+    /// The latest time that is known without a look at the clock: a request may have waited for the
+    /// answer to the one before it, or for its record.
+    fn known_time(&self) -> Instant {
+        let known = self.read_at.max(self.answered_at);
+        match &self.shard.way {
+            Way::Journal(intake) => known.max(intake.returned_at()),
+            Way::Memory(_) => known,
+        }
+    }
+
+    async fn write(&mut self, answer: Answer) -> Result<(), CloseReason> {
         self.awaits_answer();
-        match self.stream.write_all(bytes).await {
+        match self.stream.write_all(answer).await {
             Ok(()) => Ok(()),
             Err(_) if self.registration.end().is_some() => {
                 self.note_timeout(CloseReason::AnswerTimeout.as_str());

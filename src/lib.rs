@@ -39,6 +39,7 @@ compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default)
 mod acceptor;
 mod admin;
 mod allow;
+mod answers;
 mod balancer;
 #[cfg(feature = "cli")]
 mod bot_api;

@@ -10,6 +10,8 @@ use crate::{
 /// Which bots there are, and the bounds on what a peer can ask for.
 #[derive(Debug)]
 pub(crate) struct Live {
+    /// Whether answers have a `Date`.
+    pub(crate) date: bool,
     pub(crate) http_limits: HttpLimits,
     pub(crate) limits: Limits,
     pub(crate) router: Router,
@@ -26,6 +28,6 @@ impl Live {
             ..HttpLimits::default()
         };
         let router = Router::new(ids.iter().copied().zip(&config.bots));
-        Self { http_limits, limits, router }
+        Self { date: config.date, http_limits, limits, router }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) use self::{
 };
 use self::{handshakes::Handshakes, sweep::sweep, turns::Turns, watch::Watch};
 use crate::{
+    answers::Answers,
     config::Limits,
     dispatch::Dispatcher,
     health::Pulse,
@@ -158,6 +159,7 @@ pub(crate) enum Way {
 pub(crate) struct Shard {
     /// Updates acknowledged on connections that had had an answer before.
     pub(crate) answered_again: Cell<u64>,
+    pub(crate) answers: Answers,
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
@@ -193,6 +195,7 @@ impl Seed {
         let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
         let shard = Rc::new(Shard {
             answered_again: Cell::default(),
+            answers: Answers::default(),
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),

@@ -84,6 +84,8 @@ fn each_page_has_its_answer_and_what_is_none_is_told_so() {
     for field in ["Content-Length: 3", "Connection: close", "Cache-Control: no-store"] {
         assert!(fields.split("\r\n").any(|it| it == field), "{field} in {fields}");
     }
+    let date = fields.split("\r\n").find_map(|field| field.strip_prefix("Date: "));
+    support::client::assert_recent(date.unwrap());
     let post = b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
     let (line, fields, _) = ask_with(addr, post).unwrap();
     assert_eq!(line, "HTTP/1.1 405 Method Not Allowed");

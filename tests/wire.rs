@@ -15,7 +15,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ringhook::{AllowList, Limits, Outcome, Report, Update};
@@ -23,7 +23,7 @@ use rustls::{ClientConnection, pki_types::ServerName};
 use support::{
     PATH, SECRET, TestServer,
     client::{self, Client},
-    on_each_driver, request, update, update_of, wait_until,
+    drivers, on_each_driver, request, update, update_of, wait_until,
 };
 
 /// The answer that Telegram's sender deals with fastest.
@@ -321,6 +321,58 @@ fn the_largest_update_that_telegram_sends_can_be_refused_without_a_reset() {
             client.assert_no_reset();
         }
     });
+}
+
+/// The dates of two answers on one connection, with a pause between them.
+fn dates(client: &mut Client, pause: Duration) -> [SystemTime; 2] {
+    [1, 2].map(|id| {
+        thread::sleep(if id == 2 { pause } else { Duration::ZERO });
+        let before = SystemTime::now();
+        let response = client.post(&update(id));
+        let date = &*response.headers["date"];
+        client::assert_recent(date);
+        let date = httpdate::parse_http_date(date).unwrap();
+        // Whole seconds; and the first look at the clock may be of the moment before.
+        assert!(before < date + Duration::from_millis(1_100), "{date:?} is too old for {before:?}");
+        date
+    })
+}
+
+/// RFC 9110 section 6.6.1.
+#[test]
+fn answers_say_when_they_were_given_after_an_idle_time_as_well() {
+    on_each_driver(Limits::default(), |server| {
+        let mut client = server.connect();
+        let [first, second] = dates(&mut client, Duration::from_millis(2_100));
+        assert!(second > first + Duration::from_secs(1));
+        // Refusals of all kinds.
+        for (request, status) in [
+            (raw("POST", "/nobody", "Content-Length: 0\r\n", ""), 404),
+            (post("Content-Length: x\r\n", ""), 400),
+        ] {
+            let mut client = server.connect();
+            client.send(&request);
+            let response = client.response();
+            assert_eq!(response.status, status);
+            client::assert_recent(&response.headers["date"]);
+        }
+        let tls12 = client::config(&server.pki, &[&rustls::version::TLS12]);
+        let mut client = Client::connect_with(server.handle.local_addr(), tls12);
+        dates(&mut client, Duration::ZERO);
+    });
+}
+
+#[test]
+fn without_dates_answers_are_as_short_as_they_can_be() {
+    for driver in drivers() {
+        let server = TestServer::with(|server| server.driver(driver).date(false));
+        let mut client = server.connect();
+        client.send(&post_body(&update(1)));
+        let mut bytes = [0; OK.len()];
+        client.stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), OK);
+        client.assert_silent(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The whole way of an update on bytes in memory, step by step: records in, a handler, records out.
 
 use std::{
+    env,
     hint::black_box,
     mem,
     time::{Duration, Instant},
@@ -9,12 +10,15 @@ use std::{
 use ringhook::{
     Bot,
     http::{HttpLimits, HttpSession, Status, Step, response},
-    internals::{BareConnection, Line, Routes},
+    internals::{BareConnection, DatedAnswers, Line, Routes},
     update::{BotId, Update, UpdateParser},
 };
 use rustls::{ClientConnection, version::TLS13};
 
 use super::{Configs, PATH, SECRET, answer, encrypted_requests};
+
+/// Where this variable is set, answers have no date.
+const WITHOUT_DATE: &str = "BENCH_WITHOUT_DATE";
 
 /// Updates that a shard hands over before the worker has its turn, as at saturation.
 pub(crate) const BATCH: usize = 64;
@@ -45,6 +49,8 @@ pub(crate) struct Path {
     client: ClientConnection,
     connection: BareConnection,
     answer: Vec<u8>,
+    /// `None` where they are to be without.
+    dates: Option<DatedAnswers>,
     http: HttpSession,
     line: Line,
     next_id: u64,
@@ -62,6 +68,7 @@ impl Path {
             client,
             connection: connection.unwrap(),
             answer: Vec::with_capacity(256),
+            dates: env::var_os(WITHOUT_DATE).is_none().then(DatedAnswers::default),
             http: HttpSession::new(HttpLimits::default()),
             // What a handler looks at.
             line: Line::new(|update: &Update| {
@@ -135,7 +142,14 @@ impl Path {
         let (http, connection) = (&self.http, &mut self.connection);
         self.answer.clear();
         let answer = &mut self.answer;
-        step_answer(|| connection.seal(response(Status::Ok, http.directive()), answer)).unwrap();
+        let dates = self.dates.as_ref();
+        step_answer(|| match dates {
+            Some(dates) => {
+                dates.with(http.directive(), now, |bytes| connection.seal(bytes, answer))
+            }
+            None => connection.seal(response(Status::Ok, http.directive()), answer),
+        })
+        .unwrap();
         black_box(answer);
     }
 

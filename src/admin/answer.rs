@@ -1,6 +1,11 @@
 //! An answer as it goes over the wire: always the last one of its connection.
 
-use crate::http::{Method, Status};
+use std::time::SystemTime;
+
+use crate::{
+    answers,
+    http::{Method, Status},
+};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -39,8 +44,12 @@ impl Answer {
             Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
             _ => "",
         };
+        // RFC 9110 section 6.6.1.
+        let date = answers::date(SystemTime::now());
+        let date = date.as_ref().and_then(|date| str::from_utf8(date).ok());
+        let date = date.map(|date| format!("Date: {date}\r\n")).unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 {}\r\n{allow}Content-Type: {}\r\nContent-Length: {}\r\n\
+            "HTTP/1.1 {}\r\n{date}{allow}Content-Type: {}\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
             self.status.as_str(),
             self.content_type,

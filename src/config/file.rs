@@ -74,6 +74,7 @@ pub(crate) struct ServerSection {
     #[serde(default, skip_serializing_if = "PinSection::is_empty")]
     pub(crate) pin: PinSection,
     pub(crate) busy_poll: Option<Span>,
+    pub(crate) date: Option<bool>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Option<Span>,
     /// Names or numbers.
@@ -162,6 +163,7 @@ impl ConfigFile {
             allow: server.allow.as_ref().map(AllowList::new).transpose()?,
             bots,
             busy_poll: server.busy_poll.map(|span| span.0),
+            date: server.date.unwrap_or(defaults.date),
             dispatch: self.dispatch.to_dispatch(),
             drain_timeout: server.drain_timeout.map_or(defaults.drain_timeout, |span| span.0),
             driver: server.driver.unwrap_or_default(),
@@ -201,6 +203,7 @@ impl ConfigFile {
         let listeners = self.listeners.into_iter().zip(&config.listeners);
         self.listeners = listeners.map(|(typed, listener)| typed.effective(listener)).collect();
         self.server.reuse_port = Some(config.reuse_port);
+        self.server.date = Some(config.date);
         self.server.driver = Some(config.driver);
         self.server.shards = config.shards;
         self.server.workers = config.workers;
@@ -403,6 +406,7 @@ mod tests {
         workers = 3
         pin = { shards = "0,2", workers = "1" }
         busy_poll = "50us"
+        date = false
         data_dir = "data"
         drain_timeout = "1m 30s"
         user = "nobody"
@@ -501,6 +505,7 @@ mod tests {
         assert_eq!((config.shards, config.workers), (Some(2), Some(3)));
         assert_eq!(config.pin.to_string(), "shards=0,2,workers=1");
         assert_eq!(config.busy_poll, Some(Duration::from_micros(50)));
+        assert!(!config.date);
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
         assert_eq!(config.limits.head_bytes, 16 * 1024);
         assert_eq!(config.limits.body_bytes, 2 * 1024 * 1024);
@@ -540,7 +545,7 @@ mod tests {
         assert_eq!(
             error("[server]\nlistn = \"x\""),
             "line 2: unknown field `listn`, expected one of `listen`, `reuse_port`, `allow`, \
-             `driver`, `shards`, `workers`, `pin`, `busy_poll`, `data_dir`, `drain_timeout`, `user`, `group`"
+             `driver`, `shards`, `workers`, `pin`, `busy_poll`, `date`, `data_dir`, `drain_timeout`, `user`, `group`"
         );
         let gone = error("[limits]\nrequest_timeout = \"10s\"");
         assert!(gone.starts_with("line 2: limits.request_timeout is now three: head_"), "{gone}");

@@ -59,6 +59,9 @@ pub struct Config {
     /// at all. A read looks once, however long this is, since the shard does not wait in it. For bare
     /// metal, where a CPU that does nothing else is cheaper than a wait; `docs/tuning.md` says more.
     pub busy_poll: Option<Duration>,
+    /// Whether answers have a `Date`, as RFC 9110 section 6.6.1 wants it of a server with a clock;
+    /// true. Telegram's sender needs none.
+    pub date: bool,
     /// What happens between the queue and the handler.
     pub dispatch: Dispatch,
     /// How long a stop may take before what is left is abandoned and counted; 10 s.
@@ -102,6 +105,7 @@ impl Default for Config {
             allow: None,
             bots: Vec::new(),
             busy_poll: None,
+            date: true,
             dispatch: Dispatch::default(),
             drain_timeout: Duration::from_secs(10),
             driver: DriverChoice::Auto,

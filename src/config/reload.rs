@@ -23,6 +23,7 @@ impl Config {
             allow: _,
             bots: _,
             busy_poll,
+            date: _,
             drain_timeout: _,
             dispatch,
             driver,
@@ -87,6 +88,7 @@ impl Config {
         };
         note("server.allow", self.allow != next.allow);
         note("listener", self.listeners != next.listeners);
+        note("server.date", self.date != next.date);
         note("server.drain_timeout", self.drain_timeout != next.drain_timeout);
         note("profile.slow", self.profile.slow != next.profile.slow);
         /// Each field by its name; one that is forgotten does not compile.

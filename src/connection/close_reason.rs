@@ -32,7 +32,8 @@ pub(crate) enum CloseReason {
     Io,
     /// The peer closed between two requests.
     Peer,
-    /// A request after which nobody knows where the next begins.
+    /// A request after which nobody knows where the next begins, or records that break a rule of
+    /// TLS.
     Protocol,
     /// It has had as many requests as a connection may.
     RequestLimit,

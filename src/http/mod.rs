@@ -61,6 +61,6 @@ mod target;
 pub use head::{Credential, Framing, RequestHead};
 pub use limits::HttpLimits;
 pub use request_line::{Method, Version};
-pub use response::{CONTINUE, ConnectionDirective, response};
+pub use response::{CONTINUE, ConnectionDirective, DATE_BYTES, dated_response, response};
 pub use session::{HttpSession, Step};
 pub use status::Status;

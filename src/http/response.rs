@@ -48,6 +48,25 @@ pub const fn response(status: Status, directive: ConnectionDirective) -> &'stati
     }
 }
 
+/// Bytes of a date in HTTP's form (RFC 9110 section 5.6.7).
+pub const DATE_BYTES: usize = 29;
+
+/// Puts the answer behind what `out` holds, with `date` in a `Date` behind the status line (RFC
+/// 9110 section 6.6.1).
+pub fn dated_response(
+    status: Status,
+    directive: ConnectionDirective,
+    date: &[u8; DATE_BYTES],
+    out: &mut Vec<u8>,
+) {
+    let bare = response(status, directive);
+    let line = bare.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (line, fields) = bare.split_at(line);
+    for part in [line, b"Date: ", date, b"\r\n", fields] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// The three forms of one answer, put together by the compiler.
 macro_rules! answer {
     ($directive:expr, $status:literal $(, $field:literal)*) => {

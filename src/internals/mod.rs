@@ -9,6 +9,7 @@ mod tls;
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -31,14 +32,38 @@ use crate::{
     error::Error,
 };
 use crate::{
+    answers::Answers,
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
-    http::{Method, RequestHead, Status},
+    http::{ConnectionDirective, Method, RequestHead, Status},
     proxy::{self, Parsed},
     route::{Router, Unrouted, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
 };
+
+/// A shard's answers with their dates.
+#[derive(Default)]
+pub struct DatedAnswers(Answers);
+
+impl DatedAnswers {
+    /// Gives the 200 to `then`; `at` is a time not later than now.
+    #[inline]
+    pub fn with<T>(
+        &self,
+        directive: ConnectionDirective,
+        at: Instant,
+        then: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        then(self.0.dated(Status::Ok, directive, at).bytes())
+    }
+}
+
+impl fmt::Debug for DatedAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatedAnswers").finish_non_exhaustive()
+    }
+}
 
 /// A shard's side of the hand-off and the lanes of some workers.
 #[derive(Debug)]

@@ -16,19 +16,49 @@ pub struct TestRecords {
 impl TestRecords {
     /// With the first, second or third cipher suite.
     #[must_use]
-    #[allow(clippy::missing_panics_doc, clippy::expect_used)]
     pub fn new(suite: u8) -> Self {
-        let (suite, secret) = match suite {
-            0 => (Suite::Aes128Gcm, &[7; 32][..]),
-            1 => (Suite::Aes256Gcm, &[7; 48][..]),
-            _ => (Suite::Chacha20Poly1305, &[7; 32][..]),
+        let secret = [7; 48];
+        let secret = if suite == 1 { &secret[..] } else { &secret[..32] };
+        Self::of_secrets(suite, secret, secret)
+    }
+
+    /// With the first keys of these traffic secrets: the one by which it reads and the one by which
+    /// it writes.
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, clippy::expect_used)]
+    pub fn of_secrets(suite: u8, read: &[u8], write: &[u8]) -> Self {
+        let suite = match suite {
+            0 => Suite::Aes128Gcm,
+            1 => Suite::Aes256Gcm,
+            _ => Suite::Chacha20Poly1305,
         };
-        let direction = || {
+        let direction = |secret| {
             let secret = Secret::new(secret).expect("as long as one is");
             Direction::of_secret(suite, secret).expect("a key")
         };
-        let records = Records::new(direction(), direction());
+        let records = Records::new(direction(read), direction(write));
         Self { out: Vec::new(), records, spares: Spares::default(), unread: Unread::default() }
+    }
+
+    /// As [`forge`](Self::forge), with another version in the header.
+    pub fn forge_with(&mut self, version: [u8; 2], inner: &[u8], out: &mut Vec<u8>) {
+        let _ = self.records.forge_with(version, inner, out);
+    }
+
+    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key
+    /// does not open it.
+    pub fn uncover(&mut self, record: &[u8]) -> Option<Vec<u8>> {
+        self.records.uncover(&mut record.to_vec()).map(<[u8]>::to_vec)
+    }
+
+    /// As after a key update that was uncovered.
+    pub fn follow_keys(&mut self) {
+        let _ = self.records.uncover_keys();
+    }
+
+    /// What it has said since this was called last.
+    pub fn said(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// Puts a record with `inner`, which is content, type and padding, behind what `out` holds.

@@ -223,6 +223,13 @@ impl Server {
         self
     }
 
+    /// Whether answers have a `Date`; see [`Config::date`].
+    #[must_use]
+    pub fn date(mut self, date: bool) -> Self {
+        self.config.date = date;
+        self
+    }
+
     /// How long a stop may take before what is left is abandoned.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {

@@ -4,8 +4,13 @@ use std::io;
 
 use rustls::{Error, PeerIncompatible};
 
+use super::records::Fault;
+
 /// The words for `error`, which hold nothing that came from the peer.
 pub(crate) fn words(error: &io::Error) -> &'static str {
+    if let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+        return fault.words();
+    }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::AlertReceived(_)) => "alert from the peer",

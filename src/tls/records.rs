@@ -27,13 +27,15 @@ const PLAIN_MAX: usize = 1 << 14;
 const SEALED_MAX: usize = PLAIN_MAX + 256;
 /// The longest record with its header.
 pub(crate) const RECORD_MAX: usize = HEADER + SEALED_MAX;
-/// Records in a row that bring no data: empty ones, key updates and pointless warnings. Each costs us a
-/// decryption; rustls and BoringSSL allow as many.
+/// Records in a row that bring no data: empty ones, key updates and warnings. Each costs us a
+/// decryption; rustls and BoringSSL allow as many empty records and as many key updates.
 const FRUITLESS_MAX: u8 = 32;
+/// Warnings on one connection, as rustls has it.
+const WARNINGS_MAX: u8 = 4;
 
-const CHANGE_KEYS: u8 = 24;
-/// A message: type, three bytes of length, whether we shall change ours too.
-const KEY_UPDATE: usize = 5;
+/// The beginning of a key update: type and length. One byte follows, whether we shall change our
+/// keys too.
+const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 
 /// Types of content (section 5.1).
 mod kind {
@@ -65,18 +67,17 @@ pub(crate) enum Opened {
 pub(crate) struct Records {
     read: Direction,
     write: Direction,
-    /// The beginning of a key update of which the rest is in the records to come, and its length.
-    begun: [u8; KEY_UPDATE],
-    begun_len: usize,
+    /// Bytes of a key update of which the rest is in the records to come.
+    begun: usize,
     fruitless: u8,
+    warnings: u8,
     /// The peer has asked for new keys of ours.
     update_due: bool,
 }
 
 impl Records {
     pub(crate) fn new(read: Direction, write: Direction) -> Self {
-        let begun = [0; KEY_UPDATE];
-        Self { read, write, begun, begun_len: 0, fruitless: 0, update_due: false }
+        Self { read, write, begun: 0, fruitless: 0, warnings: 0, update_due: false }
     }
 
     /// The length of the record that begins with `bytes`, its header included; `None` where they do
@@ -85,17 +86,15 @@ impl Records {
     /// # Errors
     /// Where no such record may come.
     pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let Some(&[outer, major, _, high, low]) = bytes.first_chunk::<HEADER>() else {
+        // The version means nothing (section 5.1: "MUST be ignored for all purposes"). It is
+        // authenticated with the rest of the header, whatever it is (section 5.2).
+        let Some(&[outer, _, _, high, low]) = bytes.first_chunk::<HEADER>() else {
             return Ok(None);
         };
         // Everything is encrypted, and so called application data (section 5.2); a
         // change_cipher_spec has its place in the handshake only (section 5).
         if outer != kind::DATA {
             return Err(Fault::UnexpectedMessage);
-        }
-        // The version means nothing (section 5.1), but what does not begin like this is no TLS.
-        if major != 3 {
-            return Err(Fault::Malformed);
         }
         let length = usize::from(u16::from_be_bytes([high, low]));
         // Section 5.2.
@@ -132,7 +131,7 @@ impl Records {
         if content.len() > PLAIN_MAX {
             return Err(Fault::RecordOverflow);
         }
-        if inner_kind == Some(&kind::DATA) && self.begun_len == 0 {
+        if inner_kind == Some(&kind::DATA) && self.begun == 0 {
             if content.is_empty() {
                 return self.fruitless();
             }
@@ -148,28 +147,37 @@ impl Records {
         match inner_kind {
             Some(kind::HANDSHAKE) => self.take_handshake(content),
             // Section 5.1: nothing may come between the parts of a handshake message.
-            Some(kind::ALERT) if self.begun_len == 0 => self.take_alert(content),
-            // A change_cipher_spec (section 5) and what nobody knows, too.
+            Some(kind::ALERT) if self.begun == 0 => self.take_alert(content),
+            // A change_cipher_spec, and types that are not known (section 5), too.
             _ => Err(Fault::UnexpectedMessage),
         }
     }
 
     fn fruitless(&mut self) -> Result<Opened, Fault> {
         if self.fruitless == FRUITLESS_MAX {
-            return Err(Fault::UnexpectedMessage);
+            return Err(Fault::TooMany);
         }
         self.fruitless += 1;
         Ok(Opened::Nothing)
     }
 
-    /// Section 6. The level does not matter by the RFC; rustls minds it, and so does this.
+    /// Section 6. Every alert is an error "regardless of the AlertLevel" (section 6.2), but for two:
+    /// close_notify, and user_canceled, which a close_notify follows (section 6.1).
+    ///
+    /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is
+    /// answered as rustls and BoringSSL answer it, by a decode_error. One with the right level is
+    /// answered by nothing.
     fn take_alert(&mut self, content: &[u8]) -> Result<Opened, Fault> {
         match *content {
             // Section 5.4.
             [] => Err(Fault::UnexpectedMessage),
             [level, _] if level != WARNING && level != FATAL => Err(Fault::IllegalParameter),
             [_, CLOSE_NOTIFY] => Ok(Opened::End),
-            [WARNING, USER_CANCELED] => self.fruitless(),
+            [WARNING, USER_CANCELED] if self.warnings == WARNINGS_MAX => Err(Fault::TooMany),
+            [WARNING, USER_CANCELED] => {
+                self.warnings += 1;
+                self.fruitless()
+            }
             [WARNING, _] => Err(Fault::Malformed),
             [_, _] => Err(Fault::AlertReceived),
             _ => Err(Fault::Malformed),
@@ -183,22 +191,24 @@ impl Records {
         if content.is_empty() {
             return Err(Fault::UnexpectedMessage);
         }
+        let mut asked = 0;
         for byte in content {
-            // Section 5.1: what follows a message that changes the keys has the new ones.
-            let place = self.begun.get_mut(self.begun_len).ok_or(Fault::UnexpectedMessage)?;
-            *place = *byte;
-            self.begun_len += 1;
-        }
-        match self.begun.get(..self.begun_len).unwrap_or_default() {
-            [CHANGE_KEYS, 0, 0, 1, asked] => {
-                let asked = *asked;
-                self.begun_len = 0;
-                self.take_key_update(asked)
+            match KEY_UPDATE.get(self.begun) {
+                Some(expected) if byte == expected => {}
+                Some(_) if self.begun == 0 => return Err(Fault::UnexpectedMessage),
+                // Section 6: what cannot be parsed, such as another length, is a decode_error.
+                Some(_) => return Err(Fault::Malformed),
+                None if self.begun == KEY_UPDATE.len() => asked = *byte,
+                // Section 5.1: what follows a message that changes the keys has the new ones.
+                None => return Err(Fault::UnexpectedMessage),
             }
-            [CHANGE_KEYS, length @ ..] if [0, 0, 1].starts_with(length) => self.fruitless(),
-            [CHANGE_KEYS, ..] => Err(Fault::Malformed),
-            _ => Err(Fault::UnexpectedMessage),
+            self.begun += 1;
         }
+        if self.begun <= KEY_UPDATE.len() {
+            return self.fruitless();
+        }
+        self.begun = 0;
+        self.take_key_update(asked)
     }
 
     /// Section 4.6.3.
@@ -254,7 +264,8 @@ impl Records {
 
     #[cold]
     fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let message = [CHANGE_KEYS, 0, 0, 1, 0];
+        let [first, .., last] = KEY_UPDATE;
+        let message = [first, 0, 0, last, 0];
         Self::seal_one(&mut self.write, kind::HANDSHAKE, &message, out)?;
         self.update_due = false;
         self.write.update()
@@ -286,9 +297,19 @@ impl Records {
     /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type and
     /// padding, behind what `out` holds. For fuzzing.
     pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.forge_with([3, 3], inner, out)
+    }
+
+    /// The same with another version in the header.
+    pub(crate) fn forge_with(
+        &mut self,
+        [major, minor]: [u8; 2],
+        inner: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         let length = u16::try_from(inner.len() + TAG).map_err(|_| Fault::Internal)?;
         let [high, low] = length.to_be_bytes();
-        let header = [kind::DATA, 3, 3, high, low];
+        let header = [kind::DATA, major, minor, high, low];
         let mut inner = inner.to_vec();
         let tag = self.write.seal(header, &mut inner)?;
         for part in [&header[..], &inner, &tag] {
@@ -300,6 +321,19 @@ impl Records {
     /// As after a key update that was [forged](Self::forge).
     pub(crate) fn forge_keys(&mut self) -> Result<(), Fault> {
         self.write.update()
+    }
+
+    /// What is in a whole `record`, type and padding included, whatever it is; `None` where the key
+    /// does not open it. For fuzzing.
+    pub(crate) fn uncover<'a>(&mut self, record: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (header, sealed) = record.split_first_chunk_mut::<HEADER>()?;
+        let length = self.read.open(*header, sealed).ok()?;
+        sealed.get(..length)
+    }
+
+    /// As after a key update that was [uncovered](Self::uncover).
+    pub(crate) fn uncover_keys(&mut self) -> Result<(), Fault> {
+        self.read.update()
     }
 
     /// As after so many records that our keys must be changed.

@@ -2,7 +2,13 @@
 //!
 //! rustls gives keys away, but not what the next ones are made of. It does tell a `KeyLog`, on the
 //! thread and within the call that reads the client's hello; whoever makes that call takes them right
-//! after it, so that no other handshake's can come between.
+//! after it, so that no other handshake's can come between. [`Direction::new`] checks that they
+//! belong to the keys.
+//!
+//! `KernelConnection` would make the next keys, but rustls 0.23.46 makes one of its unbuffered
+//! connections only (`UnbufferedServerConnection::dangerous_into_kernel_connection`).
+//!
+//! [`Direction::new`]: super::records::Direction::new
 
 use std::cell::RefCell;
 

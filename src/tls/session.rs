@@ -4,7 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io, ops::AsyncFn, sync::Arc};
+use std::{
+    io,
+    ops::AsyncFn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
@@ -16,6 +23,7 @@ use super::{
     unread::{Spares, Unread, Wait},
 };
 use crate::{
+    answers::Answer,
     runtime::{self, Socket},
     shard::Step,
 };
@@ -55,12 +63,15 @@ impl Stream {
         }
     }
 
-    /// Writes all of `bytes`.
-    pub(crate) async fn write_all(&mut self, bytes: &'static [u8]) -> io::Result<()> {
+    /// Writes all of `answer`.
+    pub(crate) async fn write_all(&mut self, answer: Answer) -> io::Result<()> {
         match self {
-            Self::Tls(stream) => stream.write_all(bytes).await,
-            Self::Plain(socket) => runtime::write_all(socket, bytes).await.0,
-            Self::Older(stream) => Box::pin(stream.write_all(bytes)).await,
+            Self::Tls(stream) => stream.write_all(answer.bytes()).await,
+            Self::Plain(socket) => match answer {
+                Answer::Bare(bytes) => runtime::write_all(socket, bytes).await.0,
+                Answer::Dated(bytes) => runtime::write_all(socket, bytes).await.0,
+            },
+            Self::Older(stream) => Box::pin(stream.write_all(answer.bytes())).await,
         }
     }
 }
@@ -129,7 +140,7 @@ struct Handshake {
 enum Agreed {
     /// With keys of our own.
     Records(Box<Records>, Vec<u8>),
-    /// As rustls does it: TLS 1.2.
+    /// As rustls does it: TLS 1.2, and TLS 1.3 where rustls has told no secrets.
     Session(Box<ServerConnection>, Vec<u8>),
 }
 
@@ -251,6 +262,9 @@ impl Handshake {
         let (Some(suite), Secrets { client: Some(client), server: Some(server) }) =
             (suite, self.secrets)
         else {
+            if is_newer {
+                tell_unknown_secrets();
+            }
             return Ok((kind, Agreed::Session(Box::new(self.session), rest), self.outgoing));
         };
         let keys = self.session.dangerous_extract_secrets().map_err(io::Error::other)?;
@@ -258,6 +272,15 @@ impl Handshake {
         let write = Direction::new(suite, &keys.tx, server)?;
         let records = Box::new(Records::new(read, write));
         Ok((kind, Agreed::Records(records, rest), self.outgoing))
+    }
+}
+
+/// Says, once, that the records of TLS 1.3 go another way than they should: each update costs more.
+#[cold]
+fn tell_unknown_secrets() {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if !IS_TOLD.swap(true, Relaxed) {
+        tracing::warn!("TLS 1.3 goes through rustls: the secrets of its keys have not been told");
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -224,13 +224,24 @@ impl Client {
         assert!(error.is_none(), "RST: {error:?}");
     }
 
-    /// Asserts that the next bytes are exactly `expected`.
+    /// Asserts that the next bytes are exactly `expected`, but for the `Date` that a final answer
+    /// has behind its status line.
     #[track_caller]
     pub(crate) fn assert_bytes(&mut self, expected: &str) {
         assert!(self.unread.is_empty(), "bytes too many: {:?}", self.unread);
-        let mut bytes = vec![0; expected.len()];
+        let is_final = expected.starts_with("HTTP/1.1 ") && !expected.starts_with("HTTP/1.1 1");
+        let mut bytes = vec![0; expected.len() + if is_final { DATE } else { 0 }];
         self.stream.read_exact(&mut bytes).unwrap();
-        assert_eq!(String::from_utf8_lossy(&bytes), expected);
+        let text = String::from_utf8_lossy(&bytes);
+        if !is_final {
+            assert_eq!(text, expected);
+            return;
+        }
+        let (line, rest) = text.split_once("Date: ").unwrap_or_else(|| panic!("no date: {text}"));
+        let (date, rest) = rest.split_once("\r\n").expect("a line");
+        assert_eq!(format!("{line}{rest}"), expected);
+        assert!(line.ends_with("\r\n") && line.matches("\r\n").count() == 1, "{text}");
+        assert_recent(date);
     }
 
     /// Asserts that nothing comes for a while and the connection is still open.
@@ -247,6 +258,19 @@ impl Client {
     pub(crate) fn finish(&mut self) {
         self.stream.sock.shutdown(Shutdown::Write).unwrap();
     }
+}
+
+/// Bytes of the line with the date.
+const DATE: usize = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
+
+/// Asserts that `date` is that of an answer that has come just now, on a machine that may be slow.
+#[track_caller]
+pub(crate) fn assert_recent(date: &str) {
+    let said = httpdate::parse_http_date(date).expect("a date");
+    assert_eq!(httpdate::fmt_http_date(said), date, "the form that is to be sent");
+    let now = SystemTime::now();
+    assert!(said <= now, "{date} is to come");
+    assert!(now.duration_since(said).unwrap() < super::PATIENCE, "{date} is long ago");
 }
 
 /// The response at the start of `bytes` and its length, once it is whole.

@@ -11,13 +11,17 @@ pub(crate) enum Fault {
     BadRecordMac,
     /// The cryptography has failed us, or a key has been used as often as it may be.
     Internal,
+    /// rustls has given away keys that are not made of the secrets it has told.
+    KeysDiffer,
     /// A key update that is neither of the two there are, or an alert of an unknown level.
     IllegalParameter,
-    /// An alert, a key update or a header that has not its form.
+    /// An alert or a key update that has not its form.
     Malformed,
     /// A record that is longer than any may be.
     RecordOverflow,
-    /// A record that has no place here, or one too many without data.
+    /// One record too many without data, or one warning.
+    TooMany,
+    /// A record that has no place here.
     UnexpectedMessage,
 }
 
@@ -27,11 +31,11 @@ impl Fault {
         match self {
             Self::AlertReceived => None,
             Self::BadRecordMac => Some(20),
-            Self::Internal => Some(80),
+            Self::Internal | Self::KeysDiffer => Some(80),
             Self::IllegalParameter => Some(47),
             Self::Malformed => Some(50),
             Self::RecordOverflow => Some(22),
-            Self::UnexpectedMessage => Some(10),
+            Self::TooMany | Self::UnexpectedMessage => Some(10),
         }
     }
 }
@@ -43,9 +47,11 @@ impl Fault {
             Self::AlertReceived => "alert from the peer",
             Self::BadRecordMac => "a record that cannot be decrypted",
             Self::Internal => "the cryptography has failed",
+            Self::KeysDiffer => "keys that do not belong to the handshake",
             Self::IllegalParameter => "a value that TLS does not know",
             Self::Malformed => "a record without its form",
             Self::RecordOverflow => "a record that is too long",
+            Self::TooMany => "too many records without data",
             Self::UnexpectedMessage => "a record out of place",
         }
     }

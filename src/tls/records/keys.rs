@@ -5,12 +5,14 @@ use aws_lc_rs::{aead, hkdf};
 #[cfg(not(feature = "aws-lc-rs"))]
 use ring::{aead, hkdf};
 use rustls::{CipherSuite, ConnectionTrafficSecrets};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{HEADER, TAG, fault::Fault};
 
 /// The longest secret, of SHA-384.
 const SECRET_MAX: usize = 48;
+const KEY_MAX: usize = 32;
 const IV: usize = 12;
 
 /// The cipher suites of TLS 1.3 that rustls has.
@@ -111,12 +113,22 @@ impl Secret {
 
     /// The key that is made of it (section 7.3).
     fn key(&self, suite: Suite) -> Result<Key, Fault> {
-        let mut key = Zeroizing::new([0; 32]);
-        let key = key.get_mut(..suite.algorithm().key_len()).ok_or(Fault::Internal)?;
+        let mut bytes = Zeroizing::new([0; KEY_MAX]);
+        let (key, iv) = self.key_bytes(suite, &mut bytes)?;
+        Key::new(suite, key, iv, 0)
+    }
+
+    /// The bytes of that key, which are put into `bytes`, and its IV.
+    fn key_bytes<'a>(
+        &self,
+        suite: Suite,
+        bytes: &'a mut [u8; KEY_MAX],
+    ) -> Result<(&'a [u8], [u8; IV]), Fault> {
+        let key = bytes.get_mut(..suite.algorithm().key_len()).ok_or(Fault::Internal)?;
         self.expand(suite, b"key", key)?;
         let mut iv = [0; IV];
         self.expand(suite, b"iv", &mut iv)?;
-        Key::new(suite, key, iv, 0)
+        Ok((key, iv))
     }
 }
 
@@ -164,6 +176,10 @@ pub(crate) struct Direction {
 impl Direction {
     /// With the keys that rustls has got to: `sequence` is the number of the next record, `secret`
     /// what they were made of.
+    ///
+    /// # Errors
+    /// Where they were made of something else: the next keys would be wrong, long after the
+    /// handshake.
     pub(crate) fn new(
         suite: Suite,
         (sequence, keys): &(u64, ConnectionTrafficSecrets),
@@ -179,6 +195,12 @@ impl Direction {
         };
         if secret.len != suite.secret_len() {
             return Err(Fault::Internal);
+        }
+        let mut bytes = Zeroizing::new([0; KEY_MAX]);
+        let (expected_key, expected_iv) = secret.key_bytes(suite, &mut bytes)?;
+        let is_of_secret = key.as_ref().ct_eq(expected_key) & iv.as_ref().ct_eq(&expected_iv);
+        if !bool::from(is_of_secret) {
+            return Err(Fault::KeysDiffer);
         }
         let iv = iv.as_ref().try_into().map_err(|_| Fault::Internal)?;
         let key = Key::new(suite, key.as_ref(), iv, *sequence)?;

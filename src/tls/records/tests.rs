@@ -110,7 +110,11 @@ fn headers_are_of_data_and_bounded() {
     for outer in (0..=255).filter(|outer| *outer != 23) {
         assert_eq!(Records::length(&[outer, 3, 3, 0, 1]), Err(Fault::UnexpectedMessage));
     }
-    assert_eq!(Records::length(&[23, 2, 3, 0, 20]), Err(Fault::Malformed));
+    // Section 5.1: the version "MUST be ignored for all purposes".
+    for version in (0..=u16::MAX).step_by(255) {
+        let [major, minor] = version.to_be_bytes();
+        assert_eq!(Records::length(&[23, major, minor, 0, 20]), Ok(Some(25)), "{version:x}");
+    }
 }
 
 /// Section 5.2.
@@ -160,6 +164,20 @@ fn padding_is_taken_off_and_there_must_be_a_type() {
     }
 }
 
+/// Sections 5.1 and 5.2: whatever version a header has, that is the one that is authenticated.
+#[test]
+fn records_of_any_version_are_taken() {
+    for suite in SUITES {
+        let (mut server, mut client) = pair(suite);
+        for version in [[0, 0], [3, 1], [3, 3], [3, 4], [255, 255]] {
+            let mut record = Vec::new();
+            client.forge_with(version, b"x\x17", &mut record).unwrap();
+            assert_eq!(record[1..3], version);
+            assert_eq!(data(&mut server, &record), b"x");
+        }
+    }
+}
+
 /// Sections 5.1 and 5.4.
 #[test]
 fn content_is_bounded_with_and_without_padding() {
@@ -181,13 +199,13 @@ fn content_is_bounded_with_and_without_padding() {
 
 #[test]
 fn a_peer_may_send_only_so_many_records_for_nothing() {
-    // Empty ones, warnings without a meaning (section 6.1), key updates.
-    for inner in [&b"\x17"[..], b"\x17\0\0", b"\x01\x5a\x15", b"\x18\0\0\x01\0\x16"] {
+    // Empty ones and key updates.
+    for inner in [&b"\x17"[..], b"\x17\0\0", b"\x18\0\0\x01\0\x16"] {
         let (mut server, mut client) = both();
         for round in 0..3 {
             for _ in 0..FRUITLESS_MAX {
                 assert_eq!(sent(&mut server, &mut client, inner), Ok(Opened::Nothing), "{round}");
-                if inner[0] == CHANGE_KEYS {
+                if inner[0] == KEY_UPDATE[0] {
                     client.write.update().unwrap();
                 }
             }
@@ -197,8 +215,20 @@ fn a_peer_may_send_only_so_many_records_for_nothing() {
         for _ in 0..FRUITLESS_MAX {
             sent(&mut server, &mut client, b"\x17").unwrap();
         }
-        assert_eq!(sent(&mut server, &mut client, inner), Err(Fault::UnexpectedMessage));
+        assert_eq!(sent(&mut server, &mut client, inner), Err(Fault::TooMany));
     }
+}
+
+/// Section 6.1.
+#[test]
+fn a_peer_may_cancel_only_so_often() {
+    let (mut server, mut client) = both();
+    let warning = b"\x01\x5a\x15";
+    for _ in 0..WARNINGS_MAX {
+        assert_eq!(sent(&mut server, &mut client, warning), Ok(Opened::Nothing));
+        assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(Opened::Data(5..6)));
+    }
+    assert_eq!(sent(&mut server, &mut client, warning), Err(Fault::TooMany));
 }
 
 /// Section 6.
@@ -260,6 +290,17 @@ fn a_key_update_may_come_in_parts_with_nothing_between() {
             assert_eq!(data(&mut server, &forge(&mut client, b"x\x17")), b"x");
             assert!(server.update_due);
         }
+        // Another length is seen wherever it is cut.
+        for length in [[0, 0, 0], [0, 0, 2], [0, 1, 1], [1, 0, 1]] {
+            let (mut server, mut client) = both();
+            let message = [&KEY_UPDATE[..1], &length, &[0, 0]].concat();
+            let parts = [&message[..first], &message[first..]];
+            let outcomes = parts.map(|part| {
+                let inner = [part, &[22]].concat();
+                sent(&mut server, &mut client, &inner)
+            });
+            assert!(outcomes.contains(&Err(Fault::Malformed)), "{first} {length:?}");
+        }
         for between in [&b"x\x17"[..], b"\x17", b"\x01\0\x15", b"\x01\x5a\x15", b"\x16"] {
             let (mut server, mut client) = both();
             let inner = [&message[..first], &[22]].concat();
@@ -279,7 +320,11 @@ fn no_other_handshake_message_may_come() {
         // Of another length.
         (&[24, 0, 0, 0], Fault::Malformed),
         (&[24, 0, 0, 2], Fault::Malformed),
-        (&[24, 0, 0, 2, 0, 0], Fault::UnexpectedMessage),
+        (&[24, 0, 0, 2, 0, 0], Fault::Malformed),
+        (&[24, 0, 0, 2, 0, 0, 24, 0, 0, 1, 0], Fault::Malformed),
+        (&[24, 0, 0, 0, 24, 0, 0, 1, 0], Fault::Malformed),
+        (&[24, 0, 1, 1, 0], Fault::Malformed),
+        (&[24, 255, 255, 255, 0, 0, 0], Fault::Malformed),
         (&[24, 1], Fault::Malformed),
         // Something behind it, which has the new keys.
         (&[24, 0, 0, 1, 0, 24], Fault::UnexpectedMessage),

@@ -2,7 +2,10 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    sync::Mutex,
+};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -203,6 +206,30 @@ fn handshakes_beside_each_other_do_not_mix() {
     }
 }
 
+/// Otherwise everything would go well until the client changes its keys.
+#[test]
+fn secrets_of_another_handshake_are_refused() {
+    let sides = Sides::new();
+    for suite in SUITES {
+        let clients = [(); 2].map(|()| sides.client(&TLS13, Some(suite)));
+        let mut servers = clients.map(|mut client| {
+            let mut server = sides.handshake();
+            let answer = give(&mut server, &said(&mut client), 1 << 20);
+            hear(&mut client, &answer).unwrap();
+            give(&mut server, &said(&mut client), 1 << 20);
+            server
+        });
+        let [one, two] = &mut servers;
+        // One direction is enough.
+        std::mem::swap(&mut one.secrets.server, &mut two.secrets.server);
+        for server in servers {
+            let Err(error) = server.end() else { unreachable!("foreign secrets") };
+            let words = crate::tls::fault::words(&error);
+            assert_eq!(words, Fault::KeysDiffer.words());
+        }
+    }
+}
+
 #[test]
 fn keys_are_changed_as_often_as_the_client_likes() {
     for suite in SUITES {
@@ -284,13 +311,39 @@ fn tls_1_2_stays_with_rustls() {
     assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
 }
 
+#[cfg(feature = "cli")] // for its log
 #[test]
 fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
     let mut sides = Sides::new();
     let mut server = (*sides.server).clone();
     server.key_log = Arc::new(rustls::NoKeyLog);
     sides.server = Arc::new(server);
-    let mut client = sides.client(&TLS13, None);
-    let agreed = shake(&mut client, sides.handshake(), b"x", 1 << 20);
-    assert!(matches!(agreed, Agreed::Session(_, rest) if !rest.is_empty()));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&told);
+    let writer = move || Told(Arc::clone(&writer));
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..3 {
+            let mut client = sides.client(&TLS13, None);
+            let agreed = shake(&mut client, sides.handshake(), b"x", 1 << 20);
+            assert!(matches!(agreed, Agreed::Session(_, rest) if !rest.is_empty()));
+        }
+    });
+    let told = String::from_utf8(told.lock().unwrap().clone()).unwrap();
+    assert_eq!(told.matches("TLS 1.3 goes through rustls").count(), 1, "{told}");
+}
+
+/// What was logged.
+#[cfg(feature = "cli")]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(feature = "cli")]
+impl io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -62,8 +62,10 @@ pub(crate) struct Housekeeper {
     ids: Vec<(u32, u64)>,
     /// Segments that are done, whose files are still there; and whether that has been said.
     leaving: Vec<(Arc<Segment>, bool)>,
-    /// Whether it has been said that the journal is full, and since when it is not any more.
-    told_full: Option<Option<Instant>>,
+    /// Whether it has been said that the journal is full.
+    is_full_told: bool,
+    /// Since when it is not full any more, where that has been said.
+    room_since: Option<Instant>,
     /// Those that are looked at for what is to be synced; empty in between.
     looked_at: Vec<Arc<Segment>>,
 }
@@ -71,7 +73,14 @@ pub(crate) struct Housekeeper {
 impl Housekeeper {
     /// `ids` are the files of ids that are there, with their lengths.
     pub(crate) fn new(journal: Arc<Journal>, ids: Vec<(u32, u64)>) -> Self {
-        Self { journal, ids, leaving: Vec::new(), told_full: None, looked_at: Vec::new() }
+        Self {
+            journal,
+            ids,
+            leaving: Vec::new(),
+            is_full_told: false,
+            room_since: None,
+            looked_at: Vec::new(),
+        }
     }
 
     /// Does chores until it is told to stop.
@@ -80,7 +89,7 @@ impl Housekeeper {
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
-            let is_idle = self.leaving.is_empty() && self.told_full.is_none();
+            let is_idle = self.leaving.is_empty() && !self.is_full_told;
             let longest = if is_idle { IDLE } else { RETRY };
             let wait = sync_due
                 .map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
@@ -116,7 +125,8 @@ impl Housekeeper {
     }
 
     fn tell_full(&mut self) {
-        if self.told_full.replace(None).is_none() {
+        self.room_since = None;
+        if !mem::replace(&mut self.is_full_told, true) {
             let (segments, bytes) = self.journal.size();
             let max_bytes = self.journal.settings.max_bytes;
             tracing::warn!(
@@ -131,11 +141,13 @@ impl Housekeeper {
 
     /// Says once that the journal is not full any more, when that has lasted.
     fn tell_not_full(&mut self) {
-        let Some(since) = &mut self.told_full else { return };
+        if !self.is_full_told {
+            return;
+        }
         if self.journal.is_full() {
-            *since = None;
-        } else if since.get_or_insert_with(Instant::now).elapsed() >= FULL_OVER {
-            self.told_full = None;
+            self.room_since = None;
+        } else if self.room_since.get_or_insert_with(Instant::now).elapsed() >= FULL_OVER {
+            self.is_full_told = false;
             tracing::info!("the journal has room again");
         }
     }

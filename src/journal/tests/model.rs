@@ -363,7 +363,9 @@ impl World {
                 sent.is_held = false;
                 let is_lost = sent.is_exposed
                     || power_cut && self.setup.ack == Ack::Written && !sent.is_synced;
-                if is_lost && sent.is_acked {
+                // Exposed and not acknowledged: a copy in the new directory may have been dropped
+                // because of a record that went with the old one, and is known as settled.
+                if is_lost && (sent.is_acked || sent.is_exposed) {
                     sent.is_void = true;
                 }
                 if power_cut || sent.is_void {

@@ -129,7 +129,11 @@ impl Health {
             if journal.is_full() {
                 obstacles.push("journal: full (journal.max_bytes)".to_owned());
             }
-            if journal.is_failing(now) {
+            if journal.is_lost() {
+                let lost = "journal: its directory was replaced or is another server's: stop this \
+                            server, or start it again";
+                obstacles.push(lost.to_owned());
+            } else if journal.is_failing(now) {
                 obstacles.push("journal: its disk takes nothing".to_owned());
             }
         }

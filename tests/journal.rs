@@ -288,8 +288,97 @@ fn one_directory_has_one_server() {
     let (server, _, valve) = held_up(dir.path(), |server| server);
     let second = TestServer::try_with(|server| server.journal(journal(dir.path(), Ack::Written)));
     let error = second.err().expect("a refusal").to_string();
-    assert!(error.contains("belongs to another process"), "{error}");
+    assert!(error.contains("still held by this process"), "{error}");
     valve.open();
     server.stop();
     held_up(dir.path(), |server| server).0.stop();
+}
+
+/// Settings with these bots, all with the same secret, and a journal in `dir`.
+fn config(dir: &Path, bots: &[(&str, &str)]) -> ringhook::Config {
+    let mut config = ringhook::Config::default();
+    config.listen = Some("127.0.0.1:0".parse().unwrap());
+    config.journal = journal(dir, Ack::Written);
+    config.bots.extend(bots.iter().map(|(name, path)| Bot::new(name, path, SECRET).unwrap()));
+    config
+}
+
+/// What an earlier run has left of a bot comes before what is sent after the reload that brings the
+/// bot back, and what was handled does not come again.
+#[test]
+fn updates_of_a_bot_that_a_reload_brings_back_come_first_and_in_order() {
+    for few in [10_000, 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, calls) = putting_off(dir.path(), 5, |server| server);
+        post_all(&server, 0..5, 1);
+        wait_until("some are handled", || calls.len() == 5);
+        post_all(&server, 5..300, 3);
+        server.stop();
+        // The queues are so small that most has to be read back.
+        let mut limits = Limits::default();
+        limits.queue_updates = few;
+        limits.chat_updates = few / 2;
+        let mut without = config(dir.path(), &[("other", "/other")]);
+        without.limits = limits;
+        let mut with = config(dir.path(), &[("other", "/other"), ("test", PATH)]);
+        with.limits = limits;
+        let server = TestServer::with(|server| server.config(without).workers(2));
+        let reload = server.handle.reload(&with).unwrap();
+        assert_eq!(reload.bots_added, ["test"]);
+        let mut client = server.connect();
+        wait_until("the bot is there", || client.post(&update_of(0, 1000)).status == 200);
+        for id in 1001..1020 {
+            assert_eq!(client.post(&update_of(id % 3, id)).status, 200);
+        }
+        // Copies of what was handled, and of what was not.
+        for id in [2, 200] {
+            assert_eq!(client.post(&update_of(id % 3, id)).status, 200);
+        }
+        server.wait_handled(295 + 20);
+        let (report, handled) = server.stop();
+        let mut chats = BTreeMap::<_, Vec<_>>::new();
+        for update in handled.all() {
+            let id = update["update_id"].as_i64().unwrap();
+            let chat = update["message"]["chat"]["id"].as_i64().unwrap();
+            chats.entry(chat).or_default().push(id);
+        }
+        for (chat, ids) in &chats {
+            assert!(ids.is_sorted(), "chat {chat}: {ids:?}");
+        }
+        let mut ids = handled.ids();
+        ids.sort_unstable();
+        assert_eq!(ids, (5..300).chain(1000..1020).collect::<Vec<_>>());
+        assert_eq!(of_journal(&report).lag_records, 0);
+    }
+}
+
+/// Half of the journal is of a bot that is not configured any more. What the other bot fills of the
+/// rest is given back when it is handled.
+#[test]
+fn a_full_journal_takes_updates_again_once_they_are_handled() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = |mut config: ringhook::Config| {
+        config.journal.max_bytes = 2 << 20;
+        config
+    };
+    let (server, _) = putting_off(dir.path(), 0, |server| server);
+    let mut client = server.connect();
+    for id in 0..150 {
+        assert_eq!(client.post(&long(id, id, 10_000)).status, 200);
+    }
+    server.stop();
+    let without = small(config(dir.path(), &[("other", PATH)]));
+    let server = TestServer::with(|server| server.config(without));
+    let mut client = server.connect();
+    let mut id = 1000;
+    wait_until("it is full", || {
+        id += 1;
+        client.post(&long(1, id, 10_000)).status == 503
+    });
+    wait_until("it has room", || {
+        id += 1;
+        client.post(&long(1, id, 10_000)).status == 200
+    });
+    let (report, _) = server.stop();
+    assert_eq!(of_journal(&report).lag_records, 150);
 }

@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, symlink},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -432,4 +432,56 @@ fn help_fits_a_hundred_columns() {
         let text = printed(dir.path(), command);
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }
+}
+
+/// A segment that is not what its name says is told by all that look at it, and stays.
+#[test]
+fn a_renamed_segment_is_told_and_kept() {
+    let dir = dir();
+    let dir = dir.path();
+    killed(dir);
+    let file = |name: &str| dir.join("ringhook-data/journal").join(name);
+    fs::rename(segment(dir), file("0000000007.journal")).unwrap();
+    let before = fs::read(file("0000000007.journal")).unwrap();
+    let (code, out, _) = journal(dir, &["verify"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("damaged: 0000000007.journal: "), "{out}");
+    assert!(out.contains("it is segment 1 under another name"), "{out}");
+    let server = Process::serve(dir, &["--config", "config"]);
+    let told = server.stderr().join("\n");
+    assert!(told.contains("0000000007.journal is segment 1 under another name"), "{told}");
+    assert!(told.contains("kept as 0000000007.damaged"), "{told}");
+    assert_eq!(server.terminate().status.code(), Some(0));
+    assert_eq!(fs::read(file("0000000007.damaged")).unwrap(), before);
+    // As it was told.
+    fs::rename(file("0000000007.damaged"), segment(dir)).unwrap();
+    let server = Process::serve(dir, &["--config", "config"]);
+    let out = dir.join("out");
+    wait_until("all are there", || {
+        fs::read_to_string(&out).is_ok_and(|out| out.lines().count() >= 10)
+    });
+    assert_eq!(server.terminate().status.code(), Some(0));
+    assert_eq!(ids(&fs::read_to_string(&out).unwrap()), (0..10).collect::<Vec<_>>());
+}
+
+/// Who may write to the journal's directory cannot have `replay` write elsewhere.
+#[test]
+fn a_replay_follows_no_link() {
+    let dir = dir();
+    let dir = dir.path();
+    killed(dir);
+    let (target, lock) = (dir.join("target"), dir.join("ringhook-data/journal/lock"));
+    fs::write(&target, "precious").unwrap();
+    fs::remove_file(&lock).unwrap();
+    symlink(&target, &lock).unwrap();
+    let (code, _, said) = journal(dir, &["replay", "--sink", "null"]);
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+    fs::remove_file(&lock).unwrap();
+    let settled = dir.join("ringhook-data/journal/0000000001.settled");
+    fs::remove_file(&settled).unwrap();
+    symlink(&target, &settled).unwrap();
+    let (code, _, said) = journal(dir, &["replay", "--sink", "null"]);
+    assert!(code == 1 && said.contains("0000000001.settled"), "{said}");
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
 }

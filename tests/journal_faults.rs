@@ -18,7 +18,7 @@ use support::{
     process::{Process, ringhook},
     sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
     service::Service,
-    sunk::{BATCH, Sunk},
+    sunk::{BATCH, Sunk, Tap},
     update_of, wait_until,
 };
 
@@ -205,7 +205,7 @@ fn a_directory_that_turns_read_only_refuses_until_it_is_writable() {
         let (server, tap) = start(&service);
         let mut sender = Sender::new(&service);
         sender.post_all(10);
-        let read_only = ReadOnly::make(&service.journal());
+        let Some(read_only) = ReadOnly::make(&service.journal()) else { return };
         sender.until_refused();
         drop(read_only);
         sender.until_taken();
@@ -305,6 +305,64 @@ fn a_journal_that_is_moved_away_is_made_anew() {
     sender.until_taken();
     sender.post_all(300);
     assert_second_is_refused(&service);
+    let mut sunk = Sunk::default();
+    end_in_peace(server, tap, &mut sunk, &sender);
+}
+
+/// A server runs on in whose place another one has started: it takes nothing more, and what the other
+/// one has acknowledged is not touched by it.
+#[test]
+fn a_successor_keeps_what_it_has_acknowledged() {
+    let empty = |journal: &Path| {
+        for file in fs::read_dir(journal).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    };
+    let move_away = |journal: &Path| fs::rename(journal, journal.with_file_name("away")).unwrap();
+    let ways: [(&str, &dyn Fn(&Path)); 3] =
+        [("removed", &remove), ("emptied", &empty), ("moved", &move_away)];
+    for (way, take) in ways {
+        eprintln!("{way}");
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (on(dir.path(), "synced"), on(dir.path(), "synced"));
+        let (first, first_tap) = start(&one);
+        let mut sender = Sender::new(&one);
+        sender.post_all(300);
+        take(&one.journal());
+        let (second, second_tap) = start(&other);
+        let mut later = Sender::new(&other);
+        later.post_all(400);
+        sender.until_refused();
+        let told = first.stderr().join("\n");
+        assert!(told.contains("the journal's directory was replaced"), "{told}");
+        // What it has acknowledged it hands on, and lets go of it as if it were its own.
+        let mut sunk = Sunk::default();
+        end_in_peace(first, first_tap, &mut sunk, &sender);
+        later.post_all(100);
+        let mut sunk = Sunk::default();
+        second.kill();
+        second_tap.end_life(&mut sunk);
+        let (third, tap) = start(&other);
+        later.reconnect();
+        later.post_all(10);
+        end_in_peace(third, tap, &mut sunk, &later);
+    }
+}
+
+/// With a limit on the size of files below that of a segment, segments are smaller.
+#[test]
+fn a_limit_on_the_size_of_files_leaves_room_for_small_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = on(dir.path(), "written");
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes.
+    command.current_dir(service.pki.dir()).args(["-c", "ulimit -f 600; exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_ringhook"));
+    service.arguments(&mut command);
+    let (tap, stdout) = Tap::new();
+    let server = Process::start_with_stdout(command, stdout);
+    let mut sender = Sender::new(&service);
+    sender.post_all(100);
     let mut sunk = Sunk::default();
     end_in_peace(server, tap, &mut sunk, &sender);
 }

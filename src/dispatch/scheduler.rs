@@ -289,6 +289,13 @@ impl Scheduler {
         self.is_new(bot, id)
     }
 
+    /// What an earlier run has seen of a bot that was not configured at the start.
+    pub(crate) fn install(&self, bot: BotId, seen: Window) {
+        if let Some(window) = self.windows.get(bot.index() as usize) {
+            *window.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+    }
+
     /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
     /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
     pub(crate) fn finish(&self, place: Place, mut duplicate: impl FnMut(Delivery)) {

@@ -12,10 +12,11 @@ use std::{
     time::Instant,
 };
 
-use super::record::RecordId;
+use super::record::{BotKey, RecordId};
 use crate::{
+    dedup::Window,
     dispatch::{Dispatcher, LaneKey, Origin, Refusal},
-    update::Update,
+    update::{BotId, Update},
 };
 
 /// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.
@@ -36,6 +37,12 @@ pub(super) struct State {
     pub(super) is_behind: bool,
     /// Where reading back begins; taken by the reader.
     pub(super) from: Option<RecordId>,
+    /// Bots that were configured since the start and have updates that an earlier run has left:
+    /// these go to the workers before anything else does.
+    pub(super) adopted: Vec<BotKey>,
+    /// Bots that were not configured at the start and may have such updates, and the ids that were
+    /// seen.
+    orphaned: HashMap<BotKey, Window>,
     parked: HashMap<LaneKey, VecDeque<RecordId>>,
     parked_records: usize,
 }
@@ -47,10 +54,48 @@ impl Backlog {
             committed,
             is_behind: from.is_some(),
             from,
+            adopted: Vec::new(),
+            orphaned: HashMap::new(),
             parked: HashMap::new(),
             parked_records: 0,
         };
         Self { state: Mutex::new(state), reader: OnceLock::new() }
+    }
+
+    /// The bots of which an earlier run has left something, and which are not configured.
+    pub(crate) fn with(mut self, orphaned: HashMap<BotKey, Window>) -> Self {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.orphaned = orphaned;
+        self
+    }
+
+    /// Has the updates of `bots` delivered that an earlier run has left, before any that come from
+    /// now on. To be called where bots are configured anew, before updates of them are taken; the ids
+    /// that were seen of them go to `install`.
+    pub(crate) fn adopt(
+        &self,
+        bots: impl Iterator<Item = (BotId, BotKey)>,
+        mut install: impl FnMut(BotId, Window),
+    ) {
+        let mut state = self.lock();
+        let State { adopted, orphaned, .. } = &mut *state;
+        let before = adopted.len();
+        for (bot, key) in bots {
+            if let Some(window) = orphaned.remove(&key) {
+                install(bot, window);
+                adopted.push(key);
+            }
+        }
+        if adopted.len() == before {
+            return;
+        }
+        if !state.is_behind {
+            let (segment, end) = state.committed;
+            // A segment is smaller than 4 GiB.
+            state.fall_behind(RecordId { segment, offset: end as u32 });
+        }
+        drop(state);
+        self.wake();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,6 +182,7 @@ impl State {
     /// Forgets the first `count` records of a chat: they have gone to the workers.
     pub(super) fn unpark(&mut self, key: LaneKey, count: usize) {
         if let Some(records) = self.parked.get_mut(&key) {
+            debug_assert!(count <= records.len() && records.len() <= self.parked_records);
             self.parked_records -= count.min(records.len());
             records.drain(..count.min(records.len()));
             if records.is_empty() {

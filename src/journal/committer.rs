@@ -74,6 +74,7 @@ impl Committer {
             } else if is_over {
                 break;
             } else {
+                self.log.make_room();
                 // Not the channel's own wait: it yields before it sleeps, and on a machine whose
                 // CPUs are all busy a thread that yields is not run again for a tick of the kernel,
                 // which is milliseconds.

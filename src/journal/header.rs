@@ -41,8 +41,10 @@ pub(crate) struct SegmentHeader {
 pub(crate) enum HeaderError {
     /// There is nothing yet.
     Blank,
-    /// It is none, or not whole.
+    /// It is not whole.
     Damaged,
+    /// It is none.
+    Foreign,
     /// It was written by a later ringhook.
     Version(u32),
 }
@@ -88,7 +90,11 @@ impl SegmentHeader {
             return Err(HeaderError::Blank);
         }
         if !bytes.starts_with(&MAGIC) {
-            return Err(damaged);
+            // One that was not all written ends with zeros.
+            let begun = bytes.iter().zip(MAGIC).take_while(|(byte, magic)| *byte == magic).count();
+            let rest = bytes.iter().take(MAGIC.len()).skip(begun);
+            let is_begun = rest.into_iter().all(|byte| *byte == 0);
+            return Err(if is_begun { damaged } else { HeaderError::Foreign });
         }
         let len = number_at(12)? as usize;
         if !(FIXED + 4..=HEAD_MAX).contains(&len) {
@@ -135,7 +141,9 @@ mod tests {
             for bit in 0..8 * bytes.len() {
                 let mut bytes = bytes.clone();
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(SegmentHeader::read(&bytes), Err(HeaderError::Damaged), "bit {bit}");
+                let error =
+                    if bit < 8 * MAGIC.len() { HeaderError::Foreign } else { HeaderError::Damaged };
+                assert_eq!(SegmentHeader::read(&bytes), Err(error), "bit {bit}");
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What has to be done on the disk and can wait: files for the next segments, syncs, removals.
 
 use std::{
-    io, mem,
+    io::{self, IoSlice},
+    mem,
     sync::{
         Arc, PoisonError,
         atomic::Ordering::{Relaxed, SeqCst},
@@ -29,6 +30,12 @@ const IDS_BYTES: u64 = 16 * 1024 * 1024;
 /// How long it waits where nothing is due, and where something could not be removed.
 const IDLE: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a journal must not have been full before that is said. At its limit it is full and not
+/// full by turns.
+const FULL_OVER: Duration = Duration::from_secs(10);
+/// A sealed segment of which more than this part is unused gives it back; else its file is kept for
+/// a later segment.
+const UNUSED_PART: u64 = 16;
 
 /// Something for the housekeeper to do.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ pub(crate) enum Chore {
     Sealed(u32, Ids),
     /// Sync what was written, within the sync interval.
     Sync,
+    /// Say that the journal is as large as it may be.
+    TellFull,
     /// Do what is to be done, then end.
     Stop,
 }
@@ -53,6 +62,10 @@ pub(crate) struct Housekeeper {
     ids: Vec<(u32, u64)>,
     /// Segments that are done, whose files are still there; and whether that has been said.
     leaving: Vec<(Arc<Segment>, bool)>,
+    /// Whether it has been said that the journal is full.
+    is_full_told: bool,
+    /// Since when it is not full any more, where that has been said.
+    room_since: Option<Instant>,
     /// Those that are looked at for what is to be synced; empty in between.
     looked_at: Vec<Arc<Segment>>,
 }
@@ -60,7 +73,14 @@ pub(crate) struct Housekeeper {
 impl Housekeeper {
     /// `ids` are the files of ids that are there, with their lengths.
     pub(crate) fn new(journal: Arc<Journal>, ids: Vec<(u32, u64)>) -> Self {
-        Self { journal, ids, leaving: Vec::new(), looked_at: Vec::new() }
+        Self {
+            journal,
+            ids,
+            leaving: Vec::new(),
+            is_full_told: false,
+            room_since: None,
+            looked_at: Vec::new(),
+        }
     }
 
     /// Does chores until it is told to stop.
@@ -69,7 +89,8 @@ impl Housekeeper {
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
-            let longest = if self.leaving.is_empty() { IDLE } else { RETRY };
+            let is_idle = self.leaving.is_empty() && !self.is_full_told;
+            let longest = if is_idle { IDLE } else { RETRY };
             let wait = sync_due
                 .map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
             match chores.recv_timeout(wait) {
@@ -82,6 +103,7 @@ impl Housekeeper {
                 sync_due = None;
                 self.sync();
             }
+            self.tell_not_full();
         }
         self.sync();
     }
@@ -91,11 +113,54 @@ impl Housekeeper {
         match chore {
             Chore::Prepare => self.prepare(),
             Chore::Retire(number) => self.retire(number),
-            Chore::Sealed(number, ids) => self.keep_ids(number, &ids),
+            Chore::Sealed(number, ids) => {
+                self.keep_ids(number, &ids);
+                self.give_back(number);
+            }
             Chore::Sync => self.sync(),
+            Chore::TellFull => self.tell_full(),
             Chore::Stop => {}
         }
         self.clean_up();
+    }
+
+    fn tell_full(&mut self) {
+        self.room_since = None;
+        if !mem::replace(&mut self.is_full_told, true) {
+            let (segments, bytes) = self.journal.size();
+            let max_bytes = self.journal.settings.max_bytes;
+            tracing::warn!(
+                segments,
+                bytes,
+                max_bytes,
+                "the journal is as large as it may be: updates get 503 until some are settled, or \
+                 journal.max_bytes is raised"
+            );
+        }
+    }
+
+    /// Says once that the journal is not full any more, when that has lasted.
+    fn tell_not_full(&mut self) {
+        if !self.is_full_told {
+            return;
+        }
+        if self.journal.is_full() {
+            self.room_since = None;
+        } else if self.room_since.get_or_insert_with(Instant::now).elapsed() >= FULL_OVER {
+            self.is_full_told = false;
+            tracing::info!("the journal has room again");
+        }
+    }
+
+    /// Gives back the room that a sealed segment has not used, unless it is about to be used again.
+    fn give_back(&self, number: u32) {
+        let Some(segment) = self.journal.segment(number).filter(|it| !it.is_done()) else { return };
+        let (end, whole) = (segment.end.load(SeqCst), self.journal.settings.segment_bytes);
+        let len = segment.file.len().unwrap_or(0);
+        if len.saturating_sub(end) > whole / UNUSED_PART {
+            // Where this fails, the next start does it.
+            let _ = segment.file.truncate(end);
+        }
     }
 
     fn prepare(&self) {
@@ -111,19 +176,36 @@ impl Housekeeper {
             Ack::Memory | Ack::Written => Room::Reserve(len),
         };
         // Without a spare the committer makes the file itself, and says what is wrong.
-        if let Ok(file) = journal.storage.create(NEW, room) {
-            self.put_spare(NEW, file);
+        if let Ok(file) = journal.storage.create_anew(NEW, room) {
+            let _ = self.put_spare(NEW, &file, 0);
         }
     }
 
-    /// Makes the file called `name` the spare one unless there is one; false where it is not.
-    fn put_spare(&self, name: &str, file: Arc<dyn Stored>) -> bool {
-        let mut spare = self.journal.spare();
-        if spare.is_none() && self.journal.storage.rename(name, SPARE).is_ok() {
-            *spare = Some(file);
-            return true;
+    /// Makes the file called `name`, whose head has `head` bytes, the spare one unless there is one.
+    ///
+    /// # Errors
+    /// It has its name still, or no name.
+    fn put_spare(&self, name: &str, file: &Arc<dyn Stored>, head: u64) -> io::Result<()> {
+        let (journal, storage) = (&self.journal, &*self.journal.storage);
+        // The lock is not held over what the disk does: the committer needs it, and puts nothing
+        // in the place.
+        if journal.spare().is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
-        false
+        // One that the committer could not take.
+        storage.remove(SPARE)?;
+        storage.rename(name, SPARE)?;
+        // After a power cut, too, it must not be found blank under its old name.
+        let prepared = match head {
+            0 => Ok(()),
+            _ => storage.sync().and_then(|()| blank(&**file, head)),
+        };
+        if let Err(error) = prepared {
+            storage.remove(SPARE)?;
+            return Err(error);
+        }
+        *journal.spare() = Some(Arc::clone(file));
+        Ok(())
     }
 
     fn keep_ids(&mut self, number: u32, ids: &Ids) {
@@ -173,9 +255,11 @@ impl Housekeeper {
     /// What was refused stays behind a segment's end when it cannot be cut off. Then the next
     /// segment's head alone says where the end is, so no segment goes before such an older one.
     pub(super) fn clean_up(&mut self) {
-        let uncut = self.journal.segments().values().find_map(|segment| {
-            let is_uncut = segment.is_uncut.load(SeqCst)
-                && segment.file.truncate(segment.end.load(SeqCst)).is_err();
+        let is_uncut = |segment: &&Arc<Segment>| segment.is_uncut.load(SeqCst);
+        // Not under the lock: workers need it, and the disk may hang.
+        let uncut: Vec<_> = self.journal.segments().values().filter(is_uncut).cloned().collect();
+        let uncut = uncut.iter().find_map(|segment| {
+            let is_uncut = segment.file.truncate(segment.end.load(SeqCst)).is_err();
             segment.is_uncut.store(is_uncut, SeqCst);
             is_uncut.then_some(segment.number)
         });
@@ -202,14 +286,14 @@ impl Housekeeper {
         let journal = &self.journal;
         let (name, storage) = (file_name(segment.number), &*journal.storage);
         if segment.is_damaged {
-            unless_gone(storage.rename(&name, &damaged_name(segment.number)))?;
+            unless_gone(storage.put_aside(&name, &damaged_name(segment.number)).map(drop))?;
         } else {
             let whole = journal.settings.segment_bytes;
             // One of an earlier run may still be read, past its last unsettled record.
             let fits = !segment.is_recovered
                 && segment.file.len().is_ok_and(|len| len == whole)
                 && segment.file.is_linked();
-            if !fits || !self.put_spare(&name, Arc::clone(&segment.file)) {
+            if !fits || self.put_spare(&name, &segment.file, segment.start).is_err() {
                 storage.remove(&name)?;
             }
         }
@@ -251,6 +335,14 @@ impl Housekeeper {
             self.journal.report(Failure::Sync, error);
         }
     }
+}
+
+/// Makes a file that is to be used again, with a head of `head` bytes, begin as a new one does: with
+/// the head of another segment it would look like one that was renamed.
+fn blank(file: &dyn Stored, head: u64) -> io::Result<()> {
+    let zeros = vec![0; usize::try_from(head).unwrap_or(0)];
+    file.write_at(&mut [IoSlice::new(&zeros)], 0)?;
+    file.sync()
 }
 
 /// What cannot be found was done before, or by who has removed the directory.

@@ -20,7 +20,7 @@ use super::{
     reader::{Found, SegmentReader},
     record::RecordHeader,
     recovery::{Files, Head, Heads, list},
-    segment::{Ids, damaged_name, file_name, ids_name},
+    segment::{Ids, file_name, ids_name},
     settled::{self, SettledLog},
     storage::{Storage, Stored},
 };
@@ -54,8 +54,10 @@ pub(crate) struct Records<'a> {
     file: Arc<dyn Stored>,
     /// Where something was found first that is no record of it.
     is_empty: bool,
-    /// Whether its head is damaged, which has not been told yet.
+    /// Whether its head is damaged, or none, which has not been told yet.
     is_headless: bool,
+    /// What it is where it is no segment of this number.
+    foreign: Option<String>,
     looks_left: u32,
     reader: SegmentReader,
     settled: Vec<u32>,
@@ -121,7 +123,7 @@ impl<'a> Inspection<'a> {
     pub(crate) fn bots(&self) -> HashMap<BotKey, String> {
         let heads = self.heads.open.values().filter_map(|(_, head)| match head {
             Head::Whole(header) => Some(header),
-            Head::Damaged | Head::Unused => None,
+            _ => None,
         });
         heads.flat_map(|head| &head.bots).map(|name| (BotKey::of(name), name.clone())).collect()
     }
@@ -148,7 +150,7 @@ impl<'a> Inspection<'a> {
         let settled = settled.map_err(|error| (name, error))?;
         let header = match head {
             Head::Whole(header) => Some(header),
-            Head::Damaged | Head::Unused => None,
+            _ => None,
         };
         let start = header.map_or(0, |header| u64::from(header.len));
         let records = Records {
@@ -158,7 +160,14 @@ impl<'a> Inspection<'a> {
             broken_notes,
             file: Arc::clone(file),
             is_empty: true,
-            is_headless: matches!(head, Head::Damaged),
+            is_headless: !matches!(head, Head::Whole(_) | Head::Unused),
+            foreign: match head {
+                Head::Elsewhere(number) => {
+                    Some(format!("it is segment {number} under another name"))
+                }
+                Head::Foreign => Some("it is no file of this journal".to_owned()),
+                Head::Damaged | Head::Unused | Head::Whole(_) => None,
+            },
             looks_left: LOOKS,
             reader: SegmentReader::new(Arc::clone(file), number, start, end),
             settled,
@@ -196,8 +205,7 @@ impl<'a> Inspection<'a> {
 
     /// Names and lengths of the files that are kept for a person to see.
     pub(crate) fn kept(&self) -> Vec<(String, u64)> {
-        let kept = self.files.iter().filter(|(_, files)| files.damaged);
-        self.lengths(kept.map(|(number, _)| damaged_name(*number)))
+        self.lengths(self.files.values().flat_map(|files| files.damaged.iter().cloned()))
     }
 
     /// Names and lengths of the files of ids.
@@ -242,6 +250,11 @@ impl Records<'_> {
         self.file.len().unwrap_or(0)
     }
 
+    /// What the file is where it is no segment of its name's number.
+    pub(crate) fn foreign(&self) -> Option<&str> {
+        self.foreign.as_deref()
+    }
+
     /// Where the next thing is looked for, in bytes from the file's start.
     pub(crate) fn position(&self) -> u64 {
         self.reader.position()
@@ -282,7 +295,7 @@ impl Records<'_> {
             return Ok(None);
         }
         let len = self.file_len();
-        Ok(Some(match self.reader.saw_marker() {
+        Ok(Some(match self.foreign.is_some() || self.reader.saw_marker() {
             true => Item::Damage { offset: 0, len },
             false => Item::Unfinished { offset: 0 },
         }))
@@ -511,11 +524,20 @@ mod tests {
         assert_eq!(read(&journal, 1), (vec![(1, false)], vec![("damage", 0)]));
         file.write_at(&mut [IoSlice::new(b"X")], places[0] + 7).unwrap();
         assert_eq!(read(&journal, 1), (vec![], vec![("damage", 0)]));
+        // One that was not all written.
+        file.write_at(&mut [IoSlice::new(b"g")], 3).unwrap();
         file.truncate(20).unwrap();
+        let journal = Inspection::new(&storage).unwrap();
         assert_eq!(read(&journal, 1), (vec![], vec![("unfinished", 0)]));
-        // A file that is ready to be one.
-        write(&storage, 2, None, &[]);
+        // A segment under another name, and a file that is ready to be one.
+        let places = write(&storage, 2, None, &[]);
         storage.rename(&file_name(2), &file_name(3)).unwrap();
+        let journal = Inspection::new(&storage).unwrap();
+        assert_eq!(read(&journal, 3), (vec![], vec![("damage", 0)]));
+        let foreign = journal.records(3).unwrap().unwrap().foreign().map(str::to_owned);
+        assert_eq!(foreign.as_deref(), Some("it is segment 2 under another name"));
+        let file = storage.open(&file_name(3)).unwrap();
+        file.write_at(&mut [IoSlice::new(&vec![0; places[0] as usize])], 0).unwrap();
         assert_eq!(read(&Inspection::new(&storage).unwrap(), 3), (vec![], vec![]));
     }
 

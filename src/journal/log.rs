@@ -13,18 +13,21 @@ use std::{
 use super::{
     Chore, Journal,
     batch::Batch,
+    directory::is_lost,
     header::SegmentHeader,
     record::{self, BotKey},
     segment::{Ids, Segment, file_name},
-    storage::{Room, Stored},
+    storage::{Room, Stored, is_no_room},
 };
 use crate::{config::Ack, update::UpdateId};
 
 /// How long a new segment is not tried again where none could be begun. The senders come again
 /// after a second.
 const PAUSE: Duration = Duration::from_millis(100);
-/// On a disk without room for a whole segment, one of this part is tried.
-const SMALL: u64 = 16;
+/// On a disk without room for a whole segment, such parts of one are tried.
+const SMALL: [u64; 2] = [16, 256];
+/// Numbers that are passed over where files of other origin have them.
+const TAKEN_MAX: u32 = 100;
 /// Batches that one call writes; there are more only where there are many shards.
 const PARTS: usize = 16;
 
@@ -131,10 +134,13 @@ impl Log {
             if synced {
                 segment.file.sync().map_err(|error| (Failure::Sync, error))?;
             }
-            // Who removes the directory of a running server gets a new one with the next record.
+            // Where the directory has gone, or is another process's, a later start would not find
+            // what was written. The next record begins a segment in a new one, if that can be.
+            let removed = |error| (Failure::Removed, error);
+            self.journal.storage.is_ours().map_err(removed)?;
             match segment.file.is_linked() {
                 true => Ok(()),
-                false => Err((Failure::Removed, io::ErrorKind::NotFound.into())),
+                false => Err(removed(io::ErrorKind::NotFound.into())),
             }
         });
         if let Err((failure, error)) = outcome {
@@ -147,6 +153,7 @@ impl Log {
         let key = |bot| self.journal.key_of(bot);
         active.ids.extend(ids.map(|update| (key(update.bot()), update.id())));
         let end = at + len;
+        debug_assert!(segment.start <= at && segment.end.load(Relaxed) == at);
         segment.end.store(end, SeqCst);
         let records: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
         segment.unsettled.fetch_add(records, SeqCst);
@@ -185,30 +192,60 @@ impl Log {
         if self.paused_until.is_some_and(|until| now < until) {
             return Err(Failure::Begin);
         }
-        let number = self.last + 1;
         let names: Vec<_> = self.journal.roster.names().map(str::to_owned).collect();
-        let header = SegmentHeader::new(number, self.previous, record::now_us(), &names);
-        let needed = u64::from(header.len) + len;
-        let begun = self.file_for(number, needed).and_then(|(file, room)| {
-            file.write_at(&mut [IoSlice::new(&header.to_bytes())], 0)?;
-            Ok((file, room))
-        });
-        let (file, room) = match begun {
+        let (number, header, file, room) = match self.begin_file(&names, len) {
             Ok(begun) => begun,
             Err(error) => {
-                let _ = self.journal.storage.remove(&file_name(number));
                 self.paused_until = Some(now + PAUSE);
-                self.journal.report(Failure::Begin, &error);
+                if !(is_lost(&error) && self.journal.is_lost()) {
+                    self.journal.report(Failure::Begin, &error);
+                }
+                self.journal.set_lost(is_lost(&error));
                 return Err(Failure::Begin);
             }
         };
         self.paused_until = None;
+        self.journal.set_lost(false);
+        debug_assert!(
+            number > self.last && self.previous.is_none_or(|(before, _)| before < number)
+        );
         self.last = number;
         self.journal.grown_by(u64::from(header.len));
         let segment = Arc::new(Segment::new(number, file, u64::from(header.len)));
         segment.open_settled(&*self.journal.storage);
         self.journal.segments_mut().insert(number, Arc::clone(&segment));
         Ok(Active { segment, ids: Vec::new(), room, is_next_asked: false, named: names.len() })
+    }
+
+    /// The file of the next segment, with its head in it, its number, and how much room it has.
+    fn begin_file(
+        &self,
+        names: &[String],
+        len: u64,
+    ) -> io::Result<(u32, SegmentHeader, Arc<dyn Stored>, u64)> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let number = self.last.checked_add(tried);
+            let number = number.ok_or_else(|| io::Error::other("no numbers are left"))?;
+            let header = SegmentHeader::new(number, self.previous, record::now_us(), names);
+            let needed = u64::from(header.len) + len;
+            let begun = self.file_for(number, needed).and_then(|(file, room)| {
+                file.write_at(&mut [IoSlice::new(&header.to_bytes())], 0)?;
+                Ok((number, header, file, room))
+            });
+            match begun {
+                // A file of this number that this process has not made stays as it is.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < TAKEN_MAX => {
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                Err(error) => {
+                    let _ = self.journal.storage.remove(&file_name(number));
+                    return Err(error);
+                }
+                begun => return begun,
+            }
+        }
     }
 
     /// The file of segment `number` and how much room it has: the spare one, or a new one.
@@ -223,15 +260,27 @@ impl Log {
             return Ok((spare, whole));
         }
         let mut room = whole.max(needed);
-        let mut created = storage.create(&name, Room::Reserve(room));
-        if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
-            room = (whole / SMALL).max(needed);
-            created = storage.create(&name, Room::Reserve(room));
+        let mut created = storage.create_anew(&name, Room::Reserve(room));
+        for part in SMALL {
+            if created.as_ref().is_err_and(is_no_room) {
+                room = (whole / part).max(needed);
+                created = storage.create_anew(&name, Room::Reserve(room));
+            }
         }
         let file = created?;
         // A file that a power cut leaves without a name holds nothing.
         storage.sync()?;
         Ok((file, room))
+    }
+
+    /// Where the journal is full: seals the active segment if everything in it is settled, so that
+    /// its room is given back. It would not be sealed by further records, as there are none.
+    pub(super) fn make_room(&mut self) {
+        let Some(Active { segment, .. }) = &self.active else { return };
+        let is_empty = segment.end.load(Relaxed) == segment.start;
+        if self.journal.is_full() && !is_empty && segment.unsettled.load(SeqCst) == 0 {
+            self.seal(segment.has_failed.load(SeqCst));
+        }
     }
 
     /// Ends the active segment where its committed records end. After a failure, what was written

@@ -19,6 +19,7 @@
 //! | `record`, `header`, `settled`, `segment` | what is in the files |
 //! | `reader` | how they are read, whatever has happened to them |
 //! | `storage` | what is asked of a file system |
+//! | `directory` | the real one: whose it is, and what is touched in it |
 //! | `batch`, `intake` | how a shard waits without waiting |
 //! | `log`, `committer` | how records are written |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
@@ -29,6 +30,7 @@
 mod backlog;
 mod batch;
 mod committer;
+mod directory;
 mod header;
 mod housekeeper;
 #[cfg(feature = "cli")]
@@ -68,6 +70,7 @@ pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
     committer::{Committer, Home},
+    directory::{Directory, is_held_here},
     header::SegmentHeader,
     housekeeper::{Chore, Housekeeper},
     intake::{Intake, Ticket},
@@ -76,7 +79,7 @@ pub(crate) use self::{
     reader::{Found, SegmentReader},
     record::{BODY_MAX, BotKey, RecordHeader, RecordId, now_us, record_len, seal},
     recovery::{Recovered, RecoveryError, recover},
-    storage::{Directory, Stored},
+    storage::Stored,
 };
 use self::{segment::Segment, storage::Storage};
 use crate::{config::Ack, roster::Roster, update::BotId};
@@ -105,6 +108,8 @@ pub(crate) struct Journal {
     /// Whether no more updates are taken because the journal is as large as it may be. Shards read it
     /// for each update, so nothing that is written as often is beside it.
     is_full: CachePadded<AtomicBool>,
+    /// Whether its directory was taken away or is another process's.
+    is_lost: AtomicBool,
     is_sync_due: AtomicBool,
     roster: Arc<Roster>,
     segments: CachePadded<RwLock<BTreeMap<u32, Arc<Segment>>>>,
@@ -135,6 +140,7 @@ impl Journal {
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
             is_full: CachePadded::new(AtomicBool::new(used >= settings.max_bytes)),
+            is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
             roster,
             segments: CachePadded::new(RwLock::new(segments.collect())),
@@ -173,6 +179,28 @@ impl Journal {
         self.is_full.load(Relaxed)
     }
 
+    /// True where the directory was replaced or is another process's: no update is taken until the
+    /// server is started again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Relaxed)
+    }
+
+    /// To be called by the committer when it has tried to begin a segment.
+    fn set_lost(&self, is_lost: bool) {
+        if self.is_lost.swap(is_lost, Relaxed) == is_lost {
+            return;
+        }
+        if is_lost {
+            tracing::error!(
+                "the journal's directory was replaced, or another server has it: this one touches \
+                 nothing in it and answers 503; what it has acknowledged is delivered as long as it \
+                 runs. Where another server has taken its place, stop this one; else start it again"
+            );
+        } else {
+            tracing::info!("the journal has its directory again");
+        }
+    }
+
     /// True where the last commit failed, and lately: where nothing has been tried since, nobody knows.
     pub(crate) fn is_failing(&self, now: Instant) -> bool {
         let failed_at = self.failed_at.load(Relaxed);
@@ -209,6 +237,9 @@ impl Journal {
             }
             if is_done {
                 self.chore(Chore::Retire(number));
+            } else if self.is_full() && segment.unsettled.load(SeqCst) == 0 {
+                // The active one, which the committer alone can seal.
+                self.wake_committer();
             }
         }
         if !records.is_empty() {
@@ -260,8 +291,8 @@ impl Journal {
 
     /// Takes the spare file and calls it `name`.
     fn take_spare(&self, name: &str) -> Option<Arc<dyn Stored>> {
-        let mut spare = self.spare();
-        let file = spare.take().filter(|file| file.is_linked())?;
+        let spare = self.spare().take();
+        let file = spare.filter(|file| file.is_linked())?;
         self.storage.rename(housekeeper::SPARE, name).ok()?;
         Some(file)
     }
@@ -280,14 +311,18 @@ impl Journal {
 
     fn grown_by(&self, bytes: u64) {
         if self.used.fetch_add(bytes, SeqCst) + bytes >= self.settings.max_bytes {
-            self.is_full.store(true, SeqCst);
+            if !self.is_full.swap(true, SeqCst) {
+                self.chore(Chore::TellFull);
+            }
             // It may have shrunk in between.
             self.shrunk_by(0);
         }
     }
 
     fn shrunk_by(&self, bytes: u64) {
-        if self.used.fetch_sub(bytes, SeqCst) - bytes < self.settings.max_bytes {
+        let before = self.used.fetch_sub(bytes, SeqCst);
+        debug_assert!(before >= bytes, "{bytes} of {before} bytes are given back");
+        if before.saturating_sub(bytes) < self.settings.max_bytes {
             self.is_full.store(false, SeqCst);
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Backlog, Failure, Journal,
     reader::{Found, SegmentReader},
-    record::{RecordHeader, RecordId, now_us},
+    record::{BotKey, RecordHeader, RecordId, now_us},
     segment::Segment,
 };
 use crate::{
@@ -46,8 +46,18 @@ pub(crate) enum Step {
     Parked,
 }
 
+/// Where the updates are read that an earlier run has left of bots which a reload has brought back.
+#[derive(Debug)]
+struct Adoption {
+    bots: Vec<BotKey>,
+    segment: Arc<Segment>,
+    /// How many of the segment's orphans have been looked at.
+    done: usize,
+}
+
 /// Reads back what was left in the journal; there is one in a process.
 pub(crate) struct ReadBack {
+    adoption: Option<Adoption>,
     backlog: Arc<Backlog>,
     dispatcher: Dispatcher,
     full: Arc<FullChats>,
@@ -70,7 +80,17 @@ impl ReadBack {
     ) -> Self {
         let limits = ParserLimits { depth_max: DEPTH_MAX, ..ParserLimits::default() };
         let parser = UpdateParser::new(limits);
-        Self { backlog, dispatcher, full, journal, metrics, parser, pending: None, reading: None }
+        Self {
+            adoption: None,
+            backlog,
+            dispatcher,
+            full,
+            journal,
+            metrics,
+            parser,
+            pending: None,
+            reading: None,
+        }
     }
 
     /// Works until the server stops taking updates. What is left then is there at the next start.
@@ -106,13 +126,16 @@ impl ReadBack {
 
     /// Reads on where everything is read back.
     fn read(&mut self, now: Instant) -> Step {
-        if self.reading.is_none() && !self.begin() {
-            return Step::Idle;
-        }
         if let Some((update, origin)) = self.pending.take()
             && !self.hand_on(update, origin, now)
         {
             return Step::Full;
+        }
+        if self.begin_adoption() {
+            return self.adopt(now);
+        }
+        if self.reading.is_none() && !self.begin() {
+            return Step::Idle;
         }
         for _ in 0..ROUND {
             match self.read_one(now) {
@@ -120,6 +143,74 @@ impl ReadBack {
                 Some(step) => return step,
                 None if self.go_on() => {}
                 None => return Step::Idle,
+            }
+        }
+        Step::Moved
+    }
+
+    /// Begins to read what was left of bots that have been brought back; false where there is
+    /// nothing of that.
+    fn begin_adoption(&mut self) -> bool {
+        if self.adoption.is_some() {
+            return true;
+        }
+        let bots = std::mem::take(&mut self.backlog.lock().adopted);
+        if bots.is_empty() {
+            return false;
+        }
+        self.adoption = self.adopt_from(0, bots);
+        true
+    }
+
+    /// The first segment from `number` on that has orphans.
+    fn adopt_from(&self, number: u32, bots: Vec<BotKey>) -> Option<Adoption> {
+        let segments = self.journal.segments();
+        let mut from = segments.range(number..).map(|(_, segment)| segment);
+        let segment = Arc::clone(from.find(|segment| !segment.orphans.is_empty())?);
+        drop(segments);
+        Some(Adoption { bots, segment, done: 0 })
+    }
+
+    /// Hands on what was left of bots that have been brought back, in the order of the records.
+    fn adopt(&mut self, now: Instant) -> Step {
+        for _ in 0..ROUND {
+            let Some(adoption) = &mut self.adoption else { break };
+            let Some(offset) = adoption.segment.orphans.get(adoption.done).copied() else {
+                let bots = std::mem::take(&mut adoption.bots);
+                let next = adoption.segment.number.saturating_add(1);
+                self.adoption = self.adopt_from(next, bots);
+                continue;
+            };
+            let segment = Arc::clone(&adoption.segment);
+            let record = RecordId { segment: segment.number, offset };
+            let read = segment.read(offset);
+            let Adoption { bots, done, .. } = adoption;
+            let (header, body) = match read {
+                Ok(Some((header, _))) if !bots.contains(&header.bot) => {
+                    *done += 1;
+                    continue;
+                }
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    *done += 1;
+                    damaged(&self.metrics.corrupt, record.segment, u64::from(offset), 0);
+                    continue;
+                }
+                Err(error) => {
+                    self.journal.report(Failure::Read, &error);
+                    return Step::Disk;
+                }
+            };
+            *done += 1;
+            let Some(update) = parse(&mut self.parser, &self.journal, &header, &body, now) else {
+                let bytes = header.record_len();
+                damaged(&self.metrics.corrupt, record.segment, u64::from(offset), bytes);
+                continue;
+            };
+            let is_replayed = segment.is_recovered || header.is_fed;
+            let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
+            if !self.hand_on(update, origin, now) {
+                return Step::Full;
             }
         }
         Step::Moved
@@ -157,6 +248,8 @@ impl ReadBack {
     fn go_on(&mut self) -> bool {
         let Some((segment, reader)) = &mut self.reading else { return false };
         let (number, at) = (segment.number, reader.position());
+        // Let go of without the lock: its file may go with it, for which the disk may take its time.
+        let segment = Arc::clone(segment);
         // The committer tells under this lock what it has committed, and hands nothing on as long
         // as it finds that reading back is not over.
         let backlog = Arc::clone(&self.backlog);

@@ -1,7 +1,7 @@
 //! What the last run has left: found, checked, and made ready to be delivered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
@@ -12,12 +12,18 @@ use super::{
     housekeeper::{NEW, SPARE},
     reader::{Found, SegmentReader, read_header},
     record::{BotKey, RecordHeader, RecordId},
-    segment::{Ids, Segment, damaged_name, file_name, ids_name},
+    segment::{Ids, Segment, damaged_ids_name, damaged_name, file_name, ids_name, new_ids_name},
     settled::{self, SettledLog},
     storage::{Storage, Stored},
 };
-use crate::update::{BotId, UpdateId};
+use crate::{
+    dedup::Window,
+    update::{BotId, UpdateId},
+};
 
+/// Numbers of segments are below it. One that is not was not counted up to by a journal, and no
+/// segment could come after it.
+const NUMBER_MAX: u32 = 4_000_000_000;
 /// How often progress is told, in bytes read.
 const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -41,9 +47,37 @@ pub(crate) struct Damage {
     pub(crate) bytes: u64,
 }
 
+/// A file that is not what its name says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Aside {
+    pub(crate) file: String,
+    /// What it is called now, so that nothing removes it.
+    pub(crate) kept_as: String,
+    /// The number of the segment that it is in truth.
+    pub(crate) is_segment: Option<u32>,
+}
+
+impl Aside {
+    /// What it is, and what a person can do about it.
+    pub(crate) fn tell(&self) -> String {
+        let Self { file, kept_as, is_segment } = self;
+        match is_segment {
+            Some(number) => format!(
+                "{file} is segment {number} under another name: it is kept as {kept_as}, and \
+                 nothing in it is delivered; to have that, stop the server, name it {}, if there \
+                 is none, and start again",
+                file_name(*number)
+            ),
+            None => format!("{file} is no file of this journal: it is kept as {kept_as}"),
+        }
+    }
+}
+
 /// What was found at the start.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
+    /// Files that were put aside.
+    pub(crate) aside: Vec<Aside>,
     /// Records that are delivered now, and the bytes of their records.
     pub(crate) records: u64,
     pub(crate) bytes: u64,
@@ -55,6 +89,8 @@ pub(crate) struct Recovered {
     pub(crate) duplicates: u64,
     /// Records of bots that are not configured: they stay until they are.
     pub(crate) orphans: u64,
+    /// What is known of the bots that are not configured: the ids that were seen.
+    pub(crate) orphaned: HashMap<BotKey, Window>,
     /// Records that were begun and not finished: cut off.
     pub(crate) torn: u64,
     pub(crate) elapsed: Duration,
@@ -72,10 +108,11 @@ pub(crate) struct Recovered {
 /// The files of a segment that are there.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// The file of a damaged segment that is kept for a person to see.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(super) damaged: bool,
+    /// Names of files that are kept for a person to see.
+    pub(super) damaged: Vec<String>,
     pub(super) ids: bool,
+    /// Ids that were not all written.
+    pub(super) new_ids: bool,
     pub(super) journal: bool,
     pub(super) settled: bool,
 }
@@ -95,6 +132,8 @@ struct Recovery<'a, R, P> {
 pub(crate) enum RecoveryError {
     /// The directory, or this file in it, cannot be read or changed.
     Io(Option<String>, io::Error),
+    /// This file's number is so high that no segment can come after it.
+    Number(String),
     /// A later ringhook wrote this file, in this version of the format.
     Version(String, u32),
 }
@@ -133,51 +172,96 @@ where
     P: FnMut(Progress),
 {
     fn run(&mut self) -> Result<(), RecoveryError> {
+        let files = list(self.storage)?;
         for leftover in [NEW, SPARE] {
             let _ = self.storage.remove(leftover);
         }
-        let files = list(self.storage)?;
         let Heads { mut open, ends } = Heads::read(self.storage, &files)?;
-        for (file, _) in open.values() {
-            self.found.scanned.of += file.len()?;
+        for (number, (file, _)) in &open {
+            self.found.scanned.of += at_file(file_name(*number), file.len())?;
         }
+        // Segments under other names: what belongs to them stays, for when they are put back.
+        let elsewhere: Vec<_> = open.values().filter_map(|(_, head)| head.is_segment()).collect();
         for (number, files) in files {
+            if files.new_ids {
+                let _ = self.storage.remove(&new_ids_name(number));
+            }
             let ids = match files.ids {
                 true => self.read_ids(number)?,
                 false => None,
             };
             // One that is not whole is written anew.
             let files = Files { ids: ids.is_some(), ..files };
-            self.found.last = self.found.last.max(number);
-            match open.remove(&number) {
-                Some((file, header)) => {
+            let opened = open.remove(&number);
+            let is_begun = match &opened {
+                Some((_, head)) => matches!(head, Head::Whole(_)),
+                None => false,
+            };
+            if !(1..NUMBER_MAX).contains(&number) && (is_begun || files.ids) {
+                let name = if is_begun { file_name(number) } else { ids_name(number) };
+                return Err(RecoveryError::Number(name));
+            }
+            let is_kept = match opened {
+                Some((file, head)) => {
                     let end = ends.get(&number).copied().or(ids.as_ref().map(|ids| ids.end));
-                    let read = self.segment(number, file, &header, end, &files, ids.as_ref());
                     // What cannot be read now may be read later: nothing is given up here.
-                    read.map_err(|error| RecoveryError::Io(Some(file_name(number)), error))?;
+                    self.segment(number, file, &head, end, &files, ids.as_ref())?
                 }
                 None => {
                     for (bot, id) in ids.unwrap_or_default().ids {
-                        if let Some(bot) = self.bot_of(bot) {
-                            (self.remember)(bot, id);
-                        }
+                        self.remember(bot, id);
                     }
-                    if files.settled {
-                        let _ = self.storage.remove(&settled::file_name(number));
+                    if files.settled && !elsewhere.contains(&number) {
+                        self.forget_settled(number);
                     }
+                    files.ids || files.settled || !files.damaged.is_empty()
                 }
+            };
+            if is_kept && number < NUMBER_MAX {
+                self.found.last = self.found.last.max(number);
             }
         }
         Ok(())
     }
 
-    fn read_ids(&mut self, number: u32) -> io::Result<Option<Ids>> {
-        let file = self.storage.open(&ids_name(number))?;
-        let ids = Ids::read(number, &*file)?;
+    /// Removes the notes of a segment that is gone, if they are such.
+    fn forget_settled(&self, number: u32) {
+        let name = settled::file_name(number);
+        let mut is_broken = false;
+        let read = self
+            .storage
+            .open(&name)
+            .and_then(|file| settled::read_with(number, &*file, |_, _| is_broken = true));
+        if read.is_ok_and(|notes| !notes.is_empty() || !is_broken) {
+            let _ = self.storage.remove(&name);
+        }
+    }
+
+    fn read_ids(&mut self, number: u32) -> Result<Option<Ids>, RecoveryError> {
+        let name = ids_name(number);
+        let file = at_file(name.clone(), self.storage.open(&name))?;
+        let ids = at_file(name.clone(), Ids::read(number, &*file))?;
+        let len = at_file(name.clone(), file.len())?;
         if ids.is_some() {
-            self.found.ids.push((number, file.len()?));
+            self.found.ids.push((number, len));
+        } else if len == 0 {
+            // What a full disk has left of it.
+            let _ = self.storage.remove(&name);
+        } else {
+            let aside = self.storage.put_aside(&name, &damaged_ids_name(number));
+            let kept_as = at_file(name.clone(), aside)?;
+            self.found.aside.push(Aside { file: name, kept_as, is_segment: None });
         }
         Ok(ids)
+    }
+
+    /// Takes note of an id; false where it was known.
+    fn remember(&mut self, key: BotKey, id: UpdateId) -> bool {
+        match self.bot_of(key) {
+            Some(bot) => (self.remember)(bot, id),
+            // A reload may bring the bot back.
+            None => self.found.orphaned.entry(key).or_insert_with(Window::new).accept(id.get()),
+        }
     }
 
     fn bot_of(&self, key: BotKey) -> Option<BotId> {
@@ -185,7 +269,8 @@ where
         u32::try_from(index).ok().map(BotId::new)
     }
 
-    /// Reads a segment and keeps it if anything in it is to be delivered, now or later.
+    /// Reads a segment and keeps it if anything in it is to be delivered, now or later; false where
+    /// it was never begun.
     fn segment(
         &mut self,
         number: u32,
@@ -194,23 +279,27 @@ where
         end: Option<u64>,
         files: &Files,
         ids: Option<&Ids>,
-    ) -> io::Result<()> {
+    ) -> Result<bool, RecoveryError> {
         let mut log = match files.settled {
-            true => self.storage.open(&settled::file_name(number)).and_then(|file| {
-                let offsets = settled::read(number, &*file)?;
-                Ok((offsets, SettledLog::resume(number, file)?))
-            })?,
+            true => {
+                let notes = self.storage.open(&settled::file_name(number)).and_then(|file| {
+                    let offsets = settled::read(number, &*file)?;
+                    Ok((offsets, SettledLog::resume(number, file)?))
+                });
+                at_file(settled::file_name(number), notes)?
+            }
             false => (Vec::new(), SettledLog::new(number)),
         };
         let (settled, settled_log) = (&log.0, &mut log.1);
         let start = match head {
             Head::Whole(header) => u64::from(header.len),
-            Head::Unused | Head::Damaged => 0,
+            Head::Unused | Head::Damaged | Head::Foreign | Head::Elsewhere(_) => 0,
         };
         let mut reader = SegmentReader::new(Arc::clone(&file), number, start, end);
         let mut kept = Kept { end: start, ..Kept::default() };
         let bytes_before = self.found.scanned.bytes;
-        while let Some(found) = reader.next()? {
+        let name = || file_name(number);
+        while let Some(found) = at_file(name(), reader.next())? {
             match found {
                 Found::Record { header, offset, .. } => {
                     kept.end = u64::from(offset) + header.record_len();
@@ -226,14 +315,20 @@ where
                 Found::Torn => kept.torn += 1,
             }
         }
-        let file_len = file.len()?;
+        let file_len = at_file(name(), file.len())?;
         self.found.scanned.bytes = bytes_before + file_len;
         if start == 0 && kept.ids.is_empty() {
             // A file that was never begun, unless it is known to have held records or looks like it.
             let is_begun = matches!(head, Head::Damaged);
             let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
             self.found.torn += u64::from(is_begun && !is_damaged);
-            return self.put_away(number, file_len, is_damaged, files);
+            let is_foreign = matches!(head, Head::Foreign | Head::Elsewhere(_));
+            let put_away = match is_foreign {
+                true => self.keep_aside(number, head, files),
+                false => self.put_away(number, file_len, is_damaged, files),
+            };
+            at_file(name(), put_away)?;
+            return Ok(is_damaged || is_foreign);
         }
         // What is behind it is of no record. Should this not work, it is tried again.
         let is_uncut = file_len > kept.end && file.truncate(kept.end).is_err();
@@ -245,7 +340,7 @@ where
             tracing::warn!(segment = number, %error, "cannot note which records are settled");
         }
         let found = Ids { end: kept.end, ids: kept.ids };
-        self.keep_ids(number, &*file, &found, ids, files)?;
+        at_file(ids_name(number), self.keep_ids(number, &*file, &found, ids, files))?;
         let mut segment = Segment::new(number, file, start);
         segment.end.store(kept.end, SeqCst);
         segment.is_damaged = is_damaged;
@@ -253,10 +348,11 @@ where
         segment.is_sealed.store(true, SeqCst);
         segment.is_uncut.store(is_uncut, SeqCst);
         segment.skip = kept.skip;
+        segment.orphans = kept.orphans;
         segment.settled = Mutex::new(log.1);
         segment.unsettled.store(kept.unsettled, SeqCst);
         self.found.segments.push(segment);
-        Ok(())
+        Ok(true)
     }
 
     /// Makes the file of ids say what the segment holds, and the segment hold it for good.
@@ -280,6 +376,9 @@ where
         if let Err(error) = file.sync() {
             tracing::warn!(segment = number, %error, "what was found cannot be made durable");
         }
+        if files.ids {
+            self.storage.remove(&ids_name(number))?;
+        }
         let kept = match found.ids.is_empty() {
             true => Ok(None),
             false => found.write(number, self.storage).map(Some),
@@ -292,10 +391,18 @@ where
             Ok(None) => {}
             Err(error) => tracing::warn!(segment = number, %error, "cannot keep update ids"),
         }
-        match files.ids {
-            true => self.storage.remove(&ids_name(number)),
-            false => Ok(()),
+        Ok(())
+    }
+
+    /// Keeps a file that is no segment of this number.
+    fn keep_aside(&mut self, number: u32, head: &Head, files: &Files) -> io::Result<()> {
+        let file = file_name(number);
+        let kept_as = self.storage.put_aside(&file, &damaged_name(number))?;
+        self.found.aside.push(Aside { file, kept_as, is_segment: head.is_segment() });
+        if files.settled {
+            self.forget_settled(number);
         }
+        Ok(())
     }
 
     /// Removes a file without a record in it, unless it looks as if it had held some.
@@ -316,7 +423,7 @@ where
         }
         if is_damaged {
             self.found.damages.push(Damage { file: name.clone(), offset: 0, bytes });
-            self.storage.rename(&name, &damaged_name(number))?;
+            self.storage.put_aside(&name, &damaged_name(number))?;
         } else {
             self.storage.remove(&name)?;
         }
@@ -334,8 +441,8 @@ where
     ) {
         self.found.scanned.records += 1;
         let bot = self.bot_of(header.bot);
-        let is_new = bot.is_none_or(|bot| (self.remember)(bot, header.update_id));
-        if !is_settled && bot.is_some() && (is_new || header.is_fed) {
+        let is_new = self.remember(header.bot, header.update_id) || header.is_fed;
+        if !is_settled && bot.is_some() && is_new {
             kept.unsettled += 1;
             self.found.records += 1;
             self.found.bytes += header.record_len();
@@ -343,8 +450,9 @@ where
             return;
         }
         kept.skip.push(offset);
-        if !is_settled && bot.is_none() {
+        if !is_settled && is_new {
             kept.unsettled += 1;
+            kept.orphans.push(offset);
             self.found.orphans += 1;
         } else if !is_settled {
             self.found.duplicates += 1;
@@ -363,9 +471,24 @@ where
 /// How a segment's file begins.
 #[derive(Debug)]
 pub(super) enum Head {
+    /// It was being written.
     Damaged,
+    /// It is the whole head of this other segment.
+    Elsewhere(u32),
+    /// It was not written by a ringhook.
+    Foreign,
     Unused,
     Whole(SegmentHeader),
+}
+
+impl Head {
+    /// The number of the other segment whose head it is.
+    pub(super) fn is_segment(&self) -> Option<u32> {
+        match self {
+            Self::Elsewhere(number) => Some(*number),
+            _ => None,
+        }
+    }
 }
 
 /// The files of all segments, opened.
@@ -398,9 +521,11 @@ impl Heads {
                 read.map_err(|error| RecoveryError::Io(Some(name.clone()), error))?;
             let head = match header {
                 Ok(header) if header.number == *number => Head::Whole(header),
-                // The head of another segment: a file that was about to be used again.
-                Ok(_) | Err(HeaderError::Blank) => Head::Unused,
+                // A file that is used again gets a blank one first.
+                Ok(header) => Head::Elsewhere(header.number),
+                Err(HeaderError::Blank) => Head::Unused,
                 Err(HeaderError::Damaged) => Head::Damaged,
+                Err(HeaderError::Foreign) => Head::Foreign,
                 Err(HeaderError::Version(version)) => {
                     return Err(RecoveryError::Version(name, version));
                 }
@@ -414,12 +539,18 @@ impl Heads {
     }
 }
 
+/// Names the file that an error is about.
+fn at_file<T>(name: String, outcome: io::Result<T>) -> Result<T, RecoveryError> {
+    outcome.map_err(|error| RecoveryError::Io(Some(name), error))
+}
+
 /// What one segment turns out to hold.
 #[derive(Debug, Default)]
 struct Kept {
     damages: Vec<Damage>,
     end: u64,
     ids: Vec<(BotKey, UpdateId)>,
+    orphans: Vec<u32>,
     skip: Vec<u32>,
     torn: u64,
     unsettled: u64,
@@ -430,13 +561,17 @@ pub(super) fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
     let mut files = BTreeMap::<u32, Files>::new();
     for name in storage.names()? {
         let Some((number, kind)) = name.split_once('.') else { continue };
-        let Some(number) = number.parse().ok().filter(|_| number.len() == 10) else { continue };
-        let files = files.entry(number).or_default();
+        let is_number = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(number) = number.parse().ok().filter(|_| is_number) else { continue };
+        // What has another name is not the journal's.
         match kind {
-            "damaged" => files.damaged = true,
-            "ids" => files.ids = true,
-            "journal" => files.journal = true,
-            "settled" => files.settled = true,
+            "ids" => files.entry(number).or_default().ids = true,
+            "ids.new" => files.entry(number).or_default().new_ids = true,
+            "journal" => files.entry(number).or_default().journal = true,
+            "settled" => files.entry(number).or_default().settled = true,
+            _ if kind.starts_with("damaged") || kind.starts_with("ids.damaged") => {
+                files.entry(number).or_default().damaged.push(name);
+            }
             _ => {}
         }
     }

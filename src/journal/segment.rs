@@ -43,6 +43,8 @@ pub(crate) struct Segment {
     pub(super) is_sealed: AtomicBool,
     /// Of a recovered segment, the records that are not delivered, in order.
     pub(super) skip: Vec<u32>,
+    /// Of these, the ones that are not settled: their bot was not configured at the start.
+    pub(super) orphans: Vec<u32>,
     pub(super) settled: Mutex<SettledLog>,
     /// Up to where its file has been synced by the housekeeper, who alone writes this.
     pub(super) synced: AtomicU64,
@@ -64,6 +66,7 @@ impl Segment {
             is_sealed: AtomicBool::new(false),
             is_uncut: AtomicBool::new(false),
             skip: Vec::new(),
+            orphans: Vec::new(),
             settled: Mutex::new(SettledLog::new(number)),
             synced: AtomicU64::new(0),
             unsettled: AtomicU64::new(0),
@@ -95,7 +98,9 @@ impl Segment {
         offsets.for_each(|offset| log.push(offset));
         let outcome = log.write(storage);
         drop(log);
-        let is_last = self.unsettled.fetch_sub(count, SeqCst) == count;
+        let before = self.unsettled.fetch_sub(count, SeqCst);
+        debug_assert!(before >= count, "{count} of {before} records are settled");
+        let is_last = before == count;
         (is_last && self.is_sealed.load(SeqCst), outcome)
     }
 
@@ -129,6 +134,16 @@ pub(crate) fn ids_name(number: u32) -> String {
     format!("{number:010}.ids")
 }
 
+/// The same while it is being written.
+pub(super) fn new_ids_name(number: u32) -> String {
+    format!("{number:010}.ids.new")
+}
+
+/// The name under which a file is kept that has a name of such ids and is none.
+pub(super) fn damaged_ids_name(number: u32) -> String {
+    format!("{number:010}.ids.damaged")
+}
+
 /// What is kept of a sealed segment, so that its updates are known when they come again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Ids {
@@ -151,9 +166,17 @@ impl Ids {
             bytes.extend(id.get().to_le_bytes());
         }
         bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
-        let file = storage.create(&ids_name(number), Room::Grow)?;
-        file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
-        file.sync()?;
+        // Under its name it is whole, whatever happens: a part of it would be damage for ever.
+        let name = new_ids_name(number);
+        let file = storage.create_anew(&name, Room::Grow)?;
+        let written = file
+            .write_at(&mut [IoSlice::new(&bytes)], 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| storage.rename(&name, &ids_name(number)));
+        if let Err(error) = written {
+            let _ = storage.remove(&name);
+            return Err(error);
+        }
         Ok(bytes.len() as u64)
     }
 
@@ -186,7 +209,7 @@ mod tests {
     #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
     use super::*;
-    use crate::journal::{settled, storage::Directory};
+    use crate::journal::{Directory, settled};
 
     #[test]
     fn ids_come_back_whole_or_not_at_all() {

@@ -3,19 +3,11 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, IoSlice, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt, MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    fs::File,
+    io::{self, IoSlice},
+    os::unix::fs::FileExt,
+    sync::Arc,
 };
-
-use rustix::fs::FlockOperation;
-
-/// The file that a process locks for as long as it owns the directory.
-const LOCK: &str = "lock";
-/// Zeros written at once.
-const ZEROS: usize = 1 << 20;
 
 /// How a new file gets its room on the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,24 +24,73 @@ pub(crate) enum Room {
 
 /// A place for files, all in one directory.
 pub(crate) trait Storage: fmt::Debug + Send + Sync {
-    /// The names of all files.
+    /// The names of all files. They count as this process's from then on.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Makes the file `name`, empty but for its room; one of that name is replaced.
+    /// True where all of it is still this process's, so that another process finds what is written.
+    fn is_ours(&self) -> io::Result<()>;
+
+    /// Makes the file `name`, empty but for its room.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where there is one of that name: it is left
+    /// as it is.
     fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>>;
 
     /// Opens a file that is there, for reading, and for writing where that is allowed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>>;
 
-    /// Gives a file another name; one that has it is replaced.
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where another file has that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file; one that is not there is removed already.
+    /// Removes a file; one that is not there, or not this process's any more, is removed already.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes durable which files there are and what they are called.
     fn sync(&self) -> io::Result<()>;
 }
+
+impl dyn Storage + '_ {
+    /// Makes the file `name` in place of one of this process that an earlier failure has left.
+    ///
+    /// # Errors
+    /// As for [`create`](Storage::create).
+    pub(super) fn create_anew(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
+        match self.create(name, room) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove(name)?;
+                self.create(name, room)
+            }
+            created => created,
+        }
+    }
+
+    /// Gives a file that is not understood a name under which nothing reads or removes it; that
+    /// name.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub(super) fn put_aside(&self, name: &str, aside: &str) -> io::Result<String> {
+        let mut copies = 1;
+        loop {
+            let to = if copies == 1 { aside.to_owned() } else { format!("{aside}.{copies}") };
+            match self.rename(name, &to) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && copies < ASIDE_MAX =>
+                {
+                    copies += 1;
+                }
+                outcome => return outcome.map(|()| to),
+            }
+        }
+    }
+}
+
+/// Files that are kept under one name and numbers.
+const ASIDE_MAX: u32 = 1000;
 
 /// An open file.
 pub(crate) trait Stored: fmt::Debug + Send + Sync {
@@ -72,140 +113,11 @@ pub(crate) trait Stored: fmt::Debug + Send + Sync {
     fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
 }
 
-/// A directory that one process owns.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    path: PathBuf,
-    /// `None` where it is only looked into.
-    lock: Option<Mutex<File>>,
-}
-
-impl Directory {
-    /// Takes the directory at `path`, which is made with mode 0700 where there is none.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where another process has it; else why it cannot
-    /// be made or locked.
-    pub(crate) fn own(path: &Path) -> io::Result<Self> {
-        let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), lock: Some(Mutex::new(lock)) })
-    }
-
-    /// The directory at `path`, to be looked into and left as it is.
-    ///
-    /// # Errors
-    /// There is none, or it may not be read.
-    #[cfg(any(feature = "cli", test))]
-    pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
-        fs::read_dir(path)?;
-        Ok(Self { path: path.to_owned(), lock: None })
-    }
-
-    /// Makes the directory and its lock anew where somebody has removed them, or moved them away:
-    /// without a lock, a second process would take the directory for its own.
-    fn restore(&self) -> io::Result<()> {
-        let Some(held) = &self.lock else { return Err(io::ErrorKind::PermissionDenied.into()) };
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = held.metadata()?;
-        let there = fs::metadata(self.path.join(LOCK));
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            return Ok(());
-        }
-        *held = lock(&self.path)?;
-        Ok(())
-    }
-
-    fn create_file(&self, name: &str) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.path.join(name))
-    }
-}
-
-/// Makes the directory where there is none, and locks it.
-fn lock(path: &Path) -> io::Result<File> {
-    let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    // What is synced in it is of no use where a power cut takes the directory's own name, or that
-    // of the data directory, which may have been made just before.
-    for parent in path.ancestors().skip(1).take(missing.max(2)) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        // One that may not be read was not made by us.
-        let _ = File::open(parent).and_then(|parent| parent.sync_all());
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(path.join(LOCK))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    // For people; the lock is what counts.
-    file.set_len(0)?;
-    let _ = writeln!(file, "{}", std::process::id());
-    Ok(file)
-}
-
-impl Storage for Directory {
-    fn names(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.path)?;
-        names
-            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
-            .collect()
-    }
-
-    fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
-        self.restore()?;
-        let file = self.create_file(name)?;
-        let made = match room {
-            Room::Grow => Ok(()),
-            Room::Reserve(len) => reserve(&file, len),
-            Room::Zero(len) => reserve(&file, len).and_then(|()| zero(&file, len)),
-        };
-        if let Err(error) = made {
-            // Half of a file would only take away what room there is.
-            let _ = self.remove(name);
-            return Err(error);
-        }
-        Ok(Arc::new(file))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
-        let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(self.lock.is_some()).open(path)?;
-        Ok(Arc::new(file))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
-    }
-}
-
-/// Sets room aside. File systems that cannot do that find it when it is needed.
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(len),
-        outcome => Ok(outcome?),
-    }
-}
-
-fn zero(file: &File, len: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS];
-    let mut offset = 0;
-    while offset < len {
-        let part = zeros.get(..(len - offset).min(ZEROS as u64) as usize).unwrap_or_default();
-        file.write_all_at(part, offset)?;
-        offset += part.len() as u64;
-    }
-    file.sync_all()
+/// True where an error says that there is no room for so much: a full disk, a quota, or a limit on
+/// the size of files.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
 impl Stored for File {
@@ -261,59 +173,7 @@ impl Stored for File {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_directory_has_one_owner_and_is_private() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("a/journal");
-        let owner = Directory::own(&path).unwrap();
-        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        owner.create("file", Room::Reserve(10)).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&path.join("file"))), (0o700, 0o600));
-        assert_eq!(mode(&path.join(LOCK)), 0o600);
-        let looker = Directory::look_into(&path).unwrap();
-        let refused = looker.create("other", Room::Grow).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        looker.open("file").unwrap();
-        drop(owner);
-        Directory::own(&path).unwrap();
-    }
-
-    #[test]
-    fn a_removed_directory_comes_back_with_its_lock() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("journal");
-        let owner = Directory::own(&path).unwrap();
-        let file = owner.create("file", Room::Grow).unwrap();
-        assert!(file.is_linked());
-        fs::remove_dir_all(&path).unwrap();
-        assert!(!file.is_linked());
-        owner.create("file", Room::Zero(3)).unwrap();
-        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(fs::read(path.join("file")).unwrap(), [0; 3]);
-    }
-
-    #[test]
-    fn a_lock_that_is_lost_is_taken_again() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("journal");
-        let owner = Directory::own(&path).unwrap();
-        fs::remove_file(path.join(LOCK)).unwrap();
-        owner.create("file", Room::Grow).unwrap();
-        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        fs::rename(&path, parent.path().join("away")).unwrap();
-        owner.create("file", Room::Grow).unwrap();
-        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // Somebody else was quicker.
-        fs::remove_dir_all(&path).unwrap();
-        let _other = Directory::own(&path).unwrap();
-        let refused = owner.create("file", Room::Grow).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-    }
+    use super::{super::Directory, *};
 
     #[test]
     fn parts_are_written_one_behind_the_other() {

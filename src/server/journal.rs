@@ -19,7 +19,7 @@ use crate::{
     error::{Error, ErrorKind},
     journal::{
         Backlog, Batch, Chore, Committer, Directory, Home, Housekeeper, Intake, Journal, Log,
-        ReadBack, Recovered, RecoveryError, Settings, recover,
+        ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
     },
     metrics::JournalMetrics,
     roster::Roster,
@@ -132,6 +132,7 @@ impl Opened {
                 damage.bytes, damage.offset, damage.file
             ));
         }
+        notices.extend(found.aside.iter().map(|aside| format!("journal: {}", aside.tell())));
         if found.orphans > 0 {
             notices.push(format!(
                 "journal: {} update(s) of bots that are not configured stay where they are",
@@ -168,7 +169,7 @@ impl Opened {
             recovered: (&recovered).into(),
         };
         let committed = recovered.previous.unwrap_or_default();
-        let backlog = Arc::new(Backlog::new(recovered.from, committed));
+        let backlog = Arc::new(Backlog::new(recovered.from, committed).with(recovered.orphaned));
         let mut log = Log::new(Arc::clone(&journal), recovered.last, recovered.previous);
         log.open(Instant::now());
         let committer = Committer {
@@ -225,6 +226,15 @@ impl Gate {
 
 /// Why the journal's directory cannot be had.
 pub(crate) fn not_owned(dir: &Path, error: io::Error) -> Error {
+    if is_held_here(&error) {
+        let message = format!(
+            "the journal in {} is still held by this process: a server that was stopped has left a \
+             thread behind, such as that of a handler that has not returned, or it still runs; use \
+             another data directory, or start a new process",
+            dir.display()
+        );
+        return Error::new(ErrorKind::Journal, message);
+    }
     if error.kind() == io::ErrorKind::WouldBlock {
         let message = format!(
             "the journal in {} belongs to another process that runs: stop it, or use another \
@@ -244,12 +254,17 @@ pub(crate) fn unreadable(dir: &Path, error: RecoveryError) -> Error {
             Error::with_source(ErrorKind::Journal, message, error)
         }
         RecoveryError::Io(Some(file), error) => {
+            let message =
+                format!("the journal's {} ({})", dir.join(&file).display(), advice(&file, &error));
+            Error::with_source(ErrorKind::Journal, message, error)
+        }
+        RecoveryError::Number(file) => {
             let message = format!(
-                "the journal's {} (moved elsewhere, its updates are not delivered and the others \
-                 are)",
+                "the journal's {} has a number that no segment of a journal gets: it is not of this \
+                 journal, move it elsewhere",
                 dir.join(file).display()
             );
-            Error::with_source(ErrorKind::Journal, message, error)
+            Error::new(ErrorKind::Journal, message)
         }
         RecoveryError::Version(file, version) => {
             let message = format!(
@@ -260,4 +275,22 @@ pub(crate) fn unreadable(dir: &Path, error: RecoveryError) -> Error {
             Error::new(ErrorKind::Journal, message)
         }
     }
+}
+
+/// What helps where `file` cannot be used, and what becomes of the updates without it.
+fn advice(file: &str, error: &io::Error) -> String {
+    let cost = match file.split_once('.') {
+        Some((_, "settled")) => {
+            "its updates are delivered again, those that were handled as well; none is lost"
+        }
+        Some((_, "ids")) => "an update that comes again may not be known; none is lost",
+        _ => "its updates are not delivered and the others are; moved back later, they are",
+    };
+    let help = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "let it belong to the user that the server runs as, or else move it elsewhere: then"
+        }
+        _ => "moved elsewhere,",
+    };
+    format!("{help} {cost}")
 }

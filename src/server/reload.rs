@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::ServerHandle;
-use crate::{config::Config, error::Error, live::Live, shard::Message, update::BotId};
+use crate::{
+    config::Config, error::Error, journal::BotKey, live::Live, shard::Message, update::BotId,
+};
 
 /// Bots that a line names.
 const NAMED: usize = 10;
@@ -112,6 +114,12 @@ impl ServerHandle {
         }
         // The windows of new bots are there before the first update can come.
         self.scheduler.cover(self.roster.len());
+        // So are their updates that the journal has kept.
+        if let Some(journal) = &self.journal {
+            let keys = next.bots.iter().map(|bot| BotKey::of(&bot.name));
+            let install = |bot, window| self.scheduler.install(bot, window);
+            journal.backlog.adopt(ids.iter().copied().zip(keys), install);
+        }
         self.scheduler.set_chat_updates(next.limits.chat_updates);
         self.metrics.set_slow(next.profile.slow);
         let live = Arc::new(Live::new(&next, &ids));

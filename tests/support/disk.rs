@@ -12,11 +12,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate, statvfs},
-    mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
-        mount_remount, unmount,
-    },
+    fs::{FallocateFlags, IFlags, fallocate, ioctl_getflags, ioctl_setflags, statvfs},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -192,20 +189,32 @@ impl BlockDisk {
     }
 }
 
-/// A directory that is read-only for all that is opened in it from now on. What is open stays as it
-/// is.
-pub(crate) struct ReadOnly(PathBuf);
+/// A directory in which no name can be made, removed or changed. What is open stays as it is.
+///
+/// Not a mount over it, which who has it open does not see.
+pub(crate) struct ReadOnly(File);
 
 impl ReadOnly {
-    pub(crate) fn make(dir: &Path) -> Self {
-        mount_bind(dir, dir).unwrap();
-        mount_remount(dir, MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
-        Self(dir.to_owned())
+    /// `None`, with the reason said, where the file system cannot do that.
+    #[track_caller]
+    pub(crate) fn make(dir: &Path) -> Option<Self> {
+        let read_only = Self(File::open(dir).unwrap());
+        match read_only.change(|flags| flags | IFlags::IMMUTABLE) {
+            Ok(()) => Some(read_only),
+            Err(error) => {
+                skip(&format!("no directory can be made immutable: {error}"));
+                None
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(IFlags) -> IFlags) -> rustix::io::Result<()> {
+        ioctl_setflags(&self.0, change(ioctl_getflags(&self.0)?))
     }
 }
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+        let _ = self.change(|flags| flags - IFlags::IMMUTABLE);
     }
 }

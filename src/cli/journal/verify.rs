@@ -132,6 +132,7 @@ impl Verifier {
             Err((file, error)) => return self.cannot_read(file, 0, &error),
         };
         let file = records.file_name();
+        let foreign = records.foreign().map(str::to_owned);
         self.verdict.segments += 1;
         self.notes(&records);
         let before = self.verdict.bytes;
@@ -145,7 +146,7 @@ impl Verifier {
                     }
                 }
                 Ok(Some(Item::Damage { offset, len })) => {
-                    let what = "no record any more".to_owned();
+                    let what = foreign.clone().unwrap_or_else(|| "no record any more".to_owned());
                     let bytes = Some(len);
                     let file = file.clone();
                     self.verdict.damages.push(Spot { file, offset, bytes, what });

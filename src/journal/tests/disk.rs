@@ -16,7 +16,10 @@ use std::{
 };
 
 use super::Rng;
-use crate::journal::storage::{Room, Storage, Stored};
+use crate::journal::{
+    directory::lost,
+    storage::{Room, Storage, Stored},
+};
 
 /// What a disk writes in one go.
 const SECTOR: usize = 512;
@@ -61,12 +64,16 @@ struct Disk {
     /// Changes of names since the directory was synced.
     changes: Vec<DirChange>,
     durable: BTreeMap<String, usize>,
+    /// Name of a file that cannot be opened.
+    broken: String,
     /// Names of files on which something has failed by a fault.
     failed: BTreeSet<String>,
     files: Vec<Inode>,
     is_crashed: bool,
     /// Whether the directory has been removed.
     is_gone: bool,
+    /// Whether another process has it then.
+    is_taken: bool,
     names: BTreeMap<String, usize>,
     points: u64,
     rng: Rng,
@@ -158,10 +165,12 @@ impl SimDisk {
             crash_at: None,
             changes: Vec::new(),
             durable: BTreeMap::new(),
+            broken: String::new(),
             failed: BTreeSet::new(),
             files: Vec::new(),
             is_crashed: false,
             is_gone: false,
+            is_taken: false,
             names: BTreeMap::new(),
             points: 0,
             rng: Rng(seed),
@@ -207,6 +216,36 @@ impl SimDisk {
         disk.is_gone = true;
     }
 
+    /// Somebody removes the directory, and another process makes one of its own.
+    pub(super) fn take_directory(&self) {
+        self.remove_directory();
+        self.lock().is_taken = true;
+    }
+
+    /// From now on the file `name` cannot be opened.
+    pub(super) fn break_file(&self, name: &str) {
+        name.clone_into(&mut self.lock().broken);
+    }
+
+    /// True where another process has the directory.
+    pub(super) fn is_taken(&self) -> bool {
+        self.lock().is_taken
+    }
+
+    /// Somebody puts a file into the directory that is not of the journal.
+    pub(super) fn plant(&self, name: &str, bytes: &[u8]) {
+        let mut disk = self.lock();
+        if disk.names.contains_key(name) {
+            return;
+        }
+        let bytes = bytes.to_vec();
+        let (durable, name) = (bytes.clone(), name.to_owned());
+        disk.files.push(Inode { bytes, durable, changes: Vec::new(), name: name.clone() });
+        let inode = disk.files.len() - 1;
+        disk.names.insert(name.clone(), inode);
+        disk.durable.insert(name, inode);
+    }
+
     /// Names of the files on which something has failed since this was asked last.
     pub(super) fn take_failed(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.lock().failed)
@@ -231,6 +270,10 @@ impl SimDisk {
         disk.is_crashed = false;
         disk.crash_at = None;
         disk.is_gone = false;
+        if std::mem::take(&mut disk.is_taken) {
+            // The other one goes its way, and its directory with it.
+            assert!(disk.names.is_empty() && disk.durable.is_empty(), "of another: {disk:?}");
+        }
         if crash == Crash::Kill {
             return;
         }
@@ -311,8 +354,10 @@ impl Disk {
     }
 }
 
-fn full() -> io::Error {
-    io::ErrorKind::StorageFull.into()
+/// A full disk, a quota, or a limit on the size of files.
+fn no_room(rng: &mut Rng) -> io::Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    [FileTooLarge, QuotaExceeded, StorageFull][rng.below(3) as usize].into()
 }
 
 fn broken() -> io::Error {
@@ -328,6 +373,11 @@ impl Storage for SimDisk {
         }
     }
 
+    fn is_ours(&self) -> io::Result<()> {
+        let disk = self.lock();
+        if disk.is_gone || disk.is_taken { Err(lost()) } else { Ok(()) }
+    }
+
     fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
         let mut disk = self.lock();
         let len = match room {
@@ -335,19 +385,18 @@ impl Storage for SimDisk {
             Room::Reserve(len) | Room::Zero(len) => len,
         };
         if !disk.begin(Op::Create, name, len)? {
-            return Err(full());
+            return Err(no_room(&mut disk.rng));
+        }
+        if disk.is_taken {
+            return Err(lost());
         }
         disk.is_gone = false;
-        let inode = match disk.names.get(name) {
-            Some(inode) => *inode,
-            None => {
-                disk.files.push(Inode::default());
-                let inode = disk.files.len() - 1;
-                disk.change_dir(DirChange::Named(name.to_owned(), inode));
-                inode
-            }
-        };
-        disk.change(inode, Change::Len(0));
+        if disk.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.files.push(Inode::default());
+        let inode = disk.files.len() - 1;
+        disk.change_dir(DirChange::Named(name.to_owned(), inode));
         if room != Room::Grow {
             // Named, and without its room.
             disk.point()?;
@@ -361,7 +410,8 @@ impl Storage for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
         let mut disk = self.lock();
-        match (disk.begin(Op::Read, name, 0)?, disk.names.get(name)) {
+        let is_well = disk.begin(Op::Read, name, 0)? && disk.broken != name;
+        match (is_well, disk.names.get(name)) {
             (true, Some(inode)) => Ok(Arc::new(SimFile { disk: self.clone(), inode: *inode })),
             (true, None) => Err(io::ErrorKind::NotFound.into()),
             (false, _) => Err(broken()),
@@ -373,7 +423,13 @@ impl Storage for SimDisk {
         if !disk.begin(Op::Rename, &format!("{from} to {to}"), 0)? {
             return Err(broken());
         }
+        if disk.is_taken {
+            return Err(lost());
+        }
         let inode = *disk.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if disk.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         disk.change_dir(DirChange::Named(to.to_owned(), inode));
         Ok(())
     }
@@ -395,8 +451,8 @@ impl Storage for SimDisk {
         if !disk.begin(Op::SyncDir, "", 0)? {
             return Err(broken());
         }
-        if disk.is_gone {
-            return Err(io::ErrorKind::NotFound.into());
+        if disk.is_gone || disk.is_taken {
+            return Err(lost());
         }
         for change in disk.changes.drain(..) {
             change.apply(&mut disk.durable);
@@ -469,7 +525,8 @@ impl Stored for SimFile {
         }
         if !is_whole {
             disk.change(self.inode, part());
-            return Err(if disk.rng.is_one(1, 2) { full() } else { broken() });
+            let is_full = disk.rng.is_one(1, 2);
+            return Err(if is_full { no_room(&mut disk.rng) } else { broken() });
         }
         disk.change(self.inode, Change::Write { at, bytes });
         Ok(())

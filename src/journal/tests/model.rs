@@ -25,13 +25,15 @@ use super::{
     disk::{Crash, Op, SimDisk, Weather},
 };
 use crate::{
-    config::{Ack, Dispatch, Limits},
+    config::{Ack, Bot, Dispatch, Limits},
     dispatch::{Budget, Delivery, Dispatcher, FullChats, Job, Scheduler, Till},
     journal::{
-        Backlog, Batch, Chore, Committer, Home, Housekeeper, Intake, Journal, Log, ReadBack,
-        RecordId, Settings, housekeeper::SPARE, recover, segment, settled,
+        Backlog, Batch, BotKey, Chore, Committer, Home, Housekeeper, Intake, Journal, Log,
+        ReadBack, RecordId, RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover,
+        segment, settled, storage::Storage as _,
     },
     metrics::ReadBackMetrics,
+    roster::Roster,
     update::{BotId, UpdateParser},
 };
 
@@ -139,6 +141,7 @@ struct Life {
     owed: HashMap<u32, Vec<(usize, usize)>>,
     read_back: ReadBack,
     read_metrics: Arc<ReadBackMetrics>,
+    roster: Arc<Roster>,
     scheduler: Arc<Scheduler>,
     workers: Vec<SimWorker>,
 }
@@ -152,6 +155,8 @@ struct World {
     life: Option<Life>,
     /// Segments whose ids could not be kept.
     without_ids: Vec<u32>,
+    /// What is in files that are not of the journal.
+    planted: Vec<Vec<u8>>,
     had_power_cut: bool,
     lives: usize,
     trace: Trace,
@@ -194,6 +199,7 @@ impl World {
             chats,
             life: None,
             without_ids: Vec::new(),
+            planted: Vec::new(),
             had_power_cut: false,
             lives: 0,
             trace: Trace(format!("seed {seed}: {setup:?}\n")),
@@ -231,7 +237,11 @@ impl World {
         let budget = Budget::new(setup.queue_updates as u64, setup.queue_bytes)
             .shared_by(2 + setup.workers, BODY_MAX);
         let budget = Arc::new(budget);
-        let bots = setup.bot_names();
+        let mut bots = setup.bot_names();
+        if self.rng.is_one(1, 3) && bots.len() > 1 {
+            // A reload brings it.
+            bots.pop();
+        }
         let (scheduler, inboxes) = Scheduler::new(
             setup.workers,
             bots.len(),
@@ -271,7 +281,7 @@ impl World {
         let segments = std::mem::take(&mut recovered.segments);
         let storage = Arc::new(self.disk.clone());
         let roster = super::roster(&bots);
-        let (journal, chores) = Journal::new(storage, settings, roster, segments);
+        let (journal, chores) = Journal::new(storage, settings, Arc::clone(&roster), segments);
         let (to_committer, batches) = unbounded();
         let (mut homes, mut intakes) = (Vec::new(), Vec::new());
         for shard in 0..setup.shards {
@@ -283,8 +293,8 @@ impl World {
         }
         let dispatcher =
             || Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, usize::MAX);
-        let backlog =
-            Arc::new(Backlog::new(recovered.from, recovered.previous.unwrap_or_default()));
+        let backlog = Backlog::new(recovered.from, recovered.previous.unwrap_or_default());
+        let backlog = Arc::new(backlog.with(recovered.orphaned));
         let mut log = Log::new(Arc::clone(&journal), recovered.last, recovered.previous);
         log.open(self.now);
         let read_metrics = Arc::<ReadBackMetrics>::default();
@@ -317,6 +327,7 @@ impl World {
                 Arc::clone(&read_metrics),
             ),
             read_metrics,
+            roster,
             journal,
             workers: (0..setup.workers).map(worker).collect(),
             scheduler,
@@ -328,8 +339,8 @@ impl World {
         let done = self.disk.take_trace();
         self.trace.0.push_str(&done);
         for name in self.disk.take_failed() {
-            if let Some(number) = name.strip_suffix(".ids") {
-                self.without_ids.push(number.parse().unwrap());
+            if name.contains(".ids") {
+                self.without_ids.push(name[..10].parse().unwrap());
             }
         }
         if !self.had_power_cut
@@ -352,7 +363,9 @@ impl World {
                 sent.is_held = false;
                 let is_lost = sent.is_exposed
                     || power_cut && self.setup.ack == Ack::Written && !sent.is_synced;
-                if is_lost && sent.is_acked {
+                // Exposed and not acknowledged: a copy in the new directory may have been dropped
+                // because of a record that went with the old one, and is known as settled.
+                if is_lost && (sent.is_acked || sent.is_exposed) {
                     sent.is_void = true;
                 }
                 if power_cut || sent.is_void {
@@ -368,8 +381,9 @@ impl World {
 
     /// A chat's sender sends its next update, or the one before once more.
     fn send(&mut self, index: usize, repeats: bool, long: bool) {
+        let is_served = self.chats[index].bot < self.life().roster.len() as u32;
         let chat = &mut self.chats[index];
-        if chat.under_way.is_some() {
+        if chat.under_way.is_some() || !is_served {
             return;
         }
         let repeat = chat.sent.iter().rposition(|sent| sent.may_repeat && sent.is_acked);
@@ -457,16 +471,19 @@ impl World {
     }
 
     fn commit(&mut self, at_most: usize) {
-        let now = self.now;
+        let (now, is_taken) = (self.now, self.disk.is_taken());
         let life = self.life();
         let mut batches: Vec<_> = life.batches.try_iter().take(at_most).collect();
         if batches.is_empty() {
+            life.committer.log.make_room();
             return;
         }
         let count = batches.len();
+        let before = life.committer.backlog.lock().committed;
         life.committer.commit(&mut batches, now);
         assert!(batches.is_empty() && life.committer.committed.is_empty());
         let end = life.committer.backlog.lock().committed;
+        assert!(!is_taken || end == before, "committed in the directory of another");
         tell!(self, "commit {count}, end {end:?}");
     }
 
@@ -631,9 +648,24 @@ impl World {
         tell!(self, "worker {worker} has settled");
     }
 
-    fn remove_directory(&mut self) {
-        tell!(self, "the directory is removed");
-        self.disk.remove_directory();
+    /// A reload brings all bots.
+    fn reload(&mut self) {
+        let names = self.setup.bot_names();
+        let Life { committer, roster, scheduler, .. } = self.life();
+        let bots: Vec<_> = names.iter().map(|name| Bot::open(name, "/")).collect();
+        let ids = roster.enrol(&bots).unwrap();
+        scheduler.cover(roster.len());
+        let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::of(name)));
+        committer.backlog.adopt(keys, |bot, window| scheduler.install(bot, window));
+        tell!(self, "reloaded");
+    }
+
+    fn remove_directory(&mut self, is_taken: bool) {
+        tell!(self, "the directory is removed, and another's is there: {is_taken}");
+        match is_taken {
+            true => self.disk.take_directory(),
+            false => self.disk.remove_directory(),
+        }
         for sent in self.chats.iter_mut().flat_map(|chat| &mut chat.sent) {
             sent.is_exposed = true;
             sent.is_settled = false;
@@ -643,7 +675,7 @@ impl World {
     /// One step that anybody could take next.
     fn act(&mut self) {
         let rng = &mut self.rng;
-        match rng.below(40) {
+        match rng.below(41) {
             0..=12 => {
                 let (repeats, long) = (rng.is_one(1, 6), rng.is_one(1, 40));
                 let count = rng.range(1, 4);
@@ -673,7 +705,8 @@ impl World {
                 let worker = rng.below(self.setup.workers as u64) as usize;
                 self.finish(worker, retry);
             }
-            _ => self.now += Duration::from_millis(rng.below(150)),
+            39 => self.now += Duration::from_millis(rng.below(150)),
+            _ => self.reload(),
         }
         self.after();
     }
@@ -683,6 +716,11 @@ impl World {
         tell!(self, "work off");
         self.disk.set_weather(Weather::default());
         self.disk.crash_never();
+        if self.disk.is_taken() {
+            self.crash(Crash::Kill);
+            self.start();
+        }
+        self.reload();
         for _ in 0..2000 {
             self.now += Duration::from_millis(200);
             let is_acked = |sent: &Sent| sent.is_acked;
@@ -749,8 +787,13 @@ impl World {
             let is_known = live.iter().any(|number| {
                 *name == segment::file_name(*number) || *name == settled::file_name(*number)
             });
-            let is_kept = name == SPARE || name.ends_with(".ids") || name.ends_with(".damaged");
+            let is_kept = name == SPARE || name.ends_with(".ids") || name.contains(".damaged");
+            let is_kept = is_kept || self.planted.contains(&files[name]);
             assert!(is_known || is_kept, "{name} is left over");
+        }
+        for planted in &self.planted {
+            let is_there = files.values().any(|bytes| bytes == planted);
+            assert!(is_there, "{} has gone", String::from_utf8_lossy(planted));
         }
     }
 
@@ -776,7 +819,9 @@ impl World {
             }
             6 => {
                 if rng.is_one(1, 3) {
-                    self.remove_directory();
+                    let is_taken = rng.is_one(1, 2);
+                    self.planted.clear();
+                    self.remove_directory(is_taken);
                 }
             }
             7..=9 => {
@@ -813,8 +858,36 @@ impl World {
         if self.rng.is_one(1, 6) {
             self.disk.crash_in(self.rng.clone().below(10));
         }
+        if self.rng.is_one(1, 4) {
+            self.plant();
+        }
         self.start();
         self.ends_if_crashed();
+    }
+
+    /// Somebody puts a file into the directory that is not of this journal.
+    fn plant(&mut self) {
+        let number = |name: &String| name.get(..10)?.parse().ok();
+        let last: u32 = self
+            .disk
+            .files()
+            .keys()
+            .filter_map(number)
+            .filter(|it| *it < 1 << 30)
+            .max()
+            .unwrap_or(0);
+        let number = match self.rng.below(4) {
+            0 => u32::MAX,
+            more => last + 3 * more as u32,
+        };
+        let kind = ["journal", "ids", "settled"][self.rng.below(3) as usize];
+        let name = format!("{number:010}.{kind}");
+        let content = format!("not of this journal {}", self.planted.len()).into_bytes();
+        tell!(self, "{name} is planted");
+        if !self.disk.files().contains_key(&name) {
+            self.disk.plant(&name, &content);
+            self.planted.push(content);
+        }
     }
 
     /// Ends the process where the disk says that it has ended, and starts another.
@@ -1001,4 +1074,112 @@ fn an_id_without_its_record_is_none() {
         world.start();
         world.end();
     }
+}
+
+/// Segments that are not what their names say: nothing of them is lost.
+#[test]
+fn a_segment_under_another_name_is_kept_and_delivered_when_it_is_put_back() {
+    let mut world = World::new(3, plain(Ack::Written));
+    for _ in 0..5 {
+        world.deliver(0, false);
+    }
+    let before = world.disk.files()["0000000001.journal"].clone();
+    world.crash(Crash::Kill);
+    world.disk.rename("0000000001.journal", "0000000007.journal").unwrap();
+    let found = |disk: &SimDisk| {
+        let roster = world.setup.bot_names();
+        recover(disk, &roster, |_, _| true, |_| {}).unwrap()
+    };
+    let recovered = found(&world.disk);
+    assert_eq!((recovered.records, recovered.last), (0, 7));
+    let [aside] = &*recovered.aside else { panic!("{recovered:?}") };
+    assert_eq!((&*aside.file, &*aside.kept_as), ("0000000007.journal", "0000000007.damaged"));
+    assert_eq!(aside.is_segment, Some(1));
+    assert_eq!(world.disk.files()["0000000007.damaged"], before);
+    // It is told once; put back, it is what it was.
+    assert!(found(&world.disk).aside.is_empty());
+    world.disk.rename("0000000007.damaged", "0000000001.journal").unwrap();
+    world.start();
+    world.end();
+}
+
+#[test]
+fn a_number_that_no_segment_can_follow_is_refused_by_name() {
+    let disk = SimDisk::new(1);
+    let head = SegmentHeader::new(u32::MAX, None, 0, &[]).to_bytes();
+    disk.plant("4294967295.journal", &head);
+    let refused = recover(&disk, &[], |_, _| true, |_| {}).unwrap_err();
+    assert!(
+        matches!(&refused, RecoveryError::Number(name) if name == "4294967295.journal"),
+        "{refused:?}"
+    );
+    assert_eq!(disk.files()["4294967295.journal"], head);
+}
+
+#[test]
+fn the_file_that_cannot_be_read_is_the_one_that_is_named() {
+    for kind in ["journal", "settled", "ids"] {
+        let mut world = World::new(4, plain(Ack::Written));
+        world.deliver(0, false);
+        world.crash(Crash::Kill);
+        // Once it has been read well, so that there are ids.
+        recover(&world.disk, &world.setup.bot_names(), |_, _| true, |_| {}).unwrap();
+        let name = format!("0000000001.{kind}");
+        world.disk.break_file(&name);
+        let error = recover(&world.disk, &world.setup.bot_names(), |_, _| true, |_| {});
+        match error.unwrap_err() {
+            RecoveryError::Io(Some(named), _) => assert_eq!(named, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// The journal is as large as it may be, everything is settled, and the rest is of a bot that is not
+/// configured: the active segment gives its room back.
+#[test]
+fn a_full_journal_takes_updates_again_when_they_are_settled() {
+    let mut world = World::new(5, |rng| Setup { max_bytes: 1000, ..plain(Ack::Written)(rng) });
+    while !world.life().journal.is_full() {
+        world.deliver(0, false);
+        world.take(0, 1);
+        world.finish(0, None);
+    }
+    // Everything is settled, and the segment is not full.
+    let segments = world.life().journal.size().0;
+    assert_eq!(segments, 1);
+    world.commit(1);
+    while world.chore() {}
+    assert!(!world.life().journal.is_full(), "{:?}", world.life().journal.size());
+    world.end();
+}
+
+/// What a sealed segment has not used of its file is given back, as long as it stays.
+#[test]
+fn a_segment_that_is_sealed_early_gives_its_room_back() {
+    let mut world = World::new(6, plain(Ack::Written));
+    world.deliver(0, false);
+    let bots: Vec<_> = (0..3).map(|bot| Bot::open(&format!("late{bot}"), "/")).collect();
+    world.life().roster.enrol(&bots).unwrap();
+    world.deliver(1, false);
+    while world.chore() {}
+    let segment = world.life().journal.segment(1).unwrap();
+    assert_eq!(segment.file.len().unwrap(), segment.end.load(SeqCst));
+    drop(segment);
+    world.end();
+}
+
+/// On a disk that takes no ids, none are left that would look like damage.
+#[test]
+fn ids_that_could_not_be_written_leave_no_file() {
+    let mut world = World::new(7, plain(Ack::Written));
+    world.deliver(0, false);
+    let bots = [Bot::open("late", "/")];
+    world.life().roster.enrol(&bots).unwrap();
+    world.deliver(1, false);
+    world.disk.set_weather(without(&[Op::Write]));
+    while world.chore() {}
+    let files = world.disk.files();
+    assert!(!files.keys().any(|name| name.contains(".ids")), "{:?}", files.keys());
+    world.after();
+    world.end();
 }

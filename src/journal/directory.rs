@@ -1,0 +1,717 @@
+//! The directory of a journal, which one process owns at a time.
+//!
+//! Everything is done through the descriptor of the directory that was opened, never by a path: if
+//! the directory is moved or replaced, the files of the one that has taken its place are out of
+//! reach. The lock file says whose the directory is. Before a name in it is changed, the name of
+//! the lock must still lead to the file that this process has locked: a server that starts after
+//! the lock was removed makes a lock of its own first, and only then other files.
+
+use std::{
+    collections::HashMap,
+    error, fmt,
+    fs::{self, DirBuilder, File},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::{DirBuilderExt as _, FileExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat},
+    io::Errno,
+    process::{Gid, Uid},
+};
+
+use super::storage::{Room, Storage, Stored};
+
+/// The file that a process locks for as long as it owns the directory.
+const LOCK: &str = "lock";
+/// Zeros written at once.
+const ZEROS: usize = 1 << 20;
+/// How often a start tries again to lock a file that was replaced meanwhile.
+const LOCK_TRIES: usize = 16;
+
+/// Lock files that this process holds.
+static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
+
+/// A directory that one process owns, or looks into.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    lock_path: PathBuf,
+    /// False where it is only looked into.
+    is_owned: bool,
+    /// Held for no longer than it takes to clone what is in it.
+    place: Mutex<Arc<Place>>,
+    /// Held by who makes the directory or its lock anew.
+    reclaiming: Mutex<()>,
+    /// The files that this process has made, or found when it listed the directory that it owns.
+    own: Mutex<HashMap<String, FileId>>,
+}
+
+/// A directory as it was opened.
+#[derive(Debug)]
+struct Place {
+    dir: OwnedFd,
+    id: FileId,
+    lock: Option<Lock>,
+    /// Who gets the files that root makes in a directory of another user.
+    owner: Option<(Uid, Gid)>,
+}
+
+/// A lock file that this process has locked.
+#[derive(Debug)]
+struct Lock {
+    /// `None` once it is let go of.
+    file: Option<File>,
+    id: FileId,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the list says so: another thread that finds it locked must find it in the list.
+        drop(self.file.take());
+        let mut held = held();
+        if let Some(index) = held.iter().position(|id| *id == self.id) {
+            held.swap_remove(index);
+        }
+    }
+}
+
+/// The directory at the path is not the one that this process owns, or has another process's lock.
+#[derive(Debug)]
+struct Lost;
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the directory was replaced, or has a lock of another process")
+    }
+}
+
+impl error::Error for Lost {}
+
+/// The lock is held by this very process.
+#[derive(Debug)]
+struct HeldHere;
+
+impl fmt::Display for HeldHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this process has locked it already")
+    }
+}
+
+impl error::Error for HeldHere {}
+
+/// What a name in a directory that was lost leads to is not there, as far as this process is
+/// concerned.
+pub(super) fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, Lost)
+}
+
+/// True where the directory was lost to another process, or replaced.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<Lost>())
+}
+
+/// True where this process itself has the lock that is asked for.
+pub(crate) fn is_held_here(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<HeldHere>())
+}
+
+fn held() -> MutexGuard<'static, Vec<FileId>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// The types differ between architectures.
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+fn id_of(stat: &Stat) -> FileId {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Directory {
+    /// Takes the directory at `path`, which is made with mode 0700 where there is none.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where another process has it, or this one, as
+    /// [`is_held_here`] tells; else why it cannot be made or locked.
+    pub(crate) fn own(path: &Path) -> io::Result<Self> {
+        for _ in 0..LOCK_TRIES {
+            let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
+            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            sync_parents(path, missing);
+            let mut place = Place::open(path)?;
+            let lock = match place.make_lock() {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => place.find_lock(),
+                made => made,
+            };
+            let lock = lock.map_err(at_lock);
+            match lock {
+                // It was removed between two looks.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                lock => place.lock = Some(lock?),
+            }
+            let directory = Self::new(path, place, true);
+            // The directory or the lock may have been replaced before it was locked.
+            if let Ok(place) = directory.check() {
+                place.sign();
+                return Ok(directory);
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// The directory at `path`, to be looked into and left as it is.
+    ///
+    /// # Errors
+    /// There is none, or it may not be read.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path, Place::open(path)?, false))
+    }
+
+    fn new(path: &Path, place: Place, is_owned: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            lock_path: path.join(LOCK),
+            is_owned,
+            place: Mutex::new(Arc::new(place)),
+            reclaiming: Mutex::default(),
+            own: Mutex::default(),
+        }
+    }
+
+    fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn own_files(&self) -> MutexGuard<'_, HashMap<String, FileId>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory, if it is still where it was and has this process's lock.
+    fn check(&self) -> io::Result<Arc<Place>> {
+        if !self.is_owned {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let place = self.place();
+        let is_there = rustix::fs::stat(&self.path).is_ok_and(|dir| id_of(&dir) == place.id);
+        match is_there && place.has_lock() {
+            true => Ok(place),
+            false => Err(lost()),
+        }
+    }
+
+    /// The directory; it or its lock is made anew where one has vanished and nothing has taken its
+    /// place: without a lock, a second process would take the directory for its own.
+    fn checked_or_reclaimed(&self) -> io::Result<Arc<Place>> {
+        if !self.is_owned {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if let Ok(place) = self.check() {
+            return Ok(place);
+        }
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(place) = self.check() {
+            return Ok(place);
+        }
+        let before = self.place();
+        let is_new = match fs::symlink_metadata(&self.path) {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let missing = self.path.ancestors().take_while(|dir| !dir.exists()).count();
+                let mut builder = DirBuilder::new();
+                builder.mode(0o700);
+                if let Some(parent) = self.path.parent().filter(|it| !it.as_os_str().is_empty()) {
+                    builder.recursive(true).create(parent)?;
+                }
+                // Not one that another process has made meanwhile.
+                builder.recursive(false).create(&self.path).map_err(taken)?;
+                sync_parents(&self.path, missing);
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        let mut place = Place::open(&self.path)?;
+        if !is_new && place.id != before.id {
+            return Err(lost());
+        }
+        // A lock that is there is one of another process, even if that has ended.
+        place.lock = Some(place.make_lock().map_err(taken)?);
+        place.sign();
+        if is_new {
+            self.own_files().clear();
+        }
+        let place = Arc::new(place);
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&place);
+        let dir = self.path.display();
+        tracing::warn!(%dir, "the journal's directory or its lock has vanished and is made anew");
+        Ok(place)
+    }
+
+    /// Whether `name` leads to the file that this process knows by it.
+    fn is_own(&self, place: &Place, name: &str) -> io::Result<bool> {
+        let known = self.own_files().get(name).copied();
+        let Some(known) = known else { return Ok(false) };
+        let there = rustix::fs::statat(&place.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(id_of(&there) == known)
+    }
+}
+
+/// A name that was to be made and is there was made by another process.
+fn taken(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::WouldBlock => lost(),
+        _ => error,
+    }
+}
+
+/// What is synced in a directory is of no use where a power cut takes the directory's own name, or
+/// that of the data directory, which may have been made just before.
+fn sync_parents(path: &Path, missing: usize) {
+    for parent in path.ancestors().skip(1).take(missing.max(2)) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        // One that may not be read was not made by us.
+        let _ = File::open(parent).and_then(|parent| parent.sync_all());
+    }
+}
+
+impl Place {
+    /// Opens the directory at `path`.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&dir)?;
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        if is_root() {
+            // Whoever may write to the parent directory may have made a link of the name: then it
+            // must not lead to a directory of another user.
+            let name = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+            let is_link = FileType::from_raw_mode(name.st_mode) == FileType::Symlink;
+            if is_link && name.st_uid != 0 && name.st_uid != stat.st_uid {
+                return Err(denied("it is a link of one user to a directory of another"));
+            }
+        }
+        let owner = Some((uid, gid)).filter(|_| is_root() && !uid.is_root());
+        Ok(Self { dir, id: id_of(&stat), lock: None, owner })
+    }
+
+    /// Makes the file `name`, which must not be there.
+    fn make(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = File::from(rustix::fs::openat(&self.dir, name, flags, mode)?);
+        if let Some((uid, gid)) = self.owner {
+            // The server, which runs as the directory's owner, has to be able to open it.
+            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        Ok(file)
+    }
+
+    /// Opens the file `name`, which must be one: no link, no pipe, no device.
+    fn find(&self, name: &str, is_writable: bool) -> io::Result<(File, Stat)> {
+        let access = if is_writable { OFlags::RDWR } else { OFlags::RDONLY };
+        // What is no file may block who opens it.
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Err(Errno::LOOP) => return Err(denied("it is a link, no file")),
+            opened => opened?,
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        if !is_regular(&stat) {
+            return Err(denied("it is no regular file"));
+        }
+        if let Some((uid, _)) = self.owner.filter(|_| is_writable) {
+            // Root could be led to a file of another user by a second name of it.
+            let is_roots = stat.st_uid == 0 && stat.st_nlink == 1;
+            if stat.st_uid != uid.as_raw() && !is_roots {
+                return Err(denied("it does not belong to the owner of the directory"));
+            }
+        }
+        Ok((File::from(file), stat))
+    }
+
+    /// Makes the lock file, which must not be there, and locks it.
+    fn make_lock(&self) -> io::Result<Lock> {
+        let file = self.make(LOCK)?;
+        let stat = rustix::fs::fstat(&file)?;
+        Lock::take(file, &stat)
+    }
+
+    /// Locks the lock file that is there.
+    fn find_lock(&self) -> io::Result<Lock> {
+        let (file, stat) = self.find(LOCK, true)?;
+        Lock::take(file, &stat)
+    }
+
+    /// True where the name of the lock leads to the file that this process has locked.
+    fn has_lock(&self) -> bool {
+        let there = rustix::fs::statat(&self.dir, LOCK, AtFlags::SYMLINK_NOFOLLOW);
+        let ours = self.lock.as_ref().map(|lock| lock.id);
+        there.is_ok_and(|there| Some(id_of(&there)) == ours)
+    }
+
+    /// Writes the process's number into the lock, for people; the lock is what counts.
+    fn sign(&self) {
+        if let Some(Lock { file: Some(file), .. }) = &self.lock {
+            let _ = file.set_len(0);
+            let _ = file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0);
+        }
+    }
+}
+
+impl Lock {
+    fn take(file: File, stat: &Stat) -> io::Result<Self> {
+        let id = id_of(stat);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if held().contains(&id) => {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, HeldHere));
+            }
+            outcome => outcome?,
+        }
+        held().push(id);
+        Ok(Self { file: Some(file), id })
+    }
+}
+
+/// Names the lock as the file that an error is about, unless it says whose the directory is.
+fn at_lock(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => error,
+        kind => io::Error::new(kind, format!("its file {LOCK}: {error}")),
+    }
+}
+
+fn denied(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
+
+impl Storage for Directory {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let place = if self.is_owned { self.check()? } else { self.place() };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&place.dir)? {
+            let entry = entry?;
+            // What has another name is not the journal's.
+            let Some(name) = entry.file_name().to_str().ok().filter(|it| !it.starts_with('.'))
+            else {
+                continue;
+            };
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            if self.is_owned
+                && let Ok(there) = rustix::fs::statat(&place.dir, name, flags)
+            {
+                self.own_files().insert(name.to_owned(), id_of(&there));
+            }
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    }
+
+    fn is_ours(&self) -> io::Result<()> {
+        // One look that follows the path: it notices a directory that was moved as well.
+        let ours = self.place().lock.as_ref().map(|lock| lock.id);
+        let there = rustix::fs::statat(CWD, &self.lock_path, AtFlags::SYMLINK_NOFOLLOW);
+        match there.is_ok_and(|there| Some(id_of(&there)) == ours) {
+            true => Ok(()),
+            false => Err(lost()),
+        }
+    }
+
+    fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
+        let place = self.checked_or_reclaimed()?;
+        let file = place.make(name)?;
+        self.own_files().insert(name.to_owned(), id_of(&rustix::fs::fstat(&file)?));
+        let made = match room {
+            Room::Grow => Ok(()),
+            Room::Reserve(len) => reserve(&file, len),
+            Room::Zero(len) => reserve(&file, len).and_then(|()| zero(&file, len)),
+        };
+        if let Err(error) = made {
+            // Half of a file would only take away what room there is.
+            let _ = self.remove(name);
+            return Err(error);
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
+        let place = match self.is_owned {
+            true => self.check()?,
+            false => self.place(),
+        };
+        Ok(Arc::new(place.find(name, self.is_owned)?.0))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let place = self.check()?;
+        if !self.is_own(&place, from)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&place.dir, from, &place.dir, to, flags) {
+            // A file system that does not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::statat(&place.dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => {
+                        rustix::fs::renameat(&place.dir, from, &place.dir, to)?;
+                    }
+                    outcome => return outcome.and(Err(Errno::EXIST)).map_err(Into::into),
+                }
+            }
+            outcome => outcome?,
+        }
+        let mut own = self.own_files();
+        if let Some(id) = own.remove(from) {
+            own.insert(to.to_owned(), id);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let place = match self.check() {
+            // There is nothing of ours in what has taken its place.
+            Err(error) if is_lost(&error) => return Ok(()),
+            place => place?,
+        };
+        let removed = match self.is_own(&place, name) {
+            Ok(true) => {
+                rustix::fs::unlinkat(&place.dir, name, AtFlags::empty()).map_err(Into::into)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => {
+                self.own_files().remove(name);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.check()?.dir.as_fd())?)
+    }
+}
+
+/// Sets room aside. File systems that cannot do that find it when it is needed.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn zero(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS];
+    let mut offset = 0;
+    while offset < len {
+        let part = zeros.get(..(len - offset).min(ZEROS as u64) as usize).unwrap_or_default();
+        file.write_all_at(part, offset)?;
+        offset += part.len() as u64;
+    }
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        io::IoSlice,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_owner_and_is_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/journal");
+        let owner = Directory::own(&path).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        owner.create("file", Room::Reserve(10)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("file"))), (0o700, 0o600));
+        assert_eq!(mode(&path.join(LOCK)), 0o600);
+        let looker = Directory::look_into(&path).unwrap();
+        let refused = looker.create("other", Room::Grow).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        looker.open("file").unwrap();
+        drop(owner);
+        Directory::own(&path).unwrap();
+    }
+
+    #[test]
+    fn a_removed_directory_comes_back_with_its_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        let owner = Directory::own(&path).unwrap();
+        let file = owner.create("file", Room::Grow).unwrap();
+        assert!(file.is_linked());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(!file.is_linked());
+        owner.create("file", Room::Zero(3)).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(fs::read(path.join("file")).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn a_lock_that_is_lost_is_taken_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        let owner = Directory::own(&path).unwrap();
+        fs::remove_file(path.join(LOCK)).unwrap();
+        owner.create("file", Room::Grow).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        fs::rename(&path, parent.path().join("away")).unwrap();
+        owner.create("file", Room::Grow).unwrap();
+        assert_eq!(Directory::own(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(owner.is_ours().is_ok());
+    }
+
+    /// Another owner has the path: nothing that is there is touched by the one before.
+    #[test]
+    fn what_a_successor_has_made_is_out_of_reach() {
+        type Take = fn(&Path);
+        let ways: [Take; 3] = [
+            |path| fs::remove_dir_all(path).unwrap(),
+            |path| fs::rename(path, path.with_file_name("away")).unwrap(),
+            |path| {
+                fs::read_dir(path).unwrap().for_each(|file| {
+                    fs::remove_file(file.unwrap().path()).unwrap();
+                })
+            },
+        ];
+        for take in ways {
+            let parent = tempfile::tempdir().unwrap();
+            let path = parent.path().join("journal");
+            let owner = Directory::own(&path).unwrap();
+            let names = ["one", "two", "three"];
+            let files = names.map(|name| owner.create(name, Room::Grow).unwrap());
+            take(&path);
+            let other = Directory::own(&path).unwrap();
+            for name in names {
+                let file = other.create(name, Room::Grow).unwrap();
+                file.write_at(&mut [IoSlice::new(b"other's")], 0).unwrap();
+            }
+            assert!(is_lost(&owner.is_ours().unwrap_err()));
+            owner.remove("one").unwrap();
+            assert!(is_lost(&owner.rename("two", "spare").unwrap_err()));
+            assert!(is_lost(&owner.create("more", Room::Grow).unwrap_err()));
+            assert!(is_lost(&owner.open("three").unwrap_err()));
+            assert!(is_lost(&owner.sync().unwrap_err()));
+            drop(owner);
+            for name in names {
+                assert_eq!(fs::read(path.join(name)).unwrap(), b"other's", "{name}");
+            }
+            assert_eq!(other.names().unwrap().len(), 4, "{:?}", other.names());
+            other.is_ours().unwrap();
+            drop(files);
+        }
+    }
+
+    /// A person has put another file in the place of one of ours.
+    #[test]
+    fn a_file_that_was_replaced_is_not_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let owner = Directory::own(parent.path()).unwrap();
+        let _file = owner.create("file", Room::Grow).unwrap();
+        fs::write(parent.path().join("other"), "other").unwrap();
+        fs::rename(parent.path().join("other"), parent.path().join("file")).unwrap();
+        owner.remove("file").unwrap();
+        assert_eq!(fs::read(parent.path().join("file")).unwrap(), b"other");
+        fs::write(parent.path().join("foreign"), "foreign").unwrap();
+        owner.remove("foreign").unwrap();
+        assert!(parent.path().join("foreign").exists(), "not of this process");
+        let exists = |outcome: io::Result<Arc<dyn Stored>>| {
+            outcome.unwrap_err().kind() == io::ErrorKind::AlreadyExists
+        };
+        assert!(exists(owner.create("file", Room::Grow)));
+        owner.create("mine", Room::Grow).unwrap();
+        let refused = owner.rename("mine", "file").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn no_link_and_no_pipe_is_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, target) = (parent.path().join("journal"), parent.path().join("target"));
+        fs::create_dir(&path).unwrap();
+        fs::write(&target, "precious").unwrap();
+        symlink(&target, path.join(LOCK)).unwrap();
+        let refused = Directory::own(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+        // One that leads nowhere is not made there either.
+        fs::remove_file(path.join(LOCK)).unwrap();
+        symlink(parent.path().join("nowhere"), path.join(LOCK)).unwrap();
+        Directory::own(&path).unwrap_err();
+        assert!(!parent.path().join("nowhere").exists());
+        fs::remove_file(path.join(LOCK)).unwrap();
+        let owner = Directory::own(&path).unwrap();
+        symlink(&target, path.join("link")).unwrap();
+        owner.open("link").unwrap_err();
+        owner.create("link", Room::Grow).unwrap_err();
+        rustix::fs::mknodat(CWD, path.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        owner.open("pipe").unwrap_err();
+        Directory::look_into(&path).unwrap().open("pipe").unwrap_err();
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+    }
+
+    /// Root works in the directory of another user.
+    #[test]
+    fn what_root_makes_is_the_directorys_owners() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+
+        if !is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        fs::create_dir(&path).unwrap();
+        chown(&path, Some(4321), Some(4322)).unwrap();
+        let owner = Directory::own(&path).unwrap();
+        owner.create("file", Room::Grow).unwrap();
+        for name in [LOCK, "file"] {
+            let file = fs::metadata(path.join(name)).unwrap();
+            assert_eq!((file.uid(), file.gid()), (4321, 4322), "{name}");
+        }
+        // What belongs to a third one is not written to.
+        fs::write(path.join("foreign"), "").unwrap();
+        chown(path.join("foreign"), Some(5), Some(5)).unwrap();
+        owner.open("foreign").unwrap_err();
+        let of_root = parent.path().join("of root");
+        fs::create_dir(&of_root).unwrap();
+        let link = parent.path().join("link");
+        symlink(&of_root, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(4321), Some(4322)).unwrap();
+        Directory::own(&link).unwrap_err();
+        assert_eq!(fs::read_dir(&of_root).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_holds_the_lock_is_told() {
+        let parent = tempfile::tempdir().unwrap();
+        let owner = Directory::own(parent.path()).unwrap();
+        let refused = Directory::own(parent.path()).unwrap_err();
+        assert!(refused.kind() == io::ErrorKind::WouldBlock && is_held_here(&refused));
+        drop(owner);
+        Directory::own(parent.path()).unwrap();
+    }
+}

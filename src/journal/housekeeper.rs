@@ -18,7 +18,7 @@ use super::{
     settled,
     storage::{Room, Stored},
 };
-use crate::config::Ack;
+use crate::{config::Ack, operation::Step};
 
 /// The file that the next segment will be in.
 pub(super) const SPARE: &str = "spare.journal";
@@ -65,7 +65,9 @@ impl Housekeeper {
 
     /// Does chores until it is told to stop.
     pub(crate) fn run(mut self, chores: &Receiver<Chore>) {
-        let interval = self.journal.settings.sync_interval;
+        let journal = Arc::clone(&self.journal);
+        let begin = |step| journal.operations.housekeeper.during(step, Instant::now());
+        let interval = journal.settings.sync_interval;
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
@@ -75,14 +77,23 @@ impl Housekeeper {
             match chores.recv_timeout(wait) {
                 Ok(Chore::Sync) => sync_due = Some(Instant::now() + interval),
                 Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(chore) => self.handle(chore),
-                Err(RecvTimeoutError::Timeout) => self.clean_up(),
+                Ok(chore) => {
+                    let is_long = matches!(chore, Chore::Prepare);
+                    let _doing = begin(if is_long { Step::Prepare } else { Step::Housekeep });
+                    self.handle(chore);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let _doing = begin(Step::Housekeep);
+                    self.clean_up();
+                }
             }
             if sync_due.is_some_and(|due| due <= Instant::now()) {
                 sync_due = None;
+                let _doing = begin(Step::Housekeep);
                 self.sync();
             }
         }
+        let _doing = begin(Step::Housekeep);
         self.sync();
     }
 
@@ -173,9 +184,12 @@ impl Housekeeper {
     /// What was refused stays behind a segment's end when it cannot be cut off. Then the next
     /// segment's head alone says where the end is, so no segment goes before such an older one.
     pub(super) fn clean_up(&mut self) {
-        let uncut = self.journal.segments().values().find_map(|segment| {
-            let is_uncut = segment.is_uncut.load(SeqCst)
-                && segment.file.truncate(segment.end.load(SeqCst)).is_err();
+        // No lock is held while the disk works: the committer would wait for both.
+        let is_uncut = |segment: &&Arc<Segment>| segment.is_uncut.load(SeqCst);
+        let segments = self.journal.segments();
+        let segments: Vec<_> = segments.values().filter(is_uncut).cloned().collect();
+        let uncut = segments.iter().find_map(|segment| {
+            let is_uncut = segment.file.truncate(segment.end.load(SeqCst)).is_err();
             segment.is_uncut.store(is_uncut, SeqCst);
             is_uncut.then_some(segment.number)
         });

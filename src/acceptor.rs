@@ -28,8 +28,9 @@ use rustix::{
 use crate::{
     config::Config,
     incidents::IncidentWriter,
-    listener::{self, BACKLOG, ListeningSocket, Terms, is_on},
+    listener::{self, BACKLOG, ListeningSocket, SocketFile, Terms, is_on},
     metrics::{AcceptorMetrics, TurnedAway},
+    operation::{Operation, Step},
     seats::{Seat, Seats},
     shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
 };
@@ -43,6 +44,8 @@ const FULL_WAIT: Duration = Duration::from_secs(1);
 const FULL_STEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Time between two looks for a new socket in place of one whose file was gone, where there is a file.
+const RENEWAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Descriptors that connections leave to the journal, so that it can begin a segment however many
 /// peers connect: at the most, and as a part of all.
@@ -71,9 +74,12 @@ impl Admission {
     }
 }
 
-/// What a reload has for the acceptor, until it looks. It is woken by a byte through its pair.
+/// What others have for the acceptor, until it looks. A reload wakes it by a byte through its pair.
 #[derive(Debug, Default)]
-pub(crate) struct Orders(Mutex<Option<Order>>);
+pub(crate) struct Orders {
+    order: Mutex<Option<Order>>,
+    renewed: Mutex<Vec<(usize, OwnedFd, SocketFile)>>,
+}
 
 #[derive(Debug)]
 struct Order {
@@ -87,11 +93,22 @@ impl Orders {
     pub(crate) fn give(&self, config: &Config) {
         let order =
             Order { connections: config.limits.connections, terms: listener::terms(config) };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+    }
+
+    /// Accepts at `socket` from now on in place of the listening socket `index`.
+    pub(crate) fn renew(&self, index: usize, socket: OwnedFd, file: SocketFile) {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.push((index, socket, file));
     }
 
     fn take(&self) -> Option<Order> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What [`renew`](Self::renew) was called with.
+    pub(crate) fn renewed(&self) -> Vec<(usize, OwnedFd, SocketFile)> {
+        std::mem::take(&mut self.renewed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -104,6 +121,7 @@ pub(crate) struct Acceptor {
     is_near_end: bool,
     listeners: Vec<ListeningSocket>,
     metrics: Arc<AcceptorMetrics>,
+    operation: Arc<Operation>,
     orders: Arc<Orders>,
     shards: Vec<ShardLink>,
     /// The other end is dropped to stop the acceptor. A byte says that there are orders.
@@ -120,16 +138,39 @@ impl Acceptor {
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
-        Self { admission, incidents, is_near_end: false, listeners, metrics, orders, shards, stop }
+        let (is_near_end, operation) = (false, Arc::default());
+        Self {
+            admission,
+            incidents,
+            is_near_end,
+            listeners,
+            metrics,
+            operation,
+            orders,
+            shards,
+            stop,
+        }
+    }
+
+    /// What it is in the middle of.
+    pub(crate) fn operation(&self) -> &Arc<Operation> {
+        &self.operation
     }
 
     /// Accepts until stopped; then the listening sockets close at once.
     pub(crate) fn run(mut self) {
         let mut paused = false;
         loop {
-            match self.wait(paused) {
+            self.operation.end();
+            let ready = self.wait(paused);
+            self.operation.begin(Step::Accept, Instant::now());
+            self.renew();
+            match ready {
                 Ready::Told if self.obey() => {}
-                Ready::Told => return self.accept_last(),
+                Ready::Told => {
+                    self.accept_last();
+                    return self.operation.end();
+                }
                 Ready::Accept(ready) => {
                     paused = ready.into_iter().any(|index| self.accept_all(index).is_err());
                 }
@@ -144,7 +185,9 @@ impl Acceptor {
         let listeners = if paused { &[] } else { &self.listeners[..] };
         let mut fds: Vec<_> = listeners.iter().map(|listener| watch(listener.as_fd())).collect();
         fds.push(watch(self.stop.as_fd()));
-        let timeout = paused.then_some(&PAUSE);
+        let is_renewable = || self.listeners.iter().any(ListeningSocket::may_be_renewed);
+        let renewal = || is_renewable().then_some(&RENEWAL);
+        let timeout = paused.then_some(&PAUSE).or_else(renewal);
         if poll(&mut fds, timeout).is_err() {
             // Interrupted, or out of memory for a moment: look again.
             return Ready::PauseOver;
@@ -156,6 +199,21 @@ impl Acceptor {
         let ready = fds.iter().enumerate().filter(|(_, fd)| is_ready(fd));
         let ready: Vec<_> = ready.map(|(index, _)| index).collect();
         if ready.is_empty() { Ready::PauseOver } else { Ready::Accept(ready) }
+    }
+
+    /// Accepts at new sockets in place of those whose files were gone. Who waits at the old ones came
+    /// before that.
+    fn renew(&mut self) {
+        if !self.listeners.iter().any(ListeningSocket::may_be_renewed) {
+            return;
+        }
+        for (index, socket, file) in self.orders.renewed() {
+            // What fails would fail there as well.
+            let _ = self.accept_all(index);
+            if let Some(listener) = self.listeners.get_mut(index) {
+                listener.renew(socket, file);
+            }
+        }
     }
 
     /// Does what it was told; false where that is to stop.
@@ -173,6 +231,8 @@ impl Acceptor {
     /// Takes who has connected before the stop: closing a socket over them would reset them. Who
     /// waits at a socket of somebody else's is left to the next one who listens there.
     fn accept_last(&mut self) {
+        // Their files go with them.
+        drop(self.orders.renewed());
         for index in (0..self.listeners.len()).rev() {
             let Some(listener) = self.listeners.get_mut(index) else { return };
             // Ever new ones could come, so there is an end to it.
@@ -259,7 +319,10 @@ impl Acceptor {
         let Some(seat) = seat else {
             return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
-        let newcomer = Newcomer { accepted_at: Instant::now(), peer, seat, socket, terms };
+        let accepted_at = Instant::now();
+        // Where shards have no room, each of them waits, and none of that hangs.
+        self.operation.begin(Step::Accept, accepted_at);
+        let newcomer = Newcomer { accepted_at, peer, seat, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
         if open < self.admission.connections {
             self.hand_over(newcomer);

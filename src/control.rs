@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    panics,
+};
 
 /// Longer than any wait that is meant.
 const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -105,8 +108,11 @@ impl Control {
         }
         if self.failure.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the server has failed");
-            if let Some(call) = &self.on_failure {
-                call(error);
+            // On a thread that may have better to do than to end by it.
+            if let Some(call) = &self.on_failure
+                && panics::caught(|| call(error)).is_err()
+            {
+                tracing::error!("the program's on_failure has panicked");
             }
         }
     }

@@ -1,123 +1,176 @@
 //! Which update ids of a bot have been accepted lately.
 
+use std::mem;
+
 /// Ids that a window remembers: the last ones accepted, whatever their values.
 pub(crate) const WINDOW_IDS: usize = 1 << 17;
-/// Slots of the table; twice the ids, so that a search ends after a few slots.
-const SLOTS: usize = 2 * WINDOW_IDS;
+/// Ids that the first table of a window has room for.
+const FIRST_IDS: usize = 64;
 /// Consecutive ids that stay together in the table: eight of them fill one cache line, and
 /// consecutive ids are what Telegram sends.
 const BLOCK_BITS: u32 = 3;
-/// What a slot without an id holds. The id of the same value has a flag of its own.
-const EMPTY: i64 = i64::MIN;
+/// Slots of the table before that are moved with each id until the larger one has all: the last step
+/// of growth alone would else take a worker some milliseconds.
+const MOVED: usize = 16;
+/// What a slot without an id holds: 0, so that a new table costs nothing before it is touched. The id
+/// of the same key has a flag of its own.
+const EMPTY: u64 = 0;
 
-/// The last [`WINDOW_IDS`] ids accepted for one bot, in constant memory (3 MiB).
+/// The last [`WINDOW_IDS`] ids accepted for one bot. Its memory grows with them, from 2 KiB to 3 MiB.
 ///
 /// It is a set with first in, first out: it knows no order among ids, so an id that is lower than
 /// the newest is as new as any, and a restart of the numbers at random changes nothing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// The ids in the order of their acceptance, as a ring; empty until the first id.
-    ring: Box<[i64]>,
-    /// Open addressing with linear probing.
-    slots: Box<[i64]>,
-    /// Where the next id goes in the ring.
-    next: usize,
-    /// Ids remembered.
-    len: usize,
-    /// Whether the id [`EMPTY`] has been accepted; it is remembered for good.
+    /// The keys in the order of their acceptance; a ring from [`WINDOW_IDS`] on.
+    keys: Vec<u64>,
+    /// Where the oldest key of a full ring is.
+    oldest: usize,
+    slots: Slots,
+    /// The table before the last growth as long as keys are in it alone, and how many of its slots
+    /// have been moved.
+    outgrown: Option<(Slots, usize)>,
+    /// Whether the id of the key [`EMPTY`] has been accepted; it is remembered for good.
     seen_empty: bool,
 }
 
+/// A table of keys: open addressing with linear probing. Half of it is empty at least.
+#[derive(Debug, Default)]
+struct Slots(Box<[u64]>);
+
 impl Window {
-    /// A window without ids; its memory is taken with the first one.
+    /// A window without ids, which takes no memory.
     pub(crate) fn new() -> Self {
-        Self { ring: Box::default(), slots: Box::default(), next: 0, len: 0, seen_empty: false }
+        Self::default()
     }
 
     /// Takes note of `id`; false where it is remembered already.
     pub(crate) fn accept(&mut self, id: i64) -> bool {
-        if id == EMPTY {
-            return !std::mem::replace(&mut self.seen_empty, true);
+        let key = key(id);
+        if key == EMPTY {
+            return !mem::replace(&mut self.seen_empty, true);
         }
-        if self.ring.is_empty() {
-            self.ring = vec![EMPTY; WINDOW_IDS].into_boxed_slice();
-            self.slots = vec![EMPTY; SLOTS].into_boxed_slice();
-        }
-        let (slot, found) = self.find(id);
-        if found {
+        let (mut slot, is_known) = self.slots.find(key);
+        if is_known || self.outgrown.as_ref().is_some_and(|(before, _)| before.find(key).1) {
             return false;
         }
-        // Forgetting moves other ids, so the slot has to be found again then.
-        let slot = if self.forget_oldest() { self.find(id).0 } else { slot };
-        self.set(slot, id);
-        if let Some(place) = self.ring.get_mut(self.next) {
-            *place = id;
+        if self.keys.len() < WINDOW_IDS {
+            if self.keys.len() == self.slots.room() {
+                self.grow();
+                slot = self.slots.find(key).0;
+            }
+            self.keys.push(key);
+            self.slots.set(slot, key);
+            self.move_some();
+        } else if let Some(place) = self.keys.get_mut(self.oldest) {
+            let forgotten = mem::replace(place, key);
+            self.oldest = (self.oldest + 1) % WINDOW_IDS;
+            // That moves other keys, so the slot has to be found again.
+            self.slots.remove(forgotten);
+            self.slots.set(self.slots.find(key).0, key);
         }
-        self.next = (self.next + 1) % WINDOW_IDS;
-        self.len = (self.len + 1).min(WINDOW_IDS);
         true
     }
 
-    /// Makes room where the window is full.
-    fn forget_oldest(&mut self) -> bool {
-        if self.len < WINDOW_IDS {
-            return false;
+    /// Begins a table of twice the size.
+    fn grow(&mut self) {
+        // It has been moved long before this one is full.
+        while self.outgrown.is_some() {
+            self.move_some();
         }
-        let oldest = self.ring.get(self.next).copied().unwrap_or(EMPTY);
-        let (mut hole, found) = self.find(oldest);
-        if !found {
-            return false;
-        }
-        // Backward shift: an id behind the hole moves into it unless that would put it before its
-        // home, so that every search still ends at the first empty slot.
-        let mut slot = hole;
-        loop {
-            slot = (slot + 1) % SLOTS;
-            let id = self.at(slot);
-            if id == EMPTY {
-                break;
-            }
-            let distance_to = |to: usize| (to + SLOTS - home(id)) % SLOTS;
-            if distance_to(hole) < distance_to(slot) {
-                self.set(hole, id);
-                hole = slot;
-            }
-        }
-        self.set(hole, EMPTY);
-        true
+        let larger = Slots::with_room((2 * self.slots.room()).max(FIRST_IDS));
+        self.outgrown = Some((mem::replace(&mut self.slots, larger), 0));
     }
 
-    /// The slot of `id`, or the empty one where it belongs.
-    fn find(&self, id: i64) -> (usize, bool) {
-        let mut slot = home(id);
-        // Half of the slots are empty, so this ends.
-        loop {
-            match self.at(slot) {
-                EMPTY => return (slot, false),
-                other if other == id => return (slot, true),
-                _ => slot = (slot + 1) % SLOTS,
-            }
+    /// Moves a few keys of the table before, which is given back when it has been seen to its end.
+    fn move_some(&mut self) {
+        let Some((before, moved)) = &mut self.outgrown else { return };
+        for key in before.0.iter().skip(*moved).take(MOVED).filter(|key| **key != EMPTY) {
+            self.slots.set(self.slots.find(*key).0, *key);
         }
-    }
-
-    fn at(&self, slot: usize) -> i64 {
-        self.slots.get(slot).copied().unwrap_or(EMPTY)
-    }
-
-    fn set(&mut self, slot: usize, id: i64) {
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = id;
+        *moved += MOVED;
+        if *moved >= before.0.len() {
+            self.outgrown = None;
         }
     }
 }
 
-/// The slot where the search for `id` begins: blocks of ids go anywhere, an id keeps its place in
-/// its block.
-fn home(id: i64) -> usize {
-    let id = id.cast_unsigned();
-    let block = (id >> BLOCK_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
-    let place = id & ((1 << BLOCK_BITS) - 1);
-    (((block << BLOCK_BITS) | place) % SLOTS as u64) as usize
+impl Slots {
+    /// A table for `ids` keys, which is a power of two.
+    fn with_room(ids: usize) -> Self {
+        Self(vec![EMPTY; 2 * ids].into())
+    }
+
+    /// How many keys it has room for.
+    fn room(&self) -> usize {
+        self.0.len() / 2
+    }
+
+    /// Takes out `key`.
+    fn remove(&mut self, key: u64) {
+        let (mut hole, is_known) = self.find(key);
+        if !is_known {
+            return;
+        }
+        // Backward shift: a key behind the hole moves into it unless that would put it before its
+        // home, so that every search still ends at the first empty slot.
+        let mut slot = hole;
+        loop {
+            slot = self.within(slot + 1);
+            let key = self.at(slot);
+            if key == EMPTY {
+                break;
+            }
+            let home = self.home(key);
+            let distance_to = |to: usize| self.within(to.wrapping_sub(home));
+            if distance_to(hole) < distance_to(slot) {
+                self.set(hole, key);
+                hole = slot;
+            }
+        }
+        self.set(hole, EMPTY);
+    }
+
+    /// The slot of `key`, or the empty one where it belongs.
+    fn find(&self, key: u64) -> (usize, bool) {
+        let mut slot = self.home(key);
+        // Half of the slots are empty, so this ends.
+        loop {
+            match self.at(slot) {
+                EMPTY => return (slot, false),
+                other if other == key => return (slot, true),
+                _ => slot = self.within(slot + 1),
+            }
+        }
+    }
+
+    /// The slot where the search for `key` begins: blocks of ids go anywhere, an id keeps its place
+    /// in its block.
+    fn home(&self, key: u64) -> usize {
+        let block = (key >> BLOCK_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+        let place = key & ((1 << BLOCK_BITS) - 1);
+        self.within(((block << BLOCK_BITS) | place) as usize)
+    }
+
+    /// A place in the table, whose length is a power of two.
+    fn within(&self, place: usize) -> usize {
+        place & self.0.len().wrapping_sub(1)
+    }
+
+    fn at(&self, slot: usize) -> u64 {
+        self.0.get(slot).copied().unwrap_or(EMPTY)
+    }
+
+    fn set(&mut self, slot: usize, key: u64) {
+        if let Some(place) = self.0.get_mut(slot) {
+            *place = key;
+        }
+    }
+}
+
+/// What stands for `id` in a table.
+fn key(id: i64) -> u64 {
+    (id ^ i64::MIN).cast_unsigned()
 }
 
 #[cfg(test)]
@@ -179,6 +232,43 @@ mod tests {
         }
         assert!(!window.accept(1));
         assert!(window.accept(0));
+    }
+
+    /// Bytes that a window takes.
+    fn bytes(window: &Window) -> usize {
+        let outgrown = window.outgrown.as_ref().map_or(0, |(before, _)| before.0.len());
+        size_of::<u64>() * (window.keys.capacity() + window.slots.0.len() + outgrown)
+    }
+
+    #[test]
+    fn memory_grows_with_the_ids() {
+        let mut window = Window::new();
+        assert_eq!(bytes(&window), 0);
+        for (ids, most) in [(1, 2 << 10), (1000, 64 << 10), (WINDOW_IDS as i64, 3 << 20)] {
+            for id in 0..ids {
+                window.accept(7 * id);
+            }
+            assert!(bytes(&window) <= most, "{} bytes for {ids} ids", bytes(&window));
+        }
+        for id in 0..WINDOW_IDS as i64 {
+            window.accept(-id);
+        }
+        assert_eq!(bytes(&window), 3 << 20, "that is its end");
+    }
+
+    #[test]
+    fn nothing_is_forgotten_while_a_table_is_moved() {
+        let mut window = Window::new();
+        let mut grown = 0;
+        for id in 0..5000 {
+            let room = window.slots.room();
+            assert!(window.accept(id));
+            grown += u32::from(window.slots.room() > room);
+            if window.outgrown.is_some() {
+                assert!((0..=id).all(|id| !window.accept(id)), "at {id}");
+            }
+        }
+        assert_eq!(grown, 8, "from nothing to 64 and on to 8,192");
     }
 
     proptest! {

@@ -39,6 +39,8 @@ pub(crate) enum IncidentKind {
     HandshakeLimit,
     /// A TLS handshake took too long.
     HandshakeTimeout,
+    /// Something of the server has not returned for long.
+    Hang,
     /// Bytes that are no request, or one beyond a limit.
     MalformedRequest,
     /// A request with credentials whose body is no update.
@@ -49,6 +51,8 @@ pub(crate) enum IncidentKind {
     ProxyHeader,
     /// A request that did not end in time, or whose answer was not taken in time.
     RequestTimeout,
+    /// The file of a Unix socket is gone, or another one has its name.
+    SocketFile,
     /// No bot is at this path of this host.
     UnknownPath,
     /// A webhook is not as the config has it, or is again.
@@ -63,7 +67,7 @@ pub(crate) enum IncidentKind {
 
 impl IncidentKind {
     /// All of them, in the order of their numbers.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::AddressLimit,
         Self::AddressRefused,
         Self::AuthFailed,
@@ -71,11 +75,13 @@ impl IncidentKind {
         Self::HandshakeFailed,
         Self::HandshakeLimit,
         Self::HandshakeTimeout,
+        Self::Hang,
         Self::MalformedRequest,
         Self::MalformedUpdate,
         Self::MethodNotAllowed,
         Self::ProxyHeader,
         Self::RequestTimeout,
+        Self::SocketFile,
         Self::UnknownPath,
         Self::WebhookChanged,
         Self::WebhookFailing,
@@ -93,11 +99,13 @@ impl IncidentKind {
             Self::HandshakeFailed => "handshake_failed",
             Self::HandshakeLimit => "handshake_limit",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Hang => "hang",
             Self::MalformedRequest => "malformed_request",
             Self::MalformedUpdate => "malformed_update",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::ProxyHeader => "proxy_header",
             Self::RequestTimeout => "request_timeout",
+            Self::SocketFile => "socket_file",
             Self::UnknownPath => "unknown_path",
             Self::WebhookChanged => "webhook_changed",
             Self::WebhookFailing => "webhook_failing",
@@ -116,11 +124,13 @@ impl IncidentKind {
             Self::HandshakeFailed => "a TLS handshake has failed",
             Self::HandshakeLimit => "too many connections wait for their handshake",
             Self::HandshakeTimeout => "a TLS handshake took too long",
+            Self::Hang => "something has not returned for long",
             Self::MalformedRequest => "no request that is taken here",
             Self::MalformedUpdate => "a body that is no update",
             Self::MethodNotAllowed => "a method other than POST",
             Self::ProxyHeader => "a balancer's PROXY header is missing or malformed",
             Self::RequestTimeout => "a request took too long",
+            Self::SocketFile => "the name of a Unix socket does not lead to it",
             Self::UnknownPath => "no bot at the path that was asked for",
             Self::WebhookChanged => "a webhook that is not as the config has it",
             Self::WebhookFailing => "Telegram cannot deliver to a webhook",
@@ -134,7 +144,9 @@ impl IncidentKind {
         match self {
             Self::AuthFailed
             | Self::ConnectionLimit
+            | Self::Hang
             | Self::MalformedUpdate
+            | Self::SocketFile
             | Self::WebhookChanged
             | Self::WebhookFailing
             | Self::WebhookFallback
@@ -171,12 +183,14 @@ pub(crate) struct Incident {
 }
 
 /// What is the same incident again. All of an IPv6 /64 is one place: who does wrong on purpose has
-/// all of its addresses, and could push out everything else with them.
-type Sameness = (IncidentKind, Option<IpAddr>, Option<Arc<str>>);
+/// all of its addresses, and could push out everything else with them. Of what the server does wrong
+/// itself, the detail says what it is.
+type Sameness = (IncidentKind, Option<IpAddr>, Option<Arc<str>>, Option<&'static str>);
 
 impl Incident {
     fn sameness(&self) -> Sameness {
-        (self.kind, self.address.map(seats::host), self.bot.clone())
+        let detail = (self.kind == IncidentKind::Hang).then_some(self.detail);
+        (self.kind, self.address.map(seats::host), self.bot.clone(), detail)
     }
 }
 
@@ -285,7 +299,6 @@ impl IncidentWriter {
     }
 
     /// As [`note`](Self::note) for something that no peer did, in words of its own.
-    #[cfg(feature = "cli")]
     pub(crate) fn note_text(
         &self,
         kind: IncidentKind,

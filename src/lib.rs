@@ -54,6 +54,7 @@ mod dedup;
 mod dispatch;
 mod error;
 mod handler;
+mod hangs;
 mod health;
 pub mod http;
 mod incidents;
@@ -64,6 +65,8 @@ mod listener;
 mod live;
 mod log;
 mod metrics;
+mod operation;
+mod panics;
 mod placement;
 #[cfg(feature = "cli")]
 mod polling;

@@ -5,7 +5,10 @@ use std::{
     fmt,
     ops::Deref,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     thread,
     time::Duration,
@@ -18,6 +21,7 @@ use futures_core::Stream;
 use crate::{
     dispatch::{Job, Scheduler},
     handler::Outcome,
+    panics,
     update::Update,
 };
 
@@ -27,22 +31,45 @@ use crate::{
 /// or [`failed`](PendingUpdate::failed); until then its chat's next update does not come. What the
 /// stream holds and what is not settled counts against the server's limits, so a slow program
 /// slows the sender down and nothing else.
+///
+/// To drop it while the server runs is a failure of the server, as a sink's reader that goes is: its
+/// owner is told ([`on_failure`](crate::Server::on_failure)), and `/healthz` says so.
 #[derive(Debug)]
 pub struct Updates {
     queue: Receiver<PendingUpdate>,
-    waker: Arc<AtomicWaker>,
+    shared: Arc<Shared>,
 }
 
 /// The workers' side of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamSender {
     queue: Sender<PendingUpdate>,
-    waker: Arc<WakeOnDrop>,
+    shared: Arc<WakeOnDrop>,
+}
+
+/// What both sides of a stream know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether the receiver's side is gone.
+    is_gone: AtomicBool,
+    /// Of the receiver's task.
+    waker: AtomicWaker,
+    /// Whose workers are told when the receiver goes, once there are any.
+    workers: OnceLock<Weak<Scheduler>>,
+}
+
+impl Shared {
+    fn wake(&self) {
+        // The waker is the program's.
+        if panics::caught(|| self.waker.wake()).is_err() {
+            tracing::error!("the waker of the program that reads the stream has panicked");
+        }
+    }
 }
 
 /// Wakes the stream's task when the last worker has gone, so that it sees the end.
 #[derive(Debug)]
-struct WakeOnDrop(Arc<AtomicWaker>);
+struct WakeOnDrop(Arc<Shared>);
 
 impl Drop for WakeOnDrop {
     fn drop(&mut self) {
@@ -50,15 +77,35 @@ impl Drop for WakeOnDrop {
     }
 }
 
+/// Nobody has to send an update to find out.
+impl Drop for Updates {
+    fn drop(&mut self) {
+        self.shared.is_gone.store(true, SeqCst);
+        if let Some(workers) = self.shared.workers.get().and_then(Weak::upgrade) {
+            workers.wake_all();
+        }
+    }
+}
+
 /// A stream that holds up to `capacity` updates.
 pub(crate) fn stream(capacity: usize) -> (StreamSender, Updates) {
     let (sender, queue) = bounded(capacity.max(1));
-    let waker = Arc::<AtomicWaker>::default();
-    let sender = StreamSender { queue: sender, waker: Arc::new(WakeOnDrop(Arc::clone(&waker))) };
-    (sender, Updates { queue, waker })
+    let shared = Arc::<Shared>::default();
+    let sender = StreamSender { queue: sender, shared: Arc::new(WakeOnDrop(Arc::clone(&shared))) };
+    (sender, Updates { queue, shared })
 }
 
 impl StreamSender {
+    /// Has the workers of `scheduler` told when the receiver goes.
+    pub(crate) fn serve(&self, scheduler: &Arc<Scheduler>) {
+        let _ = self.shared.0.workers.set(Arc::downgrade(scheduler));
+    }
+
+    /// True where nobody listens any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.shared.0.is_gone.load(SeqCst)
+    }
+
     /// Hands an update over, waiting for room up to `timeout`; all of it where nobody listens any
     /// more, for the caller tries again until it is told to stop.
     ///
@@ -72,7 +119,7 @@ impl StreamSender {
         timeout: Duration,
     ) -> Result<(), PendingUpdate> {
         let outcome = self.queue.send_timeout(update, timeout);
-        self.waker.0.wake();
+        self.shared.0.wake();
         if let Err(SendTimeoutError::Disconnected(_)) = outcome {
             thread::sleep(timeout);
         }
@@ -86,10 +133,15 @@ impl Stream for Updates {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PendingUpdate>> {
         for registered in [false, true] {
             match self.queue.try_recv() {
-                Ok(update) => return Poll::Ready(Some(update)),
+                Ok(mut update) => {
+                    update.is_taken = true;
+                    return Poll::Ready(Some(update));
+                }
                 Err(TryRecvError::Disconnected) => return Poll::Ready(None),
                 // Registering comes before the second look, so that no update slips between.
-                Err(TryRecvError::Empty) if !registered => self.waker.register(context.waker()),
+                Err(TryRecvError::Empty) if !registered => {
+                    self.shared.waker.register(context.waker())
+                }
                 Err(TryRecvError::Empty) => {}
             }
         }
@@ -100,7 +152,8 @@ impl Stream for Updates {
 /// A worker's mailbox for what has become of updates it sent to a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
-    pub(crate) mailbox: Sender<(Job, Outcome)>,
+    /// `None` says that the program has never seen the update.
+    pub(crate) mailbox: Sender<(Job, Option<Outcome>)>,
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) worker: usize,
     /// What dropping an update unsettled means.
@@ -120,6 +173,8 @@ pub enum OnDrop {
 
 /// An update that has to be settled.
 pub struct PendingUpdate {
+    /// Whether the program has got it from the stream.
+    is_taken: bool,
     /// `None` once it is settled.
     job: Option<Job>,
     settlements: Settlements,
@@ -127,7 +182,7 @@ pub struct PendingUpdate {
 
 impl PendingUpdate {
     pub(crate) fn new(job: Job, settlements: Settlements) -> Self {
-        Self { job: Some(job), settlements }
+        Self { is_taken: false, job: Some(job), settlements }
     }
 
     /// All updates to be settled at once: this one, and the further messages of its album where
@@ -138,17 +193,17 @@ impl PendingUpdate {
 
     /// The update has been dealt with.
     pub fn done(mut self) {
-        self.settle(Outcome::Done);
+        self.settle(Some(Outcome::Done));
     }
 
     /// The update comes again after `after`, before any later one of its chat.
     pub fn retry(mut self, after: Duration) {
-        self.settle(Outcome::Retry(after));
+        self.settle(Some(Outcome::Retry(after)));
     }
 
     /// The update will never be dealt with; `reason` must not quote the message.
     pub fn failed(mut self, reason: impl Into<Cow<'static, str>>) {
-        self.settle(Outcome::Failed(reason.into()));
+        self.settle(Some(Outcome::Failed(reason.into())));
     }
 
     /// Gives the job back unsettled.
@@ -156,7 +211,7 @@ impl PendingUpdate {
         self.job.take()
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: Option<Outcome>) {
         if let Some(job) = self.job.take() {
             // Where the worker is gone the server has stopped and has counted the update.
             let _ = self.settlements.mailbox.send((job, outcome));
@@ -177,10 +232,12 @@ impl Deref for PendingUpdate {
 
 impl Drop for PendingUpdate {
     fn drop(&mut self) {
-        self.settle(match self.settlements.on_drop {
+        // Where the stream goes with updates in it, that says nothing of them.
+        let outcome = self.is_taken.then(|| match self.settlements.on_drop {
             OnDrop::Failed => Outcome::Failed("dropped without being settled".into()),
             OnDrop::Retry => Outcome::Retry(Duration::from_secs(1)),
         });
+        self.settle(outcome);
     }
 }
 

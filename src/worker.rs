@@ -4,7 +4,6 @@
 use std::{
     borrow::Cow,
     io, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -21,6 +20,8 @@ use crate::{
     handler::{Handler, Outcome},
     journal::{self, Journal, RecordId},
     metrics::{SlowRecord, Stage, WorkerMetrics, nanos},
+    operation::{Operation, Step},
+    panics::{self, Panicked},
     sink::SinkWriter,
     stream::{PendingUpdate, Settlements, StreamSender},
     update::{Recycled, UpdateKind},
@@ -37,7 +38,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub(crate) enum Consumer {
     Handler(Arc<dyn Handler>),
     Sink(Box<dyn SinkWriter>),
-    Stream(StreamSender, Settlements, Receiver<(Job, Outcome)>),
+    Stream(StreamSender, Settlements, Receiver<(Job, Option<Outcome>)>),
 }
 
 /// One worker thread's state.
@@ -54,6 +55,9 @@ pub(crate) struct Desk {
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// What may hang. It is begun with a time that is at hand and ends with the next one or where the
+    /// worker sleeps, so it costs an update no more than a store.
+    pub(crate) operation: Arc<Operation>,
     /// Lanes to let go together; empty in between.
     pub(crate) places: Vec<Place>,
     /// Where each shard takes memory back.
@@ -74,7 +78,14 @@ impl Worker {
         self.work_to_the_end();
         // What a stream's program has settled meanwhile is not left behind.
         let _ = self.take_settlements();
-        self.desk.note_settled();
+        self.desk.note_settled(Instant::now());
+        let Self { consumer, desk, .. } = self;
+        desk.operation.end();
+        // What is dropped last is the program's, and so is a panic of it.
+        let name = consumer.name();
+        if panics::caught(|| drop(consumer)).is_err() {
+            desk.lost(&format!("{name} panicked as it was dropped"));
+        }
     }
 
     /// As [`run`](Self::run), but may be called again.
@@ -86,6 +97,7 @@ impl Worker {
         let mut turn = 0_u32;
         while !self.desk.control.is_abandoned() {
             turn = turn.wrapping_add(1);
+            self.look_at_stream();
             if self.take_settlements().is_err() {
                 return;
             }
@@ -97,7 +109,7 @@ impl Worker {
             let idle =
                 self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
             // Duplicates are settled.
-            self.desk.note_settled();
+            self.desk.note_settled(looked_at);
             let outcome = match idle {
                 None => self.work(&mut batch, looked_at, Instant::now()),
                 Some(Idle::Finished) => return,
@@ -113,21 +125,45 @@ impl Worker {
     }
 
     fn sleep(&mut self) {
+        self.desk.operation.end();
         self.desk.till.empty();
         let control = &self.desk.control;
         let settlements = match &self.consumer {
             Consumer::Stream(_, _, settlements) => Some(settlements),
             Consumer::Handler(_) | Consumer::Sink(_) => None,
         };
-        let stop = || control.is_abandoned() || settlements.is_some_and(|box_| !box_.is_empty());
+        let stop = || {
+            control.is_abandoned()
+                || settlements.is_some_and(|box_| !box_.is_empty())
+                || self.has_lost_stream()
+        };
         self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
+    }
+
+    /// True where the program has dropped its side of the stream, and that has not been told. A stop
+    /// needs it no longer, unless an update is left.
+    fn has_lost_stream(&self) -> bool {
+        let Consumer::Stream(stream, ..) = &self.consumer else { return false };
+        let control = &self.desk.control;
+        stream.is_gone() && !control.is_stopping() && control.failure().is_none()
+    }
+
+    fn look_at_stream(&self) {
+        if self.has_lost_stream() {
+            self.desk.lost_stream();
+        }
     }
 
     /// Settles what the stream's program has dealt with.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
         let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
-        for (job, outcome) in settlements.try_iter() {
+        for (mut job, outcome) in settlements.try_iter() {
             let started_at = job.delivery.queued_at;
+            let Some(outcome) = outcome else {
+                job.delivery.attempts = job.delivery.attempts.saturating_sub(1);
+                self.scheduler.retry(job.place, job.delivery, started_at);
+                continue;
+            };
             self.desk.settle(&self.scheduler, job, outcome, started_at)?;
         }
         Ok(())
@@ -161,25 +197,26 @@ impl Worker {
         match consumer {
             Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
                 job.delivery.attempts += 1;
+                desk.operation.begin(Step::Handler, now);
                 let delivery = &job.delivery;
-                let call = AssertUnwindSafe(|| match &*delivery.rest {
+                let call = || match &*delivery.rest {
                     [] => handler.handle(&delivery.update),
                     _ => handler.handle_album(&delivery.updates().collect::<Vec<_>>()),
-                });
-                let outcome = catch_unwind(call).unwrap_or_else(|payload| {
-                    // Its drop is the handler's code as well, and a second panic would end the
-                    // worker.
-                    mem::forget(payload);
+                };
+                let outcome = panics::caught(call).unwrap_or_else(|Panicked| {
                     desk.metrics.panicked.increment();
                     Outcome::Failed(Cow::Borrowed("the handler panicked"))
                 });
                 desk.settle(scheduler, job, outcome, now)
             }),
             Consumer::Sink(sink) => {
-                for update in batch.iter().flat_map(|job| job.delivery.updates()) {
-                    sink.write(update);
+                desk.operation.begin(Step::Sink, now);
+                let updates = batch.iter().flat_map(|job| job.delivery.updates());
+                let write = || updates.for_each(|update| sink.write(update));
+                if panics::caught(write).is_err() {
+                    return Err(desk.lost_sink());
                 }
-                desk.commit(|| sink.commit(), true)?;
+                desk.commit(Step::Sink, || panics::caught(|| sink.commit()))?;
                 desk.settle_all(scheduler, batch, now);
                 Ok(())
             }
@@ -187,9 +224,14 @@ impl Worker {
                 job.delivery.attempts += 1;
                 // From now on the time counts as the program's.
                 job.delivery.queued_at = now;
+                desk.operation.begin(Step::Stream, now);
                 let mut pending = PendingUpdate::new(job, settlements.clone());
+                let mut is_told = false;
                 while let Err(refused) = stream.send(pending, STEP) {
                     pending = refused;
+                    if stream.is_gone() && !mem::replace(&mut is_told, true) {
+                        desk.lost_stream();
+                    }
                     if desk.control.is_abandoned() {
                         drop(pending.into_job());
                         return Err(Abandoned);
@@ -197,6 +239,16 @@ impl Worker {
                 }
                 Ok(())
             }),
+        }
+    }
+}
+
+impl Consumer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Handler(_) => "the handler",
+            Self::Sink(_) => "the sink",
+            Self::Stream(..) => "the stream",
         }
     }
 }
@@ -234,7 +286,7 @@ impl Desk {
         // The update is gone before its lane goes on, for good: after a crash it must not come
         // behind later ones.
         self.release(delivery);
-        self.note_settled();
+        self.note_settled(end);
         scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
         Ok(())
     }
@@ -253,7 +305,7 @@ impl Desk {
             places.push(place);
         }
         places.dedup();
-        self.note_settled();
+        self.note_settled(end);
         scheduler.finish_all(&places, |duplicate| self.drop_duplicate(duplicate));
         places.clear();
         self.places = places;
@@ -293,7 +345,7 @@ impl Desk {
             for update in delivery.updates() {
                 letters.write(update, reason, delivery.attempts, &mut lines);
             }
-            self.commit(|| letters.commit(&mut lines), false)?;
+            self.commit(Step::DeadLetters, || Ok(letters.commit(&mut lines)))?;
         }
         self.metrics.failed.add(1 + delivery.rest.len() as u64);
         let failed = self.metrics.failed.get();
@@ -326,7 +378,7 @@ impl Desk {
             }
         }
         gone.dedup();
-        self.note_settled();
+        self.note_settled(now);
         for place in gone {
             if !kept.iter().any(|job| job.place == place) {
                 scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
@@ -336,15 +388,26 @@ impl Desk {
     }
 
     /// Commits, however often that takes: these updates are acknowledged, so the worker stands
-    /// still and its queue fills until the destination takes them.
+    /// still and its queue fills until the destination takes them. A panic can be the sink's only.
     fn commit(
         &mut self,
-        mut commit: impl FnMut() -> io::Result<()>,
-        is_sink: bool,
+        step: Step,
+        mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
     ) -> Result<(), Abandoned> {
+        let is_sink = step == Step::Sink;
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
-        while let Err(error) = commit() {
+        loop {
+            // The sink's has begun with its first write.
+            if !is_sink || waiting.is_some() {
+                self.operation.begin(step, Instant::now());
+            }
+            let error = match commit() {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(Panicked) => return Err(self.lost_sink()),
+            };
+            self.operation.end();
             waiting.get_or_insert_with(|| self.control.wait_for_disk());
             self.till.empty();
             if pause == COMMIT_PAUSE.0 {
@@ -364,14 +427,35 @@ impl Desk {
             }
             pause = (pause * 2).min(COMMIT_PAUSE.1);
         }
-        Ok(())
     }
 
-    /// Tells the journal what is settled, so that it does not come again after a crash.
-    fn note_settled(&mut self) {
+    /// Tells the server's owner that the sink has panicked, so that nobody knows what it has and
+    /// what it will do next: the worker ends.
+    #[cold]
+    fn lost_sink(&self) -> Abandoned {
+        self.lost("the sink panicked: its worker has ended, and what it had is not delivered");
+        Abandoned
+    }
+
+    /// The same of a stream that the program has dropped. A stop waits for it no longer.
+    #[cold]
+    fn lost_stream(&self) {
+        let message = "the stream's receiver was dropped, updates cannot be delivered";
+        self.control.fail(&Error::new(ErrorKind::Sink, message));
+    }
+
+    /// Tells the server's owner of what the program's own code has done to a worker.
+    #[cold]
+    fn lost(&self, message: &str) {
+        self.control.fail(&Error::new(ErrorKind::Thread, message));
+    }
+
+    /// Tells the journal at `now` what is settled, so that it does not come again after a crash.
+    fn note_settled(&mut self, now: Instant) {
         if !self.settled.is_empty()
             && let Some(journal) = &self.journal
         {
+            self.operation.begin(Step::Settle, now);
             journal.settle(&mut self.settled);
         }
     }
@@ -444,6 +528,7 @@ mod tests {
             dead_letters: None,
             journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
+            operation: Arc::default(),
             places: Vec::new(),
             returns: Vec::new(),
             settled_at: None,

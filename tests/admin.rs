@@ -513,3 +513,102 @@ fn a_journal_whose_disk_takes_nothing_is_an_obstacle_until_it_does() {
         assert_eq!(server.terminate().status.code(), Some(0));
     });
 }
+
+/// Does what it is told when updates are committed.
+#[derive(Clone)]
+struct Acting(Arc<dyn Fn() + Send + Sync>);
+
+impl Sink for Acting {
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl SinkWriter for Acting {
+    fn write(&mut self, _: &Update) {}
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        (self.0)();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_that_does_not_return_is_named_until_it_does() {
+    let valve = Valve::default();
+    let held = valve.clone();
+    let sink = Acting(Arc::new(move || held.pass()));
+    let server = TestServer::with(|server| with_admin(server.workers(2)).sink(sink));
+    let addr = admin(&server);
+    assert_eq!(server.connect().post(&update(1)).status, 200);
+    assert_eq!(ask(addr, "/readyz"), ok(), "it may take a moment");
+    wait_until("it is named", || ask(addr, "/readyz").0 == 503);
+    let (_, why) = ask(addr, "/readyz");
+    assert!(why.starts_with("sink: a write has not returned for "), "{why}");
+    assert_eq!(ask(addr, "/healthz"), ok(), "it may come back");
+    wait_until("it is an incident", || !incidents(addr, "").0.is_empty());
+    let (told, _) = incidents(addr, "");
+    assert_eq!((&told[0]["kind"], &told[0]["detail"]), (&"hang".into(), &"sink".into()));
+    valve.open();
+    wait_until("it is ready again", || ask(addr, "/readyz") == ok());
+    let (report, _) = server.stop();
+    assert_eq!(report.hangs.into_iter().collect::<Vec<_>>(), [("sink", 1)]);
+    assert_eq!(report.updates_handled, 1);
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose, in a drop");
+    }
+}
+
+/// What the server says of its failure where its sink, or what is called for that, panics.
+fn said_of_panic(act: impl Fn() + Send + Sync + 'static) -> String {
+    let sink = Acting(Arc::new(act));
+    let server = TestServer::with(|server| {
+        with_admin(server.workers(1))
+            .sink(sink)
+            .drain_timeout(Duration::from_millis(100))
+            .on_failure(|_| panic!("on purpose, in on_failure"))
+    });
+    let addr = admin(&server);
+    assert_eq!(server.connect().post(&update(1)).status, 200);
+    wait_until("it is broken", || ask(addr, "/healthz").0 == 503);
+    assert!(!server.handle.is_well());
+    let (_, why) = ask(addr, "/healthz");
+    let (report, _) = server.stop();
+    assert_eq!((report.updates_handled, report.updates_abandoned), (0, 1));
+    why
+}
+
+#[test]
+fn a_panic_of_the_programs_own_code_is_not_called_a_bug_of_ringhook() {
+    let why = said_of_panic(|| panic!("on purpose, in the sink"));
+    assert!(why.starts_with("failed: the sink panicked"), "{why}");
+    // Nor is one of the drop of what it panicked with.
+    let why = said_of_panic(|| std::panic::panic_any(Bomb));
+    assert!(why.starts_with("failed: the sink panicked"), "{why}");
+}
+
+#[test]
+fn a_handler_whose_drop_panics_is_named() {
+    let bomb = Bomb;
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = TestServer::with(|server| {
+        server.on_failure(move |error| tell.send(error.to_string()).unwrap()).handler(
+            move |_: &Update| {
+                let _ = &bomb;
+                Outcome::Done
+            },
+        )
+    });
+    server.stop();
+    assert_eq!(told.recv().unwrap(), "the handler panicked as it was dropped");
+}

@@ -36,8 +36,8 @@ const HELD: i64 = 700;
 const COUNTED: i64 = 12_000;
 /// Most allocations that go with them, far less than one for a thousand updates. They are those of
 /// time and of files: the list of a segment's ids grows by doubling, the housekeeper's channel by
-/// a block for each 31 orders.
-const SPARE: u64 = 11;
+/// a block for each 31 orders. The window of known ids doubles twice, its list and its table.
+const SPARE: u64 = 11 + 2 * 2;
 /// With epoll, each connection may get its timer meanwhile, by which it lets the others go first.
 const TIMERS: u64 = CONNECTIONS as u64;
 /// Length of a body in bytes.

@@ -16,11 +16,34 @@ use std::{
 
 use loadtest::{Rate, Stop};
 use rustix::process::{Resource, getrlimit};
-use support::{client, crowd, process, request, service::Service, update, wait_until};
+use support::{client, crowd, process, request, request_to, service::Service, update, wait_until};
 
 const CONNECTIONS: usize = 10_000;
 /// The most memory of a server for each of them. 3.8 KiB were measured in a debug build.
 const MEMORY_EACH: usize = 8 * 1024;
+
+/// What a bot takes with its first update, its window of known ids most of all: an operator with
+/// thousands of bots pays for those that are used.
+#[test]
+fn a_bot_costs_memory_for_what_it_has_got() {
+    const BOTS: usize = 200;
+    const MEMORY_EACH: usize = 64 * 1024;
+    let bot = |n| format!("[[bot]]\nname = 'b{n}'\npath = '/b{n}'\nsecret_token = 's{n}'\n");
+    let config: String = (0..BOTS).map(bot).collect();
+    let service = Service::new(&config, &["--ack", "memory", "--sink", "null"]);
+    let server = service.start();
+    let mut client = service.connect();
+    assert_eq!(client.post(&update(1)).status, 200);
+    let before = process::resident(server.child.id());
+    for n in 0..BOTS {
+        client.send(&request_to(&format!("/b{n}"), &format!("s{n}"), &update(1)));
+        assert_eq!(client.response().status, 200);
+    }
+    let more = process::resident(server.child.id()).saturating_sub(before);
+    assert_eq!(server.terminate().status.code(), Some(0));
+    assert_eq!(service.report()["updates_handled"], 1 + BOTS);
+    assert!(more < BOTS * MEMORY_EACH, "{} bytes for each bot", more / BOTS);
+}
 
 #[test]
 fn ten_thousand_idle_connections_cost_memory_and_nothing_else() {

@@ -9,13 +9,23 @@
 
 mod support;
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::{
     disk::{BlockDisk, Disk, ReadOnly, with_mounts},
     external::{Said, talk},
+    long,
+    port::Port,
     process::{Process, ringhook},
+    request,
     sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
     service::Service,
     sunk::{BATCH, Sunk, Tap},
@@ -170,6 +180,51 @@ fn what_was_synced_after_a_failed_sync_is_on_the_device() {
         disk.mount_again();
         let (server, tap) = start(&service);
         end_in_peace(server, tap, &mut sunk, &sender);
+    });
+}
+
+/// What `/readyz` of the server says.
+fn ready(admin: SocketAddr) -> String {
+    let mut socket = TcpStream::connect(admin).unwrap();
+    socket.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// As NFS, or a controller that resets: no error, the calls stay. That is told by whoever does not
+/// wait for the disk, and nothing is lost by it.
+#[test]
+fn a_disk_that_does_not_answer_is_named_until_it_does() {
+    with_mounts(|| {
+        let Some(disk) = BlockDisk::ext4(32, &[], "errors=remount-ro") else { return };
+        let admin = Port::reserve();
+        let config = format!("{SMALL_SEGMENTS}[admin]\nlisten = '{}'\n", admin.addr);
+        let service = Service::new(&config, &["--ack", "synced", "--sink", "ndjson:-"])
+            .with_data_in(&disk.fs.path().join("data"));
+        let (server, tap) = start(&service);
+        let mut sender = Sender::new(&service);
+        // No more than the sink's pipe holds, or the sink would be named as well.
+        sender.post_all(3);
+        assert_eq!(ready(admin.addr), "ok\n");
+        let frozen = disk.freeze();
+        let mut client = service.connect();
+        // Whether it is answered in time or not, it comes again.
+        client.send(&request(&long(4, 4, LENGTH)));
+        let commit = "journal: a write or sync of updates";
+        wait_until("the disk is named", || {
+            ready(admin.addr).contains(&format!("{commit} has not returned for "))
+        });
+        let lines = |text: &str| server.stderr().iter().filter(|it| it.contains(text)).count();
+        wait_until("a line says it", || lines(&format!("{commit} has not returned for ")) == 1);
+        drop(frozen);
+        wait_until("it is ready again", || ready(admin.addr) == "ok\n");
+        wait_until("a line says that", || lines(&format!("{commit} goes on again")) == 1);
+        sender.post_all(2);
+        assert_eq!(lines(&format!("{commit} has not returned for ")), 1, "told once");
+        let mut sunk = Sunk::default();
+        end_in_peace(server, tap, &mut sunk, &sender);
+        assert_eq!(service.report()["hangs"]["commit"], 1);
     });
 }
 

@@ -493,3 +493,46 @@ mod cli {
         assert_eq!(print(&[]), printed);
     }
 }
+
+/// What `/readyz` says.
+fn ready(addr: SocketAddr) -> String {
+    let mut socket = TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    std::io::Write::write_all(&mut socket, b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_unix_socket_whose_file_is_removed_gets_it_again_and_leaves_the_name_to_a_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hook.sock");
+    let mut listener = Listener::new(ListenAddress::Unix(path.clone()));
+    listener.tls = false;
+    let start = || {
+        let listener = listener.clone();
+        TestServer::with(|server| {
+            let admin = "127.0.0.1:0".parse().unwrap();
+            server.listener(listener).reuse_port(true).admin(admin)
+        })
+    };
+    let server = start();
+    let admin = server.handle.admin_addr().unwrap();
+    let mut before = Raw::new(unix(&path));
+    assert_eq!(before.post(&update(1)).status, 200);
+    fs::remove_file(&path).unwrap();
+    support::wait_until("it is named", || ready(admin).contains("hook.sock is gone"));
+    support::wait_until("it is there again", || path.exists() && ready(admin) == "ok\n");
+    assert_eq!(Raw::new(unix(&path)).post(&update(2)).status, 200);
+    assert_eq!(before.post(&update(3)).status, 200, "who is connected notices nothing");
+
+    let successor = start();
+    support::wait_until("that is named", || ready(admin).contains("hook.sock is another's"));
+    assert_eq!(ready(successor.handle.admin_addr().unwrap()), "ok\n");
+    assert_eq!(Raw::new(unix(&path)).post(&update(4)).status, 200);
+    assert_eq!(server.stop().1.ids(), [1, 2, 3]);
+    assert_eq!(Raw::new(unix(&path)).post(&update(5)).status, 200, "its file has stayed");
+    assert_eq!(successor.stop().1.ids(), [4, 5]);
+    assert!(!path.exists());
+}

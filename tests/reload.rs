@@ -245,3 +245,34 @@ fn an_idle_connection_has_the_new_limits_with_its_next_request() {
         assert_eq!(client.response().status, 413);
     }
 }
+
+/// A reload that allows longer bodies does not allow more bytes to wait.
+#[test]
+fn the_queue_has_its_bound_also_where_a_reload_allows_longer_bodies() {
+    const BODY: usize = 1_900_000;
+    let valve = support::valve::Valve::default();
+    let held = valve.clone();
+    let mut limits = ringhook::Limits::default();
+    (limits.queue_bytes, limits.body_bytes) = (8 << 20, 16 << 10);
+    let server = TestServer::with(|server| {
+        server.limits(limits.clone()).handler(move |_: &Update| {
+            held.pass();
+            Outcome::Done
+        })
+    });
+    let mut next = config(&[("test", PATH, SECRET)]);
+    next.limits = limits;
+    next.limits.body_bytes = 2 << 20;
+    let reload = server.handle.reload(&next).unwrap();
+    assert_eq!((reload.changed, reload.needs_restart), (vec!["limits.body_bytes"], vec![]));
+    let mut client = server.connect();
+    wait_until("longer bodies are taken", || {
+        client = server.connect();
+        client.post(&support::long(0, 0, BODY)).status == 200
+    });
+    let more = (1..40).take_while(|id| client.post(&support::long(*id, *id, BODY)).status == 200);
+    assert_eq!(1 + more.count(), 4, "of 1.9 MB in 8 MiB");
+    valve.open();
+    wait_until("there is room", || client.post(&support::long(0, 50, BODY)).status == 200);
+    server.stop();
+}

@@ -355,3 +355,62 @@ fn a_program_that_has_let_go_of_the_stream_costs_no_cpu() {
     let report = server.handle.stop();
     assert_eq!((report.updates_abandoned, report.abandoned.len()), (3, 3));
 }
+
+/// Drops the stream of a running server; what is said of it.
+fn let_go(
+    server: impl FnOnce(Server) -> Server,
+    before: impl FnOnce(&TestServer, &mut Updates, &Runtime),
+) -> (TestServer, String) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (server, mut updates, runtime) = streaming(8, |it| {
+        server(it.workers(2)).on_failure(move |error| tell.send(error.to_string()).unwrap())
+    });
+    before(&server, &mut updates, &runtime);
+    assert!(server.handle.is_well());
+    drop(updates);
+    // No update has to come for that.
+    let said = told.recv_timeout(support::PATIENCE).expect("on_failure is called");
+    assert!(!server.handle.is_well());
+    (server, said)
+}
+
+#[test]
+fn a_stream_that_is_dropped_is_a_failure_and_what_comes_is_abandoned() {
+    let (server, said) = let_go(|server| server, |_, _, _| {});
+    assert!(said.starts_with("the stream's receiver was dropped"), "{said}");
+    let mut client = server.connect();
+    for id in 1..=20 {
+        assert_eq!(client.post(&update_of(id, id)).status, 200);
+    }
+    let report = server.handle.stop();
+    assert_eq!((report.updates_abandoned, report.abandoned.len()), (20, 20));
+}
+
+/// Where dropping one is its failure, that is true of those only that the program has seen.
+#[test]
+fn what_is_in_a_stream_that_is_dropped_stays_in_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatch = Dispatch::default();
+    dispatch.max_attempts = 1;
+    let journal =
+        |server: Server| server.journal(ringhook::Journal::at(dir.path(), ringhook::Ack::Written));
+    let (server, _) = let_go(
+        |server| journal(server).dispatch(dispatch).on_drop(OnDrop::Failed),
+        |server, updates, runtime| {
+            let mut client = server.connect();
+            for id in 1..=6 {
+                assert_eq!(client.post(&update_of(id, id)).status, 200);
+            }
+            runtime.block_on(async { next(updates).await.done() });
+            wait_until("the others are in the stream", || {
+                let waited = server.handle.report().latency(Stage::QueueWait);
+                waited.is_some_and(|waited| waited.count == 6)
+            });
+        },
+    );
+    let report = server.handle.stop();
+    assert_eq!((report.updates_handled, report.updates_failed), (1, 0));
+    let again = TestServer::with(journal);
+    again.wait_handled(5);
+    assert_eq!(again.stop().1.len(), 5);
+}

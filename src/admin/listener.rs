@@ -4,12 +4,14 @@ use std::{
     io,
     net::TcpListener,
     os::{fd::AsFd as _, unix::net::UnixStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{pages::Pages, visitor::Visitor};
+use crate::operation::{Operation, Step};
 
 /// Connections at a time. The descriptors they take are of those that the shards leave to the journal.
 const VISITORS: usize = 8;
@@ -22,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Listener {
     listener: TcpListener,
+    operation: Arc<Operation>,
     pages: Pages,
     /// Until when nothing is accepted.
     paused_until: Option<Instant>,
@@ -33,17 +36,21 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(listener: TcpListener, stop: UnixStream, pages: Pages) -> Self {
-        Self { listener, pages, paused_until: None, stop, visitors: Vec::new() }
+        let operation = Arc::default();
+        pages.health.watch(&operation);
+        Self { listener, operation, pages, paused_until: None, stop, visitors: Vec::new() }
     }
 
     /// Answers until stopped.
     pub(super) fn run(mut self) {
         while self.wait() {
             let now = Instant::now();
+            self.operation.begin(Step::Admin, now);
             self.visitors.retain_mut(|visitor| visitor.advance(&self.pages, now));
             if self.paused_until.is_none_or(|until| now >= until) {
                 self.paused_until = self.accept_all(now).is_err().then(|| now + PAUSE);
             }
+            self.operation.end();
         }
     }
 

@@ -43,9 +43,13 @@ impl Pages {
 
     /// Whether updates are taken now.
     fn readyz(&self, _: &str) -> Answer {
-        let obstacles = self.health.obstacles(Instant::now());
+        let now = Instant::now();
+        let obstacles = self.health.obstacles(now);
         match obstacles.is_empty() {
-            true => Answer::text(Status::Ok, "ok"),
+            true => {
+                let lines = ["ok".to_owned()].into_iter().chain(self.health.asides(now));
+                Answer::text(Status::Ok, lines.collect::<Vec<_>>().join("\n"))
+            }
             false => Answer::text(Status::ServiceUnavailable, obstacles.join("\n")),
         }
     }

@@ -31,11 +31,12 @@ pub(crate) enum Measure {
 /// The limits and what is taken of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Bytes that one update counts as at the most. A longer one, fed in or from a journal that was
-    /// written under other limits, must get its turn as well, or all behind it wait for ever.
-    largest: u64,
     limits: [u64; 2],
     lots: [u64; 2],
+    /// Bytes that one update counts as at the most: what is free whenever nothing is under way,
+    /// whatever lies in purses and tills. A longer one, fed in or from a journal that was written
+    /// under other limits, must get its turn as well, or all behind it wait for ever.
+    most: u64,
     used: CachePadded<[AtomicU64; 2]>,
 }
 
@@ -43,13 +44,14 @@ impl Budget {
     pub(crate) fn new(updates: u64, bytes: u64) -> Self {
         let limits = [updates, bytes];
         let used = CachePadded::default();
-        let budget = Self { largest: u64::MAX, limits, lots: LOT, used }.shared_by(1, 0);
-        Self { largest: u64::MAX, ..budget }
+        let budget = Self { limits, lots: LOT, most: u64::MAX, used }.shared_by(1, 0);
+        Self { most: u64::MAX, ..budget }
     }
 
     /// The same with lots for `threads` purses and tills: whatever lies in the others, each shard
-    /// can always have an update of `largest` bytes when nothing is under way. No update counts as
-    /// more.
+    /// can always have an update of `largest` bytes when nothing is under way. A longer one counts
+    /// in full as well, since a reload may allow it, but for the small part of the limit that lies
+    /// in purses and tills.
     pub(crate) fn shared_by(self, threads: usize, largest: u64) -> Self {
         let [updates, bytes] = self.limits;
         let threads = threads.max(1) as u64;
@@ -57,7 +59,8 @@ impl Budget {
         let room = bytes.saturating_sub(largest) / threads;
         // A lot of one update, or of no bytes, is what is needed and nothing on top of it.
         let lots = [LOT[0].min(share(updates)).max(1), LOT[1].min(share(bytes)).min(room)];
-        Self { largest, lots, ..self }
+        let most = bytes.saturating_sub(threads.saturating_mul(lots[1]));
+        Self { lots, most, ..self }
     }
 
     /// What is taken of a limit, with what lies in purses and tills.
@@ -117,7 +120,7 @@ impl Purse {
     /// # Errors
     /// The limit that does not allow it; nothing is spent then.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), Measure> {
-        let bytes = bytes.min(self.budget.largest);
+        let bytes = bytes.min(self.budget.most);
         let [updates_left, bytes_left] = &self.left;
         let provided = self
             .provide(Measure::Updates, updates_left, 1)
@@ -136,7 +139,7 @@ impl Purse {
     /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
         self.empty();
-        self.budget.give_back([1, bytes.min(self.budget.largest)]);
+        self.budget.give_back([1, bytes.min(self.budget.most)]);
     }
 
     fn empty(&self) {
@@ -181,7 +184,7 @@ impl Till {
     pub(crate) fn take(&mut self, bytes: u64) {
         let [updates, settled_bytes] = &mut self.settled;
         *updates += 1;
-        *settled_bytes += bytes.min(self.budget.largest);
+        *settled_bytes += bytes.min(self.budget.most);
         if *updates >= self.budget.lot(0) || *settled_bytes >= self.budget.lot(1) {
             self.empty();
         }
@@ -250,6 +253,27 @@ mod tests {
             Till::new(Arc::clone(&budget)).take(purses.len() as u64);
             assert_eq!(Purse::new(Arc::clone(&budget)).spend(LARGEST), Ok(()), "{limit}");
         }
+    }
+
+    /// A reload may allow longer bodies than the start did.
+    #[test]
+    fn an_update_that_is_longer_than_any_of_the_start_counts_in_full() {
+        const LIMIT: u64 = 8 << 20;
+        let budget = Arc::new(Budget::new(1000, LIMIT).shared_by(6, 16 << 10));
+        let purse = Purse::new(Arc::clone(&budget));
+        let taken = (0..150).take_while(|_| purse.spend(1_900_000).is_ok()).count();
+        assert_eq!(taken, 4, "7.6 of 8.4 MB");
+        let mut till = Till::new(Arc::clone(&budget));
+        (0..taken).for_each(|_| till.take(1_900_000));
+        // Half of the limit, which is the longest body that a config may ask for, fits twice.
+        assert_eq!((purse.spend(LIMIT / 2), purse.spend(LIMIT / 2)), (Ok(()), Ok(())));
+        (0..2).for_each(|_| till.take(LIMIT / 2));
+        drop((purse, till));
+        assert_eq!(budget.used(Measure::Bytes), 0);
+        // What no limit allows gets its turn, and nothing else beside it.
+        let [fed, other] = [(); 2].map(|()| Purse::new(Arc::clone(&budget)));
+        assert_eq!(fed.spend(64 << 20), Ok(()));
+        assert_eq!(other.spend(LIMIT / 15), Err(Measure::Bytes));
     }
 
     /// One count for all would be a cache line that every thread writes for every update.

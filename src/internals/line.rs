@@ -64,6 +64,7 @@ impl Line {
             dead_letters: None,
             journal: None,
             metrics: Metrics::new(1, 1).workers.remove(0),
+            operation: Arc::default(),
             places: Vec::new(),
             returns: vec![returns],
             settled_at: None,

@@ -9,6 +9,7 @@ use super::{Backlog, Batch, Journal, Log, record::RecordId};
 use crate::{
     dispatch::{Dispatcher, Origin, Refusal},
     metrics::{CommitterMetrics, nanos},
+    operation::Step,
     update::{Recycled, Update},
 };
 
@@ -78,14 +79,18 @@ impl Committer {
                 // Not the channel's own wait: it yields before it sleeps, and on a machine whose
                 // CPUs are all busy a thread that yields is not run again for a tick of the kernel,
                 // which is milliseconds.
+                self.journal.operations.committer.end();
                 thread::park();
             }
         }
+        let _closing = self.journal.operations.committer.during(Step::Commit, Instant::now());
         self.log.close();
     }
 
     /// Commits `batches` together, sends them home and hands their updates on.
     pub(crate) fn commit(&mut self, batches: &mut Vec<Batch>, now: Instant) {
+        // Until the next one, or the sleep.
+        self.journal.operations.committer.begin(Step::Commit, now);
         let records: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
         let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
         let outcome = self.log.append(batches, now);

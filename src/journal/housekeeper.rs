@@ -19,7 +19,7 @@ use super::{
     settled,
     storage::{Room, Stored},
 };
-use crate::config::Ack;
+use crate::{config::Ack, operation::Step};
 
 /// The file that the next segment will be in.
 pub(super) const SPARE: &str = "spare.journal";
@@ -85,7 +85,9 @@ impl Housekeeper {
 
     /// Does chores until it is told to stop.
     pub(crate) fn run(mut self, chores: &Receiver<Chore>) {
-        let interval = self.journal.settings.sync_interval;
+        let journal = Arc::clone(&self.journal);
+        let begin = |step| journal.operations.housekeeper.during(step, Instant::now());
+        let interval = journal.settings.sync_interval;
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
@@ -96,15 +98,24 @@ impl Housekeeper {
             match chores.recv_timeout(wait) {
                 Ok(Chore::Sync) => sync_due = Some(Instant::now() + interval),
                 Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(chore) => self.handle(chore),
-                Err(RecvTimeoutError::Timeout) => self.clean_up(),
+                Ok(chore) => {
+                    let is_long = matches!(chore, Chore::Prepare);
+                    let _doing = begin(if is_long { Step::Prepare } else { Step::Housekeep });
+                    self.handle(chore);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let _doing = begin(Step::Housekeep);
+                    self.clean_up();
+                }
             }
             if sync_due.is_some_and(|due| due <= Instant::now()) {
                 sync_due = None;
+                let _doing = begin(Step::Housekeep);
                 self.sync();
             }
             self.tell_not_full();
         }
+        let _doing = begin(Step::Housekeep);
         self.sync();
     }
 

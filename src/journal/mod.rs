@@ -82,7 +82,7 @@ pub(crate) use self::{
     storage::Stored,
 };
 use self::{segment::Segment, storage::Storage};
-use crate::{config::Ack, roster::Roster, update::BotId};
+use crate::{config::Ack, operation::Operation, roster::Roster, update::BotId};
 
 /// How long a failed commit counts where none has come after it. The senders come again each second.
 const FAILING: Duration = Duration::from_secs(30);
@@ -94,6 +94,14 @@ pub(crate) struct Settings {
     pub(crate) max_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) sync_interval: Duration,
+}
+
+/// What its threads are in the middle of.
+#[derive(Debug, Default)]
+struct Operations {
+    committer: Arc<Operation>,
+    housekeeper: Arc<Operation>,
+    read_back: Arc<Operation>,
 }
 
 /// The journal as all its threads share it.
@@ -111,6 +119,7 @@ pub(crate) struct Journal {
     /// Whether its directory was taken away or is another process's.
     is_lost: AtomicBool,
     is_sync_due: AtomicBool,
+    operations: Operations,
     roster: Arc<Roster>,
     segments: CachePadded<RwLock<BTreeMap<u32, Arc<Segment>>>>,
     settings: Settings,
@@ -142,6 +151,7 @@ impl Journal {
             is_full: CachePadded::new(AtomicBool::new(used >= settings.max_bytes)),
             is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
+            operations: Operations::default(),
             roster,
             segments: CachePadded::new(RwLock::new(segments.collect())),
             settings,
@@ -155,6 +165,12 @@ impl Journal {
             journal.chore(Chore::Retire(segment.number));
         }
         (journal, to_do)
+    }
+
+    /// What its threads are in the middle of.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        let Operations { committer, housekeeper, read_back } = &self.operations;
+        [committer, housekeeper, read_back].into_iter()
     }
 
     /// What a 200 promises.

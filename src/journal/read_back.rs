@@ -16,6 +16,7 @@ use crate::{
     control::Control,
     dispatch::{Dispatcher, FullChats, LaneKey, Origin, Refusal},
     metrics::{Counter, ReadBackMetrics},
+    operation,
     update::{ParserLimits, Update, UpdateParser},
 };
 
@@ -97,7 +98,10 @@ impl ReadBack {
     pub(crate) fn run(mut self, control: &Control) {
         self.backlog.attach();
         while !control.is_reading_over() {
-            let step = self.step(Instant::now());
+            let now = Instant::now();
+            self.journal.operations.read_back.begin(operation::Step::ReadBack, now);
+            let step = self.step(now);
+            self.journal.operations.read_back.end();
             self.dispatcher.wake_workers();
             match step {
                 Step::Disk => thread::park_timeout(DISK_PAUSE),

@@ -2,6 +2,7 @@
 
 mod busy_poll;
 mod inherited;
+mod names;
 mod unix;
 
 use std::{
@@ -18,8 +19,12 @@ use rustix::net::{
     listen, socket_with, sockopt,
 };
 
-pub(crate) use self::inherited::Inherited;
-use self::{inherited::Pool, unix::SocketFile};
+use self::inherited::Pool;
+pub(crate) use self::{
+    inherited::Inherited,
+    names::{Name, Names},
+    unix::SocketFile,
+};
 use crate::{
     allow::AllowList,
     config::{Config, ListenAddress, Listener},
@@ -192,6 +197,29 @@ impl ListeningSocket {
     /// Gives away the name, so that nobody comes any more who would find nobody here.
     pub(crate) fn remove_file(&mut self) {
         self.file = None;
+    }
+
+    /// The path by which it is connected to, and the permissions of its file where that is ours;
+    /// `None` for one that has no file.
+    fn name(&self) -> Option<(PathBuf, Option<u32>)> {
+        if let Some(file) = &self.file {
+            return Some((file.path().to_owned(), Some(file.mode())));
+        }
+        match local_address(&self.socket) {
+            Ok(ListenAddress::Unix(path)) if path.is_absolute() => Some((path, None)),
+            _ => None,
+        }
+    }
+
+    /// True where its file may be gone and made again.
+    pub(crate) fn may_be_renewed(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Listens on another socket from now on, whose file took the place of the one that was gone.
+    pub(crate) fn renew(&mut self, socket: OwnedFd, file: SocketFile) {
+        self.socket = socket;
+        self.file = Some(file);
     }
 
     /// Whether whoever started the process listens on it as well, and goes on to.

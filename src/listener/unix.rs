@@ -3,35 +3,51 @@
 use std::{
     fs, io,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            fs::{FileTypeExt as _, PermissionsExt as _},
             net::UnixStream,
         },
     },
     path::{Path, PathBuf},
 };
 
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen, socket_with,
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, RenameFlags, fstat, open, renameat_with},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen,
+        socket_with,
+    },
 };
 
-use super::BACKLOG;
+use super::{BACKLOG, names::FileId};
 use crate::error::{Error, ErrorKind};
 
 /// A socket's file, removed when dropped, unless it is somebody else's by then.
 #[derive(Debug)]
-pub(super) struct SocketFile {
-    device: u64,
-    inode: u64,
+pub(crate) struct SocketFile {
+    id: FileId,
+    mode: u32,
     path: PathBuf,
+}
+
+impl SocketFile {
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(super) fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode));
-        if ours {
+        if FileId::at(&self.path).is_ok_and(|there| there == self.id) {
             // Without it the next server replaces the file.
             if let Err(error) = fs::remove_file(&self.path) {
                 let path = self.path.display();
@@ -55,34 +71,7 @@ pub(super) fn bind(
     if let Err((advice, source)) = check_free(path, take_over) {
         return Err(error(advice, source));
     }
-    let bound = || -> io::Result<(OwnedFd, SocketFile)> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // It gets its name when it is all that it should be, so nobody meets it half made.
-        let mut half = path.as_os_str().to_owned();
-        half.push(".new");
-        let half = PathBuf::from(half);
-        match fs::remove_file(&half) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        bind_to(&socket, &SocketAddrUnix::new(&half)?)?;
-        let finish = || -> io::Result<SocketFile> {
-            fs::set_permissions(&half, fs::Permissions::from_mode(mode))?;
-            listen(&socket, BACKLOG)?;
-            let made = fs::symlink_metadata(&half)?;
-            fs::rename(&half, path)?;
-            Ok(SocketFile { device: made.dev(), inode: made.ino(), path: path.to_owned() })
-        };
-        match finish() {
-            Ok(file) => Ok((socket, file)),
-            Err(error) => {
-                let _ = fs::remove_file(&half);
-                Err(error)
-            }
-        }
-    };
-    bound().map_err(|source| {
+    make(path, mode, ".new", RenameFlags::empty()).map_err(|source| {
         let advice = match source.kind() {
             io::ErrorKind::NotFound => " (its directory is not there)",
             io::ErrorKind::PermissionDenied => " (its directory cannot be written)",
@@ -90,6 +79,63 @@ pub(super) fn bind(
         };
         error(advice, source)
     })
+}
+
+/// A listening socket at `path`, where the file of one is gone.
+///
+/// # Errors
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where something has the name by now; else why it
+/// cannot be made.
+pub(super) fn make_again(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
+    make(path, mode, ".again", RenameFlags::NOREPLACE)
+}
+
+fn make(
+    path: &Path,
+    mode: u32,
+    suffix: &str,
+    flags: RenameFlags,
+) -> io::Result<(OwnedFd, SocketFile)> {
+    let socket_flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, socket_flags, None)?;
+    // It gets its name when it is all that it should be, so nobody meets it half made.
+    let mut half = path.as_os_str().to_owned();
+    half.push(suffix);
+    let half = PathBuf::from(half);
+    match fs::remove_file(&half) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    bind_to(&socket, &SocketAddrUnix::new(&half)?)?;
+    let finish = || -> io::Result<SocketFile> {
+        permit(&half, mode)?;
+        listen(&socket, BACKLOG)?;
+        let id = FileId::at(&half)?;
+        if flags.is_empty() {
+            fs::rename(&half, path)?;
+        } else {
+            renameat_with(CWD, &half, CWD, path, flags)?;
+        }
+        Ok(SocketFile { id, mode, path: path.to_owned() })
+    };
+    match finish() {
+        Ok(file) => Ok((socket, file)),
+        Err(error) => {
+            let _ = fs::remove_file(&half);
+            Err(error)
+        }
+    }
+}
+
+/// Gives the socket's file at `path` the permissions `mode`, and nothing that has been put in its
+/// place meanwhile: chmod(2) would follow a link.
+fn permit(path: &Path, mode: u32) -> io::Result<()> {
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(by_descriptor, fs::Permissions::from_mode(mode))
 }
 
 /// Whether the name can be taken; else why not.

@@ -1,6 +1,7 @@
 //! What each thread counts and times. Every counter has one writer; a report sums them.
 
 mod counter;
+mod hangs;
 mod histogram;
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod intervals;
@@ -20,6 +21,7 @@ pub(crate) use self::polls::PollMetrics;
 pub(crate) use self::polls::Polls;
 pub(crate) use self::{
     counter::Counter,
+    hangs::HangCounts,
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
     slow::{SlowLog, SlowRecord},
@@ -310,6 +312,7 @@ pub(crate) struct FeederMetrics {
 pub(crate) struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
+    pub(crate) hangs: Arc<HangCounts>,
     pub(crate) polls: Arc<Polls>,
     pub(crate) journal: Option<JournalMetrics>,
     /// Intervals of the profile that could not be written when they were due; written by the
@@ -331,6 +334,7 @@ impl Metrics {
         Self {
             acceptor: Arc::default(),
             feeder: Arc::default(),
+            hangs: Arc::default(),
             polls: Arc::default(),
             journal: None,
             profile_lost: Arc::default(),

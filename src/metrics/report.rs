@@ -100,6 +100,9 @@ pub struct Report {
     pub handler_retries: u64,
     /// Panics caught in a handler.
     pub handler_panics: u64,
+    /// Times that something of the server had not returned for long, by what it was: as the incidents
+    /// of the kind `hang` name it.
+    pub hangs: BTreeMap<&'static str, u64>,
     /// Requests not answered with 200, by status.
     pub requests_rejected: BTreeMap<u16, u64>,
     /// Those answered 403, by cause: `address` (not on the bot's allow-list) or `credentials`.
@@ -213,6 +216,7 @@ impl Report {
             abandoned: Vec::new(),
             handler_retries: workers(|worker| &worker.retried),
             handler_panics: workers(|worker| &worker.panicked),
+            hangs: metrics.hangs.report(),
             requests_rejected: rejected(metrics),
             requests_forbidden_by: forbidden(metrics),
             journal,
@@ -379,6 +383,10 @@ impl fmt::Display for Report {
             let counts = self.requests_rejected.iter().map(|(code, n)| format!("{code}: {n}"));
             writeln!(f, "rejected     {}", counts.collect::<Vec<_>>().join(", "))?;
         }
+        if !self.hangs.is_empty() {
+            let counts = self.hangs.iter().map(|(step, n)| format!("{n} ({step})"));
+            writeln!(f, "hung         {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
         for poll in &self.polls {
             poll.fmt(f)?;
         }
@@ -448,6 +456,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
+    use crate::operation::Step;
 
     #[test]
     fn sums_all_threads_in_json_and_in_the_table() {
@@ -464,6 +473,7 @@ mod tests {
         metrics.acceptor.refused(TurnedAway::Connections);
         metrics.acceptor.refused(TurnedAway::Address);
         metrics.workers[0].handled.add(4);
+        metrics.hangs.count(Step::Commit);
         let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates_received"], 6);
@@ -475,6 +485,7 @@ mod tests {
         let by_cause = serde_json::json!({"address": 1, "connections": 2});
         assert_eq!(json["connections_refused_by"], by_cause);
         assert_eq!(json["requests_forbidden_by"], serde_json::json!({"address": 1}));
+        assert_eq!(json["hangs"], serde_json::json!({"commit": 1}));
         assert_eq!(json["driver"], "epoll");
         assert_eq!(json["latency_us"]["parse"]["count"], 2);
         assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
@@ -483,6 +494,7 @@ mod tests {
         assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
         let table = report.to_string();
         assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
+        assert!(table.contains("hung         1 (commit)"), "{table}");
         assert!(table.contains("turned away  1 (address), 2 (connections)"), "{table}");
         assert!(table.lines().any(|line| line.starts_with("parse") && line.contains("1.5 us")));
     }

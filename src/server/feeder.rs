@@ -14,6 +14,7 @@ use crate::{
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
     metrics::{FeederMetrics, Metrics},
+    operation::{Operation, Step},
     roster::Roster,
     update::{BotId, ParseError, Update, UpdateParser},
 };
@@ -26,6 +27,8 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
+    /// What is under way under its lock, and beside it.
+    operations: [Arc<Operation>; 2],
     metrics: Arc<FeederMetrics>,
     roster: Arc<Roster>,
 }
@@ -34,7 +37,12 @@ impl Inlet {
     /// One that takes nothing yet.
     pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        Self { feeder: Arc::default(), metrics, roster: Arc::clone(roster) }
+        let (feeder, operations) = Default::default();
+        Self { feeder, metrics, operations, roster: Arc::clone(roster) }
+    }
+
+    pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        self.operations.iter()
     }
 
     pub(super) fn open(&self, feeder: Feeder) {
@@ -86,6 +94,8 @@ impl Inlet {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
+            let [_, burying] = &self.operations;
+            let _burying = burying.during(Step::DeadLetters, Instant::now());
             letters.write_raw(bot, id, json, reason, &mut line) && letters.commit(&mut line).is_ok()
         })
     }
@@ -99,6 +109,8 @@ impl Inlet {
         call: impl FnOnce(&mut Feeder) -> Result<T, FeedError>,
     ) -> Result<T, FeedError> {
         let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        let [feeding, _] = &self.operations;
+        let _feeding = feeding.during(Step::Feed, Instant::now());
         call(feeder.as_mut().ok_or(FeedError::Stopped)?)
     }
 }

@@ -81,6 +81,8 @@ pub struct ServerHandle {
     admin: Option<AdminThread>,
     control: Arc<Control>,
     driver: DriverKind,
+    /// Says what hangs; `None` once the server has stopped.
+    hangs: Option<Watcher>,
     health: Arc<Health>,
     incidents: Arc<Incidents>,
     /// Where the program's own updates come in.
@@ -325,6 +327,9 @@ impl ServerHandle {
         }
         // It ends at once, unless a file system that does not answer keeps it.
         ended_by(&watcher, self.grace(), || false, || {});
+        // It has told what the stop waited for.
+        let hangs: Vec<_> = self.hangs.take().into_iter().map(Watcher::stop).collect();
+        ended_by(&hangs, self.grace(), || false, || {});
         self.incidents.close();
         // The last of all: it tells probes of the stop.
         drop(self.admin.take());

@@ -3,7 +3,6 @@
 use std::{
     io,
     os::unix::net::UnixStream,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread::{self, JoinHandle},
     time::{Instant, SystemTime},
@@ -17,7 +16,7 @@ use super::{
     builder::OnRecovery,
     feeder::{FeedWay, Feeder, Inlet},
     journal::{Gate, Opened},
-    watch::Watcher,
+    watch::{self, Watcher},
 };
 use crate::{
     acceptor::{Acceptor, Admission, ShardLink},
@@ -27,11 +26,13 @@ use crate::{
     dead_letters::DeadLetters,
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
+    hangs::{self, Hangs},
     health::Health,
     incidents::Incidents,
-    listener::{Listening, ListeningSocket},
+    listener::{Listening, ListeningSocket, Names},
     live::Live,
     metrics::{Metrics, WorkerMetrics},
+    panics,
     placement::{self, Placement},
     preflight,
     roster::Roster,
@@ -126,6 +127,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         admin,
         control,
         driver: DriverKind::Epoll,
+        hangs: None,
         health,
         incidents,
         inlet: Inlet::closed(&metrics, &roster),
@@ -147,6 +149,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         watcher: None,
         worker_threads: Vec::new(),
     };
+    handle.watch_hangs()?;
     if let Some(tls) = &tls {
         handle.check_certificates(&config, tls);
     }
@@ -163,6 +166,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         dead_letters: letters.clone(),
         journal: journal.clone(),
         metrics,
+        operation: Arc::default(),
         places: Vec::new(),
         returns: returns.clone(),
         settled_at: None,
@@ -183,6 +187,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         parser: UpdateParser::default(),
         way: feed_way,
     });
+    let names = Names::of(&sockets, &handle.orders, &handle.control, handle.incidents.writer());
     let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
     if config.listens {
         handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
@@ -191,8 +196,14 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         let mut files = FileWatch::new(tls);
         watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
     }
+    if let Some(mut names) = names {
+        names.all().for_each(|name| handle.health.watch_name(name));
+        watched.push(Box::new(move |at| names.look(at)));
+    }
+    let operation = Arc::default();
+    handle.health.watch(&operation);
     let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
-    handle.watcher = Watcher::start(watched, spawn)?;
+    handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
     handle.health.serving();
     Ok(handle)
 }
@@ -204,6 +215,18 @@ enum Verdict {
 }
 
 impl ServerHandle {
+    /// Starts the thread that says what hangs, in all others and in a stop as well.
+    fn watch_hangs(&mut self) -> Result<(), Error> {
+        let (health, incidents) = (Arc::clone(&self.health), self.incidents.writer());
+        let mut hangs = Hangs::new(health, incidents, Arc::clone(&self.metrics.hangs));
+        let look: watch::Watched = Box::new(move |now| hangs.look(now));
+        let spawn = |run| self.spawn("ringhook-health".to_owned(), None, run);
+        // Nobody asks what this one does: it would have to say so itself.
+        self.hangs = Watcher::start(hangs::PAUSE, vec![look], Arc::default(), spawn)?;
+        self.inlet.operations().for_each(|operation| self.health.watch(operation));
+        Ok(())
+    }
+
     /// Looks for what the owner of the certificates should know, and has them counted.
     fn check_certificates(&mut self, config: &Config, tls: &TlsConfig) {
         tls.expect_hosts(config.bots.iter().filter_map(|bot| bot.host.as_deref()));
@@ -226,6 +249,7 @@ impl ServerHandle {
                 Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
                 Destination::Sink(sink) => Consumer::Sink(sink.writer()?),
                 Destination::Stream(sender) => {
+                    sender.serve(&self.scheduler);
                     // Bounded by the budget: each entry is an update under way.
                     let (mailbox, settled) = unbounded();
                     let settlements = Settlements {
@@ -238,6 +262,7 @@ impl ServerHandle {
                 }
             };
             let desk = desk(metrics, &self.control);
+            self.health.watch_worker(&desk.operation);
             let worker = Worker { index, scheduler: Arc::clone(&self.scheduler), desk, consumer };
             let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
             self.worker_threads.push(thread);
@@ -360,6 +385,7 @@ impl ServerHandle {
         let orders = Arc::clone(&self.orders);
         let incidents = self.incidents.writer();
         let acceptor = Acceptor::new(admission, incidents, sockets, metrics, orders, shards, stop);
+        self.health.watch(acceptor.operation());
         let thread = self.spawn("ringhook-accept".to_owned(), None, || {
             placement::be_patient();
             acceptor.run();
@@ -395,7 +421,7 @@ fn spawn(
         {
             tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
         }
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        if panics::caught(run).is_err() {
             let message = format!("thread {label} panicked: this is a bug of ringhook");
             control.fail(&Error::new(ErrorKind::Thread, message));
         }

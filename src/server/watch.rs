@@ -6,10 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    operation::{Operation, Step},
+};
 
 /// Time between two looks. What has changed is noticed at the second look after it.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Looks at one thing; called again and again, never by two threads at once.
 pub(super) type Watched = Box<dyn FnMut(Instant) + Send>;
@@ -30,19 +33,21 @@ struct Stop {
 
 impl Stop {
     /// Waits for the next look; false where there is none.
-    fn pause(&self) -> bool {
+    fn pause(&self, pause: Duration) -> bool {
         let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.told.wait_timeout_while(is_told, PAUSE, |is_told| !*is_told);
+        let waited = self.told.wait_timeout_while(is_told, pause, |is_told| !*is_told);
         let (is_told, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !*is_told
     }
 }
 
 impl Watcher {
-    /// Has `spawn` start a thread that looks at all of `watched`; `None` where there is nothing to
-    /// look at.
+    /// Has `spawn` start a thread that looks at all of `watched` after each `pause`; `None` where
+    /// there is nothing to look at. `operation` says how long a look has taken.
     pub(super) fn start(
+        pause: Duration,
         mut watched: Vec<Watched>,
+        operation: Arc<Operation>,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>,
     ) -> Result<Option<Self>, Error> {
         if watched.is_empty() {
@@ -51,8 +56,12 @@ impl Watcher {
         let stop = Arc::new(Stop::default());
         let told = Arc::clone(&stop);
         let run = move || {
-            while told.pause() {
-                watched.iter_mut().for_each(|look| look(Instant::now()));
+            while told.pause(pause) {
+                for look in &mut watched {
+                    let now = Instant::now();
+                    let _looking = operation.during(Step::Watch, now);
+                    look(now);
+                }
             }
         };
         Ok(Some(Self { stop, thread: spawn(Box::new(run))? }))
@@ -81,7 +90,8 @@ mod tests {
             let looked = looked.clone();
             Box::new(move |_| looked.send(name).unwrap()) as Watched
         });
-        let watcher = Watcher::start(watched.into(), |run| Ok(thread::spawn(run))).unwrap();
+        let spawn = |run| Ok(thread::spawn(run));
+        let watcher = Watcher::start(PAUSE, watched.into(), Arc::default(), spawn).unwrap();
         let first: Vec<_> = looks.iter().take(4).collect();
         assert_eq!(first, ["a", "b", "a", "b"]);
         watcher.unwrap().stop().join().unwrap();
@@ -91,7 +101,8 @@ mod tests {
 
     #[test]
     fn it_does_not_run_for_nothing() {
-        let none = Watcher::start(Vec::new(), |_| unreachable!("no thread is wanted"));
+        let spawn = |_| unreachable!("no thread is wanted");
+        let none = Watcher::start(PAUSE, Vec::new(), Arc::default(), spawn);
         assert!(none.unwrap().is_none());
     }
 }

@@ -160,6 +160,13 @@ impl BlockDisk {
         fs::write(format!("/sys/fs/ext4/{}/trigger_fs_error", self.device()), "1").unwrap();
     }
 
+    /// Has all that is written and synced wait until the result is dropped, without any error.
+    #[track_caller]
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
+        succeed(Command::new("fsfreeze").arg("-f").arg(self.fs.path()));
+        Frozen(self.fs.path())
+    }
+
     /// Unmounts and mounts it again, as after a power cut: what is not on the device is lost. Nobody
     /// may use it.
     #[track_caller]
@@ -186,6 +193,15 @@ impl BlockDisk {
     fn device(&self) -> String {
         let said = succeed(Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.fs.path()));
         said.stdout.trim().strip_prefix("/dev/").unwrap().to_owned()
+    }
+}
+
+/// A file system that does not answer.
+pub(crate) struct Frozen<'a>(&'a Path);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(self.0).status();
     }
 }
 

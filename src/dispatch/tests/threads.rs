@@ -105,6 +105,7 @@ impl Rig {
                 dead_letters: None,
                 journal: None,
                 metrics: Arc::clone(metrics),
+                operation: Arc::default(),
                 places: Vec::new(),
                 returns: Vec::new(),
                 settled_at: None,

@@ -1,0 +1,222 @@
+//! What each thread is in the middle of, and since when: how a call is seen that never returns.
+//!
+//! A thread notes the beginning of what may hang, with a time that it has at hand: one relaxed store
+//! to a cache line of its own. Whoever asks for health reads the notes, and takes no lock that a thread
+//! that hangs could hold.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// Bits of an [`Operation`]'s state that are for the step.
+const STEP_BITS: u32 = 8;
+
+/// Something that may hang.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// The acceptor takes connections.
+    Accept,
+    /// The operator's listener answers.
+    Admin,
+    /// The committer writes and syncs records.
+    Commit,
+    /// A worker writes dead letters.
+    DeadLetters,
+    /// A program brings updates.
+    Feed,
+    /// A worker is in a handler.
+    Handler,
+    /// The housekeeper syncs, keeps ids or removes.
+    Housekeep,
+    /// It makes the file of the next segment, which is long.
+    Prepare,
+    /// Records are read back.
+    ReadBack,
+    /// A worker notes in the journal what is settled.
+    Settle,
+    /// A shard's event loop goes round.
+    Shard,
+    /// A worker is in a sink.
+    Sink,
+    /// A worker waits for the program that reads the stream.
+    Stream,
+    /// The watcher looks at files.
+    Watch,
+}
+
+/// What it means for the server that a step hangs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Severity {
+    /// Updates are taken as before.
+    Aside,
+    /// No updates are taken or handled.
+    Obstacle,
+    /// It is an obstacle where all workers are in it: one is as long as its program likes.
+    OfAllWorkers,
+}
+
+impl Step {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Accept,
+        Self::Admin,
+        Self::Commit,
+        Self::DeadLetters,
+        Self::Feed,
+        Self::Handler,
+        Self::Housekeep,
+        Self::Prepare,
+        Self::ReadBack,
+        Self::Settle,
+        Self::Shard,
+        Self::Sink,
+        Self::Stream,
+        Self::Watch,
+    ];
+
+    /// The name in reports and incidents.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Admin => "admin",
+            Self::Commit => "commit",
+            Self::DeadLetters => "dead_letters",
+            Self::Feed => "feed",
+            Self::Handler => "handler",
+            Self::Housekeep => "housekeep",
+            Self::Prepare => "prepare",
+            Self::ReadBack => "read_back",
+            Self::Settle => "settle",
+            Self::Shard => "shard",
+            Self::Sink => "sink",
+            Self::Stream => "stream",
+            Self::Watch => "watch",
+        }
+    }
+
+    /// In words: who, and what has not returned.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Accept => "acceptor: taking connections",
+            Self::Admin => "admin: an answer",
+            Self::Commit => "journal: a write or sync of updates",
+            Self::DeadLetters => "dead letters: a write",
+            Self::Feed => "feed: taking the program's updates",
+            Self::Handler => "handler: a call",
+            Self::Housekeep => "journal: a sync or removal",
+            Self::Prepare => "journal: making a file",
+            Self::ReadBack => "journal: a read",
+            Self::Settle => "journal: a note of settled updates",
+            Self::Shard => "shard: a round",
+            Self::Sink => "sink: a write",
+            Self::Stream => "stream: handing an update over",
+            Self::Watch => "watcher: a look at files",
+        }
+    }
+
+    /// After how long it counts as hanging. What a program does may take as long as it likes, so that
+    /// is only worth a word.
+    pub(crate) const fn limit(self) -> Duration {
+        match self {
+            Self::Handler | Self::Stream => Duration::from_secs(60),
+            // Tens of MiB of zeros, on a disk that others use.
+            Self::Prepare => Duration::from_secs(30),
+            _ => Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) const fn severity(self) -> Severity {
+        match self {
+            Self::Prepare | Self::Watch => Severity::Aside,
+            Self::Handler | Self::Stream => Severity::OfAllWorkers,
+            _ => Severity::Obstacle,
+        }
+    }
+}
+
+/// What one thread is in the middle of. It has a pair of cache lines of its own, since it is written
+/// for each batch of updates.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Operation {
+    epoch: Instant,
+    /// The milliseconds from the epoch to its beginning and one more, and the step behind them; 0
+    /// where there is none.
+    state: AtomicU64,
+}
+
+impl Default for Operation {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), state: AtomicU64::new(0) }
+    }
+}
+
+impl Operation {
+    /// `step` begins at `now`, and whatever was before is over.
+    pub(crate) fn begin(&self, step: Step, now: Instant) {
+        let since = now.saturating_duration_since(self.epoch);
+        // Not as_millis, whose 128 bits cost a division.
+        let millis = since.as_secs() * 1000 + u64::from(since.subsec_millis());
+        self.state.store((millis + 1) << STEP_BITS | step as u64, Relaxed);
+    }
+
+    /// What was begun is over.
+    pub(crate) fn end(&self) {
+        self.state.store(0, Relaxed);
+    }
+
+    /// As [`begin`](Self::begin), until the result is dropped.
+    pub(crate) fn during(&self, step: Step, now: Instant) -> During<'_> {
+        self.begin(step, now);
+        During(self)
+    }
+
+    /// What is under way, and for how long at `now`.
+    pub(crate) fn under_way(&self, now: Instant) -> Option<(Step, Duration)> {
+        let state = self.state.load(Relaxed);
+        let millis = (state >> STEP_BITS).checked_sub(1)?;
+        let step = Step::ALL.get((state & ((1 << STEP_BITS) - 1)) as usize)?;
+        let since = self.epoch.checked_add(Duration::from_millis(millis))?;
+        Some((*step, now.saturating_duration_since(since)))
+    }
+}
+
+/// Ends an operation when it is dropped, by a panic as well.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct During<'a>(&'a Operation);
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_has_its_step_and_its_age_until_it_ends() {
+        for (index, step) in Step::ALL.into_iter().enumerate() {
+            assert_eq!(step as usize, index);
+            let same = Step::ALL.iter().filter(|it| it.as_str() == step.as_str());
+            assert_eq!(same.count(), 1, "{step:?}");
+        }
+        let operation = Operation::default();
+        let start = operation.epoch;
+        let seconds = Duration::from_secs;
+        assert_eq!(operation.under_way(start + seconds(100)), None);
+        operation.begin(Step::Accept, start);
+        assert_eq!(operation.under_way(start), Some((Step::Accept, seconds(0))));
+        operation.begin(Step::Watch, start + seconds(3));
+        let later = operation.under_way(start + seconds(10));
+        assert_eq!(later, Some((Step::Watch, seconds(7))));
+        // Another thread's clock may have been read a moment earlier.
+        assert_eq!(operation.under_way(start), Some((Step::Watch, seconds(0))));
+        drop(operation.during(Step::Sink, start));
+        assert_eq!(operation.under_way(start + seconds(10)), None);
+    }
+}

@@ -55,13 +55,10 @@ pub(super) fn queue() -> io::Result<()> {
     // A copy of the descriptor: std's has a lock, which a blocked write would hold.
     let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let (queue, texts) = Queue::new();
+    let run = move || Writer { queue: QUEUE.wait(), file }.run(&texts);
+    // First the thread: what is in a queue without one is never written.
+    thread::Builder::new().name("ringhook-log".into()).spawn(run)?;
     if QUEUE.set(queue).is_ok() {
-        let run = move || {
-            if let Some(queue) = QUEUE.get() {
-                Writer { queue, file }.run(&texts);
-            }
-        };
-        thread::Builder::new().name("ringhook-log".into()).spawn(run)?;
         panic::set_hook(Box::new(tell_panic));
     }
     Ok(())

@@ -4,6 +4,8 @@
 
 use std::{error, fmt, io};
 
+use crate::shown::{Shown, hide_tokens};
+
 /// An error of the control plane: one line that says what failed and what to do about it.
 ///
 /// Its text never contains a secret or a part of a message.
@@ -47,7 +49,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error with nothing beneath it.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: hide_tokens(&message.into()), source: None }
     }
 
     /// An error caused by `source`, whose text is appended to `message`.
@@ -56,7 +58,7 @@ impl Error {
         message: impl Into<String>,
         source: impl error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(Box::new(source)) }
+        Self { kind, message: hide_tokens(&message.into()), source: Some(Box::new(source)) }
     }
 
     /// A wrong setting: which key, what it holds, what was expected of it.
@@ -87,7 +89,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.source {
-            Some(source) => write!(f, ": {source}"),
+            Some(source) => write!(f, ": {}", Shown(source)),
             None => Ok(()),
         }
     }

@@ -82,6 +82,7 @@ mod seats;
 mod sender;
 mod server;
 mod shard;
+mod shown;
 mod sink;
 mod stream;
 mod tls;

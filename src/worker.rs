@@ -10,6 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     config::Dispatch,
@@ -24,13 +25,15 @@ use crate::{
     panics::{self, Panicked},
     sink::SinkWriter,
     stream::{PendingUpdate, Settlements, StreamSender},
-    update::{Recycled, UpdateKind},
+    update::{BotId, Recycled, UpdateId, UpdateKind},
 };
 
 /// Updates that a sink gets before they are committed, where more are waiting.
 const BATCH_UPDATES: usize = 128;
 /// First and longest pause before a disk or pipe that took nothing is tried again.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The most duplicates that are logged of one turn.
+const DUPLICATES_MAX: usize = 1024;
 /// Longest wait between two looks at the flags.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -53,6 +56,8 @@ pub(crate) struct Worker {
 pub(crate) struct Desk {
     pub(crate) control: Arc<Control>,
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    /// Duplicates that have been dropped and are to be logged; empty in between.
+    pub(crate) duplicates: Vec<(BotId, UpdateId)>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// What may hang. It is begun with a time that is at hand and ends with the next one or where the
@@ -110,6 +115,7 @@ impl Worker {
                 self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
             // Duplicates are settled.
             self.desk.note_settled(looked_at);
+            self.desk.tell_duplicates();
             let outcome = match idle {
                 None => self.work(&mut batch, looked_at, Instant::now()),
                 Some(Idle::Finished) => return,
@@ -462,7 +468,18 @@ impl Desk {
 
     fn drop_duplicate(&mut self, delivery: Delivery) {
         self.metrics.duplicates.increment();
+        // The lanes are locked, and a subscriber is foreign code: it is called later.
+        if LevelFilter::current() >= LevelFilter::DEBUG && self.duplicates.len() < DUPLICATES_MAX {
+            self.duplicates.push((delivery.update.bot(), delivery.update.id()));
+        }
         self.release(delivery);
+    }
+
+    /// Logs the duplicates that have been dropped since the last time.
+    fn tell_duplicates(&mut self) {
+        for (bot, id) in self.duplicates.drain(..) {
+            tracing::debug!(%bot, update_id = %id, "dropped a copy: its id has been accepted before");
+        }
     }
 
     /// Gives an update's share of the limits and its memory back.
@@ -526,6 +543,7 @@ mod tests {
         let desk = Desk {
             control: Arc::new(Control::new(None)),
             dead_letters: None,
+            duplicates: Vec::new(),
             journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
             operation: Arc::default(),

@@ -270,6 +270,10 @@ impl Client {
                 return Err(Failure::Closed);
             }
             ended = self.receive().await?;
+            // An end that the own timeout has made is not the end of a body.
+            if ended && self.load.pool.unwatch(self.slot) {
+                return Err(Failure::Timeout);
+            }
         }
     }
 }

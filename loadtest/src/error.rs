@@ -3,6 +3,8 @@
 
 use std::{fmt, io};
 
+use crate::shown::hide_tokens;
+
 /// Why a run or a check could not take place.
 #[derive(Debug)]
 pub enum Error {
@@ -48,11 +50,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { host, source } => write!(f, "cannot resolve {host}: {source}"),
-            Self::Certificate(reason) | Self::Option(reason) => f.write_str(reason),
+            Self::Address { host, source } => {
+                write!(f, "cannot resolve {}: {source}", hide_tokens(host))
+            }
+            Self::Certificate(reason) | Self::Option(reason) => f.write_str(&hide_tokens(reason)),
             Self::Runtime(source) => write!(f, "cannot start the generator: {source}"),
             Self::Sink(source) => write!(f, "cannot read the sink: {source}"),
-            Self::Target { target, reason } => write!(f, "bad target {target:?}: {reason}"),
+            Self::Target { target, reason } => {
+                write!(f, "bad target {:?}: {reason}", without_user(&hide_tokens(target)))
+            }
             Self::Panicked => f.write_str("the generator panicked"),
         }
     }
@@ -67,4 +73,13 @@ impl std::error::Error for Error {
             _ => None,
         }
     }
+}
+
+/// `url` without what stands before its `@`.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -12,7 +12,7 @@ use loadtest::{
     TlsVersion, Trust,
 };
 
-use crate::{report_flags::ReportFlags, verify_flags::VerifyFlags};
+use crate::{refuse, report_flags::ReportFlags, seeds, verify_flags::VerifyFlags};
 
 /// Drives a webhook server as Telegram would, and measures how fast it answers.
 ///
@@ -37,7 +37,10 @@ pub(crate) struct Flags {
 impl Flags {
     /// What was typed; if it makes no sense, the process ends with a message.
     pub(crate) fn read() -> Command {
-        let Self { command, run } = Self::parse();
+        let Self { command, run } = match Self::try_parse() {
+            Ok(flags) => flags,
+            Err(error) => refuse(&error),
+        };
         // A run without flags lacks its target, so clap has not let it through.
         command.or_else(|| run.map(|run| Command::Run(Box::new(run)))).unwrap_or_else(|| {
             Self::command().error(ErrorKind::MissingRequiredArgument, "--target is missing").exit()
@@ -198,7 +201,8 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Where the random numbers start: equal seeds and dates give equal updates [default: 1]
+    /// Where the random numbers start: equal seeds and dates give equal updates [default: another one
+    /// for each run, which the report tells]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -235,9 +239,10 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "SECONDS")]
     date: Option<u32>,
 
-    /// Id of the first update; the others follow without gaps
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    first_update_id: u64,
+    /// Id of the first update; the others follow without gaps [default: 1 with --seed, else another one
+    /// for each run, so that a server does not take them for copies]
+    #[arg(long, value_name = "N")]
+    first_update_id: Option<u64>,
 
     /// Keep the generator on this CPU
     #[arg(long, value_name = "CPU")]
@@ -297,6 +302,7 @@ impl RunFlags {
             options.connections = MAX_CONNECTIONS;
             options.telegram = Some(self.telegram()?);
         }
+        options.payload.seed = seeds::seed();
         if let Some(plan) = &self.plan {
             read_plan(plan)?.apply(&mut options)?;
         }
@@ -333,8 +339,12 @@ impl RunFlags {
                 options.payload.set(key, value)?;
             }
         }
-        options.payload.date = self.date.unwrap_or_else(seconds_since_1970);
-        options.first_update_id = self.first_update_id;
+        options.payload.date = self.date.unwrap_or_else(seeds::seconds_since_1970);
+        options.first_update_id = match (self.first_update_id, self.seed) {
+            (Some(typed), _) => typed,
+            (None, Some(_)) => 1,
+            (None, None) => seeds::first_update_id(),
+        };
         options.trust = self.trust()?;
         options.tls = self.tls.map(TlsFlag::version);
         options.resume |= self.resume;
@@ -485,9 +495,4 @@ fn read_plan(plan: &str) -> Result<Plan, Error> {
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     fs::read(file)
         .map_err(|error| Error::Option(format!("cannot read {}: {error}", file.display())))
-}
-
-fn seconds_since_1970() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }

@@ -66,6 +66,7 @@ mod runtime;
 mod schedule;
 mod sender;
 mod series;
+mod shown;
 mod slow_peer;
 mod socket;
 mod source;
@@ -96,6 +97,7 @@ pub use self::{
     report_page::{Inputs, ReportPage},
     run::{run, run_watched},
     series::Second,
+    shown::hide_tokens,
     target::Target,
     telegram::{Telegram, TelegramBot, WebhookInfo},
     units::{Short, share},

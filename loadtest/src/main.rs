@@ -5,6 +5,7 @@ mod limits;
 mod report_flags;
 #[cfg(feature = "screen")]
 mod screen;
+mod seeds;
 mod verify_flags;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use loadtest::{Crowd, Options, PayloadGenerator, PayloadOptions, Plan, Report};
+use loadtest::{Crowd, Options, PayloadGenerator, PayloadOptions, Plan, Report, hide_tokens};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::{
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(Failed { message, code }) => {
-            eprintln!("loadtest: {message}");
+            eprintln!("loadtest: {}", hide_tokens(&message));
             ExitCode::from(code)
         }
     }
@@ -70,10 +71,12 @@ fn run(flags: &RunFlags) -> Result<bool, Failed> {
     report.command = command();
     let json = serde_json::to_string_pretty(&report)
         .map_err(|error| Failed { message: error.to_string(), code: FAILED })?;
+    // Names of files may have a token in them as well.
+    let json = hide_tokens(&json);
     if flags.json {
         println!("{json}");
     } else {
-        print!("{report}");
+        print!("{}", hide_tokens(&report.to_string()));
     }
     let mut are_all_open = true;
     if let Some((crowd, memory)) = crowd {
@@ -162,9 +165,8 @@ fn end_early_on_a_signal(options: &Options) {
     }
 }
 
-/// The arguments of this process, without the users and passwords of URLs.
+/// The arguments of this process, without the users and passwords of URLs, and without bots' tokens.
 fn command() -> Vec<String> {
-    // Whatever stands between :// and the last @ before the path.
     // Whatever stands between :// and the last @ before the path.
     let shown = |argument: String| {
         let Some((before, url)) = argument.split_once("://") else { return argument };
@@ -173,6 +175,7 @@ fn command() -> Vec<String> {
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         format!("{before}://{host}{rest}")
     };
+    let shown = |argument: String| hide_tokens(&shown(argument));
     std::env::args_os().map(|argument| shown(argument.to_string_lossy().into_owned())).collect()
 }
 
@@ -286,4 +289,14 @@ fn open(file: &Path) -> Result<Box<dyn Read>, Failed> {
     let failed =
         |error| Failed { message: format!("cannot read {}: {error}", file.display()), code: USAGE };
     Ok(Box::new(File::open(file).map_err(failed)?))
+}
+
+/// Ends the process as clap does, except that what was typed is shown without a bot's token.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if error.use_stderr() && hide_tokens(&text) != text {
+        eprint!("{}", hide_tokens(&text));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }

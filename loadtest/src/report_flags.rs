@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use loadtest::{Error, Inputs, ReportPage};
+use loadtest::{Error, Inputs, ReportPage, hide_tokens};
 
 /// Make a page to look at of reports: one HTML file that needs no network and no script
 #[derive(Args, Debug)]
@@ -46,12 +46,12 @@ impl ReportFlags {
             servers: servers.clone(),
         })?;
         if let Some(file) = &self.output {
-            write(file, &page.html())?;
+            write(file, &hide_tokens(&page.html()))?;
         }
         if let Some(directory) = &self.svg {
             fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
             for (name, picture) in page.pictures() {
-                write(&directory.join(name), &picture)?;
+                write(&directory.join(name), &hide_tokens(&picture))?;
             }
         }
         Ok(())

@@ -38,6 +38,10 @@ impl Report {
     fn fmt_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "planned         {}", self.planned)?;
         writeln!(f, "sent            {}", self.sent)?;
+        if self.options.replay.is_none() {
+            let (seed, first) = (self.options.seed, self.options.first_update_id);
+            writeln!(f, "seed            {seed}, ids from {first} on")?;
+        }
         write!(f, "answered 2xx    {}", self.acknowledged)?;
         fmt_statuses(f, &self.statuses)?;
         writeln!(f)?;

@@ -6,10 +6,11 @@ use std::{
     str::FromStr,
 };
 
-use crate::Error;
+use crate::{Error, shown::hide_tokens};
 
-/// The URL of a webhook: `http://` or `https://`, a host, and what Telegram takes beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The URL of a webhook: `http://` or `https://`, a host, and what Telegram takes beside it. Shown
+/// without what looks like a bot's token.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     /// The URL as given, without a user and password.
     url: String,
@@ -105,7 +106,13 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.url)
+        f.write_str(&hide_tokens(&self.url))
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self})")
     }
 }
 
@@ -139,6 +146,17 @@ mod tests {
         assert_eq!(target.path(), "/hook?a=b");
         assert_eq!(target.user(), Some("bob:pw"));
         assert_eq!(target.to_string(), "https://example.org:8443/hook?a=b");
+    }
+
+    #[test]
+    fn neither_a_token_nor_a_password_is_shown() {
+        let token = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_";
+        let target: Target = format!("https://bob:pw@h/bot{token}?t={token}").parse().unwrap();
+        assert_eq!(target.path(), format!("/bot{token}?t={token}"));
+        assert_eq!(target.to_string(), "https://h/bot(hidden)?t=(hidden)");
+        assert_eq!(format!("{target:?}"), "Target(https://h/bot(hidden)?t=(hidden))");
+        let error = format!("ftp://h/bot{token}").parse::<Target>().unwrap_err().to_string();
+        assert!(error.contains("ftp://h/bot(hidden)"), "{error}");
     }
 
     #[test]

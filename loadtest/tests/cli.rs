@@ -193,6 +193,8 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
         "4",
         "--server-pid",
         &pid,
+        "--seed",
+        "1",
         "--quiet",
     ]);
     let said = text(&output.stdout);
@@ -202,6 +204,60 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
     assert!(line.contains("the server grew from "), "{line}");
     // Those of the run come after those of the silent connections.
     assert_eq!(server.update_ids(), (1..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_second_run_against_a_server_sends_no_copies_of_the_first() {
+    let server = Server::plain(|_| Reply::Write(OK));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let typed = ["--target", &target, "--rate", "max", "--requests", "30", "--json", "--quiet"];
+    let run = |more: &[&str]| {
+        let output = loadtest(&[&typed, more].concat());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let asked = |key: &str| report["options"][key].as_u64().unwrap();
+        (asked("seed"), asked("first_update_id"))
+    };
+    let (first, second) = (run(&[]), run(&[]));
+    assert!(first.0 != second.0 && first.1.abs_diff(second.1) >= 30, "{first:?} {second:?}");
+    assert_eq!(server.update_ids().len(), 60);
+    // What the report tells is all that is needed for the same again.
+    assert_eq!(run(&["--seed", "7"]), (7, 1));
+    assert_eq!(run(&["--seed", "7", "--first-update-id", "99"]), (7, 99));
+    let table = text(&loadtest(&[&typed[..6], &["--seed", "7", "--quiet"]].concat()).stdout);
+    assert!(table.contains("seed            7, ids from 1 on\n"), "{table}");
+}
+
+#[test]
+fn a_token_in_the_targets_path_is_sent_and_not_shown() {
+    const TOKEN: &str = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_";
+    let server = Server::plain(|_| Reply::Write(OK));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (report, page) = (file("report.json"), file("page.html"));
+    let target = format!("http://127.0.0.1:{}/bot{TOKEN}", server.port);
+    let bot = format!("url={target}");
+    let run = ["--rate", "max", "--requests", "5", "--report", &report];
+    let mut said = String::new();
+    for arguments in [
+        [&["--target", &target], &run[..]].concat(),
+        [&["--as", "telegram", "--bot", &bot], &run[..]].concat(),
+        vec!["report", &report, "--output", &page],
+    ] {
+        let output = loadtest(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        said += &(text(&output.stdout) + &text(&output.stderr));
+    }
+    assert!(server.seen()[0].head.starts_with(&format!("POST /bot{TOKEN} HTTP/1.1")));
+    for target in [format!("ftp://h/bot{TOKEN}"), format!("http://h:x/bot{TOKEN}")] {
+        let output = loadtest(&["--target", &target]);
+        assert_eq!(output.status.code(), Some(2));
+        said += &text(&output.stderr);
+    }
+    said += &text(&loadtest(&["--target", &target, TOKEN]).stderr);
+    for text in [&report, &page].map(|file| fs::read_to_string(file).unwrap()).iter().chain([&said])
+    {
+        assert!(!text.contains("AAbbCC") && text.contains("/bot(hidden)"), "{text}");
+    }
 }
 
 #[test]

@@ -261,6 +261,26 @@ fn several_runs_are_laid_over_each_other_and_compared() {
     assert!(html.contains("The runs were not asked for the same: connections, rate per s."));
 }
 
+#[test]
+fn a_server_that_was_sent_copies_is_to_be_doubted() {
+    let files = Files::new();
+    let page = |copies: u64, meant: u64| {
+        let mut server = server_report();
+        server["updates_duplicate"] = copies.into();
+        files.write("server.json", &server);
+        let mut run = report(60.0, 60);
+        run["copies"]["planned"] = meant.into();
+        files.write("run.json", &run);
+        let server = files.at("server.json");
+        fs::read_to_string(files.page(&["run.json"], &["--server", &server])).unwrap()
+    };
+    let warning = "the server has dropped 58950 of 60000 updates (98 %) as copies";
+    assert!(page(60_000, 1000).contains(warning));
+    for (copies, meant) in [(0, 0), (1000, 1000), (1500, 1000)] {
+        assert!(!page(copies, meant).contains("as copies"), "{copies} {meant}");
+    }
+}
+
 /// Ten million updates over a day, and an interval log of the server beside it.
 #[test]
 fn a_long_run_has_no_more_marks_than_there_is_room_for() {

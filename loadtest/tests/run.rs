@@ -236,6 +236,30 @@ fn silence_is_a_timeout() {
     }
 }
 
+/// A body that lasts until the server closes: the own shutdown after the timeout is no such end.
+#[test]
+fn a_body_that_never_ends_is_a_timeout() {
+    for server in [
+        Server::plain(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
+        Server::tls(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
+    ] {
+        let mut options = server.options();
+        options.connections = 3;
+        options.timeout = Duration::from_secs(1);
+        options.rate = Rate::Max;
+        options.stop = Stop::Requests(3);
+        let report = run(&options).unwrap();
+        check(&report);
+        assert_eq!(report.failures, Failures { timeout: 3, ..Default::default() }, "{report}");
+        assert!(report.statuses.is_empty() && report.acknowledged == 0, "{report}");
+    }
+    // One that the server ends is whole.
+    let server = Server::plain(|_| Reply::WriteAndClose("HTTP/1.1 200 OK\r\n\r\nand more"));
+    let mut options = server.options();
+    options.stop = Stop::Requests(3);
+    assert_eq!(run(&options).unwrap().acknowledged, 3);
+}
+
 #[test]
 fn what_no_connection_had_time_for_is_unsent() {
     let server = Server::plain(|_| Reply::Silence);

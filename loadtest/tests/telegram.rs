@@ -182,8 +182,10 @@ fn what_is_told_to_come_too_late_is_dropped() {
 fn each_trouble_has_telegrams_own_words() {
     // What the server does, and what is said of it.
     type Script = fn(u64) -> Reply;
-    let scripts: [(Script, Option<&str>); 4] = [
+    let scripts: [(Script, Option<&str>); 5] = [
         (|_| Reply::Silence, Some("Read timeout expired")),
+        // A body without an end.
+        (|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\n"), Some("Read timeout expired")),
         (|_| Reply::Write("220 smtp.example.org ESMTP\r\n"), Some("Not Implemented")),
         (
             |_| Reply::Write("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"),

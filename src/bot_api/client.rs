@@ -17,8 +17,8 @@ use ureq::{
 use super::{
     ApiError, ApiRoot, BotToken, Me, RawUpdate, SetWebhook, WebhookInfo,
     answer::{result_of, updates_of},
-    token::HIDDEN,
 };
+use crate::shown::HIDDEN;
 
 /// How long a call may take; a long poll has the time that it polls for beside this.
 const TIMEOUT: Duration = Duration::from_secs(30);

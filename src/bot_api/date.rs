@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ApiError, ApiRoot, client::agent, hide_tokens};
+use super::{ApiError, ApiRoot, client::agent};
+use crate::shown::hide_tokens;
 
 /// Names of the months, as HTTP has them.
 const MONTHS: [&str; 12] =

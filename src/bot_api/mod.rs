@@ -15,6 +15,6 @@ pub(crate) use self::{
     date::date,
     error::ApiError,
     root::ApiRoot,
-    token::{BotToken, hide_tokens},
+    token::BotToken,
     types::{Me, RawUpdate, SetWebhook, WebhookInfo},
 };

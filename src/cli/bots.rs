@@ -9,12 +9,13 @@ use clap::Args;
 
 use super::{setup::Setup, tell};
 use crate::{
-    bot_api::{ApiRoot, BotToken, Client, hide_tokens},
+    bot_api::{ApiRoot, BotToken, Client},
     config::{
         Config,
         file::{BotSection, ConfigFile, Secrets},
     },
     error::{Error, ErrorKind},
+    shown::hide_tokens,
     webhook::{Plan, Upload},
 };
 

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::tell;
@@ -11,12 +12,15 @@ use crate::{
     config::file::{BotSection, ConfigFile},
     journal::{Directory, inspect::Inspection},
     placement::Ranges,
+    tls::make::clock_fault,
 };
 
 /// Bots that are listed at the start.
 const GREETED: usize = 20;
-/// The update that the ready-made curl line sends.
-const SAMPLE: &str = r#"{"update_id":1,"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}"#;
+/// The update that the ready-made curl line sends, as a word for a shell. Its id is another one at each
+/// run of the line, since a copy is dropped: a number of three random bytes, the only one that `od`
+/// of any system, and any shell, makes alike.
+const SAMPLE: &str = r#"'{"update_id":'"$(od -An -N3 -tu4 /dev/urandom)"',"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}'"#;
 
 /// Tells a person what is running; the last line begins with `ready`.
 pub(super) fn greet(
@@ -80,7 +84,7 @@ pub(super) fn greet(
         let of = if file.bots.len() > 1 { format!("  ({})", bot.name) } else { String::new() };
         line("secret", bot.secret_source() + &of);
     }
-    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
+    for notice in notices(server, file, ack) {
         line("notice", notice);
     }
     if let Some(bot) = file.bots.first() {
@@ -115,11 +119,18 @@ pub(super) fn greet_poller(
         line("sink", sink.clone());
     }
     line("confirmed", promise(ack).to_owned());
-    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
+    for notice in notices(server, file, ack) {
         line("notice", notice);
     }
     lines.push(format!("ready polling for {} bot(s)", bots.len()));
     tell(lines.join("\n"));
+}
+
+/// What a person should know about this start.
+fn notices(server: &ServerHandle, file: &ConfigFile, ack: Ack) -> impl Iterator<Item = String> {
+    let clock = clock_fault(SystemTime::now()).map(str::to_owned);
+    let left = left_by_an_earlier_run(file, ack);
+    clock.into_iter().chain(server.notices().iter().cloned()).chain(left)
 }
 
 /// `base` with the host of a bot in the place of the address.
@@ -218,7 +229,7 @@ fn curl_line(
         credentials += &format!(" -u \"{user}\"");
     }
     format!(
-        "curl{trust}{place}{credentials} -H 'Content-Type: application/json' -d '{SAMPLE}' {url}{}",
+        "curl{trust}{place}{credentials} -H 'Content-Type: application/json' -d {SAMPLE} {url}{}",
         bot.path
     )
 }

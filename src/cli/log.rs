@@ -5,12 +5,13 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
+use super::stderr::LogWriter;
 use crate::config::file::{LogFormat, LogSection};
 
 /// Writes the log to stderr from now on.
 pub(super) fn to_stderr(section: &LogSection) {
     let builder = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         // It would report that stderr is gone to stderr, and panic.

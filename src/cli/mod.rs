@@ -21,16 +21,16 @@ mod serve;
 mod service;
 mod setup;
 mod sink;
+mod stderr;
 mod webhook;
 mod webhook_watch;
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::{self, ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use self::stderr::tell;
+use crate::shown::hide_tokens;
 
 /// Receives Telegram webhooks straight off the wire: TLS, HTTP and JSON on io_uring, no proxy.
 #[derive(Debug, Parser)]
@@ -57,7 +57,10 @@ enum Command {
 /// The exit code is 0 for success, 1 for a failure and 2 for wrong usage or a wrong setting.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let Cli { command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => refuse(&error),
+    };
     let outcome = match command {
         Command::Cert(args) => cert::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
@@ -68,17 +71,23 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Webhook(args) => webhook::run(&args),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(format_args!("ringhook: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
-    }
+    };
+    stderr::flush();
+    code
 }
 
-/// A line for people. Where nobody reads stderr any more (`2>&1 | head`) there is nobody to tell,
-/// and that is no reason to stop serving: `eprintln!` would panic.
-fn tell(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// Ends the process as clap does, except that what was typed is shown without a bot's token.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if error.use_stderr() && hide_tokens(&text) != text {
+        tell(text.trim_end());
+        process::exit(error.exit_code());
+    }
+    error.exit()
 }

@@ -20,6 +20,8 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::shown::hide_tokens;
+
 /// A manager that does not read must not hold us up for longer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that a start may take until it tells again how far it is.
@@ -99,7 +101,7 @@ fn reach(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 }
 
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    hide_tokens(text).replace(char::is_control, " ")
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::{
     DriverChoice, ListenAddress, Pin,
     config::file::{Address, ConfigFile},
     error::{Error, ErrorKind},
+    shown::hide_tokens,
     watch::Watch,
 };
 
@@ -39,7 +40,8 @@ pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print the effective config as TOML and exit
+    /// Print the effective config as TOML and exit; secrets in it are hidden, and so are bots' tokens
+    /// in paths and URLs
     #[arg(long)]
     print_config: bool,
     /// Where to listen: IP:PORT, unix:PATH, or fd:NAME for a socket that systemd passes
@@ -81,7 +83,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let inherited = activation::sockets()?;
     let setup = Setup::read(args)?;
     if args.print_config {
-        return print(&setup.effective()?);
+        return print(&hide_tokens(&setup.effective()?));
     }
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;

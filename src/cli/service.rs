@@ -30,7 +30,7 @@ use super::{
     profile::Profiler,
     reload::Cause,
     setup::Setup,
-    tell,
+    stderr::{self, tell},
 };
 use crate::{
     Ack, Hurrier, RecoveryProgress, Report, Server, ServerHandle,
@@ -39,6 +39,7 @@ use crate::{
         file::{ConfigFile, LogFormat, LogLevel, Span},
     },
     error::{Error, ErrorKind},
+    shown::hide_tokens,
 };
 
 /// Shortest wait between two looks whether the server is well.
@@ -171,6 +172,9 @@ impl Service {
         if let (Some(identity), Some((_, file))) = (&identity, &report_file) {
             identity.own(file).map_err(not_given)?;
         }
+        stderr::queue().map_err(|source| {
+            Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
+        })?;
         log::to_stderr(&setup.file.log);
         let notifier = Arc::new(Notifier::from_env());
         let descriptors = raise_descriptors();
@@ -256,7 +260,7 @@ impl Service {
             };
             match event {
                 Ok(Event::Signal(SIGUSR1)) => {
-                    let report = server.report();
+                    let report = with_dropped(server.report());
                     tell(&report);
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
@@ -280,6 +284,9 @@ impl Service {
         tracing::info!(handled = report.updates_handled, "stopped");
         self.signals.close();
         self.profiler.into_iter().for_each(|profiler| profiler.finish(report));
+        // What was logged before has all of the time that is left for it, so that there is room.
+        stderr::flush();
+        let report = &with_dropped(report.clone());
         finish(report, self.report_file)?;
         if let Some(failure) = failure {
             return Err(failure);
@@ -315,6 +322,11 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
     }
 }
 
+/// `report` with what this command alone knows.
+fn with_dropped(report: Report) -> Report {
+    Report { stderr_lines_dropped: stderr::dropped(), ..report }
+}
+
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
     tell(report.to_string().trim_end());
     if let Some(kept) = kept(report) {
@@ -322,7 +334,7 @@ fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
     }
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
-    text.and_then(|text| writeln!(file, "{text}")).map_err(|source| {
+    text.and_then(|text| writeln!(file, "{}", hide_tokens(&text))).map_err(|source| {
         Error::with_source(ErrorKind::Sink, format!("--report {}", path.display()), source)
     })
 }
@@ -390,13 +402,14 @@ fn watch_signals(
             stops += u32::from(is_stop);
             match (stops, hurrier.get()) {
                 (2, Some(hurrier)) if is_stop => {
-                    tell("second signal: leaving at once, what was not handled is abandoned");
                     hurrier.hurry();
+                    tell("second signal: leaving at once, what was not handled is abandoned");
                 }
                 (2.., _) if is_stop => process::exit(1),
                 // Nothing was promised yet, and the journal is as it was.
                 (_, None) if is_stop => {
                     tell("leaving before the start was over");
+                    stderr::flush();
                     process::exit(0);
                 }
                 _ => {}

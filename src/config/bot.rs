@@ -1,15 +1,19 @@
 //! One bot of a server: where its updates arrive and how they are told from a stranger's.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use super::{BasicAuth, SecretToken};
-use crate::{allow::AllowList, error::Error};
+use crate::{
+    allow::AllowList,
+    error::Error,
+    shown::{Shown, hide_tokens},
+};
 
 /// Longest name, in bytes: it is in log lines and in the heads of the journal's files.
 const NAME_MAX: usize = 128;
 
 /// One bot: where its updates arrive and what they must carry.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Bot {
     /// Who may send its updates; `None` is whoever may connect. A request from elsewhere is answered
@@ -73,6 +77,10 @@ impl Bot {
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
+        // It is in all that is told, and in the journal's files.
+        if hide_tokens(&self.name) != self.name {
+            return Err(Error::config("bot.name", "(hidden)", "a name without a bot's token"));
+        }
         let is_good = (1..=NAME_MAX).contains(&self.name.len());
         if !is_good || self.name.chars().any(char::is_control) {
             let shown: String = self.name.chars().take(NAME_MAX).collect();
@@ -96,6 +104,22 @@ impl Bot {
             return Err(Error::config("bot.previous_secret_token", "(hidden)", expected));
         }
         Ok(())
+    }
+}
+
+/// The path without a bot's token, which people put into it.
+impl fmt::Debug for Bot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { allow, basic_auth, host, name, path, previous_token, secret_token } = self;
+        f.debug_struct("Bot")
+            .field("allow", allow)
+            .field("basic_auth", basic_auth)
+            .field("host", host)
+            .field("name", &Shown(name))
+            .field("path", &Shown(path))
+            .field("previous_token", previous_token)
+            .field("secret_token", secret_token)
+            .finish()
     }
 }
 

@@ -62,6 +62,7 @@ impl Line {
         let desk = Desk {
             control: Arc::default(),
             dead_letters: None,
+            duplicates: Vec::new(),
             journal: None,
             metrics: Metrics::new(1, 1).workers.remove(0),
             operation: Arc::default(),

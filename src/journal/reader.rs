@@ -160,6 +160,11 @@ impl SegmentReader {
             if self.end.is_some_and(|end| at >= end) {
                 return Ok(None);
             }
+            // A marker is no zeros, so none begins where nothing was written.
+            match self.file.next_data(at)? {
+                None => return Ok(None),
+                Some(data) => at = data,
+            }
             self.fill(at, CHUNK)?;
             let bytes = self.buffered(at);
             match memmem::find(bytes, &MARKER) {

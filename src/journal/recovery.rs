@@ -81,7 +81,7 @@ pub(crate) struct Recovered {
     /// Records that are delivered now, and the bytes of their records.
     pub(crate) records: u64,
     pub(crate) bytes: u64,
-    /// Records read in all, and the bytes of all files.
+    /// Records read in all, and the bytes of all files up to the last record of each.
     pub(crate) scanned: Progress,
     /// Parts in the middle of a segment that are no records.
     pub(crate) damages: Vec<Damage>,
@@ -316,7 +316,10 @@ where
             }
         }
         let file_len = at_file(name(), file.len())?;
-        self.found.scanned.bytes = bytes_before + file_len;
+        // The space behind the last record was only reserved.
+        self.found.scanned.bytes = bytes_before + kept.end;
+        self.found.scanned.of =
+            self.found.scanned.of.saturating_sub(file_len - kept.end.min(file_len));
         if start == 0 && kept.ids.is_empty() {
             // A file that was never begun, unless it is known to have held records or looks like it.
             let is_begun = matches!(head, Head::Damaged);

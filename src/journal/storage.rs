@@ -100,6 +100,12 @@ pub(crate) trait Stored: fmt::Debug + Send + Sync {
     /// True where the file still has a name, so that another process would find it.
     fn is_linked(&self) -> bool;
 
+    /// Where from `offset` on the next bytes are that may have been written; `None` where there are
+    /// none up to the end. Space that was only reserved reads as zeros, and need not be read.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+
     /// Reads from `offset` on as much as there is, up to the length of `buffer`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
@@ -127,6 +133,15 @@ impl Stored for File {
 
     fn is_linked(&self) -> bool {
         rustix::fs::fstat(self).is_ok_and(|file| file.st_nlink > 0)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(self, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data.max(offset))),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // A file system that does not know.
+            Err(_) => Ok(Some(offset)),
+        }
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -115,6 +115,9 @@ pub struct Report {
     /// Intervals of the latency profile that could not be written when they were due. Their counts
     /// are in the next one that could.
     pub profile_intervals_lost: u64,
+    /// Lines for stderr that the command has dropped because stderr did not take them; 0 from the
+    /// library, which writes none.
+    pub stderr_lines_dropped: u64,
     /// The bots' webhooks from Telegram's side, by the names of the bots; empty where nobody watches
     /// them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -222,6 +225,7 @@ impl Report {
             journal,
             polls: metrics.polls.report(),
             profile_intervals_lost: metrics.profile_lost.get(),
+            stderr_lines_dropped: 0,
             webhook: webhooks(metrics),
             slow: None,
             latency_us: Stage::ALL
@@ -386,6 +390,9 @@ impl fmt::Display for Report {
         if !self.hangs.is_empty() {
             let counts = self.hangs.iter().map(|(step, n)| format!("{n} ({step})"));
             writeln!(f, "hung         {}", counts.collect::<Vec<_>>().join(", "))?;
+        }
+        if self.stderr_lines_dropped > 0 {
+            writeln!(f, "stderr       {} lines dropped", self.stderr_lines_dropped)?;
         }
         for poll in &self.polls {
             poll.fmt(f)?;

@@ -110,7 +110,7 @@ impl Opened {
     pub(super) fn notices(&self) -> Vec<String> {
         let found = &self.recovered;
         let mut notices = Vec::new();
-        if found.scanned.records > 0 || found.torn > 0 {
+        if found.records > 0 {
             let seconds = found.elapsed.as_secs_f64();
             let rate = found.scanned.records as f64 / seconds.max(1e-6);
             let mib = found.scanned.bytes as f64 / f64::from(1 << 20);

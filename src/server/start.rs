@@ -164,6 +164,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let desk = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| Desk {
         control: Arc::clone(control),
         dead_letters: letters.clone(),
+        duplicates: Vec::new(),
         journal: journal.clone(),
         metrics,
         operation: Arc::default(),

@@ -1,7 +1,10 @@
 //! New keys, self-signed certificates and requests for certificates, in the form that Telegram
 //! accepts.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::SystemTime,
+};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
@@ -17,6 +20,9 @@ use crate::error::{Error, ErrorKind};
 pub(crate) const VALID_DAYS: u32 = 3650;
 /// A certificate is valid a day early, for peers whose clocks are behind.
 const EARLY_DAYS: i64 = 1;
+/// When this was written, in seconds since 1970: 2026-01-01. A clock that shows less is wrong, such as
+/// that of a machine without a battery before it has heard of the time.
+const EARLIEST: i64 = 1_767_225_600;
 /// Most characters of a common name.
 const COMMON_NAME_MAX: usize = 64;
 /// Most characters of a name in DNS, and of one of its labels.
@@ -85,9 +91,15 @@ impl Subject {
 
     /// A fresh key, and a certificate signed by itself that is valid for `days` from now on.
     pub(crate) fn self_signed(&self, kind: KeyKind, days: u32) -> Result<Made, Error> {
+        self.self_signed_at(kind, days, OffsetDateTime::now_utc())
+    }
+
+    /// As [`self_signed`](Self::self_signed), with the clock at `now`. Where that is wrong, it is dated
+    /// so that it is valid for those whose clocks are right.
+    fn self_signed_at(&self, kind: KeyKind, days: u32, now: OffsetDateTime) -> Result<Made, Error> {
         let key = kind.generate()?;
         let mut params = self.params();
-        let now = OffsetDateTime::now_utc();
+        let now = now.max(OffsetDateTime::UNIX_EPOCH + Duration::seconds(EARLIEST));
         params.not_before = now - Duration::days(EARLY_DAYS);
         params.not_after = now + Duration::days(i64::from(days));
         let cert = params.self_signed(&key).map_err(not_made)?;
@@ -133,6 +145,16 @@ fn dns_name(name: &str) -> Result<SanType, Error> {
     Ia5String::try_from(name).map(SanType::DnsName).map_err(not_made)
 }
 
+/// What is to be told of a clock that shows `now`, where that cannot be.
+pub(crate) fn clock_fault(now: SystemTime) -> Option<&'static str> {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let is_wrong = since.as_secs() < EARLIEST.cast_unsigned();
+    is_wrong.then_some(
+        "the clock of this machine is wrong: it shows a time before 2026. Certificates and old secret \
+         tokens are judged by it, and the log has its times: set it",
+    )
+}
+
 /// The host in `text` in lower case, such as `bot.example.com` or `*.example.com`; else what is wrong
 /// with it.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
@@ -171,6 +193,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::tls::TlsConfig;
 
     #[test]
     fn hosts_are_names() {
@@ -206,6 +229,18 @@ mod tests {
         ] {
             assert!(host_name(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_clock_in_1970_makes_a_certificate_that_is_good_today() {
+        let subject = Subject::names(&["bot.example.com".to_owned()]).unwrap();
+        for now in [OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH - Duration::days(9)] {
+            let made = subject.self_signed_at(KeyKind::default(), VALID_DAYS, now).unwrap();
+            let tls = TlsConfig::from_pem(made.text.as_bytes(), made.key.as_bytes()).unwrap();
+            assert_eq!(tls.findings(SystemTime::now()), []);
+            assert!(clock_fault(now.into()).is_some());
+        }
+        assert!(clock_fault(SystemTime::now()).is_none());
     }
 
     #[test]

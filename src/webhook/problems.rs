@@ -4,7 +4,7 @@ use std::{fmt, time::SystemTime};
 
 use super::{Plan, WebhookUrl, host, is_reserved};
 use crate::{
-    bot_api::hide_tokens,
+    shown::hide_tokens,
     tls::{
         FindingKind,
         examine::{Level, Line},

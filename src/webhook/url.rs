@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use crate::bot_api::hide_tokens;
+use crate::shown::hide_tokens;
 
 /// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
 /// without what looks like a bot's token: people put theirs into the path.

@@ -119,6 +119,7 @@ pub(super) struct ServerSide {
     pub(super) shards: Option<u64>,
     pub(super) workers: Option<u64>,
     pub(super) updates_acknowledged: u64,
+    pub(super) updates_duplicate: u64,
     pub(super) cpu_s: Option<f64>,
     pub(super) memory_peak_bytes: Option<u64>,
     /// By stage, in the order of an update's way.
@@ -149,6 +150,8 @@ pub(super) struct SlowRequest {
     pub(super) stages_us: BTreeMap<String, f64>,
 }
 
+/// The share of updates dropped as copies above which the figures are doubted.
+const COPIES_SHARE: f64 = 0.01;
 /// The shortest part of a second that is shown by itself, in seconds.
 const SHORTEST_S: f64 = 0.3;
 
@@ -216,6 +219,25 @@ impl Run {
             last.refused += rest.refused;
             last.failed += rest.failed;
             last.max = last.max.max(rest.max);
+        }
+    }
+
+    /// Warns where the server has dropped more updates as copies than the run has sent on purpose, and
+    /// tried again: it had seen their ids before, and its handlers had less to do.
+    fn doubt_copies(&mut self) {
+        let Some(server) = &self.server else { return };
+        let (taken, copies) = (server.updates_acknowledged, server.updates_duplicate);
+        let count = |map: &Option<Map<String, Value>>, key: &str| {
+            map.as_ref().and_then(|map| map.get(key)?.as_u64()).unwrap_or(0)
+        };
+        let again = count(&self.retries, "attempts").saturating_sub(self.planned);
+        let meant = count(&self.copies, "planned") + again;
+        let more = copies.saturating_sub(meant);
+        if more as f64 > taken as f64 * COPIES_SHARE {
+            let share = more as f64 * 100.0 / taken.max(1) as f64;
+            self.warnings.push(format!(
+                "the server has dropped {more} of {taken} updates ({share:.0} %) as copies, whose ids                  it had seen before: it was measured at dropping them. Each run against a server                  needs a --first-update-id of its own"
+            ));
         }
     }
 
@@ -368,5 +390,6 @@ pub(super) fn read(inputs: &Inputs) -> Result<Vec<Run>, Error> {
     for (run, path) in runs.iter_mut().zip(&inputs.servers) {
         run.server = Some(ServerSide::read(path, run.server.take())?);
     }
+    runs.iter_mut().for_each(Run::doubt_copies);
     Ok(runs)
 }

@@ -337,6 +337,10 @@ impl Connection {
                 return Err(Trouble::Closed);
             }
             ended = self.receive().await?;
+            // An end that the own timeout has made is not the end of a body.
+            if ended && self.slot.closing.get() {
+                return Err(Trouble::ReadTimeout);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::target::{Target, UrlTarget};
 use crate::{
     error::{Error, ErrorKind},
+    shown::hide_tokens,
     tls::{
         self,
         examine::{Examination, Level, Line, Question, public_roots},
@@ -250,6 +251,7 @@ impl Report {
             true => serde_json::to_string_pretty(self)? + "\n",
             false => self.to_string(),
         };
+        let text = hide_tokens(&text);
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

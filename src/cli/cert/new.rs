@@ -1,13 +1,13 @@
 //! `ringhook cert new`: a key and a self-signed certificate.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{net::Ipv4Addr, path::PathBuf, time::SystemTime};
 
 use clap::Args;
 
 use super::{super::tell, Place};
 use crate::{
     error::Error,
-    tls::make::{KeyKind, Subject, VALID_DAYS, host_name},
+    tls::make::{KeyKind, Subject, VALID_DAYS, clock_fault, host_name},
     webhook::is_reserved,
 };
 
@@ -56,6 +56,9 @@ pub(super) fn run(args: &NewArgs) -> Result<(), Error> {
         Some(address) => (Subject::address(address)?, address.to_string()),
         None => (Subject::names(&args.host.names)?, args.host.names.join(", ")),
     };
+    if let Some(fault) = clock_fault(SystemTime::now()) {
+        tell(format_args!("note: {fault}"));
+    }
     let made = subject.self_signed(kind(args.rsa), args.days)?;
     pair.write(&made.text, &made.key)?;
     let (cert, key) = (pair.text.display(), pair.key.display());

@@ -13,11 +13,11 @@ use super::{
     step::Finding,
 };
 use crate::{
-    bot_api::hide_tokens,
     config::{BasicAuth, SecretToken},
     sender::{
         Answer, Connection, Failure, Phase, Place, Target, Tls, TlsVersions, Trust, with_port,
     },
+    shown::hide_tokens,
     tls::{
         examine::{Described, Question, public_roots},
         look::handshake,

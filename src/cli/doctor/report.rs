@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use super::step::{Finding, Step, Verdict};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    shown::hide_tokens,
+};
 
 /// Columns of a step's name.
 const NAME_WIDTH: usize = 11;
@@ -165,7 +168,7 @@ impl Report {
     /// A reader who leaves early (`| head`) is no failure.
     fn print(&self, text: &str) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(hide_tokens(text).as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(error)),
             _ => Ok(()),
         }

@@ -29,6 +29,7 @@ use crate::{
         inspect::{Inspection, Records},
     },
     server::unreadable,
+    shown::hide_tokens,
     update::{BotId, ParserLimits, Update, UpdateKind, UpdateParser},
 };
 
@@ -286,7 +287,7 @@ impl Out {
     }
 
     fn line(&mut self, line: &str) -> Result<(), Error> {
-        self.write(format!("{line}\n").as_bytes())
+        self.write(hide_tokens(&format!("{line}\n")).as_bytes())
     }
 
     /// `value` as JSON on lines of its own.

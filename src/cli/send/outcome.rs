@@ -13,6 +13,7 @@ use super::{aim::Aim, feed::Outgoing, remedy};
 use crate::{
     error::{Error, ErrorKind},
     sender::{Answer, Failure},
+    shown::hide_tokens,
 };
 
 /// Of so many updates each is listed; of more there is a summary.
@@ -239,7 +240,7 @@ fn spoken(microseconds: u64) -> String {
 
 /// Where the reader of standard output has gone, nobody wants more, and that is no failure.
 fn print(line: &str) -> Result<(), Error> {
-    match writeln!(io::stdout(), "{line}") {
+    match writeln!(io::stdout(), "{}", hide_tokens(line)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::with_source(ErrorKind::Send, "standard output", error))
         }

@@ -22,6 +22,7 @@ use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
     config::file::Span,
     error::{Error, ErrorKind},
+    shown::hide_tokens,
 };
 
 /// How long a wait is cut short by a signal at the latest.
@@ -202,7 +203,7 @@ fn json(report: &Report) -> Result<String, Error> {
 /// Writes to standard output; false where its reader has gone (`| head`), which is no failure.
 fn print(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(hide_tokens(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         outcome => outcome.map(|()| true).map_err(no_stdout),
     }

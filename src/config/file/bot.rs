@@ -18,9 +18,11 @@ use super::{
 };
 use crate::{
     allow::AllowList,
-    bot_api::{BotToken, hide_tokens},
+    bot_api::BotToken,
     error::{Error, ErrorKind},
+    shown::{HIDDEN, hide_tokens},
     update::UpdateKind,
+    webhook::without_userinfo,
 };
 
 /// `[[bot]]`: one webhook and its credentials.
@@ -75,7 +77,7 @@ pub(crate) struct BotSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token_env: Option<String>,
     /// setWebhook's parameters, from here on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_password")]
     pub(crate) url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_connections: Option<u32>,
@@ -83,6 +85,11 @@ pub(crate) struct BotSection {
     pub(crate) allowed_updates: Option<AllowedUpdates>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip_address: Option<IpAddr>,
+}
+
+/// A URL as it is printed: what stands before its `@` is a password.
+fn without_password<S: Serializer>(url: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(without_userinfo).serialize(to)
 }
 
 /// Which kinds of updates a bot gets.
@@ -331,6 +338,12 @@ impl BotSection {
 
     pub(super) fn to_bot(&self, secrets: Secrets) -> Result<Bot, Error> {
         self.check_credentials()?;
+        for (key, value) in [("bot.path", Some(&self.path)), ("bot.url", self.url.as_ref())] {
+            if let Some(value) = value.filter(|value| value.contains(HIDDEN)) {
+                let expected = "what was there before a token was hidden in it";
+                return Err(Error::config(key, format!("{value:?}"), expected));
+            }
+        }
         let secret_token = self.secret_token_source().read(secrets, SecretToken::new)?;
         let previous = self.previous_source().read(secrets, SecretToken::new)?;
         let until = self.previous_secret_token_until.map(|Moment(until)| until);

@@ -103,6 +103,7 @@ impl Rig {
             let desk = Desk {
                 control: Arc::clone(&control),
                 dead_letters: None,
+                duplicates: Vec::new(),
                 journal: None,
                 metrics: Arc::clone(metrics),
                 operation: Arc::default(),

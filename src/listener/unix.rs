@@ -1,39 +1,47 @@
 //! Unix sockets: their files appear with the right permissions, and go with the server.
 
 use std::{
-    fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-            net::UnixStream,
-        },
-    },
+    ffi::{OsStr, OsString},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
 };
 
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen, socket_with,
+use rustix::{
+    fs::FileType,
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen,
+        socket_with,
+    },
 };
 
 use super::BACKLOG;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    rights::{Dir, Over, User},
+};
+
+/// Attempts at a name that is not taken.
+const NAMES: usize = 8;
 
 /// A socket's file, removed when dropped, unless it is somebody else's by then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     device: u64,
+    dir: Dir,
     inode: u64,
+    name: OsString,
     path: PathBuf,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode));
-        if ours {
+        let there = self.dir.look_at(&self.name);
+        if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (self.device, self.inode)) {
             // Without it the next server replaces the file.
-            if let Err(error) = fs::remove_file(&self.path) {
+            if let Err(error) = self.dir.remove(&self.name) {
                 let path = self.path.display();
                 tracing::warn!(%path, %error, "the socket's file cannot be removed");
             }
@@ -41,71 +49,95 @@ impl Drop for SocketFile {
     }
 }
 
-/// A listening socket at `path`, whose file has the permissions `mode`. A file that a dead server
-/// has left is replaced; with `take_over` also one on which somebody listens.
+/// A listening socket at `path`, whose file has the permissions `mode`, and belongs to `heir` where
+/// root makes it. A file that a dead server has left is replaced; with `take_over` also one on which
+/// somebody listens.
 pub(super) fn bind(
     path: &Path,
     mode: u32,
     take_over: bool,
+    heir: Option<&User>,
 ) -> Result<(OwnedFd, SocketFile), Error> {
     let error = |advice: &str, source: io::Error| {
         let message = format!("cannot listen on unix:{}{advice}", path.display());
         Error::with_source(ErrorKind::Bind, message, source)
     };
-    if let Err((advice, source)) = check_free(path, take_over) {
-        return Err(error(advice, source));
-    }
-    let bound = || -> io::Result<(OwnedFd, SocketFile)> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // It gets its name when it is all that it should be, so nobody meets it half made.
-        let mut half = path.as_os_str().to_owned();
-        half.push(".new");
-        let half = PathBuf::from(half);
-        match fs::remove_file(&half) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        bind_to(&socket, &SocketAddrUnix::new(&half)?)?;
-        let finish = || -> io::Result<SocketFile> {
-            fs::set_permissions(&half, fs::Permissions::from_mode(mode))?;
-            listen(&socket, BACKLOG)?;
-            let made = fs::symlink_metadata(&half)?;
-            fs::rename(&half, path)?;
-            Ok(SocketFile { device: made.dev(), inode: made.ino(), path: path.to_owned() })
-        };
-        match finish() {
-            Ok(file) => Ok((socket, file)),
-            Err(error) => {
-                let _ = fs::remove_file(&half);
-                Err(error)
-            }
-        }
-    };
-    bound().map_err(|source| {
+    let failed = |source: io::Error| {
         let advice = match source.kind() {
             io::ErrorKind::NotFound => " (its directory is not there)",
             io::ErrorKind::PermissionDenied => " (its directory cannot be written)",
             _ => "",
         };
         error(advice, source)
-    })
+    };
+    let (dir, name) = Dir::of(path, heir).map_err(failed)?;
+    if let Err((advice, source)) = check_free(&dir, &name, path, take_over) {
+        return Err(error(advice, source));
+    }
+    let bound = || -> io::Result<(OwnedFd, u64, u64)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // It gets its name when it is all that it should be, so nobody meets it half made.
+        let half = bind_half(&socket, &dir, path, &name)?;
+        let finish = || -> io::Result<(u64, u64)> {
+            dir.set_mode(&half, mode)?;
+            listen(&socket, BACKLOG)?;
+            let made = dir.look_at(&half)?;
+            dir.rename(&half, &name, Over::Replace)?;
+            Ok((made.st_dev, made.st_ino))
+        };
+        match finish() {
+            Ok((device, inode)) => Ok((socket, device, inode)),
+            Err(error) => {
+                let _ = dir.remove(&half);
+                Err(error)
+            }
+        }
+    };
+    let (socket, device, inode) = bound().map_err(failed)?;
+    Ok((socket, SocketFile { device, dir, inode, name, path: path.to_owned() }))
+}
+
+/// Binds `socket` to a name beside `name` that nothing has yet; returns it.
+fn bind_half(socket: &OwnedFd, dir: &Dir, path: &Path, name: &OsStr) -> io::Result<OsString> {
+    let mut outcome = Err(Errno::ADDRINUSE.into());
+    for _ in 0..NAMES {
+        let mut half = name.to_owned();
+        half.push(format!(".{:04x}", RandomState::new().build_hasher().finish() & 0xffff));
+        let address = SocketAddrUnix::new(dir.path_of(path, &half))?;
+        outcome = dir.run(|_| Ok(bind_to(socket, &address)?)).map(|()| half);
+        if !outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            break;
+        }
+    }
+    outcome
 }
 
 /// Whether the name can be taken; else why not.
-fn check_free(path: &Path, take_over: bool) -> Result<(), (&'static str, io::Error)> {
-    let there = match fs::symlink_metadata(path) {
+fn check_free(
+    dir: &Dir,
+    name: &OsStr,
+    path: &Path,
+    take_over: bool,
+) -> Result<(), (&'static str, io::Error)> {
+    let there = match dir.look_at(name) {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(("", error)),
     };
-    if !there.file_type().is_socket() {
+    if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
         return Err((
             " (a file that is no socket has the name)",
             io::ErrorKind::AlreadyExists.into(),
         ));
     }
-    match UnixStream::connect(path) {
+    let knock = || UnixStream::connect(path);
+    let answer = match dir.run(|_| knock()) {
+        // One that a server of root's has left, or listens on. To connect changes nothing.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => knock(),
+        answer => answer,
+    };
+    match answer {
         Ok(_) if take_over => Ok(()),
         Ok(_) => Err((
             " (another program listens there: is ringhook running twice?)",
@@ -120,12 +152,15 @@ fn check_free(path: &Path, take_over: bool) -> Result<(), (&'static str, io::Err
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::net::UnixListener;
+    use std::{
+        fs,
+        os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    };
 
     use super::*;
 
     fn said(path: &Path, take_over: bool) -> String {
-        bind(path, 0o660, take_over).unwrap_err().to_string()
+        bind(path, 0o660, take_over, None).unwrap_err().to_string()
     }
 
     #[test]
@@ -134,13 +169,13 @@ mod tests {
         let path = dir.path().join("hook.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (socket, file) = bind(&path, 0o640, false).unwrap();
+        let (socket, file) = bind(&path, 0o640, false, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         UnixStream::connect(&path).unwrap();
         assert!(said(&path, false).contains("another program listens there"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no half-made socket is left");
         // Who takes it over keeps it when the first one goes.
-        let (_second, second_file) = bind(&path, 0o600, true).unwrap();
+        let (_second, second_file) = bind(&path, 0o600, true, None).unwrap();
         drop((socket, file));
         UnixStream::connect(&path).unwrap();
         drop(second_file);

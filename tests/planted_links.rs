@@ -15,6 +15,7 @@ use std::{
 
 use support::{
     bot_api::{FakeBotApi, TOKEN},
+    external::program,
     pki,
     process::{Process, ringhook},
 };
@@ -386,4 +387,28 @@ fn a_server_of_roots_follows_no_link_to_profile_and_dead_letters() {
     assert!(Process::serve(scene.dir.path(), &args).terminate().status.success());
     scene.check("files of the profile");
     assert_eq!(scene.owner("svc/profile/server.json"), UID);
+}
+
+/// As root of a container with few capabilities.
+#[test]
+fn where_root_cannot_act_as_another_no_link_is_followed_at_all() {
+    let Some(scene) = Scene::new() else { return };
+    let run = |args: &[&str]| {
+        let mut command = program("setpriv")?;
+        command.args(["--bounding-set", "-setuid,-setgid", env!("CARGO_BIN_EXE_ringhook")]);
+        Some(scene.finish(command.args(args).current_dir(scene.dir.path())))
+    };
+    let new = ["cert", "new", "--name", "bot.example.com", "--out"];
+    let Some((is_made, stderr)) = run(&[&new[..], &["svc/new"]].concat()) else { return };
+    assert!(is_made, "{stderr}");
+    for target in ["etc", "etc/no"] {
+        scene.plant("svc/link", target);
+        assert!(!run(&[&new[..], &["svc/link/sub"]].concat()).unwrap().0);
+        assert!(!run(&[&new[..], &["svc/link"]].concat()).unwrap().0);
+        scene.check(target);
+    }
+    let check = |path: &str| run(&["cert", "check", path]).unwrap().1;
+    scene.plant("svc/file", "etc/shadow");
+    assert!(check("svc/file").contains("cannot act as user"), "{}", check("svc/file"));
+    assert!(!check("svc/new/cert.pem").contains("cannot act"), "{}", check("svc/new/cert.pem"));
 }

@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{
     User, split,
-    way::{End, Way, enter},
+    way::{End, Way, descend, enter},
 };
 
 /// What is done where a file is there already.
@@ -55,7 +55,12 @@ impl Dir {
             return Ok(Self::plain(enter(CWD, path)?));
         }
         match Way::to(path)? {
-            Way::Foreign { dir, owner, rest } => Self::within(&dir, heir.unwrap_or(&owner), &rest),
+            Way::Foreign { dir, owner, rest } => {
+                match Self::within(&dir, heir, &owner, &rest, None) {
+                    Some(found) => found,
+                    None => Self::by_no_link(dir, &rest, None),
+                }
+            }
             Way::Ours { dir, is_exposed, is_shared, end: End::Here } => {
                 Ok(Self { is_exposed, ..Self::ours(dir, is_shared, heir) })
             }
@@ -75,9 +80,10 @@ impl Dir {
         }
         match Way::to(path)? {
             Way::Foreign { dir, owner, rest } => {
-                let actor = heir.unwrap_or(&owner);
-                actor.act(|| make_all(dir.as_fd(), &rest, mode))??;
-                Self::within(&dir, actor, &rest)
+                match Self::within(&dir, heir, &owner, &rest, Some(mode)) {
+                    Some(made) => made,
+                    None => Self::by_no_link(dir, &rest, Some(mode)),
+                }
             }
             Way::Ours { dir, is_exposed, is_shared, end: End::Missing(names) } => {
                 if names.iter().any(|name| name == "..") {
@@ -115,9 +121,41 @@ impl Dir {
         Self { actor: None, fd, heir: None, is_exposed: false, is_shared: false }
     }
 
-    fn within(dir: &OwnedFd, actor: &User, rest: &Path) -> io::Result<Self> {
-        let fd = actor.act(|| enter(dir, rest))??;
-        Ok(Self { actor: Some(actor.clone()), ..Self::plain(fd) })
+    /// What is found in `dir` with the rights of `heir`, or else of its owner, and made where there is a
+    /// `mode`; `None` where root cannot act as the owner, as in a container without CAP_SETUID.
+    fn within(
+        dir: &OwnedFd,
+        heir: Option<&User>,
+        owner: &User,
+        rest: &Path,
+        mode: Option<u32>,
+    ) -> Option<io::Result<Self>> {
+        let actor = heir.unwrap_or(owner);
+        let acted = actor.act(|| {
+            if let Some(mode) = mode {
+                make_all(dir.as_fd(), rest, mode)?;
+            }
+            enter(dir, rest)
+        });
+        match acted {
+            Ok(fd) => Some(fd.map(|fd| Self { actor: Some(actor.clone()), ..Self::plain(fd) })),
+            Err(_) if heir.is_none() => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The same with root's own rights, where all of `rest` are directories and no links.
+    fn by_no_link(dir: OwnedFd, rest: &Path, mode: Option<u32>) -> io::Result<Self> {
+        let place = Self { is_exposed: true, is_shared: true, ..Self::plain(dir) };
+        rest.components().try_fold(place, |place, step| {
+            let step = step.as_os_str();
+            match (descend(&place.fd, Path::new(step)), mode) {
+                (Err(error), Some(mode)) if error.kind() == io::ErrorKind::NotFound => {
+                    place.make_dir(step, mode)
+                }
+                (fd, _) => Ok(Self { fd: fd?, ..place }),
+            }
+        })
     }
 
     /// Makes the directory `name`, which is not there yet, as the next step of a way.

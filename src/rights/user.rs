@@ -52,22 +52,20 @@ impl User {
     }
 
     fn become_now(&self) -> io::Result<Back> {
-        let back = Back { gid: getegid(), groups: getgroups()? };
-        let taken_on = || -> io::Result<()> {
-            set_thread_groups(&self.groups)?;
-            set_thread_res_gid(None, self.gid, None)?;
-            set_thread_res_uid(None, self.uid, None)?;
-            // They go with root's id, unless the process was told to keep them.
-            if !capabilities(None)?.effective.is_empty() {
-                return Err(io::Error::other("root's capabilities stay (securebits)"));
-            }
-            Ok(())
-        };
-        // What was done of it is undone with `back`.
-        taken_on().map_err(|error| {
+        let cannot = |error: io::Error| {
             let message = format!("cannot act as user {}: {error}", self.uid.as_raw());
             io::Error::new(error.kind(), message)
-        })?;
+        };
+        let (gid, groups) = (getegid(), getgroups()?);
+        // Who may not do this could not undo it.
+        set_thread_groups(&self.groups).map_err(|error| cannot(error.into()))?;
+        let back = Back { gid, groups };
+        set_thread_res_gid(None, self.gid, None).map_err(|error| cannot(error.into()))?;
+        set_thread_res_uid(None, self.uid, None).map_err(|error| cannot(error.into()))?;
+        // They go with root's id, unless the process was told to keep them.
+        if !capabilities(None)?.effective.is_empty() {
+            return Err(cannot(io::Error::other("root's capabilities stay (securebits)")));
+        }
         Ok(back)
     }
 }

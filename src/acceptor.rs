@@ -433,7 +433,7 @@ mod tests {
             .unzip();
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let config = Config { listen, ..Config::default() };
-        let listening = Listening::open(&config, Vec::new()).unwrap();
+        let listening = Listening::open(&config, Vec::new(), None).unwrap();
         let stop = UnixStream::pair().unwrap().0;
         let acceptor = Acceptor::new(
             Admission::new(&config, Arc::new(Seats::new(0))),

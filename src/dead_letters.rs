@@ -6,7 +6,9 @@ use serde::Serialize;
 #[cfg(feature = "cli")]
 use serde_json::value::RawValue;
 
-use crate::{config::Ack, error::Error, roster::Roster, sink::lines::Lines, update::Update};
+use crate::{
+    config::Ack, error::Error, rights, roster::Roster, sink::lines::Lines, update::Update,
+};
 
 /// Where failed updates go.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl DeadLetters {
     /// Where the file cannot be opened.
     pub(crate) fn open(path: &Path, roster: &Arc<Roster>, ack: Ack) -> Result<Self, Error> {
         let open = if ack == Ack::Synced { Lines::synced_file } else { Lines::file };
-        let lines = open(path, "dispatch.dead_letters = ")?;
+        let lines = rights::at(path, || open(path, "dispatch.dead_letters = "))?;
         Ok(Self { lines, roster: Arc::clone(roster) })
     }
 

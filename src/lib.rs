@@ -72,6 +72,7 @@ mod placement;
 mod polling;
 mod preflight;
 mod proxy;
+mod rights;
 mod roster;
 mod route;
 mod runtime;

@@ -40,12 +40,16 @@ impl IntervalLog {
     /// # Errors
     /// The file cannot be made, or nothing can be written to it.
     pub fn create(path: &Path, comment: &str, start: SystemTime) -> io::Result<Self> {
-        let mut log = Self {
-            buffer: Vec::new(),
-            file: File::create(path)?,
-            length: 0,
-            serializer: V2DeflateSerializer::new(),
-        };
+        Self::begin(File::create(path)?, comment, start)
+    }
+
+    /// The same in a `file` that is open and empty.
+    ///
+    /// # Errors
+    /// Nothing can be written to it.
+    pub fn begin(file: File, comment: &str, start: SystemTime) -> io::Result<Self> {
+        let mut log =
+            Self { buffer: Vec::new(), file, length: 0, serializer: V2DeflateSerializer::new() };
         IntervalLogWriterBuilder::new()
             .add_comment(comment)
             .add_comment("[Histogram log format version 1.3]")

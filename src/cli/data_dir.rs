@@ -1,9 +1,7 @@
 //! The data directory: certificate, key and secret token, made on the first run and kept.
 
 use std::{
-    fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -13,8 +11,14 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    rights::{Dir, User},
     tls::make::{KeyKind, Subject, VALID_DAYS},
 };
+
+/// What is in it.
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+const SECRET_TOKEN: &str = "secret-token";
 
 /// Random bytes in a secret token; as hex it has twice as many characters.
 const SECRET_BYTES: usize = 32;
@@ -23,7 +27,7 @@ const SECRET_BYTES: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct DataDir {
     /// Who gets what is made, where that is not who makes it.
-    owner: Option<Identity>,
+    owner: Option<User>,
     path: PathBuf,
 }
 
@@ -35,38 +39,37 @@ impl DataDir {
 
     /// What is made in it belongs to `owner`, where there is one.
     pub(super) fn owned_by(mut self, owner: Option<Identity>) -> Self {
-        self.owner = owner;
+        self.owner = owner.as_ref().map(Identity::user);
         self
     }
 
     pub(super) fn cert(&self) -> PathBuf {
-        self.path.join("cert.pem")
+        self.path.join(CERT)
     }
 
     pub(super) fn key(&self) -> PathBuf {
-        self.path.join("key.pem")
+        self.path.join(KEY)
     }
 
     pub(super) fn secret_token(&self) -> PathBuf {
-        self.path.join("secret-token")
+        self.path.join(SECRET_TOKEN)
     }
 
     /// Makes the directory with mode 0700 where there is none.
     pub(super) fn create(&self) -> Result<(), Error> {
-        let missing: Vec<_> = self.path.ancestors().take_while(|path| !is_there(path)).collect();
-        let mut made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-        if let (Ok(()), Some(owner)) = (&made, &self.owner) {
-            made = missing.into_iter().try_for_each(|path| owner.own_path(path));
-        }
-        made.map_err(|source| {
+        self.make().map(|_| ())
+    }
+
+    fn make(&self) -> Result<Dir, Error> {
+        Dir::make(&self.path, 0o700, self.owner.as_ref()).map_err(|source| {
             Error::with_source(ErrorKind::DataDir, self.path.display().to_string(), source)
         })
     }
 
     /// Makes certificate and key where neither is there, for `hosts` and this machine itself.
     pub(super) fn ensure_certificate(&self, hosts: &[String]) -> Result<(), Error> {
-        self.create()?;
-        match (self.cert().exists(), self.key().exists()) {
+        let dir = self.make()?;
+        match (dir.has(CERT.as_ref()), dir.has(KEY.as_ref())) {
             (true, true) => return Ok(()),
             (false, false) => {}
             (cert, _) => {
@@ -89,8 +92,7 @@ impl DataDir {
 
     /// Makes a random secret token where there is none.
     pub(super) fn ensure_secret_token(&self) -> Result<(), Error> {
-        self.create()?;
-        if self.secret_token().exists() {
+        if self.make()?.has(SECRET_TOKEN.as_ref()) {
             return Ok(());
         }
         self.make_secret_token(&self.secret_token())
@@ -124,11 +126,6 @@ impl DataDir {
             Error::with_source(ErrorKind::DataDir, message, source)
         })
     }
-}
-
-/// The empty path is the working directory, as the parent of a name alone.
-fn is_there(path: &Path) -> bool {
-    path.as_os_str().is_empty() || path.exists()
 }
 
 #[cfg(test)]

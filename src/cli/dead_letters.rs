@@ -19,6 +19,7 @@ use crate::{
     Ack,
     config::file::ConfigFile,
     error::{Error, ErrorKind},
+    rights::{self, How},
     sink::SinkWriter,
     update::{BotId, UpdateParser},
 };
@@ -68,10 +69,10 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let configured = configured.and_then(|config| config.sink.to);
     let sink = sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
     let sink = SinkSpec::parse(&sink)?;
-    let letters = File::open(file).map_err(|source| {
+    let letters = rights::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
-    let mut writer = sink.open(Ack::Memory)?.writer()?;
+    let mut writer = sink.open(Ack::Memory, None)?.writer()?;
     replay(file, BufReader::new(letters), bot.as_deref(), &mut *writer)
 }
 

@@ -2,66 +2,63 @@
 //! first byte on.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::{OsStr, OsString},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
-};
-
-use super::privileges::Identity;
-
-/// What is done where the file is there already.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Over {
-    /// It stays, and that is an error of kind `AlreadyExists`.
-    Keep,
-    Replace,
-}
+pub(super) use crate::rights::Over;
+use crate::rights::{Dir, User};
 
 /// A file that is whole, but has another name yet. It is gone when this is dropped.
 #[derive(Debug)]
 pub(super) struct Half {
-    /// Where it is now; `None` where it has its own name.
-    now: Option<PathBuf>,
-    path: PathBuf,
+    dir: Dir,
+    name: OsString,
+    /// Its name now; `None` where it has its own.
+    now: Option<OsString>,
 }
 
 /// Writes `text` to `path` with `mode`, for `owner` where it is not who writes.
 pub(super) fn write(
     path: &Path,
     mode: u32,
-    owner: Option<&Identity>,
+    owner: Option<&User>,
     text: &str,
     over: Over,
 ) -> io::Result<()> {
-    Half::write(path, mode, owner, text)?.settle(over)
+    let (dir, name) = Dir::of(path, owner)?;
+    Half::write(dir, &name, mode, text.as_bytes())?.settle(over)
 }
 
 impl Half {
-    /// Writes what is to become `path`, in the same directory.
-    pub(super) fn write(
-        path: &Path,
-        mode: u32,
-        owner: Option<&Identity>,
-        text: &str,
-    ) -> io::Result<Self> {
-        // Nobody else has a file of that name, and none is opened that is there.
-        let now = path.with_file_name(format!(".ringhook-{:016x}.new", random()?));
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&now)?;
-        let half = Self { now: Some(now), path: path.to_owned() };
-        fill(&file, owner, text)?;
+    /// Writes what is to become `name` in `dir`.
+    pub(super) fn write(dir: Dir, name: &OsStr, mode: u32, text: &[u8]) -> io::Result<Self> {
+        let (half, file) = Self::draft(dir, name, mode, text)?;
+        file.sync_all()?;
         Ok(half)
+    }
+
+    /// The same for what may be lost in a power cut; the file is open still.
+    pub(super) fn draft(
+        dir: Dir,
+        name: &OsStr,
+        mode: u32,
+        text: &[u8],
+    ) -> io::Result<(Self, File)> {
+        // Nobody else has a file of that name, and none is opened that is there.
+        let now: OsString = format!(".ringhook-{:016x}.new", random()?).into();
+        let mut file = dir.create_new(&now, mode)?;
+        let half = Self { dir, name: name.to_owned(), now: Some(now) };
+        file.write_all(text)?;
+        Ok((half, file))
     }
 
     /// Gives it its name.
     pub(super) fn settle(mut self, over: Over) -> io::Result<()> {
         if let Some(now) = &self.now {
-            settle(now, &self.path, over)?;
+            self.dir.rename(now, &self.name, over)?;
         }
         self.now = None;
         Ok(())
@@ -71,7 +68,7 @@ impl Half {
 impl Drop for Half {
     fn drop(&mut self) {
         if let Some(now) = &self.now {
-            let _ = fs::remove_file(now);
+            let _ = self.dir.remove(now);
         }
     }
 }
@@ -97,28 +94,6 @@ pub(super) fn is_directory(path: &Path) -> bool {
 
 fn random() -> io::Result<u64> {
     getrandom::u64().map_err(|source| io::Error::other(source.to_string()))
-}
-
-fn fill(mut file: &File, owner: Option<&Identity>, text: &str) -> io::Result<()> {
-    if let Some(owner) = owner {
-        owner.own(file)?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-fn settle(half: &Path, path: &Path, over: Over) -> io::Result<()> {
-    if over == Over::Replace {
-        return fs::rename(half, path);
-    }
-    match renameat_with(CWD, half, CWD, path, RenameFlags::NOREPLACE) {
-        // A file system that cannot promise it.
-        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(path).is_err() => {
-            fs::rename(half, path)
-        }
-        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-        outcome => outcome.map_err(io::Error::from),
-    }
 }
 
 #[cfg(test)]

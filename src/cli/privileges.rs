@@ -3,14 +3,17 @@
 //! The calls are the C library's, which changes all threads of the process; the system calls
 //! themselves change one.
 
-use std::{ffi::CString, fs, os::fd::AsFd, path::Path};
+use std::{ffi::CString, fs};
 
 use nix::unistd::{
-    Gid, Group, ROOT, Uid, User, geteuid, getresgid, getresuid, initgroups, setgroups, setresgid,
-    setresuid, setuid,
+    Gid, Group, ROOT, Uid, User, geteuid, getgrouplist, getresgid, getresuid, initgroups,
+    setgroups, setresgid, setresuid, setuid,
 };
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    rights,
+};
 
 /// Whom the server becomes once its addresses are bound.
 #[derive(Clone, Debug)]
@@ -110,30 +113,14 @@ impl Identity {
         uids && gids && setuid(ROOT).is_err() && threads_are(uid, gid)
     }
 
-    /// Makes the user the owner of a file that was made just now.
-    ///
-    /// # Errors
-    /// Those of chown.
-    pub(super) fn own(&self, file: impl AsFd) -> rustix::io::Result<()> {
-        let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
-        let uid = rustix::process::Uid::from_raw(uid);
-        rustix::fs::fchown(file, Some(uid), Some(rustix::process::Gid::from_raw(gid)))
-    }
-
-    /// As [`own`](Self::own), for what cannot be opened, such as the file of a socket.
-    ///
-    /// # Errors
-    /// Those of lchown.
-    pub(super) fn own_entry(&self, path: &Path) -> std::io::Result<()> {
-        std::os::unix::fs::lchown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
-    }
-
-    /// As [`own`](Self::own), by path.
-    ///
-    /// # Errors
-    /// Those of open and chown.
-    pub(super) fn own_path(&self, path: &Path) -> std::io::Result<()> {
-        Ok(self.own(fs::File::open(path)?)?)
+    /// The same for files that are opened and made before that.
+    pub(super) fn user(&self) -> rights::User {
+        let group = |gid: Gid| rustix::process::Gid::from_raw(gid.as_raw());
+        // As for the process itself later, and fewer where the list of groups cannot be read.
+        let groups = self.name.as_ref().and_then(|name| getgrouplist(name, self.gid).ok());
+        let groups = groups.unwrap_or_else(|| vec![self.gid]).into_iter().map(group).collect();
+        let uid = rustix::process::Uid::from_raw(self.uid.as_raw());
+        rights::User::new(uid, group(self.gid), groups)
     }
 }
 

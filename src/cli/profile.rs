@@ -3,7 +3,8 @@
 //! thread knows of it.
 
 use std::{
-    fs, io,
+    ffi::OsStr,
+    io,
     path::{Path, PathBuf},
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -12,10 +13,12 @@ use std::{
 
 use hdrprofile::{Histogram, IntervalLog, write_percentiles};
 
+use super::files::{Half, Over};
 use crate::{
     Report, Stage,
     error::{Error, ErrorKind},
     metrics::Intervals,
+    rights::Dir,
 };
 
 /// Percentile files are in microseconds: in milliseconds the shorter stages would be all zeros.
@@ -44,16 +47,17 @@ impl Profiler {
             let message = format!("profile.dir = {}", dir.display());
             Error::with_source(ErrorKind::Config, message, source)
         };
-        fs::create_dir_all(dir).map_err(error)?;
-        let log = dir.join("server.hlog");
+        let place = Dir::make(dir, 0o777, None).map_err(error)?;
+        let log = OsStr::new("server.hlog");
         // What an earlier run has left, perhaps the one that has just crashed, is kept once.
-        match fs::rename(&log, dir.join("server.1.hlog")) {
+        match place.rename(log, "server.1.hlog".as_ref(), Over::Replace) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
             _ => {}
         }
         let comment = format!("ringhook {}: nanoseconds by stage", env!("CARGO_PKG_VERSION"));
         let start = (SystemTime::now(), Instant::now());
-        let log = IntervalLog::create(&log, &comment, start.0).map_err(error)?;
+        let log = place.create_new(log, 0o666).map_err(error)?;
+        let log = IntervalLog::begin(log, &comment, start.0).map_err(error)?;
         let (commands, received) = mpsc::channel();
         let profile = Profile {
             began: Duration::ZERO,
@@ -171,12 +175,8 @@ impl Profile {
 
     /// Whoever reads the file meanwhile has the one before or this one, and no half of it.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.dir.join(format!("{name}.new"));
-        let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, self.dir.join(name)));
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
+        let (dir, name) = Dir::of(&self.dir.join(name), None)?;
+        Half::draft(dir, &name, 0o666, bytes)?.0.settle(Over::Replace)
     }
 }
 

@@ -39,6 +39,7 @@ use crate::{
         file::{ConfigFile, LogFormat, LogLevel, Span},
     },
     error::{Error, ErrorKind},
+    rights::{self, How, User},
     shown::hide_tokens,
 };
 
@@ -168,10 +169,9 @@ impl Service {
         identity: Option<Identity>,
         hangup: &EarlyHangup,
     ) -> Result<Self, Error> {
-        let report_file = args.report.as_deref().map(create_report).transpose()?;
-        if let (Some(identity), Some((_, file))) = (&identity, &report_file) {
-            identity.own(file).map_err(not_given)?;
-        }
+        let user = identity.as_ref().map(Identity::user);
+        let report = args.report.as_deref();
+        let report_file = report.map(|path| create_report(path, user.as_ref())).transpose()?;
         stderr::queue().map_err(|source| {
             Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
         })?;
@@ -207,23 +207,16 @@ impl Service {
         adapt: impl FnOnce(Server) -> Server,
     ) -> Result<ServerHandle, Error> {
         let ack = config.journal.ack;
-        let sockets = if config.listens { setup.unix_sockets() } else { Vec::new() };
         let events = self.events.clone();
         let server = Server::builder().config(config).on_failure(move |error| {
             // The receiver is gone only when the process is about to end.
             let _ = events.send(Event::Failure(Error::new(error.kind(), error.to_string())));
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
-        let is_new = setup.sink.file().is_some_and(|path| !path.exists());
-        let mut server = server.sink(setup.sink.open(ack)?);
-        if let Some(identity) = self.identity.clone() {
-            if let Some(path) = setup.sink.file().filter(|_| is_new) {
-                identity.own_path(path).map_err(not_given)?;
-            }
-            server = server.on_bound(move || {
-                sockets.iter().try_for_each(|path| identity.own_entry(path)).map_err(not_given)?;
-                identity.assume()
-            });
+        let user = self.identity.as_ref().map(Identity::user);
+        let mut server = server.sink(setup.sink.open(ack, user.as_ref())?);
+        if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
+            server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
         let server = server.start()?;
         self.hurrier.get_or_init(|| server.hurrier());
@@ -346,15 +339,17 @@ fn kept(report: &Report) -> Option<String> {
 }
 
 /// The file is made at the start, so that a wrong path is found before the service, not after.
-fn create_report(path: &Path) -> Result<(PathBuf, File), Error> {
-    match File::create(path) {
-        Ok(file) => Ok((path.to_owned(), file)),
-        Err(source) => Err(Error::with_source(
-            ErrorKind::Config,
-            format!("--report {}", path.display()),
-            source,
-        )),
-    }
+fn create_report(path: &Path, user: Option<&User>) -> Result<(PathBuf, File), Error> {
+    let create = || {
+        rights::open(path, How::Replace).map_err(|source| {
+            Error::with_source(ErrorKind::Config, format!("--report {}", path.display()), source)
+        })
+    };
+    let file = match user {
+        Some(user) => rights::for_user(user, path, create)?,
+        None => create()?,
+    };
+    Ok((path.to_owned(), file))
 }
 
 /// Raises the soft limit of descriptors to the hard one: the low one is for programs that use
@@ -376,12 +371,6 @@ fn raise_descriptors() -> String {
             format!("{soft} (soft limit not raised to {hard}: {error})")
         }
     }
-}
-
-/// A file that was made for another user could not be given to them.
-fn not_given(source: impl Into<io::Error>) -> Error {
-    let message = "a new file cannot be given to server.user";
-    Error::with_source(ErrorKind::Privileges, message, source.into())
 }
 
 /// Sends signals to the main thread. The second request to stop cuts the drain short, the third one

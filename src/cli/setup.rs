@@ -12,10 +12,10 @@ use super::{
     sink::{self, SinkSpec},
 };
 use crate::{
-    ListenAddress, Reload, TlsConfig,
+    Reload, TlsConfig,
     config::{
         Config,
-        file::{Address, BotSection, ConfigFile, Secrets},
+        file::{BotSection, ConfigFile, Secrets},
     },
     error::Error,
     tls::make::host_name,
@@ -145,17 +145,6 @@ impl Setup {
     /// The settings again, for a server that runs: nothing is made.
     pub(super) fn to_config_again(&self) -> Result<Config, Error> {
         self.file.to_config(Secrets::Read)
-    }
-
-    /// The files of Unix sockets that it listens on.
-    pub(super) fn unix_sockets(&self) -> Vec<PathBuf> {
-        let main = self.file.server.listen.iter();
-        let addresses = main.chain(self.file.listeners.iter().map(|listener| &listener.address));
-        let paths = addresses.filter_map(|Address(address)| match address {
-            ListenAddress::Unix(path) => Some(path.clone()),
-            _ => None,
-        });
-        paths.collect()
     }
 
     /// The certificates; `None` where no listener speaks TLS.

@@ -1,11 +1,12 @@
 //! `sink.to` and `--sink`: from words to a sink.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
-use crate::{Ack, NdjsonSink, NullSink, Sink, error::Error};
+use crate::{
+    Ack, NdjsonSink, NullSink, Sink,
+    error::Error,
+    rights::{self, User},
+};
 
 /// Where updates go unless somebody says otherwise.
 pub(super) const DEFAULT: &str = "ndjson:-";
@@ -27,21 +28,20 @@ impl SinkSpec {
         }
     }
 
-    /// The file that is made where it is not there.
-    pub(super) fn file(&self) -> Option<&Path> {
-        match self {
-            Self::NdjsonFile(path) => Some(path),
-            Self::NdjsonStdout | Self::Null => None,
-        }
-    }
-
-    /// Opens it; where acknowledged updates outlive a power cut, those it has taken do as well.
-    pub(super) fn open(&self, ack: Ack) -> Result<Box<dyn Sink>, Error> {
+    /// Opens it; where acknowledged updates outlive a power cut, those it has taken do as well. A
+    /// file is opened with the rights of `user`, where there is one, and is the user's where it is made.
+    pub(super) fn open(&self, ack: Ack, user: Option<&User>) -> Result<Box<dyn Sink>, Error> {
         Ok(match self {
-            Self::NdjsonFile(path) if ack == Ack::Synced => {
-                Box::new(NdjsonSink::synced_file(path)?)
+            Self::NdjsonFile(path) => {
+                let open = || match ack {
+                    Ack::Synced => NdjsonSink::synced_file(path),
+                    _ => NdjsonSink::file(path),
+                };
+                Box::new(match user {
+                    Some(user) => rights::for_user(user, path, open)?,
+                    None => rights::at(path, open)?,
+                })
             }
-            Self::NdjsonFile(path) => Box::new(NdjsonSink::file(path)?),
             Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
             Self::Null => Box::new(NullSink),
         })

@@ -1,14 +1,13 @@
 //! Small files of text that people write: settings, tokens, passwords.
 
 use std::{
-    fs::OpenOptions,
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
+
+use crate::rights::{self, How};
 
 /// The longest one that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -19,9 +18,7 @@ const FILE_MAX: u64 = 1 << 20;
 /// Where it cannot be read, has more than 1 MiB, is not in UTF-8, or is none that ends, as a pipe or a
 /// device.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    // A pipe that nobody writes to would be waited for without end.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = rights::open(path, How::ReadFile)?;
     let kind = file.metadata()?.file_type();
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

@@ -29,6 +29,7 @@ use crate::{
     allow::AllowList,
     config::{Config, ListenAddress, Listener},
     error::{Error, ErrorKind},
+    rights::User,
 };
 
 /// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
@@ -98,11 +99,16 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Listens wherever `config` says, on the sockets in `inherited` where they are meant.
+    /// Listens wherever `config` says, on the sockets in `inherited` where they are meant. The files of
+    /// Unix sockets that root makes are for `heir`, where there is one.
     ///
     /// # Errors
     /// A [`Bind`](ErrorKind::Bind) error with what to do about it.
-    pub(crate) fn open(config: &Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        config: &Config,
+        inherited: Vec<Inherited>,
+        heir: Option<&User>,
+    ) -> Result<Self, Error> {
         let mut pool = Pool::new(inherited);
         let mut opened = Self::default();
         let listeners = config.all_listeners().into_iter().zip(terms(config));
@@ -122,7 +128,7 @@ impl Listening {
                     opened.add(socket, None, false, &listener, &terms)?;
                 }
                 ListenAddress::Unix(path) if !is_inherited => {
-                    let (socket, file) = unix::bind(path, listener.mode, config.reuse_port)?;
+                    let (socket, file) = unix::bind(path, listener.mode, config.reuse_port, heir)?;
                     opened.add(socket, Some(file), false, &listener, &terms)?;
                 }
                 _ => {}

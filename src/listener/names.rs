@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_name_that_another_has_taken_over_is_left_to_it() {
         let mut scene = Scene::new();
-        let (successor, file) = unix::bind(&scene.path, 0o600, true).unwrap();
+        let (successor, file) = unix::bind(&scene.path, 0o600, true, None).unwrap();
         scene.look_for(Duration::from_secs(20));
         assert!(scene.trouble().unwrap().contains("is another's"));
         assert_eq!(FileId::at(&scene.path).unwrap(), file.id());

@@ -11,6 +11,7 @@ use crate::{
     handler::Handler,
     journal::Progress,
     listener::Inherited,
+    rights::User,
     sink::Sink,
     stream::{self, OnDrop, Updates},
     tls::TlsConfig,
@@ -47,6 +48,8 @@ pub struct Server {
     pub(super) on_drop: OnDrop,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
+    /// Who gets the files of Unix sockets that root makes.
+    pub(super) socket_heir: Option<User>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) watch_certificates: bool,
     /// What else is looked at a few times a second.
@@ -71,6 +74,7 @@ impl Server {
             on_drop: OnDrop::default(),
             on_failure: None,
             on_recovery: None,
+            socket_heir: None,
             tls: None,
             watch_certificates: false,
             watched: Vec::new(),
@@ -119,6 +123,14 @@ impl Server {
     #[must_use]
     pub fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.config.reuse_port = reuse_port;
+        self
+    }
+
+    /// Makes the files of Unix sockets for `user`, whom the process becomes once they are bound.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn give_sockets_to(mut self, user: User) -> Self {
+        self.socket_heir = Some(user);
         self
     }
 

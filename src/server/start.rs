@@ -59,6 +59,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         on_drop,
         on_failure,
         on_recovery,
+        socket_heir,
         tls,
         watch_certificates,
         mut watched,
@@ -73,7 +74,8 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         true => Placement::of_this_machine(config.shards, config.workers, &config.pin)?,
         false => Placement::without_shards(config.workers, &config.pin)?,
     };
-    let Listening { listeners, mut notices, sockets } = Listening::open(&config, inherited)?;
+    let Listening { listeners, mut notices, sockets } =
+        Listening::open(&config, inherited, socket_heir.as_ref())?;
     let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
         ListenAddress::Tcp(address) => Some(*address),
         _ => None,

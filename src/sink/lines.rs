@@ -2,18 +2,18 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     mem,
-    os::{
-        fd::AsFd as _,
-        unix::fs::{FileExt as _, OpenOptionsExt as _},
-    },
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    rights::{self, How},
+};
 
 /// A batch buffer larger than this is given back after its commit.
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
@@ -60,9 +60,7 @@ impl Lines {
     /// reader: waiting for one would look as if the program hung.
     pub(crate) fn file(path: &Path, what: &str) -> Result<Self, Error> {
         let open = || {
-            let mut options = OpenOptions::new();
-            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK);
-            let file = options.open(path)?;
+            let file = rights::open(path, How::Append)?;
             // Writes wait: the worker has nothing else to do.
             rustix::io::ioctl_fionbio(&file, false)?;
             let mut output = Output::new(Box::new(file));

@@ -1,7 +1,6 @@
 //! PEM files: what is in them, and what is wrong with them in one line.
 
 use std::{
-    fs::File,
     io::{self, Read as _},
     path::Path,
 };
@@ -14,7 +13,10 @@ use rustls::pki_types::{
 use zeroize::Zeroizing;
 
 use super::KeyPassword;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    rights::{self, How},
+};
 
 /// Said of an encrypted key without a password: there is nobody to ask at a start.
 const ENCRYPTED: &str = "the key is encrypted: give its password (key_password_file or \
@@ -45,7 +47,7 @@ impl Source {
     pub(super) fn file(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let mut text = Zeroizing::new(Vec::new());
-        let read = File::open(path)
+        let read = rights::open(path, How::Read)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
             .and_then(|length| match length as u64 {
                 0..=FILE_MAX => Ok(()),

@@ -8,16 +8,17 @@ mod new;
 mod password;
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 
 use super::files::{self, Half, Over};
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    rights::Dir,
+};
 
 /// Make, ask for, check and import certificates.
 ///
@@ -115,13 +116,15 @@ impl Pair {
         self.settle(key, &self.key)?;
         let written = self.settle(text, &self.text);
         if written.is_err() && self.over == Over::Keep {
-            let _ = fs::remove_file(&self.key);
+            let _ = Dir::of(&self.key, None).and_then(|(dir, name)| dir.remove(&name));
         }
         written
     }
 
     fn prepare(path: &Path, mode: u32, text: &str) -> Result<Half, Error> {
-        Half::write(path, mode, None, text).map_err(|source| failed(path, source))
+        let write =
+            |(dir, name): (_, std::ffi::OsString)| Half::write(dir, &name, mode, text.as_bytes());
+        Dir::of(path, None).and_then(write).map_err(|source| failed(path, source))
     }
 
     fn settle(&self, half: Half, path: &Path) -> Result<(), Error> {
@@ -142,10 +145,7 @@ impl Pair {
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
-        Some(dir) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
-        None => Ok(()),
-    }
+    Dir::make(path.parent().unwrap_or(Path::new("")), 0o700, None).map(|_| ())
 }
 
 fn is_there(path: &Path) -> Error {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{super::tell, Bodies, Filter, Out, Place, rfc3339};
+use super::{super::tell, Bodies, Filter, Found, Out, Place, rfc3339};
 use crate::{
     error::{Error, ErrorKind},
     journal::inspect::Item,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct CatArgs {
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
     #[command(flatten)]
     filter: Filter,
     /// Only updates that are not settled
@@ -42,8 +42,7 @@ struct Line<'a> {
     update: Value<'a>,
 }
 
-pub(super) fn run(args: &CatArgs) -> Result<(), Error> {
-    let found = args.place.find()?;
+pub(super) fn run(args: &CatArgs, found: &Found) -> Result<(), Error> {
     let directory = found.look_into()?;
     let journal = found.inspect(&directory)?;
     let names = found.names(&journal);

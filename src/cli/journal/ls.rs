@@ -22,7 +22,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct LsArgs {
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
     /// Print one object of JSON
     #[arg(long)]
     json: bool,
@@ -110,11 +110,10 @@ impl Lag {
     }
 }
 
-pub(super) fn run(args: &LsArgs) -> Result<(), Error> {
-    let found = args.place.find()?;
+pub(super) fn run(args: &LsArgs, found: &Found) -> Result<(), Error> {
     let directory = found.look_into()?;
     let journal = found.inspect(&directory)?;
-    let listing = list(&found, &journal)?;
+    let listing = list(found, &journal)?;
     let mut out = Out::new()?;
     match args.json {
         true => out.json(&listing)?,

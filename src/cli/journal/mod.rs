@@ -28,6 +28,7 @@ use crate::{
         BotKey, Directory, RecordHeader, RecoveryError,
         inspect::{Inspection, Records},
     },
+    rights::Dir,
     server::unreadable,
     shown::hide_tokens,
     update::{BotId, ParserLimits, Update, UpdateKind, UpdateParser},
@@ -57,11 +58,15 @@ enum Command {
 }
 
 pub(super) fn run(args: &JournalArgs) -> Result<(), Error> {
+    let look = |place: &Place, run: &dyn Fn(&Found) -> Result<(), Error>| {
+        let found = place.find()?;
+        found.act(|| run(&found))
+    };
     match &args.command {
-        Command::Cat(args) => cat::run(args),
-        Command::Ls(args) => ls::run(args),
+        Command::Cat(args) => look(&args.place, &|found| cat::run(args, found)),
+        Command::Ls(args) => look(&args.place, &|found| ls::run(args, found)),
         Command::Replay(args) => replay::run(args),
-        Command::Verify(args) => verify::run(args),
+        Command::Verify(args) => look(&args.place, &|found| verify::run(args, found)),
     }
 }
 
@@ -81,6 +86,8 @@ struct Place {
 struct Found {
     config: ConfigFile,
     dir: PathBuf,
+    /// The directory itself, and with whose rights it is worked in; `None` where it is not there.
+    place: Option<Dir>,
 }
 
 impl Place {
@@ -88,14 +95,34 @@ impl Place {
         let config = self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
         let data_dir = self.data_dir.as_deref().or(config.server.data_dir.as_deref());
         let dir = data_dir.unwrap_or(Path::new(DATA_DIR)).join("journal");
-        Ok(Found { config, dir })
+        let place = match Dir::find(&dir, None) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            place => Some(place.map_err(|error| out_of_reach(&dir, error))?),
+        };
+        Ok(Found { config, dir, place })
     }
 }
 
 impl Found {
+    /// Does `work` with the rights of the directory's owner, where root is about to: what is in it leads
+    /// root nowhere, and what is made in it can be opened by a server.
+    fn act<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        match &self.place {
+            Some(place) => {
+                place.run(|_| Ok(work())).map_err(|error| out_of_reach(&self.dir, error))?
+            }
+            None => work(),
+        }
+    }
+
+    /// Where the directory is found as long as this lives.
+    fn path(&self) -> PathBuf {
+        self.place.as_ref().map_or_else(|| self.dir.clone(), |place| place.path(&self.dir))
+    }
+
     /// The directory, for reading.
     fn look_into(&self) -> Result<Directory, Error> {
-        Directory::look_into(&self.dir).map_err(|error| {
+        Directory::look_into(&self.path()).map_err(|error| {
             let place = self.dir.display();
             if error.kind() == io::ErrorKind::NotFound {
                 let message = format!(
@@ -104,7 +131,7 @@ impl Found {
                 );
                 return Error::new(ErrorKind::Config, message);
             }
-            Error::with_source(ErrorKind::Journal, format!("the journal in {place}"), error)
+            out_of_reach(&self.dir, error)
         })
     }
 
@@ -132,6 +159,10 @@ impl Found {
         names.extend(configured.map(|name| (BotKey::of(name), name.clone())));
         Names(names)
     }
+}
+
+fn out_of_reach(dir: &Path, error: io::Error) -> Error {
+    Error::with_source(ErrorKind::Journal, format!("the journal in {}", dir.display()), error)
 }
 
 /// Which bot has which key.

@@ -65,12 +65,15 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let configured = found.config.sink.to.clone();
     let to = args.sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
     let to = SinkSpec::parse(&to)?;
-    // To own a directory makes it, which is not meant where a name is mistyped.
-    let mut directory = found.look_into()?;
-    if !args.dry_run {
-        directory = Directory::own(&found.dir).map_err(|error| not_owned(&found.dir, error))?;
-    }
-    let journal = found.inspect(&directory)?;
+    let directory = found.act(|| {
+        // To own a directory makes it, which is not meant where a name is mistyped.
+        let directory = found.look_into()?;
+        match args.dry_run {
+            true => Ok(directory),
+            false => Directory::own(&found.path()).map_err(|error| not_owned(&found.dir, error)),
+        }
+    })?;
+    let journal = found.act(|| found.inspect(&directory))?;
     let chosen = args.filter.choose(&found.names(&journal))?;
     let output = match args.dry_run {
         true => None,
@@ -80,13 +83,13 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             records: 0,
             settler: Settler::new(&directory),
             // What is settled does not come again, so a power cut must not take it from the sink.
-            sink: to.open(Ack::Synced)?.writer()?,
+            sink: to.open(Ack::Synced, None)?.writer()?,
             to,
         }),
     };
     let mut replay =
         Replay { all: args.all, bodies: Bodies::new(), chosen, counts: Counts::default(), output };
-    let outcome = replay.run(&found, &journal);
+    let outcome = found.act(|| replay.run(&found, &journal));
     replay.tell();
     outcome?;
     match replay.counts.unreadable {

@@ -26,7 +26,7 @@ const TELL_RECORDS: u64 = 1024;
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
     /// Print one object of JSON
     #[arg(long)]
     json: bool,
@@ -55,8 +55,7 @@ struct Spot {
     what: String,
 }
 
-pub(super) fn run(args: &VerifyArgs) -> Result<(), Error> {
-    let found = args.place.find()?;
+pub(super) fn run(args: &VerifyArgs, found: &Found) -> Result<(), Error> {
     let directory = found.look_into()?;
     let journal = found.inspect(&directory)?;
     let start = Instant::now();
@@ -78,7 +77,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Error> {
     out.flush()?;
     match verdict.damages.len() {
         0 => Ok(()),
-        damages => Err(damaged(&found, damages)),
+        damages => Err(damaged(found, damages)),
     }
 }
 

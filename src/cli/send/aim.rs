@@ -21,6 +21,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     listener::{Terms, is_on, terms},
+    rights,
     sender::{Place, Target, Tls, Trust, split_port, with_port},
 };
 
@@ -76,7 +77,7 @@ impl Aim {
             None => Trust::Authorities,
         };
         let secret_token = args.secret_token_file.as_ref().map(|path| {
-            let text = fs::read_to_string(path).map_err(|source| {
+            let text = rights::read_text(path).map_err(|source| {
                 let message = format!("--secret-token-file {}", path.display());
                 Error::with_source(ErrorKind::Config, message, source)
             })?;

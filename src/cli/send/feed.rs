@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
-    fs,
     io::{self, Read as _},
     path::Path,
     time::{Duration, SystemTime},
@@ -14,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::{Error, ErrorKind},
-    samples,
+    rights, samples,
     update::UpdateKind,
 };
 
@@ -58,7 +57,7 @@ impl Feed {
         let mut text = String::new();
         let read = match is_stdin {
             true => io::stdin().lock().read_to_string(&mut text).map(|_| ()),
-            false => fs::read_to_string(path).map(|read| text = read),
+            false => rights::read_text(path).map(|read| text = read),
         };
         read.map_err(|source| Error::with_source(ErrorKind::Config, name.to_string(), source))?;
         Self::parse(&text).map_err(|why| Error::new(ErrorKind::Config, format!("{name}: {why}")))

@@ -3,9 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bot_api::WebhookInfo,
+    cli::files::{Half, Over},
+    rights::{self, Dir, How},
     webhook::{Plan, without_userinfo},
 };
 
@@ -125,7 +125,9 @@ impl NoteFile {
 
     /// `None` where there is none, or none that can be read.
     pub(super) fn read(&self) -> Option<Note> {
-        serde_json::from_slice(&fs::read(&self.0).ok()?).ok()
+        let (mut file, mut text) = (rights::open(&self.0, How::Read).ok()?, Vec::new());
+        file.read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// As [`write`](Self::write) where a server has been with this data directory; elsewhere there is
@@ -137,25 +139,18 @@ impl NoteFile {
 
     /// Writes it so that it is there after a power cut.
     pub(super) fn write(&self, note: &Note) -> io::Result<()> {
-        let dir = self.0.parent().unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let half = self.0.with_extension("new");
-        let mut file = File::create(&half)?;
-        file.write_all(&serde_json::to_vec(note)?)?;
-        file.sync_all()?;
-        if let Some(owner) = dir.parent().and_then(|data_dir| fs::metadata(data_dir).ok()) {
-            // A command of root's must not leave what a server with another user cannot read.
-            for path in [dir, &half] {
-                let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
-            }
-        }
-        fs::rename(half, &self.0)?;
-        File::open(dir)?.sync_all()
+        let path = self.0.parent().unwrap_or(Path::new("."));
+        // A command of root's must not leave what a server with another user cannot read, and is led
+        // nowhere by what that user has put there.
+        Dir::make(path, 0o700, None)?;
+        let (dir, name) = Dir::of(&self.0, None)?;
+        Half::write(dir, &name, 0o600, &serde_json::to_vec(note)?)?.settle(Over::Replace)?;
+        Dir::find(path, None)?.sync()
     }
 
     /// Takes it away, where there is one.
     pub(in crate::cli) fn forget(&self) -> io::Result<()> {
-        match fs::remove_file(&self.0) {
+        match Dir::of(&self.0, None).and_then(|(dir, name)| dir.remove(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome,
         }
@@ -165,6 +160,8 @@ impl NoteFile {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 

@@ -27,6 +27,11 @@ impl SinkSpec {
         }
     }
 
+    /// True where updates are written as lines.
+    pub(super) fn has_lines(&self) -> bool {
+        !matches!(self, Self::Null)
+    }
+
     /// The file that is made where it is not there.
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
@@ -35,14 +40,14 @@ impl SinkSpec {
         }
     }
 
-    /// Opens it; where acknowledged updates outlive a power cut, those it has taken do as well.
-    pub(super) fn open(&self, ack: Ack) -> Result<Box<dyn Sink>, Error> {
+    /// Opens it, with lines that tell more than the update where `has_meta`; where acknowledged updates outlive a power cut, those it has taken do as well.
+    pub(super) fn open(&self, ack: Ack, has_meta: bool) -> Result<Box<dyn Sink>, Error> {
         Ok(match self {
             Self::NdjsonFile(path) if ack == Ack::Synced => {
-                Box::new(NdjsonSink::synced_file(path)?)
+                Box::new(NdjsonSink::synced_file(path)?.with_meta(has_meta))
             }
-            Self::NdjsonFile(path) => Box::new(NdjsonSink::file(path)?),
-            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
+            Self::NdjsonFile(path) => Box::new(NdjsonSink::file(path)?.with_meta(has_meta)),
+            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?.with_meta(has_meta)),
             Self::Null => Box::new(NullSink),
         })
     }

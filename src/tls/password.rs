@@ -1,14 +1,17 @@
 //! The password of an encrypted key: typed in a program, or the first line of a file.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    config::text_file,
+    error::{Error, ErrorKind},
+};
 
 /// What opens an encrypted private key. Never shown, and wiped from memory when it is let go.
 #[derive(Clone)]
@@ -45,7 +48,7 @@ impl KeyPassword {
         match &self.0 {
             Place::Memory(password) => Ok(Zeroizing::clone(password)),
             Place::File(path) => {
-                let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|source| {
+                let text = text_file::read(path).map_err(|source| {
                     let message = format!("password of the key, {}", path.display());
                     Error::with_source(ErrorKind::Certificate, message, source)
                 })?;

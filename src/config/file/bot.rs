@@ -1,6 +1,7 @@
 //! `[[bot]]` as typed.
 
 use std::{
+    borrow::Cow,
     env,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use crate::{
     bot_api::{BotToken, hide_tokens},
     error::{Error, ErrorKind},
     update::UpdateKind,
+    webhook::to_ascii,
 };
 
 /// `[[bot]]`: one webhook and its credentials.
@@ -31,7 +33,8 @@ pub(crate) struct BotSection {
     /// Empty where it is not given, which only a poller takes.
     #[serde(default)]
     pub(crate) path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// As DNS has it, however it was typed.
+    #[serde(default, deserialize_with = "host", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow: Option<Vec<String>>,
@@ -83,6 +86,15 @@ pub(crate) struct BotSection {
     pub(crate) allowed_updates: Option<AllowedUpdates>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip_address: Option<IpAddr>,
+}
+
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let typed = Option::<String>::deserialize(deserializer)?;
+    // What is no name stays as it is, to be shown as it was typed.
+    Ok(typed.map(|host| match to_ascii(&host).map(Cow::into_owned) {
+        Some(ascii) if !ascii.is_empty() => ascii,
+        _ => host,
+    }))
 }
 
 /// Which kinds of updates a bot gets.

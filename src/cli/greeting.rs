@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::tell;
+use super::{outside::ShutIn, tell};
 use crate::{
     Ack, ListenAddress, Listener, ServerHandle,
     config::file::{BotSection, ConfigFile},
@@ -80,7 +80,10 @@ pub(super) fn greet(
         let of = if file.bots.len() > 1 { format!("  ({})", bot.name) } else { String::new() };
         line("secret", bot.secret_source() + &of);
     }
-    for notice in server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack)) {
+    let shut_in = ShutIn::find(file, server.listeners());
+    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.remedy()));
+    let notices = server.notices().iter().cloned().chain(left_by_an_earlier_run(file, ack));
+    for notice in notices.chain(shut_in) {
         line("notice", notice);
     }
     if let Some(bot) = file.bots.first() {

@@ -97,7 +97,7 @@ pub(super) fn tidy(text: &[u8]) -> Result<Tidied, String> {
                 // The reader says what is wrong with it.
                 tidied.add(marker);
             }
-            rest = behind.trim_ascii_start();
+            rest = without_lead(behind);
         }
     }
     Ok(tidied)

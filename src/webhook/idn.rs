@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// `host` as DNS has it: `xn--90a1af.xn--p1ai` for `бот.рф`. What is in ASCII stays as it is. `None`
+/// `host` as DNS has it: `xn--90a0am.xn--p1ai` for `бот.рф`. What is in ASCII stays as it is. `None`
 /// where it is no name.
 pub(crate) fn to_ascii(host: &str) -> Option<Cow<'_, str>> {
     if host.is_ascii() {
@@ -18,9 +18,9 @@ mod tests {
     #[test]
     fn letters_become_what_dns_has() {
         for (host, ascii) in [
-            ("бот.рф", Some("xn--90a1af.xn--p1ai")),
-            ("БОТ.РФ", Some("xn--90a1af.xn--p1ai")),
-            ("*.бот.рф", Some("*.xn--90a1af.xn--p1ai")),
+            ("бот.рф", Some("xn--90a0am.xn--p1ai")),
+            ("БОТ.РФ", Some("xn--90a0am.xn--p1ai")),
+            ("*.бот.рф", Some("*.xn--90a0am.xn--p1ai")),
             ("bücher.example", Some("xn--bcher-kva.example")),
             ("bu\u{308}cher.example", Some("xn--bcher-kva.example")),
             ("bot。example", Some("bot.example")),

@@ -33,8 +33,8 @@ impl Service {
         self.flooded.store(calls, Ordering::SeqCst);
     }
 
-    pub(super) fn answer_next(&self, method: &str, status: u16, body: impl Into<Vec<u8>>) {
-        self.script.lock().unwrap().push((method.to_owned(), status, body.into()));
+    pub(super) fn answer_next(&self, method: &str, status: u16, body: impl AsRef<[u8]>) {
+        self.script.lock().unwrap().push((method.to_owned(), status, body.as_ref().to_vec()));
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {

@@ -426,13 +426,14 @@ fn one_update_that_cannot_be_read_keeps_no_other_from_coming() {
                       [[bot]]\nname = 'shop'\ntoken_env = 'TELEGRAM_BOT_TOKEN'\n";
         fs::write(place.dir.path().join("ringhook.toml"), config).unwrap();
         let good = |id: u8| format!("{{\"update_id\":{id},\"message\":{{\"chat\":{{\"id\":1}}}}}}");
+        let (first, last) = (good(10), good(12));
         let body: [&[u8]; 7] = [
             b"{\"ok\":true,\"result\":[",
-            good(10).as_bytes(),
+            first.as_bytes(),
             b",",
             bad,
             b",",
-            good(12).as_bytes(),
+            last.as_bytes(),
             b"]}",
         ];
         place.api.answer_next("getUpdates", 200, body.concat());

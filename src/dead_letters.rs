@@ -6,6 +6,8 @@ use serde::Serialize;
 #[cfg(feature = "cli")]
 use serde_json::value::RawValue;
 
+#[cfg(feature = "cli")]
+use crate::config::base64;
 use crate::{
     config::Ack, error::Error, rights, roster::Roster, sink::lines::Lines, update::Update,
 };
@@ -25,6 +27,17 @@ struct DeadLetter<'a, U> {
     reason: &'a str,
     attempts: u32,
     update: U,
+}
+
+/// One line of the file, of what is no JSON.
+#[cfg(feature = "cli")]
+#[derive(Serialize)]
+struct BrokenLetter<'a> {
+    bot: &'a str,
+    update_id: i64,
+    reason: &'a str,
+    attempts: u32,
+    update_base64: String,
 }
 
 impl DeadLetters {
@@ -50,28 +63,45 @@ impl DeadLetters {
         }
     }
 
-    /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is.
-    /// False where that is no JSON.
+    /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is, or,
+    /// where that is no JSON, its bytes in Base64.
     #[cfg(feature = "cli")]
     pub(crate) fn write_raw(
         &self,
         bot: &str,
         update_id: i64,
-        json: &str,
+        json: &[u8],
         reason: &str,
         line: &mut Vec<u8>,
-    ) -> bool {
-        // JSON holds line breaks between its parts only, never within a string.
-        let json = json.replace(['\n', '\r'], " ");
-        let Ok(update) = serde_json::from_str::<&RawValue>(&json) else { return false };
-        let letter = DeadLetter { bot, update_id, reason, attempts: 0, update };
+    ) {
         let before = line.len();
-        if serde_json::to_writer(&mut *line, &letter).is_err() {
-            line.truncate(before);
-            return false;
+        // JSON holds line breaks between its parts only, never within a string.
+        let text = std::str::from_utf8(json).ok().map(|json| json.replace(['\n', '\r'], " "));
+        let update = text.as_deref().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let written = match update {
+            Some(update) => {
+                let letter = DeadLetter { bot, update_id, reason, attempts: 0, update };
+                serde_json::to_writer(&mut *line, &letter)
+            }
+            None => {
+                let update_base64 = base64(json);
+                let letter = BrokenLetter { bot, update_id, reason, attempts: 0, update_base64 };
+                serde_json::to_writer(&mut *line, &letter)
+            }
+        };
+        // Writing to memory does not fail.
+        match written {
+            Ok(()) => line.push(b'\n'),
+            Err(_) => line.truncate(before),
         }
-        line.push(b'\n');
-        true
+    }
+
+    /// Opens the file anew where it was renamed or removed. Waits for what is being written.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        self.lines.reopen()
     }
 
     /// Brings `line` to the file.

@@ -108,7 +108,7 @@ pub use crate::{
     placement::Placement,
     runtime::DriverKind,
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
-    sink::{NdjsonSink, NullSink, Sink, SinkWriter},
+    sink::{BotNames, NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,

@@ -807,3 +807,52 @@ fn on_a_terminal_there_are_colours_and_a_password_is_asked_for_without_an_echo()
         assert!(!shown.contains(typed.trim()), "{shown}");
     }
 }
+
+/// `cat leaf.pem issuer.pem`, where the first one has no line feed at its end; and what else editors
+/// and tools leave behind.
+#[test]
+fn a_chain_is_read_however_it_was_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let root = Authority::root("root");
+    let issuer = root.authorize("issuer");
+    let leaf = issuer.issue(&params("bot.example.com", &["bot.example.com"], &[]));
+    let (leaf, issuer) = (leaf.cert.trim_end(), &issuer.cert);
+    let check = |text: &str| {
+        fs::write(dir.join("x.pem"), text).unwrap();
+        let (_, out, err) = cert(dir, "check x.pem --name bot.example.com");
+        out + &err
+    };
+    let good = check(&format!("{leaf}\n{issuer}"));
+    assert!(!good.contains("issuer is missing"), "{good}");
+    for text in [
+        format!("{leaf}{issuer}"),
+        format!("\u{feff}{leaf}\n\u{feff}{issuer}"),
+        format!("  {leaf}\n  {issuer}"),
+    ] {
+        assert_eq!(check(&text), good, "{text}");
+    }
+    let told = check(&format!("{leaf}\n# {}{issuer}", issuer.lines().next().unwrap()));
+    assert!(told.contains("a BEGIN that does not begin its line"), "{told}");
+    let crl = issuer.replace("CERTIFICATE", "X509 CRL");
+    let told = check(&format!("{leaf}\n{issuer}{crl}"));
+    assert!(told.contains("passed over: line") && told.contains("X509 CRL"), "{told}");
+}
+
+#[test]
+fn a_keystore_in_the_place_of_pem_is_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("x.p12"), b"\x30\x82\x04\x00\x02\x01\x03\x30").unwrap();
+    fs::write(dir.join("x.jks"), b"\xfe\xed\xfe\xed\0\0\0\x02\0\0\0\x01").unwrap();
+    for (file, words) in
+        [("x.p12", "ringhook cert import x.p12"), ("x.jks", "keytool -importkeystore")]
+    {
+        let (code, _, told) = cert(dir, &format!("check {file} --name bot.example.com"));
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains(words) && !told.contains("-inform der"), "{told}");
+        let args = ["serve", "--listen", "127.0.0.1:0", "--cert", file, "--key", file];
+        let (_, _, told) = run(dir, &args);
+        assert!(told.contains(words), "{told}");
+    }
+}

@@ -357,8 +357,16 @@ fn without_a_token_the_local_part_works() {
     assert_eq!(local.code, 0, "{local:#?}");
     local.expect("token", "skip", "there is no token of the Bot API");
     local.expect("webhook", "skip", "there is no token");
+    local.expect("clock", "", "without a token the Bot API is not asked");
+    local.expect("name", "", "localhost");
     let calls = place.api().calls();
     assert!(calls.is_empty(), "{}", calls.len());
+    // Nor is anything else outside.
+    place.write("away.toml", &config.replace("localhost", "bot.example.com"));
+    let mut away = ringhook(place.dir());
+    let away = run(away.args(["doctor", "--config", "away.toml", "--no-post"]));
+    away.expect("name", "skip", "without a token no name is looked up");
+    away.expect("reachable", "skip", "");
     // The environment's is that of the only bot.
     let mut command = place.command(&["--no-post"]);
     let output = command.env("TELEGRAM_BOT_TOKEN", TOKEN).output().unwrap();
@@ -541,7 +549,23 @@ fn a_secret_that_everybody_can_read_is_found() {
     fs::remove_file(place.dir().join("secret")).unwrap();
     let missing = place.doctor(&[]);
     missing.expect("secret", "FAIL", "bot.secret_token_file = secret: No such file");
+    missing.expect("secret", "FAIL", "ringhook serve makes it");
     missing.expect("url", "skip", "the credentials cannot be read");
+    // And it does.
+    let server = place.serve();
+    let secret = fs::read_to_string(place.dir().join("secret")).unwrap();
+    assert_eq!(secret.trim().len(), 64);
+    let mode = fs::metadata(place.dir().join("secret")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(server.stderr().iter().any(|line| line.contains("made a secret token")));
+    drop(server);
+    place.doctor(&["--no-post"]).expect("secret", "warn", "chmod 600 token");
+    // What is not there together with its directory is rather mistyped.
+    let config = place.config("localhost", "").replace("= 'secret'", "= 'nowhere/secret'");
+    place.write("ringhook.toml", &config);
+    place.doctor(&[]).expect("secret", "FAIL", "put the file there, or its right name");
+    let refused = run(ringhook(place.dir()).args(["serve", "--config", "ringhook.toml"]));
+    assert_eq!(refused.code, 2, "{refused:?}");
 }
 
 #[test]

@@ -57,7 +57,9 @@ impl Place {
     fn out(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
         // The last line may not be written to its end, and a kill may have torn one.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        // Where there are several bots, a line tells which one.
+        lines.map(|line| line.get("update").cloned().unwrap_or(line)).collect()
     }
 
     fn ids(&self) -> Vec<i64> {
@@ -409,6 +411,67 @@ fn after_an_answer_that_cannot_be_read_fewer_updates_are_asked_for() {
     let limits: Vec<_> = place.api.calls_of("getUpdates");
     let limits: Vec<_> = limits.iter().map(|call| call.text("limit").to_owned()).collect();
     assert_eq!(limits[..3], ["100", "25", "100"]);
+    place.check(&pushed);
+}
+
+#[test]
+fn one_update_that_cannot_be_read_keeps_no_other_from_coming() {
+    for bad in [
+        &b"{\"update_id\":11,\"message\":{\"text\":\"\xff\xfe\"}}"[..],
+        b"{\"update_id\":11,\"message\":{\"text\":\"\\ud83d\"}}",
+        b"{\"update_id\":11,\"message\":{\"text\":tru}}",
+    ] {
+        let place = Place::new();
+        let config = "[dispatch]\ndead_letters = 'letters'\n\
+                      [[bot]]\nname = 'shop'\ntoken_env = 'TELEGRAM_BOT_TOKEN'\n";
+        fs::write(place.dir.path().join("ringhook.toml"), config).unwrap();
+        let good = |id: u8| format!("{{\"update_id\":{id},\"message\":{{\"chat\":{{\"id\":1}}}}}}");
+        let (first, last) = (good(10), good(12));
+        let body: [&[u8]; 7] = [
+            b"{\"ok\":true,\"result\":[",
+            first.as_bytes(),
+            b",",
+            bad,
+            b",",
+            last.as_bytes(),
+            b"]}",
+        ];
+        place.api.answer_next("getUpdates", 200, body.concat());
+        let process = place.poll(&["--config", "ringhook.toml"]);
+        place.wait_lines(2);
+        assert_eq!(place.ids(), [10, 12], "{}", String::from_utf8_lossy(bad));
+        let is_named = |line: &String| line.contains("skipped") && line.contains("update_id=11");
+        wait_until("it is named", || process.stderr().iter().any(is_named));
+        let letters = fs::read_to_string(place.dir.path().join("letters")).unwrap();
+        let letter: Value = serde_json::from_str(letters.trim()).unwrap();
+        assert_eq!((&letter["update_id"], &letter["bot"]), (&11.into(), &"shop".into()));
+        assert!(letter["update"].is_object() || letter["update_base64"].is_string(), "{letter}");
+        wait_until("what comes after it is asked for", || {
+            let calls = place.api.calls_of("getUpdates");
+            calls.last().is_some_and(|call| call.text("offset") == "13")
+        });
+        well_ended(&place, &process.terminate());
+    }
+}
+
+/// Whatever form the wait has.
+#[test]
+fn a_wait_with_a_fraction_is_kept() {
+    let place = Place::new();
+    let pushed = place.api.push_many(1);
+    let body = r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":1.5}}"#;
+    place.api.answer_next("getUpdates", 429, body);
+    let process = place.poll(&[]);
+    place.wait_lines(1);
+    let calls = place.api.calls_of("getUpdates");
+    let pause = calls[1].at - calls[0].at;
+    assert!(pause >= Duration::from_millis(1500), "{pause:?}");
+    let said = process.stderr().join("\n");
+    assert!(
+        said.contains("429 Too Many Requests") && !said.contains("none of the Bot API"),
+        "{said}"
+    );
+    well_ended(&place, &process.terminate());
     place.check(&pushed);
 }
 

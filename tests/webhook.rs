@@ -7,9 +7,13 @@ mod support;
 use std::{
     ffi::OsStr,
     fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::Path,
     process::Command,
+    sync::{Arc, Mutex},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -831,4 +835,135 @@ fn a_person_is_asked_before_messages_are_deleted() {
     // Nobody can answer where only the output is a terminal.
     let said = place.run("delete --drop-pending");
     assert_eq!(said.code, 2);
+}
+
+// Proxies
+
+/// A SOCKS5 proxy of one's own (RFC 1928), which brings every connection to `to`.
+struct Socks {
+    addr: std::net::SocketAddr,
+    /// The names that were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Socks {
+    fn start(to: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let names = Arc::clone(&asked);
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let names = Arc::clone(&names);
+                thread::spawn(move || Self::serve(stream, to, &names));
+            }
+        });
+        Self { addr, asked }
+    }
+
+    fn serve(mut stream: TcpStream, to: std::net::SocketAddr, names: &Mutex<Vec<String>>) {
+        let read = |stream: &mut TcpStream, length: usize| {
+            let mut bytes = vec![0; length];
+            stream.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let methods = read(&mut stream, 2)[1];
+        let methods = read(&mut stream, methods.into());
+        if methods.contains(&2) {
+            stream.write_all(&[5, 2]).unwrap();
+            let user = read(&mut stream, 2)[1];
+            let user = String::from_utf8(read(&mut stream, user.into())).unwrap();
+            let length = read(&mut stream, 1)[0];
+            let password = String::from_utf8(read(&mut stream, length.into())).unwrap();
+            let is_right = (user.as_str(), password.as_str()) == ("user", PASSWORD);
+            stream.write_all(&[1, u8::from(!is_right)]).unwrap();
+            if !is_right {
+                return;
+            }
+        } else {
+            stream.write_all(&[5, 0]).unwrap();
+        }
+        let head = read(&mut stream, 5);
+        assert_eq!(head[..4], [5, 1, 0, 3], "a name is asked for");
+        let name = String::from_utf8(read(&mut stream, head[4].into())).unwrap();
+        read(&mut stream, 2);
+        names.lock().unwrap().push(name);
+        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+        let there = TcpStream::connect(to).unwrap();
+        let (mut from, mut back) = (stream.try_clone().unwrap(), there.try_clone().unwrap());
+        let mut into = there;
+        thread::spawn(move || std::io::copy(&mut from, &mut into));
+        let _ = std::io::copy(&mut back, &mut stream);
+    }
+}
+
+/// `webhook info` for an API root that no name server knows.
+fn info_by_way_of(place: &Place, variables: &[(&str, &str)]) -> Said {
+    place.config("[webhook]\nlocal = true", "");
+    let mut command = place.command("info --api-root http://api.nowhere.invalid:8081");
+    command.envs(variables.iter().copied());
+    place.finish(command)
+}
+
+#[test]
+fn a_socks_proxy_is_used_and_looks_the_name_up() {
+    let place = Place::new();
+    let socks = Socks::start(place.api.addr());
+    for variable in ["ALL_PROXY", "HTTPS_PROXY", "http_proxy"] {
+        let proxy = format!("socks5h://user:{PASSWORD}@{}", socks.addr);
+        let said = info_by_way_of(&place, &[(variable, &proxy)]);
+        assert!(said.stderr.is_empty(), "{variable}: {}", said.stderr);
+        assert_eq!(socks.asked.lock().unwrap().pop().as_deref(), Some("api.nowhere.invalid"));
+    }
+    assert!(!place.api.calls_of("getWebhookInfo").is_empty());
+    // A password that is wrong is not shown either.
+    let proxy = format!("socks5h://user:wrong-{PASSWORD}@{}", socks.addr);
+    let said = info_by_way_of(&place, &[("ALL_PROXY", &proxy)]);
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("by way of the SOCKS5h proxy of ALL_PROXY"), "{}", said.stderr);
+}
+
+#[test]
+fn a_proxy_that_is_not_understood_is_refused() {
+    let place = Place::new();
+    for bad in [&format!("socks6://user:{PASSWORD}@127.0.0.1:1"), "http://", "socks5://h:port"] {
+        let said = info_by_way_of(&place, &[("HTTPS_PROXY", bad)]);
+        assert_eq!(said.code, 2, "{bad}: {}", said.stderr);
+        assert!(said.stderr.contains("the proxy of HTTPS_PROXY = (hidden)"), "{}", said.stderr);
+    }
+    assert!(place.api.calls().is_empty());
+}
+
+#[test]
+fn this_machine_is_reached_without_a_proxy_and_that_is_told() {
+    let place = Place::new();
+    place.config("[webhook]\nlocal = true", "");
+    let mut command = place.command("info");
+    command.env("ALL_PROXY", "socks5://127.0.0.1:1");
+    let said = place.finish(command);
+    assert!(
+        said.stderr.contains("the proxy of ALL_PROXY is not used for 127.0.0.1"),
+        "{}",
+        said.stderr
+    );
+    assert!(!place.api.calls_of("getWebhookInfo").is_empty());
+}
+
+#[test]
+fn a_host_in_other_letters_is_set_as_dns_has_it() {
+    let place = Place::new();
+    let params = pki::params("x", &["xn--90a0am.xn--p1ai"], &[]);
+    let made = pki::self_signed(&params);
+    fs::write(place.path().join("cert.pem"), made.cert).unwrap();
+    fs::write(place.path().join("key.pem"), made.key).unwrap();
+    let tls = "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[webhook]\nport = 443\nlocal = true";
+    for host in ["host = \"бот.рф\"", "url = \"https://БОТ.рф/shop\""] {
+        let text = format!(
+            "{tls}\n[[bot]]\nname = \"shop\"\npath = \"/shop\"\nsecret_token = \"{SECRET}\"\n{host}\n"
+        );
+        fs::write(place.path().join("ringhook.toml"), text).unwrap();
+        let said = place.run("set");
+        let call = place.api.calls_of("setWebhook").pop().unwrap();
+        assert_eq!(call.text("url"), "https://xn--90a0am.xn--p1ai/shop", "{}", said.stderr);
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) enum Line {
     TooLong,
 }
 
-/// Puts the next line into `line`.
+/// Puts the next line into `line`: the update alone, where the line tells its bot beside it.
 pub(crate) fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
     line.clear();
     let mut too_long = false;
@@ -40,8 +40,21 @@ pub(crate) fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
         let (taken, last) = (part.len() + usize::from(end.is_some()), bytes.is_empty());
         source.consume(taken);
         if end.is_some() || last {
+            unwrap(line);
             return Ok(if too_long { Line::TooLong } else { Line::Whole });
         }
+    }
+}
+
+/// Leaves of a line as ringhook's sink writes it where there are several bots, `{"bot":...,"update":{...}}`,
+/// the update.
+fn unwrap(line: &mut Vec<u8>) {
+    const UPDATE: &[u8] = br#","update":"#;
+    // Within a string its quotes would have backslashes.
+    let place = line.windows(UPDATE.len()).position(|part| part == UPDATE);
+    if let Some(place) = place.filter(|_| line.starts_with(b"{\"bot\":") && line.ends_with(b"}}")) {
+        line.truncate(line.len() - 1);
+        line.drain(..place + UPDATE.len());
     }
 }
 
@@ -52,6 +65,25 @@ mod tests {
     use std::io::BufReader;
 
     use super::*;
+
+    #[test]
+    fn a_line_that_tells_its_bot_is_an_update_as_well() {
+        for (written, update) in [
+            (
+                r#"{"bot":"a","kind":"message","received":"x","update":{"update_id":1}}"#,
+                r#"{"update_id":1}"#,
+            ),
+            (
+                r#"{"bot":"\",\"update\":","kind":"x","update":{"update_id":1}}"#,
+                r#"{"update_id":1}"#,
+            ),
+            (r#"{"update_id":1,"update":{}}"#, r#"{"update_id":1,"update":{}}"#),
+        ] {
+            let mut line = Vec::new();
+            assert_eq!(read_line(&mut written.as_bytes(), &mut line).unwrap(), Line::Whole);
+            assert_eq!(String::from_utf8(line).unwrap(), update);
+        }
+    }
 
     #[test]
     fn lines_are_whole_whatever_the_buffer_holds() {

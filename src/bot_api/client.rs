@@ -16,9 +16,10 @@ use ureq::{
 
 use super::{
     ApiError, ApiRoot, BotToken, Me, RawUpdate, SetWebhook, WebhookInfo,
-    answer::{result_of, updates_of},
+    answer::{result_of, updates_of, wait_of},
+    proxy::Way,
 };
-use crate::shown::HIDDEN;
+use crate::{error::Error, shown::HIDDEN};
 
 /// How long a call may take; a long poll has the time that it polls for beside this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +44,7 @@ pub(crate) struct Client {
     token: BotToken,
     /// Whether a call waits as the Bot API asks it to.
     is_patient: bool,
+    way: Way,
 }
 
 impl fmt::Debug for Client {
@@ -62,7 +64,7 @@ enum Parameters<'a> {
 /// What came back.
 struct Answer {
     status: u16,
-    body: String,
+    body: Vec<u8>,
     /// The header Retry-After, where it is in seconds.
     retry_after: Option<Duration>,
 }
@@ -70,8 +72,17 @@ struct Answer {
 impl Client {
     /// A client for the bot of `token`. Nothing is sent yet. Proxies of the environment
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are used.
-    pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Self {
-        Self { agent: agent(), root: root.clone(), token, is_patient: true }
+    ///
+    /// # Errors
+    /// A proxy in the environment that is not understood.
+    pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Result<Self, Error> {
+        let way = Way::of_environment(root)?;
+        Ok(Self { agent: agent(&way), root: root.clone(), token, is_patient: true, way })
+    }
+
+    /// What people should know who have set a proxy; `None` where it is used, or there is none.
+    pub(crate) fn proxy_note(&self) -> Option<String> {
+        self.way.note(&self.root)
     }
 
     /// The same, but no call waits as a 429 asks; that is the caller's to do.
@@ -141,7 +152,7 @@ impl Client {
         }
         let json = serde_json::Value::Object(json).to_string();
         let answer = self.call("getUpdates", Parameters::Json(json), TIMEOUT + timeout);
-        self.told(answer, updates_of, &[])
+        self.told(answer, |status, body| updates_of(status, body, limit), &[])
     }
 
     /// Calls, and again where the Bot API asks to wait for that. Besides the token, what is `secret` in
@@ -172,14 +183,17 @@ impl Client {
     fn told<T>(
         &self,
         answer: Result<Answer, ApiError>,
-        read: impl Fn(u16, &str) -> Result<T, ApiError>,
+        read: impl Fn(u16, &[u8]) -> Result<T, ApiError>,
         secret: &[&str],
     ) -> Result<T, ApiError> {
         let outcome = answer.and_then(|Answer { status, body, retry_after }| {
             read(status, &body).map_err(|error| error.or_retry_after(retry_after))
         });
         let without = |text: String, secret: &&str| text.replace(secret, HIDDEN);
-        let hide = |text: &str| secret.iter().fold(self.token.redact(text), without);
+        let hide = |text: &str| {
+            let text = self.way.redact(&self.token.redact(text), HIDDEN);
+            secret.iter().fold(text, without)
+        };
         outcome.map_err(|error| error.map_text(hide))
     }
 
@@ -203,8 +217,8 @@ impl Client {
         let mut answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status().as_u16();
         let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let retry_after = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
+        let retry_after = after.and_then(wait_of);
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec();
         let body = body.map_err(|error| self.unreachable(&error))?;
         Ok(Answer { status, body, retry_after })
     }
@@ -217,12 +231,12 @@ impl Client {
             ureq::Error::Io(source) => source.to_string(),
             other => other.to_string(),
         };
-        ApiError::Unreachable(format!("{}: {why}", self.root))
+        ApiError::Unreachable(format!("{}{}: {why}", self.root, self.way.described()))
     }
 }
 
-/// What calls are made with.
-pub(super) fn agent() -> Agent {
+/// What calls are made with, on their `way`.
+pub(super) fn agent(way: &Way) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .root_certs(RootCerts::WebPki)
@@ -235,6 +249,8 @@ pub(super) fn agent() -> Agent {
         .max_redirects_will_error(false)
         .user_agent(concat!("ringhook/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
+        // What else the environment says of proxies is not looked at.
+        .proxy(way.proxy())
         .build()
         .new_agent()
 }
@@ -303,7 +319,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        (Client::new(&root, BotToken::new(TOKEN, "k").unwrap()), server)
+        (Client::new(&root, BotToken::new(TOKEN, "k").unwrap()).unwrap(), server)
     }
 
     /// Reads a call to its end.

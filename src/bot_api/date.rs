@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ApiError, ApiRoot, client::agent};
-use crate::shown::hide_tokens;
+use super::{ApiError, ApiRoot, client::agent, proxy::Way};
+use crate::shown::{HIDDEN, hide_tokens};
 
 /// Names of the months, as HTTP has them.
 const MONTHS: [&str; 12] =
@@ -12,8 +12,14 @@ const MONTHS: [&str; 12] =
 /// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token, and
 /// whatever is answered will do.
 pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
-    let request = agent().get(format!("{root}/")).config().timeout_global(Some(timeout)).build();
-    let failed = |error| ApiError::Unreachable(hide_tokens(&format!("{root}: {error}")));
+    let way =
+        Way::of_environment(root).map_err(|error| ApiError::Unreachable(error.to_string()))?;
+    let request = agent(&way).get(format!("{root}/"));
+    let request = request.config().timeout_global(Some(timeout)).build();
+    let failed = |error| {
+        let text = hide_tokens(&format!("{root}{}: {error}", way.described()));
+        ApiError::Unreachable(way.redact(&text, HIDDEN))
+    };
     let answer = request.call().map_err(failed)?;
     let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
     Ok(date.and_then(parse))

@@ -77,7 +77,7 @@ impl fmt::Display for ApiError {
                 };
                 write!(f, " ({advice}")?;
                 if let Some(after) = retry_after {
-                    write!(f, ", in {} s", after.as_secs())?;
+                    write!(f, ", in {} s", after.as_secs_f64().ceil())?;
                 }
                 f.write_str(")")
             }

@@ -4,8 +4,10 @@
 
 mod answer;
 mod client;
+mod cut;
 mod date;
 mod error;
+mod proxy;
 mod root;
 mod token;
 mod types;

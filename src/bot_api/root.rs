@@ -35,8 +35,20 @@ impl ApiRoot {
         self.0.starts_with("http://") && !is_near
     }
 
+    /// True where it is reached over TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
+    /// Its port: as written, or that of the scheme.
+    pub(super) fn port(&self) -> u16 {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let written = split(rest).and_then(|(_, port)| port?.parse().ok());
+        written.unwrap_or(if self.is_https() { 443 } else { 80 })
+    }
+
     /// Its host, without port and userinfo.
-    fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         split(rest).map_or("", |(host, _)| host)
     }

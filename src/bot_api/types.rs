@@ -58,16 +58,16 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     i64::deserialize(deserializer).map(|count| u64::try_from(count).unwrap_or(0))
 }
 
-/// One update of getUpdates, byte for byte as it came.
+/// One update of getUpdates, byte for byte as it came; it may be no JSON.
 #[derive(Clone, Debug)]
 pub(crate) struct RawUpdate {
     /// `update_id`.
     pub(crate) id: i64,
-    pub(crate) json: String,
+    pub(crate) json: Vec<u8>,
 }
 
 impl AsRef<[u8]> for RawUpdate {
     fn as_ref(&self) -> &[u8] {
-        self.json.as_bytes()
+        &self.json
     }
 }

@@ -181,7 +181,11 @@ impl ChosenBot {
                             bot, TELEGRAM_BOT_TOKEN in the environment";
             return Err(Error::config(&key, "(none)", expected));
         };
-        Ok(Client::new(root, token.clone()))
+        let client = Client::new(root, token.clone())?;
+        if let Some(note) = client.proxy_note() {
+            tell(format_args!("note: {note}"));
+        }
+        Ok(client)
     }
 }
 

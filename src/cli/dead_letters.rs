@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -12,16 +13,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    outputs::Place,
     sink::{self, SinkSpec},
     tell,
 };
 use crate::{
-    Ack,
+    Ack, Bot,
     config::file::ConfigFile,
     error::{Error, ErrorKind},
     rights::{self, How},
-    sink::SinkWriter,
-    update::{BotId, UpdateParser},
+    roster::Roster,
+    sink::{BotNames, SinkWriter},
+    update::UpdateParser,
 };
 
 /// Bytes gathered before they are written.
@@ -49,6 +52,10 @@ enum Command {
         /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
         #[arg(long, value_name = "SINK")]
         sink: Option<String>,
+        /// Write lines that tell bot, kind and time beside the update [default: where the config has
+        /// more than one bot]
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        meta: Option<bool>,
         /// Only the letters of this bot
         #[arg(long, value_name = "NAME")]
         bot: Option<String>,
@@ -64,22 +71,35 @@ struct Letter<'a> {
 }
 
 pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
-    let Command::Replay { file, config, sink, bot } = &args.command;
+    let Command::Replay { file, config, sink, meta, bot } = &args.command;
     let configured = config.as_deref().map(ConfigFile::read).transpose()?;
+    let has_meta = configured.as_ref().is_some_and(ConfigFile::sink_has_meta);
     let configured = configured.and_then(|config| config.sink.to);
     let sink = sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
     let sink = SinkSpec::parse(&sink)?;
     let letters = rights::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
-    let mut writer = sink.open(Ack::Memory, None)?.writer()?;
-    replay(file, BufReader::new(letters), bot.as_deref(), &mut *writer)
+    let is_read = |path: &Path| {
+        let places = Place::of(file).zip(Place::of(path));
+        places.is_some_and(|(letters, sink)| letters.is_same(&sink))
+    };
+    if sink.file().is_some_and(is_read) {
+        // It would be read without end.
+        let expected = format!("another file than {}, which is read", file.display());
+        return Err(Error::config("sink.to", &sink, &expected));
+    }
+    let roster = Arc::new(Roster::default());
+    let sink = sink.open(Ack::Memory, meta.unwrap_or(has_meta), None)?;
+    let mut writer = sink.writer_for(&BotNames::of(&roster))?;
+    replay(file, BufReader::new(letters), bot.as_deref(), &roster, &mut *writer)
 }
 
 fn replay(
     path: &Path,
     letters: BufReader<File>,
     bot: Option<&str>,
+    roster: &Roster,
     sink: &mut dyn SinkWriter,
 ) -> Result<(), Error> {
     let failed = |source| Error::with_source(ErrorKind::Sink, "the sink", source);
@@ -97,7 +117,8 @@ fn replay(
         let update = letter.ok().and_then(|letter| {
             let mut body = parser.take_body(letter.update.get().len());
             body.extend(letter.update.get().as_bytes());
-            parser.parse(body, BotId::default(), Instant::now()).ok()
+            let bot = roster.enrol(&[Bot::open(&letter.bot, "/")]).ok()?.pop()?;
+            parser.parse(body, bot, Instant::now()).ok()
         });
         let Some(update) = update else {
             unreadable += 1;

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::tell;
+use super::{outside::ShutIn, tell};
 use crate::{
     Ack, ListenAddress, Listener, ServerHandle,
     config::file::{BotSection, ConfigFile},
@@ -84,7 +84,9 @@ pub(super) fn greet(
         let of = if file.bots.len() > 1 { format!("  ({})", bot.name) } else { String::new() };
         line("secret", bot.secret_source() + &of);
     }
-    for notice in notices(server, file, ack) {
+    let shut_in = ShutIn::find(file, server.listeners());
+    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.remedy()));
+    for notice in notices(server, file, ack).chain(shut_in) {
         line("notice", notice);
     }
     if let Some(bot) = file.bots.first() {

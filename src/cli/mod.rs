@@ -12,6 +12,8 @@ mod greeting;
 mod journal;
 mod log;
 mod notify;
+mod outputs;
+mod outside;
 mod poll;
 mod privileges;
 mod profile;

@@ -17,6 +17,7 @@ use clap::Args;
 use super::{
     bots::{Bots, BotsArgs, ChosenBot},
     greeting::greet_poller,
+    outputs,
     service::{self, EarlyHangup, Event, Service, ServiceArgs},
     tell, webhook,
 };
@@ -71,6 +72,11 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     })?;
     let asked = asked_for(args, &bots)?;
     let setup = &bots.setup;
+    outputs::check(
+        setup,
+        args.service.report.as_deref(),
+        &setup.inputs(args.bots.config.as_deref()),
+    )?;
     let identity = service::identity(setup)?;
     let config = setup.to_config_of_poller(identity.as_ref())?;
     let ack = config.journal.ack;

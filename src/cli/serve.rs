@@ -11,6 +11,7 @@ use clap::Args;
 use super::{
     activation,
     greeting::greet,
+    outputs,
     reload::{self, Reloader},
     service::{self, EarlyHangup, Event, Service, ServiceArgs, over},
     setup::Setup,
@@ -85,6 +86,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     if args.print_config {
         return print(&hide_tokens(&setup.effective()?));
     }
+    outputs::check(&setup, args.service.report.as_deref(), &setup.inputs(args.config.as_deref()))?;
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;

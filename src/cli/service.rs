@@ -79,6 +79,10 @@ pub(super) struct ServiceArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
+    /// one bot]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    meta: Option<bool>,
     /// Write latency profiles of every stage into this directory while the server runs
     #[arg(long, value_name = "DIR")]
     profile: Option<PathBuf>,
@@ -90,7 +94,7 @@ pub(super) struct ServiceArgs {
     drain_timeout: Option<Span>,
     /// Write counters and latency percentiles as JSON at exit
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    pub(super) report: Option<PathBuf>,
 }
 
 impl ServiceArgs {
@@ -106,6 +110,7 @@ impl ServiceArgs {
         over(&self.ack, &mut file.journal.ack);
         over(&self.wait_for_lock, &mut file.journal.lock_wait);
         over(&self.sink, &mut file.sink.to);
+        over(&self.meta, &mut file.sink.meta);
         over(&self.profile, &mut file.profile.dir);
         over(&self.profile_slow, &mut file.profile.slow);
     }
@@ -214,7 +219,8 @@ impl Service {
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
         let user = self.identity.as_ref().map(Identity::user);
-        let mut server = server.sink(setup.sink.open(ack, user.as_ref())?);
+        let has_meta = setup.file.sink_has_meta();
+        let mut server = server.sink(setup.sink.open(ack, has_meta, user.as_ref())?);
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
@@ -258,7 +264,11 @@ impl Service {
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
                 Ok(Event::Changed) => reload(Cause::Files),
-                Ok(Event::Signal(SIGHUP)) => reload(Cause::Signal),
+                Ok(Event::Signal(SIGHUP)) => {
+                    // Files may have been renamed to be written anew, whatever the config says.
+                    server.reopen();
+                    reload(Cause::Signal);
+                }
                 Ok(Event::Signal(signal)) => {
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
                     tell(format_args!("{name}: stopping, a second one leaves at once"));

@@ -1,6 +1,7 @@
 //! What `serve` is asked for: config file and flags together, read at the start and at each reload.
 
 use std::{
+    fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
@@ -10,6 +11,7 @@ use super::{
     privileges::Identity,
     serve::{DATA_DIR, DEFAULT_PATH, ServeArgs},
     sink::{self, SinkSpec},
+    tell,
 };
 use crate::{
     Reload, TlsConfig,
@@ -74,6 +76,7 @@ impl Setup {
     pub(super) fn to_config(&self, owner: Option<&Identity>) -> Result<Config, Error> {
         self.file.to_config(Secrets::Leave)?;
         self.make_own(owner, &self.file.bots)?;
+        self.make_secret_tokens(owner)?;
         self.file.to_config(Secrets::Read)
     }
 
@@ -97,6 +100,30 @@ impl Setup {
             hosts.sort_unstable();
             hosts.dedup();
             data_dir.ensure_certificate(&hosts)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the files of secret tokens that are not there, each for the bot that names it. Where there
+    /// is no directory for it either, its name is rather mistyped.
+    fn make_secret_tokens(&self, owner: Option<&Identity>) -> Result<(), Error> {
+        let own = self.data_dir.secret_token();
+        let maker = self.data_dir.clone().owned_by(owner.cloned());
+        for bot in &self.file.bots {
+            let Some(path) = bot.secret_token_file.as_deref().filter(|path| **path != own) else {
+                continue;
+            };
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let is_missing = fs::symlink_metadata(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            if is_missing && dir.unwrap_or(Path::new(".")).is_dir() {
+                maker.make_secret_token(path)?;
+                tell(format_args!(
+                    "made a secret token for bot {:?}: {} (`ringhook webhook set` tells Telegram of it)",
+                    bot.name,
+                    path.display()
+                ));
+            }
         }
         Ok(())
     }
@@ -158,6 +185,17 @@ impl Setup {
         args.config.iter().cloned().chain(secrets.map(Path::to_owned)).collect()
     }
 
+    /// All files that are read, with `config`, where it comes from one.
+    pub(super) fn inputs(&self, config: Option<&Path>) -> Vec<PathBuf> {
+        let secrets = self.file.bots.iter().flat_map(BotSection::secret_files);
+        let tls = &self.file.tls;
+        let default = [&tls.cert, &tls.key, &tls.key_password_file];
+        let own =
+            self.file.bots.iter().flat_map(|bot| [&bot.cert, &bot.key, &bot.key_password_file]);
+        let certificates = default.into_iter().chain(own).filter_map(|path| path.as_deref());
+        config.into_iter().chain(secrets).chain(certificates).map(Path::to_owned).collect()
+    }
+
     /// Where latency profiles are written.
     pub(super) fn profile_dir(&self) -> Option<&Path> {
         self.file.profile.dir.as_deref()
@@ -174,6 +212,7 @@ impl Setup {
             ("profile.interval", profile.interval() != other.interval()),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),
+            ("sink.meta", self.sink.has_lines() && old.sink_has_meta() != new.sink_has_meta()),
             ("sink.to", old.sink.to != new.sink.to),
         ];
         let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);

@@ -1,6 +1,9 @@
 //! `sink.to` and `--sink`: from words to a sink.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     Ack, NdjsonSink, NullSink, Sink,
@@ -28,21 +31,41 @@ impl SinkSpec {
         }
     }
 
-    /// Opens it; where acknowledged updates outlive a power cut, those it has taken do as well. A
-    /// file is opened with the rights of `user`, where there is one, and is the user's where it is made.
-    pub(super) fn open(&self, ack: Ack, user: Option<&User>) -> Result<Box<dyn Sink>, Error> {
+    /// True where updates are written as lines.
+    pub(super) fn has_lines(&self) -> bool {
+        !matches!(self, Self::Null)
+    }
+
+    /// The file that is made where it is not there.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::NdjsonFile(path) => Some(path),
+            Self::NdjsonStdout | Self::Null => None,
+        }
+    }
+
+    /// Opens it, with lines that tell more than the update where `has_meta`; where acknowledged
+    /// updates outlive a power cut, those it has taken do as well. A file is opened with the rights of
+    /// `user`, where there is one, and is the user's where it is made.
+    pub(super) fn open(
+        &self,
+        ack: Ack,
+        has_meta: bool,
+        user: Option<&User>,
+    ) -> Result<Box<dyn Sink>, Error> {
         Ok(match self {
             Self::NdjsonFile(path) => {
                 let open = || match ack {
                     Ack::Synced => NdjsonSink::synced_file(path),
                     _ => NdjsonSink::file(path),
                 };
-                Box::new(match user {
+                let sink = match user {
                     Some(user) => rights::for_user(user, path, open)?,
                     None => rights::at(path, open)?,
-                })
+                };
+                Box::new(sink.with_meta(has_meta))
             }
-            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?),
+            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?.with_meta(has_meta)),
             Self::Null => Box::new(NullSink),
         })
     }

@@ -138,6 +138,8 @@ pub(crate) struct MediaGroups {
 pub(crate) struct SinkSection {
     /// `ndjson:-`, `ndjson:FILE` or `null`.
     pub(crate) to: Option<String>,
+    /// Whether a line tells bot, kind and time beside the update; where there is more than one bot.
+    pub(crate) meta: Option<bool>,
 }
 
 impl ConfigFile {
@@ -186,6 +188,11 @@ impl ConfigFile {
         Ok(config)
     }
 
+    /// Whether the sink's lines tell the bot's name: without it, two bots' updates look alike.
+    pub(crate) fn sink_has_meta(&self) -> bool {
+        self.sink.meta.unwrap_or(self.bots.len() > 1)
+    }
+
     /// Whether a listener speaks TLS, so that there has to be a certificate.
     pub(crate) fn has_tls_listener(&self) -> bool {
         let has_main = self.server.listen.is_some() || self.listeners.is_empty();
@@ -217,6 +224,7 @@ impl ConfigFile {
             segment_bytes: Some(ByteSize::b(journal.segment_bytes)),
             max_bytes: Some(ByteSize::b(journal.max_bytes)),
         };
+        self.sink.meta = Some(self.sink_has_meta());
         self.profile = self.profile.effective();
         self.webhook = self.webhook.effective();
         let dispatch = &config.dispatch;

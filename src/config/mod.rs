@@ -12,7 +12,6 @@ mod pin;
 mod profile;
 mod reload;
 mod secret;
-#[cfg(feature = "cli")]
 pub(crate) mod text_file;
 
 use std::{
@@ -25,6 +24,8 @@ use std::{
 
 #[cfg(feature = "cli")]
 pub(crate) use self::pin::EXPECTED as EXPECTED_CPUS;
+#[cfg(feature = "cli")]
+pub(crate) use self::secret::base64;
 pub use self::{
     admin::Admin,
     bot::{Bot, PreviousToken},

@@ -124,7 +124,7 @@ fn are_equal(expected: &[u8], presented: &[u8]) -> bool {
 
 /// Base64 with padding (RFC 4648 section 4). Encoding what is expected and comparing that is less
 /// than decoding what a peer has sent.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -156,7 +156,8 @@ impl Poller {
             tracing::info!(bot = self.bot, "getUpdates is answered again");
         }
         self.backoff.reset();
-        self.limit = LIMIT;
+        // Step by step: what has failed at the limit may come again with more.
+        self.limit = self.limit.saturating_mul(4).min(LIMIT);
     }
 
     /// Tells of a call that has failed; how long to wait before the next one.

@@ -10,6 +10,7 @@ use super::Trust;
 use crate::{
     config::BasicAuth,
     error::{Error, ErrorKind},
+    webhook::to_ascii,
 };
 
 /// What a URL for `--url` looks like.
@@ -81,8 +82,9 @@ impl Target {
             None => (None, before),
         };
         let (host, port) = split_port(authority, default_port).ok_or_else(wrong)?;
+        let host = &*to_ascii(host).ok_or_else(wrong)?;
         let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if host.is_empty() || !is_plain(authority) || !is_plain(&path) {
+        if host.is_empty() || !is_plain(host) || !is_plain(&path) {
             return Err(wrong());
         }
         let basic_auth = user.map(|user| BasicAuth::new(user, "--url")).transpose()?;

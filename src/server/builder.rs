@@ -275,7 +275,7 @@ impl Server {
     /// Gives the updates to `sink`.
     #[must_use]
     pub fn sink(mut self, sink: impl Sink) -> Self {
-        self.consumer = Some(Destination::Sink(Box::new(sink)));
+        self.consumer = Some(Destination::Sink(Arc::new(sink)));
         self
     }
 

@@ -87,16 +87,17 @@ impl Inlet {
         Ok(taken)
     }
 
-    /// Keeps what came as update `id` of `bot` and is none among the dead letters. It has to be JSON.
+    /// Keeps what came as update `id` of `bot` and is none among the dead letters.
     /// False where there are no dead letters, or their file did not take it.
     #[cfg(feature = "cli")]
-    pub(crate) fn bury(&self, bot: &str, id: i64, json: &str, reason: &str) -> bool {
+    pub(crate) fn bury(&self, bot: &str, id: i64, json: &[u8], reason: &str) -> bool {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
             let [_, burying] = &self.operations;
             let _burying = burying.during(Step::DeadLetters, Instant::now());
-            letters.write_raw(bot, id, json, reason, &mut line) && letters.commit(&mut line).is_ok()
+            letters.write_raw(bot, id, json, reason, &mut line);
+            letters.commit(&mut line).is_ok()
         })
     }
 

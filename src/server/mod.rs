@@ -8,10 +8,12 @@
 //! | `mod` | what can be done with a running one, and how it stops |
 //! | `reload` | what can be changed of a running one |
 //! | `feeder` | updates that the program itself brings |
+//! | `files` | files that are opened anew once they were renamed |
 //! | `watch` | what is looked at a few times a second, such as files of certificates |
 
 mod builder;
 mod feeder;
+mod files;
 mod journal;
 mod reload;
 mod start;
@@ -40,7 +42,7 @@ pub(crate) use self::{
     feeder::Inlet,
     journal::{not_owned, unreadable},
 };
-use self::{journal::JournalThreads, watch::Watcher};
+use self::{files::Files, journal::JournalThreads, watch::Watcher};
 use crate::{
     acceptor::Orders,
     admin::AdminThread,
@@ -70,7 +72,7 @@ const STOP_STEP: Duration = Duration::from_millis(5);
 /// Where the updates go.
 enum Destination {
     Handler(Arc<dyn Handler>),
-    Sink(Box<dyn Sink>),
+    Sink(Arc<dyn Sink>),
     Stream(StreamSender),
 }
 
@@ -81,6 +83,7 @@ pub struct ServerHandle {
     admin: Option<AdminThread>,
     control: Arc<Control>,
     driver: DriverKind,
+    files: Files,
     /// Says what hangs; `None` once the server has stopped.
     hangs: Option<Watcher>,
     health: Arc<Health>,
@@ -276,6 +279,13 @@ impl ServerHandle {
     #[must_use]
     pub fn hurrier(&self) -> Hurrier {
         Hurrier(Arc::clone(&self.control))
+    }
+
+    /// Opens the sink's file and that of the dead letters anew where they were renamed or removed, as
+    /// logrotate does it. Without it the next batch of updates finds out by itself, and is then
+    /// written to both the renamed file and the new one. Never waits.
+    pub fn reopen(&self) {
+        self.files.reopen();
     }
 
     /// Stops accepting, answers the requests in flight, drains the queues, ends all threads.

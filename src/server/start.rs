@@ -15,6 +15,7 @@ use super::{
     Destination, Server, ServerHandle,
     builder::OnRecovery,
     feeder::{FeedWay, Feeder, Inlet},
+    files::Files,
     journal::{Gate, Opened},
     watch::{self, Watcher},
 };
@@ -39,6 +40,7 @@ use crate::{
     runtime::{DriverKind, Runtime},
     seats::Seats,
     shard::{Seed, Way},
+    sink::BotNames,
     stream::{OnDrop, Settlements},
     tls::{FileWatch, TlsConfig},
     update::{Recycled, UpdateParser},
@@ -129,6 +131,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         admin,
         control,
         driver: DriverKind::Epoll,
+        files: Files::default(),
         hangs: None,
         health,
         incidents,
@@ -163,6 +166,11 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let letters = letters
         .map(|path| DeadLetters::open(path, &handle.roster, config.journal.ack).map(Arc::new))
         .transpose()?;
+    let sink = match &consumer {
+        Destination::Sink(sink) => Some(Arc::clone(sink)),
+        Destination::Handler(_) | Destination::Stream(_) => None,
+    };
+    handle.files = Files::new(sink, letters.clone());
     let desk = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| Desk {
         control: Arc::clone(control),
         dead_letters: letters.clone(),
@@ -247,10 +255,11 @@ impl ServerHandle {
     ) -> Result<(), Error> {
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();
+        let names = BotNames::of(&self.roster);
         for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
             let consumer = match consumer {
                 Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
-                Destination::Sink(sink) => Consumer::Sink(sink.writer()?),
+                Destination::Sink(sink) => Consumer::Sink(sink.writer_for(&names)?),
                 Destination::Stream(sender) => {
                     sender.serve(&self.scheduler);
                     // Bounded by the budget: each entry is an update under way.

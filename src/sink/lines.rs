@@ -2,41 +2,46 @@
 
 use std::{
     fmt,
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
     mem,
-    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    os::fd::AsFd as _,
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
-use crate::{
-    error::{Error, ErrorKind},
-    rights::{self, How},
-};
+use super::file::Destination;
+use crate::error::{Error, ErrorKind};
 
 /// A batch buffer larger than this is given back after its commit.
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
+/// How often a batch is written again because its file was renamed meanwhile, before the writer is
+/// told to come back later.
+const RENEWALS: u32 = 3;
 
 /// A destination of lines that several threads share.
 ///
 /// A batch is written under one lock, and a batch that was written in part goes on where it stopped
-/// before anything else is written.
+/// before anything else is written. A file that was renamed or removed is noticed before a batch
+/// counts as written, and the batch is written again to the file that is opened then.
 pub(crate) struct Lines(Mutex<Output>);
 
 struct Output {
-    /// The file, where each batch is to be on the disk before it counts as written.
-    synced: Option<File>,
-    writer: Box<dyn Write + Send>,
     /// Whole lines that are being written.
     owed: Vec<u8>,
+    target: Target,
     /// How many bytes of `owed` have been written.
     written: usize,
 }
 
+enum Target {
+    Path(Destination),
+    Writer(Box<dyn Write + Send>),
+}
+
 impl Lines {
     pub(crate) fn to(writer: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Output::new(Box::new(writer))))
+        Self::into_target(Target::Writer(Box::new(writer)))
     }
 
     /// Standard output, without the buffer that the standard library's handle has.
@@ -56,47 +61,21 @@ impl Lines {
     /// ended before the next one.
     ///
     /// # Errors
-    /// Where the file cannot be opened; the message is the path behind `what`. A named pipe needs a
-    /// reader: waiting for one would look as if the program hung.
+    /// Where the file cannot be opened; the message is the path behind `what`.
     pub(crate) fn file(path: &Path, what: &str) -> Result<Self, Error> {
-        let open = || {
-            let file = rights::open(path, How::Append)?;
-            // Writes wait: the worker has nothing else to do.
-            rustix::io::ioctl_fionbio(&file, false)?;
-            let mut output = Output::new(Box::new(file));
-            // Owed like a line: the disk may be as full as it was when the line was cut off.
-            output.owed.extend(ends_within_a_line(path).then_some(b'\n'));
-            io::Result::Ok(Self(Mutex::new(output)))
-        };
-        open().map_err(|source| {
-            let is_pipe = source.raw_os_error() == Some(libc::ENXIO);
-            let advice =
-                if is_pipe { " (a pipe that nobody reads: start its reader first)" } else { "" };
-            let message = format!("{what}{}{advice}", path.display());
-            Error::with_source(ErrorKind::Sink, message, source)
-        })
+        Destination::open(path, what, false).map(|file| Self::into_target(Target::Path(file)))
     }
 
     /// The same, with every batch synced to the disk. What is no file has nothing to sync.
     ///
     /// # Errors
-    /// Where the file cannot be opened a second time.
+    /// Where the file cannot be opened.
     pub(crate) fn synced_file(path: &Path, what: &str) -> Result<Self, Error> {
-        let lines = Self::file(path, what)?;
-        if fs::metadata(path).is_ok_and(|file| file.is_file()) {
-            let file = File::options().append(true).open(path);
-            let file = file.map_err(|source| {
-                let message = format!("{what}{}", path.display());
-                Error::with_source(ErrorKind::Sink, message, source)
-            })?;
-            // Its name is to outlive a power cut as well. A directory that may not be read was not
-            // made for it just now.
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-            let dir = File::open(dir.unwrap_or(Path::new(".")));
-            let _ = dir.and_then(|dir| dir.sync_all());
-            lines.0.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(file);
-        }
-        Ok(lines)
+        Destination::open(path, what, true).map(|file| Self::into_target(Target::Path(file)))
+    }
+
+    fn into_target(target: Target) -> Self {
+        Self(Mutex::new(Output { owed: Vec::new(), target, written: 0 }))
     }
 
     /// Writes `batch`, which is empty afterwards unless somebody else's lines could not be written.
@@ -111,6 +90,15 @@ impl Lines {
         mem::swap(&mut output.owed, batch);
         output.settle()
     }
+
+    /// Opens the file anew where its path leads to another one by now, or to none. Waits for a batch
+    /// that is being written.
+    ///
+    /// # Errors
+    /// Where it cannot be opened. Whoever commits next tries again.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).follow().map(drop)
+    }
 }
 
 impl fmt::Debug for Lines {
@@ -119,43 +107,150 @@ impl fmt::Debug for Lines {
     }
 }
 
-/// True for a file whose last byte is no line feed. What cannot be read is none of our files.
-fn ends_within_a_line(path: &Path) -> bool {
-    let last = || {
-        // Opening a pipe would wait for its writer.
-        let len = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len().checked_sub(1)?;
-        let mut last = [0];
-        File::open(path).ok()?.read_exact_at(&mut last, len).ok()?;
-        Some(last)
-    };
-    last().is_some_and(|last| last != [b'\n'])
-}
-
 impl Output {
-    fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { synced: None, writer, owed: Vec::new(), written: 0 }
+    fn settle(&mut self) -> io::Result<()> {
+        if self.owed.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..RENEWALS {
+            self.write_owed()?;
+            if !self.follow()? {
+                self.owed.clear();
+                self.owed.shrink_to(BUFFER_KEPT_BYTES);
+                self.written = 0;
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("its file is renamed or removed again and again"))
     }
 
-    fn settle(&mut self) -> io::Result<()> {
+    fn write_owed(&mut self) -> io::Result<()> {
         while let Some(rest) = self.owed.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.writer.write(rest) {
+            match self.target.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.writer.flush()?;
-        if let Some(file) = &self.synced
-            && !self.owed.is_empty()
-        {
+        match &mut self.target {
             // The kernel says once that it has lost something, and that all is well if it is asked
             // again: the lines have to be written again.
-            file.sync_data().inspect_err(|_| self.written = 0)?;
+            Target::Path(file) => file.sync().inspect_err(|_| self.written = 0),
+            Target::Writer(writer) => writer.flush(),
         }
-        self.owed.clear();
-        self.owed.shrink_to(BUFFER_KEPT_BYTES);
+    }
+
+    /// Opens the file anew where its path leads elsewhere: true where that was so. What is owed is
+    /// written from its beginning then, for a file that was moved may have been read to its end.
+    fn follow(&mut self) -> io::Result<bool> {
+        let Target::Path(file) = &mut self.target else { return Ok(false) };
+        if file.is_in_place() {
+            return Ok(false);
+        }
+        file.renew()?;
         self.written = 0;
-        Ok(())
+        Ok(true)
+    }
+}
+
+impl Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Path(file) => file.write(bytes),
+            Self::Writer(writer) => writer.write(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn commit(lines: &Lines, text: &str) -> io::Result<()> {
+        lines.commit(&mut text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_batch_is_in_the_file_that_has_the_name_when_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+        for open in [Lines::file as fn(&Path, &str) -> _, Lines::synced_file] {
+            let lines = open(&at("out"), "").unwrap();
+            commit(&lines, "1\n").unwrap();
+            fs::rename(at("out"), at("moved")).unwrap();
+            lines.reopen().unwrap();
+            commit(&lines, "2\n").unwrap();
+            assert_eq!((read("moved"), read("out")), ("1\n".to_owned(), "2\n".to_owned()));
+            // Nobody says so; what is in the moved file may not be read any more.
+            fs::rename(at("out"), at("moved")).unwrap();
+            commit(&lines, "3\n").unwrap();
+            assert_eq!((read("moved"), read("out")), ("2\n3\n".to_owned(), "3\n".to_owned()));
+            fs::remove_file(at("out")).unwrap();
+            commit(&lines, "4\n").unwrap();
+            // Replaced by one that was left within a line.
+            fs::write(at("new"), "half").unwrap();
+            fs::rename(at("new"), at("out")).unwrap();
+            commit(&lines, "5\n").unwrap();
+            commit(&lines, "6\n").unwrap();
+            assert_eq!(read("out"), "half\n5\n6\n");
+            // Emptied where it is.
+            File::create(at("out")).unwrap();
+            commit(&lines, "7\n").unwrap();
+            assert_eq!(read("out"), "7\n");
+            // Behind a link that is turned.
+            symlink(at("one"), at("link")).unwrap();
+            let lines = open(&at("link"), "").unwrap();
+            fs::remove_file(at("link")).unwrap();
+            symlink(at("two"), at("link")).unwrap();
+            commit(&lines, "8\n").unwrap();
+            assert_eq!(read("two"), "8\n");
+            for name in ["link", "one", "two", "out", "moved"] {
+                fs::remove_file(at(name)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_anew_is_owed_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let lines = Lines::file(&path, "").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        for text in ["1\n", "2\n"] {
+            let error = commit(&lines, text).unwrap_err().to_string();
+            assert!(error.contains("cannot be opened anew"), "{error}");
+            assert!(lines.reopen().is_err());
+        }
+        fs::remove_dir(&path).unwrap();
+        // The second batch is still its writer's.
+        commit(&lines, "2\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n");
+    }
+
+    #[test]
+    fn a_pipe_is_never_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let _reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let lines = Lines::file(&path, "").unwrap();
+        fs::remove_file(&path).unwrap();
+        lines.reopen().unwrap();
+        commit(&lines, "1\n").unwrap();
+        assert!(!path.exists());
     }
 }

@@ -1,12 +1,17 @@
 //! Destinations of updates that are part of the program: one file for each.
 
+mod file;
 pub(crate) mod lines;
 mod ndjson;
 
-use std::io;
+use std::{io, sync::Arc};
 
 pub use self::ndjson::NdjsonSink;
-use crate::{error::Error, update::Update};
+use crate::{
+    error::Error,
+    roster::Roster,
+    update::{BotId, Update},
+};
 
 /// A destination shared by all workers; each writes through a [`SinkWriter`] of its own.
 pub trait Sink: Send + Sync + 'static {
@@ -15,6 +20,40 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// Where the destination cannot be had.
     fn writer(&self) -> Result<Box<dyn SinkWriter>, Error>;
+
+    /// The same for who tells bots by their names; this is what the server calls.
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
+        let _ = bots;
+        self.writer()
+    }
+
+    /// Opens anew what was renamed or removed, as [`ServerHandle::reopen`](crate::ServerHandle::reopen)
+    /// asks for. It may block. Does nothing unless it is written to.
+    ///
+    /// # Errors
+    /// Where that cannot be opened.
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The names of a server's bots, of those that a reload adds later as well.
+#[derive(Clone, Debug, Default)]
+pub struct BotNames(Arc<Roster>);
+
+impl BotNames {
+    pub(crate) fn of(roster: &Arc<Roster>) -> Self {
+        Self(Arc::clone(roster))
+    }
+
+    /// The name of `bot`; `None` where there never was one.
+    #[must_use]
+    pub fn get(&self, bot: BotId) -> Option<&str> {
+        self.0.name(bot)
+    }
 }
 
 /// One worker's way into a [`Sink`]: updates are gathered, then committed together.
@@ -37,6 +76,14 @@ pub trait SinkWriter: Send {
 impl<S: Sink + ?Sized> Sink for Box<S> {
     fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
         (**self).writer()
+    }
+
+    fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
+        (**self).writer_for(bots)
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        (**self).reopen()
     }
 }
 

@@ -4,18 +4,43 @@ use std::{
     io::{self, Write},
     path::Path,
     sync::Arc,
+    time::{Instant, SystemTime},
 };
 
-use super::{Sink, SinkWriter, lines::Lines};
-use crate::{error::Error, update::Update};
+use serde::{Serialize, Serializer};
+
+use super::{BotNames, Sink, SinkWriter, lines::Lines};
+use crate::{
+    error::Error,
+    update::{Update, Value},
+};
 
 /// Writes lines to a file or a pipe.
 ///
 /// Lines are whole: a batch that was written in part goes on where it stopped before anything else
-/// is written.
+/// is written. A file that is renamed or removed loses none: that is noticed before a batch counts as
+/// written, and the batch is written again to the file that is opened then.
 #[derive(Clone, Debug)]
 pub struct NdjsonSink {
+    has_meta: bool,
     lines: Arc<Lines>,
+}
+
+/// A line that tells more than the update does.
+#[derive(Serialize)]
+struct WithMeta<'a> {
+    bot: &'a str,
+    kind: &'a str,
+    received: Moment,
+    update: Value<'a>,
+}
+
+struct Moment(SystemTime);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+    }
 }
 
 impl NdjsonSink {
@@ -45,6 +70,14 @@ impl NdjsonSink {
         Lines::synced_file(path, "sink ndjson:").map(Self::from)
     }
 
+    /// With `has_meta`, a line is not the update alone but
+    /// `{"bot":"shop","kind":"message","received":"2027-01-31T12:00:00.250Z","update":{...}}`: the
+    /// bot's name, the update's kind and when it came in. Without, two bots' updates look alike.
+    #[must_use]
+    pub fn with_meta(self, has_meta: bool) -> Self {
+        Self { has_meta, ..self }
+    }
+
     /// Lines to any writer. Its errors make a batch wait, not fail.
     #[must_use]
     pub fn to(writer: impl Write + Send + 'static) -> Self {
@@ -54,27 +87,85 @@ impl NdjsonSink {
 
 impl From<Lines> for NdjsonSink {
     fn from(lines: Lines) -> Self {
-        Self { lines: Arc::new(lines) }
+        Self { has_meta: false, lines: Arc::new(lines) }
     }
 }
 
 impl Sink for NdjsonSink {
     fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(NdjsonWriter { lines: Arc::clone(&self.lines), batch: Vec::new() }))
+        self.writer_for(&BotNames::default())
+    }
+
+    fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
+        let meta = self.has_meta.then(|| Meta { bots: bots.clone(), clock: Clock::read() });
+        Ok(Box::new(NdjsonWriter { batch: Vec::new(), lines: Arc::clone(&self.lines), meta }))
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        self.lines.reopen()
     }
 }
 
 struct NdjsonWriter {
-    lines: Arc<Lines>,
     batch: Vec<u8>,
+    lines: Arc<Lines>,
+    /// What lines have beside the update, where they have it.
+    meta: Option<Meta>,
+}
+
+struct Meta {
+    bots: BotNames,
+    clock: Clock,
+}
+
+/// Both clocks at one moment, by which a moment of the one is one of the other.
+struct Clock {
+    instant: Instant,
+    time: SystemTime,
+}
+
+impl Clock {
+    fn read() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+
+    fn time_of(&self, instant: Instant) -> SystemTime {
+        let time = match self.instant.checked_duration_since(instant) {
+            Some(ago) => self.time.checked_sub(ago),
+            None => self.time.checked_add(instant.saturating_duration_since(self.instant)),
+        };
+        // A clock that stands before 1970 has no such form.
+        time.unwrap_or(self.time).max(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl Meta {
+    fn of<'a>(&'a self, update: &'a Update) -> WithMeta<'a> {
+        WithMeta {
+            bot: self.bots.get(update.bot()).unwrap_or_default(),
+            kind: update.kind().as_str(),
+            received: Moment(self.clock.time_of(update.received_at())),
+            update: update.root(),
+        }
+    }
 }
 
 impl SinkWriter for NdjsonWriter {
     fn write(&mut self, update: &Update) {
         let start = self.batch.len();
+        let written = match &mut self.meta {
+            None => serde_json::to_writer(&mut self.batch, &update.root()),
+            Some(meta) => {
+                // Once for a batch: the clock may have been set since.
+                if start == 0 {
+                    meta.clock = Clock::read();
+                }
+                serde_json::to_writer(&mut self.batch, &meta.of(update))
+            }
+        };
         // Writing a parsed value to memory has no way to fail; should a change bring one, half a
         // line must not stay.
-        if serde_json::to_writer(&mut self.batch, &update.root()).is_err() {
+        if written.is_err() {
             self.batch.truncate(start);
         } else {
             self.batch.push(b'\n');

@@ -8,12 +8,8 @@ use zeroize::Zeroizing;
 use super::{
     chain::{self, Order},
     facts::Facts,
+    tidy::is_keystore,
 };
-
-/// What a keystore of Java's own kind begins with.
-const JKS: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
-/// As above, of the kind for keys other than private ones.
-const JCEKS: [u8; 4] = [0xce, 0xce, 0xce, 0xce];
 
 /// What was in the file.
 pub(crate) struct Unpacked {
@@ -63,7 +59,7 @@ impl From<P12Error> for Failed {
 
 /// Whether `data` looks like a file of another kind; asked before anybody is asked for a password.
 pub(crate) fn recognise(data: &[u8]) -> Result<(), Failed> {
-    if data.starts_with(&JKS) || data.starts_with(&JCEKS) {
+    if is_keystore(data) {
         return Err(Failed::Java);
     }
     if memchr::memmem::find(data, b"-----BEGIN ").is_some() {

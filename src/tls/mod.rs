@@ -2,7 +2,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `source`, `pem`, `password` | where a certificate comes from, and what is wrong with its files |
+//! | `source`, `pem`, `tidy`, `password` | where a certificate comes from, and what is wrong with its files |
 //! | `facts`, `form`, `chain`, `check` | what is in it, and what its owner should know; bytes and time in |
 //! | `examine`, `look` | whether Telegram would accept it, and what a server shows |
 //! | `make`, `import` | new ones, and those out of PKCS#12 |
@@ -40,6 +40,7 @@ pub(crate) mod session;
 mod source;
 mod store;
 mod stream;
+mod tidy;
 pub(crate) mod unread;
 #[cfg(feature = "cli")]
 pub(crate) mod uploaded;
@@ -58,6 +59,8 @@ use rustls::{
 };
 
 pub(crate) use self::reload::FileWatch;
+#[cfg(feature = "cli")]
+pub(crate) use self::tidy::java_keystore;
 use self::{
     check::Host,
     reload::Counts,
@@ -270,7 +273,16 @@ impl TlsConfig {
 pub(crate) fn read_chain(
     path: &Path,
 ) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Error> {
-    pem::Source::file(path)?.certificates()
+    read_chain_and_skipped(path).map(|(chain, _)| chain)
+}
+
+/// The same, and what of the file is passed over.
+#[cfg(feature = "cli")]
+pub(crate) fn read_chain_and_skipped(
+    path: &Path,
+) -> Result<(Vec<rustls::pki_types::CertificateDer<'static>>, Vec<String>), Error> {
+    let source = pem::Source::file(path)?;
+    Ok((source.certificates()?, source.skipped().to_vec()))
 }
 
 fn server_config(

@@ -9,8 +9,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
+    config::text_file,
     error::{Error, ErrorKind},
-    rights,
 };
 
 /// What opens an encrypted private key. Never shown, and wiped from memory when it is let go.
@@ -48,7 +48,7 @@ impl KeyPassword {
         match &self.0 {
             Place::Memory(password) => Ok(Zeroizing::clone(password)),
             Place::File(path) => {
-                let text = rights::read_text(path).map(Zeroizing::new).map_err(|source| {
+                let text = text_file::read(path).map_err(|source| {
                     let message = format!("password of the key, {}", path.display());
                     Error::with_source(ErrorKind::Certificate, message, source)
                 })?;

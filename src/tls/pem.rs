@@ -12,7 +12,7 @@ use rustls::pki_types::{
 };
 use zeroize::Zeroizing;
 
-use super::KeyPassword;
+use super::{KeyPassword, tidy};
 use crate::{
     error::{Error, ErrorKind},
     rights::{self, How},
@@ -39,7 +39,14 @@ const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
 pub(super) struct Source {
     /// The file's path, or what the text is where it came from memory.
     pub(super) name: String,
-    /// It may be that of a key.
+    /// What it is that is no PEM, where that is known.
+    foreign: Option<String>,
+    is_empty: bool,
+    /// Why it cannot be read.
+    problem: Option<String>,
+    /// What of it is passed over.
+    skipped: Vec<String>,
+    /// Its sections. It may be that of a key.
     text: Zeroizing<Vec<u8>>,
 }
 
@@ -54,16 +61,42 @@ impl Source {
                 _ => Err(io::Error::other("longer than 1 MiB, so it is no certificate or key")),
             });
         match read {
-            Ok(()) => Ok(Self { name, text }),
+            Ok(()) => Ok(Self::memory(&name, &text)),
             Err(source) => Err(Error::with_source(ErrorKind::Certificate, name, source)),
         }
     }
 
     pub(super) fn memory(name: &str, text: &[u8]) -> Self {
-        Self { name: name.to_owned(), text: text.to_vec().into() }
+        let (tidied, problem) = match tidy::tidy(text) {
+            Ok(tidied) => (Some(tidied), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let (skipped, tidied) =
+            tidied.map_or_else(Default::default, |tidied| (tidied.skipped, tidied.text));
+        Self {
+            name: name.to_owned(),
+            foreign: tidy::foreign(text, name),
+            is_empty: text.trim_ascii().is_empty(),
+            problem,
+            skipped,
+            text: tidied,
+        }
     }
 
-    /// All of it, the key included.
+    /// What of it is passed over, each with its line.
+    pub(super) fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Whether its sections can be read at all.
+    fn check(&self) -> Result<(), Error> {
+        if let Some(foreign) = &self.foreign {
+            return Err(Error::new(ErrorKind::Certificate, foreign.clone()));
+        }
+        self.problem.as_ref().map_or(Ok(()), |problem| Err(self.error(problem)))
+    }
+
+    /// All of its sections, the key included.
     #[cfg(feature = "cli")]
     pub(super) fn text(&self) -> &[u8] {
         &self.text
@@ -71,6 +104,7 @@ impl Source {
 
     /// The chain in the order of the file.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        self.check()?;
         let chain = CertificateDer::pem_slice_iter(&self.text)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| self.error(&broken(&error)))?;
@@ -85,6 +119,7 @@ impl Source {
         &self,
         password: Option<&KeyPassword>,
     ) -> Result<PrivateKeyDer<'static>, Error> {
+        self.check()?;
         match PrivateKeyDer::from_pem_slice(&self.text) {
             Ok(key) => Ok(key),
             Err(pem::Error::NoItemsFound) => match (self.encrypted_key(), password) {
@@ -142,7 +177,7 @@ impl Source {
             "holds a certificate, but no private key: are the two files swapped?"
         } else if label == "CERTIFICATE" && has("PRIVATE KEY") {
             "holds a private key, but no certificate: are the two files swapped?"
-        } else if self.text.is_empty() {
+        } else if self.is_empty {
             "is empty"
         } else if !has("-----BEGIN ") {
             "is not PEM (-----BEGIN ...): convert DER with `openssl x509 -inform der` or \

@@ -106,6 +106,9 @@ impl CertificateSource {
             Error::new(ErrorKind::Certificate, message)
         };
         let chain = cert.certificates()?;
+        for skipped in cert.skipped() {
+            tracing::warn!(file = cert.name, skipped, "a part of the file is passed over");
+        }
         let private_key = key.private_key(self.password.as_ref())?;
         let signer = provider.key_provider.load_private_key(private_key).map_err(unusable)?;
         let certificate = Certificate::new(cert.name.clone(), CertifiedKey::new(chain, signer));

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
+use super::{host, idn, is_reserved};
 use crate::shown::hide_tokens;
 
 /// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
@@ -71,7 +72,11 @@ impl WebhookUrl {
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         let target = format!("{slash}{target}");
-        Some(Self { is_https, userinfo, host: host.to_lowercase(), port, target })
+        let host = idn::to_ascii(host)?.to_ascii_lowercase();
+        if host.is_empty() {
+            return None;
+        }
+        Some(Self { is_https, userinfo, host, port, target })
     }
 
     /// The same with `userinfo`, unless it has one.
@@ -93,6 +98,14 @@ impl WebhookUrl {
     /// The host without brackets.
     pub(crate) fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// True where Telegram can look its host up, or connect to it.
+    pub(crate) fn has_public_host(&self) -> bool {
+        match self.address() {
+            Some(address) => !is_reserved(address),
+            None => host::of_name(self).is_none(),
+        }
     }
 
     /// The host, where it is an address.

@@ -32,6 +32,10 @@ pub(crate) struct Ended {
 pub(crate) fn ringhook(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringhook"));
     command.current_dir(dir).stdin(Stdio::null());
+    // Those of whoever runs the tests are no part of them.
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
     command
 }
 

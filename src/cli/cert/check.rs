@@ -103,13 +103,18 @@ fn of_file(
     host: Option<&str>,
     uploaded: Option<&[CertificateDer<'static>]>,
 ) -> Result<Report, Error> {
-    let chain = tls::read_chain(path)?;
+    let (chain, skipped) = tls::read_chain_and_skipped(path)?;
     let (now, roots) = (SystemTime::now(), public_roots());
     let question = Question { chain: &chain, host, is_sent: false, now, roots: &roots, uploaded };
+    let mut examination = question.answer();
+    let remedy = "where it is meant to be served, put it right; serve passes over it as well";
+    let skipped =
+        skipped.into_iter().map(|what| Line::warn("file", format!("passed over: {what}"), remedy));
+    examination.findings.extend(skipped);
     Ok(Report {
         target: path.display().to_string(),
         host: host.map(str::to_owned),
-        examination: question.answer(),
+        examination,
         handshakes: Vec::new(),
     })
 }

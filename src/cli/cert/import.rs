@@ -16,7 +16,10 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     rights::{self, How},
-    tls::import::{Failed, Unpacked, recognise, unpack},
+    tls::{
+        import::{Failed, Unpacked, recognise, unpack},
+        java_keystore,
+    },
 };
 
 /// Most bytes of a file; one with a key and its chain has a few thousand.
@@ -97,11 +100,7 @@ fn unusable(path: &Path, failed: Failed) -> Error {
     let file = path.display();
     let config = |message: String| Error::new(ErrorKind::Config, message);
     match failed {
-        Failed::Java => config(format!(
-            "{file} is a Java keystore (JKS): convert it with `keytool -importkeystore -srckeystore \
-             {file} -destkeystore {} -deststoretype PKCS12`, then import that",
-            path.with_extension("p12").display()
-        )),
+        Failed::Java => config(java_keystore(&file.to_string())),
         Failed::Pem => config(format!(
             "{file} is PEM already: give it to `ringhook cert check`, and to `ringhook serve` as it is"
         )),

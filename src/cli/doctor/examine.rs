@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    super::{greeting::reachable, send::aim::Aim},
+    super::{greeting::reachable, outside::ShutIn, send::aim::Aim},
     api, certificate, clock, firewall, kernel, knock,
     listening::{self, Owner},
     machine,
@@ -43,6 +43,10 @@ pub(super) fn all(patient: &Patient<'_>, report: &mut Report) -> Result<(), Erro
 }
 
 fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
+    if patient.bots().into_iter().all(|bot| patient.is_alone(bot)) {
+        let why = "without a token the Bot API is not asked".to_owned();
+        return clock::look(SystemTime::now(), Err(why), clock::synced());
+    }
     let root = patient.setup.file.webhook.api_root();
     // The resolver has a patience of its own.
     let date = match within(timeout, move || bot_api::date(&root, timeout)) {
@@ -57,13 +61,21 @@ fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
 /// Whether the server listens; the places where it does not.
 fn server(patient: &Patient<'_>, report: &mut Report) -> Result<Vec<String>, Error> {
     let mut down = Vec::new();
+    let all = patient.config.all_listeners();
+    let shut_in = ShutIn::find(&patient.setup.file, &all);
     for listener in patient.config.all_listeners() {
         let look = || patient.in_time(1, |timeout| listening::look(&listener, timeout));
         let mut is_failure = false;
         report.step("listening", None, || {
             let finding = look();
             is_failure = finding.is_failure();
-            finding
+            let is_it = |found: &&ShutIn| {
+                matches!(listener.address, ListenAddress::Tcp(address) if address == found.address)
+            };
+            match shut_in.as_ref().filter(is_it).filter(|_| !is_failure) {
+                Some(found) => Finding::warn(found.what(), found.remedy()),
+                None => finding,
+            }
         })?;
         if is_failure {
             down.push(place(&listener));
@@ -112,7 +124,9 @@ fn bot(
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let has_secrets = report.step("secret", name, || secrets::look(section))?;
+    let has_secrets = report.step("secret", name, || {
+        secrets::look(section, patient.setup.file.server.data_dir.as_deref())
+    })?;
     let plan = patient.plan(section);
     let url = plan.as_ref().ok().and_then(patient::url);
     report.step("url", name, || of_url(&plan, has_secrets))?;
@@ -152,7 +166,13 @@ fn bot(
         }
     })?;
     let mut addresses = Vec::new();
+    let is_alone = patient.is_alone(section);
     report.step("name", name, || match (&plan, &url) {
+        (Some(plan), Some(url))
+            if is_alone && resolve::takes_the_network(bare(&url.host), plan.ip_address) =>
+        {
+            Finding::skip("without a token no name is looked up")
+        }
         (Some(plan), Some(url)) => patient.in_time(1, |timeout| {
             let (finding, found) =
                 resolve::look(bare(&url.host), plan.ip_address, plan.is_local, timeout);
@@ -165,6 +185,12 @@ fn bot(
     report.step("reachable", name, || match (&plan, &url) {
         _ if is_down => Finding::skip("nothing listens here"),
         _ if is_mute => Finding::skip("TLS has to be right here first"),
+        _ if is_alone && !addresses.iter().all(IpAddr::is_loopback) => {
+            Finding::skip("without a token nothing outside this machine is asked")
+        }
+        (Some(_), Some(_)) if is_alone && addresses.is_empty() => {
+            Finding::skip("the name is not looked up")
+        }
         (Some(plan), Some(url)) => {
             patient.in_time(2, |timeout| public(plan, url, &addresses, section).look(timeout))
         }
@@ -272,7 +298,9 @@ fn of_api(
                  API asked as well",
             ))
         }
-        Ok(chosen) => chosen.client(&root).map_err(|error| Finding::skip(error.to_string())),
+        Ok(chosen) => chosen.client(&root).map_err(|error| {
+            Finding::fail(error.to_string(), "put the variable of the environment right")
+        }),
         Err(error) => {
             Err(Finding::fail(error.to_string(), "put the token there that BotFather shows"))
         }

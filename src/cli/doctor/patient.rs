@@ -89,6 +89,11 @@ impl<'a> Patient<'a> {
         ChosenBot::of(section, self.setup.file.bots.len() == 1)
     }
 
+    /// True where the bot has no token: nothing outside this machine is asked for it then.
+    pub(super) fn is_alone(&self, section: &BotSection) -> bool {
+        self.chosen(section).is_ok_and(|chosen| chosen.token.is_none())
+    }
+
     pub(super) fn plan(&self, section: &BotSection) -> Result<Plan, Error> {
         Plan::of(&self.setup.file, &self.config, section, Upload::default())
     }

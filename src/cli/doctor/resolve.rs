@@ -47,6 +47,12 @@ pub(super) fn look(
     judge(&Known { host, pinned, is_local, is_in_hosts: is_in(&hosts, host) }, found)
 }
 
+/// True where the addresses of `host` are not to be had without asking a server of names.
+pub(super) fn takes_the_network(host: &str, pinned: Option<IpAddr>) -> bool {
+    let is_known = pinned.is_some() || host.parse::<IpAddr>().is_ok() || host == "localhost";
+    !is_known && !is_in(&fs::read_to_string(HOSTS).unwrap_or_default(), host)
+}
+
 fn judge(known: &Known<'_>, found: Result<Vec<IpAddr>, String>) -> (Finding, Vec<IpAddr>) {
     let &Known { host, pinned, is_local, is_in_hosts } = known;
     let record = format!("add an A record for {host} with the public IPv4 address of this server");

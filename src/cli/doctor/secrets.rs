@@ -8,12 +8,16 @@ use crate::{config::file::BotSection, error::Error};
 /// Permissions of everybody who is neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
-/// What is to be said of the credentials of `section`, and of the files they are in.
-pub(super) fn look(section: &BotSection) -> Finding {
-    let read = section.secret_token().and_then(|token| Ok((token, section.userinfo()?)));
-    let (token, userinfo) = match read {
-        Ok(read) => read,
-        Err(error) => return unread(&error),
+/// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is the
+/// server's.
+pub(super) fn look(section: &BotSection, data_dir: Option<&Path>) -> Finding {
+    let token = match section.secret_token() {
+        Ok(token) => token,
+        Err(error) => return unread(&error, can_be_made(section, data_dir)),
+    };
+    let userinfo = match section.userinfo() {
+        Ok(userinfo) => userinfo,
+        Err(error) => return unread(&error, false),
     };
     let source = section.secret_source();
     let files = section.secret_files().chain(section.token_file.as_deref());
@@ -39,8 +43,19 @@ fn is_open(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.permissions().mode() & OTHERS != 0)
 }
 
-fn unread(error: &Error) -> Finding {
+/// Whether `serve` makes the file of the secret token. That takes a directory, and that of the data
+/// it makes as well.
+fn can_be_made(section: &BotSection, data_dir: Option<&Path>) -> bool {
+    let path = section.secret_token_file.as_deref();
+    let dir = path.and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new(".")).is_dir() || (dir.is_some() && dir == data_dir)
+}
+
+fn unread(error: &Error, can_be_made: bool) -> Finding {
     let remedy = match error.io().map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) if !can_be_made => {
+            "put the file there, or its right name into the config"
+        }
         Some(io::ErrorKind::NotFound) => {
             "ringhook serve makes it on its first run, and ringhook webhook set does; is --data-dir \
              that of the server?"

@@ -13,6 +13,7 @@ use std::{
     io::{self, BufWriter, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -22,6 +23,7 @@ use time::OffsetDateTime;
 
 use super::serve::DATA_DIR;
 use crate::{
+    Bot,
     config::file::ConfigFile,
     error::{Error, ErrorKind},
     journal::{
@@ -29,6 +31,7 @@ use crate::{
         inspect::{Inspection, Records},
     },
     rights::Dir,
+    roster::Roster,
     server::unreadable,
     shown::hide_tokens,
     update::{BotId, ParserLimits, Update, UpdateKind, UpdateParser},
@@ -169,6 +172,14 @@ fn out_of_reach(dir: &Path, error: io::Error) -> Error {
 struct Names(HashMap<BotKey, String>);
 
 impl Names {
+    /// All of them, as a server knows them.
+    fn roster(&self) -> Result<Arc<Roster>, Error> {
+        let roster = Arc::new(Roster::default());
+        let bots: Vec<_> = self.0.values().map(|name| Bot::open(name, "/")).collect();
+        roster.enrol(&bots)?;
+        Ok(roster)
+    }
+
     /// The name of the bot with this key; the key itself where nobody knows it.
     fn of(&self, key: BotKey) -> Cow<'_, str> {
         match self.0.get(&key) {
@@ -261,9 +272,14 @@ impl Bodies {
 
     /// The update in `body`; `None` where this version cannot read it.
     fn parse(&mut self, body: &[u8]) -> Option<Update> {
+        self.parse_for(BotId::default(), Instant::now(), body)
+    }
+
+    /// The same for `bot`, received at that moment.
+    fn parse_for(&mut self, bot: BotId, received_at: Instant, body: &[u8]) -> Option<Update> {
         let mut copy = self.0.take_body(body.len());
         copy.extend(body);
-        match self.0.parse(copy, BotId::default(), Instant::now()) {
+        match self.0.parse(copy, bot, received_at) {
             Ok(update) => Some(update),
             Err(rejected) => {
                 self.0.keep_body(rejected.body);

@@ -1,6 +1,10 @@
 //! `ringhook journal replay`: what waits in the journal goes into the sink, without a server.
 
-use std::io;
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 
@@ -17,9 +21,12 @@ use crate::{
     journal::{
         Directory, RecordHeader, RecordId,
         inspect::{Inspection, Item, Seen, Settler},
+        now_us,
     },
+    roster::Roster,
     server::not_owned,
-    sink::SinkWriter,
+    sink::{BotNames, SinkWriter},
+    update::BotId,
 };
 
 /// Bytes and records that are written and settled together at the most: so many come twice where a
@@ -41,6 +48,10 @@ pub(super) struct ReplayArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
+    /// one bot]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    meta: Option<bool>,
     /// Also write those that are settled already, as far as they are still there
     #[arg(long)]
     all: bool,
@@ -74,7 +85,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
         }
     })?;
     let journal = found.act(|| found.inspect(&directory))?;
-    let chosen = args.filter.choose(&found.names(&journal))?;
+    let names = found.names(&journal);
+    let chosen = args.filter.choose(&names)?;
+    let roster = names.roster()?;
+    let has_meta = args.meta.or(found.config.sink.meta).unwrap_or(roster.len() > 1);
     let output = match args.dry_run {
         true => None,
         false => Some(Output {
@@ -83,12 +97,18 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             records: 0,
             settler: Settler::new(&directory),
             // What is settled does not come again, so a power cut must not take it from the sink.
-            sink: to.open(Ack::Synced, None)?.writer()?,
+            sink: to.open(Ack::Synced, has_meta, None)?.writer_for(&BotNames::of(&roster))?,
             to,
         }),
     };
-    let mut replay =
-        Replay { all: args.all, bodies: Bodies::new(), chosen, counts: Counts::default(), output };
+    let mut replay = Replay {
+        all: args.all,
+        bodies: Bodies::new(),
+        chosen,
+        counts: Counts::default(),
+        output,
+        roster,
+    };
     let outcome = found.act(|| replay.run(&found, &journal));
     replay.tell();
     outcome?;
@@ -111,6 +131,7 @@ struct Replay<'a> {
     counts: Counts,
     /// `None` where updates are only counted.
     output: Option<Output<'a>>,
+    roster: Arc<Roster>,
 }
 
 /// Where updates go, and what they leave behind.
@@ -173,7 +194,12 @@ impl Replay<'_> {
         if (is_settled && !self.all) || !self.chosen.takes(header) {
             return Ok(());
         }
-        let Some(update) = self.bodies.parse(body) else {
+        // Of one whose name is not known, the line has none.
+        let bot = self.roster.id_of_key(header.bot).unwrap_or(BotId::new(u32::MAX));
+        let age = u64::try_from(now_us().saturating_sub(header.received_us)).unwrap_or(0);
+        let now = Instant::now();
+        let received_at = now.checked_sub(Duration::from_micros(age)).unwrap_or(now);
+        let Some(update) = self.bodies.parse_for(bot, received_at, body) else {
             self.counts.unreadable += 1;
             tell(format_args!("the record at {id} of the journal is no update, passed over"));
             return Ok(());

@@ -1,13 +1,13 @@
 //! Where updates are sent to, and with which credentials: from the config, or from a URL.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::CertificateDer;
 
 use super::{
     super::{greeting::reachable, setup::Setup},
@@ -18,10 +18,10 @@ use crate::{
     config::{
         Bot, Config, SecretToken,
         file::{Address, BotSection, ConfigFile, Secrets},
+        text_file,
     },
     error::{Error, ErrorKind},
     listener::{Terms, is_on, terms},
-    rights,
     sender::{Place, Target, Tls, Trust, split_port, with_port},
 };
 
@@ -77,7 +77,7 @@ impl Aim {
             None => Trust::Authorities,
         };
         let secret_token = args.secret_token_file.as_ref().map(|path| {
-            let text = rights::read_text(path).map_err(|source| {
+            let text = text_file::read(path).map_err(|source| {
                 let message = format!("--secret-token-file {}", path.display());
                 Error::with_source(ErrorKind::Config, message, source)
             })?;
@@ -309,16 +309,7 @@ fn trusted(file: &ConfigFile, section: &BotSection) -> Vec<PathBuf> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let failed = |why: String| {
-        let message = format!("{}: {why}", path.display());
-        Error::new(ErrorKind::Config, message)
-    };
-    let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let all = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(failed("holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned())),
-    }
+    crate::tls::read_chain(path).map_err(|error| Error::new(ErrorKind::Config, error.to_string()))
 }
 
 /// The list that keeps this machine out, and the address that it has there.

@@ -119,6 +119,17 @@ impl Stored {
             #[serde(borrow)]
             update_id: &'a RawValue,
         }
+        /// As the sink writes it where there are several bots, or among the dead letters.
+        #[derive(Deserialize)]
+        struct Wrapped<'a> {
+            #[serde(borrow)]
+            bot: &'a RawValue,
+            #[serde(borrow)]
+            update: &'a RawValue,
+        }
+        let wrapped = serde_json::from_str::<Wrapped<'_>>(text).ok();
+        let text =
+            wrapped.filter(|it| it.bot.get().starts_with('"')).map_or(text, |it| it.update.get());
         let Head { update_id } = serde_json::from_str(text).map_err(|_| EXPECTED)?;
         let id = update_id.get().parse().map_err(|_| EXPECTED)?;
         let start = offset(text, update_id.get());

@@ -63,7 +63,7 @@ impl Ward {
             let Some(token) = token else { continue };
             let bot_id = token.bot_id();
             wards.push(Self {
-                client: Client::new(&root, token).impatient(),
+                client: Client::new(&root, token)?.impatient(),
                 name,
                 note: NoteFile::of(&data_dir, bot_id),
                 terms,

@@ -1,6 +1,7 @@
 //! `[[bot]]` as typed.
 
 use std::{
+    borrow::Cow,
     env,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -22,7 +23,7 @@ use crate::{
     error::{Error, ErrorKind},
     shown::{HIDDEN, hide_tokens},
     update::UpdateKind,
-    webhook::without_userinfo,
+    webhook::{to_ascii, without_userinfo},
 };
 
 /// `[[bot]]`: one webhook and its credentials.
@@ -33,7 +34,8 @@ pub(crate) struct BotSection {
     /// Empty where it is not given, which only a poller takes.
     #[serde(default)]
     pub(crate) path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// As DNS has it, however it was typed.
+    #[serde(default, deserialize_with = "host", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow: Option<Vec<String>>,
@@ -90,6 +92,15 @@ pub(crate) struct BotSection {
 /// A URL as it is printed: what stands before its `@` is a password.
 fn without_password<S: Serializer>(url: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     url.as_deref().map(without_userinfo).serialize(to)
+}
+
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let typed = Option::<String>::deserialize(deserializer)?;
+    // What is no name stays as it is, to be shown as it was typed.
+    Ok(typed.map(|host| match to_ascii(&host).map(Cow::into_owned) {
+        Some(ascii) if !ascii.is_empty() => ascii,
+        _ => host,
+    }))
 }
 
 /// Which kinds of updates a bot gets.

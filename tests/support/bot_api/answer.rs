@@ -6,7 +6,7 @@ use serde_json::json;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: String,
+    pub(super) body: Vec<u8>,
     /// In seconds; said in the header, too.
     pub(super) retry_after: Option<u64>,
     pub(super) content_type: &'static str,
@@ -46,7 +46,8 @@ impl Answer {
         Self { content_type: "text/html", ..Self::of(502, body.to_owned()) }
     }
 
-    pub(super) fn of(status: u16, body: String) -> Self {
+    pub(super) fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
         Self { status, body, retry_after: None, content_type: "application/json" }
     }
 
@@ -55,13 +56,13 @@ impl Answer {
         let retry_after =
             self.retry_after.map_or_else(String::new, |time| format!("Retry-After: {time}\r\n"));
         let Self { status, body, content_type, .. } = self;
-        format!(
+        let head = format!(
             "HTTP/1.1 {status} {}\r\nServer: nginx/1.18.0\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {}\r\nConnection: keep-alive\r\n{retry_after}\r\n{body}",
+             Content-Length: {}\r\nConnection: keep-alive\r\n{retry_after}\r\n",
             reason(*status),
             body.len()
-        )
-        .into_bytes()
+        );
+        [head.as_bytes(), body].concat()
     }
 }
 

@@ -188,7 +188,7 @@ impl FakeBot {
     #[track_caller]
     pub(crate) fn set_webhook_behind_back(&self, url: &str) {
         let answer = self.change_webhook(self.lock(), &internal("setWebhook", url));
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
     /// Somebody else with the token calls deleteWebhook.

@@ -12,7 +12,7 @@ pub(super) struct Service {
     pub(super) bots: Vec<Arc<FakeBot>>,
     calls: Mutex<Vec<Call>>,
     /// Method, status and body.
-    script: Mutex<Vec<(String, u16, String)>>,
+    script: Mutex<Vec<(String, u16, Vec<u8>)>>,
     flooded: AtomicUsize,
     retry_after: Mutex<u64>,
 }
@@ -33,8 +33,8 @@ impl Service {
         self.flooded.store(calls, Ordering::SeqCst);
     }
 
-    pub(super) fn answer_next(&self, method: &str, status: u16, body: &str) {
-        self.script.lock().unwrap().push((method.to_owned(), status, body.to_owned()));
+    pub(super) fn answer_next(&self, method: &str, status: u16, body: impl AsRef<[u8]>) {
+        self.script.lock().unwrap().push((method.to_owned(), status, body.as_ref().to_vec()));
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {

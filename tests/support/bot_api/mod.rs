@@ -128,7 +128,7 @@ impl FakeBotApi {
     }
 
     /// Answers the next call of `method` with `status` and `body`. Several are used in turn.
-    pub(crate) fn answer_next(&self, method: &str, status: u16, body: &str) {
+    pub(crate) fn answer_next(&self, method: &str, status: u16, body: impl AsRef<[u8]>) {
         self.service.answer_next(method, status, body);
     }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
+use crate::webhook::to_ascii;
+
 /// As typed.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
@@ -52,6 +54,7 @@ impl fmt::Display for UrlTarget {
 pub(super) fn host(text: &str) -> Result<String, String> {
     let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let is_allowed = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_');
+    let inside = &*to_ascii(inside).unwrap_or_default();
     match inside.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
         Err(_) if !inside.is_empty() && inside.chars().all(is_allowed) => {

@@ -1,0 +1,59 @@
+//! Files that updates are written to, and that others rename meanwhile.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use crate::{dead_letters::DeadLetters, sink::Sink};
+
+/// The sink and the dead letters of a server.
+#[derive(Clone, Default)]
+pub(super) struct Files {
+    /// Whether a thread opens them anew.
+    is_busy: Arc<AtomicBool>,
+    letters: Option<Arc<DeadLetters>>,
+    sink: Option<Arc<dyn Sink>>,
+}
+
+impl Files {
+    pub(super) fn new(sink: Option<Arc<dyn Sink>>, letters: Option<Arc<DeadLetters>>) -> Self {
+        Self { is_busy: Arc::default(), letters, sink }
+    }
+
+    /// Opens them anew, on a thread of its own: a disk may keep it waiting for as long as it likes.
+    /// While one waits there is no other; whoever commits looks at the file in any case.
+    pub(super) fn reopen(&self) {
+        if self.is_busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let files = self.clone();
+        let run = move || {
+            files.reopen_all();
+            files.is_busy.store(false, Ordering::Release);
+        };
+        if thread::Builder::new().name("ringhook-reopen".into()).spawn(run).is_err() {
+            self.is_busy.store(false, Ordering::Release);
+        }
+    }
+
+    fn reopen_all(&self) {
+        let sink = self.sink.iter().map(|sink| ("sink", sink.reopen()));
+        let letters = self.letters.iter().map(|letters| ("dead letters", letters.reopen()));
+        for (what, outcome) in sink.chain(letters) {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "{what}: not opened anew, the next update tries again");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").finish_non_exhaustive()
+    }
+}

@@ -368,13 +368,15 @@ fn a_journal_that_is_moved_away_is_made_anew() {
 /// one has acknowledged is not touched by it.
 #[test]
 fn a_successor_keeps_what_it_has_acknowledged() {
+    type Take<'a> = &'a dyn Fn(&Path);
+
     let empty = |journal: &Path| {
         for file in fs::read_dir(journal).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
     };
     let move_away = |journal: &Path| fs::rename(journal, journal.with_file_name("away")).unwrap();
-    let ways: [(&str, &dyn Fn(&Path)); 3] =
+    let ways: [(&str, Take<'_>); 3] =
         [("removed", &remove), ("emptied", &empty), ("moved", &move_away)];
     for (way, take) in ways {
         eprintln!("{way}");

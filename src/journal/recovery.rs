@@ -260,7 +260,7 @@ where
         match self.bot_of(key) {
             Some(bot) => (self.remember)(bot, id),
             // A reload may bring the bot back.
-            None => self.found.orphaned.entry(key).or_insert_with(Window::new).accept(id.get()),
+            None => self.found.orphaned.entry(key).or_default().accept(id.get()),
         }
     }
 

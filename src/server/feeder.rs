@@ -357,8 +357,7 @@ mod tests {
         let roster = Arc::new(Roster::default());
         roster.enrol(&[Bot::open("bot", "/bot")]).unwrap();
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) =
-            Journal::new(storage, settings, Arc::clone(&roster), Vec::new());
+        let (journal, _chores) = Journal::new(storage, settings, Arc::clone(&roster), Vec::new());
         let ((batches, gathered), (_back, returned)) = (bounded(1), bounded(1));
         let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
         inlet.open(Feeder {

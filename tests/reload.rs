@@ -302,7 +302,7 @@ fn a_reload_within_a_reload_is_refused_and_others_wait_for_their_turn() {
         });
         has_begun.recv().unwrap();
         handle.reload(&config(&[("test", "/second", SECRET)])).unwrap();
-        assert!(first.is_finished());
+        first.join().unwrap().unwrap();
     });
     let mut client = server.connect();
     wait_until("the second one is in force", || post(&mut client, "/second", SECRET, 1) == 200);

@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Outcome::Done
         })
         .start()?;
-    println!("listening on https://{}/webhook", server.local_addr());
+    let addr = server.local_addr().ok_or("no address")?;
+    println!("listening on https://{addr}/webhook");
     std::io::stdin().read_line(&mut String::new())?;
     println!("{}", server.stop());
     Ok(())

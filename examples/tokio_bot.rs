@@ -14,11 +14,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bot(Bot::new("shop", "/webhook", "secret")?)
         .updates(64);
     let server = server.start()?;
-    println!("listening on https://{}/webhook", server.local_addr());
-    let stopped = tokio::task::spawn_blocking(move || {
-        let _ = std::io::stdin().read_line(&mut String::new());
-        // It waits for the updates that are not settled: not a thing to do in a task.
-        server.stop()
+    let addr = server.local_addr().ok_or("no address")?;
+    println!("listening on https://{addr}/webhook");
+    let stopped = tokio::spawn(async move {
+        let enter = || std::io::stdin().read_line(&mut String::new());
+        let _ = tokio::task::spawn_blocking(enter).await;
+        // It waits for the updates that are not settled.
+        server.stop_async().await
     });
     // The stream ends when the server has stopped.
     while let Some(update) = updates.next().await {

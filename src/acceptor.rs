@@ -124,7 +124,7 @@ pub(crate) struct Acceptor {
     operation: Arc<Operation>,
     orders: Arc<Orders>,
     shards: Vec<ShardLink>,
-    /// The other end is dropped to stop the acceptor. A byte says that there are orders.
+    /// The other end is shut down to stop the acceptor. A byte says that there are orders.
     stop: UnixStream,
 }
 
@@ -247,6 +247,9 @@ impl Acceptor {
                 }
             }
             // Closed at once: whoever comes between the last look and this is reset.
+            if let Some(listener) = self.listeners.get(index) {
+                listener.end();
+            }
             self.listeners.truncate(index);
         }
     }

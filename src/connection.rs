@@ -25,13 +25,13 @@ use crate::{
     listener::Terms,
     metrics::{SlowRecord, Stage, nanos},
     route::{Forbidden, Unrouted, Wanted},
-    runtime::{self, Shutdown},
+    runtime,
     seats::Seat,
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
     tls::{
         fault,
         session::{self, Established},
-        unread::{Unread, Wait},
+        unread::{Filled, Unread, Wait},
     },
     update::{BotId, ParseError, Update, UpdateBody},
 };
@@ -227,6 +227,8 @@ struct Connection<'a> {
     /// When the current request's head was complete, and the bytes of its body that were read since.
     head_at: Instant,
     body_bytes: usize,
+    /// Whether a part of a record has come with which the next request may begin.
+    has_part: bool,
     /// When bytes were last read, and so when the current request was complete.
     read_at: Instant,
     /// How many of its last waits for a request have been short.
@@ -284,6 +286,7 @@ impl<'a> Connection<'a> {
             began_at: now,
             head_at: now,
             body_bytes: 0,
+            has_part: false,
             read_at: now,
             short_waits: 0,
             trace: Trace::default(),
@@ -371,15 +374,17 @@ impl<'a> Connection<'a> {
             let timeout = self.shard.limits().body_timeout;
             self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
             Phase::Body
-        } else if self.http.is_idle() && self.unread.is_empty() {
+        } else if self.http.is_idle() && self.unread.is_empty() && !self.has_part {
             let deadline = self.read_at + self.shard.limits().idle_timeout;
-            let is_fresh = self.registration.is_fresh();
-            let deadline = if is_fresh { self.shard.hastened(deadline) } else { deadline };
-            self.registration.enter(Phase::Idle, self.read_at, deadline);
-            if self.shard.is_draining() && !is_fresh {
-                // What has come already is still read and answered; then the read ends.
-                self.registration.shutdown(Shutdown::Read);
-            }
+            let deadline = match self.registration.is_fresh() {
+                true => self.shard.hastened(deadline),
+                // The stop came while the last answer was written, which did not say so.
+                false if self.shard.is_draining() => {
+                    deadline.min(Shard::last_word_deadline(self.answered_at))
+                }
+                false => deadline,
+            };
+            self.registration.enter(Phase::Idle, self.read_at.max(self.answered_at), deadline);
             Phase::Idle
         } else {
             // It may have come while the one before it was answered, which is not its fault.
@@ -391,16 +396,32 @@ impl<'a> Connection<'a> {
         let wait = self.wait(phase);
         let spares = &self.shard.spare_unread;
         match self.stream.fill(&mut self.unread, wait, spares).await {
-            Ok(0) => Err(self.ended(phase).await),
-            Ok(n) => {
+            Ok(Filled::End) => {
+                // What had begun was the goodbye.
+                let is_goodbye = self.has_part && self.registration.end().is_none();
+                Err(self.ended(if is_goodbye { Phase::Idle } else { phase }).await)
+            }
+            Ok(Filled::Begun) => {
+                self.has_part = true;
+                self.began_at = Instant::now();
+                Ok(())
+            }
+            Ok(Filled::Nothing) => {
+                self.has_part = false;
+                Ok(())
+            }
+            Ok(Filled::Data(n)) => {
                 let waited_since = std::mem::replace(&mut self.read_at, Instant::now());
                 self.body_bytes = self.body_bytes.saturating_add(n);
-                if phase == Phase::Idle {
-                    let is_short = self.read_at.duration_since(waited_since) < SOON;
+                let had_part = std::mem::take(&mut self.has_part);
+                if phase == Phase::Idle || had_part {
+                    if !had_part {
+                        self.began_at = self.read_at;
+                    }
+                    let is_short = self.began_at.duration_since(waited_since) < SOON;
                     self.short_waits =
                         if is_short { self.short_waits.saturating_add(1) } else { 0 };
                     self.http.set_limits(self.shard.live().http_limits);
-                    self.began_at = self.read_at;
                     self.registration.has_begun();
                 }
                 Ok(())
@@ -419,6 +440,7 @@ impl<'a> Connection<'a> {
         match phase {
             Phase::Idle if self.short_waits < BUSY => Wait::Long,
             Phase::Idle => Wait::Short,
+            _ if self.has_part => Wait::Record,
             _ => Wait::Request,
         }
     }

@@ -6,6 +6,7 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,36 @@ const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// When a wait that somebody else chose ends. Adding it up would panic where it means "for ever".
 pub(crate) fn deadline(wait: Duration) -> Instant {
     Instant::now() + wait.min(AGE)
+}
+
+/// How often a wait for threads looks whether they have ended.
+const END_STEP: Duration = Duration::from_millis(5);
+
+/// Waits until all `threads` have ended, calling `nudge` in between, and gives back what the kernel
+/// keeps of them.
+///
+/// # Errors
+/// Those that have not, where `deadline` came first or `hurried` said to wait no longer.
+pub(crate) fn ended_by(
+    mut threads: Vec<JoinHandle<()>>,
+    deadline: Instant,
+    hurried: impl Fn() -> bool,
+    nudge: impl Fn(),
+) -> Result<(), Vec<JoinHandle<()>>> {
+    loop {
+        nudge();
+        for thread in threads.extract_if(.., |thread| thread.is_finished()) {
+            // Its panic has been told.
+            let _ = thread.join();
+        }
+        if threads.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline || hurried() {
+            return Err(threads);
+        }
+        thread::sleep(END_STEP);
+    }
 }
 
 /// Called once, with the first error that the server cannot recover from.

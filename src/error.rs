@@ -12,6 +12,7 @@ use crate::shown::{Shown, hide_tokens};
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
+    /// Empty where the source says it all.
     message: String,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
@@ -36,8 +37,12 @@ pub enum ErrorKind {
     Driver,
     /// The journal could not be opened, read or locked.
     Journal,
+    /// The program's own: made by [`Error::other`], or of an I/O error.
+    Other,
     /// Privileges could not be given up.
     Privileges,
+    /// Another reload is under way.
+    Reload,
     /// Sample updates could not be sent, or were not taken.
     Send,
     /// A destination of updates could not be opened or written.
@@ -59,6 +64,20 @@ impl Error {
         source: impl error::Error + Send + Sync + 'static,
     ) -> Self {
         Self { kind, message: hide_tokens(&message.into()), source: Some(Box::new(source)) }
+    }
+
+    /// An error of the program's own, such as one of a [`Sink`](crate::Sink) that cannot be opened. It
+    /// reads as `error` does.
+    ///
+    /// ```
+    /// use ringhook::{Error, ErrorKind};
+    ///
+    /// let error = Error::other("the queue is not to be reached");
+    /// assert_eq!(error.kind(), ErrorKind::Other);
+    /// assert_eq!(error.to_string(), "the queue is not to be reached");
+    /// ```
+    pub fn other(error: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        Self { kind: ErrorKind::Other, message: String::new(), source: Some(error.into()) }
     }
 
     /// A wrong setting: which key, what it holds, what was expected of it.
@@ -87,16 +106,45 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
         match &self.source {
-            Some(source) => write!(f, ": {}", Shown(source)),
-            None => Ok(()),
+            Some(source) if self.message.is_empty() => write!(f, "{}", Shown(source)),
+            Some(source) => write!(f, "{}: {}", self.message, Shown(source)),
+            None => f.write_str(&self.message),
         }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::other(error)
     }
 }
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn error::Error + 'static))
+        let source = self.source.as_deref().map(|source| source as &(dyn error::Error + 'static));
+        // What reads as its source has what is beneath that for one.
+        if self.message.is_empty() { source.and_then(error::Error::source) } else { source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_programs_own_reads_as_what_it_is_made_of() {
+        let inner = Error::with_source(ErrorKind::Sink, "queue", io::Error::other("gone"));
+        let error = Error::other(inner);
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Other, "queue: gone"));
+        assert_eq!(error.source().unwrap().to_string(), "gone");
+        let error: Error = io::Error::from(io::ErrorKind::NotFound).into();
+        assert_eq!(error.kind(), ErrorKind::Other);
+        assert_eq!(error.io().unwrap().kind(), io::ErrorKind::NotFound);
+        assert!(error.source().is_none() && !error.is_usage());
     }
 }

@@ -19,7 +19,7 @@
 //!         Outcome::Done
 //!     })
 //!     .start()?;
-//! println!("receiving on {}", server.local_addr());
+//! println!("receiving on {:?}", server.local_addr());
 //! # Ok(())
 //! # }
 //! ```

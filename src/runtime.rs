@@ -66,6 +66,7 @@ impl Runtime {
                 RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map(Self::Epoll)
             }
             DriverKind::IoUring => build_ring(|builder| {
+                try_ring(&builder)?;
                 RuntimeBuilder::<IoUringDriver>::new()
                     .with_entries(RING_ENTRIES)
                     .uring_builder(builder)
@@ -115,6 +116,60 @@ fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Resu
         }
     }
     outcome
+}
+
+/// How long an operation that does nothing may take.
+const TRIAL: Duration = Duration::from_secs(1);
+
+/// Has a small ring of this kind do nothing, twice. A filter of system calls may let a ring be set up
+/// and not be used, and monoio passes over errors of its waits: a server that turns round and hears
+/// nobody.
+///
+/// Waits in the way in which monoio does, but with a bound.
+fn try_ring(builder: &io_uring::Builder) -> io::Result<()> {
+    let mut ring = builder.build(4)?;
+    let push = |ring: &mut io_uring::IoUring| {
+        let nothing = io_uring::opcode::Nop::new().build();
+        // SAFETY: the operation refers to no memory.
+        unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other)
+    };
+    let until = Instant::now() + TRIAL;
+    let late = || io::Error::from(io::ErrorKind::TimedOut);
+    // Without a wait, since a kernel before 5.11 knows no bound for it.
+    push(&mut ring)?;
+    loop {
+        match ring.submit() {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ if ring.completion().next().is_some() => break,
+            _ if Instant::now() >= until => return Err(late()),
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    push(&mut ring)?;
+    if !ring.params().is_feature_ext_arg() {
+        // It was done at once before.
+        return loop {
+            match ring.submit_and_wait(1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome.map(drop),
+            }
+        };
+    }
+    let step = io_uring::types::Timespec::new().sec(TRIAL.as_secs());
+    loop {
+        let wait = io_uring::types::SubmitArgs::new().timespec(&step);
+        match ring.submitter().submit_with_args(1, &wait) {
+            Ok(_) if ring.completion().next().is_some() => return Ok(()),
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::ETIME) => {}
+                _ => return Err(error),
+            },
+        }
+        if Instant::now() >= until {
+            return Err(late());
+        }
+    }
 }
 
 /// Starts `future` on this thread's loop; it runs until it ends by itself.
@@ -301,23 +356,24 @@ impl Rounds {
 /// On epoll whatever can be done has been done at once, and nothing is waited for.
 #[derive(Debug)]
 pub(crate) struct Submitted {
-    /// A socket with a byte that nobody reads, so that a look at it ends at once.
-    near: Option<UnixStream>,
-    _far: unix::net::UnixStream,
+    /// A socket with a byte that nobody reads, so that a look at it ends at once, and its other end;
+    /// `None` on epoll.
+    pair: Option<(UnixStream, unix::net::UnixStream)>,
 }
 
 impl Submitted {
     pub(crate) fn new(driver: DriverKind) -> io::Result<Self> {
+        if driver != DriverKind::IoUring {
+            return Ok(Self { pair: None });
+        }
         let (near, mut far) = unix::net::UnixStream::pair()?;
         far.write_all(&[0])?;
-        let is_ring = driver == DriverKind::IoUring;
-        let near = is_ring.then(|| UnixStream::from_std(near)).transpose()?;
-        Ok(Self { near, _far: far })
+        Ok(Self { pair: Some((UnixStream::from_std(near)?, far)) })
     }
 
     /// Waits until what was begun before this call has been submitted.
     pub(crate) async fn all(&self) {
-        if let Some(near) = &self.near {
+        if let Some((near, _)) = &self.pair {
             // However it ends, it has been submitted.
             let _ = near.readable(true).await;
         }

@@ -1,5 +1,6 @@
 //! A shard: one thread, one CPU, one event loop, and all that its connections share.
 
+mod background;
 mod handshakes;
 mod sweep;
 mod turns;
@@ -26,12 +27,14 @@ use futures_core::Stream as _;
 use rustls::ServerConfig;
 use slab::Slab;
 
+use self::{
+    background::Background, handshakes::Handshakes, sweep::sweep, turns::Turns, watch::Watch,
+};
 pub(crate) use self::{
     handshakes::HandshakePlace,
     turns::Step,
     watch::{End, Phase, Registration},
 };
-use self::{handshakes::Handshakes, sweep::sweep, turns::Turns, watch::Watch};
 use crate::{
     answers::Answers,
     config::Limits,
@@ -53,6 +56,11 @@ use crate::{
 const RECLAIM_UPDATES: usize = 64;
 /// Time for a handshake, or a first request, that a stop finds unfinished.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
+/// Time for the next request of a connection that a stop finds busy: its last one came less than
+/// [`BUSY`] ago. A request on its way that meets a FIN is an error at the sender, one that is answered
+/// with `Connection: close` is not.
+const DRAIN_BUSY: Duration = Duration::from_millis(300);
+const BUSY: Duration = Duration::from_secs(1);
 
 /// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
 /// next request may be on its way, and strangers could push out the busiest of senders.
@@ -169,6 +177,7 @@ pub(crate) struct Shard {
     pub(crate) spare_unread: Spares,
     pub(crate) turns: Turns,
     pub(crate) way: Way,
+    background: Rc<Background>,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
     handshakes: Handshakes,
@@ -204,6 +213,7 @@ impl Seed {
             spare_unread: Spares::default(),
             turns: Turns::default(),
             way: self.way,
+            background: Rc::default(),
             connections: RefCell::default(),
             draining: Cell::new(false),
             handshakes: Handshakes::default(),
@@ -220,16 +230,32 @@ impl Seed {
             tasks: Cell::new(0),
         });
         let mut mailbox = self.mailbox;
+        // Whatever becomes of its tasks, nothing more comes of it: the committer ends without it.
+        let closing = Closing(&shard.way);
         runtime.block_on(async {
-            // They hold the shard weakly: they end with it and must not keep it.
-            runtime::spawn(end_rounds(Rc::downgrade(&shard), Submitted::new(driver).ok()));
-            runtime::spawn(pace(Rc::downgrade(&shard), Rounds::new(driver).ok()));
-            runtime::spawn(sweep(Rc::downgrade(&shard), Rounds::new(driver).ok()));
+            let background = &shard.background;
+            // They hold the shard weakly, and over no wait: after a panic they must not keep it.
+            background.spawn(end_rounds(Rc::downgrade(&shard), Submitted::new(driver).ok()));
+            background.spawn(pace(Rc::downgrade(&shard), Rounds::new(driver).ok()));
+            background.spawn(sweep(Rc::downgrade(&shard), Rounds::new(driver).ok()));
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
+            background.end().await;
         });
         shard.pulse.end();
+        drop(closing);
         if let Way::Memory(dispatcher) = &shard.way {
             dispatcher.wake_workers();
+        }
+    }
+}
+
+/// Closes a shard's way into the journal when it is dropped.
+struct Closing<'a>(&'a Way);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if let Way::Journal(intake) = self.0 {
+            intake.close();
         }
     }
 }
@@ -316,20 +342,33 @@ impl Shard {
     fn drain(&self) {
         if !self.draining.replace(true) {
             self.dismiss_waiting();
-            // Who has connected and says nothing must not hold up the stop.
-            let latest = Instant::now() + DRAIN_HANDSHAKE;
+            let now = Instant::now();
             for (_, watch) in &*self.connections.borrow() {
+                let is_busy = || {
+                    let since = watch.idle_since();
+                    since.is_some_and(|since| now.saturating_duration_since(since) < BUSY)
+                };
                 match watch.phase.get() {
+                    // Who has connected and says nothing must not hold up the stop.
+                    Phase::Handshake => watch.hasten(now + DRAIN_HANDSHAKE),
                     // Who has just come has a request to make, or would not have come.
-                    Phase::Handshake | Phase::Idle if watch.is_fresh() => {
-                        watch.deadline.set(watch.deadline.get().min(latest));
+                    Phase::Idle if is_busy() && watch.is_fresh() => {
+                        watch.hasten(now + DRAIN_HANDSHAKE);
                     }
+                    Phase::Idle if is_busy() => watch.hasten(now + DRAIN_BUSY),
                     // Bytes that have arrived are still read, so a request on its way is answered.
                     Phase::Idle => runtime::shutdown(watch.fd, Shutdown::Read),
                     _ => {}
                 }
             }
+            // The sweep, whose next look would be too late.
+            self.background.wake();
         }
+    }
+
+    /// Until when a connection that has been answered at `answered_at` may be silent during a stop.
+    pub(crate) fn last_word_deadline(answered_at: Instant) -> Instant {
+        answered_at + DRAIN_BUSY
     }
 
     /// Until when the handshake of a connection accepted at `accepted_at` may take.
@@ -436,8 +475,13 @@ impl Shard {
 /// Behind each round of ready connections: wakes the workers, or submits what was gathered.
 async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
     loop {
+        let mut is_over = false;
         poll_fn(|context| {
-            let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
+            let shard = shard.upgrade().filter(|shard| !shard.background.is_over());
+            let Some(shard) = shard else {
+                is_over = true;
+                return Poll::Ready(());
+            };
             match &shard.way {
                 Way::Memory(dispatcher) => {
                     dispatcher.set_waker(context.waker());
@@ -450,6 +494,9 @@ async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
             }
         })
         .await;
+        if is_over {
+            return;
+        }
         // The answers go first: waking a worker is a system call, and one that shares this CPU may take
         // it at once.
         if let Some(submitted) = &submitted {
@@ -469,24 +516,33 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
     let (mut answered, mut at_work_at) = (0, None::<Instant>);
     loop {
         poll_fn(|context| match shard.upgrade() {
-            Some(shard) => shard.turns.poll_begun(context),
-            None => Poll::Ready(()),
+            Some(shard) if !shard.background.is_over() => shard.turns.poll_begun(context),
+            _ => Poll::Ready(()),
         })
         .await;
         let began_at = Instant::now();
         runtime::give_way(&mut rounds).await;
+        let settle = |shard: &Shard| {
+            let now = Instant::now();
+            let count = shard.answered_again.get();
+            if count != answered {
+                (answered, at_work_at) = (count, Some(now));
+            }
+            let is_shared =
+                at_work_at.is_some_and(|at| now.saturating_duration_since(at) < turns::AT_WORK);
+            let others =
+                now.saturating_duration_since(began_at).saturating_sub(shard.turns.spent());
+            let pause = shard.turns.settle(others, is_shared);
+            pause.map(|pause| (pause, Rc::clone(&shard.background)))
+        };
+        let Some(pause) = shard.upgrade().as_deref().map(settle) else { return };
+        if let Some((pause, background)) = pause {
+            background.pause(pause, || false).await;
+        }
         let Some(shard) = shard.upgrade() else { return };
-        let now = Instant::now();
-        let count = shard.answered_again.get();
-        if count != answered {
-            (answered, at_work_at) = (count, Some(now));
-        }
-        let is_shared =
-            at_work_at.is_some_and(|at| now.saturating_duration_since(at) < turns::AT_WORK);
-        let others = now.saturating_duration_since(began_at).saturating_sub(shard.turns.spent());
-        if let Some(pause) = shard.turns.settle(others, is_shared) {
-            runtime::sleep(pause).await;
-        }
         shard.turns.end_round();
+        if shard.background.is_over() {
+            return;
+        }
     }
 }

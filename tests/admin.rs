@@ -186,10 +186,10 @@ fn what_peers_do_wrong_is_shown_with_address_bot_and_count() {
     half.send(b"POST /webhook HTTP/1.1\r\n");
     assert_eq!(half.response().status, 408);
     expect("request_timeout", Value::Null, "head_timeout", 1);
-    let silent = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let silent = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     expect("handshake_timeout", Value::Null, "handshake_timeout", 1);
     drop(silent);
-    let mut bare = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let mut bare = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     bare.write_all(b"GET /marked HTTP/1.1\r\n\r\n").unwrap();
     expect("handshake_failed", Value::Null, "no TLS", 1);
 
@@ -216,7 +216,7 @@ fn who_is_turned_away_at_the_door_is_shown_too() {
     let addr = admin(&server);
     let _first = server.connect();
     let second = Client::try_connect(
-        server.handle.local_addr(),
+        server.handle.local_addr().unwrap(),
         support::client::config(&server.pki, rustls::ALL_VERSIONS),
     );
     assert!(second.is_err());
@@ -228,7 +228,7 @@ fn who_is_turned_away_at_the_door_is_shown_too() {
     let server = TestServer::with(|server| with_admin(server.allow(list)));
     let addr = admin(&server);
     for _ in 0..5 {
-        let mut socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+        let mut socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
         assert!(socket.read(&mut [0; 1]).is_err());
     }
     wait_until("all are shown", || {

@@ -132,7 +132,7 @@ fn thousands_of_slow_connections_hold_up_nobody() {
     // Those that are connected wait for the others, so that all begin at once.
     limits.idle_timeout = Duration::from_secs(300);
     let server = TestServer::with(|server| server.limits(limits));
-    let addr = server.handle.local_addr();
+    let addr = server.handle.local_addr().unwrap();
     let config = client::config(&server.pki, rustls::ALL_VERSIONS);
 
     let start = Instant::now();

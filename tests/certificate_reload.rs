@@ -43,7 +43,7 @@ fn watching(cert: &Path, key: &Path) -> TestServer {
 
 /// The certificate that a new connection gets.
 fn served(server: &TestServer) -> CertificateDer<'static> {
-    let addr = server.handle.local_addr();
+    let addr = server.handle.local_addr().unwrap();
     let client = Client::connect_with(addr, Arc::new(client::trusting_all()));
     client.stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
 }
@@ -98,7 +98,7 @@ fn replaced_by(set_up: impl Fn(&Dir, &Issued), replace: impl Fn(&Dir, &Issued, u
     set_up(&dir, &first);
     let (cert, key) = dir.pair();
     let server = watching(&cert, &key);
-    let addr = server.handle.local_addr();
+    let addr = server.handle.local_addr().unwrap();
     let mut established = Client::connect_with(addr, Arc::new(client::trusting_all()));
     assert!(is_served(&server, &first));
     for round in 1..3 {
@@ -251,7 +251,7 @@ fn one_broken_pair_does_not_hold_up_another() {
     let reload = tls.reload(SystemTime::now());
     assert_eq!((reload.replaced, reload.failures.len()), (1, 1));
     assert!(is_served(&server, &first));
-    let addr = server.handle.local_addr();
+    let addr = server.handle.local_addr().unwrap();
     let client =
         Client::try_connect_as(addr, Arc::new(client::trusting_all()), "shop.example").unwrap();
     let chain = client.stream.conn.peer_certificates().unwrap();
@@ -272,7 +272,7 @@ fn sessions_are_resumed_across_a_reload_and_a_replacement() {
         config.resumption = Resumption::in_memory_sessions(32);
         let config = Arc::new(config);
         let kind = || {
-            let addr = server.handle.local_addr();
+            let addr = server.handle.local_addr().unwrap();
             let mut client = Client::connect_with(addr, Arc::clone(&config));
             assert_eq!(client.post(&update(1)).status, 200);
             client.handshake_kind()

@@ -49,7 +49,7 @@ fn leaf(common_name: &str, dns: &[&str]) -> Issued {
 fn connect(server: &TestServer, sni: Option<&str>) -> Client {
     let mut config = client::trusting_all();
     config.enable_sni = sni.is_some();
-    let addr = server.handle.local_addr();
+    let addr = server.handle.local_addr().unwrap();
     Client::try_connect_as(addr, Arc::new(config), sni.unwrap_or("nobody")).unwrap()
 }
 
@@ -140,7 +140,7 @@ fn openssl_sees_the_certificate_of_the_name_it_sends() {
     ] {
         for version in ["-tls1_2", "-tls1_3"] {
             let mut openssl = program("openssl").unwrap();
-            let to = server.handle.local_addr().to_string();
+            let to = server.handle.local_addr().unwrap().to_string();
             let said = talk(openssl.args(["s_client", "-connect", &to, version]).args(args), b"");
             let all = said.stdout + &said.stderr;
             assert!(all.contains(&format!("subject=CN = {expected}\n")), "{args:?}: {all}");
@@ -382,7 +382,7 @@ fn openssl_agrees_about_every_name() {
         let ca = dir.path().join("ca.pem");
         fs::write(&ca, &own.cert).unwrap();
         let server = serving(TlsConfig::builder().certificate(source(&own)));
-        let to = server.handle.local_addr().to_string();
+        let to = server.handle.local_addr().unwrap().to_string();
         for host in [ip, "bot.example.com", "example.com", "a.b.example.com"] {
             let said = findings(&[&own.cert], &own, &[host], meanwhile());
             let mut openssl = program("openssl").unwrap();

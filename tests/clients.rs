@@ -266,7 +266,12 @@ fn curl_that_compresses_is_told_not_to() {
 /// of its input, before the answer, and take lines that begin with K or R for commands.
 fn s_client(server: &TestServer, args: &[&str]) -> Command {
     let mut openssl = program("openssl").unwrap();
-    openssl.args(["s_client", "-connect", &server.handle.local_addr().to_string(), "-CAfile"]);
+    openssl.args([
+        "s_client",
+        "-connect",
+        &server.handle.local_addr().unwrap().to_string(),
+        "-CAfile",
+    ]);
     openssl.arg(server.pki.cert_file());
     openssl.args(["-verify_return_error", "-verify_hostname", "localhost"]).args(args);
     openssl
@@ -429,7 +434,7 @@ fn run_script(
     more: &[&str],
 ) -> serde_json::Value {
     let mut command = support::external::program(program).unwrap();
-    command.arg(script(name)).args([host, &server.handle.local_addr().port().to_string()]);
+    command.arg(script(name)).args([host, &server.handle.local_addr().unwrap().port().to_string()]);
     command.arg(server.pki.cert_file()).args([PATH, SECRET]).args(more);
     let said = succeed(&mut command);
     serde_json::from_str(&said.stdout).expect(&said.stdout)

@@ -531,7 +531,7 @@ fn a_stop_in_the_middle_of_a_load_handles_all_that_was_acknowledged() {
             })
         });
         let clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
-        let addr = server.handle.local_addr();
+        let addr = server.handle.local_addr().unwrap();
         let acknowledged = Arc::new(AtomicUsize::new(0));
         let senders: Vec<_> = (0..)
             .zip(clients)
@@ -626,7 +626,7 @@ fn a_stop_that_is_out_of_time_names_what_it_leaves() {
 fn a_stop_can_be_hurried_before_and_while_it_waits() {
     for before in [true, false] {
         let (server, _) = that_never_ends(Duration::from_secs(3600));
-        let (hurrier, addr) = (server.handle.hurrier(), server.handle.local_addr());
+        let (hurrier, addr) = (server.handle.hurrier(), server.handle.local_addr().unwrap());
         assert!(!hurrier.is_hurried());
         if before {
             hurrier.hurry();

@@ -440,7 +440,7 @@ fn a_url_that_leads_to_another_server_is_found() {
     };
     // With another certificate.
     let other = TestServer::start();
-    let found = lead_to(other.handle.local_addr());
+    let found = lead_to(other.handle.local_addr().unwrap());
     found.expect("post", "ok", "let in with the secret");
     found.expect("reachable", "FAIL", "the address leads to another server");
     found.expect(

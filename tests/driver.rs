@@ -14,19 +14,14 @@ use support::{
     update,
 };
 
-/// Makes io_uring_setup fail with `errno` in `command` and all its children, as the seccomp
-/// profile of a container does.
-fn forbid_rings(command: &mut Command, errno: i32) {
+/// Makes `call` fail with `errno` in `command` and all its children, as the seccomp profile of a
+/// container does.
+fn forbid(command: &mut Command, call: libc::c_long, errno: i32) {
     let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let filter = [
         // The number of the system call is the first word that the filter is given.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            libc::SYS_io_uring_setup as u32,
-        ),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -72,12 +67,20 @@ fn driver_of(process: Process, pki: &Pki) -> String {
     report["driver"].as_str().unwrap().to_owned()
 }
 
+/// Ways in which a filter forbids rings: as a whole, or one call of the three.
+const FORBIDDEN: [(libc::c_long, i32); 4] = [
+    (libc::SYS_io_uring_setup, libc::EPERM),
+    (libc::SYS_io_uring_setup, libc::ENOSYS),
+    (libc::SYS_io_uring_enter, libc::EPERM),
+    (libc::SYS_io_uring_enter, libc::ENOSYS),
+];
+
 #[test]
 fn auto_takes_epoll_where_rings_are_forbidden_and_says_why() {
-    for errno in [libc::EPERM, libc::ENOSYS] {
+    for (call, errno) in FORBIDDEN {
         let pki = Pki::ecdsa();
         let mut command = serve(pki.dir(), "auto");
-        forbid_rings(&mut command, errno);
+        forbid(&mut command, call, errno);
         let process = Process::start(command);
         let stderr = process.stderr();
         let line = |start: &str| {
@@ -95,10 +98,10 @@ fn auto_takes_epoll_where_rings_are_forbidden_and_says_why() {
 
 #[test]
 fn io_uring_or_nothing_means_nothing_where_it_is_forbidden() {
-    for errno in [libc::EPERM, libc::ENOSYS] {
+    for (call, errno) in FORBIDDEN {
         let pki = Pki::ecdsa();
         let mut command = serve(pki.dir(), "io-uring");
-        forbid_rings(&mut command, errno);
+        forbid(&mut command, call, errno);
         let output = command.output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -609,7 +609,7 @@ mod delivery {
     }
 
     fn url(server: &TestServer, host: &str) -> String {
-        format!("https://{host}:{}{PATH}", server.handle.local_addr().port())
+        format!("https://{host}:{}{PATH}", server.handle.local_addr().unwrap().port())
     }
 
     /// A webhook over plain HTTP, for servers in local mode, whose answers are the test's; it keeps

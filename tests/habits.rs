@@ -246,7 +246,7 @@ fn a_certificate_for_an_address_is_one_for_a_name() {
         let said = support::external::talk(verify.arg(&file), b"");
         assert_eq!(said.status.success(), passes, "{name}: {} {}", said.stdout, said.stderr);
 
-        let addr = server.handle.local_addr().to_string();
+        let addr = server.handle.local_addr().unwrap().to_string();
         let args = ["s_client", "-connect", &addr, "-noservername", "-verify_return_error"];
         let mut client = openssl(&args).unwrap();
         let post = String::from_utf8(request(&update(1))).unwrap().replace("keep-alive", "close");

@@ -196,7 +196,7 @@ fn nothing_is_lost_doubled_or_overtaken_whatever_the_threads_do() {
         }
         let server = server.unwrap_or_else(|error| panic!("life {life}: {error}"));
         let config = client::config(&server.pki, rustls::ALL_VERSIONS);
-        *address.lock().unwrap() = Some((server.handle.local_addr(), config));
+        *address.lock().unwrap() = Some((server.handle.local_addr().unwrap(), config));
         let until = Instant::now() + Duration::from_millis(600 + 150 * (life as u64 % 3));
         while Instant::now() < until {
             match server.handle.feed("test", long(FED, FED * IDS + fed, 700).as_bytes()) {

@@ -112,7 +112,7 @@ fn two_servers_in_one_process_do_not_mix() {
             assert_eq!(client.response().status, status, "{path} {token}");
         }
         let trusts_one = client::config(&servers[0].pki, rustls::ALL_VERSIONS);
-        let addr = servers[1].handle.local_addr();
+        let addr = servers[1].handle.local_addr().unwrap();
         assert!(Client::try_connect(addr, trusts_one).is_err(), "each shows its own certificate");
         let [first, second] = servers;
         let (report, handled) = first.stop();
@@ -208,4 +208,82 @@ fn errors_of_a_start_have_kinds_and_name_what_is_wrong() {
         let error = Bot::new("b", "/b", token).expect_err("no token that Telegram takes");
         assert_eq!(error.kind(), ErrorKind::Config);
     }
+}
+
+#[test]
+fn a_program_makes_errors_of_its_own() {
+    struct Closed;
+    impl ringhook::Sink for Closed {
+        fn writer(&self) -> Result<Box<dyn ringhook::SinkWriter>, ringhook::Error> {
+            Err(ringhook::Error::other("the queue is not there"))
+        }
+    }
+    let refused = |change: fn(Server) -> Server| TestServer::try_with(change).err().unwrap();
+    let error = refused(|server| server.sink(Closed));
+    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Other, "the queue is not there"));
+    let error =
+        refused(|server| server.on_bound(|| Ok(std::fs::read("/nowhere/at/all").map(drop)?)));
+    assert_eq!((error.kind(), error.is_usage()), (ErrorKind::Other, false));
+    assert_eq!(error.io().unwrap().kind(), std::io::ErrorKind::NotFound);
+}
+
+/// A server that takes its drain timeout to stop, since its handler never returns; in a runtime whose
+/// one thread must not wait for that.
+fn stopped_in_tokio<F: Future<Output = ()>>(stop: impl FnOnce(ringhook::ServerHandle) -> F) {
+    let entered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = std::sync::Arc::clone(&entered);
+    let server = TestServer::with(|server| {
+        server.workers(1).drain_timeout(std::time::Duration::from_secs(5)).handler(
+            move |_: &Update| {
+                told.store(true, std::sync::atomic::Ordering::Relaxed);
+                loop {
+                    std::thread::park();
+                }
+            },
+        )
+    });
+    let mut client = server.connect();
+    assert_eq!(client.post(&update(1)).status, 200);
+    support::wait_until("the handler hangs", || entered.load(std::sync::atomic::Ordering::Relaxed));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let began_at = std::time::Instant::now();
+        let (ticks, mut stop) = (std::cell::Cell::new(0), std::pin::pin!(stop(server.handle)));
+        let ticking = async {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                ticks.set(ticks.get() + 1);
+            }
+        };
+        tokio::select! {
+            () = &mut stop => {}
+            () = ticking => {}
+        }
+        // It ends within that time only where nothing waits for it.
+        let waits = began_at.elapsed() >= std::time::Duration::from_secs(5);
+        assert!(!waits || ticks.get() > 50, "{} ticks", ticks.get());
+    });
+    client.assert_clean_end();
+}
+
+#[test]
+fn a_stop_in_async_code_holds_up_no_other_task() {
+    stopped_in_tokio(|handle| async {
+        let report = handle.stop_async().await;
+        assert_eq!((report.updates_acknowledged, report.updates_abandoned), (1, 1));
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_server_dropped_in_tokio_stops_and_holds_up_nobody() {
+    stopped_in_tokio(|handle| async { drop(handle) });
+}
+
+#[test]
+fn a_stop_goes_on_where_nobody_awaits_it() {
+    let server = TestServer::start();
+    let addr = server.handle.local_addr().unwrap();
+    drop(server.handle.stop_async());
+    support::wait_until("nobody listens", || std::net::TcpStream::connect(addr).is_err());
 }

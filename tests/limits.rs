@@ -40,7 +40,7 @@ fn on_one_shard(limits: Limits, test: impl Fn(TestServer)) {
 
 /// A connection that never begins its handshake.
 fn silent(server: &TestServer) -> TcpStream {
-    let socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
     socket
 }

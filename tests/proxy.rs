@@ -305,7 +305,7 @@ fn who_is_no_balancer_is_turned_away_before_a_byte() {
 #[test]
 fn elsewhere_a_header_is_no_tls() {
     on_each_server(&balanced(&["127.0.0.1"], None), Limits::default(), |server, _| {
-        let mut peer = connect(server.handle.local_addr(), &v2(TELEGRAM));
+        let mut peer = connect(server.handle.local_addr().unwrap(), &v2(TELEGRAM));
         let mut alert = [0; 1];
         peer.read_exact(&mut alert).unwrap();
         assert_eq!(alert[0], 21, "a TLS alert");

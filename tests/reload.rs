@@ -197,7 +197,7 @@ fn who_may_connect_and_how_many_change_with_a_reload() {
     let pki = &server.pki;
     let connects = || {
         let config = support::client::config(pki, rustls::ALL_VERSIONS);
-        Client::try_connect(server.handle.local_addr(), config).is_ok()
+        Client::try_connect(server.handle.local_addr().unwrap(), config).is_ok()
     };
     let mut next = config(&[("test", PATH, SECRET)]);
     next.allow = Some(AllowList::new(["192.0.2.0/24"]).unwrap());
@@ -212,7 +212,7 @@ fn who_may_connect_and_how_many_change_with_a_reload() {
     let mut held = None;
     wait_until("one gets in", || {
         let config = support::client::config(pki, rustls::ALL_VERSIONS);
-        held = Client::try_connect(server.handle.local_addr(), config).ok();
+        held = Client::try_connect(server.handle.local_addr().unwrap(), config).ok();
         held.is_some()
     });
     wait_until("no second one gets in", || !connects());
@@ -275,4 +275,39 @@ fn the_queue_has_its_bound_also_where_a_reload_allows_longer_bodies() {
     valve.open();
     wait_until("there is room", || client.post(&support::long(0, 50, BODY)).status == 200);
     server.stop();
+}
+
+#[test]
+fn a_reload_within_a_reload_is_refused_and_others_wait_for_their_turn() {
+    let server = TestServer::start();
+    let next = config(&[("test", "/next", SECRET)]);
+    let mut inner = None;
+    let outer = server.handle.reload_from(|| {
+        inner = Some(server.handle.reload(&config(&[("test", "/inner", SECRET)])));
+        assert!(server.handle.is_well() && server.handle.report().config_reloads == 0);
+        Ok(next.clone())
+    });
+    assert_eq!(outer.unwrap().bots_changed, ["test"]);
+    assert_eq!(inner.unwrap().unwrap_err().kind(), ringhook::ErrorKind::Reload);
+    // What was read later is in force later, however long the first one takes.
+    std::thread::scope(|scope| {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let handle = &server.handle;
+        let first = scope.spawn(move || {
+            handle.reload_from(|| {
+                begun.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+                Ok(config(&[("test", "/first", SECRET)]))
+            })
+        });
+        has_begun.recv().unwrap();
+        handle.reload(&config(&[("test", "/second", SECRET)])).unwrap();
+        first.join().unwrap().unwrap();
+    });
+    let mut client = server.connect();
+    wait_until("the second one is in force", || post(&mut client, "/second", SECRET, 1) == 200);
+    // One that panics has had its turn.
+    let broken = std::panic::AssertUnwindSafe(|| server.handle.reload_from(|| panic!("broken")));
+    assert!(std::panic::catch_unwind(broken).is_err());
+    assert!(server.handle.reload(&next).is_ok());
 }

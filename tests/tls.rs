@@ -90,7 +90,7 @@ fn keys_of_every_form_are_taken() {
         pki.cert = fs::read_to_string(openssl.path("cert.pem")).unwrap();
         for version in [&TLS12, &TLS13] {
             let config = client::config(&pki, &[version]);
-            let mut client = Client::connect_with(server.handle.local_addr(), config);
+            let mut client = Client::connect_with(server.handle.local_addr().unwrap(), config);
             assert_eq!(client.post(&update(1)).status, 200, "{key} {version:?}");
         }
     }
@@ -188,7 +188,8 @@ fn resume(server: &TestServer, config: ClientConfig) -> Vec<HandshakeKind> {
     let mut open = Vec::new();
     let mut kinds = Vec::new();
     for id in 0..3 {
-        let mut client = Client::connect_with(server.handle.local_addr(), Arc::clone(&config));
+        let mut client =
+            Client::connect_with(server.handle.local_addr().unwrap(), Arc::clone(&config));
         // A TLS 1.3 ticket comes no later than the first answer.
         assert_eq!(client.post(&update(id)).status, 200);
         kinds.push(client.handshake_kind());
@@ -235,13 +236,14 @@ fn sessions_of_another_server_are_not_resumed() {
     let config = {
         let server = TestServer::start();
         let config = client::config(&server.pki, &[&TLS13]);
-        let mut client = Client::connect_with(server.handle.local_addr(), Arc::clone(&config));
+        let mut client =
+            Client::connect_with(server.handle.local_addr().unwrap(), Arc::clone(&config));
         assert_eq!(client.post(&update(1)).status, 200);
         config
     };
     let server = TestServer::start();
     // The client offers its ticket, which is not ours, and then mistrusts our certificate.
-    assert!(Client::try_connect(server.handle.local_addr(), config).is_err());
+    assert!(Client::try_connect(server.handle.local_addr().unwrap(), config).is_err());
     wait_until("the handshake has failed", || server.handle.report().handshakes_failed == 1);
     assert_eq!(server.handle.stop().handshakes_resumed, 0);
 }
@@ -254,7 +256,7 @@ fn a_client_may_name_no_server_or_any() {
         trusting.dangerous().set_certificate_verifier(Arc::new(client::TrustAll));
         let mut silent = trusting.clone();
         silent.enable_sni = false;
-        let addr = server.handle.local_addr();
+        let addr = server.handle.local_addr().unwrap();
         for (config, name) in [
             (silent, "localhost"),
             (trusting.clone(), "elsewhere.example"),
@@ -283,7 +285,7 @@ fn what_is_no_tls_is_turned_away_and_counted() {
         ];
         for bytes in starts {
             for extra in [0, 100_000] {
-                let mut socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+                let mut socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
                 socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
                 socket.write_all(&[bytes, &vec![0; extra]].concat()).unwrap();
                 let mut answer = Vec::new();
@@ -292,7 +294,7 @@ fn what_is_no_tls_is_turned_away_and_counted() {
             }
         }
         // Connected and gone.
-        drop(TcpStream::connect(server.handle.local_addr()).unwrap());
+        drop(TcpStream::connect(server.handle.local_addr().unwrap()).unwrap());
         wait_until("all are counted", || server.handle.report().handshakes_failed == 13);
         assert_eq!(server.connect().post(&update(1)).status, 200);
     });
@@ -315,7 +317,7 @@ fn a_goodbye_with_junk_behind_it_does_not_hang_a_shard() {
         for junk in [100, 2_000, 3_900, 6_000, 20_000] {
             let name = ServerName::try_from("localhost").unwrap();
             let mut session = ClientConnection::new(Arc::clone(&trusting), name).unwrap();
-            let mut socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+            let mut socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
             while session.is_handshaking() {
                 while session.wants_write() {
                     session.write_tls(&mut socket).unwrap();
@@ -334,7 +336,8 @@ fn a_goodbye_with_junk_behind_it_does_not_hang_a_shard() {
             socket.write_all(&bytes).unwrap();
             // The shard still serves this one and others.
             Client::over(session, socket).assert_bytes("HTTP/1.1 200 OK\r\n");
-            let mut other = Client::connect_with(server.handle.local_addr(), Arc::clone(&trusting));
+            let mut other =
+                Client::connect_with(server.handle.local_addr().unwrap(), Arc::clone(&trusting));
             assert_eq!(other.post(&update(1)).status, 200);
         }
     }

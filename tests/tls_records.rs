@@ -66,8 +66,10 @@ fn forged_records_are_answered_with_the_alert_that_says_so() {
         ];
         for (record, description) in cases {
             for is_used in [false, true] {
-                let mut client =
-                    Client::connect_with(server.handle.local_addr(), config(&server, |_| ()));
+                let mut client = Client::connect_with(
+                    server.handle.local_addr().unwrap(),
+                    config(&server, |_| ()),
+                );
                 if is_used {
                     assert_eq!(client.post(&update(1)).status, 200);
                 }
@@ -76,12 +78,14 @@ fn forged_records_are_answered_with_the_alert_that_says_so() {
             }
         }
         // However much comes behind it.
-        let mut client = Client::connect_with(server.handle.local_addr(), config(&server, |_| ()));
+        let mut client =
+            Client::connect_with(server.handle.local_addr().unwrap(), config(&server, |_| ()));
         client.stream.sock.write_all(&[&[20, 3, 3, 0, 1, 1][..], &[7; 300_000]].concat()).unwrap();
         thread::sleep(Duration::from_millis(100));
         assert_alert(&mut client, AlertDescription::UnexpectedMessage);
         // The rest of a request that was begun is not waited for.
-        let mut client = Client::connect_with(server.handle.local_addr(), config(&server, |_| ()));
+        let mut client =
+            Client::connect_with(server.handle.local_addr().unwrap(), config(&server, |_| ()));
         client.send(&request(&update(1))[..20]);
         client.stream.sock.write_all(&[20, 3, 3, 0, 1, 1]).unwrap();
         assert_alert(&mut client, AlertDescription::UnexpectedMessage);
@@ -109,7 +113,8 @@ fn keys_may_be_changed_at_any_time() {
                 .with_root_certificates(roots)
                 .with_no_client_auth();
             config.resumption = of_server.resumption.clone();
-            let mut client = Client::connect_with(server.handle.local_addr(), Arc::new(config));
+            let mut client =
+                Client::connect_with(server.handle.local_addr().unwrap(), Arc::new(config));
             assert_eq!(client.stream.conn.negotiated_cipher_suite().unwrap().suite(), suite);
             for id in 0..30 {
                 let bytes = request(&large_update(id, 700 * id as usize));
@@ -135,7 +140,7 @@ fn records_of_every_length_bring_long_bodies_and_short_ones() {
         let mut ids = 0..;
         for length in [32, 33, 100, 1_000, 4_000, 4_096, 5_000, 16_384] {
             let config = config(&server, |config| config.max_fragment_size = Some(length));
-            let mut client = Client::connect_with(server.handle.local_addr(), config);
+            let mut client = Client::connect_with(server.handle.local_addr().unwrap(), config);
             for body in [10, 3_500, 4_500, 10, 17_000, 200_000, 10] {
                 let id = ids.next().unwrap();
                 assert_eq!(client.post(&large_update(id, body)).status, 200, "{length} {body}");
@@ -150,7 +155,8 @@ fn records_of_every_length_bring_long_bodies_and_short_ones() {
 #[test]
 fn records_come_in_any_pieces_with_any_pauses() {
     on_each_driver(Limits::default(), |server| {
-        let mut client = Client::connect_with(server.handle.local_addr(), config(&server, |_| ()));
+        let mut client =
+            Client::connect_with(server.handle.local_addr().unwrap(), config(&server, |_| ()));
         for id in 0..40 {
             client.stream.conn.writer().write_all(&request(&update(id))).unwrap();
             let mut records = Vec::new();
@@ -178,8 +184,8 @@ fn requests_may_come_soon_or_late() {
     on_each_driver(Limits::default(), |server| {
         let tls12 = client::config(&server.pki, &[&TLS12]);
         let mut clients = [
-            Client::connect_with(server.handle.local_addr(), config(&server, |_| ())),
-            Client::connect_with(server.handle.local_addr(), tls12),
+            Client::connect_with(server.handle.local_addr().unwrap(), config(&server, |_| ())),
+            Client::connect_with(server.handle.local_addr().unwrap(), tls12),
         ];
         let mut id = 0;
         for pause in [0, 0, 0, 0, 1_100, 0, 0, 0, 1_100, 1_100, 0] {
@@ -210,7 +216,11 @@ fn openssl_changes_keys_and_posts_with_every_suite() {
             ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
         {
             let mut openssl = program("openssl").unwrap();
-            openssl.args(["s_client", "-connect", &server.handle.local_addr().to_string()]);
+            openssl.args([
+                "s_client",
+                "-connect",
+                &server.handle.local_addr().unwrap().to_string(),
+            ]);
             openssl.arg("-CAfile").arg(server.pki.cert_file());
             openssl.args(["-tls1_3", "-ciphersuites", suite, "-msg"]);
             let mut openssl = Running::start(&mut openssl);

@@ -58,7 +58,7 @@ const GOOD: [u8; 2] = [0xc0, 0x2b];
 /// What the server says to `bytes`: all records until it closes, or its first one where that is not
 /// an alert.
 fn answer(server: &TestServer, bytes: &[u8]) -> Vec<u8> {
-    let mut socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let mut socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
     socket.write_all(bytes).unwrap();
     let mut first = [0; 5];
@@ -128,7 +128,7 @@ fn refusals_are_alerts() {
 /// s_client against the server, with `args` split at spaces.
 fn s_client(server: &TestServer, args: &str) -> Command {
     let mut openssl = program("openssl").unwrap();
-    openssl.args(["s_client", "-connect", &server.handle.local_addr().to_string()]);
+    openssl.args(["s_client", "-connect", &server.handle.local_addr().unwrap().to_string()]);
     openssl.args(["-servername", "localhost"]).args(args.split(' '));
     openssl
 }
@@ -252,7 +252,7 @@ fn sslscan_finds_nothing_weak() {
     let server = TestServer::start();
     let file = server.pki.dir().join("sslscan.xml");
     sslscan.arg(format!("--xml={}", file.display())).arg("--sni-name=localhost");
-    succeed(sslscan.arg(server.handle.local_addr().to_string()));
+    succeed(sslscan.arg(server.handle.local_addr().unwrap().to_string()));
     let xml = fs::read_to_string(file).unwrap();
     let elements = |name: &str| {
         let start = format!("<{name} ");

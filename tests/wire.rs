@@ -150,7 +150,7 @@ fn handshaken(server: &TestServer) -> (ClientConnection, TcpStream) {
     let config = client::config(&server.pki, &[&rustls::version::TLS13]);
     let mut session =
         ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
-    let mut socket = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let mut socket = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     socket.set_nodelay(true).unwrap();
     while session.is_handshaking() {
         while session.wants_write() {
@@ -357,7 +357,7 @@ fn answers_say_when_they_were_given_after_an_idle_time_as_well() {
             client::assert_recent(&response.headers["date"]);
         }
         let tls12 = client::config(&server.pki, &[&rustls::version::TLS12]);
-        let mut client = Client::connect_with(server.handle.local_addr(), tls12);
+        let mut client = Client::connect_with(server.handle.local_addr().unwrap(), tls12);
         dates(&mut client, Duration::ZERO);
     });
 }
@@ -582,9 +582,9 @@ fn a_handshake_has_its_time() {
             .write_tls(&mut hello)
             .unwrap();
         let start = Instant::now();
-        let mut silent = TcpStream::connect(server.handle.local_addr()).unwrap();
-        let mut half = TcpStream::connect(server.handle.local_addr()).unwrap();
-        let mut dripping = TcpStream::connect(server.handle.local_addr()).unwrap();
+        let mut silent = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
+        let mut half = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
+        let mut dripping = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
         half.write_all(&hello[..hello.len() / 2]).unwrap();
         dripping.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         let mut rest = hello.iter();
@@ -607,6 +607,75 @@ fn a_handshake_has_its_time() {
         wait_until("all are counted", || closed(&server.handle.report(), "handshake_timeout") == 3);
         assert_eq!(server.handle.report().handshakes_failed, 3);
         assert_eq!(server.connect().post(&update(1)).status, 200);
+    });
+}
+
+/// A part of a record takes memory, as a part of a head does, so it has no more time than that.
+#[test]
+fn a_record_that_has_begun_has_the_time_of_a_head() {
+    let mut limits = Limits::default();
+    limits.head_timeout = SHORT;
+    on_each_driver(limits, |server| {
+        let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
+        for (count, version) in (1..).zip(versions) {
+            for before in [0, 1] {
+                let config = client::config(&server.pki, &[version]);
+                let addr = server.handle.local_addr().unwrap();
+                let mut client = Client::connect_with(addr, config);
+                if before > 0 {
+                    assert_eq!(client.post(&update(count)).status, 200);
+                }
+                client.stream.conn.writer().write_all(&[b'x'; 16_384]).unwrap();
+                let record = flush(&mut client.stream.conn);
+                let start = Instant::now();
+                client.stream.sock.write_all(&record[..record.len() - 1]).unwrap();
+                assert_eq!(client.response().status, 408, "{version:?}");
+                client.assert_closed();
+                assert!(start.elapsed() >= SHORT);
+            }
+            let count = 2 * count as u64;
+            wait_until("it is counted", || {
+                closed(&server.handle.report(), "head_timeout") == count
+            });
+        }
+    });
+}
+
+/// One with nothing in it is not the beginning of a request.
+#[test]
+fn a_record_in_pieces_that_brings_nothing_leaves_a_connection_idle() {
+    let mut limits = Limits::default();
+    limits.head_timeout = SHORT;
+    on_each_driver(limits, |server| {
+        for (count, version) in (1..).zip([&rustls::version::TLS12, &rustls::version::TLS13]) {
+            let config = client::config(&server.pki, &[version]);
+            let mut client =
+                Client::connect_with(server.handle.local_addr().unwrap(), config.clone());
+            let send = |client: &mut Client, record: &[u8]| {
+                let (first, second) = record.split_at(7);
+                client.stream.sock.write_all(first).unwrap();
+                // The pieces are read one by one, or at least may be.
+                thread::sleep(Duration::from_millis(20));
+                client.stream.sock.write_all(second).unwrap();
+            };
+            if version.version == rustls::ProtocolVersion::TLSv1_3 {
+                client.stream.conn.refresh_traffic_keys().unwrap();
+                let record = flush(&mut client.stream.conn);
+                send(&mut client, &record);
+                client.assert_silent(3 * SHORT);
+            }
+            client.stream.conn.writer().write_all(&request(&update(count))).unwrap();
+            let record = flush(&mut client.stream.conn);
+            send(&mut client, &record);
+            assert_eq!(client.response().status, 200, "{version:?}");
+            client.stream.conn.send_close_notify();
+            let record = flush(&mut client.stream.conn);
+            send(&mut client, &record);
+            client.assert_clean_end();
+            let count = count as u64;
+            wait_until("it is a goodbye", || closed(&server.handle.report(), "peer") == count);
+        }
+        assert_eq!(closed(&server.handle.report(), "head_timeout"), 0);
     });
 }
 
@@ -822,7 +891,7 @@ fn who_is_not_on_the_list_is_turned_away_before_tls() {
         let list = |entries: &[&str]| AllowList::new(entries).unwrap();
         let server = TestServer::with(|server| server.driver(driver).allow(list(&["telegram"])));
         for _ in 0..3 {
-            let mut peer = TcpStream::connect(server.handle.local_addr()).unwrap();
+            let mut peer = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
             // Nothing was said yet, so nothing was waited for.
             let error = peer.read(&mut [0; 1]).expect_err("an RST");
             assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{driver}");
@@ -837,7 +906,7 @@ fn who_is_not_on_the_list_is_turned_away_before_tls() {
         let any = "[::]:0".parse().unwrap();
         let started = TestServer::try_with(|server| server.driver(driver).listen(any).allow(list));
         let Ok(server) = started else { return eprintln!("skipped for IPv6: none here") };
-        let addr = (Ipv4Addr::LOCALHOST, server.handle.local_addr().port()).into();
+        let addr = (Ipv4Addr::LOCALHOST, server.handle.local_addr().unwrap().port()).into();
         assert_eq!(Client::connect(addr, &server.pki).post(&update(1)).status, 200);
         let (report, _) = server.stop();
         assert_eq!((report.updates_handled, report.connections_refused), (1, 0));
@@ -849,7 +918,7 @@ fn who_is_not_on_the_list_is_turned_away_before_tls() {
 /// Asserts that the server closes a new connection at once, with an RST.
 #[track_caller]
 fn assert_turned_away(server: &TestServer) {
-    let mut peer = TcpStream::connect(server.handle.local_addr()).unwrap();
+    let mut peer = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
     peer.set_read_timeout(Some(support::PATIENCE)).unwrap();
     assert_eq!(peer.read(&mut [0; 1]).expect_err("an RST").kind(), ErrorKind::ConnectionReset);
 }
@@ -859,7 +928,7 @@ fn connect_when_there_is_room(server: &TestServer) -> Client {
     let config = client::config(&server.pki, rustls::ALL_VERSIONS);
     let mut connected = None;
     wait_until("there is room", || {
-        connected = Client::try_connect(server.handle.local_addr(), config.clone()).ok();
+        connected = Client::try_connect(server.handle.local_addr().unwrap(), config.clone()).ok();
         connected.is_some()
     });
     connected.unwrap()
@@ -931,7 +1000,7 @@ fn who_is_at_work_makes_no_room() {
         let mut at_work = server.connect();
         let bytes = request(&update(1));
         at_work.send(&bytes[..40]);
-        let silent = TcpStream::connect(server.handle.local_addr()).unwrap();
+        let silent = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
         thread::sleep(Duration::from_millis(2_500));
         assert_turned_away(&server);
         at_work.send(&bytes[40..]);

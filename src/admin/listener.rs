@@ -28,7 +28,7 @@ pub(super) struct Listener {
     pages: Pages,
     /// Until when nothing is accepted.
     paused_until: Option<Instant>,
-    /// The other end is dropped to stop the thread.
+    /// The other end is shut down to stop the thread.
     stop: UnixStream,
     /// The oldest first.
     visitors: Vec<Visitor>,

@@ -19,14 +19,21 @@ mod visitor;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener},
     os::unix::net::UnixStream,
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use self::listener::Listener;
 pub(crate) use self::pages::Pages;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    control::ended_by,
+    error::{Error, ErrorKind},
+};
+
+/// How long a start that fails waits for the thread.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// The listener, bound and not running yet.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ pub(crate) struct AdminListener {
 pub(crate) struct AdminThread {
     addr: SocketAddr,
     /// The thread ends when it sees the hang-up.
-    stop: Option<UnixStream>,
+    stop: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,7 +81,7 @@ impl AdminListener {
     ) -> Result<AdminThread, Error> {
         let Self { addr, listener, stop } = self;
         let thread = spawn(Box::new(|| listener.run()))?;
-        Ok(AdminThread { addr, stop: Some(stop), thread: Some(thread) })
+        Ok(AdminThread { addr, stop, thread: Some(thread) })
     }
 }
 
@@ -96,12 +103,24 @@ impl AdminThread {
     }
 }
 
+impl AdminThread {
+    /// Tells the thread to end, and gives it to whoever waits for that.
+    pub(crate) fn stop(mut self) -> Vec<JoinHandle<()>> {
+        self.hang_up();
+        self.thread.take().into_iter().collect()
+    }
+
+    fn hang_up(&self) {
+        // Not only dropped: a child that was forked may hold a copy of it.
+        let _ = self.stop.shutdown(Shutdown::Both);
+    }
+}
+
 impl Drop for AdminThread {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.hang_up();
+        let thread = self.thread.take().into_iter().collect();
+        let _ = ended_by(thread, Instant::now() + END_WAIT, || false, || {});
     }
 }
 

@@ -28,7 +28,8 @@ const GATHERED_MAX: usize = 256 * 1024 * 1024;
 /// A batch is with the committer while the next one gathers, so records are written in lots as large
 /// as the disk is slow.
 pub(crate) struct Intake {
-    batches: Sender<Batch>,
+    /// `None` once it is closed.
+    batches: RefCell<Option<Sender<Batch>>>,
     gathering: RefCell<Batch>,
     /// Whether a batch is with the committer.
     is_out: Cell<bool>,
@@ -71,7 +72,7 @@ impl Intake {
         waker: Arc<AtomicWaker>,
     ) -> Self {
         Self {
-            batches,
+            batches: RefCell::new(Some(batches)),
             gathering: RefCell::new(Batch::new(home)),
             is_out: Cell::new(false),
             is_scheduled: Cell::new(false),
@@ -178,10 +179,26 @@ impl Intake {
         let mut batch = self.gathering.replace(next);
         batch.submitted_at = Instant::now();
         self.is_out.set(true);
-        if let Err(refused) = self.batches.send(batch) {
+        let refused = match &*self.batches.borrow() {
+            Some(batches) => batches.send(batch).err().map(|refused| refused.0),
+            None => Some(batch),
+        };
+        if let Some(refused) = refused {
             // The committer has ended, which is the end of the server.
-            self.take_back(refused.0, &mut keep);
+            self.take_back(refused, &mut keep);
         }
+        self.journal.wake_committer();
+    }
+
+    /// Sends nothing any more, so that the committer, which ends with the last of those who could, does
+    /// not wait for whoever still holds this. To be called on the shard's thread, whose tasks must not
+    /// be woken from another any more.
+    pub(crate) fn close(&self) {
+        // After a panic it may be borrowed for good: then the shard's end has to do.
+        if let Ok(mut batches) = self.batches.try_borrow_mut() {
+            drop(batches.take());
+        }
+        drop(self.waker.take());
         self.journal.wake_committer();
     }
 

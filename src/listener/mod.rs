@@ -228,6 +228,14 @@ impl ListeningSocket {
         self.file = Some(file);
     }
 
+    /// Listens no more, even where a child that was forked holds a copy. One that is inherited is left
+    /// as it is: whoever started the process listens on it as well.
+    pub(crate) fn end(&self) {
+        if !self.is_inherited {
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Whether whoever started the process listens on it as well, and goes on to.
     pub(crate) fn is_inherited(&self) -> bool {
         self.is_inherited

@@ -35,7 +35,7 @@ pub type RecoveryProgress = Progress;
 ///         Outcome::Done
 ///     })
 ///     .start()?;
-/// println!("listening on {}", server.local_addr());
+/// println!("listening on {:?}", server.local_addr());
 /// # server.stop();
 /// # Ok(())
 /// # }

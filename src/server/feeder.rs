@@ -2,11 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 #[cfg(feature = "cli")]
 use crate::dead_letters::DeadLetters;
@@ -22,11 +26,17 @@ use crate::{
 /// Bytes of updates that are written together at the most; one update may have more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// How often a stop looks whether who brings updates is done, and who waits for the disk whether the
+/// server still does.
+const CLOSE_STEP: Duration = Duration::from_millis(5);
+const END_LOOK: Duration = Duration::from_millis(100);
+
 /// Where threads of the program bring updates, one thread at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
+    end: Arc<End>,
     /// What is under way under its lock, and beside it.
     operations: [Arc<Operation>; 2],
     metrics: Arc<FeederMetrics>,
@@ -37,21 +47,40 @@ impl Inlet {
     /// One that takes nothing yet.
     pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        let (feeder, operations) = Default::default();
-        Self { feeder, metrics, operations, roster: Arc::clone(roster) }
+        let (feeder, end, operations) = Default::default();
+        Self { feeder, end, metrics, operations, roster: Arc::clone(roster) }
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
         self.operations.iter()
     }
 
+    /// For the feeder.
+    pub(super) fn end(&self) -> Arc<End> {
+        Arc::clone(&self.end)
+    }
+
     pub(super) fn open(&self, feeder: Feeder) {
         *self.feeder.lock().unwrap_or_else(PoisonError::into_inner) = Some(feeder);
     }
 
-    /// Takes nothing any more, on no thread.
-    pub(super) fn close(&self) {
-        drop(self.feeder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    /// Takes nothing any more, on no thread. Who brings updates at this moment has until `deadline` to
+    /// learn that they are safe, and is left alone then: a disk may keep it that does not answer.
+    pub(super) fn close(&self, deadline: Instant) {
+        self.end.is_near.store(true, SeqCst);
+        loop {
+            match self.feeder.try_lock() {
+                Ok(mut feeder) => return drop(feeder.take()),
+                Err(TryLockError::Poisoned(feeder)) => return drop(feeder.into_inner().take()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => break,
+                Err(TryLockError::WouldBlock) => thread::sleep(CLOSE_STEP),
+            }
+        }
+        self.end.has_come.store(true, SeqCst);
+        // Who has let go of it in between has not seen that.
+        if let Ok(mut feeder) = self.feeder.try_lock() {
+            drop(feeder.take());
+        }
     }
 
     /// What [`ServerHandle::feed`](super::ServerHandle::feed) does.
@@ -110,10 +139,27 @@ impl Inlet {
         call: impl FnOnce(&mut Feeder) -> Result<T, FeedError>,
     ) -> Result<T, FeedError> {
         let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.end.is_near.load(SeqCst) {
+            drop(feeder.take());
+        }
         let [feeding, _] = &self.operations;
         let _feeding = feeding.during(Step::Feed, Instant::now());
-        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+        let outcome = call(feeder.as_mut().ok_or(FeedError::Stopped)?);
+        if self.end.has_come.load(SeqCst) {
+            // Nobody else will, and the committer waits for it.
+            drop(feeder.take());
+        }
+        outcome
     }
+}
+
+/// Whether the server stops.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// Nothing more is begun.
+    is_near: AtomicBool,
+    /// What is under way is left.
+    has_come: AtomicBool,
 }
 
 /// Feeds updates in that do not come over the wire.
@@ -123,6 +169,7 @@ pub(super) struct Feeder {
     pub(super) letters: Option<Arc<DeadLetters>>,
     pub(super) parser: UpdateParser,
     pub(super) way: FeedWay,
+    pub(super) end: Arc<End>,
 }
 
 /// How they get to the workers.
@@ -159,7 +206,9 @@ impl Feeder {
         updates: &[impl AsRef<[u8]>],
         again: bool,
     ) -> Result<usize, FeedError> {
-        let Self { parser, way: FeedWay::Journal { batches, home, journal, returned }, .. } = self
+        let Self {
+            parser, way: FeedWay::Journal { batches, home, journal, returned }, end, ..
+        } = self
         else {
             return Ok(0);
         };
@@ -185,7 +234,17 @@ impl Feeder {
         }
         batches.send(batch).map_err(|_| FeedError::Stopped)?;
         journal.wake_committer();
-        let batch = returned.recv().map_err(|_| FeedError::Stopped)?;
+        let batch = loop {
+            match returned.recv_timeout(END_LOOK) {
+                Ok(batch) => break batch,
+                // What comes back later finds nobody: the feeder is dropped.
+                Err(RecvTimeoutError::Timeout) if end.has_come.load(SeqCst) => {
+                    return Err(FeedError::Stopped);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(FeedError::Stopped),
+            }
+        };
         if batch.is_committed() { Ok(taken) } else { Err(FeedError::Journal) }
     }
 
@@ -248,7 +307,8 @@ pub enum FeedError {
     Journal,
     /// The bytes are no update.
     NotAnUpdate(ParseError),
-    /// The server has stopped.
+    /// The server has stopped. Where that was while an update waited for the journal's disk, it may
+    /// have been written all the same.
     Stopped,
     /// The bytes are more than the largest body there is: 64 MiB.
     TooLarge,
@@ -270,3 +330,53 @@ impl fmt::Display for FeedError {
 }
 
 impl std::error::Error for FeedError {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::thread;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::{
+        config::{Ack, Bot},
+        journal::{Directory, Settings},
+    };
+
+    /// The committer is in the kernel, and does not come back.
+    #[test]
+    fn who_waits_for_a_disk_that_hangs_does_not_hold_up_a_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            ack: Ack::Written,
+            max_bytes: 1 << 30,
+            segment_bytes: 1 << 20,
+            sync_interval: Duration::from_secs(1),
+        };
+        let roster = Arc::new(Roster::default());
+        roster.enrol(&[Bot::open("bot", "/bot")]).unwrap();
+        let storage = Arc::new(Directory::own(dir.path()).unwrap());
+        let (journal, _chores) = Journal::new(storage, settings, Arc::clone(&roster), Vec::new());
+        let ((batches, gathered), (_back, returned)) = (bounded(1), bounded(1));
+        let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
+        inlet.open(Feeder {
+            end: inlet.end(),
+            #[cfg(feature = "cli")]
+            letters: None,
+            parser: UpdateParser::default(),
+            way: FeedWay::Journal { batches, home: 0, journal, returned },
+        });
+        let bringing = thread::spawn({
+            let inlet = inlet.clone();
+            move || inlet.deliver("bot", &[r#"{"update_id":1}"#])
+        });
+        // The committer has it, and writes for ever.
+        let _batch = gathered.recv().unwrap();
+        inlet.close(Instant::now() + Duration::from_millis(20));
+        assert_eq!(bringing.join().unwrap(), Err(FeedError::Stopped));
+        assert!(gathered.recv().is_err(), "the committer would end");
+        assert_eq!(inlet.feed("bot", br#"{"update_id":2}"#), Err(FeedError::Stopped));
+    }
+}

@@ -5,7 +5,8 @@
 //! | `builder` | what can be asked of a server |
 //! | `start` | which threads there are, in the order of their start |
 //! | `journal` | those of the journal |
-//! | `mod` | what can be done with a running one, and how it stops |
+//! | `mod` | what can be done with a running one |
+//! | `stop` | how it stops |
 //! | `reload` | what can be changed of a running one |
 //! | `feeder` | updates that the program itself brings |
 //! | `files` | files that are opened anew once they were renamed |
@@ -17,15 +18,15 @@ mod files;
 mod journal;
 mod reload;
 mod start;
+mod stop;
 mod watch;
 
 use std::{
-    mem,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::net::UnixStream,
     sync::{Arc, Mutex},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread::JoinHandle,
+    time::Instant,
 };
 
 use futures_channel::mpsc;
@@ -42,12 +43,12 @@ pub(crate) use self::{
     feeder::Inlet,
     journal::{not_owned, unreadable},
 };
-use self::{files::Files, journal::JournalThreads, watch::Watcher};
+use self::{files::Files, journal::JournalThreads, reload::Turn, watch::Watcher};
 use crate::{
     acceptor::Orders,
     admin::AdminThread,
     config::{Config, Listener},
-    control::{self, Control},
+    control::Control,
     dispatch::Scheduler,
     handler::Handler,
     health::Health,
@@ -60,14 +61,7 @@ use crate::{
     shard::Message,
     sink::Sink,
     stream::StreamSender,
-    update::BotId,
 };
-
-/// Time that threads get to end after they were told to leave everything, and in a hurry.
-const ABORT_GRACE: Duration = Duration::from_secs(1);
-const HURRY_GRACE: Duration = Duration::from_millis(200);
-/// How often a stop looks whether the threads have ended.
-const STOP_STEP: Duration = Duration::from_millis(5);
 
 /// Where the updates go.
 enum Destination {
@@ -76,7 +70,12 @@ enum Destination {
     Stream(StreamSender),
 }
 
-/// A running server. Dropping it stops it as [`stop`](Self::stop) does.
+/// A running server.
+///
+/// Dropping it stops it as [`stop`](Self::stop) does, and nothing of it is left afterwards. In async
+/// code that is done by a thread of its own, since waiting would hold up other tasks: where the updates
+/// are taken as a [stream](Server::updates), and in a tokio runtime (feature `tokio`). A process that
+/// ends at once ends such a stop with it: await [`stop_async`](Self::stop_async) before.
 #[derive(Debug)]
 pub struct ServerHandle {
     acceptor: Option<(UnixStream, JoinHandle<()>)>,
@@ -90,6 +89,10 @@ pub struct ServerHandle {
     incidents: Arc<Incidents>,
     /// Where the program's own updates come in.
     inlet: Inlet,
+    /// False while it is being started.
+    is_started: bool,
+    /// Whether async code takes the updates.
+    is_streaming: bool,
     journal: Option<JournalThreads>,
     scheduler: Arc<Scheduler>,
     listeners: Vec<Listener>,
@@ -102,6 +105,8 @@ pub struct ServerHandle {
     seats: Arc<Seats>,
     /// What the server runs by now.
     settings: Mutex<Config>,
+    /// Who reloads.
+    turn: Turn,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
@@ -131,11 +136,10 @@ impl Hurrier {
 
 impl ServerHandle {
     /// The address that is listened on, with the port that was found where 0 was asked for; the first
-    /// one of several. `0.0.0.0:0` where there are only Unix sockets.
+    /// one of several. `None` where there is none: there are only Unix sockets, or no listener.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        self.local_addrs.first().copied().unwrap_or(none)
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addrs.first().copied()
     }
 
     /// All addresses that are listened on, the main one first; Unix sockets are not among them.
@@ -286,120 +290,5 @@ impl ServerHandle {
     /// written to both the renamed file and the new one. Never waits.
     pub fn reopen(&self) {
         self.files.reopen();
-    }
-
-    /// Stops accepting, answers the requests in flight, drains the queues, ends all threads.
-    ///
-    /// Takes at most about the drain timeout: connections that are not done by then are cut, and
-    /// updates that still wait are counted as abandoned. A handler that never returns keeps its
-    /// thread.
-    pub fn stop(mut self) -> Report {
-        self.stop_threads();
-        let mut report = self.report();
-        if report.updates_abandoned > 0 {
-            let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
-            let name = |bot: BotId| self.roster.name(bot).unwrap_or_default().to_owned();
-            report.abandoned = left.map(|(bot, id)| (name(bot), id.get())).collect();
-        }
-        report
-    }
-
-    fn stop_threads(&mut self) {
-        if mem::replace(&mut self.stopped, true) {
-            return;
-        }
-        let deadline = control::deadline(self.settings().drain_timeout);
-        self.control.stop();
-        let watcher: Vec<_> = self.watcher.take().into_iter().map(Watcher::stop).collect();
-        if let Some((stop, thread)) = self.acceptor.take() {
-            // The acceptor wakes up because its end of the pair sees the hang-up.
-            drop(stop);
-            let _ = thread.join();
-        }
-        self.tell_shards(|| Message::Drain);
-        let hurried = || self.control.is_hurried();
-        if !ended_by(&self.shard_threads, deadline, hurried, || {}) {
-            self.tell_shards(|| Message::Abort);
-            ended_by(&self.shard_threads, self.grace(), || false, || {});
-        }
-        self.shards.clear();
-        self.end_intake(deadline);
-        self.scheduler.close();
-        let wake = || self.scheduler.wake_all();
-        let hurried = || self.control.is_hurried();
-        if !ended_by(&self.worker_threads, deadline, hurried, wake) {
-            self.control.abandon();
-            ended_by(&self.worker_threads, self.grace(), || false, wake);
-        }
-        if let Some(journal) = &self.journal {
-            journal.journal.stop();
-            ended_by(&journal.housekeeper, deadline.max(self.grace()), || false, || {});
-        }
-        // It ends at once, unless a file system that does not answer keeps it.
-        ended_by(&watcher, self.grace(), || false, || {});
-        // It has told what the stop waited for.
-        let hangs: Vec<_> = self.hangs.take().into_iter().map(Watcher::stop).collect();
-        ended_by(&hangs, self.grace(), || false, || {});
-        self.incidents.close();
-        // The last of all: it tells probes of the stop.
-        drop(self.admin.take());
-    }
-
-    /// Ends the ways into the journal, and the one back: what has not gone to the workers stays
-    /// there for the next start.
-    fn end_intake(&self, deadline: Instant) {
-        // Whoever could still send to the committer is gone then, so it ends.
-        self.inlet.close();
-        let Some(journal) = &self.journal else { return };
-        let hurried = || self.control.is_hurried();
-        let wake = || journal.journal.wake_committer();
-        if !ended_by(&journal.committer, deadline, hurried, wake) {
-            // It ends by itself, after a last sync. Until then the directory is locked, and a server
-            // that this process starts next would not get it.
-            ended_by(&journal.committer, self.grace(), || false, wake);
-        }
-        self.control.end_reading();
-        ended_by(&journal.read_back, self.grace(), || false, || journal.backlog.wake());
-    }
-
-    /// Until when threads may take that were told to leave everything.
-    fn grace(&self) -> Instant {
-        let grace = if self.control.is_hurried() { HURRY_GRACE } else { ABORT_GRACE };
-        Instant::now() + grace
-    }
-
-    fn tell_shards(&mut self, message: impl Fn() -> Message) {
-        for mailbox in &mut self.shards {
-            // A full mailbox is being emptied. A closed one belongs to a shard that has ended.
-            while mailbox.try_send(message()).is_err_and(|refused| refused.is_full()) {
-                thread::sleep(STOP_STEP);
-            }
-        }
-    }
-}
-
-impl Drop for ServerHandle {
-    fn drop(&mut self) {
-        self.stop_threads();
-    }
-}
-
-/// Waits until all threads have ended, calling `nudge` in between; false where `deadline` came
-/// first, or `hurried` said to wait no longer.
-fn ended_by(
-    threads: &[JoinHandle<()>],
-    deadline: Instant,
-    hurried: impl Fn() -> bool,
-    nudge: impl Fn(),
-) -> bool {
-    loop {
-        nudge();
-        if threads.iter().all(JoinHandle::is_finished) {
-            return true;
-        }
-        if Instant::now() >= deadline || hurried() {
-            return false;
-        }
-        thread::sleep(STOP_STEP);
     }
 }

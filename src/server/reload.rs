@@ -3,13 +3,23 @@
 use std::{
     fmt,
     io::Write as _,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
+    time::Duration,
 };
 
 use super::ServerHandle;
 use crate::{
-    config::Config, error::Error, journal::BotKey, live::Live, shard::Message, update::BotId,
+    config::Config,
+    error::{Error, ErrorKind},
+    journal::BotKey,
+    live::Live,
+    shard::Message,
+    update::BotId,
 };
+
+/// How long a reload waits for the one before it, whose configuration is foreign code's to bring.
+const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// Bots that a line names.
 const NAMED: usize = 10;
@@ -71,6 +81,40 @@ fn some_of(names: &[String]) -> String {
     first.join(", ") + &rest
 }
 
+/// Whose turn it is to reload: one after the other, so that what was read last is in force.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The thread that reloads.
+    holder: Mutex<Option<ThreadId>>,
+    over: Condvar,
+}
+
+/// A turn; it is over when this is dropped.
+struct Held<'a>(&'a Turn);
+
+impl Turn {
+    /// Waits for its turn, for as long as that is bearable. Not where it would wait for itself.
+    fn take(&self, wait: Duration) -> Result<Held<'_>, Error> {
+        let me = thread::current().id();
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_others = |holder: &mut Option<ThreadId>| holder.is_some_and(|holder| holder != me);
+        let waited = self.over.wait_timeout_while(holder, wait, is_others);
+        let (mut holder, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if holder.is_some() {
+            return Err(Error::new(ErrorKind::Reload, "another reload is under way"));
+        }
+        *holder = Some(me);
+        Ok(Held(self))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.0.holder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.over.notify_one();
+    }
+}
+
 impl ServerHandle {
     /// Serves by `config` from now on: its bots with their hosts, credentials and lists, its other
     /// allow-lists, limits and drain timeout. The shards learn of it within a moment. Requests that
@@ -79,13 +123,14 @@ impl ServerHandle {
     /// All other settings stay as they are until a restart, and the result names those that differ.
     ///
     /// # Errors
-    /// A setting that is wrong, or too many bots; then everything stays as it was, and the report
-    /// counts it.
+    /// A setting that is wrong, too many bots, or another reload that is under way; then everything
+    /// stays as it was, and the report counts it.
     pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
         self.reload_from(|| Ok(config.clone()))
     }
 
-    /// The same with what `load` brings, whose failure is counted as well.
+    /// The same with what `load` brings, whose failure is counted as well. Other reloads wait for it,
+    /// up to 10 s, and one that `load` itself asks for is refused at once.
     ///
     /// # Errors
     /// Those of `load` and of [`reload`](Self::reload).
@@ -93,8 +138,11 @@ impl ServerHandle {
         &self,
         load: impl FnOnce() -> Result<Config, Error>,
     ) -> Result<Reload, Error> {
+        // No lock is held while foreign code runs.
+        let turn = self.turn.take(TURN_WAIT);
+        let loaded = turn.and_then(|turn| Ok((load()?, turn)));
         let mut settings = self.settings();
-        let outcome = load().and_then(|config| self.put_in_force(&mut settings, config));
+        let outcome = loaded.and_then(|(config, _turn)| self.put_in_force(&mut settings, config));
         match &outcome {
             Ok(reload) if reload.is_empty() => {}
             Ok(_) => self.metrics.reloads.increment(),

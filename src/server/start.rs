@@ -17,6 +17,7 @@ use super::{
     feeder::{FeedWay, Feeder, Inlet},
     files::Files,
     journal::{Gate, Opened},
+    reload::Turn,
     watch::{self, Watcher},
 };
 use crate::{
@@ -136,6 +137,8 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         health,
         incidents,
         inlet: Inlet::closed(&metrics, &roster),
+        is_started: false,
+        is_streaming: matches!(consumer, Destination::Stream(_)),
         journal: None,
         scheduler: Arc::clone(&scheduler),
         local_addrs: local_addrs.collect(),
@@ -147,6 +150,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         roster,
         seats: Arc::clone(&seats),
         settings: Mutex::new(config.clone()),
+        turn: Turn::default(),
         shards: Vec::new(),
         shard_threads: Vec::new(),
         started_at: Instant::now(),
@@ -193,6 +197,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         }
     };
     handle.inlet.open(Feeder {
+        end: handle.inlet.end(),
         #[cfg(feature = "cli")]
         letters,
         parser: UpdateParser::default(),
@@ -216,6 +221,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
     handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
     handle.health.serving();
+    handle.is_started = true;
     Ok(handle)
 }
 

@@ -1,7 +1,7 @@
 //! The sweep: one timer that ends what has taken too long, for all connections of a shard.
 
 use std::{
-    rc::Weak,
+    rc::{Rc, Weak},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,8 @@ use crate::runtime::{self, Rounds};
 
 /// The sweep looks at every deadline this often at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// The same during a stop, which waits for the last of them.
+const DRAIN_SWEEP: Duration = Duration::from_millis(20);
 /// Connections that a sweep ends, and looks at, before all others have their turn. An end is a last
 /// word, encrypted and sent, and a look mostly a miss of the cache.
 const SWEEP_ENDS: usize = 2;
@@ -18,11 +20,19 @@ const SWEEP_LOOKS: usize = 256;
 /// Ends the waits whose deadline has passed, and tells who has been idle longest: one timer for all
 /// connections of the shard.
 pub(super) async fn sweep(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
-    while let Some(pause) = shard.upgrade().map(|shard| shard.sweep_pause()) {
-        runtime::sleep(pause).await;
+    loop {
+        let plan = |shard: Rc<Shard>| {
+            (shard.sweep_pause(), shard.draining.get(), Rc::clone(&shard.background))
+        };
+        let Some((pause, was_draining, background)) = shard.upgrade().map(plan) else { return };
+        // A stop has sooner deadlines.
+        let is_draining = || shard.upgrade().is_none_or(|shard| shard.draining.get());
+        background.pause(pause, || !was_draining && is_draining()).await;
         let mut sweep = Sweep::default();
         loop {
-            let Some(shard) = shard.upgrade() else { return };
+            let Some(shard) = shard.upgrade().filter(|shard| !shard.background.is_over()) else {
+                return;
+            };
             if shard.sweep_on(&mut sweep) {
                 break;
             }
@@ -85,6 +95,9 @@ impl Shard {
 
     /// An eighth of the shortest timeout, so that none is overstepped by more than that.
     fn sweep_pause(&self) -> Duration {
+        if self.draining.get() {
+            return DRAIN_SWEEP;
+        }
         let shortest = self.limits().shortest_timeout();
         (shortest / 8).clamp(SWEEP.0, SWEEP.1)
     }

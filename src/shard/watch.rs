@@ -93,6 +93,11 @@ impl Watch {
         self.deadline.set(now + GOODBYE);
     }
 
+    /// Has the wait end before `latest`.
+    pub(super) fn hasten(&self, latest: Instant) {
+        self.deadline.set(self.deadline.get().min(latest));
+    }
+
     /// Since when the connection has been idle, if it is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         (self.phase.get() == Phase::Idle).then(|| self.since.get())
@@ -165,10 +170,6 @@ impl<'a> Registration<'a> {
     /// Why a wait of this connection was ended from outside, if one was.
     pub(crate) fn end(&self) -> Option<End> {
         self.watch.end.get()
-    }
-
-    pub(crate) fn shutdown(&self, how: Shutdown) {
-        runtime::shutdown(self.watch.fd, how);
     }
 }
 

@@ -6,7 +6,10 @@ use std::io::{self, BufRead as _, Write as _};
 
 use rustls::ServerConnection;
 
-use super::unread::{Spares, Unread, Wait};
+use super::{
+    records::HEADER,
+    unread::{Filled, Spares, Unread, Wait},
+};
 use crate::runtime::{self, Socket};
 
 /// Bytes of a read while more come than fit into one of [`WAIT_BYTES`]: a full record.
@@ -23,13 +26,54 @@ pub(crate) struct OlderStream {
     fed: usize,
     /// Records that leave; empty between two writes.
     outgoing: Vec<u8>,
+    /// What the session has got of the record that is not whole.
+    part: Part,
+}
+
+/// Where the record ends that has been fed last.
+#[derive(Debug, Default)]
+struct Part {
+    /// Its header, as far as that has come.
+    header: [u8; HEADER],
+    held: usize,
+    /// Bytes behind the header that have not come.
+    missing: usize,
+}
+
+impl Part {
+    /// So much has come.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.missing > 0 {
+                let passed = self.missing.min(bytes.len());
+                self.missing -= passed;
+                bytes = bytes.get(passed..).unwrap_or_default();
+                continue;
+            }
+            if let Some(place) = self.header.get_mut(self.held) {
+                *place = *first;
+            }
+            self.held += 1;
+            bytes = rest;
+            if self.held == HEADER {
+                let [.., high, low] = self.header;
+                self.missing = usize::from(u16::from_be_bytes([high, low]));
+                self.held = 0;
+            }
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.held == 0 && self.missing == 0
+    }
 }
 
 impl OlderStream {
     /// Goes on with a `session` that has done its handshake over `socket`, from which `incoming` has
     /// been read and not fed to it.
     pub(super) fn new(socket: Socket, session: ServerConnection, incoming: Vec<u8>) -> Self {
-        Self { session, socket, incoming, fed: 0, outgoing: Vec::new() }
+        let part = Part::default();
+        Self { session, socket, incoming, fed: 0, outgoing: Vec::new(), part }
     }
 
     /// As [`TlsStream::fill`](super::stream::TlsStream::fill).
@@ -38,11 +82,16 @@ impl OlderStream {
         unread: &mut Unread,
         wait: Wait,
         spares: &Spares,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Filled> {
         loop {
             match self.take_plaintext(unread, spares) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return outcome,
+                outcome => return outcome.map(Filled::of),
+            }
+            if self.fed == self.incoming.len()
+                && let Some(told) = wait.told(!self.part.is_none())
+            {
+                return Ok(told);
             }
             let is_bare = unread.prepare(wait, spares);
             self.receive(is_bare).await?;
@@ -107,8 +156,10 @@ impl OlderStream {
     /// Gives the session the next few bytes, or the end: it takes no more than a record at a time, and
     /// nothing before what it has decrypted is taken.
     fn feed(&mut self, is_end: bool) -> io::Result<()> {
-        let mut rest = self.incoming.get(self.fed..).unwrap_or_default();
+        let whole = self.incoming.get(self.fed..).unwrap_or_default();
+        let mut rest = whole;
         let taken = self.session.read_tls(&mut rest)?;
+        self.part.pass(whole.get(..taken).unwrap_or_default());
         self.fed += taken;
         if taken == 0 && !is_end {
             // After a close_notify; what follows is nobody's.
@@ -147,5 +198,26 @@ impl OlderStream {
         let said = self.flush().await;
         let finished = runtime::finish(&mut self.socket).await;
         (self.socket, said.and(finished))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_record_is_known_wherever_it_is_cut() {
+        let records = [&[23, 3, 3, 0, 2, 1, 2][..], &[21, 3, 3, 0, 0], &[23, 3, 3, 1, 1]];
+        let bytes = [records.concat(), vec![7; 257]].concat();
+        let ends = [7, 12, 12 + 5 + 257];
+        for step in [1, 2, 3, 5, 7, 100] {
+            let (mut part, mut at) = (Part::default(), 0);
+            assert!(part.is_none());
+            for piece in bytes.chunks(step) {
+                part.pass(piece);
+                at += piece.len();
+                assert_eq!(part.is_none(), ends.contains(&at), "{step} {at}");
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     records::{Direction, HEADER, Records, Suite},
     secrets::Secrets,
     stream::{self, TlsStream},
-    unread::{Spares, Unread, Wait},
+    unread::{Filled, Spares, Unread, Wait},
 };
 use crate::{
     answers::Answer,
@@ -42,7 +42,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Waits for bytes, which `unread` then has behind those it had. How many; 0 at the end.
+    /// Waits for bytes, which `unread` then has behind those it had; or tells what of a record has come,
+    /// where `wait` is for something else.
     ///
     /// # Errors
     /// As [`TlsStream::fill`].
@@ -51,13 +52,13 @@ impl Stream {
         unread: &mut Unread,
         wait: Wait,
         spares: &Spares,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Filled> {
         match self {
             Self::Tls(stream) => stream.fill(unread, wait, spares).await,
             Self::Plain(socket) => {
                 let received = stream::receive(socket, unread, 0, wait, spares).await;
                 unread.take_plain();
-                received
+                received.map(Filled::of)
             }
             Self::Older(stream) => Box::pin(stream.fill(unread, wait, spares)).await,
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     records::{Fault, Records},
-    unread::{Next, Spares, Unread, Wait},
+    unread::{Filled, Next, Spares, Unread, Wait},
 };
 use crate::runtime::{self, Socket};
 
@@ -30,7 +30,8 @@ impl TlsStream {
         Self { records, socket, outgoing, has_ended: false, is_over: false }
     }
 
-    /// Waits for data, which `unread` then has. How many bytes; 0 at a close_notify.
+    /// Waits for data, which `unread` then has; or tells what of a record has come, where `wait` is for
+    /// something else.
     ///
     /// # Errors
     /// `UnexpectedEof` where the peer ends the connection without a close_notify, which is how
@@ -41,20 +42,23 @@ impl TlsStream {
         unread: &mut Unread,
         wait: Wait,
         spares: &Spares,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Filled> {
         loop {
             if self.has_ended {
-                return Ok(0);
+                return Ok(Filled::End);
             }
             let missing = match unread.open(&mut self.records) {
-                Ok(Next::Data(length)) => return Ok(length),
+                Ok(Next::Data(length)) => return Ok(Filled::Data(length)),
                 Ok(Next::End) => {
                     self.has_ended = true;
-                    return Ok(0);
+                    return Ok(Filled::End);
                 }
                 Ok(Next::Missing(missing)) => missing,
                 Err(fault) => return Err(Box::pin(self.fail(fault)).await),
             };
+            if let Some(told) = wait.told(!unread.holds_nothing()) {
+                return Ok(told);
+            }
             if !self.outgoing.is_empty() {
                 Box::pin(self.flush()).await?;
             }

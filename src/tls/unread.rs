@@ -25,10 +25,44 @@ pub(crate) struct Unread {
 pub(crate) enum Wait {
     /// For the next request of a peer whose requests come seldom: nothing is held meanwhile.
     Long,
+    /// For the rest of a record with which a request may begin.
+    Record,
     /// For the rest of a request.
     Request,
     /// For the next request of a peer that has just sent others: with a buffer at hand.
     Short,
+}
+
+impl Wait {
+    /// What has to be told of a wait that goes on, where a part of a record is held or not.
+    pub(super) fn told(self, holds_part: bool) -> Option<Filled> {
+        match self {
+            Self::Long | Self::Short if holds_part => Some(Filled::Begun),
+            Self::Record if !holds_part => Some(Filled::Nothing),
+            _ => None,
+        }
+    }
+}
+
+/// What a wait for bytes came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Filled {
+    /// While the next request was waited for, a part of a record has come. It takes memory, so it must
+    /// not take as long as that wait may.
+    Begun,
+    /// So many bytes more can be read by requests.
+    Data(usize),
+    /// The peer has said goodbye.
+    End,
+    /// A record that was [begun](Self::Begun) had no data in it.
+    Nothing,
+}
+
+impl Filled {
+    /// As reads tell it: 0 is the end.
+    pub(super) fn of(bytes: usize) -> Self {
+        if bytes == 0 { Self::End } else { Self::Data(bytes) }
+    }
 }
 
 /// What opening the next record came to.
@@ -77,7 +111,7 @@ impl Unread {
         }
     }
 
-    fn holds_nothing(&self) -> bool {
+    pub(super) fn holds_nothing(&self) -> bool {
         self.is_empty() && self.sealed >= self.bytes.len()
     }
 

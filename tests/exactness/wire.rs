@@ -327,7 +327,7 @@ fn run(driver: DriverChoice, parts: &[Part]) {
     }
     let server = server.start().unwrap();
     let trial = Trial {
-        addr: server.local_addr(),
+        addr: server.local_addr().unwrap(),
         table: table(),
         next: AtomicUsize::new(0),
         serial: AtomicI64::new(1),

@@ -155,11 +155,11 @@ impl TestServer {
 
     /// A TLS connection to the server.
     pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.handle.local_addr(), &self.pki)
+        Client::connect(self.handle.local_addr().unwrap(), &self.pki)
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("https://{}{PATH}", self.handle.local_addr())
+        format!("https://{}{PATH}", self.handle.local_addr().unwrap())
     }
 
     /// Waits until the handler has got `count` updates.

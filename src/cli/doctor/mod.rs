@@ -177,7 +177,7 @@ mod tests {
             .handler(|_: &Update| Outcome::Done)
             .start()
             .unwrap();
-        let addr = server.local_addr();
+        let addr = server.local_addr().unwrap();
         assert_eq!(check(dir.path(), addr, "secret"), Ok(()));
         let other = check(dir.path(), addr, "another").unwrap_err();
         assert!(other.contains("403 Forbidden"), "{other}");

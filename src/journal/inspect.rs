@@ -333,7 +333,7 @@ pub(crate) struct Seen(HashMap<BotKey, Window>);
 impl Seen {
     /// Takes note of an id; false where it was known.
     pub(crate) fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
-        self.0.entry(bot).or_insert_with(Window::new).accept(id.get())
+        self.0.entry(bot).or_default().accept(id.get())
     }
 }
 

@@ -26,11 +26,6 @@ pub use self::{
     tls::TestRecords,
 };
 pub use crate::tls::bare::BareConnection;
-#[cfg(feature = "cli")]
-use crate::{
-    config::file::{ConfigFile, Secrets},
-    error::Error,
-};
 use crate::{
     answers::Answers,
     config::{Bot, Dispatch, Limits},
@@ -40,6 +35,11 @@ use crate::{
     route::{Router, Unrouted, Wanted},
     tls::TlsConfig,
     update::{BotId, Update},
+};
+#[cfg(feature = "cli")]
+use crate::{
+    config::file::{ConfigFile, Secrets},
+    error::Error,
 };
 
 /// A shard's answers with their dates.

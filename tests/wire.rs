@@ -23,7 +23,7 @@ use rustls::{ClientConnection, pki_types::ServerName};
 use support::{
     PATH, SECRET, TestServer,
     client::{self, Client},
-    drivers, on_each_driver, request, update, update_of, wait_until,
+    on_each_driver, request, update, update_of, wait_until,
 };
 
 /// The answer that Telegram's sender deals with fastest.
@@ -364,7 +364,7 @@ fn answers_say_when_they_were_given_after_an_idle_time_as_well() {
 
 #[test]
 fn without_dates_answers_are_as_short_as_they_can_be() {
-    for driver in drivers() {
+    for driver in support::drivers() {
         let server = TestServer::with(|server| server.driver(driver).date(false));
         let mut client = server.connect();
         client.send(&post_body(&update(1)));

@@ -15,7 +15,7 @@ use std::{
 
 use support::{
     bot_api::{FakeBotApi, TOKEN},
-    external::program,
+    external::{program, talk},
     pki,
     process::{Process, ringhook},
 };
@@ -103,8 +103,9 @@ impl Scene {
     }
 
     fn finish(&self, command: &mut Command) -> (bool, String) {
-        let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        // One that serves, where it should not, is ended in the end.
+        let said = talk(command, b"");
+        (said.status.success(), said.stderr)
     }
 
     /// A start that must be refused, as `serve --user` with `args`.

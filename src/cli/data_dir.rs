@@ -38,8 +38,8 @@ impl DataDir {
     }
 
     /// What is made in it belongs to `owner`, where there is one.
-    pub(super) fn owned_by(mut self, owner: Option<Identity>) -> Self {
-        self.owner = owner.as_ref().map(Identity::user);
+    pub(super) fn owned_by(mut self, owner: Option<&Identity>) -> Self {
+        self.owner = owner.map(Identity::user);
         self
     }
 

@@ -87,7 +87,7 @@ impl Setup {
         owner: Option<&Identity>,
         bots: impl IntoIterator<Item = &'a BotSection>,
     ) -> Result<(), Error> {
-        let data_dir = self.data_dir.clone().owned_by(owner.cloned());
+        let data_dir = self.data_dir.clone().owned_by(owner);
         if owner.is_some() {
             // Whoever it is to belong to may not be able to make it.
             data_dir.create()?;
@@ -151,7 +151,7 @@ impl Setup {
         if is_own_used || self.has_own_certificate {
             self.make_own(owner.as_ref(), self.file.bots.iter().chain(bots))?;
         }
-        let maker = self.data_dir.clone().owned_by(owner);
+        let maker = self.data_dir.clone().owned_by(owner.as_ref());
         for path in others.iter().filter(|path| !path.exists()) {
             maker.make_secret_token(path)?;
         }
@@ -164,7 +164,7 @@ impl Setup {
         let mut config = self.file.to_config(Secrets::Leave)?;
         config.listens = false;
         if owner.is_some() {
-            self.data_dir.clone().owned_by(owner.cloned()).create()?;
+            self.data_dir.clone().owned_by(owner).create()?;
         }
         Ok(config)
     }

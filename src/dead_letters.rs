@@ -40,6 +40,16 @@ struct BrokenLetter<'a> {
     update_base64: String,
 }
 
+/// False where `json` has something that readers of JSON stumble over, such as half of a surrogate
+/// pair: the line would be lost to them. Depth is no harm, whoever has a limit can raise it.
+#[cfg(feature = "cli")]
+fn is_readable(json: &str) -> bool {
+    match serde_json::from_str::<serde_json::Value>(json) {
+        Ok(_) => true,
+        Err(error) => error.to_string().starts_with("recursion limit"),
+    }
+}
+
 impl DeadLetters {
     /// Letters appended to the file at `path`, made with mode 0600. Where acknowledged updates
     /// outlive a power cut, letters do as well.
@@ -77,7 +87,8 @@ impl DeadLetters {
         let before = line.len();
         // JSON holds line breaks between its parts only, never within a string.
         let text = std::str::from_utf8(json).ok().map(|json| json.replace(['\n', '\r'], " "));
-        let update = text.as_deref().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let text = text.as_deref().filter(|text| is_readable(text));
+        let update = text.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let written = match update {
             Some(update) => {
                 let letter = DeadLetter { bot, update_id, reason, attempts: 0, update };

@@ -15,6 +15,11 @@ impl Chance {
         Self(seed)
     }
 
+    /// Those of a seed that is told elsewhere.
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number from `low` to `high`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)

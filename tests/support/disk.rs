@@ -29,15 +29,22 @@ pub(crate) fn skip(why: &str) {
 
 /// Runs `test` where it can mount things; where it cannot, that is said and `test` is skipped.
 pub(crate) fn with_mounts(test: impl FnOnce() + Send) {
+    try_mounts(|why_not| match why_not {
+        None => test(),
+        Some(why) => skip(&why),
+    });
+}
+
+/// Runs `test` where it can mount things, or with the reason why it cannot.
+pub(crate) fn try_mounts(test: impl FnOnce(Option<String>) + Send) {
     let run = || {
         // SAFETY: descriptors stay shared; it is mounts, and the working directory, that are this
         // thread's own from now on.
         let left = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        match left.and_then(|()| mount_change("/", private)) {
-            Ok(()) => test(),
-            Err(error) => skip(&format!("no mounts of our own: {error}: root may have them")),
-        }
+        let outcome = left.and_then(|()| mount_change("/", private));
+        let why = |error| format!("no mounts of our own: {error}: root may have them");
+        test(outcome.err().map(why));
     };
     thread::scope(|scope| {
         // The error is the panic's.

@@ -832,7 +832,9 @@ fn a_chain_is_read_however_it_was_put_together() {
     ] {
         assert_eq!(check(&text), good, "{text}");
     }
-    let told = check(&format!("{leaf}\n# {}{issuer}", issuer.lines().next().unwrap()));
+    let told = check(&format!("{leaf}\n# {}\n{issuer}", issuer.lines().next().unwrap()));
+    assert!(told.contains("passed over: line") && told.contains("a BEGIN in a comment"), "{told}");
+    let told = check(&format!("{leaf}\nx {issuer}"));
     assert!(told.contains("a BEGIN that does not begin its line"), "{told}");
     let crl = issuer.replace("CERTIFICATE", "X509 CRL");
     let told = check(&format!("{leaf}\n{issuer}{crl}"));

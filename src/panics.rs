@@ -24,6 +24,8 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
+
     use std::panic::panic_any;
 
     use super::*;

@@ -55,7 +55,7 @@ use crate::{
 /// Memory taken back from the workers at once, where the parser has none left.
 const RECLAIM_UPDATES: usize = 64;
 /// Time for a handshake, or a first request, that a stop finds unfinished.
-const DRAIN_HANDSHAKE: Duration = Duration::from_secs(1);
+const DRAIN_HANDSHAKE: Duration = Duration::from_millis(600);
 /// Time for the next request of a connection that a stop finds busy: its last one came less than
 /// [`BUSY`] ago. A request on its way that meets a FIN is an error at the sender, one that is answered
 /// with `Connection: close` is not.

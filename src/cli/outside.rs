@@ -104,7 +104,7 @@ mod tests {
         let text = format!("{server}\n[[bot]]\nname='a'\npath='/a'\nauth='none'\n{bot}\n");
         let file: ConfigFile = text.parse().unwrap();
         let listeners = file.to_config(Secrets::Leave).unwrap().all_listeners();
-        ShutIn::of(&file, &file.bots[0], &listeners).map(|found| found.what())
+        ShutIn::of(&file, file.bots.first().unwrap(), &listeners).map(|found| found.what())
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Setup {
     /// is no directory for it either, its name is rather mistyped.
     fn make_secret_tokens(&self, owner: Option<&Identity>) -> Result<(), Error> {
         let own = self.data_dir.secret_token();
-        let maker = self.data_dir.clone().owned_by(owner.cloned());
+        let maker = self.data_dir.clone().owned_by(owner);
         for bot in &self.file.bots {
             let Some(path) = bot.secret_token_file.as_deref().filter(|path| **path != own) else {
                 continue;

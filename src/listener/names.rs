@@ -239,7 +239,7 @@ mod tests {
             let mut listener = Listener::new(ListenAddress::Unix(path.clone()));
             listener.mode = 0o640;
             let config = Config { listeners: vec![listener], ..Config::default() };
-            let sockets = Listening::open(&config, Vec::new()).unwrap().sockets;
+            let sockets = Listening::open(&config, Vec::new(), None).unwrap().sockets;
             let control = Arc::new(Control::new(None));
             let (orders, incidents) = (Arc::<Orders>::default(), Incidents::new(10));
             let names = Names::of(&sockets, &orders, &control, incidents.writer()).unwrap();

@@ -255,7 +255,7 @@ fn the_queue_has_its_bound_also_where_a_reload_allows_longer_bodies() {
     let mut limits = ringhook::Limits::default();
     (limits.queue_bytes, limits.body_bytes) = (8 << 20, 16 << 10);
     let server = TestServer::with(|server| {
-        server.limits(limits.clone()).handler(move |_: &Update| {
+        server.limits(limits).handler(move |_: &Update| {
             held.pass();
             Outcome::Done
         })

@@ -2,11 +2,13 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
+
+#[cfg(any(feature = "cli", test))]
+use std::fs::File;
 
 use rustix::{
     fs::{
@@ -73,6 +75,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of `find` and mkdir.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn make(path: &Path, mode: u32, heir: Option<&User>) -> io::Result<Self> {
         if !geteuid().is_root() {
             make_all(CWD, path, mode)?;
@@ -217,6 +220,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open and chown.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn create_new(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let mode = Mode::from_raw_mode(mode);
         let flags =
@@ -259,6 +263,7 @@ impl Dir {
     }
 
     /// True where there is something at `name`, or where the link that is there leads to.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn has(&self, name: &OsStr) -> bool {
         self.run(|fd| Ok(statat(fd, name, AtFlags::empty())?)).is_ok()
     }
@@ -302,6 +307,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open and fsync.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn sync(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = self.run(|fd| Ok(openat(fd, ".", flags, Mode::empty())?))?;

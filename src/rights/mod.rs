@@ -126,6 +126,7 @@ pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
 ///
 /// # Errors
 /// Those of `open`, or that it cannot be read or is not in UTF-8.
+#[cfg(feature = "cli")]
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path, How::Read)?)
 }

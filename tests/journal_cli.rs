@@ -88,8 +88,12 @@ fn json(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&printed(dir, args)).unwrap()
 }
 
+/// The ids in lines of updates, with or without what the sink tells beside them.
 fn ids(lines: &str) -> Vec<i64> {
-    let id = |line| serde_json::from_str::<Value>(line).unwrap()["update_id"].as_i64().unwrap();
+    let id = |line| {
+        let line = serde_json::from_str::<Value>(line).unwrap();
+        line.get("update").unwrap_or(&line)["update_id"].as_i64().unwrap()
+    };
     lines.lines().map(id).collect()
 }
 

@@ -80,7 +80,11 @@ fn forged_records_are_answered_with_the_alert_that_says_so() {
         // However much comes behind it.
         let mut client =
             Client::connect_with(server.handle.local_addr().unwrap(), config(&server, |_| ()));
-        client.stream.sock.write_all(&[&[20, 3, 3, 0, 1, 1][..], &vec![7; 300_000]].concat()).unwrap();
+        client
+            .stream
+            .sock
+            .write_all(&[&[20, 3, 3, 0, 1, 1][..], &vec![7; 300_000]].concat())
+            .unwrap();
         thread::sleep(Duration::from_millis(100));
         assert_alert(&mut client, AlertDescription::UnexpectedMessage);
         // The rest of a request that was begun is not waited for.

@@ -4,6 +4,7 @@
 use std::{
     cell::RefCell,
     io::Write as _,
+    mem,
     rc::Rc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -54,12 +55,22 @@ struct Dated {
     /// The time in HTTP's form; `None` where it has none: without a reasonable clock there must be
     /// no date.
     date: Option<[u8; DATE_BYTES]>,
-    /// By status and directive, with the number of the reading they are of.
-    made: [Option<(u64, Rc<Vec<u8>>)>; FORMS],
+    /// By status and directive.
+    made: [Option<Made>; FORMS],
     /// How often the clock has been read.
     readings: u64,
     /// When the second of `date` is over.
     until: Option<Instant>,
+}
+
+/// An answer that was put together.
+#[derive(Default)]
+struct Made {
+    bytes: Rc<Vec<u8>>,
+    /// Memory of the answer before it, which connections may still be writing.
+    previous: Rc<Vec<u8>>,
+    /// The number of the reading it is of.
+    reading: u64,
 }
 
 impl Default for Dated {
@@ -95,8 +106,8 @@ impl Dated {
             self.read(clock());
         }
         match self.made.get(place(status, directive)) {
-            Some(Some((reading, bytes))) if *reading == self.readings => {
-                Answer::Dated(Rc::clone(bytes))
+            Some(Some(made)) if made.reading == self.readings => {
+                Answer::Dated(Rc::clone(&made.bytes))
             }
             _ => self.make(status, directive),
         }
@@ -118,17 +129,19 @@ impl Dated {
         else {
             return Answer::Bare(response(status, directive));
         };
-        let mut bytes = made.take().map(|(_, bytes)| bytes).unwrap_or_default();
-        // One that is still being written stays as it is.
-        if Rc::get_mut(&mut bytes).is_none() {
-            bytes = Rc::default();
+        let made = made.get_or_insert_default();
+        // Two take turns, so that the memory of one is free when it is wanted again.
+        mem::swap(&mut made.bytes, &mut made.previous);
+        if Rc::get_mut(&mut made.bytes).is_none() {
+            // It is still being written, and stays as it is.
+            made.bytes = Rc::default();
         }
-        if let Some(bytes) = Rc::get_mut(&mut bytes) {
+        if let Some(bytes) = Rc::get_mut(&mut made.bytes) {
             bytes.clear();
             dated_response(status, directive, date, bytes);
         }
-        *made = Some((self.readings, Rc::clone(&bytes)));
-        Answer::Dated(bytes)
+        made.reading = self.readings;
+        Answer::Dated(Rc::clone(&made.bytes))
     }
 }
 

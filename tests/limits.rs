@@ -214,7 +214,7 @@ fn a_body_that_drips_is_ended_before_its_time() {
 #[test]
 fn a_record_that_drips_is_silence() {
     let mut limits = patient();
-    limits.idle_timeout = SHORT;
+    limits.head_timeout = SHORT;
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         let Client { stream, .. } = &mut client;
@@ -232,7 +232,7 @@ fn a_record_that_drips_is_silence() {
         };
         // close_notify, or an RST behind it; no 408.
         assert!(outcome.is_err() || outcome.is_ok_and(|n| n == 1));
-        wait_until("it is closed", || closed(&server.handle.report(), "idle_timeout") == 1);
+        wait_until("it is closed", || closed(&server.handle.report(), "head_timeout") == 1);
         assert!(server.handle.report().requests_rejected.is_empty());
     });
 }

@@ -607,7 +607,8 @@ fn each_bot_of_a_config_file_has_its_path_and_its_secret() {
     let mut ids: Vec<i64> = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|update| update["update_id"].as_i64().unwrap())
+        // Each line tells its bot beside the update.
+        .map(|line| line["update"]["update_id"].as_i64().unwrap())
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, expected);
@@ -721,7 +722,7 @@ fn flags_win_over_the_file() {
     assert_eq!((code, &*stderr), (0, ""));
     let printed: toml::Table = stdout.parse().unwrap();
     let expected = "listen = '127.0.0.1:7443'\ndriver = 'io-uring'\nshards = 1\nworkers = 2\n\
-         data_dir = 'of-the-flag'\ndrain_timeout = '7s'\nreuse_port = false";
+         data_dir = 'of-the-flag'\ndrain_timeout = '7s'\nreuse_port = false\ndate = true";
     assert_eq!(printed["server"], toml::Value::Table(expected.parse().unwrap()));
     assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:of-the-flag"));
     assert_eq!(printed["tls"]["cert"].as_str(), cert.to_str());

@@ -62,7 +62,9 @@ pub fn dated_response(
     let bare = response(status, directive);
     let line = bare.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let (line, fields) = bare.split_at(line);
-    for part in [line, b"Date: ", date, b"\r\n", fields] {
+    let parts = [line, b"Date: ", date, b"\r\n", fields];
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
         out.extend_from_slice(part);
     }
 }

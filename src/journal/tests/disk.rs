@@ -68,6 +68,8 @@ struct Disk {
     broken: String,
     /// Names of files on which something has failed by a fault.
     failed: BTreeSet<String>,
+    /// Syncs of files that have failed.
+    failed_syncs: u64,
     files: Vec<Inode>,
     is_crashed: bool,
     /// Whether the directory has been removed.
@@ -167,6 +169,7 @@ impl SimDisk {
             durable: BTreeMap::new(),
             broken: String::new(),
             failed: BTreeSet::new(),
+            failed_syncs: 0,
             files: Vec::new(),
             is_crashed: false,
             is_gone: false,
@@ -200,6 +203,11 @@ impl SimDisk {
 
     pub(super) fn is_crashed(&self) -> bool {
         self.lock().is_crashed
+    }
+
+    /// Syncs of files that have failed so far.
+    pub(super) fn failed_syncs(&self) -> u64 {
+        self.lock().failed_syncs
     }
 
     /// Points at which a crash could have come so far.
@@ -493,6 +501,7 @@ impl Stored for SimFile {
             disk.sync_file(self.inode);
             return Ok(());
         }
+        disk.failed_syncs += 1;
         // What was not written is forgotten: the next sync does not try it again.
         let inode = &mut disk.files[self.inode];
         for change in inode.changes.drain(..) {

@@ -252,7 +252,16 @@ impl World {
         );
         let scheduler = Arc::new(scheduler);
         let remember = |bot, id| scheduler.remember(bot, id);
-        let mut recovered = match recover(&self.disk, &bots, remember, |_| {}) {
+        let failed_syncs = self.disk.failed_syncs();
+        let recovered = recover(&self.disk, &bots, remember, |_| {});
+        if self.disk.failed_syncs() > failed_syncs {
+            // The kernel takes what it could not write for written, and a later sync says that all is
+            // well. The start has told of it; a power cut may take what was not synced before.
+            for sent in self.chats.iter_mut().flat_map(|chat| &mut chat.sent) {
+                sent.cannot_sync |= !sent.is_synced;
+            }
+        }
+        let mut recovered = match recovered {
             Ok(recovered) => recovered,
             Err(error) => {
                 tell!(self, "  does not start: {error:?}");

@@ -30,8 +30,12 @@ pub(crate) fn hide_tokens(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let (mut shown, mut rest, mut lower) = (String::new(), text, lower.as_str());
     let next = |lower: &str| {
-        let found = COLONS.iter().filter_map(|colon| Some((lower.find(colon)?, colon.len())));
-        found.min()
+        let bytes = lower.as_bytes();
+        memchr::memchr2_iter(b':', b'%', bytes).find_map(|at| {
+            let here = bytes.get(at..)?;
+            let colon = COLONS.iter().find(|colon| here.starts_with(colon.as_bytes()))?;
+            Some((at, colon.len()))
+        })
     };
     while let Some((at, length)) = next(lower) {
         let (before, _) = rest.split_at(at);

@@ -781,7 +781,7 @@ fn what_grows_is_wrong() {
         )
     };
     for count in [1, 5, 9] {
-        place.api.answer_next("getWebhookInfo", 200, &info(count));
+        place.api.answer_next("getWebhookInfo", 200, info(count));
     }
     let said = place.run("info --watch --interval 1s --count 3");
     assert_eq!(said.code, 1);

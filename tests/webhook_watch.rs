@@ -591,6 +591,8 @@ fn a_certificate_that_is_replaced_is_uploaded_again() {
     stage.wait_looks(1);
     let next = stage.replace_certificate();
     stage.wait_uploaded(&next);
+    // The Bot API knows of it before the watch has had its answer.
+    wait_until("it is told", || has_line(&process, "the webhook was set again"));
     let ids = stage.api.push_many(5);
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());

@@ -27,7 +27,11 @@ mod stderr;
 mod webhook;
 mod webhook_watch;
 
-use std::process::{self, ExitCode};
+use std::{
+    process::{self, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -92,4 +96,16 @@ fn refuse(error: &clap::Error) -> ! {
         process::exit(error.exit_code());
     }
     error.exit()
+}
+
+/// How often a wait for threads looks whether they have ended.
+const ENDED_STEP: Duration = Duration::from_millis(5);
+
+/// What the threads have come to that have ended by `deadline`; the others are left.
+fn ended_in_time<T>(threads: Vec<thread::JoinHandle<T>>, deadline: Instant) -> Vec<T> {
+    while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        thread::sleep(ENDED_STEP);
+    }
+    let ended = threads.into_iter().filter(thread::JoinHandle::is_finished);
+    ended.filter_map(|thread| thread.join().ok()).collect()
 }

@@ -9,13 +9,14 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 
 use super::{
     bots::{Bots, BotsArgs, ChosenBot},
+    ended_in_time,
     greeting::greet_poller,
     outputs,
     service::{self, EarlyHangup, Event, Service, ServiceArgs},
@@ -98,8 +99,9 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     let failure = service.run(&server, |_| {
         tell("the config is read at the start only: start again for another one");
     });
-    let mut ended = pollers.stop();
+    let stopping = pollers.stop();
     let report = server.stop();
+    let mut ended = stopping.ended();
     if report.updates_abandoned == 0 {
         ended.confirm();
     }
@@ -197,11 +199,21 @@ impl Pollers {
         Ok(Self { stopper, threads })
     }
 
-    /// Ends them; none begins another call.
-    fn stop(self) -> Ended {
+    /// Tells them to end; none begins another call.
+    fn stop(self) -> Stopping {
         drop(self.stopper);
-        let ended = self.threads.into_iter().filter_map(|thread| thread.join().ok());
-        let (pollers, failures): (Vec<_>, Vec<_>) = ended.unzip();
+        Stopping(self.threads)
+    }
+}
+
+/// Pollers that were told to end.
+struct Stopping(Vec<JoinHandle<(Poller, Option<Error>)>>);
+
+impl Stopping {
+    /// To be called once the server has stopped. One that a disk keeps even then is left.
+    fn ended(self) -> Ended {
+        let ended = ended_in_time(self.0, Instant::now() + CONFIRM);
+        let (pollers, failures): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
         Ended { failure: failures.into_iter().flatten().next(), pollers }
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// Percentile files are in microseconds: in milliseconds the shorter stages would be all zeros.
 const UNIT_NS: f64 = 1e3;
 
+/// How long the end of a process waits for the last files.
+const FINISH_MAX: Duration = Duration::from_secs(5);
+
 /// A profile that is being written.
 pub(super) struct Profiler {
     commands: mpsc::Sender<Command>,
@@ -87,7 +90,10 @@ impl Profiler {
     /// Has the rest written, with the last report.
     pub(super) fn finish(self, report: &Report) {
         let _ = self.commands.send(Command::Finish(Box::new(report.clone())));
-        let _ = self.thread.join();
+        // A disk that does not answer is not waited for.
+        if super::ended_in_time(vec![self.thread], Instant::now() + FINISH_MAX).is_empty() {
+            tracing::warn!("the profile is not written to its end: its disk does not answer");
+        }
     }
 }
 

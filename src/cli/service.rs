@@ -285,16 +285,18 @@ impl Service {
     /// Tells of the end of a server that was stopped; `failure` is why, where it is one.
     pub(super) fn finish(self, report: &Report, failure: Option<Error>) -> Result<(), Error> {
         tracing::info!(handled = report.updates_handled, "stopped");
-        self.signals.close();
+        // What is written now may take its time: further signals still end the process.
+        let is_hurried = self.hurrier.get().is_some_and(Hurrier::is_hurried);
         self.profiler.into_iter().for_each(|profiler| profiler.finish(report));
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
         let report = &with_dropped(report.clone());
         finish(report, self.report_file)?;
+        self.signals.close();
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !self.hurrier.get().is_some_and(Hurrier::is_hurried) {
+        if !is_hurried {
             return Ok(());
         }
         let message = match kept(report) {

@@ -260,15 +260,24 @@ impl ReadBack {
         let mut state = backlog.lock();
         let (last, last_end) = state.committed;
         let end = if number == last { last_end } else { segment.end() };
+        let is_awaited = !state.adopted.is_empty();
         if at < end {
-            reader.extend_to(end);
+            // What an earlier run has left of bots that were brought back goes before all that has
+            // come since: the next round begins with that.
+            if !is_awaited {
+                reader.extend_to(end);
+            }
             return true;
         }
         if self.open(number + 1, last, None) {
             return true;
         }
-        state.is_behind = false;
         self.reading = None;
+        match is_awaited {
+            // A segment is smaller than 4 GiB.
+            true => state.fall_behind(RecordId { segment: last, offset: last_end as u32 }),
+            false => state.is_behind = false,
+        }
         false
     }
 

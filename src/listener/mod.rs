@@ -205,6 +205,11 @@ impl ListeningSocket {
         self.file = None;
     }
 
+    /// What tells its file from all others, where that is ours.
+    fn file_id(&self) -> Option<names::FileId> {
+        self.file.as_ref().map(SocketFile::id)
+    }
+
     /// The path by which it is connected to, and the permissions of its file where that is ours;
     /// `None` for one that has no file.
     fn name(&self) -> Option<(PathBuf, Option<u32>)> {

@@ -117,8 +117,9 @@ impl Names {
     ) -> Option<Self> {
         let watched = |(socket, it): (usize, &ListeningSocket)| {
             let (path, mode) = it.name()?;
-            // One that is not there now has never led here as far as we see.
-            let file = FileId::at(&path).ok()?;
+            // Since ours was made, the journal was waited for and read. One that was inherited and is
+            // not there now has never led here as far as we see.
+            let file = it.file_id().or_else(|| FileId::at(&path).ok())?;
             let name = Arc::new(Name { path, state: AtomicU8::new(State::Here as u8) });
             let (gone_at, due, seen) = (None, None, State::Here);
             Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_told: false })

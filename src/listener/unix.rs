@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -12,8 +12,8 @@ use rustix::{
     fs::FileType,
     io::Errno,
     net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, listen,
-        socket_with,
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to,
+        connect as connect_to, listen, socket_with,
     },
 };
 
@@ -160,10 +160,18 @@ fn check_free(
             io::ErrorKind::AlreadyExists.into(),
         ));
     }
-    let knock = || UnixStream::connect(path);
-    let answer = match dir.run(|_| knock()) {
+    let connect = || -> io::Result<()> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match connect_to(&socket, &SocketAddrUnix::new(path)?) {
+            // A program listens there whose queue of connections is full.
+            Err(Errno::AGAIN) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    };
+    let answer = match dir.run(|_| connect()) {
         // One that a server of root's has left, or listens on. To connect changes nothing.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => knock(),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => connect(),
         answer => answer,
     };
     match answer {
@@ -183,7 +191,10 @@ mod tests {
 
     use std::{
         fs,
-        os::unix::{fs::PermissionsExt as _, net::UnixListener},
+        os::unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+        },
     };
 
     use super::*;

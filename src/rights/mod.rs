@@ -157,7 +157,9 @@ fn open_ours(dir: OwnedFd, is_shared: bool, end: End, how: How) -> io::Result<Fi
     let file = match end {
         End::Here => how.open(dir, ".", more)?,
         End::Magic(name) => how.open(dir, name, OFlags::empty())?,
-        End::Entry(name) => how.open(dir, name, more)?,
+        // As if it were to be made: then the kernel refuses what other users have put into a sticky
+        // directory (fs.protected_regular, fs.protected_fifos).
+        End::Entry(name) => how.open(dir, name, more | how.creating())?,
         End::Missing(names) => match (&names[..], how.makes()) {
             ([name], true) => how.open(dir, name, more | OFlags::CREATE | OFlags::EXCL)?,
             _ => return Err(Errno::NOENT.into()),

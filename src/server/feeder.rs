@@ -77,9 +77,12 @@ impl Inlet {
             }
         }
         self.end.has_come.store(true, SeqCst);
-        // Who has let go of it in between has not seen that.
-        if let Ok(mut feeder) = self.feeder.try_lock() {
-            drop(feeder.take());
+        // A caller that looked before that lets go of it in a moment, without having seen it.
+        for _ in 0..4 {
+            if let Ok(mut feeder) = self.feeder.try_lock() {
+                return drop(feeder.take());
+            }
+            thread::sleep(CLOSE_STEP);
         }
     }
 

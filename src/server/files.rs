@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::{dead_letters::DeadLetters, sink::Sink};
+use crate::{dead_letters::DeadLetters, panics, sink::Sink};
 
 /// The sink and the dead letters of a server.
 #[derive(Clone, Default)]
@@ -33,10 +33,12 @@ impl Files {
         }
         let files = self.clone();
         let run = move || {
-            files.reopen_all();
+            // A sink may be the program's own; the hook has told of its panic.
+            let _ = panics::caught(|| files.reopen_all());
             files.is_busy.store(false, Ordering::Release);
         };
-        if thread::Builder::new().name("ringhook-reopen".into()).spawn(run).is_err() {
+        if let Err(error) = thread::Builder::new().name("ringhook-reopen".into()).spawn(run) {
+            tracing::error!(%error, "files are not opened anew: no thread for it");
             self.is_busy.store(false, Ordering::Release);
         }
     }

@@ -4,11 +4,13 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, Write},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{
     error::{Error, ErrorKind},
@@ -28,6 +30,10 @@ pub(super) struct Destination {
 struct Regular {
     /// Device and inode.
     id: (u64, u64),
+    /// To look at the end of the file just before the first write, not sooner: a server whose journal
+    /// is waited for may be killed within a line until then. `None` once that has been done, or where
+    /// the file may not be read.
+    unseen: Option<File>,
     /// True until the line feed is written that ends what a killed writer has left.
     is_within_line: bool,
     /// False on a file system that tells another inode for the same file each time.
@@ -89,18 +95,26 @@ impl Destination {
             // Its name is to outlive a power cut as well. A directory that may not be read was not
             // made for it just now.
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-            let dir = File::open(dir.unwrap_or(Path::new(".")));
-            let _ = dir.and_then(|dir| dir.sync_all());
+            // Nothing but a directory is opened: a pipe would be waited for.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = rustix::fs::open(dir.unwrap_or(Path::new(".")), flags, Mode::empty());
+            let _ = dir.and_then(rustix::fs::fsync);
         }
-        let is_within_line = ends_within_a_line(path, &metadata);
+        let unseen = to_be_read(&file, path);
         let id = id_of(&metadata);
         let path = path.to_owned();
-        let regular = Regular { id, is_steady: true, is_within_line, is_synced, path };
+        let (is_steady, is_within_line) = (true, false);
+        let regular = Regular { id, unseen, is_steady, is_within_line, is_synced, path };
         Ok(Self { file, regular: Some(regular) })
     }
 
     /// Writes some of `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(regular) = &mut self.regular
+            && let Some(file) = regular.unseen.take()
+        {
+            regular.is_within_line = ends_within_a_line(&file);
+        }
         if let Some(regular) = self.regular.as_mut().filter(|regular| regular.is_within_line) {
             // The disk may be as full as it was when the line was cut off.
             if (&self.file).write(b"\n")? == 0 {
@@ -167,12 +181,18 @@ fn id_of(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// `file` once more, to be read: not what has come to its path meanwhile.
+fn to_be_read(file: &File, path: &Path) -> Option<File> {
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::open(own).or_else(|_| rights::open(path, How::ReadFile)).ok()
+}
+
 /// True for a file whose last byte is no line feed. What cannot be read is none of our files.
-fn ends_within_a_line(path: &Path, file: &Metadata) -> bool {
+fn ends_within_a_line(file: &File) -> bool {
     let last = || {
-        let len = file.len().checked_sub(1)?;
+        let len = file.metadata().ok()?.len().checked_sub(1)?;
         let mut last = [0];
-        File::open(path).ok()?.read_exact_at(&mut last, len).ok()?;
+        file.read_exact_at(&mut last, len).ok()?;
         Some(last)
     };
     last().is_some_and(|last| last != [b'\n'])

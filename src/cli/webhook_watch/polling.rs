@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::super::ended_in_time;
 use crate::{
     bot_api::Client,
     error::{Error, ErrorKind},
@@ -96,17 +97,17 @@ impl Pollers {
         }
     }
 
-    /// Stops them all, and starts none any more.
+    /// Tells them all to stop, and starts none any more. They are not waited for: one that brings
+    /// updates to a disk that does not answer ends when the server stops.
     pub(super) fn end_all(&self) -> Ended {
         let mut running = self.lock();
         running.is_over = true;
         let polling = mem::take(&mut running.polling);
         drop(running);
-        // All are told before the first is waited for.
         let (stoppers, threads): (Vec<_>, Vec<_>) =
             polling.into_values().map(|polling| (polling.stopper, polling.thread)).unzip();
         drop(stoppers);
-        Ended(threads.into_iter().filter_map(|thread| thread.join().ok()).collect())
+        Ended(threads)
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
@@ -114,16 +115,17 @@ impl Pollers {
     }
 }
 
-/// Pollers that have stopped.
+/// Pollers that were told to stop.
 #[derive(Debug)]
-pub(in crate::cli) struct Ended(Vec<Poller>);
+pub(in crate::cli) struct Ended(Vec<JoinHandle<Poller>>);
 
 impl Ended {
     /// Confirms what they have taken. To be called once that may be gone for good; takes a second at
     /// the most.
     pub(in crate::cli) fn confirm(self) {
         let end = Instant::now() + CONFIRM;
-        let threads = self.0.into_iter().map(|mut poller| {
+        let pollers = ended_in_time(self.0, end);
+        let threads = pollers.into_iter().map(|mut poller| {
             thread::spawn(move || {
                 poller.confirm(end.saturating_duration_since(Instant::now()));
             })

@@ -26,11 +26,13 @@ use rustix::{
 };
 
 use crate::{
+    allow::admits,
     config::Config,
     incidents::IncidentWriter,
-    listener::{self, BACKLOG, ListeningSocket, SocketFile, Terms, is_on},
-    metrics::{AcceptorMetrics, TurnedAway},
+    listener::{self, BACKLOG, ListeningSocket, SocketFile, Terms},
+    metrics::AcceptorMetrics,
     operation::{Operation, Step},
+    outcome::TurnedAway,
     seats::{Seat, Seats},
     shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
 };
@@ -309,7 +311,7 @@ impl Acceptor {
         let is_balancer = terms.proxy_protocol.is_some();
         let is_admitted = match &terms.proxy_protocol {
             // Who is behind it is known when the shard has read its header.
-            Some(balancers) => is_on(Some(balancers), peer),
+            Some(balancers) => admits(Some(balancers), peer),
             None => terms.admits(peer),
         };
         if !is_admitted {

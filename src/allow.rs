@@ -1,11 +1,13 @@
 //! Who may connect: a list of addresses and networks. Plain data, no socket.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Error;
 
 /// The key of the list in configs and errors.
 const KEY: &str = "server.allow";
+/// The bits of an IPv6 address that count: one host has all addresses that differ behind them.
+const IPV6_HOST: u128 = !0 << 64;
 /// What an entry can be.
 const EXPECTED: &str =
     "\"telegram\", an address or a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"";
@@ -146,6 +148,19 @@ fn mask_v4(prefix: u32) -> u32 {
 /// The first `prefix` bits of 128.
 fn mask_v6(prefix: u32) -> u128 {
     u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
+}
+
+/// What stands for all addresses that one host has for the asking.
+pub(crate) fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_HOST).into(),
+        address => address,
+    }
+}
+
+/// True where there is no list, `peer` is on it, or has no address that could be.
+pub(crate) fn admits(list: Option<&AllowList>, peer: Option<IpAddr>) -> bool {
+    list.zip(peer).is_none_or(|(list, peer)| list.contains(peer))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::{
     listener::Terms,
-    metrics::TurnedAway,
+    outcome::TurnedAway,
     proxy::{self, Parsed},
     runtime::{self, Socket},
     seats::{Seat, Seats},

@@ -1,8 +1,6 @@
 //! One connection: handshake, the request loop, the close. Every wait in it has a deadline, which
 //! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
 
-mod close_reason;
-
 use std::{
     io,
     net::IpAddr,
@@ -10,12 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::close_reason::CloseReason;
-
 use crate::{
     answers::Answer,
     balancer,
-    dispatch::Refusal,
+    bots::BotId,
+    duration::nanos,
     http::{
         CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status, Step,
         response,
@@ -23,8 +20,9 @@ use crate::{
     incidents::IncidentKind,
     journal::Ticket,
     listener::Terms,
-    metrics::{SlowRecord, Stage, nanos},
-    route::{Forbidden, Unrouted, Wanted},
+    metrics::{SlowRecord, Stage},
+    outcome::{CloseReason, Forbidden, Refusal},
+    route::{Unrouted, Wanted},
     runtime,
     seats::Seat,
     shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
@@ -33,7 +31,7 @@ use crate::{
         session::{self, Established},
         unread::{Filled, Unread, Wait},
     },
-    update::{BotId, ParseError, Update, UpdateBody},
+    update::{ParseError, Update, UpdateBody},
 };
 
 /// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before

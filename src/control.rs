@@ -15,14 +15,6 @@ use crate::{
     panics,
 };
 
-/// Longer than any wait that is meant.
-const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// When a wait that somebody else chose ends. Adding it up would panic where it means "for ever".
-pub(crate) fn deadline(wait: Duration) -> Instant {
-    Instant::now() + wait.min(AGE)
-}
-
 /// How often a wait for threads looks whether they have ended.
 const END_STEP: Duration = Duration::from_millis(5);
 

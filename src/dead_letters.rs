@@ -8,9 +8,7 @@ use serde_json::value::RawValue;
 
 #[cfg(feature = "cli")]
 use crate::config::base64;
-use crate::{
-    config::Ack, error::Error, rights, roster::Roster, sink::lines::Lines, update::Update,
-};
+use crate::{bots::Roster, config::Ack, error::Error, rights, sink::lines::Lines, update::Update};
 
 /// Where failed updates go.
 #[derive(Debug)]

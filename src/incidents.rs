@@ -15,11 +15,7 @@ use std::{
 
 use tracing::Level;
 
-use crate::{
-    log::Limited,
-    metrics::{Counter, TurnedAway},
-    seats,
-};
+use crate::{allow, log::Limited, metrics::Counter, outcome::TurnedAway};
 
 /// What somebody did wrong, or which limit they met.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -190,7 +186,7 @@ type Sameness = (IncidentKind, Option<IpAddr>, Option<Arc<str>>, Option<&'static
 impl Incident {
     fn sameness(&self) -> Sameness {
         let detail = (self.kind == IncidentKind::Hang).then_some(self.detail);
-        (self.kind, self.address.map(seats::host), self.bot.clone(), detail)
+        (self.kind, self.address.map(allow::host), self.bot.clone(), detail)
     }
 }
 

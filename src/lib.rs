@@ -43,6 +43,7 @@ mod answers;
 mod balancer;
 #[cfg(feature = "cli")]
 mod bot_api;
+mod bots;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -52,6 +53,7 @@ mod control;
 mod dead_letters;
 mod dedup;
 mod dispatch;
+mod duration;
 mod error;
 mod handler;
 mod hangs;
@@ -66,6 +68,7 @@ mod live;
 mod log;
 mod metrics;
 mod operation;
+mod outcome;
 mod panics;
 mod placement;
 #[cfg(feature = "cli")]
@@ -73,7 +76,6 @@ mod polling;
 mod preflight;
 mod proxy;
 mod rights;
-mod roster;
 mod route;
 mod runtime;
 #[cfg(feature = "cli")]
@@ -96,8 +98,9 @@ mod worker;
 pub use crate::{
     allow::AllowList,
     config::{
-        Ack, Admin, BasicAuth, Bot, Config, CpuList, Dispatch, DriverChoice, Journal, Limits,
-        ListenAddress, Listener, Order, Pin, PreviousToken, Profile, SECRET_TOKEN_MAX, SecretToken,
+        Ack, Admin, BasicAuth, Bot, Config, CpuList, Dispatch, DriverChoice, DriverKind, Journal,
+        Limits, ListenAddress, Listener, Order, Pin, PreviousToken, Profile, SECRET_TOKEN_MAX,
+        SecretToken,
     },
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
@@ -106,7 +109,6 @@ pub use crate::{
         WebhookReport,
     },
     placement::Placement,
-    runtime::DriverKind,
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
     sink::{BotNames, NdjsonSink, NullSink, Sink, SinkWriter},
     stream::{OnDrop, PendingUpdate, Updates},

@@ -1,10 +1,10 @@
 //! What of the configuration a shard serves by, and gets anew when it is reloaded.
 
 use crate::{
+    bots::BotId,
     config::{Config, Limits},
     http::HttpLimits,
     route::Router,
-    update::BotId,
 };
 
 /// Which bots there are, and the bounds on what a peer can ask for.

@@ -4,11 +4,11 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
-    allow::AllowList,
+    allow::{AllowList, admits},
+    bots::BotId,
     config::{BasicAuth, Bot, PreviousToken, SecretToken},
     http::Status,
-    listener::is_on,
-    update::BotId,
+    outcome::Forbidden,
 };
 
 /// All bots of one port, by path and host.
@@ -86,7 +86,7 @@ impl Router {
             return Err(Unrouted::Method);
         }
         // From elsewhere, no credential is worth a look.
-        if !is_on(route.allow.as_ref(), wanted.peer) {
+        if !admits(route.allow.as_ref(), wanted.peer) {
             return Err(Unrouted::Forbidden(route.bot, Forbidden::Address));
         }
         if route.admits(wanted) {
@@ -131,29 +131,6 @@ impl Unrouted {
             Self::Forbidden(..) => Status::Forbidden,
             Self::Method => Status::MethodNotAllowed,
             Self::Unknown => Status::NotFound,
-        }
-    }
-}
-
-/// Why a bot takes nothing from a client.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(usize)]
-pub(crate) enum Forbidden {
-    /// Its address is not on the bot's list.
-    Address,
-    /// Its credentials are missing or wrong.
-    Credentials,
-}
-
-impl Forbidden {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 2] = [Self::Address, Self::Credentials];
-
-    /// The name in reports.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::Credentials => "credentials",
         }
     }
 }

@@ -4,7 +4,6 @@
 //! descriptors then. Whoever wants to end one shuts the socket down, and the operation completes.
 
 use std::{
-    fmt,
     future::{Future, poll_fn},
     io::{self, Write as _},
     net,
@@ -23,33 +22,13 @@ use monoio::{
     net::{TcpStream, UnixStream},
     time::TimeDriver,
 };
-use serde::Serialize;
+
+use crate::config::DriverKind;
 
 /// Submission entries of a ring. Connections share it; where it is full, monoio submits early.
 const RING_ENTRIES: u32 = 1024;
 /// Completion entries: a burst of this many is reaped without the kernel's overflow list.
 const COMPLETION_ENTRIES: u32 = 8192;
-
-/// The way in which a shard talks to the kernel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[non_exhaustive]
-pub enum DriverKind {
-    /// Readiness by epoll, a system call for each read and write.
-    #[serde(rename = "epoll")]
-    Epoll,
-    /// Completions by io_uring.
-    #[serde(rename = "io_uring")]
-    IoUring,
-}
-
-impl fmt::Display for DriverKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Epoll => "epoll",
-            Self::IoUring => "io_uring",
-        })
-    }
-}
 
 /// One thread's event loop.
 pub(crate) enum Runtime {

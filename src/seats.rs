@@ -4,17 +4,17 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use crate::allow;
+
 /// Addresses that are remembered before those without a connection are forgotten.
 const FORGET_AT: usize = 1024;
-/// The bits of an IPv6 address that count: one host has all addresses that differ behind them.
-const IPV6_HOST: u128 = !0 << 64;
 
 /// The seats of all addresses.
 #[derive(Debug)]
@@ -68,18 +68,10 @@ impl Seats {
             table.taken.retain(|_, seats| Arc::strong_count(seats) > 1);
             table.forget_at = FORGET_AT.max(2 * table.taken.len());
         }
-        let seats = table.taken.entry(host(address)).or_default();
+        let seats = table.taken.entry(allow::host(address)).or_default();
         // One of them is the table's own. Only under the lock are any added.
         let is_free = Arc::strong_count(seats) <= most;
         is_free.then(|| Seat { _held: Some(Arc::clone(seats)) })
-    }
-}
-
-/// What stands for all addresses that one host has for the asking.
-pub(crate) fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_HOST).into(),
-        address => address,
     }
 }
 

@@ -37,19 +37,20 @@ pub(crate) use self::{
 };
 use crate::{
     answers::Answers,
-    config::Limits,
+    bots::{BotId, Roster},
+    config::{DriverKind, Limits},
     dispatch::Dispatcher,
     health::Pulse,
     incidents::{IncidentKind, IncidentWriter},
     journal::Intake,
     listener::Terms,
     live::Live,
-    metrics::{ShardMetrics, TurnedAway},
-    roster::Roster,
-    runtime::{self, DriverKind, Rounds, Runtime, Shutdown, Submitted},
+    metrics::ShardMetrics,
+    outcome::TurnedAway,
+    runtime::{self, Rounds, Runtime, Shutdown, Submitted},
     seats::{Seat, Seats},
     tls::{TlsConfig, unread::Spares},
-    update::{BotId, ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
+    update::{ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
 };
 
 /// Memory taken back from the workers at once, where the parser has none left.

@@ -13,19 +13,21 @@ use crossbeam_channel::{Receiver, Sender};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
+    bots::BotId,
     config::Dispatch,
     control::Control,
     dead_letters::DeadLetters,
-    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, RecordId, Scheduler, Till},
+    duration::nanos,
     error::{Error, ErrorKind},
     handler::{Handler, Outcome},
-    journal::{self, Journal, RecordId},
-    metrics::{SlowRecord, Stage, WorkerMetrics, nanos},
+    journal::{self, Journal},
+    metrics::{SlowRecord, Stage, WorkerMetrics},
     operation::{Operation, Step},
     panics::{self, Panicked},
     sink::SinkWriter,
     stream::{PendingUpdate, Settlements, StreamSender},
-    update::{BotId, Recycled, UpdateId, UpdateKind},
+    update::{Recycled, UpdateId, UpdateKind},
 };
 
 /// Updates that a sink gets before they are committed, where more are waiting.
@@ -518,10 +520,11 @@ mod tests {
 
     use super::*;
     use crate::{
+        bots::BotId,
         config::Limits,
         dispatch::{Budget, Dispatcher, FullChats},
         metrics::Metrics,
-        update::{BotId, UpdateParser},
+        update::UpdateParser,
     };
 
     /// A desk and the lanes, with all of `updates` taken by a worker, lane by lane.

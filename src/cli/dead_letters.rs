@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     Ack, Bot,
+    bots::Roster,
     config::file::ConfigFile,
     error::{Error, ErrorKind},
     rights::{self, How},
-    roster::Roster,
     sink::{BotNames, SinkWriter},
     update::UpdateParser,
 };

@@ -10,7 +10,12 @@ mod profile;
 mod tls;
 mod webhook;
 
-use std::{fmt, path::Path, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

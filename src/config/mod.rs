@@ -38,7 +38,7 @@ pub use self::{
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges};
-use crate::{allow::AllowList, error::Error, journal::BotKey};
+use crate::{allow::AllowList, bots::BotKey, error::Error};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
@@ -224,6 +224,27 @@ impl FromStr for DriverChoice {
             .into_iter()
             .find(|choice| choice.to_string() == text)
             .ok_or_else(|| Error::config("server.driver", text, "auto, io-uring or epoll"))
+    }
+}
+
+/// The way in which a shard talks to the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub enum DriverKind {
+    /// Readiness by epoll, a system call for each read and write.
+    #[serde(rename = "epoll")]
+    Epoll,
+    /// Completions by io_uring.
+    #[serde(rename = "io_uring")]
+    IoUring,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
+        })
     }
 }
 

@@ -17,8 +17,9 @@ use super::{
     waiting::{Queue, Store},
 };
 use crate::{
+    bots::BotId,
     config::Order,
-    update::{BotId, ChatKey, Update, UpdateId},
+    update::{ChatKey, Update, UpdateId},
 };
 
 /// Most messages of an album (Bot API, sendMediaGroup). A full one is not waited for.

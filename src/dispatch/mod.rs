@@ -13,6 +13,7 @@ mod budget;
 mod full;
 mod gate;
 mod lanes;
+mod record_id;
 mod scheduler;
 #[cfg(test)]
 mod tests;
@@ -34,9 +35,10 @@ pub(crate) use self::{
     full::FullChats,
     gate::Gate,
     lanes::LaneKey,
+    record_id::RecordId,
     scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
-use crate::{config::Order, journal::RecordId, update::Update};
+use crate::{config::Order, outcome::Refusal, update::Update};
 
 /// An update on its way to a handler.
 #[derive(Debug)]
@@ -77,39 +79,6 @@ pub(crate) struct Origin {
     pub(crate) record: Option<RecordId>,
     /// Index of the shard that gets the memory back; any other number where none does.
     pub(crate) shard: usize,
-}
-
-/// Why an update is not accepted: the sender has to come again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(usize)]
-pub(crate) enum Refusal {
-    /// Too many bytes are under way.
-    Bytes,
-    /// Too many updates of this chat wait.
-    Chat,
-    /// The chat's partition has taken nothing in for a while.
-    Inbox,
-    /// The journal is as large as it may be, or its disk takes nothing.
-    Journal,
-    /// Too many updates are under way.
-    Updates,
-}
-
-impl Refusal {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Bytes, Self::Chat, Self::Inbox, Self::Journal, Self::Updates];
-
-    /// The name in reports.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bytes => "bytes",
-            Self::Chat => "chat",
-            Self::Inbox => "inbox",
-            Self::Journal => "journal",
-            Self::Updates => "updates",
-        }
-    }
 }
 
 /// Hands updates to the workers; each shard has its own.

@@ -30,9 +30,10 @@ use super::{
     lanes::{LaneId, LaneKey, Lanes},
 };
 use crate::{
+    bots::BotId,
     config::{Dispatch, Limits},
     dedup::Window,
-    update::{BotId, UpdateId},
+    update::UpdateId,
 };
 
 /// Updates moved from an inbox into lanes under one lock.
@@ -354,7 +355,7 @@ impl Scheduler {
     ) -> Option<Duration> {
         let gate = self.gates.get(worker)?;
         let now_ns = self.elapsed_ns(now);
-        let latest_ns = now_ns.saturating_add(crate::metrics::nanos(longest));
+        let latest_ns = now_ns.saturating_add(crate::duration::nanos(longest));
         let until_ns = latest_ns.min(self.next_due_ns());
         self.sleepers.fetch_add(1, Relaxed);
         gate.lie_down(until_ns);
@@ -394,7 +395,7 @@ impl Scheduler {
     }
 
     fn elapsed_ns(&self, at: Instant) -> u64 {
-        crate::metrics::nanos(at.saturating_duration_since(self.started_at))
+        crate::duration::nanos(at.saturating_duration_since(self.started_at))
     }
 }
 

@@ -127,7 +127,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::update::{BotId, UpdateBody, UpdateParser};
+    use crate::{
+        bots::BotId,
+        update::{UpdateBody, UpdateParser},
+    };
 
     fn delivery(id: i64) -> Delivery {
         let now = Instant::now();

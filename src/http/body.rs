@@ -2,8 +2,7 @@
 
 use crate::update::UpdateBody;
 
-use super::chunked::ChunkedReader;
-use super::{Framing, HttpLimits, Status};
+use super::{Framing, HttpLimits, Status, chunked::ChunkedReader};
 
 /// How far the content of one request has been read.
 #[derive(Debug)]

@@ -2,9 +2,11 @@
 
 use crate::update::UpdateBody;
 
-use super::body::Progress;
-use super::syntax::{hex_value, is_token_byte, is_value_byte};
-use super::{HttpLimits, Status};
+use super::{
+    HttpLimits, Status,
+    body::Progress,
+    syntax::{hex_value, is_token_byte, is_value_byte},
+};
 
 /// Digits of a chunk size, leading zeros among them: as many as 64 bits can have.
 const SIZE_DIGITS_MAX: u8 = 16;

@@ -1,8 +1,9 @@
 //! The header fields: the few that matter are read, the rest is only checked for form.
 
-use super::head::Framing;
-use super::syntax::list;
-use super::{ConnectionDirective, HttpLimits, Method, RequestHead, Status, Version, authority};
+use super::{
+    ConnectionDirective, HttpLimits, Method, RequestHead, Status, Version, authority,
+    head::Framing, syntax::list,
+};
 
 /// Fields that most clients keep below; more are parsed into the larger array.
 const FEW: usize = 16;

@@ -1,10 +1,8 @@
 //! What a caller may know about a request before its body is read.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use super::request_line::RequestLine;
-use super::{Method, Version};
+use super::{Method, Version, request_line::RequestLine};
 
 /// A request without its content, borrowed from the receive buffer.
 ///

@@ -1,8 +1,10 @@
 //! The request line: method, target, version (RFC 9112 section 3).
 
-use super::syntax::is_token_byte;
-use super::target::{self, Target};
-use super::{HttpLimits, Status};
+use super::{
+    HttpLimits, Status,
+    syntax::is_token_byte,
+    target::{self, Target},
+};
 
 /// A method, as far as a receiver of webhooks tells them apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

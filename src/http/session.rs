@@ -2,11 +2,14 @@
 
 use crate::update::UpdateBody;
 
-use super::body::{BodyReader, Progress};
-use super::request_line::RequestLine;
-use super::scan::HeadScan;
-use super::syntax::is_token_byte;
-use super::{ConnectionDirective, HttpLimits, RequestHead, Status, fields};
+use super::{
+    ConnectionDirective, HttpLimits, RequestHead, Status,
+    body::{BodyReader, Progress},
+    fields,
+    request_line::RequestLine,
+    scan::HeadScan,
+    syntax::is_token_byte,
+};
 
 /// Empty lines that may come before a request line (RFC 9112 section 2.2 asks for one).
 const BLANK_LINES_MAX: u8 = 4;

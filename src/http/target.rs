@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::syntax::{escapes_are_valid, hex_value, is_sub_delimiter, is_unreserved};
-use super::{Method, Status, authority};
+use super::{
+    Method, Status, authority,
+    syntax::{escapes_are_valid, hex_value, is_sub_delimiter, is_unreserved},
+};
 
 /// What a request line asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]

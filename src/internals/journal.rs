@@ -15,14 +15,13 @@ use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{
+    bots::{BotId, BotKey, Roster},
     config::{Ack, Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     journal::{
-        Backlog, Batch, BotKey, Committer, Directory, Home, Housekeeper, Journal, Log, Settings,
-        now_us,
+        Backlog, Batch, Committer, Directory, Home, Housekeeper, Journal, Log, Settings, now_us,
     },
-    roster::Roster,
-    update::{BotId, Recycled, UpdateParser},
+    update::{Recycled, UpdateParser},
 };
 
 /// A journal with its committer and housekeeper, and a worker that settles what comes out.

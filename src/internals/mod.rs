@@ -28,13 +28,14 @@ pub use self::{
 pub use crate::tls::bare::BareConnection;
 use crate::{
     answers::Answers,
+    bots::BotId,
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
     http::{ConnectionDirective, Method, RequestHead, Status},
     proxy::{self, Parsed},
     route::{Router, Unrouted, Wanted},
     tls::TlsConfig,
-    update::{BotId, Update},
+    update::Update,
 };
 #[cfg(feature = "cli")]
 use crate::{

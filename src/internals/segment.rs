@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::{
-    journal::{BotKey, Found, RecordHeader, SegmentHeader, SegmentReader, Stored, seal},
+    bots::BotKey,
+    journal::{Found, RecordHeader, SegmentHeader, SegmentReader, Stored, seal},
     update::UpdateId,
 };
 

@@ -12,11 +12,12 @@ use std::{
     time::Instant,
 };
 
-use super::record::{BotKey, RecordId};
 use crate::{
+    bots::{BotId, BotKey},
     dedup::Window,
-    dispatch::{Dispatcher, LaneKey, Origin, Refusal},
-    update::{BotId, Update},
+    dispatch::{Dispatcher, LaneKey, Origin, RecordId},
+    outcome::Refusal,
+    update::Update,
 };
 
 /// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::record::{self, BotKey, HEADER_BYTES, RecordHeader};
-use crate::update::Update;
+use super::record::{self, HEADER_BYTES, RecordHeader};
+use crate::{bots::BotKey, update::Update};
 
 /// Memory for records that an empty batch keeps, in bytes.
 const KEPT_BYTES: usize = 1024 * 1024;

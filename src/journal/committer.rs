@@ -5,11 +5,13 @@ use std::{sync::Arc, thread, time::Instant};
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::{Backlog, Batch, Journal, Log, record::RecordId};
+use super::{Backlog, Batch, Journal, Log};
 use crate::{
-    dispatch::{Dispatcher, Origin, Refusal},
-    metrics::{CommitterMetrics, nanos},
+    dispatch::{Dispatcher, Origin, RecordId},
+    duration::nanos,
+    metrics::CommitterMetrics,
     operation::Step,
+    outcome::Refusal,
     update::{Recycled, Update},
 };
 

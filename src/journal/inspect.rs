@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    BotKey, RecordId, RecoveryError,
+    RecoveryError,
     header::SegmentHeader,
     housekeeper::{NEW, SPARE},
     reader::{Found, SegmentReader},
@@ -24,7 +24,7 @@ use super::{
     settled::{self, SettledLog},
     storage::{Storage, Stored},
 };
-use crate::{dedup::Window, update::UpdateId};
+use crate::{bots::BotKey, dedup::Window, dispatch::RecordId, update::UpdateId};
 
 /// How often in a segment, how often at one place in it, and after which pause something that looks
 /// unfinished is looked at again.

@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::{Batch, Journal, Staged, now_us};
 use crate::{
-    dispatch::Refusal,
+    outcome::Refusal,
     update::{Recycled, Update},
 };
 
@@ -252,9 +252,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        bots::BotId,
         config::Ack,
         journal::{Directory, Settings, tests::roster},
-        update::{BotId, UpdateParser},
+        update::UpdateParser,
     };
 
     #[test]

@@ -15,11 +15,11 @@ use super::{
     batch::Batch,
     directory::is_lost,
     header::SegmentHeader,
-    record::{self, BotKey},
+    record::{self},
     segment::{Ids, Segment, file_name},
     storage::{Room, Stored, is_no_room},
 };
-use crate::{config::Ack, update::UpdateId};
+use crate::{bots::BotKey, config::Ack, update::UpdateId};
 
 /// How long a new segment is not tried again where none could be begun. The senders come again
 /// after a second.

@@ -77,12 +77,17 @@ pub(crate) use self::{
     log::{Failure, Log},
     read_back::ReadBack,
     reader::{Found, SegmentReader},
-    record::{BODY_MAX, BotKey, RecordHeader, RecordId, now_us, record_len, seal},
+    record::{BODY_MAX, RecordHeader, now_us, record_len, seal},
     recovery::{Recovered, RecoveryError, recover},
     storage::Stored,
 };
 use self::{segment::Segment, storage::Storage};
-use crate::{config::Ack, operation::Operation, roster::Roster, update::BotId};
+use crate::{
+    bots::{BotId, BotKey, Roster},
+    config::Ack,
+    dispatch::RecordId,
+    operation::Operation,
+};
 
 /// How long a failed commit counts where none has come after it. The senders come again each second.
 const FAILING: Duration = Duration::from_secs(30);

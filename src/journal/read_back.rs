@@ -9,14 +9,16 @@ use std::{
 use super::{
     Backlog, Failure, Journal,
     reader::{Found, SegmentReader},
-    record::{BotKey, RecordHeader, RecordId, now_us},
+    record::{RecordHeader, now_us},
     segment::Segment,
 };
 use crate::{
+    bots::BotKey,
     control::Control,
-    dispatch::{Dispatcher, FullChats, LaneKey, Origin, Refusal},
+    dispatch::{Dispatcher, FullChats, LaneKey, Origin, RecordId},
     metrics::{Counter, ReadBackMetrics},
     operation,
+    outcome::Refusal,
     update::{ParserLimits, Update, UpdateParser},
 };
 

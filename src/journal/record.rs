@@ -15,12 +15,9 @@
 //! Integers are little-endian. The number of the segment is part of what is checked, so a file that
 //! is used again, with records of its former life in it, shows none of them.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::update::UpdateId;
+use crate::{bots::BotKey, update::UpdateId};
 
 /// Length of a record's header in bytes.
 pub(crate) const HEADER_BYTES: usize = 40;
@@ -31,49 +28,9 @@ pub(super) const MARKER: [u8; 3] = [0xf8, 0xff, 0xfe];
 /// The flag of an update that was fed in on purpose, although its id may have been seen.
 const FED: u8 = 1;
 
-/// A bot in the journal: the CRC32C of its name, which stays when the configuration's order changes.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct BotKey(pub(super) u32);
-
-impl BotKey {
-    /// The key of the bot named `name`.
-    pub(crate) fn of(name: &str) -> Self {
-        Self(crc32c::crc32c(name.as_bytes()))
-    }
-
-    /// The key as its `Display` writes it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        let is_hex = text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        is_hex.then(|| u32::from_str_radix(text, 16).ok().map(Self)).flatten()
-    }
-}
-
-/// As eight digits, for bots whose names nobody knows.
-impl fmt::Display for BotKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
-    }
-}
-
 /// Length of the record of a body of `body_len` bytes.
 pub(crate) fn record_len(body_len: u64) -> u64 {
     HEADER_BYTES as u64 + body_len
-}
-
-/// Where a record is. Records are ordered as they were written.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct RecordId {
-    /// Number of the segment.
-    pub(crate) segment: u32,
-    /// Where in the segment's file the record begins, in bytes.
-    pub(crate) offset: u32,
-}
-
-impl fmt::Display for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.segment, self.offset)
-    }
 }
 
 /// What a record says about its body.
@@ -127,7 +84,7 @@ impl RecordHeader {
         put(&mut bytes, 4, self.body_len.to_le_bytes());
         put(&mut bytes, 8, self.update_id.get().to_le_bytes());
         put(&mut bytes, 16, self.received_us.to_le_bytes());
-        put(&mut bytes, 24, self.bot.0.to_le_bytes());
+        put(&mut bytes, 24, self.bot.crc().to_le_bytes());
         put(&mut bytes, 28, self.body_crc.to_le_bytes());
         bytes
     }
@@ -142,7 +99,7 @@ impl RecordHeader {
         // Whoever writes such a header with its checksum does not make us set memory aside for it.
         (is_whole && body_len <= BODY_MAX).then_some(())?;
         Some(Self {
-            bot: BotKey(u32::from_le_bytes(take(bytes, 24)?)),
+            bot: BotKey::from_crc(u32::from_le_bytes(take(bytes, 24)?)),
             body_crc: u32::from_le_bytes(take(bytes, 28)?),
             body_len,
             is_fed: bytes.get(3)? & FED != 0,
@@ -195,7 +152,7 @@ mod tests {
             bit in any::<prop::sample::Index>(),
         ) {
             let header =
-                RecordHeader::new(BotKey(bot), UpdateId::new(id), time, is_fed, &body);
+                RecordHeader::new(BotKey::from_crc(bot), UpdateId::new(id), time, is_fed, &body);
             let mut record = header.to_bytes().to_vec();
             record.extend(&body);
             prop_assert_eq!(RecordHeader::read(&record, 0), None, "not sealed yet");
@@ -216,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_cut_header_is_none() {
-        let header = RecordHeader::new(BotKey(1), UpdateId::new(2), 3, false, b"{}");
+        let header = RecordHeader::new(BotKey::from_crc(1), UpdateId::new(2), 3, false, b"{}");
         let mut record = header.to_bytes();
         seal(&mut record, 7);
         for end in 0..HEADER_BYTES {

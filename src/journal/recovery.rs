@@ -11,14 +11,16 @@ use super::{
     header::{HeaderError, SegmentHeader},
     housekeeper::{NEW, SPARE},
     reader::{Found, SegmentReader, read_header},
-    record::{BotKey, RecordHeader, RecordId},
+    record::RecordHeader,
     segment::{Ids, Segment, damaged_ids_name, damaged_name, file_name, ids_name, new_ids_name},
     settled::{self, SettledLog},
     storage::{Storage, Stored},
 };
 use crate::{
+    bots::{BotId, BotKey},
     dedup::Window,
-    update::{BotId, UpdateId},
+    dispatch::RecordId,
+    update::UpdateId,
 };
 
 /// Numbers of segments are below it. One that is not was not counted up to by a journal, and no

@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    record::{BotKey, HEADER_BYTES, RecordHeader, take},
+    record::{HEADER_BYTES, RecordHeader, take},
     settled::SettledLog,
     storage::{Room, Storage, Stored},
 };
-use crate::update::UpdateId;
+use crate::{bots::BotKey, update::UpdateId};
 
 /// How a file of ids begins.
 const IDS_MAGIC: [u8; 8] = *b"ringids1";
@@ -162,7 +162,7 @@ impl Ids {
         bytes.extend((self.ids.len() as u32).to_le_bytes());
         bytes.extend(self.end.to_le_bytes());
         for (bot, id) in &self.ids {
-            bytes.extend(bot.0.to_le_bytes());
+            bytes.extend(bot.crc().to_le_bytes());
             bytes.extend(id.get().to_le_bytes());
         }
         bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
@@ -196,7 +196,7 @@ impl Ids {
         is_whole.then_some(())?;
         let end = u64::from_le_bytes(take(checked, 16)?);
         let entry = |entry: &[u8]| {
-            let bot = BotKey(u32::from_le_bytes(take(entry, 0)?));
+            let bot = BotKey::from_crc(u32::from_le_bytes(take(entry, 0)?));
             Some((bot, UpdateId::new(i64::from_le_bytes(take(entry, 4)?))))
         };
         let ids = checked.get(IDS_HEAD..)?.chunks_exact(IDS_ENTRY).filter_map(entry).collect();
@@ -215,7 +215,7 @@ mod tests {
     fn ids_come_back_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Directory::own(dir.path()).unwrap();
-        let ids = (0..1000).map(|id| (BotKey(id % 3), UpdateId::new(i64::from(id) - 5)));
+        let ids = (0..1000).map(|id| (BotKey::from_crc(id % 3), UpdateId::new(i64::from(id) - 5)));
         let ids = Ids { end: 1 << 31, ids: ids.collect() };
         ids.write(7, &storage).unwrap();
         let file = storage.open(&ids_name(7)).unwrap();

@@ -26,7 +26,7 @@ pub(crate) use self::{
     unix::SocketFile,
 };
 use crate::{
-    allow::AllowList,
+    allow::{AllowList, admits},
     config::{Config, ListenAddress, Listener},
     error::{Error, ErrorKind},
     rights::User,
@@ -62,13 +62,8 @@ impl Terms {
     /// True where `peer` may be served. Whoever has no address came by a file whose permissions
     /// let it.
     pub(crate) fn admits(&self, peer: Option<IpAddr>) -> bool {
-        is_on(self.allow.as_ref(), peer)
+        admits(self.allow.as_ref(), peer)
     }
-}
-
-/// True where there is no list, `peer` is on it, or has no address that could be.
-pub(crate) fn is_on(list: Option<&AllowList>, peer: Option<IpAddr>) -> bool {
-    list.zip(peer).is_none_or(|(list, peer)| list.contains(peer))
 }
 
 /// The terms of all listeners of `config`, in their order.

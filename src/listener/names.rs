@@ -213,7 +213,10 @@ impl Watched {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::{fs::PermissionsExt as _, net::UnixListener, net::UnixStream};
+    use std::os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    };
 
     use super::*;
     use crate::{

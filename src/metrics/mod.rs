@@ -18,12 +18,12 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use self::intervals::Intervals;
 #[cfg(feature = "cli")]
 pub(crate) use self::polls::PollMetrics;
-pub(crate) use self::polls::Polls;
 pub(crate) use self::{
     counter::Counter,
     hangs::HangCounts,
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, ReadBackMetrics},
+    polls::Polls,
     slow::{SlowLog, SlowRecord},
     webhooks::Webhooks,
 };
@@ -35,7 +35,9 @@ pub use self::{
     webhooks::WebhookReport,
 };
 use crate::{
-    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden, tls::TlsConfig,
+    http::Status,
+    outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
+    tls::TlsConfig,
     update::UpdateKind,
 };
 
@@ -103,12 +105,6 @@ impl Stage {
     }
 }
 
-/// The nanoseconds of `duration`, as histograms take them.
-#[inline]
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Written by the acceptor's thread only.
 ///
 /// As those of shards and workers it begins and ends with pairs of cache lines, which is how CPUs
@@ -128,52 +124,6 @@ impl AcceptorMetrics {
     pub(crate) fn refused(&self, why: TurnedAway) {
         if let Some(counter) = self.refused.get(why as usize) {
             counter.increment();
-        }
-    }
-}
-
-/// Why a connection was closed at once.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(usize)]
-pub(crate) enum TurnedAway {
-    /// Its peer is not on the list of those who may connect.
-    Address,
-    /// There were as many as there may be, and none of them was idle.
-    Connections,
-    /// Too many waited for their TLS handshake.
-    Handshakes,
-    /// Its address had as many as it may.
-    PerAddress,
-    /// On a listener for balancers, what it sent first was no PROXY header.
-    ProxyMalformed,
-    /// There it sent no whole header in time.
-    ProxyMissing,
-    /// No shard would take it.
-    Shards,
-}
-
-impl TurnedAway {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Address,
-        Self::Connections,
-        Self::Handshakes,
-        Self::PerAddress,
-        Self::ProxyMalformed,
-        Self::ProxyMissing,
-        Self::Shards,
-    ];
-
-    /// The name in reports.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::Connections => "connections",
-            Self::Handshakes => "handshakes",
-            Self::PerAddress => "per_address",
-            Self::ProxyMalformed => "proxy_malformed",
-            Self::ProxyMissing => "proxy_missing",
-            Self::Shards => "shards",
         }
     }
 }

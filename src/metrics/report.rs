@@ -11,11 +11,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, PollReport, SlowReport, Stage,
-    TurnedAway, WebhookReport, histogram, process,
+    WebhookReport, histogram, process,
 };
 use crate::{
-    connection::CloseReason, dispatch::Refusal, http::Status, route::Forbidden,
-    runtime::DriverKind, tls::TlsConfig,
+    config::DriverKind,
+    http::Status,
+    outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
+    tls::TlsConfig,
 };
 
 /// Counters and latencies of a server since its start.

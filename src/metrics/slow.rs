@@ -13,7 +13,10 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{Counter, Metrics, Stage};
-use crate::{roster::Roster, update::BotId};
+use crate::{
+    bots::{BotId, Roster},
+    duration::nanos,
+};
 
 /// Records that each thread keeps, the slowest ones.
 const KEPT: usize = 64;
@@ -66,7 +69,7 @@ impl SlowRecord {
 impl SlowLog {
     /// From now on requests count as slow that take longer than `bound`; `None`: none does.
     pub(crate) fn set_bound(&self, bound: Option<Duration>) {
-        self.bound_ns.store(bound.map_or(NEVER, super::nanos), Relaxed);
+        self.bound_ns.store(bound.map_or(NEVER, nanos), Relaxed);
     }
 
     /// A load and a comparison that is nearly always false.

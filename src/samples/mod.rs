@@ -75,7 +75,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::update::{BotId, ChatKey, UpdateBody, UpdateParser};
+    use crate::{
+        bots::BotId,
+        update::{ChatKey, UpdateBody, UpdateParser},
+    };
 
     const NOW: Duration = Duration::from_secs(1_795_219_200);
 

@@ -150,7 +150,7 @@ impl Server {
         self
     }
 
-    /// Adds a bot; its [`BotId`](crate::update::BotId) counts up from 0.
+    /// Adds a bot; its [`BotId`](crate::bots::BotId) counts up from 0.
     #[must_use]
     pub fn bot(mut self, bot: Bot) -> Self {
         self.config.bots.push(bot);

@@ -15,12 +15,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 #[cfg(feature = "cli")]
 use crate::dead_letters::DeadLetters;
 use crate::{
+    bots::{BotId, Roster},
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
     metrics::{FeederMetrics, Metrics},
     operation::{Operation, Step},
-    roster::Roster,
-    update::{BotId, ParseError, Update, UpdateParser},
+    update::{ParseError, Update, UpdateParser},
 };
 
 /// Bytes of updates that are written together at the most; one update may have more.

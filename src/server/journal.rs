@@ -13,16 +13,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::builder::OnRecovery;
 use crate::{
+    bots::Roster,
     config::{self, Ack},
-    control::{self, Control},
+    control::Control,
     dispatch::{Dispatcher, FullChats, Scheduler},
+    duration::deadline,
     error::{Error, ErrorKind},
     journal::{
         Backlog, Batch, Chore, Committer, Directory, Home, Housekeeper, Intake, Journal, Log,
         ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
     },
     metrics::JournalMetrics,
-    roster::Roster,
     update::Recycled,
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Opened {
 
 /// Takes the directory, or waits up to `wait` until another process lets go of it.
 fn own(dir: &Path, wait: Duration) -> io::Result<Directory> {
-    let deadline = control::deadline(wait);
+    let deadline = deadline(wait);
     let mut is_told = false;
     loop {
         match Directory::own(dir) {

@@ -47,7 +47,8 @@ use self::{files::Files, journal::JournalThreads, reload::Turn, watch::Watcher};
 use crate::{
     acceptor::Orders,
     admin::AdminThread,
-    config::{Config, Listener},
+    bots::Roster,
+    config::{Config, DriverKind, Listener},
     control::Control,
     dispatch::Scheduler,
     handler::Handler,
@@ -55,8 +56,6 @@ use crate::{
     incidents::Incidents,
     metrics::{Metrics, Report, SlowReport},
     placement::Placement,
-    roster::Roster,
-    runtime::DriverKind,
     seats::Seats,
     shard::Message,
     sink::Sink,

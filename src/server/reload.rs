@@ -10,12 +10,11 @@ use std::{
 
 use super::ServerHandle;
 use crate::{
+    bots::{BotId, BotKey},
     config::Config,
     error::{Error, ErrorKind},
-    journal::BotKey,
     live::Live,
     shard::Message,
-    update::BotId,
 };
 
 /// How long a reload waits for the one before it, whose configuration is foreign code's to bring.

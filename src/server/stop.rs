@@ -19,12 +19,13 @@ use futures_channel::{mpsc, oneshot};
 use super::{ServerHandle, feeder::Inlet, journal::JournalThreads, watch::Watcher};
 use crate::{
     admin::AdminThread,
-    control::{self, Control, ended_by},
+    bots::BotId,
+    control::{Control, ended_by},
     dispatch::Scheduler,
+    duration::deadline,
     incidents::Incidents,
     metrics::Report,
     shard::Message,
-    update::BotId,
 };
 
 /// Time that threads get to end after they were told to leave everything, and in a hurry or where
@@ -109,7 +110,7 @@ impl ServerHandle {
             acceptor: self.acceptor.take(),
             admin: self.admin.take(),
             control: Arc::clone(&self.control),
-            deadline: control::deadline(drain_timeout),
+            deadline: deadline(drain_timeout),
             grace: ABORT_GRACE,
             hangs: self.hangs.take(),
             incidents: Arc::clone(&self.incidents),

@@ -97,7 +97,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::runtime::{DriverKind, Rounds, Runtime, Submitted};
+    use crate::{
+        config::DriverKind,
+        runtime::{Rounds, Runtime, Submitted},
+    };
 
     #[test]
     fn no_task_outlives_its_loop_whatever_it_waits_for() {

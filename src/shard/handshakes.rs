@@ -10,8 +10,8 @@ use std::{
 
 use super::{Newcomer, Shard};
 use crate::{
-    connection::{self, CloseReason},
-    metrics::TurnedAway,
+    connection::{self},
+    outcome::{CloseReason, TurnedAway},
     runtime,
 };
 

@@ -8,9 +8,9 @@ use std::{io, sync::Arc};
 
 pub use self::ndjson::NdjsonSink;
 use crate::{
+    bots::{BotId, Roster},
     error::Error,
-    roster::Roster,
-    update::{BotId, Update},
+    update::Update,
 };
 
 /// A destination shared by all workers; each writes through a [`SinkWriter`] of its own.

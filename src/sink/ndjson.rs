@@ -195,8 +195,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::error::ErrorKind;
-    use crate::update::{BotId, UpdateBody, UpdateParser};
+    use crate::{
+        bots::BotId,
+        error::ErrorKind,
+        update::{UpdateBody, UpdateParser},
+    };
 
     fn update(json: &str) -> Update {
         UpdateParser::default()

@@ -1,6 +1,10 @@
 //! What is wrong with a certificate that can be served, in plain words. No file, no socket, no clock.
 
-use std::{fmt, net::IpAddr, time::Duration, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     chain::Order,

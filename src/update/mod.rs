@@ -5,7 +5,6 @@
 //! named in this folder only.
 
 mod body;
-mod bot_id;
 mod chat_key;
 mod document;
 mod error;
@@ -21,8 +20,8 @@ use std::{fmt, time::Instant};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use crate::bots::BotId;
 pub use body::UpdateBody;
-pub use bot_id::BotId;
 pub use chat_key::ChatKey;
 pub use error::{ParseError, Rejected};
 pub use kind::{UnknownKind, UpdateKind};

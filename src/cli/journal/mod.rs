@@ -24,17 +24,17 @@ use time::OffsetDateTime;
 use super::serve::DATA_DIR;
 use crate::{
     Bot,
+    bots::{BotId, BotKey, Roster},
     config::file::ConfigFile,
     error::{Error, ErrorKind},
     journal::{
-        BotKey, Directory, RecordHeader, RecoveryError,
+        Directory, RecordHeader, RecoveryError,
         inspect::{Inspection, Records},
     },
     rights::Dir,
-    roster::Roster,
     server::unreadable,
     shown::hide_tokens,
-    update::{BotId, ParserLimits, Update, UpdateKind, UpdateParser},
+    update::{ParserLimits, Update, UpdateKind, UpdateParser},
 };
 
 /// Bytes gathered before they are written.

@@ -17,16 +17,16 @@ use super::{
 };
 use crate::{
     Ack,
+    bots::{BotId, Roster},
+    dispatch::RecordId,
     error::{Error, ErrorKind},
     journal::{
-        Directory, RecordHeader, RecordId,
+        Directory, RecordHeader,
         inspect::{Inspection, Item, Seen, Settler},
         now_us,
     },
-    roster::Roster,
     server::not_owned,
     sink::{BotNames, SinkWriter},
-    update::BotId,
 };
 
 /// Bytes and records that are written and settled together at the most: so many come twice where a

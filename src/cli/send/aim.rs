@@ -15,13 +15,14 @@ use super::{
 };
 use crate::{
     ListenAddress, Listener,
+    allow::admits,
     config::{
         Bot, Config, SecretToken,
         file::{Address, BotSection, ConfigFile, Secrets},
         text_file,
     },
     error::{Error, ErrorKind},
-    listener::{Terms, is_on, terms},
+    listener::{Terms, terms},
     sender::{Place, Target, Tls, Trust, split_port, with_port},
 };
 
@@ -322,14 +323,14 @@ fn not_on(
     let Place::Tcp(addresses) = place else { return None };
     // A connection to an address of this machine comes from the same one.
     let own = addresses.first()?.ip();
-    if has_proxy && !is_on(terms.proxy_protocol.as_ref(), Some(own)) {
+    if has_proxy && !admits(terms.proxy_protocol.as_ref(), Some(own)) {
         return Some(("listener.proxy_protocol", own));
     }
     let peer = if has_proxy { TELEGRAM.into() } else { own };
     if !terms.admits(Some(peer)) {
         return Some(("server.allow or listener.allow", peer));
     }
-    (!is_on(bot.allow.as_ref(), Some(peer))).then_some(("bot.allow", peer))
+    (!admits(bot.allow.as_ref(), Some(peer))).then_some(("bot.allow", peer))
 }
 
 /// What a balancer in front would send: the listener takes no connection without it.

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     bot_api::{ApiError, WebhookInfo},
+    bots::Roster,
     error::Error,
-    roster::Roster,
     webhook::{Plan, WebhookUrl, without_userinfo},
 };
 

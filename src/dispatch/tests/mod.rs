@@ -16,7 +16,10 @@ mod turns;
 
 use std::time::Instant;
 
-use crate::update::{BotId, Update, UpdateParser};
+use crate::{
+    bots::BotId,
+    update::{Update, UpdateParser},
+};
 
 /// A message in `chat`, with a text of `padding` bytes.
 fn message(bot: u32, chat: i64, id: i64, padding: usize) -> Update {

@@ -14,15 +14,17 @@ use proptest::prelude::*;
 
 use super::message;
 use crate::{
+    bots::BotId,
     config::{Dispatch, Limits, Order},
     dispatch::{
-        Budget, Dispatcher, FullChats, Idle, Job, Refusal, Scheduler, Till,
+        Budget, Dispatcher, FullChats, Idle, Job, Scheduler, Till,
         budget::Measure,
         full::PLACES,
         lanes::LaneKey,
         scheduler::{HELP_EVERY, IDLE_SLEEP},
     },
-    update::{BotId, UpdateId},
+    outcome::Refusal,
+    update::UpdateId,
 };
 
 const BOTS: u32 = 2;

@@ -24,9 +24,10 @@ use super::message;
 use crate::{
     config::{Dispatch, Limits},
     control::Control,
-    dispatch::{Budget, Dispatcher, FullChats, Refusal, Scheduler, Till, budget::Measure},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till, budget::Measure},
     handler::{Handler, Outcome},
     metrics::{Metrics, WorkerMetrics},
+    outcome::Refusal,
     stream::{OnDrop, Settlements, StreamSender, stream},
     update::Update,
     worker::{Consumer, Desk, Worker},

@@ -6,9 +6,10 @@ use super::message;
 use crate::{
     config::{Dispatch, Limits, Order},
     dispatch::{
-        Budget, Dispatcher, FullChats, Refusal, Scheduler, budget::Measure, lanes::LaneKey,
+        Budget, Dispatcher, FullChats, Scheduler, budget::Measure, lanes::LaneKey,
         scheduler::HELP_EVERY,
     },
+    outcome::Refusal,
 };
 
 /// A shard and the lanes of `workers` workers, with a budget of `updates`.

@@ -14,7 +14,7 @@ mod reader;
 
 use std::sync::Arc;
 
-use crate::{config::Bot, roster::Roster};
+use crate::{bots::Roster, config::Bot};
 
 /// The bots of these names.
 pub(super) fn roster(names: &[String]) -> Arc<Roster> {

@@ -25,16 +25,16 @@ use super::{
     disk::{Crash, Op, SimDisk, Weather},
 };
 use crate::{
+    bots::{BotId, BotKey, Roster},
     config::{Ack, Bot, Dispatch, Limits},
-    dispatch::{Budget, Delivery, Dispatcher, FullChats, Job, Scheduler, Till},
+    dispatch::{Budget, Delivery, Dispatcher, FullChats, Job, RecordId, Scheduler, Till},
     journal::{
-        Backlog, Batch, BotKey, Chore, Committer, Home, Housekeeper, Intake, Journal, Log,
-        ReadBack, RecordId, RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover,
-        segment, settled, storage::Storage as _,
+        Backlog, Batch, Chore, Committer, Home, Housekeeper, Intake, Journal, Log, ReadBack,
+        RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover, segment, settled,
+        storage::Storage as _,
     },
     metrics::ReadBackMetrics,
-    roster::Roster,
-    update::{BotId, UpdateParser},
+    update::UpdateParser,
 };
 
 /// Longest body.

@@ -4,10 +4,11 @@ use std::{io::IoSlice, sync::Arc};
 
 use super::{Rng, disk::SimDisk};
 use crate::{
+    bots::BotKey,
     journal::{
         header::SegmentHeader,
         reader::{Found, SegmentReader},
-        record::{BotKey, HEADER_BYTES, MARKER, RecordHeader, seal},
+        record::{HEADER_BYTES, MARKER, RecordHeader, seal},
         recover,
         segment::{damaged_name, file_name},
         storage::{Room, Storage, Stored},

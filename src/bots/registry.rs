@@ -6,7 +6,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use crate::{config::Bot, error::Error, journal::BotKey, update::BotId};
+use crate::{
+    bots::{BotId, BotKey},
+    config::Bot,
+    error::Error,
+};
 
 /// Most names that one process remembers; a bound against a config that is generated anew with new
 /// names again and again.

@@ -4,7 +4,7 @@
 
 use std::{error, fmt, io};
 
-use crate::shown::{Shown, hide_tokens};
+use crate::redact::{Shown, hide_tokens};
 
 /// An error of the control plane: one line that says what failed and what to do about it.
 ///

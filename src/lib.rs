@@ -36,11 +36,6 @@
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
-mod acceptor;
-mod admin;
-mod allow;
-mod answers;
-mod balancer;
 #[cfg(feature = "cli")]
 mod bot_api;
 mod bots;
@@ -48,73 +43,52 @@ mod bots;
 #[doc(hidden)]
 pub mod cli;
 mod config;
-mod connection;
 mod control;
-mod dead_letters;
-mod dedup;
+mod delivery;
 mod dispatch;
 mod duration;
 mod error;
-mod handler;
-mod hangs;
-mod health;
-pub mod http;
-mod incidents;
+mod files;
 #[doc(hidden)]
 pub mod internals;
+mod io;
 mod journal;
-mod listener;
-mod live;
-mod log;
-mod metrics;
-mod operation;
+mod observe;
 mod outcome;
-mod panics;
-mod placement;
 #[cfg(feature = "cli")]
 mod polling;
-mod preflight;
-mod proxy;
-mod rights;
-mod route;
-mod runtime;
+mod proto;
+mod redact;
 #[cfg(feature = "cli")]
 mod samples;
-mod seats;
 #[cfg(feature = "cli")]
 mod sender;
 mod server;
-mod shard;
-mod shown;
-mod sink;
-mod stream;
 mod tls;
-pub mod update;
-mod watch;
 #[cfg(feature = "cli")]
 mod webhook;
-mod worker;
 
 pub use crate::{
-    allow::AllowList,
     config::{
-        Ack, Admin, BasicAuth, Bot, Config, CpuList, Dispatch, DriverChoice, DriverKind, Journal,
-        Limits, ListenAddress, Listener, Order, Pin, PreviousToken, Profile, SECRET_TOKEN_MAX,
-        SecretToken,
+        Ack, Admin, AllowList, BasicAuth, Bot, Config, CpuList, Dispatch, DriverChoice, DriverKind,
+        Journal, Limits, ListenAddress, Listener, Order, Pin, PreviousToken, Profile,
+        SECRET_TOKEN_MAX, SecretToken,
+    },
+    delivery::{
+        handler::{Handler, Outcome},
+        sink::{BotNames, NdjsonSink, NullSink, Sink, SinkWriter},
+        stream::{OnDrop, PendingUpdate, Updates},
     },
     error::{Error, ErrorKind},
-    handler::{Handler, Outcome},
-    metrics::{
+    io::placement::Placement,
+    observe::metrics::{
         JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
         WebhookReport,
     },
-    placement::Placement,
+    proto::{http, update, update::Update},
     server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
-    sink::{BotNames, NdjsonSink, NullSink, Sink, SinkWriter},
-    stream::{OnDrop, PendingUpdate, Updates},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,
     },
-    update::Update,
 };

@@ -19,7 +19,7 @@ use super::{
     answer::{result_of, updates_of, wait_of},
     proxy::Way,
 };
-use crate::{error::Error, shown::HIDDEN};
+use crate::{error::Error, redact::HIDDEN};
 
 /// How long a call may take; a long poll has the time that it polls for beside this.
 const TIMEOUT: Duration = Duration::from_secs(30);

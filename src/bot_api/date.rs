@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{ApiError, ApiRoot, client::agent, proxy::Way};
-use crate::shown::{HIDDEN, hide_tokens};
+use crate::redact::{HIDDEN, hide_tokens};
 
 /// Names of the months, as HTTP has them.
 const MONTHS: [&str; 12] =

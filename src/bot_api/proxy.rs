@@ -6,7 +6,7 @@ use ureq::Proxy;
 
 use super::ApiRoot;
 use crate::{
-    allow::AllowList,
+    config::AllowList,
     error::{Error, ErrorKind},
 };
 

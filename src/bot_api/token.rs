@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::Error,
-    shown::{HIDDEN, SECRET_MIN, hide_tokens, is_secret},
+    redact::{HIDDEN, SECRET_MIN, hide_tokens, is_secret},
 };
 
 /// What BotFather gives: the bot's id, a colon, and the secret.

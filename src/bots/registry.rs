@@ -8,7 +8,6 @@ use std::sync::{
 
 use crate::{
     bots::{BotId, BotKey},
-    config::Bot,
     error::Error,
 };
 
@@ -33,31 +32,33 @@ struct Entry {
 }
 
 impl Roster {
-    /// The ids of `bots`, in their order; those with new names are added.
+    /// The ids of the bots with these names, in their order; new names are added.
     ///
     /// # Errors
     /// A name that is one too many, or that has the key of another one; nothing is added then.
-    pub(crate) fn enrol(&self, bots: &[Bot]) -> Result<Vec<BotId>, Error> {
+    pub(crate) fn enrol<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Vec<BotId>, Error> {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || bots.iter().filter(|bot| self.id_of(&bot.name).is_none());
+        let new = || names.clone().filter(|name| self.id_of(name).is_none());
         if self.len() + new().count() > NAMES_MAX {
             let expected = format!("no more than {NAMES_MAX} different names until a restart");
-            return Err(Error::config("bot.name", bots.len(), &expected));
+            return Err(Error::config("bot.name", names.count(), &expected));
         }
-        for bot in new() {
-            if let Some(other) = self.id_of_key(BotKey::of(&bot.name)).and_then(|id| self.name(id))
-            {
+        for name in new() {
+            if let Some(other) = self.id_of_key(BotKey::of(name)).and_then(|id| self.name(id)) {
                 let expected = format!("another name ({other:?} has the same CRC32C)");
-                return Err(Error::config("bot.name", &bot.name, &expected));
+                return Err(Error::config("bot.name", name, &expected));
             }
         }
-        let id_of = |bot: &Bot| {
-            self.id_of(&bot.name).unwrap_or_else(|| {
-                let (key, name) = (BotKey::of(&bot.name), bot.name.clone());
+        let id_of = |name: &str| {
+            self.id_of(name).unwrap_or_else(|| {
+                let (key, name) = (BotKey::of(name), name.to_owned());
                 id_at(self.entries.push(Entry { is_heard: AtomicBool::new(false), key, name }))
             })
         };
-        Ok(bots.iter().map(id_of).collect())
+        Ok(names.map(id_of).collect())
     }
 
     /// Takes note that an update of `bot` has come over the wire. All shards may call it for each
@@ -125,15 +126,11 @@ mod tests {
 
     use super::*;
 
-    fn bots(names: &[&str]) -> Vec<Bot> {
-        names.iter().map(|name| Bot::open(name, "/")).collect()
-    }
-
     #[test]
     fn a_name_keeps_its_id_however_the_configuration_changes() {
         let roster = Roster::default();
         let ids = |names: &[&str]| {
-            let ids = roster.enrol(&bots(names)).unwrap();
+            let ids = roster.enrol(names.iter().copied()).unwrap();
             ids.into_iter().map(BotId::index).collect::<Vec<_>>()
         };
         assert_eq!(ids(&["a", "b"]), [0, 1]);
@@ -156,8 +153,8 @@ mod tests {
             names.filter_map(|name| Some((seen.insert(BotKey::of(&name), name.clone())?, name)));
         let (one, other) = pairs.next().unwrap();
         let roster = Roster::default();
-        roster.enrol(&bots(&[&one])).unwrap();
-        let error = roster.enrol(&bots(&["x", &other])).unwrap_err().to_string();
+        roster.enrol([&*one].into_iter()).unwrap();
+        let error = roster.enrol(["x", &other].into_iter()).unwrap_err().to_string();
         assert!(error.contains("same CRC32C"), "{error}");
         assert_eq!(roster.len(), 1, "nothing was added");
     }

@@ -15,7 +15,7 @@ use crate::{
         file::{BotSection, ConfigFile, Secrets},
     },
     error::{Error, ErrorKind},
-    shown::hide_tokens,
+    redact::hide_tokens,
     webhook::{Plan, Upload},
 };
 

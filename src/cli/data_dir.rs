@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    rights::{Dir, User},
+    files::{Dir, User},
     tls::make::{KeyKind, Subject, VALID_DAYS},
 };
 

@@ -18,13 +18,13 @@ use super::{
     tell,
 };
 use crate::{
-    Ack, Bot,
+    Ack,
     bots::Roster,
     config::file::ConfigFile,
+    delivery::sink::{BotNames, SinkWriter},
     error::{Error, ErrorKind},
-    rights::{self, How},
-    sink::{BotNames, SinkWriter},
-    update::UpdateParser,
+    files::{self, How},
+    proto::update::UpdateParser,
 };
 
 /// Bytes gathered before they are written.
@@ -77,7 +77,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let configured = configured.and_then(|config| config.sink.to);
     let sink = sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
     let sink = SinkSpec::parse(&sink)?;
-    let letters = rights::open(file, How::Read).map_err(|source| {
+    let letters = files::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
     let is_read = |path: &Path| {
@@ -117,7 +117,7 @@ fn replay(
         let update = letter.ok().and_then(|letter| {
             let mut body = parser.take_body(letter.update.get().len());
             body.extend(letter.update.get().as_bytes());
-            let bot = roster.enrol(&[Bot::open(&letter.bot, "/")]).ok()?.pop()?;
+            let bot = roster.enrol([&*letter.bot].into_iter()).ok()?.pop()?;
             parser.parse(body, bot, Instant::now()).ok()
         });
         let Some(update) = update else {

@@ -8,8 +8,8 @@ use std::{
     path::Path,
 };
 
-pub(super) use crate::rights::Over;
-use crate::rights::{Dir, User};
+pub(super) use crate::files::Over;
+use crate::files::{Dir, User};
 
 /// A file that is whole, but has another name yet. It is gone when this is dropped.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use super::{outside::ShutIn, tell};
 use crate::{
     Ack, ListenAddress, Listener, ServerHandle,
     config::file::{BotSection, ConfigFile},
+    io::placement::Ranges,
     journal::{Directory, inspect::Inspection},
-    placement::Ranges,
     tls::make::clock_fault,
 };
 

@@ -36,7 +36,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use self::stderr::tell;
-use crate::shown::hide_tokens;
+use crate::redact::hide_tokens;
 
 /// Receives Telegram webhooks straight off the wire: TLS, HTTP and JSON on io_uring, no proxy.
 #[derive(Debug, Parser)]

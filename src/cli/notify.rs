@@ -20,7 +20,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::shown::hide_tokens;
+use crate::redact::hide_tokens;
 
 /// A manager that does not read must not hold us up for longer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use nix::unistd::{
 
 use crate::{
     error::{Error, ErrorKind},
-    rights,
+    files,
 };
 
 /// Whom the server becomes once its addresses are bound.
@@ -114,13 +114,13 @@ impl Identity {
     }
 
     /// The same for files that are opened and made before that.
-    pub(super) fn user(&self) -> rights::User {
+    pub(super) fn user(&self) -> files::User {
         let group = |gid: Gid| rustix::process::Gid::from_raw(gid.as_raw());
         // As for the process itself later, and fewer where the list of groups cannot be read.
         let groups = self.name.as_ref().and_then(|name| getgrouplist(name, self.gid).ok());
         let groups = groups.unwrap_or_else(|| vec![self.gid]).into_iter().map(group).collect();
         let uid = rustix::process::Uid::from_raw(self.uid.as_raw());
-        rights::User::new(uid, group(self.gid), groups)
+        files::User::new(uid, group(self.gid), groups)
     }
 }
 

@@ -17,8 +17,8 @@ use super::files::{Half, Over};
 use crate::{
     Report, Stage,
     error::{Error, ErrorKind},
-    metrics::Intervals,
-    rights::Dir,
+    files::Dir,
+    observe::metrics::Intervals,
 };
 
 /// Percentile files are in microseconds: in milliseconds the shorter stages would be all zeros.

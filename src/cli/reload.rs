@@ -13,7 +13,9 @@ use super::{
     setup::Setup,
     webhook_watch::{Ward, WebhookWatch},
 };
-use crate::{Error, ErrorKind, Reload, ServerHandle, TlsConfig, config::Config, watch::Watch};
+use crate::{
+    Error, ErrorKind, Reload, ServerHandle, TlsConfig, config::Config, files::watch::Watch,
+};
 
 /// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
 /// place of a file must not use up the memory of a server at work.

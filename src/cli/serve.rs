@@ -21,8 +21,8 @@ use crate::{
     DriverChoice, ListenAddress, Pin,
     config::file::{Address, ConfigFile},
     error::{Error, ErrorKind},
-    shown::hide_tokens,
-    watch::Watch,
+    files::watch::Watch,
+    redact::hide_tokens,
 };
 
 /// Where data is kept unless the config says otherwise.

@@ -39,8 +39,8 @@ use crate::{
         file::{ConfigFile, LogFormat, LogLevel, Span},
     },
     error::{Error, ErrorKind},
-    rights::{self, How, User},
-    shown::hide_tokens,
+    files::{self, How, User},
+    redact::hide_tokens,
 };
 
 /// Shortest wait between two looks whether the server is well.
@@ -353,12 +353,12 @@ fn kept(report: &Report) -> Option<String> {
 /// The file is made at the start, so that a wrong path is found before the service, not after.
 fn create_report(path: &Path, user: Option<&User>) -> Result<(PathBuf, File), Error> {
     let create = || {
-        rights::open(path, How::Replace).map_err(|source| {
+        files::open(path, How::Replace).map_err(|source| {
             Error::with_source(ErrorKind::Config, format!("--report {}", path.display()), source)
         })
     };
     let file = match user {
-        Some(user) => rights::for_user(user, path, create)?,
+        Some(user) => files::for_user(user, path, create)?,
         None => create()?,
     };
     Ok((path.to_owned(), file))

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Ack, NdjsonSink, NullSink, Sink,
     error::Error,
-    rights::{self, User},
+    files::{self, User},
 };
 
 /// Where updates go unless somebody says otherwise.
@@ -60,8 +60,8 @@ impl SinkSpec {
                     _ => NdjsonSink::file(path),
                 };
                 let sink = match user {
-                    Some(user) => rights::for_user(user, path, open)?,
-                    None => rights::at(path, open)?,
+                    Some(user) => files::for_user(user, path, open)?,
+                    None => files::at(path, open)?,
                 };
                 Box::new(sink.with_meta(has_meta))
             }

@@ -28,7 +28,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::{duration::nanos, shown::hide_tokens};
+use crate::{duration::nanos, redact::hide_tokens};
 
 /// The most texts that wait, such as lines of the log or tables.
 const TEXTS_MAX: usize = 1024;

@@ -4,9 +4,9 @@ use std::{fmt, time::SystemTime};
 
 use super::{BasicAuth, SecretToken};
 use crate::{
-    allow::AllowList,
+    config::AllowList,
     error::Error,
-    shown::{Shown, hide_tokens},
+    redact::{Shown, hide_tokens},
 };
 
 /// Longest name, in bytes: it is in log lines and in the heads of the journal's files.

@@ -62,7 +62,7 @@ impl Dispatch {
 #[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
 pub enum Order {
-    /// Those of one chat (see [`ChatKey`](crate::update::ChatKey)) of one bot.
+    /// Those of one chat (see [`ChatKey`](crate::proto::update::ChatKey)) of one bot.
     #[default]
     Chat,
     /// None: every update may be handled beside any other.

@@ -30,10 +30,11 @@ pub(crate) use self::{
     tls::TlsSection,
     webhook::{Fallback, WebhookSection},
 };
-use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order, text_file};
+use super::{Ack, Config, Dispatch, DriverChoice, Journal, Order};
 use crate::{
-    allow::AllowList,
+    config::AllowList,
     error::{Error, ErrorKind},
+    files::text_file,
 };
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{allow::AllowList, error::Error};
+use crate::{config::AllowList, error::Error};
 
 /// What an address can be.
 const EXPECTED: &str =

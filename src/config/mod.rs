@@ -1,6 +1,7 @@
 //! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
 
 mod admin;
+pub(crate) mod allow;
 mod bot;
 mod dispatch;
 #[cfg(feature = "cli")]
@@ -12,7 +13,6 @@ mod pin;
 mod profile;
 mod reload;
 mod secret;
-pub(crate) mod text_file;
 
 use std::{
     fmt,
@@ -28,6 +28,7 @@ pub(crate) use self::pin::EXPECTED as EXPECTED_CPUS;
 pub(crate) use self::secret::base64;
 pub use self::{
     admin::Admin,
+    allow::AllowList,
     bot::{Bot, PreviousToken},
     dispatch::{Dispatch, Order},
     journal::{Ack, Journal},
@@ -38,7 +39,7 @@ pub use self::{
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
 pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges};
-use crate::{allow::AllowList, bots::BotKey, error::Error};
+use crate::{bots::BotKey, error::Error};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.
 const THREADS_MAX: usize = 1024;
@@ -125,6 +126,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The names of the bots, in their order.
+    pub(crate) fn bot_names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.bots.iter().map(|bot| &*bot.name)
+    }
+
     /// All places to listen, the main one first; none where it does not listen.
     #[must_use]
     pub fn all_listeners(&self) -> Vec<Listener> {

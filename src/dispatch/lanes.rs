@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bots::BotId,
     config::Order,
-    update::{ChatKey, Update, UpdateId},
+    proto::update::{ChatKey, Update, UpdateId},
 };
 
 /// Most messages of an album (Bot API, sendMediaGroup). A full one is not waited for.

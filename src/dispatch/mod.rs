@@ -10,6 +10,7 @@
 //! | `gate` | where an idle worker sleeps |
 
 mod budget;
+pub(crate) mod dedup;
 mod full;
 mod gate;
 mod lanes;
@@ -38,7 +39,7 @@ pub(crate) use self::{
     record_id::RecordId,
     scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
-use crate::{config::Order, outcome::Refusal, update::Update};
+use crate::{config::Order, outcome::Refusal, proto::update::Update};
 
 /// An update on its way to a handler.
 #[derive(Debug)]

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     bots::BotId,
     config::{Dispatch, Limits},
-    dedup::Window,
-    update::UpdateId,
+    dispatch::dedup::Window,
+    proto::update::UpdateId,
 };
 
 /// Updates moved from an inbox into lanes under one lock.

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::{
         bots::BotId,
-        update::{UpdateBody, UpdateParser},
+        proto::update::{UpdateBody, UpdateParser},
     };
 
     fn delivery(id: i64) -> Delivery {

@@ -16,12 +16,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{
     bots::{BotId, BotKey, Roster},
-    config::{Ack, Bot, Dispatch, Limits},
+    config::{Ack, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     journal::{
         Backlog, Batch, Committer, Directory, Home, Housekeeper, Journal, Log, Settings, now_us,
     },
-    update::{Recycled, UpdateParser},
+    proto::update::{Recycled, UpdateParser},
 };
 
 /// A journal with its committer and housekeeper, and a worker that settles what comes out.
@@ -64,7 +64,7 @@ impl TestJournal {
     #[must_use]
     pub fn open(dir: &Path, ack: Ack) -> Self {
         let roster = Arc::new(Roster::default());
-        roster.enrol(&[Bot::open("bench", "/")]).expect("one bot");
+        roster.enrol(["bench"].into_iter()).expect("one bot");
         let storage = Arc::new(Directory::own(dir).expect("a directory"));
         let settings = Settings {
             ack,

@@ -14,11 +14,13 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::{
     config::{Dispatch, Limits},
     control::Control,
+    delivery::{
+        handler::Outcome,
+        worker::{Consumer, Desk, Worker},
+    },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
-    handler::Outcome,
-    metrics::Metrics,
-    update::{Recycled, Update, UpdateParser},
-    worker::{Consumer, Desk, Worker},
+    observe::metrics::Metrics,
+    proto::update::{Recycled, Update, UpdateParser},
 };
 
 /// Updates that a shard takes back at once, and that may wait for it.

@@ -27,15 +27,17 @@ pub use self::{
 };
 pub use crate::tls::bare::BareConnection;
 use crate::{
-    answers::Answers,
     bots::BotId,
     config::{Bot, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
-    http::{ConnectionDirective, Method, RequestHead, Status},
-    proxy::{self, Parsed},
-    route::{Router, Unrouted, Wanted},
+    proto::{
+        answers::Answers,
+        http::{ConnectionDirective, Method, RequestHead, Status},
+        proxy_header::{self as proxy, Parsed},
+        route::{Router, Unrouted, Wanted},
+        update::Update,
+    },
     tls::TlsConfig,
-    update::Update,
 };
 #[cfg(feature = "cli")]
 use crate::{
@@ -190,13 +192,13 @@ impl HandOff {
 
 /// The ids of one bot that have been accepted.
 #[derive(Debug)]
-pub struct Window(crate::dedup::Window);
+pub struct Window(crate::dispatch::dedup::Window);
 
 impl Window {
     #[allow(clippy::new_without_default)]
     #[must_use]
     pub fn new() -> Self {
-        Self(crate::dedup::Window::new())
+        Self(crate::dispatch::dedup::Window::new())
     }
 
     pub fn accept(&mut self, id: i64) -> bool {

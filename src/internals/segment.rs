@@ -8,7 +8,7 @@ use std::{
 use crate::{
     bots::BotKey,
     journal::{Found, RecordHeader, SegmentHeader, SegmentReader, Stored, seal},
-    update::UpdateId,
+    proto::update::UpdateId,
 };
 
 /// The number of the only segment.

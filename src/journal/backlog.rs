@@ -14,10 +14,9 @@ use std::{
 
 use crate::{
     bots::{BotId, BotKey},
-    dedup::Window,
-    dispatch::{Dispatcher, LaneKey, Origin, RecordId},
+    dispatch::{Dispatcher, LaneKey, Origin, RecordId, dedup::Window},
     outcome::Refusal,
-    update::Update,
+    proto::update::Update,
 };
 
 /// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::record::{self, HEADER_BYTES, RecordHeader};
-use crate::{bots::BotKey, update::Update};
+use crate::{bots::BotKey, proto::update::Update};
 
 /// Memory for records that an empty batch keeps, in bytes.
 const KEPT_BYTES: usize = 1024 * 1024;

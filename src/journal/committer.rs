@@ -7,12 +7,12 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::{Backlog, Batch, Journal, Log};
 use crate::{
+    control::operation::Step,
     dispatch::{Dispatcher, Origin, RecordId},
     duration::nanos,
-    metrics::CommitterMetrics,
-    operation::Step,
+    observe::metrics::CommitterMetrics,
     outcome::Refusal,
-    update::{Recycled, Update},
+    proto::update::{Recycled, Update},
 };
 
 /// Batches and bytes that are written together at the most: what has gathered waits for one write.

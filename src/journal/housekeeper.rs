@@ -19,7 +19,7 @@ use super::{
     settled,
     storage::{Room, Stored},
 };
-use crate::{config::Ack, operation::Step};
+use crate::{config::Ack, control::operation::Step, observe::metrics::JournalState as _};
 
 /// The file that the next segment will be in.
 pub(super) const SPARE: &str = "spare.journal";

@@ -24,7 +24,11 @@ use super::{
     settled::{self, SettledLog},
     storage::{Storage, Stored},
 };
-use crate::{bots::BotKey, dedup::Window, dispatch::RecordId, update::UpdateId};
+use crate::{
+    bots::BotKey,
+    dispatch::{RecordId, dedup::Window},
+    proto::update::UpdateId,
+};
 
 /// How often in a segment, how often at one place in it, and after which pause something that looks
 /// unfinished is looked at again.

@@ -17,7 +17,7 @@ use slab::Slab;
 use super::{Batch, Journal, Staged, now_us};
 use crate::{
     outcome::Refusal,
-    update::{Recycled, Update},
+    proto::update::{Recycled, Update},
 };
 
 /// Bytes that may gather while the disk is slow; beyond it senders have to come again.
@@ -255,7 +255,7 @@ mod tests {
         bots::BotId,
         config::Ack,
         journal::{Directory, Settings, tests::roster},
-        update::UpdateParser,
+        proto::update::UpdateParser,
     };
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     segment::{Ids, Segment, file_name},
     storage::{Room, Stored, is_no_room},
 };
-use crate::{bots::BotKey, config::Ack, update::UpdateId};
+use crate::{bots::BotKey, config::Ack, proto::update::UpdateId};
 
 /// How long a new segment is not tried again where none could be begun. The senders come again
 /// after a second.

@@ -85,8 +85,9 @@ use self::{segment::Segment, storage::Storage};
 use crate::{
     bots::{BotId, BotKey, Roster},
     config::Ack,
+    control::operation::Operation,
     dispatch::RecordId,
-    operation::Operation,
+    observe::metrics::JournalState,
 };
 
 /// How long a failed commit counts where none has come after it. The senders come again each second.
@@ -274,16 +275,6 @@ impl Journal {
         self.chore(Chore::Stop);
     }
 
-    /// Segments, and bytes of the records in them.
-    pub(crate) fn size(&self) -> (usize, u64) {
-        (self.segments().len(), self.used.load(Relaxed))
-    }
-
-    /// How often each failure has happened.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = (Failure, u64)> {
-        Failure::ALL.into_iter().zip(self.failures.iter().map(|count| count.load(Relaxed)))
-    }
-
     /// The key of a bot.
     pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
         self.roster.key_of(bot)
@@ -357,5 +348,16 @@ impl Journal {
             let step = failure.as_str();
             tracing::warn!(step, %error, count, "the journal's disk has failed");
         }
+    }
+}
+
+impl JournalState for Journal {
+    fn size(&self) -> (usize, u64) {
+        (self.segments().len(), self.used.load(Relaxed))
+    }
+
+    fn failures(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.failures.iter().map(|count| count.load(Relaxed));
+        Failure::ALL.into_iter().map(Failure::as_str).zip(counts).collect()
     }
 }

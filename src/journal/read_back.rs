@@ -14,12 +14,11 @@ use super::{
 };
 use crate::{
     bots::BotKey,
-    control::Control,
+    control::{Control, operation},
     dispatch::{Dispatcher, FullChats, LaneKey, Origin, RecordId},
-    metrics::{Counter, ReadBackMetrics},
-    operation,
+    observe::metrics::{Counter, ReadBackMetrics},
     outcome::Refusal,
-    update::{ParserLimits, Update, UpdateParser},
+    proto::update::{ParserLimits, Update, UpdateParser},
 };
 
 /// Records read before the workers are woken.

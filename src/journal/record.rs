@@ -17,7 +17,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{bots::BotKey, update::UpdateId};
+use crate::{bots::BotKey, proto::update::UpdateId};
 
 /// Length of a record's header in bytes.
 pub(crate) const HEADER_BYTES: usize = 40;

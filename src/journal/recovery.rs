@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     bots::{BotId, BotKey},
-    dedup::Window,
-    dispatch::RecordId,
-    update::UpdateId,
+    dispatch::{RecordId, dedup::Window},
+    observe::metrics,
+    proto::update::UpdateId,
 };
 
 /// Numbers of segments are below it. One that is not was not counted up to by a journal, and no
@@ -581,4 +581,17 @@ pub(super) fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
         }
     }
     Ok(files)
+}
+impl From<&Recovered> for metrics::Recovery {
+    fn from(found: &Recovered) -> Self {
+        Self {
+            bytes: found.bytes,
+            corrupt: found.damages.len() as u64,
+            duplicates: found.duplicates,
+            elapsed: found.elapsed,
+            orphans: found.orphans,
+            records: found.records,
+            torn: found.torn,
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::{
     settled::SettledLog,
     storage::{Room, Storage, Stored},
 };
-use crate::{bots::BotKey, update::UpdateId};
+use crate::{bots::BotKey, proto::update::UpdateId};
 
 /// How a file of ids begins.
 const IDS_MAGIC: [u8; 8] = *b"ringids1";

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     bot_api::{ApiError, Client, RawUpdate},
     error::Error,
-    metrics::PollMetrics,
+    observe::metrics::PollMetrics,
     server::{FeedError, Inlet, ServerHandle},
 };
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::update::UpdateKind;
+use crate::proto::update::UpdateKind;
 
 /// Seconds from `"@now"` to `"@month"`.
 const MONTH: u64 = 30 * 24 * 3600;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         bots::BotId,
-        update::{ChatKey, UpdateBody, UpdateParser},
+        proto::update::{ChatKey, UpdateBody, UpdateParser},
     };
 
     const NOW: Duration = Duration::from_secs(1_795_219_200);

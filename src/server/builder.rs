@@ -4,16 +4,19 @@ use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{Destination, ServerHandle, start, watch::Watched};
 use crate::{
-    allow::AllowList,
-    config::{Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile},
+    config::{
+        AllowList, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile,
+    },
     control::OnFailure,
+    delivery::{
+        handler::Handler,
+        sink::Sink,
+        stream::{self, OnDrop, Updates},
+    },
     error::Error,
-    handler::Handler,
+    files::User,
+    io::listener::Inherited,
     journal::Progress,
-    listener::Inherited,
-    rights::User,
-    sink::Sink,
-    stream::{self, OnDrop, Updates},
     tls::TlsConfig,
 };
 

@@ -13,14 +13,14 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 #[cfg(feature = "cli")]
-use crate::dead_letters::DeadLetters;
+use crate::delivery::dead_letters::DeadLetters;
 use crate::{
     bots::{BotId, Roster},
+    control::operation::{Operation, Step},
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
-    metrics::{FeederMetrics, Metrics},
-    operation::{Operation, Step},
-    update::{ParseError, Update, UpdateParser},
+    observe::metrics::{FeederMetrics, Metrics},
+    proto::update::{ParseError, Update, UpdateParser},
 };
 
 /// Bytes of updates that are written together at the most; one update may have more.
@@ -344,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Ack, Bot},
+        config::Ack,
         journal::{Directory, Settings},
     };
 
@@ -359,7 +359,7 @@ mod tests {
             sync_interval: Duration::from_secs(1),
         };
         let roster = Arc::new(Roster::default());
-        roster.enrol(&[Bot::open("bot", "/bot")]).unwrap();
+        roster.enrol(["bot"].into_iter()).unwrap();
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
         let (journal, _chores) = Journal::new(storage, settings, Arc::clone(&roster), Vec::new());
         let ((batches, gathered), (_back, returned)) = (bounded(1), bounded(1));

@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use crate::{dead_letters::DeadLetters, panics, sink::Sink};
+use crate::{
+    control::panics,
+    delivery::{dead_letters::DeadLetters, sink::Sink},
+};
 
 /// The sink and the dead letters of a server.
 #[derive(Clone, Default)]

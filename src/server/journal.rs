@@ -23,8 +23,8 @@ use crate::{
         Backlog, Batch, Chore, Committer, Directory, Home, Housekeeper, Intake, Journal, Log,
         ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
     },
-    metrics::JournalMetrics,
-    update::Recycled,
+    observe::metrics::JournalMetrics,
+    proto::update::Recycled,
 };
 
 /// How often a start looks whether the journal can be had.
@@ -165,7 +165,7 @@ impl Opened {
         let metrics = JournalMetrics {
             ack: journal.ack(),
             committer: Arc::default(),
-            journal: Arc::clone(&journal),
+            journal: Arc::<Journal>::clone(&journal),
             read_back: Arc::default(),
             recovered: (&recovered).into(),
         };

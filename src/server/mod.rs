@@ -12,9 +12,12 @@
 //! | `files` | files that are opened anew once they were renamed |
 //! | `watch` | what is looked at a few times a second, such as files of certificates |
 
+pub(crate) mod admin;
 mod builder;
 mod feeder;
 mod files;
+pub(crate) mod hangs;
+pub(crate) mod health;
 mod journal;
 mod reload;
 mod start;
@@ -45,21 +48,17 @@ pub(crate) use self::{
 };
 use self::{files::Files, journal::JournalThreads, reload::Turn, watch::Watcher};
 use crate::{
-    acceptor::Orders,
-    admin::AdminThread,
     bots::Roster,
     config::{Config, DriverKind, Listener},
     control::Control,
+    delivery::{handler::Handler, sink::Sink, stream::StreamSender},
     dispatch::Scheduler,
-    handler::Handler,
-    health::Health,
-    incidents::Incidents,
-    metrics::{Metrics, Report, SlowReport},
-    placement::Placement,
-    seats::Seats,
-    shard::Message,
-    sink::Sink,
-    stream::StreamSender,
+    io::{listener::Orders, placement::Placement, seats::Seats, shard::Message},
+    observe::{
+        incidents::Incidents,
+        metrics::{Metrics, Report, SlowReport},
+    },
+    server::{admin::AdminThread, health::Health},
 };
 
 /// Where the updates go.
@@ -197,19 +196,19 @@ impl ServerHandle {
 
     /// The stages' histograms, interval by interval. It may outlive the server.
     #[cfg(feature = "cli")]
-    pub(crate) fn intervals(&self) -> crate::metrics::Intervals {
+    pub(crate) fn intervals(&self) -> crate::observe::metrics::Intervals {
         self.metrics.intervals()
     }
 
     /// Where what is known of the bots' webhooks is kept. It may outlive the server.
     #[cfg(feature = "cli")]
-    pub(crate) fn webhooks(&self) -> Arc<crate::metrics::Webhooks> {
+    pub(crate) fn webhooks(&self) -> Arc<crate::observe::metrics::Webhooks> {
         Arc::clone(&self.metrics.webhooks)
     }
 
     /// A way to tell of incidents. It may outlive the server.
     #[cfg(feature = "cli")]
-    pub(crate) fn incident_writer(&self) -> crate::incidents::IncidentWriter {
+    pub(crate) fn incident_writer(&self) -> crate::observe::incidents::IncidentWriter {
         self.incidents.writer()
     }
 
@@ -221,7 +220,7 @@ impl ServerHandle {
 
     /// What is counted of the polling. It may outlive the server.
     #[cfg(feature = "cli")]
-    pub(crate) fn polls(&self) -> Arc<crate::metrics::Polls> {
+    pub(crate) fn polls(&self) -> Arc<crate::observe::metrics::Polls> {
         Arc::clone(&self.metrics.polls)
     }
 
@@ -268,7 +267,7 @@ impl ServerHandle {
     /// What is counted of the polling for the bot named `bot`, and shown in the report. There is one
     /// of them for each name.
     #[cfg(feature = "cli")]
-    pub(crate) fn poll_metrics(&self, bot: &str) -> Arc<crate::metrics::PollMetrics> {
+    pub(crate) fn poll_metrics(&self, bot: &str) -> Arc<crate::observe::metrics::PollMetrics> {
         self.metrics.polls.of(bot)
     }
 

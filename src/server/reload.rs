@@ -13,8 +13,7 @@ use crate::{
     bots::{BotId, BotKey},
     config::Config,
     error::{Error, ErrorKind},
-    live::Live,
-    shard::Message,
+    io::{live::Live, shard::Message},
 };
 
 /// How long a reload waits for the one before it, whose configuration is foreign code's to bring.
@@ -154,7 +153,7 @@ impl ServerHandle {
         let mut reload =
             Reload { needs_restart: settings.keep_fixed(&mut next), ..Reload::default() };
         next.validate()?;
-        let ids = self.roster.enrol(&next.bots)?;
+        let ids = self.roster.enrol(next.bot_names())?;
         reload.compare(settings, &next);
         if let Some(tls) = &self.metrics.tls {
             tls.expect_hosts(next.bots.iter().filter_map(|bot| bot.host.as_deref()));

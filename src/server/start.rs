@@ -21,31 +21,38 @@ use super::{
     watch::{self, Watcher},
 };
 use crate::{
-    acceptor::{Acceptor, Admission, ShardLink},
-    admin::{AdminListener, AdminThread, Pages},
     bots::Roster,
     config::{Config, DriverChoice, DriverKind, ListenAddress},
-    control::Control,
-    dead_letters::DeadLetters,
+    control::{Control, panics},
+    delivery::{
+        dead_letters::DeadLetters,
+        sink::BotNames,
+        stream::{OnDrop, Settlements},
+        worker::{Consumer, Desk, Worker},
+    },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
     error::{Error, ErrorKind},
-    hangs::{self, Hangs},
-    health::Health,
-    incidents::Incidents,
-    listener::{Listening, ListeningSocket, Names},
-    live::Live,
-    metrics::{Metrics, WorkerMetrics},
-    panics,
-    placement::{self, Placement},
-    preflight,
-    runtime::Runtime,
-    seats::Seats,
-    shard::{Seed, Way},
-    sink::BotNames,
-    stream::{OnDrop, Settlements},
+    io::{
+        acceptor::{Acceptor, Admission, ShardLink},
+        listener::{Listening, ListeningSocket, Names},
+        live::Live,
+        placement::{self, Placement},
+        preflight,
+        runtime::Runtime,
+        seats::Seats,
+        shard::{Seed, Way},
+    },
+    observe::{
+        incidents::Incidents,
+        metrics::{Metrics, WorkerMetrics},
+    },
+    proto::update::{Recycled, UpdateParser},
+    server::{
+        admin::{AdminListener, AdminThread, Pages},
+        hangs::{self, Hangs},
+        health::Health,
+    },
     tls::{FileWatch, TlsConfig},
-    update::{Recycled, UpdateParser},
-    worker::{Consumer, Desk, Worker},
 };
 
 /// Messages that may wait for a shard. Connections beyond them go to another one.
@@ -112,7 +119,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
     let scheduler = Arc::new(scheduler);
     let roster = Arc::new(Roster::default());
-    let live = Arc::new(Live::new(&config, &roster.enrol(&config.bots)?));
+    let live = Arc::new(Live::new(&config, &roster.enrol(config.bot_names())?));
     let mut on_recovery = on_recovery;
     let on_recovery: OnRecovery = Box::new({
         let health = Arc::clone(&health);

@@ -18,14 +18,13 @@ use futures_channel::{mpsc, oneshot};
 
 use super::{ServerHandle, feeder::Inlet, journal::JournalThreads, watch::Watcher};
 use crate::{
-    admin::AdminThread,
     bots::BotId,
     control::{Control, ended_by},
     dispatch::Scheduler,
     duration::deadline,
-    incidents::Incidents,
-    metrics::Report,
-    shard::Message,
+    io::shard::Message,
+    observe::{incidents::Incidents, metrics::Report},
+    server::admin::AdminThread,
 };
 
 /// Time that threads get to end after they were told to leave everything, and in a hurry or where

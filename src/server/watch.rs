@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
+    control::operation::{Operation, Step},
     error::Error,
-    operation::{Operation, Step},
 };
 
 /// Time between two looks. What has changed is noticed at the second look after it.

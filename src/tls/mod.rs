@@ -28,18 +28,15 @@ pub(crate) mod import;
 pub(crate) mod look;
 #[cfg(feature = "cli")]
 pub(crate) mod make;
-mod older;
 mod password;
 mod pem;
 pub(crate) mod records;
 mod reload;
-mod secrets;
+pub(crate) mod secrets;
 #[cfg(feature = "cli")]
 pub(crate) mod served;
-pub(crate) mod session;
 mod source;
 mod store;
-mod stream;
 mod tidy;
 pub(crate) mod unread;
 #[cfg(feature = "cli")]

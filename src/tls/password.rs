@@ -9,8 +9,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::text_file,
     error::{Error, ErrorKind},
+    files::text_file,
 };
 
 /// What opens an encrypted private key. Never shown, and wiped from memory when it is let go.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{KeyPassword, tidy};
 use crate::{
     error::{Error, ErrorKind},
-    rights::{self, How},
+    files::{self, How},
 };
 
 /// Said of an encrypted key without a password: there is nobody to ask at a start.
@@ -54,7 +54,7 @@ impl Source {
     pub(super) fn file(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let mut text = Zeroizing::new(Vec::new());
-        let read = rights::open(path, How::Read)
+        let read = files::open(path, How::Read)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
             .and_then(|length| match length as u64 {
                 0..=FILE_MAX => Ok(()),

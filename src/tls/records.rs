@@ -39,9 +39,9 @@ const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 
 /// Types of content (section 5.1).
 mod kind {
-    pub(super) const ALERT: u8 = 21;
-    pub(super) const HANDSHAKE: u8 = 22;
-    pub(super) const DATA: u8 = 23;
+    pub(crate) const ALERT: u8 = 21;
+    pub(crate) const HANDSHAKE: u8 = 22;
+    pub(crate) const DATA: u8 = 23;
 }
 
 /// Levels of alerts (section 6).
@@ -338,7 +338,7 @@ impl Records {
 
     /// As after so many records that our keys must be changed.
     #[cfg(test)]
-    pub(super) fn use_up(&mut self) {
+    pub(crate) fn use_up(&mut self) {
         self.write.use_up();
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Finding, Pair, Plan, TlsConfig};
-use crate::{error::Error, watch::Watch};
+use crate::{error::Error, files::watch::Watch};
 
 /// How long a pair may be broken before it is told: certificate and key are two files, and who
 /// replaces one is about to replace the other.

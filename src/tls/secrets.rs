@@ -22,26 +22,26 @@ thread_local! {
 
 /// What the first keys of both directions are made of; wiped when dropped.
 #[derive(Default)]
-pub(super) struct Secrets {
-    pub(super) client: Option<Secret>,
-    pub(super) server: Option<Secret>,
+pub(crate) struct Secrets {
+    pub(crate) client: Option<Secret>,
+    pub(crate) server: Option<Secret>,
 }
 
 impl Secrets {
     /// Those that came up on this thread since this was called last.
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         CAUGHT.take()
     }
 
     /// Adds what has come up since.
-    pub(super) fn or(self, later: Self) -> Self {
+    pub(crate) fn or(self, later: Self) -> Self {
         Self { client: later.client.or(self.client), server: later.server.or(self.server) }
     }
 }
 
 /// Logs nothing: it keeps them for [`Secrets::take`].
 #[derive(Debug)]
-pub(super) struct Catch;
+pub(crate) struct Catch;
 
 impl KeyLog for Catch {
     fn log(&self, label: &str, _: &[u8], secret: &[u8]) {

@@ -35,7 +35,7 @@ pub(crate) enum Wait {
 
 impl Wait {
     /// What has to be told of a wait that goes on, where a part of a record is held or not.
-    pub(super) fn told(self, holds_part: bool) -> Option<Filled> {
+    pub(crate) fn told(self, holds_part: bool) -> Option<Filled> {
         match self {
             Self::Long | Self::Short if holds_part => Some(Filled::Begun),
             Self::Record if !holds_part => Some(Filled::Nothing),
@@ -60,7 +60,7 @@ pub(crate) enum Filled {
 
 impl Filled {
     /// As reads tell it: 0 is the end.
-    pub(super) fn of(bytes: usize) -> Self {
+    pub(crate) fn of(bytes: usize) -> Self {
         if bytes == 0 { Self::End } else { Self::Data(bytes) }
     }
 }
@@ -83,7 +83,7 @@ impl Unread {
     }
 
     /// Records that have come already.
-    pub(super) fn sealed(bytes: Vec<u8>) -> Self {
+    pub(crate) fn sealed(bytes: Vec<u8>) -> Self {
         Self { bytes, ..Self::default() }
     }
 
@@ -111,7 +111,7 @@ impl Unread {
         }
     }
 
-    pub(super) fn holds_nothing(&self) -> bool {
+    pub(crate) fn holds_nothing(&self) -> bool {
         self.is_empty() && self.sealed >= self.bytes.len()
     }
 
@@ -152,7 +152,7 @@ impl Unread {
     }
 
     /// Takes all that has come for plain.
-    pub(super) fn take_plain(&mut self) {
+    pub(crate) fn take_plain(&mut self) {
         self.end = self.bytes.len();
         self.sealed = self.end;
     }
@@ -209,12 +209,12 @@ impl Unread {
     }
 
     /// Lends the memory to a read, which puts bytes behind those there are.
-    pub(super) fn lend(&mut self) -> Vec<u8> {
+    pub(crate) fn lend(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
     /// Takes back what was lent.
-    pub(super) fn take_back(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn take_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
     }
 
@@ -232,7 +232,7 @@ impl Unread {
     }
 
     /// Puts as many of `plain` bytes behind those there are as there is room for, and tells how many.
-    pub(super) fn put(&mut self, plain: &[u8]) -> usize {
+    pub(crate) fn put(&mut self, plain: &[u8]) -> usize {
         let taken = self.receive(plain);
         self.take_plain();
         taken
@@ -265,7 +265,7 @@ impl Spares {
         buffer
     }
 
-    pub(super) fn give(&self, buffer: Vec<u8>) {
+    pub(crate) fn give(&self, buffer: Vec<u8>) {
         let (kept, most) = match buffer.capacity() {
             RECORD_MAX..=KEPT_MAX => (&self.long, LONG_MAX),
             RECEIVE_BYTES..LONG => (&self.short, SHORT_MAX),
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        http::{ConnectionDirective, HttpLimits, HttpSession, Step},
+        proto::http::{ConnectionDirective, HttpLimits, HttpSession, Step},
         tls::records::{Direction, Secret, Suite},
     };
 
@@ -367,7 +367,7 @@ mod tests {
                     (matches!(step, Step::Head(_)), step == Step::Complete, step == Step::NeedMore);
                 self.unread.consume(consumed);
                 if is_head {
-                    http.accept_body(crate::update::UpdateBody::default());
+                    http.accept_body(crate::proto::update::UpdateBody::default());
                 } else if is_complete {
                     answered += 1;
                     assert_eq!(http.directive(), ConnectionDirective::Persist);

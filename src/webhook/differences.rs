@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Plan, WebhookUrl, problems::NOT_BY_DEFAULT, url};
-use crate::{bot_api::WebhookInfo, update::UpdateKind};
+use crate::{bot_api::WebhookInfo, proto::update::UpdateKind};
 
 impl Plan {
     /// What is set otherwise than planned, each in words for people; empty where nothing is. What

@@ -13,8 +13,8 @@ use crate::{
         file::{AllowedUpdates, BotSection, ConfigFile},
     },
     error::Error,
+    proto::update::UpdateKind,
     tls::served::Served,
-    update::UpdateKind,
 };
 
 /// Whether the certificate is uploaded.

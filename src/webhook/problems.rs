@@ -4,13 +4,13 @@ use std::{fmt, time::SystemTime};
 
 use super::{Plan, WebhookUrl, host, is_reserved};
 use crate::{
-    shown::hide_tokens,
+    proto::update::UpdateKind,
+    redact::hide_tokens,
     tls::{
         FindingKind,
         examine::{Level, Line},
         served,
     },
-    update::UpdateKind,
 };
 
 /// Ports that Telegram's own server connects to.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{host, idn, is_reserved};
-use crate::shown::hide_tokens;
+use crate::redact::hide_tokens;
 
 /// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
 /// without what looks like a bot's token: people put theirs into the path.

@@ -22,7 +22,7 @@ use serde::Serialize;
 use self::target::{Target, UrlTarget};
 use crate::{
     error::{Error, ErrorKind},
-    shown::hide_tokens,
+    redact::hide_tokens,
     tls::{
         self,
         examine::{Examination, Level, Line, Question, public_roots},

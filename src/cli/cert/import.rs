@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    rights::{self, How},
+    files::{self, How},
     tls::{
         import::{Failed, Unpacked, recognise, unpack},
         java_keystore,
@@ -67,7 +67,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<(), Error> {
 
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut data = Zeroizing::new(Vec::new());
-    rights::open(path, How::Read)?.take(FILE_MAX + 1).read_to_end(&mut data)?;
+    files::open(path, How::Read)?.take(FILE_MAX + 1).read_to_end(&mut data)?;
     match data.len() as u64 {
         0..=FILE_MAX => Ok(data),
         _ => Err(io::Error::other("longer than 16 MiB, so it is no PKCS#12 file")),

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use super::files::{self, Half, Over};
 use crate::{
     error::{Error, ErrorKind},
-    rights::Dir,
+    files::Dir,
 };
 
 /// Make, ask for, check and import certificates.

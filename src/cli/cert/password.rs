@@ -11,8 +11,8 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use crate::{
-    config::text_file,
     error::{Error, ErrorKind},
+    files::text_file,
 };
 
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::step::Finding;
-use crate::listener::BACKLOG;
+use crate::io::listener::BACKLOG;
 
 /// Connections that may wait to be accepted below which bursts are lost: several bots at `active`
 /// with ten new connections each.

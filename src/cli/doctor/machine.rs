@@ -7,8 +7,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::step::Finding;
 use crate::{
-    Ack, DriverChoice, DriverKind, Journal, config::Config, preflight::ring_advice,
-    runtime::Runtime,
+    Ack, DriverChoice, DriverKind, Journal,
+    config::Config,
+    io::{preflight::ring_advice, runtime::Runtime},
 };
 
 /// Files beside connections and the journal: listeners, rings, logs, secrets.

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     config::{BasicAuth, SecretToken},
+    redact::hide_tokens,
     sender::{
         Answer, Connection, Failure, Phase, Place, Target, Tls, TlsVersions, Trust, with_port,
     },
-    shown::hide_tokens,
     tls::{
         examine::{Described, Question, public_roots},
         look::handshake,

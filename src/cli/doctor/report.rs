@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::step::{Finding, Step, Verdict};
 use crate::{
     error::{Error, ErrorKind},
-    shown::hide_tokens,
+    redact::hide_tokens,
 };
 
 /// Columns of a step's name.

@@ -7,7 +7,7 @@ use super::{super::tell, Bodies, Filter, Found, Out, Place, rfc3339};
 use crate::{
     error::{Error, ErrorKind},
     journal::inspect::Item,
-    update::Value,
+    proto::update::Value,
 };
 
 /// Write the updates in the journal to stdout, one a line, in the order of their 200s.

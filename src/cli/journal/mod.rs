@@ -23,18 +23,17 @@ use time::OffsetDateTime;
 
 use super::serve::DATA_DIR;
 use crate::{
-    Bot,
     bots::{BotId, BotKey, Roster},
     config::file::ConfigFile,
     error::{Error, ErrorKind},
+    files::Dir,
     journal::{
         Directory, RecordHeader, RecoveryError,
         inspect::{Inspection, Records},
     },
-    rights::Dir,
+    proto::update::{ParserLimits, Update, UpdateKind, UpdateParser},
+    redact::hide_tokens,
     server::unreadable,
-    shown::hide_tokens,
-    update::{ParserLimits, Update, UpdateKind, UpdateParser},
 };
 
 /// Bytes gathered before they are written.
@@ -175,8 +174,7 @@ impl Names {
     /// All of them, as a server knows them.
     fn roster(&self) -> Result<Arc<Roster>, Error> {
         let roster = Arc::new(Roster::default());
-        let bots: Vec<_> = self.0.values().map(|name| Bot::open(name, "/")).collect();
-        roster.enrol(&bots)?;
+        roster.enrol(self.0.values().map(String::as_str))?;
         Ok(roster)
     }
 

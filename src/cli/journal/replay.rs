@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Ack,
     bots::{BotId, Roster},
+    delivery::sink::{BotNames, SinkWriter},
     dispatch::RecordId,
     error::{Error, ErrorKind},
     journal::{
@@ -26,7 +27,6 @@ use crate::{
         now_us,
     },
     server::not_owned,
-    sink::{BotNames, SinkWriter},
 };
 
 /// Bytes and records that are written and settled together at the most: so many come twice where a

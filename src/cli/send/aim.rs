@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     ListenAddress, Listener,
-    allow::admits,
     config::{
         Bot, Config, SecretToken,
+        allow::admits,
         file::{Address, BotSection, ConfigFile, Secrets},
-        text_file,
     },
     error::{Error, ErrorKind},
-    listener::{Terms, terms},
+    files::text_file,
+    io::listener::{Terms, terms},
     sender::{Place, Target, Tls, Trust, split_port, with_port},
 };
 

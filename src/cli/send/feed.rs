@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::{Error, ErrorKind},
-    rights, samples,
-    update::UpdateKind,
+    files,
+    proto::update::UpdateKind,
+    samples,
 };
 
 /// Updates, again and again.
@@ -57,7 +58,7 @@ impl Feed {
         let mut text = String::new();
         let read = match is_stdin {
             true => io::stdin().lock().read_to_string(&mut text).map(|_| ()),
-            false => rights::read_text(path).map(|read| text = read),
+            false => files::read_text(path).map(|read| text = read),
         };
         read.map_err(|source| Error::with_source(ErrorKind::Config, name.to_string(), source))?;
         Self::parse(&text).map_err(|why| Error::new(ErrorKind::Config, format!("{name}: {why}")))

@@ -27,8 +27,8 @@ use crate::{
     ListenAddress,
     config::file::Span,
     error::{Error, ErrorKind},
+    proto::update::UpdateKind,
     sender::{Answer, Connection, Failure, TIMEOUT, TlsVersions},
-    update::UpdateKind,
 };
 
 /// How often a long run tells how far it is.

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::{aim::Aim, feed::Outgoing, remedy};
 use crate::{
     error::{Error, ErrorKind},
+    redact::hide_tokens,
     sender::{Answer, Failure},
-    shown::hide_tokens,
 };
 
 /// Of so many updates each is listed; of more there is a summary.

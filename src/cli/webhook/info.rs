@@ -22,7 +22,7 @@ use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
     config::file::Span,
     error::{Error, ErrorKind},
-    shown::hide_tokens,
+    redact::hide_tokens,
 };
 
 /// How long a wait is cut short by a signal at the latest.

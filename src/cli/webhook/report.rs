@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::expected::Expected;
 use crate::{
     bot_api::WebhookInfo,
-    update::UpdateKind,
+    proto::update::UpdateKind,
     webhook::{Meaning, meaning, without_userinfo},
 };
 

@@ -13,7 +13,7 @@ use crate::{
     },
     config::file::{AllowedUpdates, BotSection},
     error::{Error, ErrorKind},
-    update::UpdateKind,
+    proto::update::UpdateKind,
     webhook::{Plan, Problem, Upload},
 };
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bot_api::WebhookInfo,
     cli::files::{Half, Over},
-    rights::{self, Dir, How},
+    files::{self, Dir, How},
     webhook::{Plan, without_userinfo},
 };
 
@@ -125,7 +125,7 @@ impl NoteFile {
 
     /// `None` where there is none, or none that can be read.
     pub(super) fn read(&self) -> Option<Note> {
-        let (mut file, mut text) = (rights::open(&self.0, How::Read).ok()?, Vec::new());
+        let (mut file, mut text) = (files::open(&self.0, How::Read).ok()?, Vec::new());
         file.read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     }

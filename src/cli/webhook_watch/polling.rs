@@ -12,7 +12,7 @@ use super::super::ended_in_time;
 use crate::{
     bot_api::Client,
     error::{Error, ErrorKind},
-    metrics::Polls,
+    observe::metrics::Polls,
     polling::{Poller, Stop, Stopper},
     server::Inlet,
 };

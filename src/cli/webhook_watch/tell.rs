@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::machine::{Change, Event, Remedy};
 use crate::{
-    incidents::{IncidentKind, IncidentWriter},
-    metrics::Webhooks,
+    observe::{
+        incidents::{IncidentKind, IncidentWriter},
+        metrics::Webhooks,
+    },
     webhook::{WebhookUrl, meaning},
 };
 

@@ -13,16 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use super::{
-    super::{BasicAuth, Bot, PreviousToken, SecretToken, text_file},
+    super::{BasicAuth, Bot, PreviousToken, SecretToken},
     Hidden, Secrets,
     tls::Files,
 };
 use crate::{
-    allow::AllowList,
     bot_api::BotToken,
+    config::AllowList,
     error::{Error, ErrorKind},
-    shown::{HIDDEN, hide_tokens},
-    update::UpdateKind,
+    files::text_file,
+    proto::update::UpdateKind,
+    redact::{HIDDEN, hide_tokens},
     webhook::{to_ascii, without_userinfo},
 };
 

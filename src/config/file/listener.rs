@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::super::{ListenAddress, Listener};
-use crate::{allow::AllowList, error::Error};
+use crate::{config::AllowList, error::Error};
 
 /// `[[listener]]`: a place to listen, and on which terms.
 #[derive(Clone, Debug, Deserialize, Serialize)]

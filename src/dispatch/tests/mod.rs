@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crate::{
     bots::BotId,
-    update::{Update, UpdateParser},
+    proto::update::{Update, UpdateParser},
 };
 
 /// A message in `chat`, with a text of `padding` bytes.

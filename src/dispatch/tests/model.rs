@@ -24,7 +24,7 @@ use crate::{
         scheduler::{HELP_EVERY, IDLE_SLEEP},
     },
     outcome::Refusal,
-    update::UpdateId,
+    proto::update::UpdateId,
 };
 
 const BOTS: u32 = 2;

@@ -24,13 +24,15 @@ use super::message;
 use crate::{
     config::{Dispatch, Limits},
     control::Control,
+    delivery::{
+        handler::{Handler, Outcome},
+        stream::{OnDrop, Settlements, StreamSender, stream},
+        worker::{Consumer, Desk, Worker},
+    },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till, budget::Measure},
-    handler::{Handler, Outcome},
-    metrics::{Metrics, WorkerMetrics},
+    observe::metrics::{Metrics, WorkerMetrics},
     outcome::Refusal,
-    stream::{OnDrop, Settlements, StreamSender, stream},
-    update::Update,
-    worker::{Consumer, Desk, Worker},
+    proto::update::Update,
 };
 
 /// Less than a worker's longest sleep, more than a loaded machine needs.

@@ -14,13 +14,12 @@ mod reader;
 
 use std::sync::Arc;
 
-use crate::{bots::Roster, config::Bot};
+use crate::bots::Roster;
 
 /// The bots of these names.
 pub(super) fn roster(names: &[String]) -> Arc<Roster> {
     let roster = Arc::new(Roster::default());
-    let bots: Vec<_> = names.iter().map(|name| Bot::open(name, "/")).collect();
-    roster.enrol(&bots).unwrap();
+    roster.enrol(names.iter().map(String::as_str)).unwrap();
     roster
 }
 

@@ -26,15 +26,15 @@ use super::{
 };
 use crate::{
     bots::{BotId, BotKey, Roster},
-    config::{Ack, Bot, Dispatch, Limits},
+    config::{Ack, Dispatch, Limits},
     dispatch::{Budget, Delivery, Dispatcher, FullChats, Job, RecordId, Scheduler, Till},
     journal::{
         Backlog, Batch, Chore, Committer, Home, Housekeeper, Intake, Journal, Log, ReadBack,
         RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover, segment, settled,
         storage::Storage as _,
     },
-    metrics::ReadBackMetrics,
-    update::UpdateParser,
+    observe::metrics::{JournalState as _, ReadBackMetrics},
+    proto::update::UpdateParser,
 };
 
 /// Longest body.
@@ -661,8 +661,7 @@ impl World {
     fn reload(&mut self) {
         let names = self.setup.bot_names();
         let Life { committer, roster, scheduler, .. } = self.life();
-        let bots: Vec<_> = names.iter().map(|name| Bot::open(name, "/")).collect();
-        let ids = roster.enrol(&bots).unwrap();
+        let ids = roster.enrol(names.iter().map(String::as_str)).unwrap();
         scheduler.cover(roster.len());
         let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::of(name)));
         committer.backlog.adopt(keys, |bot, window| scheduler.install(bot, window));
@@ -1167,8 +1166,7 @@ fn a_full_journal_takes_updates_again_when_they_are_settled() {
 fn a_segment_that_is_sealed_early_gives_its_room_back() {
     let mut world = World::new(6, plain(Ack::Written));
     world.deliver(0, false);
-    let bots: Vec<_> = (0..3).map(|bot| Bot::open(&format!("late{bot}"), "/")).collect();
-    world.life().roster.enrol(&bots).unwrap();
+    world.life().roster.enrol(["late0", "late1", "late2"].into_iter()).unwrap();
     world.deliver(1, false);
     while world.chore() {}
     let segment = world.life().journal.segment(1).unwrap();
@@ -1182,8 +1180,7 @@ fn a_segment_that_is_sealed_early_gives_its_room_back() {
 fn ids_that_could_not_be_written_leave_no_file() {
     let mut world = World::new(7, plain(Ack::Written));
     world.deliver(0, false);
-    let bots = [Bot::open("late", "/")];
-    world.life().roster.enrol(&bots).unwrap();
+    world.life().roster.enrol(["late"].into_iter()).unwrap();
     world.deliver(1, false);
     world.disk.set_weather(without(&[Op::Write]));
     while world.chore() {}

@@ -13,7 +13,7 @@ use crate::{
         segment::{damaged_name, file_name},
         storage::{Room, Storage, Stored},
     },
-    update::UpdateId,
+    proto::update::UpdateId,
 };
 
 const SEGMENT: u32 = 4;

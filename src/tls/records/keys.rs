@@ -59,7 +59,7 @@ impl Suite {
 
     /// Records that may be encrypted with one key (RFC 8446 section 5.5: 2^24.5 with AES-GCM; rustls
     /// has 2^24). A sequence number must not come round (section 5.3), whatever the suite.
-    pub(super) const fn records_max(self) -> u64 {
+    pub(crate) const fn records_max(self) -> u64 {
         match self {
             Self::Aes128Gcm | Self::Aes256Gcm => 1 << 24,
             Self::Chacha20Poly1305 => u64::MAX,
@@ -99,7 +99,7 @@ impl Secret {
     }
 
     #[cfg(test)]
-    pub(super) fn expand_for_test(&self, suite: Suite, label: &[u8], out: &mut [u8]) {
+    pub(crate) fn expand_for_test(&self, suite: Suite, label: &[u8], out: &mut [u8]) {
         assert!(self.expand(suite, label, out).is_ok());
     }
 
@@ -214,7 +214,7 @@ impl Direction {
     }
 
     /// Goes on to the next key.
-    pub(super) fn update(&mut self) -> Result<(), Fault> {
+    pub(crate) fn update(&mut self) -> Result<(), Fault> {
         let secret = self.secret.next(self.suite)?;
         self.key = secret.key(self.suite)?;
         self.secret = secret;
@@ -222,19 +222,19 @@ impl Direction {
     }
 
     /// True where only one more record may be encrypted with this key: that which says so.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(crate) fn is_used_up(&self) -> bool {
         self.key.sequence >= self.records_max - 1
     }
 
     /// Decrypts `sealed`, which follows `header`, where it lies. How many bytes it was.
-    pub(super) fn open(&mut self, header: [u8; HEADER], sealed: &mut [u8]) -> Result<usize, Fault> {
+    pub(crate) fn open(&mut self, header: [u8; HEADER], sealed: &mut [u8]) -> Result<usize, Fault> {
         let nonce = self.key.nonce()?;
         let opened = self.key.aead.open_in_place(nonce, aead::Aad::from(header), sealed);
         Ok(opened.map_err(|_| Fault::BadRecordMac)?.len())
     }
 
     /// Encrypts `plain`, which follows `header`, where it lies, and gives the tag to follow it.
-    pub(super) fn seal(
+    pub(crate) fn seal(
         &mut self,
         header: [u8; HEADER],
         plain: &mut [u8],
@@ -248,14 +248,14 @@ impl Direction {
 
     /// As after so many records, of which there may be fewer than usual.
     #[cfg(test)]
-    pub(super) fn set_numbers(&mut self, sequence: u64, records_max: u64) {
+    pub(crate) fn set_numbers(&mut self, sequence: u64, records_max: u64) {
         self.key.sequence = sequence;
         self.records_max = records_max;
     }
 
     /// As where no more records may follow than the one that says so.
     #[cfg(test)]
-    pub(super) fn use_up(&mut self) {
+    pub(crate) fn use_up(&mut self) {
         self.records_max = self.key.sequence + 1;
     }
 }

@@ -1,0 +1,159 @@
+//! What all threads of one server share beside the updates: whether to go on, and what went wrong.
+
+mod heartbeat;
+pub(crate) mod operation;
+pub(crate) mod panics;
+
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::heartbeat::Pulse;
+use crate::error::{Error, ErrorKind};
+
+/// How often a wait for threads looks whether they have ended.
+const END_STEP: Duration = Duration::from_millis(5);
+
+/// Waits until all `threads` have ended, calling `nudge` in between, and gives back what the kernel
+/// keeps of them.
+///
+/// # Errors
+/// Those that have not, where `deadline` came first or `hurried` said to wait no longer.
+pub(crate) fn ended_by(
+    mut threads: Vec<JoinHandle<()>>,
+    deadline: Instant,
+    hurried: impl Fn() -> bool,
+    nudge: impl Fn(),
+) -> Result<(), Vec<JoinHandle<()>>> {
+    loop {
+        nudge();
+        for thread in threads.extract_if(.., |thread| thread.is_finished()) {
+            // Its panic has been told.
+            let _ = thread.join();
+        }
+        if threads.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline || hurried() {
+            return Err(threads);
+        }
+        thread::sleep(END_STEP);
+    }
+}
+
+/// Called once, with the first error that the server cannot recover from.
+pub(crate) type OnFailure = Box<dyn Fn(&Error) + Send + Sync>;
+
+/// The flags of one server. They are read often and written once.
+#[derive(Default)]
+pub(crate) struct Control {
+    abandon: AtomicBool,
+    /// The first error that the server cannot recover from.
+    failure: OnceLock<String>,
+    hurried: AtomicBool,
+    reading_over: AtomicBool,
+    sink_gone: AtomicBool,
+    stopping: AtomicBool,
+    /// Workers whose file or pipe takes nothing.
+    waiting: AtomicUsize,
+    on_failure: Option<OnFailure>,
+}
+
+impl Control {
+    pub(crate) fn new(on_failure: Option<OnFailure>) -> Self {
+        Self { on_failure, ..Self::default() }
+    }
+
+    /// Tells the workers to leave what still waits.
+    pub(crate) fn abandon(&self) {
+        self.abandon.store(true, Ordering::Release);
+    }
+
+    /// True where the workers are to leave what still waits: because they were told to, or because
+    /// the server stops and the sink is gone for good, so that waiting would be for nothing.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let is_hopeless =
+            || self.sink_gone.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire);
+        self.abandon.load(Ordering::Acquire) || is_hopeless()
+    }
+
+    /// Asks a stop that is under way, or to come, to wait for nothing.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Acquire)
+    }
+
+    /// Tells the thread that reads back to end: what is left in the journal is for the next start.
+    pub(crate) fn end_reading(&self) {
+        self.reading_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_reading_over(&self) -> bool {
+        self.reading_over.load(Ordering::Acquire)
+    }
+
+    /// Notes that the server stops.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The first error that the server cannot recover from.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Counts a worker as waiting for its file or pipe until the result is dropped.
+    pub(crate) fn wait_for_disk(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// How many workers wait so.
+    pub(crate) fn waiting_for_disk(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Tells the server's owner of an error that it cannot recover from; only the first counts.
+    pub(crate) fn fail(&self, error: &Error) {
+        if error.kind() == ErrorKind::Sink {
+            self.sink_gone.store(true, Ordering::Release);
+        }
+        if self.failure.set(error.to_string()).is_ok() {
+            tracing::error!(%error, "the server has failed");
+            // On a thread that may have better to do than to end by it.
+            if let Some(call) = &self.on_failure
+                && panics::caught(|| call(error)).is_err()
+            {
+                tracing::error!("the program's on_failure has panicked");
+            }
+        }
+    }
+}
+
+/// A worker that waits.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("abandon", &self.abandon).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! Destinations of updates that are part of the program: one file for each.
+
+mod file;
+pub(crate) mod lines;
+mod ndjson;
+
+use std::{io, sync::Arc};
+
+pub use self::ndjson::NdjsonSink;
+use crate::{
+    bots::{BotId, Roster},
+    error::Error,
+    proto::update::Update,
+};
+
+/// A destination shared by all workers; each writes through a [`SinkWriter`] of its own.
+pub trait Sink: Send + Sync + 'static {
+    /// A writer for one worker.
+    ///
+    /// # Errors
+    /// Where the destination cannot be had.
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error>;
+
+    /// The same for who tells bots by their names; this is what the server calls.
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
+        let _ = bots;
+        self.writer()
+    }
+
+    /// Opens anew what was renamed or removed, as [`ServerHandle::reopen`](crate::ServerHandle::reopen)
+    /// asks for. It may block. Does nothing unless it is written to.
+    ///
+    /// # Errors
+    /// Where that cannot be opened.
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The names of a server's bots, of those that a reload adds later as well.
+#[derive(Clone, Debug, Default)]
+pub struct BotNames(Arc<Roster>);
+
+impl BotNames {
+    pub(crate) fn of(roster: &Arc<Roster>) -> Self {
+        Self(Arc::clone(roster))
+    }
+
+    /// The name of `bot`; `None` where there never was one.
+    #[must_use]
+    pub fn get(&self, bot: BotId) -> Option<&str> {
+        self.0.name(bot)
+    }
+}
+
+/// One worker's way into a [`Sink`]: updates are gathered, then committed together.
+pub trait SinkWriter: Send {
+    /// Takes one update into the batch.
+    fn write(&mut self, update: &Update);
+
+    /// Bytes gathered since the last commit.
+    fn pending_bytes(&self) -> usize;
+
+    /// Brings the batch to the destination. May block.
+    ///
+    /// # Errors
+    /// The destination does not take it now. Nothing is lost: the same batch is committed again
+    /// when the worker calls again. [`BrokenPipe`](io::ErrorKind::BrokenPipe) alone says that the
+    /// destination is gone for good: the server's owner is told, and a stop waits for it no longer.
+    fn commit(&mut self) -> io::Result<()>;
+}
+
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+        (**self).writer()
+    }
+
+    fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
+        (**self).writer_for(bots)
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        (**self).reopen()
+    }
+}
+
+/// Throws every update away: to measure everything before the sink.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NullSink;
+
+impl Sink for NullSink {
+    fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl SinkWriter for NullSink {
+    fn write(&mut self, _: &Update) {}
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Updates as a stream, for programs that live in an async runtime.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
+use futures_core::Stream;
+
+use crate::{
+    control::panics,
+    delivery::handler::Outcome,
+    dispatch::{Job, Scheduler},
+    proto::update::Update,
+};
+
+/// The receiver's side of a server's updates: a bounded stream under any async runtime.
+///
+/// Each update has to be settled by [`done`](PendingUpdate::done), [`retry`](PendingUpdate::retry)
+/// or [`failed`](PendingUpdate::failed); until then its chat's next update does not come. What the
+/// stream holds and what is not settled counts against the server's limits, so a slow program
+/// slows the sender down and nothing else.
+///
+/// To drop it while the server runs is a failure of the server, as a sink's reader that goes is: its
+/// owner is told ([`on_failure`](crate::Server::on_failure)), and `/healthz` says so.
+#[derive(Debug)]
+pub struct Updates {
+    queue: Receiver<PendingUpdate>,
+    shared: Arc<Shared>,
+}
+
+/// The workers' side of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamSender {
+    queue: Sender<PendingUpdate>,
+    shared: Arc<WakeOnDrop>,
+}
+
+/// What both sides of a stream know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether the receiver's side is gone.
+    is_gone: AtomicBool,
+    /// Of the receiver's task.
+    waker: AtomicWaker,
+    /// Whose workers are told when the receiver goes, once there are any.
+    workers: OnceLock<Weak<Scheduler>>,
+}
+
+impl Shared {
+    fn wake(&self) {
+        // The waker is the program's.
+        if panics::caught(|| self.waker.wake()).is_err() {
+            tracing::error!("the waker of the program that reads the stream has panicked");
+        }
+    }
+}
+
+/// Wakes the stream's task when the last worker has gone, so that it sees the end.
+#[derive(Debug)]
+struct WakeOnDrop(Arc<Shared>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+/// Nobody has to send an update to find out.
+impl Drop for Updates {
+    fn drop(&mut self) {
+        self.shared.is_gone.store(true, SeqCst);
+        if let Some(workers) = self.shared.workers.get().and_then(Weak::upgrade) {
+            workers.wake_all();
+        }
+    }
+}
+
+/// A stream that holds up to `capacity` updates.
+pub(crate) fn stream(capacity: usize) -> (StreamSender, Updates) {
+    let (sender, queue) = bounded(capacity.max(1));
+    let shared = Arc::<Shared>::default();
+    let sender = StreamSender { queue: sender, shared: Arc::new(WakeOnDrop(Arc::clone(&shared))) };
+    (sender, Updates { queue, shared })
+}
+
+impl StreamSender {
+    /// Has the workers of `scheduler` told when the receiver goes.
+    pub(crate) fn serve(&self, scheduler: &Arc<Scheduler>) {
+        let _ = self.shared.0.workers.set(Arc::downgrade(scheduler));
+    }
+
+    /// True where nobody listens any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.shared.0.is_gone.load(SeqCst)
+    }
+
+    /// Hands an update over, waiting for room up to `timeout`; all of it where nobody listens any
+    /// more, for the caller tries again until it is told to stop.
+    ///
+    /// # Errors
+    /// The update, where there is no room yet or nobody listens any more.
+    // The update itself comes back; a box for it would cost every update an allocation.
+    #[allow(clippy::result_large_err)]
+    pub(crate) fn send(
+        &self,
+        update: PendingUpdate,
+        timeout: Duration,
+    ) -> Result<(), PendingUpdate> {
+        let outcome = self.queue.send_timeout(update, timeout);
+        self.shared.0.wake();
+        if let Err(SendTimeoutError::Disconnected(_)) = outcome {
+            thread::sleep(timeout);
+        }
+        outcome.map_err(SendTimeoutError::into_inner)
+    }
+}
+
+impl Stream for Updates {
+    type Item = PendingUpdate;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PendingUpdate>> {
+        for registered in [false, true] {
+            match self.queue.try_recv() {
+                Ok(mut update) => {
+                    update.is_taken = true;
+                    return Poll::Ready(Some(update));
+                }
+                Err(TryRecvError::Disconnected) => return Poll::Ready(None),
+                // Registering comes before the second look, so that no update slips between.
+                Err(TryRecvError::Empty) if !registered => {
+                    self.shared.waker.register(context.waker())
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// A worker's mailbox for what has become of updates it sent to a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Settlements {
+    /// `None` says that the program has never seen the update.
+    pub(crate) mailbox: Sender<(Job, Option<Outcome>)>,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) worker: usize,
+    /// What dropping an update unsettled means.
+    pub(crate) on_drop: OnDrop,
+}
+
+/// What it means that a program drops an update without settling it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OnDrop {
+    /// It failed.
+    Failed,
+    /// It comes again, after one second.
+    #[default]
+    Retry,
+}
+
+/// An update that has to be settled.
+pub struct PendingUpdate {
+    /// Whether the program has got it from the stream.
+    is_taken: bool,
+    /// `None` once it is settled.
+    job: Option<Job>,
+    settlements: Settlements,
+}
+
+impl PendingUpdate {
+    pub(crate) fn new(job: Job, settlements: Settlements) -> Self {
+        Self { is_taken: false, job: Some(job), settlements }
+    }
+
+    /// All updates to be settled at once: this one, and the further messages of its album where
+    /// [`Dispatch::media_groups`](crate::Dispatch::media_groups) gathers them.
+    pub fn updates(&self) -> impl Iterator<Item = &Update> {
+        self.job.iter().flat_map(|job| job.delivery.updates())
+    }
+
+    /// The update has been dealt with.
+    pub fn done(mut self) {
+        self.settle(Some(Outcome::Done));
+    }
+
+    /// The update comes again after `after`, before any later one of its chat.
+    pub fn retry(mut self, after: Duration) {
+        self.settle(Some(Outcome::Retry(after)));
+    }
+
+    /// The update will never be dealt with; `reason` must not quote the message.
+    pub fn failed(mut self, reason: impl Into<Cow<'static, str>>) {
+        self.settle(Some(Outcome::Failed(reason.into())));
+    }
+
+    /// Gives the job back unsettled.
+    pub(crate) fn into_job(mut self) -> Option<Job> {
+        self.job.take()
+    }
+
+    fn settle(&mut self, outcome: Option<Outcome>) {
+        if let Some(job) = self.job.take() {
+            // Where the worker is gone the server has stopped and has counted the update.
+            let _ = self.settlements.mailbox.send((job, outcome));
+            self.settlements.scheduler.wake(self.settlements.worker);
+        }
+    }
+}
+
+impl Deref for PendingUpdate {
+    type Target = Update;
+
+    #[allow(clippy::expect_used)]
+    fn deref(&self) -> &Update {
+        // Settling consumes the value, so nobody can look at a settled one.
+        &self.job.as_ref().expect("an update that is not settled").delivery.update
+    }
+}
+
+impl Drop for PendingUpdate {
+    fn drop(&mut self) {
+        // Where the stream goes with updates in it, that says nothing of them.
+        let outcome = self.is_taken.then(|| match self.settlements.on_drop {
+            OnDrop::Failed => Outcome::Failed("dropped without being settled".into()),
+            OnDrop::Retry => Outcome::Retry(Duration::from_secs(1)),
+        });
+        self.settle(outcome);
+    }
+}
+
+impl fmt::Debug for PendingUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PendingUpdate").field(&self.job.as_ref().map(|job| &job.delivery)).finish()
+    }
+}

@@ -1,0 +1,617 @@
+//! A worker: takes updates from the lanes, gives them to the handler, the sink or the stream, and
+//! settles them.
+
+use std::{
+    borrow::Cow,
+    io, mem,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    bots::BotId,
+    config::Dispatch,
+    control::{
+        Control,
+        operation::{Operation, Step},
+        panics::{self, Panicked},
+    },
+    delivery::{
+        dead_letters::DeadLetters,
+        handler::{Handler, Outcome},
+        sink::SinkWriter,
+        stream::{PendingUpdate, Settlements, StreamSender},
+    },
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, RecordId, Scheduler, Till},
+    duration::nanos,
+    error::{Error, ErrorKind},
+    journal::{self, Journal},
+    observe::metrics::{SlowRecord, Stage, WorkerMetrics},
+    proto::update::{Recycled, UpdateId, UpdateKind},
+};
+
+/// Updates that a sink gets before they are committed, where more are waiting.
+const BATCH_UPDATES: usize = 128;
+/// First and longest pause before a disk or pipe that took nothing is tried again.
+const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The most duplicates that are logged of one turn.
+const DUPLICATES_MAX: usize = 1024;
+/// Longest wait between two looks at the flags.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Where a worker's updates go.
+pub(crate) enum Consumer {
+    Handler(Arc<dyn Handler>),
+    Sink(Box<dyn SinkWriter>),
+    Stream(StreamSender, Settlements, Receiver<(Job, Option<Outcome>)>),
+}
+
+/// One worker thread's state.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) desk: Desk,
+    pub(crate) consumer: Consumer,
+}
+
+/// What a worker needs to settle an update.
+pub(crate) struct Desk {
+    pub(crate) control: Arc<Control>,
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    /// Duplicates that have been dropped and are to be logged; empty in between.
+    pub(crate) duplicates: Vec<(BotId, UpdateId)>,
+    pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    /// What may hang. It is begun with a time that is at hand and ends with the next one or where the
+    /// worker sleeps, so it costs an update no more than a store.
+    pub(crate) operation: Arc<Operation>,
+    /// Lanes to let go together; empty in between.
+    pub(crate) places: Vec<Place>,
+    /// Where each shard takes memory back.
+    pub(crate) returns: Vec<Sender<Recycled>>,
+    /// When the update was settled that was the last one before this turn.
+    pub(crate) settled_at: Option<Instant>,
+    /// Records of settled updates that the journal has not been told of.
+    pub(crate) settled: Vec<RecordId>,
+    pub(crate) till: Till,
+}
+
+/// The worker was told to leave what it has.
+struct Abandoned;
+
+impl Worker {
+    /// Works until the shards are gone and everything is settled, or until the server abandons.
+    pub(crate) fn run(mut self) {
+        self.work_to_the_end();
+        // What a stream's program has settled meanwhile is not left behind.
+        let _ = self.take_settlements();
+        self.desk.note_settled(Instant::now());
+        let Self { consumer, desk, .. } = self;
+        desk.operation.end();
+        // What is dropped last is the program's, and so is a panic of it.
+        let name = consumer.name();
+        if panics::caught(|| drop(consumer)).is_err() {
+            desk.lost(&format!("{name} panicked as it was dropped"));
+        }
+    }
+
+    /// As [`run`](Self::run), but may be called again.
+    pub(crate) fn work_to_the_end(&mut self) {
+        if let Some(gate) = self.scheduler.gate(self.index) {
+            gate.attach();
+        }
+        let mut batch = Vec::with_capacity(BATCH_UPDATES);
+        let mut turn = 0_u32;
+        while !self.desk.control.is_abandoned() {
+            turn = turn.wrapping_add(1);
+            self.look_at_stream();
+            if self.take_settlements().is_err() {
+                return;
+            }
+            let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
+            let desk = &mut self.desk;
+            // Where the turn before had something to do, its end is the beginning of this one.
+            let looked_at = desk.settled_at.take().unwrap_or_else(Instant::now);
+            let duplicate = |duplicate| desk.drop_duplicate(duplicate);
+            let idle =
+                self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
+            // Duplicates are settled.
+            self.desk.note_settled(looked_at);
+            self.desk.tell_duplicates();
+            let outcome = match idle {
+                None => self.work(&mut batch, looked_at, Instant::now()),
+                Some(Idle::Finished) => return,
+                Some(Idle::Sleep) => {
+                    self.sleep();
+                    Ok(())
+                }
+            };
+            if outcome.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        self.desk.operation.end();
+        self.desk.till.empty();
+        let control = &self.desk.control;
+        let settlements = match &self.consumer {
+            Consumer::Stream(_, _, settlements) => Some(settlements),
+            Consumer::Handler(_) | Consumer::Sink(_) => None,
+        };
+        let stop = || {
+            control.is_abandoned()
+                || settlements.is_some_and(|box_| !box_.is_empty())
+                || self.has_lost_stream()
+        };
+        self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
+    }
+
+    /// True where the program has dropped its side of the stream, and that has not been told. A stop
+    /// needs it no longer, unless an update is left.
+    fn has_lost_stream(&self) -> bool {
+        let Consumer::Stream(stream, ..) = &self.consumer else { return false };
+        let control = &self.desk.control;
+        stream.is_gone() && !control.is_stopping() && control.failure().is_none()
+    }
+
+    fn look_at_stream(&self) {
+        if self.has_lost_stream() {
+            self.desk.lost_stream();
+        }
+    }
+
+    /// Settles what the stream's program has dealt with.
+    fn take_settlements(&mut self) -> Result<(), Abandoned> {
+        let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
+        for (mut job, outcome) in settlements.try_iter() {
+            let started_at = job.delivery.queued_at;
+            let Some(outcome) = outcome else {
+                job.delivery.attempts = job.delivery.attempts.saturating_sub(1);
+                self.scheduler.retry(job.place, job.delivery, started_at);
+                continue;
+            };
+            self.desk.settle(&self.scheduler, job, outcome, started_at)?;
+        }
+        Ok(())
+    }
+
+    /// Deals with the updates of `batch`, whose lanes are held since `now`; the worker looked for
+    /// them at `looked_at`.
+    fn work(
+        &mut self,
+        batch: &mut Vec<Job>,
+        looked_at: Instant,
+        now: Instant,
+    ) -> Result<(), Abandoned> {
+        let Self { scheduler, desk, consumer, .. } = self;
+        let drop_expired = scheduler.settings().drop_expired;
+        if drop_expired {
+            desk.drop_expired(scheduler, batch, now);
+        }
+        let taking = nanos(now - looked_at);
+        for job in &*batch {
+            let queued_at = job.delivery.queued_at;
+            let (waited, taken) = if queued_at <= looked_at {
+                (nanos(looked_at - queued_at), taking)
+            } else {
+                // What came into the inbox after the look has waited from then on.
+                (0, nanos(now - queued_at))
+            };
+            desk.metrics.queue_wait.record(waited);
+            desk.metrics.dispatch.record(taken);
+        }
+        match consumer {
+            Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
+                job.delivery.attempts += 1;
+                desk.operation.begin(Step::Handler, now);
+                let delivery = &job.delivery;
+                let call = || match &*delivery.rest {
+                    [] => handler.handle(&delivery.update),
+                    _ => handler.handle_album(&delivery.updates().collect::<Vec<_>>()),
+                };
+                let outcome = panics::caught(call).unwrap_or_else(|Panicked| {
+                    desk.metrics.panicked.increment();
+                    Outcome::Failed(Cow::Borrowed("the handler panicked"))
+                });
+                desk.settle(scheduler, job, outcome, now)
+            }),
+            Consumer::Sink(sink) => {
+                desk.operation.begin(Step::Sink, now);
+                let updates = batch.iter().flat_map(|job| job.delivery.updates());
+                let write = || updates.for_each(|update| sink.write(update));
+                if panics::caught(write).is_err() {
+                    return Err(desk.lost_sink());
+                }
+                desk.commit(Step::Sink, || panics::caught(|| sink.commit()))?;
+                desk.settle_all(scheduler, batch, now);
+                Ok(())
+            }
+            Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut job| {
+                job.delivery.attempts += 1;
+                // From now on the time counts as the program's.
+                job.delivery.queued_at = now;
+                desk.operation.begin(Step::Stream, now);
+                let mut pending = PendingUpdate::new(job, settlements.clone());
+                let mut is_told = false;
+                while let Err(refused) = stream.send(pending, STEP) {
+                    pending = refused;
+                    if stream.is_gone() && !mem::replace(&mut is_told, true) {
+                        desk.lost_stream();
+                    }
+                    if desk.control.is_abandoned() {
+                        drop(pending.into_job());
+                        return Err(Abandoned);
+                    }
+                }
+                Ok(())
+            }),
+        }
+    }
+}
+
+impl Consumer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Handler(_) => "the handler",
+            Self::Sink(_) => "the sink",
+            Self::Stream(..) => "the stream",
+        }
+    }
+}
+
+impl Desk {
+    /// Settles an update that has been handled, and lets its lane go.
+    fn settle(
+        &mut self,
+        scheduler: &Scheduler,
+        job: Job,
+        outcome: Outcome,
+        started_at: Instant,
+    ) -> Result<(), Abandoned> {
+        let Job { delivery, place } = job;
+        let end = Instant::now();
+        self.metrics.handler.record(nanos(end - started_at));
+        match outcome {
+            Outcome::Done => {
+                self.metrics.handled.add(1 + delivery.rest.len() as u64);
+                self.settled_at = Some(end);
+            }
+            Outcome::Retry(after) => {
+                self.metrics.retried.increment();
+                let attempts = delivery.attempts;
+                if attempts < scheduler.settings().max_attempts {
+                    let due = end + after.min(Dispatch::RETRY_MAX);
+                    scheduler.retry(place, delivery, due);
+                    return Ok(());
+                }
+                self.bury(&delivery, &format!("given up after {attempts} attempts"))?;
+            }
+            Outcome::Failed(reason) => self.bury(&delivery, &reason)?,
+        }
+        self.time(&delivery, started_at, end);
+        // The update is gone before its lane goes on, for good: after a crash it must not come
+        // behind later ones.
+        self.release(delivery);
+        self.note_settled(end);
+        scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
+        Ok(())
+    }
+
+    /// Settles a batch that a sink has taken, lane by lane.
+    fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
+        let end = Instant::now();
+        let mut places = mem::take(&mut self.places);
+        self.settled_at = Some(end);
+        let handling = nanos(end - started_at);
+        for Job { delivery, place } in batch.drain(..) {
+            self.metrics.handler.record(handling);
+            self.metrics.handled.add(1 + delivery.rest.len() as u64);
+            self.time(&delivery, started_at, end);
+            self.release(delivery);
+            places.push(place);
+        }
+        places.dedup();
+        self.note_settled(end);
+        scheduler.finish_all(&places, |duplicate| self.drop_duplicate(duplicate));
+        places.clear();
+        self.places = places;
+    }
+
+    /// Times the whole way of updates whose handling is over, and notes those that were slow. What an
+    /// earlier process has received is not: nobody here knows what it waited for.
+    #[inline]
+    fn time(&self, delivery: &Delivery, started_at: Instant, end: Instant) {
+        for update in delivery.updates() {
+            let whole = nanos(end - update.received_at());
+            self.metrics.whole.record(whole);
+            if self.metrics.slow.is_slow(whole) && !delivery.is_replayed {
+                let waited = started_at.saturating_duration_since(delivery.queued_at);
+                self.metrics.slow.note(SlowRecord {
+                    bot: update.bot(),
+                    received_at: update.received_at(),
+                    shard: delivery.shard,
+                    stages: vec![
+                        (Stage::QueueWait, nanos(waited)),
+                        (Stage::Handler, nanos(end - started_at)),
+                        (Stage::Whole, whole),
+                    ],
+                    update_id: update.id().get(),
+                });
+            }
+        }
+    }
+
+    /// Counts a failed update, keeps it where that is asked for, and logs it where the count has
+    /// doubled: a handler that fails always must not flood the log.
+    #[cold]
+    fn bury(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
+        let update = &delivery.update;
+        if let Some(letters) = self.dead_letters.clone() {
+            let mut lines = Vec::new();
+            for update in delivery.updates() {
+                letters.write(update, reason, delivery.attempts, &mut lines);
+            }
+            self.commit(Step::DeadLetters, || Ok(letters.commit(&mut lines)))?;
+        }
+        self.metrics.failed.add(1 + delivery.rest.len() as u64);
+        let failed = self.metrics.failed.get();
+        if failed.is_power_of_two() {
+            let (bot, id, kind) = (update.bot(), update.id(), update.kind());
+            tracing::warn!(%bot, update_id = %id, %kind, reason, failed, "an update has failed");
+        }
+        Ok(())
+    }
+
+    /// Skips what Telegram would take no answer to any more.
+    fn drop_expired(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, now: Instant) {
+        let is_expired = |job: &Job| {
+            let update = &job.delivery.update;
+            life(update.kind()).is_some_and(|life| now - update.received_at() > life)
+        };
+        if !batch.iter().any(is_expired) {
+            return;
+        }
+        // A lane is let go where none of its updates is left in the batch.
+        let mut kept = Vec::with_capacity(batch.len());
+        let mut gone = Vec::new();
+        for job in batch.drain(..) {
+            if is_expired(&job) {
+                self.metrics.expired(job.delivery.update.kind());
+                gone.push(job.place);
+                self.release(job.delivery);
+            } else {
+                kept.push(job);
+            }
+        }
+        gone.dedup();
+        self.note_settled(now);
+        for place in gone {
+            if !kept.iter().any(|job| job.place == place) {
+                scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
+            }
+        }
+        *batch = kept;
+    }
+
+    /// Commits, however often that takes: these updates are acknowledged, so the worker stands
+    /// still and its queue fills until the destination takes them. A panic can be the sink's only.
+    fn commit(
+        &mut self,
+        step: Step,
+        mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
+    ) -> Result<(), Abandoned> {
+        let is_sink = step == Step::Sink;
+        let mut pause = COMMIT_PAUSE.0;
+        let mut waiting = None;
+        loop {
+            // The sink's has begun with its first write.
+            if !is_sink || waiting.is_some() {
+                self.operation.begin(step, Instant::now());
+            }
+            let error = match commit() {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(Panicked) => return Err(self.lost_sink()),
+            };
+            self.operation.end();
+            waiting.get_or_insert_with(|| self.control.wait_for_disk());
+            self.till.empty();
+            if pause == COMMIT_PAUSE.0 {
+                tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");
+            }
+            if is_sink && error.kind() == io::ErrorKind::BrokenPipe {
+                let message = "the sink's reader is gone, updates cannot be delivered";
+                self.control.fail(&Error::with_source(ErrorKind::Sink, message, error));
+            }
+            self.metrics.retried.increment();
+            let due = Instant::now() + pause;
+            while Instant::now() < due {
+                if self.control.is_abandoned() {
+                    return Err(Abandoned);
+                }
+                thread::sleep(STEP.min(pause));
+            }
+            pause = (pause * 2).min(COMMIT_PAUSE.1);
+        }
+    }
+
+    /// Tells the server's owner that the sink has panicked, so that nobody knows what it has and
+    /// what it will do next: the worker ends.
+    #[cold]
+    fn lost_sink(&self) -> Abandoned {
+        self.lost("the sink panicked: its worker has ended, and what it had is not delivered");
+        Abandoned
+    }
+
+    /// The same of a stream that the program has dropped. A stop waits for it no longer.
+    #[cold]
+    fn lost_stream(&self) {
+        let message = "the stream's receiver was dropped, updates cannot be delivered";
+        self.control.fail(&Error::new(ErrorKind::Sink, message));
+    }
+
+    /// Tells the server's owner of what the program's own code has done to a worker.
+    #[cold]
+    fn lost(&self, message: &str) {
+        self.control.fail(&Error::new(ErrorKind::Thread, message));
+    }
+
+    /// Tells the journal at `now` what is settled, so that it does not come again after a crash.
+    fn note_settled(&mut self, now: Instant) {
+        if !self.settled.is_empty()
+            && let Some(journal) = &self.journal
+        {
+            self.operation.begin(Step::Settle, now);
+            journal.settle(&mut self.settled);
+        }
+    }
+
+    fn drop_duplicate(&mut self, delivery: Delivery) {
+        self.metrics.duplicates.increment();
+        // The lanes are locked, and a subscriber is foreign code: it is called later.
+        if LevelFilter::current() >= LevelFilter::DEBUG && self.duplicates.len() < DUPLICATES_MAX {
+            self.duplicates.push((delivery.update.bot(), delivery.update.id()));
+        }
+        self.release(delivery);
+    }
+
+    /// Logs the duplicates that have been dropped since the last time.
+    fn tell_duplicates(&mut self) {
+        for (bot, id) in self.duplicates.drain(..) {
+            tracing::debug!(%bot, update_id = %id, "dropped a copy: its id has been accepted before");
+        }
+    }
+
+    /// Gives an update's share of the limits and its memory back.
+    fn release(&mut self, delivery: Delivery) {
+        for further in delivery.rest {
+            self.release(further);
+        }
+        let bytes = delivery.update.byte_len() as u64;
+        self.till.take(bytes);
+        if let Some(record) = delivery.record {
+            self.metrics.settled.increment();
+            self.metrics.settled_bytes.add(journal::record_len(bytes));
+            self.settled.push(record);
+        }
+        if let Some(shard) = self.returns.get(delivery.shard) {
+            // Where the shard has enough, or is gone, the memory is freed here.
+            let _ = shard.try_send(delivery.update.recycle());
+        }
+    }
+}
+
+/// How long Telegram takes an answer to an update of `kind`; `None` where it is a day or more.
+pub(crate) fn life(kind: UpdateKind) -> Option<Duration> {
+    match kind {
+        UpdateKind::CallbackQuery | UpdateKind::PreCheckoutQuery | UpdateKind::ShippingQuery => {
+            Some(Duration::from_secs(150))
+        }
+        UpdateKind::InlineQuery => Some(Duration::from_secs(30)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{
+        bots::BotId,
+        config::Limits,
+        dispatch::{Budget, Dispatcher, FullChats},
+        observe::metrics::Metrics,
+        proto::update::UpdateParser,
+    };
+
+    /// A desk and the lanes, with all of `updates` taken by a worker, lane by lane.
+    fn taken(updates: &[String], now: Instant) -> (Desk, Scheduler, Vec<Job>) {
+        let limits = Limits::default();
+        let budget = Arc::new(Budget::new(1000, 1_000_000));
+        let full = Arc::new(FullChats::new());
+        let (scheduler, inboxes) = Scheduler::new(1, 1, &limits, Dispatch::default(), &full, now);
+        let scheduler = Arc::new(scheduler);
+        let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
+        let mut parser = UpdateParser::default();
+        for update in updates {
+            let mut body = parser.take_body(update.len());
+            body.extend(update.as_bytes());
+            let update = parser.parse(body, BotId::new(0), now).ok().unwrap();
+            dispatcher.dispatch(update, now).ok().unwrap();
+        }
+        drop(dispatcher);
+        let desk = Desk {
+            control: Arc::new(Control::new(None)),
+            dead_letters: None,
+            duplicates: Vec::new(),
+            journal: None,
+            metrics: Metrics::new(0, 1).workers.remove(0),
+            operation: Arc::default(),
+            places: Vec::new(),
+            returns: Vec::new(),
+            settled_at: None,
+            settled: Vec::new(),
+            till: Till::new(budget),
+        };
+        let mut batch = Vec::new();
+        assert_eq!(scheduler.next(0, 1, now, updates.len(), &mut batch, |_| {}), None);
+        assert_eq!(batch.len(), updates.len());
+        (desk, Arc::into_inner(scheduler).unwrap(), batch)
+    }
+
+    fn ids(batch: &[Job]) -> Vec<i64> {
+        batch.iter().map(|job| job.delivery.update.id().get()).collect()
+    }
+
+    #[test]
+    fn what_telegram_takes_no_answer_to_is_skipped_and_counted_by_kind() {
+        let now = Instant::now();
+        let update = |(id, kind, user): (i64, &str, i64)| {
+            format!(r#"{{"update_id":{id},"{kind}":{{"from":{{"id":{user}}}}}}}"#)
+        };
+        // One chat has nothing else, one has something before it, one something behind it.
+        let updates: Vec<String> = [
+            (1, "inline_query", 1),
+            (2, "message", 2),
+            (3, "callback_query", 3),
+            (4, "inline_query", 3),
+            (5, "inline_query", 4),
+            (6, "shipping_query", 4),
+            (7, "pre_checkout_query", 5),
+            (8, "chosen_inline_result", 6),
+        ]
+        .map(update)
+        .into();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let (mut desk, scheduler, mut batch) = taken(&updates, now);
+        let all = ids(&batch);
+
+        desk.drop_expired(&scheduler, &mut batch, at(30));
+        assert_eq!(ids(&batch), all, "nothing has expired within its life");
+
+        desk.drop_expired(&scheduler, &mut batch, at(31));
+        assert_eq!(ids(&batch), [2, 3, 6, 7, 8]);
+        desk.drop_expired(&scheduler, &mut batch, at(150));
+        assert_eq!(ids(&batch), [2, 3, 6, 7, 8]);
+        desk.drop_expired(&scheduler, &mut batch, at(151));
+        assert_eq!(ids(&batch), [2, 8]);
+        desk.drop_expired(&scheduler, &mut batch, at(24 * 3600));
+        assert_eq!(ids(&batch), [2, 8], "what has a day or more is never skipped");
+        let expired: Vec<u64> = desk.metrics.expired.iter().map(|count| count.get()).collect();
+        // Of callback, inline, pre-checkout and shipping queries.
+        assert_eq!(expired, [1, 3, 1, 1]);
+
+        // All lanes but those of the two that are left have been let go.
+        scheduler.close();
+        desk.settle_all(&scheduler, &mut batch, now);
+        let idle = scheduler.next(0, 1, now, 1, &mut batch, |_| {});
+        assert_eq!(idle, Some(Idle::Finished));
+    }
+}

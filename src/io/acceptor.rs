@@ -1,0 +1,566 @@
+//! The acceptor: takes connections from the listening sockets and gives each to the shard with the
+//! fewest.
+//!
+//! A thread of its own with plain system calls: accepting is rare beside updates, and a kernel hash
+//! over several listeners (SO_REUSEPORT) leaves the busiest shard with more than twice the mean.
+
+use std::{
+    io,
+    io::Read as _,
+    net::IpAddr,
+    os::{
+        fd::{AsFd, AsRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_channel::mpsc;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::sockopt,
+};
+
+use super::listener::{Order, Orders};
+use crate::{
+    config::{Config, allow::admits},
+    control::operation::{Operation, Step},
+    io::{
+        listener::{BACKLOG, ListeningSocket, Terms},
+        seats::{Seat, Seats},
+        shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
+    },
+    observe::{incidents::IncidentWriter, metrics::AcceptorMetrics},
+    outcome::TurnedAway,
+};
+
+/// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
+/// busy but the acceptor, and a flood of them has no end.
+const ROUND: usize = 1024;
+/// How long a connection waits for shards that have as many new ones as they can remember, and the time
+/// between two looks.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+const FULL_STEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// Pause after a failed accept that would fail again at once.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Time between two looks for a new socket in place of one whose file was gone, where there is a file.
+const RENEWAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Descriptors that connections leave to the journal, so that it can begin a segment however many
+/// peers connect: at the most, and as a part of all.
+const RESERVED: (u64, u64) = (16, 8);
+
+/// A shard as the acceptor sees it.
+#[derive(Debug)]
+pub(crate) struct ShardLink {
+    pub(crate) idle: Arc<LongestIdle>,
+    pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// How many get in.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// Connections at a time.
+    connections: usize,
+    /// Connections of each address.
+    seats: Arc<Seats>,
+}
+
+impl Admission {
+    pub(crate) fn new(config: &Config, seats: Arc<Seats>) -> Self {
+        Self { connections: config.limits.connections, seats }
+    }
+}
+
+/// The acceptor thread's state.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    admission: Admission,
+    incidents: IncidentWriter,
+    /// Whether the last connection got one of the last descriptors that are for connections.
+    is_near_end: bool,
+    listeners: Vec<ListeningSocket>,
+    metrics: Arc<AcceptorMetrics>,
+    operation: Arc<Operation>,
+    orders: Arc<Orders>,
+    shards: Vec<ShardLink>,
+    /// The other end is shut down to stop the acceptor. A byte says that there are orders.
+    stop: UnixStream,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        admission: Admission,
+        incidents: IncidentWriter,
+        listeners: Vec<ListeningSocket>,
+        metrics: Arc<AcceptorMetrics>,
+        orders: Arc<Orders>,
+        shards: Vec<ShardLink>,
+        stop: UnixStream,
+    ) -> Self {
+        let (is_near_end, operation) = (false, Arc::default());
+        Self {
+            admission,
+            incidents,
+            is_near_end,
+            listeners,
+            metrics,
+            operation,
+            orders,
+            shards,
+            stop,
+        }
+    }
+
+    /// What it is in the middle of.
+    pub(crate) fn operation(&self) -> &Arc<Operation> {
+        &self.operation
+    }
+
+    /// Accepts until stopped; then the listening sockets close at once.
+    pub(crate) fn run(mut self) {
+        let mut paused = false;
+        loop {
+            self.operation.end();
+            let ready = self.wait(paused);
+            self.operation.begin(Step::Accept, Instant::now());
+            self.renew();
+            match ready {
+                Ready::Told if self.obey() => {}
+                Ready::Told => {
+                    self.accept_last();
+                    return self.operation.end();
+                }
+                Ready::Accept(ready) => {
+                    paused = ready.into_iter().any(|index| self.accept_all(index).is_err());
+                }
+                Ready::PauseOver => paused = false,
+            }
+        }
+    }
+
+    /// Waits for a connection; while `paused`, only for the pause to end.
+    fn wait(&self, paused: bool) -> Ready {
+        let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let listeners = if paused { &[] } else { &self.listeners[..] };
+        let mut fds: Vec<_> = listeners.iter().map(|listener| watch(listener.as_fd())).collect();
+        fds.push(watch(self.stop.as_fd()));
+        let is_renewable = || self.listeners.iter().any(ListeningSocket::may_be_renewed);
+        let renewal = || is_renewable().then_some(&RENEWAL);
+        let timeout = paused.then_some(&PAUSE).or_else(renewal);
+        if poll(&mut fds, timeout).is_err() {
+            // Interrupted, or out of memory for a moment: look again.
+            return Ready::PauseOver;
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if fds.pop().is_some_and(|stop| is_ready(&stop)) {
+            return Ready::Told;
+        }
+        let ready = fds.iter().enumerate().filter(|(_, fd)| is_ready(fd));
+        let ready: Vec<_> = ready.map(|(index, _)| index).collect();
+        if ready.is_empty() { Ready::PauseOver } else { Ready::Accept(ready) }
+    }
+
+    /// Accepts at new sockets in place of those whose files were gone. Who waits at the old ones came
+    /// before that.
+    fn renew(&mut self) {
+        if !self.listeners.iter().any(ListeningSocket::may_be_renewed) {
+            return;
+        }
+        for (index, socket, file) in self.orders.renewed() {
+            // What fails would fail there as well.
+            let _ = self.accept_all(index);
+            if let Some(listener) = self.listeners.get_mut(index) {
+                listener.renew(socket, file);
+            }
+        }
+    }
+
+    /// Does what it was told; false where that is to stop.
+    fn obey(&mut self) -> bool {
+        if (&self.stop).read(&mut [0; 64]).is_ok_and(|n| n == 0) {
+            return false;
+        }
+        if let Some(Order { connections, terms }) = self.orders.take() {
+            self.admission.connections = connections;
+            self.listeners.iter_mut().for_each(|listener| listener.set_terms(&terms));
+        }
+        true
+    }
+
+    /// Takes who has connected before the stop: closing a socket over them would reset them. Who
+    /// waits at a socket of somebody else's is left to the next one who listens there.
+    fn accept_last(&mut self) {
+        // Their files go with them.
+        drop(self.orders.renewed());
+        for index in (0..self.listeners.len()).rev() {
+            let Some(listener) = self.listeners.get_mut(index) else { return };
+            // Ever new ones could come, so there is an end to it.
+            let rounds = BACKLOG.unsigned_abs() as usize / ROUND;
+            let rounds = if listener.is_inherited() { 0 } else { rounds };
+            listener.remove_file();
+            for _ in 0..rounds {
+                let before = self.metrics.accepted.get();
+                let outcome = self.accept_all(index);
+                if outcome.is_err() || self.metrics.accepted.get() - before < ROUND as u64 {
+                    break;
+                }
+            }
+            // Closed at once: whoever comes between the last look and this is reset.
+            if let Some(listener) = self.listeners.get(index) {
+                listener.end();
+            }
+            self.listeners.truncate(index);
+        }
+    }
+
+    /// Accepts all that wait at a listener, up to [`ROUND`]. An error means that accepting again
+    /// makes no sense for a while, mostly because the process has no descriptor left (EMFILE); waiting
+    /// connections stay in the kernel's queue meanwhile.
+    fn accept_all(&mut self, listener: usize) -> Result<(), ()> {
+        for _ in 0..ROUND {
+            let is_room = self.check_room();
+            let Some(listener) = self.listeners.get(listener) else { return Ok(()) };
+            let accepted = is_room.and_then(|()| listener.accept());
+            match accepted {
+                Ok((socket, peer)) => {
+                    self.metrics.accepted.increment();
+                    self.is_near_end = is_reserved(socket.as_raw_fd());
+                    let terms = Arc::clone(&listener.terms);
+                    self.admit(socket, peer, terms);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.metrics.paused.increment();
+                        if self.metrics.paused.get().is_power_of_two() {
+                            tracing::warn!(
+                                %error,
+                                times = self.metrics.paused.get(),
+                                "accepting pauses; for want of descriptors raise LimitNOFILE"
+                            );
+                        }
+                        return Err(());
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel gives the lowest free descriptor, so a high one tells that few are left.
+    ///
+    /// # Errors
+    /// `EMFILE` where only those are left that are not for connections.
+    fn check_room(&mut self) -> io::Result<()> {
+        if self.is_near_end {
+            let lowest = rustix::io::fcntl_dupfd_cloexec(&self.stop, 0)?;
+            self.is_near_end = is_reserved(lowest.as_raw_fd());
+            if self.is_near_end {
+                return Err(rustix::io::Errno::MFILE.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the connection from `peer`, or turns it away.
+    fn admit(&mut self, socket: OwnedFd, peer: Option<IpAddr>, terms: Arc<Terms>) {
+        let is_balancer = terms.proxy_protocol.is_some();
+        let is_admitted = match &terms.proxy_protocol {
+            // Who is behind it is known when the shard has read its header.
+            Some(balancers) => admits(Some(balancers), peer),
+            None => terms.admits(peer),
+        };
+        if !is_admitted {
+            return self.turn_away(&socket, peer, TurnedAway::Address);
+        }
+        let seat = match peer {
+            Some(peer) if !is_balancer => self.admission.seats.take(peer),
+            _ => Some(Seat::uncounted()),
+        };
+        let Some(seat) = seat else {
+            return self.turn_away(&socket, peer, TurnedAway::PerAddress);
+        };
+        let accepted_at = Instant::now();
+        // Where shards have no room, each of them waits, and none of that hangs.
+        self.operation.begin(Step::Accept, accepted_at);
+        let newcomer = Newcomer { accepted_at, peer, seat, socket, terms };
+        let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
+        if open < self.admission.connections {
+            self.hand_over(newcomer);
+        } else {
+            self.squeeze_in(newcomer, peer);
+        }
+    }
+
+    /// Gives `newcomer` to the shard with the connection that has been idle longest, to be served
+    /// in its place. Who closes takes its time, so a few more are open for a moment.
+    fn squeeze_in(&mut self, newcomer: Newcomer, peer: Option<IpAddr>) {
+        let idle = |link: &ShardLink| link.idle.since();
+        let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
+        let longest = longest.min_by_key(|link| idle(link)).filter(|link| {
+            idle(link).is_some_and(|since| {
+                newcomer.accepted_at.saturating_duration_since(since) >= IDLE_ENOUGH
+            })
+        });
+        match longest {
+            None => self.turn_away(&newcomer.socket, peer, TurnedAway::Connections),
+            Some(link) => {
+                if link.give(Message::Instead(newcomer)).is_some() {
+                    self.metrics.refused(TurnedAway::Shards);
+                }
+            }
+        }
+    }
+
+    /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
+    fn turn_away(&self, socket: &OwnedFd, peer: Option<IpAddr>, why: TurnedAway) {
+        // Where the option is refused, a FIN does as well.
+        let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        self.metrics.refused(why);
+        self.incidents.turned_away(peer, why);
+    }
+
+    /// Gives `newcomer` to the shard with the fewest connections, or to any that takes it.
+    fn hand_over(&mut self, newcomer: Newcomer) {
+        let message = Message::Connection(newcomer);
+        let least = self.shards.iter_mut().min_by_key(|link| link.open.load(Ordering::Relaxed));
+        let Some(mut refused) = least.and_then(|link| link.give(message)) else { return };
+        let until = Instant::now() + FULL_WAIT;
+        loop {
+            for link in &mut self.shards {
+                match link.give(refused) {
+                    Some(again) => refused = again,
+                    None => return,
+                }
+            }
+            // All are at work on those that came before; who comes next waits in the kernel meanwhile.
+            let is_hopeless = self.shards.iter().all(|link| link.mailbox.is_closed());
+            if is_hopeless || Instant::now() >= until {
+                break;
+            }
+            let mut told = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+            if poll(&mut told, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
+                // A stop does not wait, and orders come first.
+                break;
+            }
+        }
+        self.metrics.refused(TurnedAway::Shards);
+    }
+}
+
+/// True where a descriptor is one of those that connections leave to the journal.
+fn is_reserved(descriptor: RawFd) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let (most, part) = RESERVED;
+    limit.is_some_and(|limit| descriptor as u64 >= limit - most.min(limit / part))
+}
+
+impl ShardLink {
+    /// Sends `message`, which comes back where the mailbox is full or the shard is gone.
+    fn give(&mut self, message: Message) -> Option<Message> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let refused = self.mailbox.try_send(message).err()?;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        Some(refused.into_inner())
+    }
+}
+
+/// What the acceptor's wait ended with.
+enum Ready {
+    /// On these listeners, by their places.
+    Accept(Vec<usize>),
+    PauseOver,
+    /// There are orders, or it is over.
+    Told,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{io::Read as _, net::TcpStream as Peer};
+
+    use super::*;
+    use crate::{config::AllowList, io::listener::Listening, observe::incidents::Incidents};
+
+    /// An acceptor with `shards` mailboxes of the least capacity, which is one message, unless
+    /// `capacity` adds to it.
+    fn acceptor(shards: usize, capacity: usize) -> (Acceptor, Vec<mpsc::Receiver<Message>>) {
+        let (links, mailboxes) = (0..shards)
+            .map(|_| {
+                let (mailbox, messages) = mpsc::channel(capacity);
+                (ShardLink { idle: Arc::default(), mailbox, open: Arc::default() }, messages)
+            })
+            .unzip();
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let config = Config { listen, ..Config::default() };
+        let listening = Listening::open(&config, Vec::new(), None).unwrap();
+        let stop = UnixStream::pair().unwrap().0;
+        let acceptor = Acceptor::new(
+            Admission::new(&config, Arc::new(Seats::new(0))),
+            Incidents::new(10).writer(),
+            listening.sockets,
+            Arc::default(),
+            Arc::default(),
+            links,
+            stop,
+        );
+        (acceptor, mailboxes)
+    }
+
+    /// Connects once and lets the acceptor take it.
+    fn connect(acceptor: &mut Acceptor) -> Peer {
+        let peer = Peer::connect(acceptor.listeners.first().unwrap().local_addr()).unwrap();
+        let before = acceptor.metrics.accepted.get();
+        while acceptor.metrics.accepted.get() == before {
+            acceptor.accept_all(0).unwrap();
+        }
+        peer
+    }
+
+    fn loads(acceptor: &Acceptor) -> Vec<usize> {
+        acceptor.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).collect()
+    }
+
+    fn turned_away(acceptor: &Acceptor, why: TurnedAway) -> u64 {
+        acceptor.metrics.refused.get(why as usize).unwrap().get()
+    }
+
+    #[test]
+    fn who_is_not_on_the_list_is_turned_away_and_never_reaches_a_shard() {
+        let (mut acceptor, _mailboxes) = acceptor(2, 100);
+        let allow = |acceptor: &mut Acceptor, list: &[&str]| {
+            let allow = Some(AllowList::new(list).unwrap());
+            acceptor.listeners.first_mut().unwrap().terms =
+                Arc::new(Terms { allow, ..Terms::default() });
+        };
+        allow(&mut acceptor, &["telegram", "127.0.0.2"]);
+        let mut peer = connect(&mut acceptor);
+        assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![0, 0], 1)
+        );
+        allow(&mut acceptor, &["127.0.0.0/8"]);
+        let _peer = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address)),
+            (vec![1, 0], 1)
+        );
+    }
+
+    #[test]
+    fn a_balancer_has_no_seat_and_nobody_else_may_come() {
+        let (mut acceptor, _mailboxes) = acceptor(1, 100);
+        acceptor.admission.seats = Arc::new(Seats::new(1));
+        for (balancers, expected) in [("127.0.0.1", (vec![3], 0)), ("127.0.0.2", (vec![3], 3))] {
+            let proxy_protocol = Some(AllowList::new([balancers]).unwrap());
+            // Whoever is behind it is looked for on the list, not the balancer.
+            let allow = Some(AllowList::new(["telegram"]).unwrap());
+            acceptor.listeners.first_mut().unwrap().terms =
+                Arc::new(Terms { allow, proxy_protocol, tls: true });
+            let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+            let outcome = (loads(&acceptor), turned_away(&acceptor, TurnedAway::Address));
+            assert_eq!(outcome, expected);
+        }
+    }
+
+    #[test]
+    fn no_answer_waits_for_the_peers_acknowledgement() {
+        let (mut acceptor, mut mailboxes) = acceptor(1, 100);
+        let _peer = connect(&mut acceptor);
+        let Ok(Message::Connection(newcomer)) = mailboxes.first_mut().unwrap().try_recv() else {
+            unreachable!("it was handed over");
+        };
+        assert!(sockopt::tcp_nodelay(&newcomer.socket).unwrap());
+    }
+
+    #[test]
+    fn who_has_connected_before_a_stop_is_taken() {
+        let (mut acceptor, _mailboxes) = acceptor(1, 100);
+        let addr = acceptor.listeners.first().unwrap().local_addr();
+        let _peers: Vec<_> = (0..20).map(|_| Peer::connect(addr).unwrap()).collect();
+        acceptor.accept_last();
+        assert_eq!(loads(&acceptor), [20]);
+    }
+
+    #[test]
+    fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
+        let (mut acceptor, mut mailboxes) = acceptor(1, 100);
+        acceptor.admission.seats = Arc::new(Seats::new(2));
+        let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),
+            (vec![2], 1)
+        );
+        drop(mailboxes.first_mut().unwrap().try_recv().unwrap());
+        let _peer = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),
+            (vec![3], 1)
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one() {
+        let (mut acceptor, mut mailboxes) = acceptor(3, 100);
+        acceptor.admission.connections = 3;
+        let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
+        let _peer = connect(&mut acceptor);
+        assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 1, "none is idle");
+        // Behind what it is told now there are ten seconds.
+        let epoch = Instant::now() - Duration::from_secs(10);
+        for (link, seconds) in acceptor.shards.iter_mut().zip([4, 2, 3]) {
+            let idle = LongestIdle::from_epoch(epoch);
+            idle.tell(Some(epoch + Duration::from_secs(seconds)));
+            link.idle = Arc::new(idle);
+        }
+        let _peer = connect(&mut acceptor);
+        assert_eq!(loads(&acceptor), [1, 2, 1]);
+        let mailbox = mailboxes.get_mut(1).unwrap();
+        assert!(matches!(mailbox.try_recv(), Ok(Message::Connection(_))));
+        assert!(matches!(mailbox.try_recv(), Ok(Message::Instead(_))));
+        for link in &acceptor.shards {
+            link.idle.tell(Some(Instant::now()));
+        }
+        let _peer = connect(&mut acceptor);
+        assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 2, "none for long enough");
+    }
+
+    #[test]
+    fn forty_connections_are_spread_over_sixteen_shards_within_one() {
+        let (mut acceptor, _mailboxes) = acceptor(16, 100);
+        let _peers: Vec<_> = (0..40).map(|_| connect(&mut acceptor)).collect();
+        assert!(loads(&acceptor).iter().all(|load| matches!(load, 2 | 3)));
+        assert_eq!(loads(&acceptor).iter().sum::<usize>(), 40);
+        // Those of one shard end; it gets the next ones.
+        acceptor.shards.get(5).unwrap().open.store(0, Ordering::Relaxed);
+        let _peers: Vec<_> = (0..2).map(|_| connect(&mut acceptor)).collect();
+        assert_eq!(loads(&acceptor).get(5), Some(&2));
+    }
+
+    #[test]
+    fn a_full_or_dead_shard_is_passed_over_and_refusal_is_the_last_resort() {
+        let (mut acceptor, mut mailboxes) = acceptor(3, 0);
+        // The least loaded one is gone, the next one has room for one connection.
+        mailboxes.remove(0);
+        let [_a, _b] = [connect(&mut acceptor), connect(&mut acceptor)];
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 0)
+        );
+        let mut refused = connect(&mut acceptor);
+        assert_eq!(
+            (loads(&acceptor), turned_away(&acceptor, TurnedAway::Shards)),
+            (vec![0, 1, 1], 1)
+        );
+        assert_eq!(refused.read(&mut [0; 1]).unwrap(), 0);
+    }
+}

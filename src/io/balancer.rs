@@ -1,0 +1,76 @@
+//! Who is behind a balancer: its PROXY header is read, and the client in it is asked what a peer of
+//! our own is asked when it connects.
+
+use std::net::IpAddr;
+
+use crate::{
+    io::{
+        listener::Terms,
+        runtime::{self, Socket},
+        seats::{Seat, Seats},
+    },
+    outcome::TurnedAway,
+    proto::proxy_header::{self as proxy, Parsed},
+};
+
+/// Bytes read at once: a header with the client's first flight fits.
+const READ_BYTES: usize = 4096;
+
+/// A client behind a balancer.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its bytes that have come with the header.
+    pub(crate) early: Vec<u8>,
+    /// Its address, or the balancer's where that speaks for itself.
+    pub(crate) peer: Option<IpAddr>,
+    /// Held for as long as the connection lives.
+    pub(crate) seat: Seat,
+}
+
+/// Reads the header that the balancer at `balancer` sends first.
+///
+/// # Errors
+/// Why the connection is not served: there is no header, or its client may not connect.
+pub(crate) async fn identify(
+    socket: &mut Socket,
+    balancer: Option<IpAddr>,
+    terms: &Terms,
+    seats: &Seats,
+) -> Result<Client, TurnedAway> {
+    let (source, early) = read_header(socket).await?;
+    let peer = source.or(balancer);
+    if !terms.admits(peer) {
+        return Err(TurnedAway::Address);
+    }
+    let seat = match source {
+        Some(source) => seats.take(source).ok_or(TurnedAway::PerAddress)?,
+        // The balancer itself needs none.
+        None => Seat::uncounted(),
+    };
+    Ok(Client { early, peer, seat })
+}
+
+/// The client's address, if the balancer tells one, and what has come behind the header.
+async fn read_header(socket: &mut Socket) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
+    let mut bytes = Vec::with_capacity(READ_BYTES);
+    loop {
+        match proxy::parse(&bytes) {
+            Parsed::Header { source, length } => {
+                bytes.drain(..length);
+                return Ok((source.map(|source| source.ip().to_canonical()), bytes));
+            }
+            Parsed::Invalid => return Err(TurnedAway::ProxyMalformed),
+            Parsed::NeedMore => {}
+        }
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(READ_BYTES);
+        }
+        let (outcome, read) = runtime::append(socket, bytes).await;
+        bytes = read;
+        match outcome {
+            Ok(1..) => {}
+            // The deadline has passed, or the peer has left.
+            Ok(0) | Err(_) => return Err(TurnedAway::ProxyMissing),
+        }
+    }
+}

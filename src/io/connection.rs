@@ -1,0 +1,755 @@
+//! One connection: handshake, the request loop, the close. Every wait in it has a deadline, which
+//! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
+
+use std::{
+    io,
+    net::IpAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bots::BotId,
+    duration::nanos,
+    io::{
+        balancer,
+        listener::Terms,
+        runtime,
+        seats::Seat,
+        shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
+        tls::{self as session, Established},
+    },
+    journal::Ticket,
+    observe::{
+        incidents::IncidentKind,
+        metrics::{SlowRecord, Stage},
+    },
+    outcome::{CloseReason, Forbidden, Refusal},
+    proto::{
+        answers::Answer,
+        http::{
+            CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status,
+            Step, response,
+        },
+        route::{Unrouted, Wanted},
+        update::{ParseError, Update, UpdateBody},
+    },
+    tls::{
+        fault,
+        unread::{Filled, Unread, Wait},
+    },
+};
+
+/// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
+/// it reads the answer, and an RST would take that answer with it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A wait for the next request that is as short as this costs a buffer rather than a poll, where that
+/// many before it were as short.
+const SOON: Duration = Duration::from_secs(1);
+const BUSY: u8 = 2;
+
+/// Serves a connection from its handshake, in which it takes `place`, to its end.
+pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
+    let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
+    let reason = match runtime::adopt(socket, shard.driver) {
+        Ok(socket) => {
+            let begun_at = accepted_at;
+            let arrival = Arrival { accepted_at, begun_at, early: Vec::new(), peer, place };
+            admit(&shard, socket, arrival, &terms).await
+        }
+        Err(_) => Some(CloseReason::Io),
+    };
+    drop(seat);
+    if let Some(reason) = reason {
+        shard.metrics.closed(reason);
+    }
+    shard.connection_ended();
+}
+
+/// What is known of a connection before it is served.
+struct Arrival {
+    accepted_at: Instant,
+    /// When its shard took it up.
+    begun_at: Instant,
+    /// The client's bytes that have come already.
+    early: Vec<u8>,
+    /// Who it comes from; `None` where that is a Unix socket.
+    peer: Option<IpAddr>,
+    place: HandshakePlace,
+}
+
+/// Serves a connection to its end; one that may not be served is counted as turned away.
+async fn admit(
+    shard: &Shard,
+    socket: runtime::Socket,
+    arrival: Arrival,
+    terms: &Terms,
+) -> Option<CloseReason> {
+    let registration = shard.register(runtime::descriptor(&socket));
+    // In a box: what a beginning needs is given back when it is over.
+    let begun = Box::pin(begin(shard, socket, &registration, arrival, terms)).await;
+    match begun {
+        Begun::Established(connection, seat) => {
+            let reason = run(connection).await;
+            drop(seat);
+            Some(reason)
+        }
+        Begun::Ended(reason) => Some(reason),
+        Begun::TurnedAway => None,
+    }
+}
+
+/// What the beginning of a connection has come to.
+enum Begun<'a> {
+    /// It goes on; with its seat, where that is not the one it came with.
+    Established(Box<Connection<'a>>, Option<Seat>),
+    Ended(CloseReason),
+    TurnedAway,
+}
+
+/// Finds out who is behind a balancer, and whether that is one who may be served.
+async fn begin<'a>(
+    shard: &'a Shard,
+    mut socket: runtime::Socket,
+    registration: &'a Registration<'a>,
+    mut arrival: Arrival,
+    terms: &Terms,
+) -> Begun<'a> {
+    let deadline = shard.handshake_deadline(arrival.accepted_at);
+    let now = Instant::now();
+    shard.metrics.accept_wait.record(nanos(now.saturating_duration_since(arrival.accepted_at)));
+    arrival.begun_at = now;
+    registration.enter(Phase::Handshake, now, deadline);
+    let mut seat = None;
+    if terms.proxy_protocol.is_some() {
+        let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.seats);
+        match identified.await {
+            Ok(client) => {
+                arrival.early = client.early;
+                arrival.peer = client.peer;
+                seat = Some(client.seat);
+            }
+            Err(why) => {
+                // Before the peer can know.
+                shard.turned_away(arrival.peer, why);
+                return Begun::TurnedAway;
+            }
+        }
+    }
+    match secure(shard, socket, registration, arrival, terms).await {
+        Ok(connection) => Begun::Established(connection, seat),
+        Err(reason) => Begun::Ended(reason),
+    }
+}
+
+/// Establishes a connection of one who may be served; why not, where that fails.
+async fn secure<'a>(
+    shard: &'a Shard,
+    socket: runtime::Socket,
+    registration: &'a Registration<'a>,
+    arrival: Arrival,
+    terms: &Terms,
+) -> Result<Box<Connection<'a>>, CloseReason> {
+    let Arrival { begun_at, early, peer, place, .. } = arrival;
+    if !terms.tls {
+        drop(place);
+        let (stream, unread) = (session::Stream::Plain(socket), Unread::plain(early));
+        return Ok(Connection::new(shard, registration, stream, peer, unread));
+    }
+    // A server does not start without it where a listener needs it.
+    let tls = shard.tls().ok_or(CloseReason::Io)?;
+    let turn = async |step| {
+        let turn = shard.turns.turn(step).await;
+        // Nobody is there any more to do it for.
+        if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
+    };
+    let outcome = session::accept(socket, early, tls, turn).await;
+    drop(place);
+    match outcome {
+        Ok(Established { kind, stream, unread }) => {
+            note_handshake(shard, kind, begun_at);
+            Ok(Connection::new(shard, registration, stream, peer, unread))
+        }
+        Err((socket, error)) => Err(fail(shard, registration, peer, socket, error).await),
+    }
+}
+
+fn note_handshake(shard: &Shard, kind: rustls::HandshakeKind, begun_at: Instant) {
+    let metrics = &shard.metrics;
+    let (count, stage) = match kind {
+        rustls::HandshakeKind::Resumed => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
+        _ => (&metrics.handshakes_full, &metrics.handshake_full),
+    };
+    count.increment();
+    stage.record(nanos(begun_at.elapsed()));
+}
+
+/// Ends a connection whose handshake has failed by `error`.
+async fn fail(
+    shard: &Shard,
+    registration: &Registration<'_>,
+    peer: Option<IpAddr>,
+    mut socket: runtime::Socket,
+    error: io::Error,
+) -> CloseReason {
+    shard.metrics.handshakes_failed.increment();
+    match registration.end() {
+        Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
+        Some(_) => {
+            shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
+            return CloseReason::HandshakeTimeout;
+        }
+        None => shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error)),
+    }
+    registration.linger(LINGER);
+    // The alert must not be lost to an RST.
+    if runtime::finish(&mut socket).await.is_ok() {
+        runtime::discard(&mut socket, LINGER_BYTES).await;
+    }
+    CloseReason::HandshakeFailed
+}
+
+/// An established connection.
+struct Connection<'a> {
+    shard: &'a Shard,
+    registration: &'a Registration<'a>,
+    stream: session::Stream,
+    http: HttpSession,
+    /// Where the requests come from; `None` where that is a Unix socket.
+    peer: Option<IpAddr>,
+    unread: Unread,
+    /// What routing said of the current request.
+    routed: Result<BotId, Status>,
+    /// Requests answered.
+    answered: u64,
+    /// When the last of them was.
+    answered_at: Instant,
+    /// When the current request's first bytes were read.
+    began_at: Instant,
+    /// When the current request's head was complete, and the bytes of its body that were read since.
+    head_at: Instant,
+    body_bytes: usize,
+    /// Whether a part of a record has come with which the next request may begin.
+    has_part: bool,
+    /// When bytes were last read, and so when the current request was complete.
+    read_at: Instant,
+    /// How many of its last waits for a request have been short.
+    short_waits: u8,
+    trace: Trace,
+}
+
+/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
+#[derive(Clone, Copy, Default)]
+struct Trace {
+    commit: u64,
+    parse: u64,
+    read: u64,
+    /// Its update, once it is known.
+    update: Option<(BotId, i64)>,
+}
+
+/// Serves `connection` until there is a reason to close it. It stays in its box: a future holds what is
+/// moved into it twice.
+async fn run(mut connection: Box<Connection<'_>>) -> CloseReason {
+    let reason = connection.requests().await;
+    if let Some(body) = connection.http.take_body() {
+        connection.shard.parser.borrow_mut().keep_body(body);
+    }
+    if matches!(reason, CloseReason::Aborted | CloseReason::Io) {
+        return reason;
+    }
+    connection.registration.linger(LINGER);
+    Box::pin(session::close(connection.stream, LINGER_BYTES)).await;
+    reason
+}
+
+impl<'a> Connection<'a> {
+    fn new(
+        shard: &'a Shard,
+        registration: &'a Registration<'a>,
+        stream: session::Stream,
+        peer: Option<IpAddr>,
+        unread: Unread,
+    ) -> Box<Self> {
+        if !unread.is_empty() {
+            registration.has_begun();
+        }
+        let now = Instant::now();
+        Box::new(Self {
+            shard,
+            registration,
+            stream,
+            http: HttpSession::new(shard.live().http_limits),
+            peer,
+            unread,
+            routed: Err(Status::NotFound),
+            answered: 0,
+            answered_at: now,
+            began_at: now,
+            head_at: now,
+            body_bytes: 0,
+            has_part: false,
+            read_at: now,
+            short_waits: 0,
+            trace: Trace::default(),
+        })
+    }
+
+    /// Reads, routes and answers requests until there is a reason to close.
+    async fn requests(&mut self) -> CloseReason {
+        loop {
+            let outcome = match self.advance() {
+                Next::Again => Ok(()),
+                Next::Answer => {
+                    let status = match self.take_update() {
+                        Taken::Answered(status) => status,
+                        Taken::Submitted(ticket, at) => self.committed(ticket, at).await,
+                    };
+                    self.answer(status).await
+                }
+                Next::Continue => self.write(Answer::Bare(CONTINUE)).await,
+                Next::Close(reason) => Err(reason),
+                Next::Read => self.read().await,
+                Next::Refuse(status) => {
+                    let answer = self.dated(status, ConnectionDirective::Close, self.known_time());
+                    Err(self.write(answer).await.err().unwrap_or(CloseReason::Protocol))
+                }
+            };
+            if let Err(reason) = outcome {
+                return reason;
+            }
+        }
+    }
+
+    /// Goes on with the current request as far as its bytes have come. A function by itself: what it
+    /// looks at would be kept over each wait otherwise.
+    fn advance(&mut self) -> Next {
+        let (consumed, step) = self.http.advance(self.unread.bytes());
+        match step {
+            Step::Head(head) => {
+                let wanted = Wanted {
+                    authorization: head.authorization.value(),
+                    host: head.host,
+                    is_post: head.method == Method::Post,
+                    path: head.path.as_bytes(),
+                    peer: self.peer,
+                    secret_token: head.secret_token.value(),
+                };
+                let routed = self.shard.live().router.route(wanted);
+                if let Err(why) = routed {
+                    note_refused(self.shard, self.peer, why, &head, wanted);
+                }
+                self.routed = routed.map_err(Unrouted::status);
+                self.unread.consume(consumed);
+                self.head_at = self.read_at;
+                self.body_bytes = self.unread.bytes().len();
+                if self.routed.is_ok() {
+                    self.http.accept_body(self.shard.spare_body());
+                } else {
+                    self.http.discard_body();
+                }
+                let is_due = self.http.continue_due(self.unread.bytes());
+                if is_due { Next::Continue } else { Next::Again }
+            }
+            Step::NeedMore => {
+                self.unread.consume(consumed);
+                Next::Read
+            }
+            Step::Complete => {
+                self.unread.consume(consumed);
+                Next::Answer
+            }
+            Step::Reject(status) => {
+                self.shard.metrics.rejected(status);
+                let kind = IncidentKind::MalformedRequest;
+                self.shard.note(kind, self.peer, None, status.as_str());
+                Next::Refuse(status)
+            }
+            Step::Closed => Next::Close(CloseReason::Asked),
+        }
+    }
+
+    /// Waits for bytes and reads them behind the unread ones.
+    async fn read(&mut self) -> Result<(), CloseReason> {
+        let phase = if self.http.is_in_body() {
+            self.registration.note_body_bytes(self.body_bytes);
+            let timeout = self.shard.limits().body_timeout;
+            self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
+            Phase::Body
+        } else if self.http.is_idle() && self.unread.is_empty() && !self.has_part {
+            let deadline = self.read_at + self.shard.limits().idle_timeout;
+            let deadline = match self.registration.is_fresh() {
+                true => self.shard.hastened(deadline),
+                // The stop came while the last answer was written, which did not say so.
+                false if self.shard.is_draining() => {
+                    deadline.min(Shard::last_word_deadline(self.answered_at))
+                }
+                false => deadline,
+            };
+            self.registration.enter(Phase::Idle, self.read_at.max(self.answered_at), deadline);
+            Phase::Idle
+        } else {
+            // It may have come while the one before it was answered, which is not its fault.
+            let since = self.began_at.max(self.answered_at);
+            let timeout = self.shard.limits().head_timeout;
+            self.registration.enter(Phase::Head, since, since + timeout);
+            Phase::Head
+        };
+        let wait = self.wait(phase);
+        let spares = &self.shard.spare_unread;
+        match self.stream.fill(&mut self.unread, wait, spares).await {
+            Ok(Filled::End) => {
+                // What had begun was the goodbye.
+                let is_goodbye = self.has_part && self.registration.end().is_none();
+                Err(self.ended(if is_goodbye { Phase::Idle } else { phase }).await)
+            }
+            Ok(Filled::Begun) => {
+                self.has_part = true;
+                self.began_at = Instant::now();
+                Ok(())
+            }
+            Ok(Filled::Nothing) => {
+                self.has_part = false;
+                Ok(())
+            }
+            Ok(Filled::Data(n)) => {
+                let waited_since = std::mem::replace(&mut self.read_at, Instant::now());
+                self.body_bytes = self.body_bytes.saturating_add(n);
+                let had_part = std::mem::take(&mut self.has_part);
+                if phase == Phase::Idle || had_part {
+                    if !had_part {
+                        self.began_at = self.read_at;
+                    }
+                    let is_short = self.began_at.duration_since(waited_since) < SOON;
+                    self.short_waits =
+                        if is_short { self.short_waits.saturating_add(1) } else { 0 };
+                    self.http.set_limits(self.shard.live().http_limits);
+                    self.registration.has_begun();
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.ended(phase).await)
+            }
+            // The peer has broken a rule of TLS. The alert that says so must not be lost to an RST.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CloseReason::Protocol),
+            Err(_) => Err(CloseReason::Io),
+        }
+    }
+
+    /// What is to be expected of a wait.
+    fn wait(&self, phase: Phase) -> Wait {
+        match phase {
+            Phase::Idle if self.short_waits < BUSY => Wait::Long,
+            Phase::Idle => Wait::Short,
+            _ if self.has_part => Wait::Record,
+            _ => Wait::Request,
+        }
+    }
+
+    /// Why nothing more can be read.
+    async fn ended(&mut self, phase: Phase) -> CloseReason {
+        let reason = match (phase, self.registration.end()) {
+            (Phase::Idle, Some(End::Displaced)) => return CloseReason::Displaced,
+            (Phase::Idle, _) if self.shard.is_draining() => return CloseReason::Drained,
+            (Phase::Idle, Some(_)) => return CloseReason::IdleTimeout,
+            (Phase::Idle, None) => return CloseReason::Peer,
+            (_, None) => return CloseReason::Aborted,
+            (Phase::Body, Some(End::TooSlow)) => CloseReason::BodyRate,
+            (Phase::Body, Some(_)) => CloseReason::BodyTimeout,
+            (_, Some(_)) => CloseReason::HeadTimeout,
+        };
+        self.note_timeout(reason.as_str());
+        self.shard.metrics.rejected(Status::RequestTimeout);
+        let (status, directive) = (Status::RequestTimeout, ConnectionDirective::Close);
+        let answer = self.dated(status, directive, Instant::now());
+        self.write(answer).await.err().unwrap_or(reason)
+    }
+
+    /// Parses the complete request's body and hands the update off.
+    fn take_update(&mut self) -> Taken {
+        let body = self.http.take_body();
+        // Bytes of the next request may have come with this one's last, refused or not.
+        let began_at = std::mem::replace(&mut self.began_at, self.read_at);
+        let bot = match self.routed {
+            Ok(bot) => bot,
+            Err(status) => return Taken::Answered(status),
+        };
+        let shard = self.shard;
+        let read = nanos(self.read_at - began_at);
+        shard.metrics.read.record(read);
+        self.trace = Trace { read, ..Trace::default() };
+        match &shard.way {
+            Way::Memory(dispatcher) => {
+                let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
+                let update = match parsed {
+                    Ok(update) => update,
+                    Err(error) => return self.no_update(bot, error),
+                };
+                let parsed_at = self.parsed(&update);
+                match dispatcher.dispatch(update, parsed_at) {
+                    Ok(()) => Taken::Answered(Status::Ok),
+                    Err((refusal, update)) => {
+                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.refused(refusal)
+                    }
+                }
+            }
+            Way::Journal(intake) => {
+                let body = body.unwrap_or_default();
+                // The parser rewrites the body, and the journal keeps it as it came.
+                let staged = intake.stage(body.as_slice());
+                let parsed = self.shard.parse(body, bot, self.read_at);
+                match (staged, parsed) {
+                    (Ok(staged), Ok(update)) => {
+                        let parsed_at = self.parsed(&update);
+                        Taken::Submitted(intake.submit(&staged, update), parsed_at)
+                    }
+                    (Err(refusal), Ok(update)) => {
+                        self.parsed(&update);
+                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.refused(refusal)
+                    }
+                    (staged, Err(error)) => {
+                        staged.iter().for_each(|staged| intake.discard(staged));
+                        self.no_update(bot, error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts and times an update that was parsed just now.
+    fn parsed(&mut self, update: &Update) -> Instant {
+        let now = Instant::now();
+        self.trace.parse = nanos(now - self.read_at);
+        self.trace.update = Some((update.bot(), update.id().get()));
+        self.shard.metrics.parse.record(self.trace.parse);
+        self.shard.metrics.received.increment();
+        self.shard.roster.hear(update.bot());
+        now
+    }
+
+    /// The body of a request that was let in is no update of `bot`.
+    #[cold]
+    fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
+        let bot = self.shard.live().router.name(bot);
+        self.shard.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
+        Taken::Answered(Status::BadRequest)
+    }
+
+    fn note_timeout(&self, what: &'static str) {
+        self.shard.note(IncidentKind::RequestTimeout, self.peer, None, what);
+    }
+
+    fn refused(&self, refusal: Refusal) -> Taken {
+        self.shard.metrics.refused(refusal);
+        Taken::Answered(Status::ServiceUnavailable)
+    }
+
+    /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
+    /// other connections go on meanwhile.
+    async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
+        let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
+        self.awaits_answer();
+        if intake.committed(ticket).await {
+            self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
+            self.shard.metrics.commit.record(self.trace.commit);
+            return Status::Ok;
+        }
+        // The disk did not take it, and nothing was promised.
+        self.shard.metrics.refused(Refusal::Journal);
+        Status::ServiceUnavailable
+    }
+
+    fn awaits_answer(&self) {
+        let since = self.read_at;
+        self.registration.enter(Phase::Answer, since, since + self.shard.limits().answer_timeout);
+    }
+
+    async fn answer(&mut self, status: Status) -> Result<(), CloseReason> {
+        let draining = self.shard.is_draining();
+        self.answered = self.answered.saturating_add(1);
+        let limit = self.shard.limits().requests_per_connection;
+        let is_last = limit > 0 && self.answered >= limit;
+        let directive = match self.http.directive() {
+            _ if draining || is_last => ConnectionDirective::Close,
+            directive => directive,
+        };
+        if status != Status::Ok {
+            self.shard.metrics.rejected(status);
+        }
+        let answer = self.dated(status, directive, self.known_time());
+        self.write(answer).await?;
+        self.answered_at = Instant::now();
+        self.http.set_limits(self.shard.live().http_limits);
+        if status == Status::Ok {
+            let answer = nanos(self.answered_at - self.read_at);
+            let metrics = &self.shard.metrics;
+            metrics.acknowledged.increment();
+            if self.answered > 1 {
+                let again = &self.shard.answered_again;
+                again.set(again.get().wrapping_add(1));
+            }
+            metrics.answer.record(answer);
+            if metrics.slow.is_slow(answer.max(self.trace.read)) {
+                self.note_slow(answer);
+            }
+        }
+        match directive {
+            ConnectionDirective::Close if draining => Err(CloseReason::Drained),
+            ConnectionDirective::Close if is_last => Err(CloseReason::RequestLimit),
+            ConnectionDirective::Close => Err(CloseReason::Asked),
+            ConnectionDirective::KeepAlive | ConnectionDirective::Persist => Ok(()),
+        }
+    }
+
+    /// Keeps the times of the request that was just answered.
+    #[cold]
+    fn note_slow(&self, answer: u64) {
+        let Trace { commit, parse, read, update } = self.trace;
+        let Some((bot, update_id)) = update else { return };
+        let times = [
+            (Stage::Read, read),
+            (Stage::Parse, parse),
+            (Stage::Commit, commit),
+            (Stage::Answer, answer),
+        ];
+        self.shard.metrics.slow.note(SlowRecord {
+            bot,
+            received_at: self.read_at,
+            // Its log is the shard's own.
+            shard: usize::MAX,
+            // Without a journal there is no commit.
+            stages: times
+                .into_iter()
+                .filter(|(stage, ns)| *stage != Stage::Commit || *ns > 0)
+                .collect(),
+            update_id,
+        });
+    }
+
+    /// The answer, with its date where it has one; `at` is as [`Answers::dated`] wants it.
+    ///
+    /// [`Answers::dated`]: crate::proto::answers::Answers::dated
+    fn dated(&self, status: Status, directive: ConnectionDirective, at: Instant) -> Answer {
+        if self.shard.live().date {
+            self.shard.answers.dated(status, directive, at)
+        } else {
+            Answer::Bare(response(status, directive))
+        }
+    }
+
+    /// The latest time that is known without a look at the clock: a request may have waited for the
+    /// answer to the one before it, or for its record.
+    fn known_time(&self) -> Instant {
+        let known = self.read_at.max(self.answered_at);
+        match &self.shard.way {
+            Way::Journal(intake) => known.max(intake.returned_at()),
+            Way::Memory(_) => known,
+        }
+    }
+
+    async fn write(&mut self, answer: Answer) -> Result<(), CloseReason> {
+        self.awaits_answer();
+        match self.stream.write_all(answer).await {
+            Ok(()) => Ok(()),
+            Err(_) if self.registration.end().is_some() => {
+                self.note_timeout(CloseReason::AnswerTimeout.as_str());
+                Err(CloseReason::AnswerTimeout)
+            }
+            Err(_) => Err(CloseReason::Io),
+        }
+    }
+}
+
+/// Counts and notes a request that goes to no bot.
+#[cold]
+fn note_refused(
+    shard: &Shard,
+    peer: Option<IpAddr>,
+    why: Unrouted,
+    head: &RequestHead<'_>,
+    wanted: Wanted<'_>,
+) {
+    let (kind, detail) = match why {
+        Unrouted::Forbidden(_, why @ Forbidden::Address) => {
+            shard.metrics.forbidden(why);
+            (IncidentKind::AddressRefused, "bot.allow")
+        }
+        Unrouted::Forbidden(_, why @ Forbidden::Credentials) => {
+            shard.metrics.forbidden(why);
+            let detail = match (head.secret_token, head.authorization) {
+                (Credential::Absent, Credential::Absent) => "missing",
+                (Credential::Repeated, _) | (_, Credential::Repeated) => "repeated",
+                _ => "wrong",
+            };
+            (IncidentKind::AuthFailed, detail)
+        }
+        Unrouted::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
+        Unrouted::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
+    };
+    let bot = shard.live().router.meant(wanted);
+    shard.note(kind, peer, bot, detail);
+}
+
+/// What a connection does next.
+enum Next {
+    /// It goes on with the bytes that are there.
+    Again,
+    /// It answers the request, which is complete.
+    Answer,
+    Close(CloseReason),
+    /// It tells the client that the body may come.
+    Continue,
+    Read,
+    /// It answers what is no request, and closes.
+    Refuse(Status),
+}
+
+/// What has become of a complete request.
+enum Taken {
+    /// It can be answered.
+    Answered(Status),
+    /// Its update, parsed at that time, is on its way into the journal.
+    Submitted(Ticket, Instant),
+}
+
+/// A body that the parser can use, from its spare ones or new.
+impl Shard {
+    fn spare_body(&self) -> UpdateBody {
+        self.reclaim();
+        self.parser.borrow_mut().take_body(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_1<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size_of_3<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle connection holds of us, but for two keys of 600 bytes. Futures grow unseen: they
+    /// hold what they were given twice, and all that lives over a wait.
+    #[test]
+    fn a_connection_is_small() {
+        type Of = Connection<'static>;
+        let parts = [
+            ("answer", size_of_1(|it: &'static mut Of| it.answer(Status::Ok))),
+            ("read", size_of_1(|it: &'static mut Of| it.read())),
+            ("requests", size_of_1(|it: &'static mut Of| it.requests())),
+            ("Stream", size_of::<session::Stream>()),
+        ];
+        let (task, connection) = (size_of_3(serve), size_of::<Of>());
+        assert!(task <= 1536, "{task} bytes, of these {parts:?}");
+        assert!(connection <= 1024, "{connection} bytes, of these {parts:?}");
+    }
+}

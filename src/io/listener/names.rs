@@ -1,0 +1,351 @@
+//! Whether the names of Unix sockets still lead to them. A file that is gone is made again where that
+//! is allowed; one that is another's by now is left alone, since who takes over a socket does so by a
+//! file of its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{ListeningSocket, unix};
+use crate::{
+    control::Control,
+    io::listener::Orders,
+    observe::incidents::{IncidentKind, IncidentWriter},
+};
+
+/// How long a file has to be gone until it is made again: another server that removes it and makes its
+/// own is quicker.
+const GONE: Duration = Duration::from_secs(2);
+/// Time until that is tried again where it was not allowed.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What tells a file from all others, those that get its place on the disk included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+    /// `None` where the file system does not keep it.
+    made_at: Option<std::time::SystemTime>,
+}
+
+impl FileId {
+    /// That of the file at `path`, a link itself rather than what it leads to.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = fs::symlink_metadata(path)?;
+        let made_at = file.created().ok();
+        Ok(Self { device: file.dev(), inode: file.ino(), made_at })
+    }
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+enum State {
+    /// To the socket that is listened on.
+    Here,
+    /// To nothing.
+    Gone,
+    /// To another file.
+    Anothers,
+}
+
+/// A name, as health sees it.
+#[derive(Debug)]
+pub(crate) struct Name {
+    path: PathBuf,
+    state: AtomicU8,
+}
+
+impl Name {
+    fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            0 => State::Here,
+            1 => State::Gone,
+            _ => State::Anothers,
+        }
+    }
+
+    /// Why nobody comes by this name, in one line; `None` where they do.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let what = match self.state() {
+            State::Here => return None,
+            State::Gone => "is gone: nobody can connect",
+            State::Anothers => "is another's: whoever connects gets to that one",
+        };
+        Some(format!("listener: the file of unix:{} {what}", self.path.display()))
+    }
+}
+
+/// Looks at the names of all sockets that have one.
+pub(crate) struct Names {
+    control: Arc<Control>,
+    incidents: IncidentWriter,
+    orders: Arc<Orders>,
+    names: Vec<Watched>,
+}
+
+struct Watched {
+    name: Arc<Name>,
+    file: FileId,
+    /// When it was first found gone, and when it is made again.
+    gone_at: Option<Instant>,
+    due: Option<Instant>,
+    /// Its permissions; `None` for one that was inherited, which is its owner's to make.
+    mode: Option<u32>,
+    /// Its place among the acceptor's.
+    socket: usize,
+    /// What was found at the last look, and whether why it cannot be made has been said.
+    seen: State,
+    is_refusal_told: bool,
+}
+
+impl Names {
+    /// Of those among `sockets`; `None` where none has a name. New sockets go to the acceptor by
+    /// `orders`.
+    pub(crate) fn of(
+        sockets: &[ListeningSocket],
+        orders: &Arc<Orders>,
+        control: &Arc<Control>,
+        incidents: IncidentWriter,
+    ) -> Option<Self> {
+        let watched = |(socket, it): (usize, &ListeningSocket)| {
+            let (path, mode) = it.name()?;
+            // Since ours was made, the journal was waited for and read. One that was inherited and is
+            // not there now has never led here as far as we see.
+            let file = it.file_id().or_else(|| FileId::at(&path).ok())?;
+            let name = Arc::new(Name { path, state: AtomicU8::new(State::Here as u8) });
+            let (gone_at, due, seen) = (None, None, State::Here);
+            Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_told: false })
+        };
+        let names: Vec<_> = sockets.iter().enumerate().filter_map(watched).collect();
+        let (control, orders) = (Arc::clone(control), Arc::clone(orders));
+        (!names.is_empty()).then_some(Self { control, incidents, orders, names })
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Name>> {
+        self.names.iter().map(|watched| &watched.name)
+    }
+
+    /// To be called a few times a second.
+    pub(crate) fn look(&mut self, now: Instant) {
+        for watched in &mut self.names {
+            if self.control.is_stopping() {
+                return;
+            }
+            watched.look(&self.incidents);
+            watched.make_again(now, &self.control, &self.orders);
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self, incidents: &IncidentWriter) {
+        let found = match FileId::at(&self.name.path) {
+            Ok(file) if file == self.file => State::Here,
+            Ok(_) => State::Anothers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::Gone,
+            // Whether it is there cannot be told.
+            Err(_) => return,
+        };
+        // At the second look that finds the same.
+        if std::mem::replace(&mut self.seen, found) != found || self.name.state() == found {
+            return;
+        }
+        self.name.state.store(found as u8, Relaxed);
+        match self.name.trouble() {
+            None => {
+                let path = self.name.path.display();
+                tracing::info!("the file of unix:{path} is there again");
+            }
+            Some(trouble) => {
+                let detail = if found == State::Gone { "gone" } else { "replaced" };
+                incidents.note_text(IncidentKind::SocketFile, None, detail, &trouble);
+            }
+        }
+    }
+
+    fn make_again(&mut self, now: Instant, control: &Control, orders: &Orders) {
+        let Some(mode) = self.mode.filter(|_| self.name.state() == State::Gone) else {
+            (self.gone_at, self.due) = (None, None);
+            return;
+        };
+        self.gone_at.get_or_insert(now);
+        if now < *self.due.get_or_insert(now + GONE) {
+            return;
+        }
+        self.due = Some(now + AGAIN);
+        match unix::make_again(&self.name.path, mode) {
+            Ok((socket, file)) if !control.is_stopping() => {
+                self.file = file.id();
+                orders.renew(self.socket, socket, file);
+                self.is_refusal_told = false;
+                self.tell_made(now);
+            }
+            // Its file goes with it.
+            Ok(_) => {}
+            Err(error) => {
+                let path = self.name.path.display();
+                if !std::mem::replace(&mut self.is_refusal_told, true) {
+                    tracing::warn!(%error, "the file of unix:{path} cannot be made again");
+                }
+            }
+        }
+    }
+
+    fn tell_made(&mut self, now: Instant) {
+        let path = self.name.path.display();
+        let gone_at = self.gone_at.take().unwrap_or(now);
+        let seconds = now.saturating_duration_since(gone_at).as_secs();
+        tracing::warn!("the file of unix:{path} was gone for {seconds} s and has been made again");
+        self.seen = State::Here;
+        self.name.state.store(State::Here as u8, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    };
+
+    use super::*;
+    use crate::{
+        config::{Config, ListenAddress, Listener},
+        io::listener::Listening,
+        observe::incidents::Incidents,
+    };
+
+    struct Scene {
+        dir: tempfile::TempDir,
+        control: Arc<Control>,
+        incidents: Incidents,
+        names: Names,
+        now: Instant,
+        orders: Arc<Orders>,
+        path: PathBuf,
+        sockets: Vec<ListeningSocket>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("hook.sock");
+            let mut listener = Listener::new(ListenAddress::Unix(path.clone()));
+            listener.mode = 0o640;
+            let config = Config { listeners: vec![listener], ..Config::default() };
+            let sockets = Listening::open(&config, Vec::new(), None).unwrap().sockets;
+            let control = Arc::new(Control::new(None));
+            let (orders, incidents) = (Arc::<Orders>::default(), Incidents::new(10));
+            let names = Names::of(&sockets, &orders, &control, incidents.writer()).unwrap();
+            Self { dir, control, incidents, names, now: Instant::now(), orders, path, sockets }
+        }
+
+        /// Looks until so much time has passed.
+        fn look_for(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.now += Duration::from_millis(250);
+                self.names.look(self.now);
+            }
+        }
+
+        fn trouble(&self) -> Option<String> {
+            let all: Vec<_> = self.names.all().map(|name| name.trouble()).collect();
+            all.into_iter().flatten().next()
+        }
+
+        fn renew(&mut self) {
+            for (index, socket, file) in self.orders.renewed() {
+                self.sockets.get_mut(index).unwrap().renew(socket, file);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_named_and_made_again() {
+        let mut scene = Scene::new();
+        scene.look_for(Duration::from_secs(5));
+        assert_eq!(scene.trouble(), None);
+        fs::remove_file(&scene.path).unwrap();
+        scene.look_for(Duration::from_secs(1));
+        assert!(scene.trouble().unwrap().ends_with("hook.sock is gone: nobody can connect"));
+        assert!(!scene.path.exists());
+        scene.look_for(GONE);
+        assert_eq!(scene.trouble(), None);
+        assert_eq!(fs::metadata(&scene.path).unwrap().permissions().mode() & 0o7777, 0o640);
+        scene.renew();
+        let waiting = UnixStream::connect(&scene.path).unwrap();
+        scene.sockets.first().unwrap().accept().unwrap();
+        drop(waiting);
+        assert_eq!(fs::read_dir(scene.dir.path()).unwrap().count(), 1);
+        // The new file goes with the socket.
+        scene.look_for(Duration::from_secs(5));
+        scene.sockets.first_mut().unwrap().remove_file();
+        assert!(!scene.path.exists());
+        let told = scene.incidents.latest(10).0;
+        assert_eq!(told.iter().map(|it| (it.detail, it.count)).collect::<Vec<_>>(), [("gone", 1)]);
+    }
+
+    #[test]
+    fn a_name_that_another_has_taken_over_is_left_to_it() {
+        let mut scene = Scene::new();
+        let (successor, file) = unix::bind(&scene.path, 0o600, true, None).unwrap();
+        scene.look_for(Duration::from_secs(20));
+        assert!(scene.trouble().unwrap().contains("is another's"));
+        assert_eq!(FileId::at(&scene.path).unwrap(), file.id());
+        // It goes, and leaves the name to who was there before.
+        drop((successor, file));
+        scene.look_for(Duration::from_secs(5));
+        assert_eq!(scene.trouble(), None);
+        scene.renew();
+        UnixStream::connect(&scene.path).unwrap();
+    }
+
+    #[test]
+    fn what_has_come_to_the_place_of_a_file_meanwhile_stays() {
+        let mut scene = Scene::new();
+        fs::remove_file(&scene.path).unwrap();
+        scene.look_for(Duration::from_secs(1));
+        let _other = UnixListener::bind(&scene.path).unwrap();
+        let other = FileId::at(&scene.path).unwrap();
+        let refused = unix::make_again(&scene.path, 0o600).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        scene.look_for(Duration::from_secs(20));
+        assert_eq!(FileId::at(&scene.path).unwrap(), other);
+        fs::remove_file(&scene.path).unwrap();
+        // A link of another user leads nowhere that we would write to.
+        let precious = scene.dir.path().join("precious");
+        fs::write(&precious, "data").unwrap();
+        let precious_mode = || fs::metadata(&precious).unwrap().permissions().mode();
+        let mode = precious_mode();
+        std::os::unix::fs::symlink(&precious, &scene.path).unwrap();
+        scene.look_for(Duration::from_secs(20));
+        assert!(scene.trouble().unwrap().contains("is another's"));
+        assert_eq!(
+            (fs::read_to_string(&precious).unwrap(), precious_mode()),
+            ("data".into(), mode)
+        );
+        assert_eq!(scene.orders.renewed().len(), 0);
+        assert_eq!(fs::read_dir(scene.dir.path()).unwrap().count(), 2, "no half-made socket");
+    }
+
+    #[test]
+    fn a_server_that_stops_makes_nothing_again() {
+        let mut scene = Scene::new();
+        fs::remove_file(&scene.path).unwrap();
+        scene.look_for(Duration::from_secs(1));
+        scene.control.stop();
+        scene.look_for(Duration::from_secs(20));
+        assert!(!scene.path.exists());
+    }
+}

@@ -1,0 +1,46 @@
+//! What the acceptor is told by other threads.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{SocketFile, Terms, terms};
+use crate::config::Config;
+
+/// What others have for the acceptor, until it looks. A reload wakes it by a byte through its pair.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    order: Mutex<Option<Order>>,
+    renewed: Mutex<Vec<(usize, OwnedFd, SocketFile)>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) connections: usize,
+    /// By the listeners of the configuration.
+    pub(crate) terms: Vec<Arc<Terms>>,
+}
+
+impl Orders {
+    /// Accepts by `config` from now on.
+    pub(crate) fn give(&self, config: &Config) {
+        let order = Order { connections: config.limits.connections, terms: terms(config) };
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+    }
+
+    /// Accepts at `socket` from now on in place of the listening socket `index`.
+    pub(crate) fn renew(&self, index: usize, socket: OwnedFd, file: SocketFile) {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.push((index, socket, file));
+    }
+
+    pub(crate) fn take(&self) -> Option<Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What [`renew`](Self::renew) was called with.
+    pub(crate) fn renewed(&self) -> Vec<(usize, OwnedFd, SocketFile)> {
+        std::mem::take(&mut self.renewed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

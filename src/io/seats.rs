@@ -1,0 +1,120 @@
+//! How many connections each address has. Seats are given out where the address is known: by the
+//! acceptor, or by the shard that has read the PROXY header. A connection's end gives its own back
+//! by dropping it, and nobody waits for that.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use crate::config::allow;
+
+/// Addresses that are remembered before those without a connection are forgotten.
+const FORGET_AT: usize = 1024;
+
+/// The seats of all addresses.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    /// Seats for each address; 0 is no limit, and nothing is counted.
+    most: AtomicUsize,
+    /// Locked once for a connection, for the time of a look.
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    forget_at: usize,
+    /// Each is shared by the seats that are taken.
+    taken: HashMap<IpAddr, Arc<()>>,
+}
+
+/// A connection's place among those of its address, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _held: Option<Arc<()>>,
+}
+
+impl Seat {
+    /// Among those that are not counted: of a balancer, or of a peer without an address.
+    pub(crate) fn uncounted() -> Self {
+        Self { _held: None }
+    }
+}
+
+impl Seats {
+    pub(crate) fn new(most: usize) -> Self {
+        let table = Table { forget_at: FORGET_AT, taken: HashMap::new() };
+        Self { most: AtomicUsize::new(most), table: Mutex::new(table) }
+    }
+
+    /// Gives each address so many from now on. Connections that came while there was no limit stay
+    /// uncounted.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Relaxed);
+    }
+
+    /// A seat for `address`; `None` where it has as many as it may.
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Seat> {
+        let most = self.most.load(Relaxed);
+        if most == 0 {
+            return Some(Seat::uncounted());
+        }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.taken.len() >= table.forget_at {
+            table.taken.retain(|_, seats| Arc::strong_count(seats) > 1);
+            table.forget_at = FORGET_AT.max(2 * table.taken.len());
+        }
+        let seats = table.taken.entry(allow::host(address)).or_default();
+        // One of them is the table's own. Only under the lock are any added.
+        let is_free = Arc::strong_count(seats) <= most;
+        is_free.then(|| Seat { _held: Some(Arc::clone(seats)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_seats_and_gets_them_back() {
+        let seats = Seats::new(2);
+        let take = |address: &str| seats.take(address.parse().unwrap());
+        let [first, second] = [take("192.0.2.1"), take("::ffff:192.0.2.1")];
+        assert!(first.is_some() && second.is_some());
+        assert!(take("192.0.2.1").is_none() && take("192.0.2.2").is_some());
+        drop(first);
+        let third = take("192.0.2.1");
+        assert!(third.is_some() && take("192.0.2.1").is_none());
+        // All of a /64 is one host.
+        let six = [take("2001:db8::1"), take("2001:db8::ffff:0:0:2")];
+        assert!(six.iter().all(Option::is_some) && take("2001:db8::3").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let seats = Seats::new(0);
+        let held: Vec<_> = (0..100).map(|_| seats.take([127, 0, 0, 1].into())).collect();
+        assert!(held.iter().all(Option::is_some) && seats.table.lock().unwrap().taken.is_empty());
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten_and_who_is_there_is_not() {
+        let seats = Seats::new(1);
+        let address = |n: u32| IpAddr::V4(n.into());
+        let held: Vec<_> = (0..10).map(|n| seats.take(address(n)).unwrap()).collect();
+        for n in 10..100_000 {
+            assert!(seats.take(address(n)).is_some());
+        }
+        assert!(seats.table.lock().unwrap().taken.len() <= FORGET_AT);
+        assert!((0..10).all(|n| seats.take(address(n)).is_none()));
+        drop(held);
+        assert!((0..10).all(|n| seats.take(address(n)).is_some()));
+    }
+}

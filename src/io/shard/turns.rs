@@ -1,0 +1,276 @@
+//! Turns of the handshakes: how the ones under way share a shard with the established connections.
+//!
+//! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
+//! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
+//! turns: [`ROUND`] of them go one after the other, then all that has come from the network
+//! meanwhile is dealt with, then come the next. A request waits for one round of handshakes at the
+//! most. Who is in the middle goes before those who begin: the client of such a one takes its
+//! connection for established, since in TLS 1.3 it has done all of its own part, and its first request
+//! is on the way.
+//!
+//! While established connections are at work, handshakes get a sixth of the shard's time, and pause
+//! where they have had it: a thread that is never idle would also keep waiting who shares its CPU, such
+//! as workers and the acceptor. That is more than a thousand full handshakes a second; a quarter was
+//! measured too, and comes near to doubling the p99 of the others. Where nobody is at work, handshakes get
+//! all of it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use crate::io::tls::Step;
+
+/// Time for handshakes between two looks at the network; at least one step.
+const ROUND: Duration = Duration::from_micros(50);
+/// How much more time everything else gets than handshakes.
+const OTHERS: u32 = 5;
+/// What handshakes may owe to the others before they pause for as long: a time that a timer can
+/// measure.
+const DEBT: Duration = Duration::from_millis(1);
+/// How long ago an update may have been answered for its connection to be at work.
+pub(super) const AT_WORK: Duration = Duration::from_millis(500);
+
+/// Who has the turn, and who waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Time that the others have to get until handshakes have had no more than their share.
+    debt: Duration,
+    /// Somebody has the turn.
+    is_taken: bool,
+    /// A round is under way, which [`Turns::end_round`] will end.
+    is_begun: bool,
+    /// Wakes whoever ends rounds.
+    pacer: Option<Waker>,
+    /// Time that handshakes took in this round.
+    spent: Duration,
+    waiting: Line,
+}
+
+/// Who waits for a turn.
+#[derive(Debug, Default)]
+struct Line {
+    beginners: VecDeque<Rc<Waiting>>,
+    others: VecDeque<Rc<Waiting>>,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.beginners.is_empty() && self.others.is_empty()
+    }
+
+    fn add(&mut self, step: Step, waiting: Rc<Waiting>) {
+        match step {
+            Step::Begin => self.beginners.push_back(waiting),
+            Step::GoOn => self.others.push_back(waiting),
+        }
+    }
+
+    fn next(&mut self) -> Option<Rc<Waiting>> {
+        self.others.pop_front().or_else(|| self.beginners.pop_front())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    has_turn: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A turn; it is passed on when this is dropped. To be held without an await.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Turn<'a> {
+    began_at: Instant,
+    turns: &'a Turns,
+}
+
+impl Turns {
+    /// Waits for a turn. The future must be polled to its end, as all that connections wait for.
+    pub(crate) async fn turn(&self, step: Step) -> Turn<'_> {
+        if let Some(waiting) = self.take_or_wait(step) {
+            poll_fn(|context| {
+                if waiting.has_turn.get() {
+                    return Poll::Ready(());
+                }
+                *waiting.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+        Turn { began_at: Instant::now(), turns: self }
+    }
+
+    /// `None` where the turn is the caller's at once.
+    fn take_or_wait(&self, step: Step) -> Option<Rc<Waiting>> {
+        let mut state = self.state.borrow_mut();
+        if !state.is_taken && state.spent < ROUND && state.waiting.is_empty() {
+            state.is_taken = true;
+            return None;
+        }
+        let waiting = Rc::new(Waiting::default());
+        state.waiting.add(step, Rc::clone(&waiting));
+        Some(waiting)
+    }
+
+    /// Ready when a round has begun; then the caller looks at the network and ends it.
+    pub(crate) fn poll_begun(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if state.is_begun {
+            return Poll::Ready(());
+        }
+        state.pacer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Everything else took `others` since the round began: how long handshakes have to pause, where
+    /// that is necessary. `is_shared` says whether established connections are at work.
+    pub(crate) fn settle(&self, others: Duration, is_shared: bool) -> Option<Duration> {
+        let mut state = self.state.borrow_mut();
+        let debt = if is_shared { state.debt + OTHERS * state.spent } else { Duration::ZERO };
+        let debt = debt.saturating_sub(others);
+        let is_due = debt >= DEBT;
+        state.debt = if is_due { Duration::ZERO } else { debt };
+        is_due.then_some(debt)
+    }
+
+    /// Time that handshakes have taken in this round.
+    pub(crate) fn spent(&self) -> Duration {
+        self.state.borrow().spent
+    }
+
+    /// The network has been looked at since the round began: the next ones may go on.
+    pub(crate) fn end_round(&self) {
+        let mut state = self.state.borrow_mut();
+        state.spent = Duration::ZERO;
+        // Who waits will begin the next round.
+        state.is_begun = state.is_taken;
+        state.pass_on();
+    }
+}
+
+impl State {
+    /// Gives the turn to the first that waits, if the round has time left.
+    fn pass_on(&mut self) {
+        if self.is_taken || self.spent >= ROUND {
+            return;
+        }
+        let Some(next) = self.waiting.next() else { return };
+        self.is_taken = true;
+        next.has_turn.set(true);
+        if let Some(waker) = next.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state.borrow_mut();
+        state.spent += self.began_at.elapsed();
+        state.is_taken = false;
+        if !state.is_begun {
+            state.is_begun = true;
+            if let Some(pacer) = state.pacer.take() {
+                pacer.wake();
+            }
+        }
+        state.pass_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, thread};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn is_begun(turns: &Turns) -> bool {
+        turns.poll_begun(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn short_steps_share_a_round_and_a_long_one_ends_it() {
+        let turns = Turns::default();
+        assert!(!is_begun(&turns));
+        let Poll::Ready(first) = poll(pin!(turns.turn(Step::Begin))) else {
+            unreachable!("it is free")
+        };
+        let (mut second, mut third) =
+            (pin!(turns.turn(Step::Begin)), pin!(turns.turn(Step::Begin)));
+        assert!(poll(second.as_mut()).is_pending(), "one at a time");
+        assert!(poll(third.as_mut()).is_pending());
+        drop(first);
+        assert!(is_begun(&turns));
+        let Poll::Ready(second) = poll(second) else { unreachable!("the first was short") };
+        assert!(poll(third.as_mut()).is_pending(), "in the order in which they came");
+        thread::sleep(ROUND);
+        drop(second);
+        assert!(poll(third.as_mut()).is_pending(), "the round's time is over");
+        let mut late = pin!(turns.turn(Step::Begin));
+        assert!(poll(late.as_mut()).is_pending(), "for everybody");
+        turns.end_round();
+        assert!(poll(late.as_mut()).is_pending(), "nobody overtakes");
+        let Poll::Ready(third) = poll(third) else { unreachable!("a new round") };
+        drop(third);
+        assert!(matches!(poll(late), Poll::Ready(_)));
+    }
+
+    #[test]
+    fn who_is_in_the_middle_goes_first() {
+        let turns = Turns::default();
+        let Poll::Ready(first) = poll(pin!(turns.turn(Step::Begin))) else { unreachable!("free") };
+        let (mut begin, mut go_on) = (pin!(turns.turn(Step::Begin)), pin!(turns.turn(Step::GoOn)));
+        assert!(poll(begin.as_mut()).is_pending());
+        assert!(poll(go_on.as_mut()).is_pending());
+        drop(first);
+        assert!(poll(begin.as_mut()).is_pending());
+        let Poll::Ready(second) = poll(go_on) else { unreachable!("it has got further") };
+        drop(second);
+        assert!(poll(begin).is_ready());
+    }
+
+    #[test]
+    fn handshakes_pause_for_what_they_took_beyond_their_share() {
+        let turns = Turns::default();
+        let took = |spent: u64, others: u64, is_shared| {
+            turns.state.borrow_mut().spent = Duration::from_micros(spent);
+            turns.settle(Duration::from_micros(others), is_shared)
+        };
+        assert_eq!(took(120, 100, true), None, "half a millisecond is no time");
+        assert_eq!(took(120, 100, true), Some(Duration::from_millis(1)));
+        assert_eq!(took(190, 0, true), None, "it is paid");
+        assert_eq!(took(50, 5000, true), None);
+        assert_eq!(
+            took(199, 0, true),
+            None,
+            "what others took is paid back, and no more than that"
+        );
+        assert_eq!(took(5000, 0, false), None, "nobody else is there");
+        assert_eq!(took(199, 0, true), None);
+        assert_eq!(took(1, 0, true), Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn the_pacer_sleeps_when_nobody_shakes_hands() {
+        let turns = Turns::default();
+        drop(poll(pin!(turns.turn(Step::Begin))));
+        assert!(is_begun(&turns));
+        turns.end_round();
+        assert!(!is_begun(&turns));
+        assert!(poll(pin!(turns.turn(Step::Begin))).is_ready(), "its time begins anew");
+    }
+}

@@ -1,0 +1,497 @@
+//! What peers did wrong, and what befell the webhooks: the last ones of each thread that met any, and some of them as lines of the
+//! log.
+//!
+//! Writing costs a look into a table and waits for nobody, so that whoever does wrong on purpose
+//! slows nobody down: an incident that finds its ring being read is counted as dropped. The same
+//! thing from the same place is one entry with a count.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    time::{Instant, SystemTime},
+};
+
+use tracing::Level;
+
+use crate::{
+    config::allow,
+    observe::{metrics::Counter, rate_limit::Limited},
+    outcome::TurnedAway,
+};
+
+/// What somebody did wrong, or which limit they met.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(usize)]
+pub(crate) enum IncidentKind {
+    /// An address had as many connections as it may.
+    AddressLimit,
+    /// An address that is not on the list of those who may connect.
+    AddressRefused,
+    /// Missing, wrong or repeated credentials.
+    AuthFailed,
+    /// There was no room for a connection.
+    ConnectionLimit,
+    /// A TLS handshake failed.
+    HandshakeFailed,
+    /// Too many connections waited for their handshake.
+    HandshakeLimit,
+    /// A TLS handshake took too long.
+    HandshakeTimeout,
+    /// Something of the server has not returned for long.
+    Hang,
+    /// Bytes that are no request, or one beyond a limit.
+    MalformedRequest,
+    /// A request with credentials whose body is no update.
+    MalformedUpdate,
+    /// A method other than POST.
+    MethodNotAllowed,
+    /// A balancer's PROXY header is missing or malformed.
+    ProxyHeader,
+    /// A request that did not end in time, or whose answer was not taken in time.
+    RequestTimeout,
+    /// The file of a Unix socket is gone, or another one has its name.
+    SocketFile,
+    /// No bot is at this path of this host.
+    UnknownPath,
+    /// A webhook is not as the config has it, or is again.
+    WebhookChanged,
+    /// Telegram cannot deliver to a webhook, or can again.
+    WebhookFailing,
+    /// Updates are fetched instead of received, or received again.
+    WebhookFallback,
+    /// A webhook was set again.
+    WebhookRepair,
+}
+
+impl IncidentKind {
+    /// All of them, in the order of their numbers.
+    const ALL: [Self; 19] = [
+        Self::AddressLimit,
+        Self::AddressRefused,
+        Self::AuthFailed,
+        Self::ConnectionLimit,
+        Self::HandshakeFailed,
+        Self::HandshakeLimit,
+        Self::HandshakeTimeout,
+        Self::Hang,
+        Self::MalformedRequest,
+        Self::MalformedUpdate,
+        Self::MethodNotAllowed,
+        Self::ProxyHeader,
+        Self::RequestTimeout,
+        Self::SocketFile,
+        Self::UnknownPath,
+        Self::WebhookChanged,
+        Self::WebhookFailing,
+        Self::WebhookFallback,
+        Self::WebhookRepair,
+    ];
+
+    /// The name in JSON and in the log.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressLimit => "address_limit",
+            Self::AddressRefused => "address_refused",
+            Self::AuthFailed => "auth_failed",
+            Self::ConnectionLimit => "connection_limit",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::HandshakeLimit => "handshake_limit",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Hang => "hang",
+            Self::MalformedRequest => "malformed_request",
+            Self::MalformedUpdate => "malformed_update",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::ProxyHeader => "proxy_header",
+            Self::RequestTimeout => "request_timeout",
+            Self::SocketFile => "socket_file",
+            Self::UnknownPath => "unknown_path",
+            Self::WebhookChanged => "webhook_changed",
+            Self::WebhookFailing => "webhook_failing",
+            Self::WebhookFallback => "webhook_fallback",
+            Self::WebhookRepair => "webhook_repair",
+        }
+    }
+
+    /// In words, for the log.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::AddressLimit => "an address has as many connections as it may",
+            Self::AddressRefused => "an address is not allowed",
+            Self::AuthFailed => "a request without the right credentials",
+            Self::ConnectionLimit => "no room for a connection",
+            Self::HandshakeFailed => "a TLS handshake has failed",
+            Self::HandshakeLimit => "too many connections wait for their handshake",
+            Self::HandshakeTimeout => "a TLS handshake took too long",
+            Self::Hang => "something has not returned for long",
+            Self::MalformedRequest => "no request that is taken here",
+            Self::MalformedUpdate => "a body that is no update",
+            Self::MethodNotAllowed => "a method other than POST",
+            Self::ProxyHeader => "a balancer's PROXY header is missing or malformed",
+            Self::RequestTimeout => "a request took too long",
+            Self::SocketFile => "the name of a Unix socket does not lead to it",
+            Self::UnknownPath => "no bot at the path that was asked for",
+            Self::WebhookChanged => "a webhook that is not as the config has it",
+            Self::WebhookFailing => "Telegram cannot deliver to a webhook",
+            Self::WebhookFallback => "a fallback from a webhook to polling",
+            Self::WebhookRepair => "a webhook that is set again",
+        }
+    }
+
+    /// What is everyday on the open internet is quiet.
+    const fn level(self) -> Level {
+        match self {
+            Self::AuthFailed
+            | Self::ConnectionLimit
+            | Self::Hang
+            | Self::MalformedUpdate
+            | Self::SocketFile
+            | Self::WebhookChanged
+            | Self::WebhookFailing
+            | Self::WebhookFallback
+            | Self::WebhookRepair => Level::WARN,
+            Self::AddressLimit
+            | Self::AddressRefused
+            | Self::HandshakeLimit
+            | Self::MalformedRequest
+            | Self::ProxyHeader
+            | Self::RequestTimeout => Level::INFO,
+            Self::HandshakeFailed
+            | Self::HandshakeTimeout
+            | Self::MethodNotAllowed
+            | Self::UnknownPath => Level::DEBUG,
+        }
+    }
+}
+
+/// One thing that happened, once or several times.
+#[derive(Clone, Debug)]
+pub(crate) struct Incident {
+    /// When it happened last, and when first.
+    pub(crate) time: SystemTime,
+    pub(crate) since: SystemTime,
+    pub(crate) kind: IncidentKind,
+    /// The peer; `None` on a socket that has no addresses.
+    pub(crate) address: Option<IpAddr>,
+    /// The bot that was meant, where that is known.
+    pub(crate) bot: Option<Arc<str>>,
+    /// A fixed word or a status; never a peer's bytes.
+    pub(crate) detail: &'static str,
+    /// How often; at least 1.
+    pub(crate) count: u64,
+}
+
+/// What is the same incident again. All of an IPv6 /64 is one place: who does wrong on purpose has
+/// all of its addresses, and could push out everything else with them. Of what the server does wrong
+/// itself, the detail says what it is.
+type Sameness = (IncidentKind, Option<IpAddr>, Option<Arc<str>>, Option<&'static str>);
+
+impl Incident {
+    fn sameness(&self) -> Sameness {
+        let detail = (self.kind == IncidentKind::Hang).then_some(self.detail);
+        (self.kind, self.address.map(allow::host), self.bot.clone(), detail)
+    }
+}
+
+/// The last incidents of one thread.
+#[derive(Debug)]
+struct Ring {
+    most: usize,
+    incidents: Vec<Incident>,
+    /// The oldest one, once there are as many as may be.
+    oldest: usize,
+    places: HashMap<Sameness, usize>,
+}
+
+impl Ring {
+    fn add(&mut self, incident: Incident) {
+        let sameness = incident.sameness();
+        let known = self.places.get(&sameness).and_then(|place| self.incidents.get_mut(*place));
+        if let Some(known) = known {
+            let (since, count) = (known.since, known.count.saturating_add(1));
+            *known = Incident { since, count, ..incident };
+        } else if self.incidents.len() < self.most {
+            self.places.insert(sameness, self.incidents.len());
+            self.incidents.push(incident);
+        } else if let Some(oldest) = self.incidents.get_mut(self.oldest) {
+            self.places.remove(&oldest.sameness());
+            self.places.insert(sameness, self.oldest);
+            *oldest = incident;
+            self.oldest = (self.oldest + 1) % self.most;
+        }
+    }
+}
+
+/// A ring as its writer and its reader share it.
+#[derive(Debug)]
+struct SharedRing {
+    /// Incidents that found the ring being read; written by the ring's one writer.
+    dropped: Counter,
+    ring: Mutex<Ring>,
+}
+
+/// All incidents of one server.
+#[derive(Debug)]
+pub(crate) struct Incidents {
+    lines: Arc<Limited<{ IncidentKind::ALL.len() }>>,
+    most: usize,
+    rings: Mutex<Vec<Arc<SharedRing>>>,
+}
+
+/// One thread's way of telling of incidents.
+#[derive(Debug)]
+pub(crate) struct IncidentWriter {
+    lines: Arc<Limited<{ IncidentKind::ALL.len() }>>,
+    shared: Arc<SharedRing>,
+}
+
+impl Incidents {
+    /// Keeps up to `most` incidents of each writer, and shows as many.
+    pub(crate) fn new(most: usize) -> Self {
+        let lines = Arc::new(Limited::new(Instant::now()));
+        Self { lines, most, rings: Mutex::default() }
+    }
+
+    /// A ring for one more thread.
+    pub(crate) fn writer(&self) -> IncidentWriter {
+        let ring =
+            Ring { most: self.most, incidents: Vec::new(), oldest: 0, places: HashMap::new() };
+        let shared = Arc::new(SharedRing { dropped: Counter::default(), ring: Mutex::new(ring) });
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.push(Arc::clone(&shared));
+        IncidentWriter { lines: Arc::clone(&self.lines), shared }
+    }
+
+    /// The last `limit` incidents, the newest first, and how many were dropped in all.
+    pub(crate) fn latest(&self, limit: usize) -> (Vec<Incident>, u64) {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut incidents = Vec::new();
+        let mut dropped = 0;
+        for shared in rings {
+            dropped += shared.dropped.get();
+            let ring = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            incidents.extend_from_slice(&ring.incidents);
+        }
+        incidents.sort_by_key(|incident| Reverse(incident.time));
+        incidents.truncate(limit.min(self.most));
+        (incidents, dropped)
+    }
+
+    /// Says how many lines were left out, at the end.
+    pub(crate) fn close(&self) {
+        self.lines.last().for_each(tell_suppressed);
+    }
+}
+
+impl IncidentWriter {
+    /// Takes note of something that `peer` did; `detail` is a fixed word or a status.
+    #[cold]
+    pub(crate) fn note(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+    ) {
+        self.tell(kind, peer, bot.as_deref(), detail, None);
+        self.keep(kind, peer, bot, detail);
+    }
+
+    /// As [`note`](Self::note) for something that no peer did, in words of its own.
+    pub(crate) fn note_text(
+        &self,
+        kind: IncidentKind,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+        text: &str,
+    ) {
+        self.tell(kind, None, bot.as_deref(), detail, Some(text));
+        self.keep(kind, None, bot, detail);
+    }
+
+    fn keep(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<Arc<str>>,
+        detail: &'static str,
+    ) {
+        let now = SystemTime::now();
+        let incident =
+            Incident { time: now, since: now, kind, address: peer, bot, detail, count: 1 };
+        match self.shared.ring.try_lock() {
+            Ok(mut ring) => ring.add(incident),
+            Err(TryLockError::Poisoned(ring)) => ring.into_inner().add(incident),
+            Err(TryLockError::WouldBlock) => self.shared.dropped.increment(),
+        }
+    }
+
+    /// Takes note of a connection from `peer` that was not served.
+    #[cold]
+    pub(crate) fn turned_away(&self, peer: Option<IpAddr>, why: TurnedAway) {
+        let (kind, detail) = match why {
+            TurnedAway::Address => (IncidentKind::AddressRefused, "allow"),
+            TurnedAway::Connections => (IncidentKind::ConnectionLimit, "limits.connections"),
+            TurnedAway::Handshakes => (IncidentKind::HandshakeLimit, "limits.handshakes_waiting"),
+            TurnedAway::PerAddress => {
+                (IncidentKind::AddressLimit, "limits.connections_per_address")
+            }
+            TurnedAway::ProxyMalformed => (IncidentKind::ProxyHeader, "malformed"),
+            TurnedAway::ProxyMissing => (IncidentKind::ProxyHeader, "missing"),
+            TurnedAway::Shards => (IncidentKind::ConnectionLimit, "no shard takes it"),
+        };
+        self.note(kind, peer, None, detail);
+    }
+
+    /// Says how many lines were left out in periods that are over at `now`.
+    pub(crate) fn tell_suppressed(&self, now: Instant) {
+        self.lines.ended(now).for_each(tell_suppressed);
+    }
+
+    /// The line says `text`, or else the kind in words.
+    fn tell(
+        &self,
+        kind: IncidentKind,
+        peer: Option<IpAddr>,
+        bot: Option<&str>,
+        detail: &str,
+        text: Option<&str>,
+    ) {
+        macro_rules! line {
+            ($level:expr) => {
+                if tracing::enabled!($level) {
+                    let admission = self.lines.admit(kind as usize, Instant::now());
+                    if admission.suppressed > 0 {
+                        tell_suppressed((kind as usize, admission.suppressed));
+                    }
+                    if admission.is_admitted {
+                        let address = peer.map(tracing::field::display);
+                        let name = kind.as_str();
+                        let words = text.unwrap_or(kind.words());
+                        tracing::event!($level, kind = name, address, bot, detail, "{words}");
+                    }
+                }
+            };
+        }
+        match kind.level() {
+            Level::WARN => line!(Level::WARN),
+            Level::INFO => line!(Level::INFO),
+            _ => line!(Level::DEBUG),
+        }
+    }
+}
+
+/// The one line for all those of `kind` that were not written.
+fn tell_suppressed((kind, suppressed): (usize, u32)) {
+    let Some(kind) = IncidentKind::ALL.get(kind) else { return };
+    let name = kind.as_str();
+    match kind.level() {
+        Level::WARN => tracing::warn!(kind = name, "suppressed {suppressed} more of {name}"),
+        Level::INFO => tracing::info!(kind = name, "suppressed {suppressed} more of {name}"),
+        _ => tracing::debug!(kind = name, "suppressed {suppressed} more of {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use std::{net::Ipv6Addr, thread};
+
+    use super::*;
+
+    fn address(last: u16) -> Option<IpAddr> {
+        Some(Ipv6Addr::new(0x2001, 0xdb8, 0, last, 0, 0, 0, 1).into())
+    }
+
+    #[test]
+    fn kinds_are_numbered_in_order_and_have_names_of_their_own() {
+        for (index, kind) in IncidentKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            let same = IncidentKind::ALL.iter().filter(|it| it.as_str() == kind.as_str());
+            assert_eq!(same.count(), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_the_newest_come_first() {
+        let incidents = Incidents::new(10);
+        let (one, two) = (incidents.writer(), incidents.writer());
+        let bot: Arc<str> = "shop".into();
+        one.note(IncidentKind::AuthFailed, address(1), Some(Arc::clone(&bot)), "wrong");
+        two.note(IncidentKind::UnknownPath, address(1), None, "404");
+        one.note(IncidentKind::AuthFailed, address(1), Some(bot), "missing");
+        one.note(IncidentKind::AuthFailed, address(1), Some("news".into()), "missing");
+        // Another address of the same host.
+        let near = Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 9, 9, 9, 9).into());
+        two.note(IncidentKind::UnknownPath, near, None, "404");
+        two.note(IncidentKind::UnknownPath, address(2), None, "404");
+        let (latest, dropped) = incidents.latest(usize::MAX);
+        let seen: Vec<_> = latest
+            .iter()
+            .map(|it| (it.kind.as_str(), it.address, it.bot.as_deref(), it.detail, it.count))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("unknown_path", address(2), None, "404", 1),
+                ("unknown_path", near, None, "404", 2),
+                ("auth_failed", address(1), Some("news"), "missing", 1),
+                ("auth_failed", address(1), Some("shop"), "missing", 2),
+            ]
+        );
+        assert!(latest[1].since < latest[1].time && latest[0].since == latest[0].time);
+        assert_eq!(dropped, 0);
+        assert_eq!(incidents.latest(1).0.len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_goes_when_there_are_as_many_as_may_be() {
+        let incidents = Incidents::new(4);
+        let writer = incidents.writer();
+        for n in 0..1000 {
+            writer.note(IncidentKind::AddressRefused, address(n), None, "");
+        }
+        let addresses = || incidents.latest(9).0.iter().map(|it| it.address).collect::<Vec<_>>();
+        assert_eq!(addresses(), [999, 998, 997, 996].map(address));
+        // One that is there is not a new one, and one that has gone is.
+        writer.note(IncidentKind::AddressRefused, address(997), None, "");
+        writer.note(IncidentKind::AddressRefused, address(0), None, "");
+        assert_eq!(addresses(), [0, 997, 999, 998].map(address));
+        let ring = writer.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(ring.places.len(), 4, "what has gone is forgotten");
+    }
+
+    /// What the documentation of `admin.incidents` says.
+    #[test]
+    fn an_incident_is_small() {
+        assert!(size_of::<Incident>() + 2 * size_of::<(Sameness, usize)>() <= 256);
+    }
+
+    #[test]
+    fn where_none_are_kept_none_are() {
+        let incidents = Incidents::new(0);
+        let writer = incidents.writer();
+        writer.note(IncidentKind::AuthFailed, None, None, "");
+        assert_eq!(incidents.latest(9).0.len(), 0);
+    }
+
+    #[test]
+    fn who_writes_waits_for_nobody_and_what_is_lost_is_counted() {
+        let incidents = Incidents::new(4);
+        let writer = incidents.writer();
+        let shared = Arc::clone(&writer.shared);
+        let reading = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        // On another thread: it would never come back from a wait.
+        let writer = thread::spawn(move || {
+            writer.note(IncidentKind::AuthFailed, None, None, "");
+            writer
+        });
+        let writer = writer.join().ok();
+        drop(reading);
+        assert!(writer.is_some());
+        assert_eq!(incidents.latest(9).1, 1);
+        assert_eq!(incidents.latest(9).0.len(), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! How often what has hung.
+
+use std::{collections::BTreeMap, iter::zip};
+
+use super::Counter;
+use crate::control::operation::Step;
+
+/// Times that each [`Step`] was found to hang; written by the thread that looks.
+#[derive(Debug, Default)]
+pub(crate) struct HangCounts([Counter; Step::ALL.len()]);
+
+impl HangCounts {
+    pub(crate) fn count(&self, step: Step) {
+        if let Some(counter) = self.0.get(step as usize) {
+            counter.increment();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, step: Step) -> u64 {
+        self.0.get(step as usize).map_or(0, Counter::get)
+    }
+
+    /// Those that are not 0, by name.
+    pub(super) fn report(&self) -> BTreeMap<&'static str, u64> {
+        let counts = zip(Step::ALL, &self.0).map(|(step, count)| (step.as_str(), count.get()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+}

@@ -1,0 +1,144 @@
+//! One connection: a request, an answer, the end.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::event::PollFlags;
+
+use super::{answer::Answer, pages::Pages};
+use crate::proto::http::{HttpLimits, HttpSession, Status, Step};
+
+/// Time for a request to come and for its answer to be taken, whatever comes in between.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time and bytes for the peer to close its side after that, since an RST would take the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 4096;
+const READ_BYTES: usize = 1024;
+
+/// A connection and what it waits for.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    deadline: Instant,
+    socket: TcpStream,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// For the peer to close; so many bytes more are read away.
+    Closing(usize),
+    /// For a request.
+    Reading(HttpSession, Vec<u8>),
+    /// For the peer to take these bytes, of which so many are taken.
+    Writing(Vec<u8>, usize),
+}
+
+impl Visitor {
+    /// Serves a connection that was accepted at `now`.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub(super) fn new(socket: TcpStream, now: Instant) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let limits = HttpLimits {
+            body_bytes: HEAD_BYTES,
+            head_bytes: HEAD_BYTES,
+            target_bytes: HEAD_BYTES / 2,
+            ..HttpLimits::default()
+        };
+        let state = State::Reading(HttpSession::new(limits), Vec::new());
+        Ok(Self { deadline: now + PATIENCE, socket, state })
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What has to happen for it to go on.
+    pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let flags = match self.state {
+            State::Closing(_) | State::Reading(..) => PollFlags::IN,
+            State::Writing(..) => PollFlags::OUT,
+        };
+        (self.socket.as_fd(), flags)
+    }
+
+    /// Goes on as far as that is possible without a wait; false where the connection is over.
+    pub(super) fn advance(&mut self, pages: &Pages, now: Instant) -> bool {
+        if now >= self.deadline {
+            return false;
+        }
+        loop {
+            match self.step(pages, now) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// One read or write; false where the connection is over.
+    fn step(&mut self, pages: &Pages, now: Instant) -> io::Result<bool> {
+        match &mut self.state {
+            State::Reading(session, bytes) => {
+                let mut chunk = [0; READ_BYTES];
+                let read = self.socket.read(&mut chunk)?;
+                bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
+                if read == 0 {
+                    return Ok(false);
+                }
+                if let Some(answer) = answer(session, bytes, pages) {
+                    self.state = State::Writing(answer, 0);
+                }
+            }
+            State::Writing(bytes, taken) => {
+                *taken += self.socket.write(bytes.get(*taken..).unwrap_or_default())?;
+                if *taken >= bytes.len() {
+                    self.socket.shutdown(Shutdown::Write)?;
+                    self.deadline = self.deadline.min(now + LINGER);
+                    self.state = State::Closing(LINGER_BYTES);
+                }
+            }
+            State::Closing(left) => {
+                let read = self.socket.read(&mut [0; READ_BYTES])?;
+                *left = left.saturating_sub(read);
+                return Ok(read > 0 && *left > 0);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The answer to the request in `bytes`, once its head is whole. A body, which no page asks for, is
+/// nobody's.
+fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Option<Vec<u8>> {
+    let (consumed, step) = session.advance(bytes);
+    match step {
+        Step::Head(head) => {
+            let (method, query) = (head.method, query(bytes));
+            Some(pages.answer(method, &head.path, query).to_bytes(Some(method)))
+        }
+        Step::NeedMore => {
+            bytes.drain(..consumed);
+            None
+        }
+        Step::Reject(status) => Some(Answer::of(status).to_bytes(None)),
+        // They come after a head.
+        Step::Closed | Step::Complete => Some(Answer::of(Status::BadRequest).to_bytes(None)),
+    }
+}
+
+/// The query of the request whose head is at the beginning of `bytes`: the session has checked the
+/// target, and thrown its query away.
+fn query(bytes: &[u8]) -> &str {
+    let target = bytes.trim_ascii_start().split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let query = target.iter().position(|byte| *byte == b'?').and_then(|at| target.get(at + 1..));
+    query.and_then(|query| str::from_utf8(query).ok()).unwrap_or_default()
+}

@@ -2,7 +2,7 @@
 //! each of them costs is told.
 //!
 //! The server is a process of its own, whose memory and descriptors can be seen from outside. The
-//! figures of a release build come from `loadtest --idle`, see the README.
+//! figures of a release build come from `loadtest --idle`, see docs/performance.md.
 
 #![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

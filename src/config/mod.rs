@@ -59,7 +59,7 @@ pub struct Config {
     pub bots: Vec<Bot>,
     /// The sockets' SO_BUSY_POLL: a read that finds nothing looks into the network card's queue; `None`: not
     /// at all. A read looks once, however long this is, since the shard does not wait in it. For bare
-    /// metal, where a CPU that does nothing else is cheaper than a wait; `docs/tuning.md` says more.
+    /// metal, where a CPU that does nothing else is cheaper than a wait; `docs/operations/tuning.md` says more.
     pub busy_poll: Option<Duration>,
     /// Whether answers have a `Date`, as RFC 9110 section 6.6.1 wants it of a server with a clock;
     /// true. Telegram's sender needs none.

@@ -7,6 +7,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/binary/mod.rs"]
+mod binary;
 mod support;
 
 use std::{
@@ -16,7 +18,11 @@ use std::{
 
 use loadtest::{Rate, Stop};
 use rustix::process::{Resource, getrlimit};
-use support::{client, crowd, process, request, request_to, service::Service, update, wait_until};
+
+use crate::{
+    binary::{process, service::Service},
+    support::{client, crowd, request, request_to, update, wait_until},
+};
 
 const CONNECTIONS: usize = 10_000;
 /// The most memory of a server for each of them. 3.8 KiB were measured in a debug build.

@@ -4,6 +4,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/binary/mod.rs"]
+mod binary;
 mod support;
 
 use std::{
@@ -14,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{client, crowd, service::Service, update, wait_until};
+use crate::{
+    binary::service::Service,
+    support::{self, client, crowd, update, wait_until},
+};
 
 const CONNECTIONS: usize = 1000;
 const SHARDS: usize = 2;

@@ -18,13 +18,8 @@ pub(crate) mod external;
 pub(crate) mod faulty;
 pub(crate) mod pki;
 pub(crate) mod port;
-#[cfg(feature = "cli")]
-pub(crate) mod process;
+pub(crate) mod probe;
 pub(crate) mod raw;
-#[cfg(feature = "cli")]
-pub(crate) mod sender;
-#[cfg(feature = "cli")]
-pub(crate) mod service;
 pub(crate) mod sunk;
 pub(crate) mod terminal;
 pub(crate) mod valve;

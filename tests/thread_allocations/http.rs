@@ -1,41 +1,9 @@
 //! Requests cost no memory of their own once a connection is warm.
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use ringhook::http::{HttpLimits, HttpSession, Step};
 use ringhook::update::UpdateBody;
 
-/// The system's allocator, counting what this thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::allocator::of_thread;
 
 /// Reads all requests in `input`, each in pieces of `piece` bytes, into `body`; tells how many.
 fn read_all(
@@ -62,13 +30,13 @@ fn read_all(
 }
 
 /// Allocations for a hundred requests after a first one, with a body that is handed round.
-fn allocations(request: &str, piece: usize) -> usize {
+fn allocations(request: &str, piece: usize) -> u64 {
     let mut session = HttpSession::new(HttpLimits::default());
     let warm = read_all(&mut session, request.as_bytes(), piece, UpdateBody::default()).1;
     let hundred = request.repeat(100);
-    let before = ALLOCATIONS.get();
+    let before = of_thread();
     let (complete, _body) = read_all(&mut session, hundred.as_bytes(), piece, warm);
-    let after = ALLOCATIONS.get();
+    let after = of_thread();
     assert_eq!(complete, 100);
     after - before
 }
@@ -95,7 +63,7 @@ fn a_warm_session_allocates_nothing() {
 fn allocations_are_counted() {
     let escaped = "GET /%41 HTTP/1.1\r\nHost: bot\r\n\r\n";
     let mut session = HttpSession::new(HttpLimits::default());
-    let before = ALLOCATIONS.get();
+    let before = of_thread();
     assert!(matches!(session.advance(escaped.as_bytes()).1, Step::Head(_)));
-    assert!(ALLOCATIONS.get() > before, "a path in another form has to be copied");
+    assert!(of_thread() > before, "a path in another form has to be copied");
 }

@@ -1,43 +1,10 @@
 //! What one update costs in allocations once the buffers have grown.
-#![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Instant,
-};
+use std::time::Instant;
 
 use ringhook::update::{BotId, UpdateBody, UpdateParser};
 
-thread_local! {
-    /// Allocations and reallocations of this thread, so that the harness does not count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(memory, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::allocator::of_thread;
 
 #[test]
 fn a_parsed_and_recycled_update_costs_no_allocation() {
@@ -102,7 +69,7 @@ fn update() -> String {
 }
 
 fn allocations(action: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = of_thread();
     action();
-    ALLOCATIONS.get() - before
+    of_thread() - before
 }

@@ -1,9 +1,5 @@
 //! `ringhook cert` as people use it, and what openssl, which Telegram's sender is made with, says of
 //! the same certificates.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-mod support;
 
 use std::{
     fs,
@@ -19,11 +15,14 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::Value;
-use support::{
-    external::{Running, Said, program, succeed, talk},
-    pki::{Authority, params, self_signed},
-    process::{Process, ringhook, run},
-    terminal::Terminal,
+
+use crate::{
+    binary::process::{Process, ringhook, run},
+    support::{
+        external::{Running, Said, program, succeed, talk},
+        pki::{Authority, params, self_signed},
+        terminal::Terminal,
+    },
 };
 
 /// `ringhook cert` with `args`, split at spaces, in `dir`: exit code, stdout, stderr.

@@ -1,12 +1,8 @@
 //! `ringhook dead-letters replay`: what a file of failures gives back.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::fs;
 
-use support::process::run;
+use crate::binary::process::run;
 
 const LETTERS: &str = concat!(
     r#"{"bot":"a","update_id":7,"reason":"no","attempts":1,"update":{"update_id":7,"x":"\u0416\n"}}"#,

@@ -1,10 +1,5 @@
 //! `ringhook doctor`: what it looks at, what it says of it, and the codes it exits with.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -17,14 +12,17 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{
-    TestServer,
-    bot_api::{FakeBotApi, TOKEN, door::Reachable},
-    pki::{Issued, Pki, params, self_signed},
-    port::Port,
-    process::{Process, ringhook},
-    terminal::Terminal,
-    wait_until,
+
+use crate::{
+    binary::process::{Process, ringhook},
+    support::{
+        TestServer,
+        bot_api::{FakeBotApi, TOKEN, door::Reachable},
+        pki::{Issued, Pki, params, self_signed},
+        port::Port,
+        terminal::Terminal,
+        wait_until,
+    },
 };
 
 const SECRET: &str = "a-secret_of_this_test";

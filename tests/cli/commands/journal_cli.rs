@@ -1,8 +1,4 @@
 //! `ringhook journal`: what a person sees of the journal, and gets out of it without a server.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-mod support;
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,10 +9,13 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{
-    client::{self, Client},
-    process::{Process, ringhook, run},
-    request_to, update, wait_until,
+
+use crate::{
+    binary::process::{Process, ringhook, run},
+    support::{
+        client::{self, Client},
+        request_to, update, wait_until,
+    },
 };
 
 const CONFIG: &str = r#"

@@ -1,10 +1,5 @@
 //! `ringhook poll`: updates that are fetched, once and in order, whatever happens in between.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,12 +9,16 @@ use std::{
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use support::{
-    bot_api::{FakeBotApi, TOKEN, door::Reachable},
-    process::{Ended, Process, ringhook},
-    wait_until,
-};
 use tempfile::TempDir;
+
+use crate::{
+    binary::process::{Ended, Process, ringhook},
+    support::{
+        self,
+        bot_api::{FakeBotApi, TOKEN, door::Reachable},
+        wait_until,
+    },
+};
 
 /// A second bot's.
 const OTHER: &str = "654321:OTHER-token_of_the_fake_server_000000";

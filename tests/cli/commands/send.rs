@@ -1,8 +1,4 @@
 //! `ringhook send`: what it sends, to whom, and what it says where that is not taken.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
 
 use std::{
     fs,
@@ -17,11 +13,14 @@ use std::{
 use ringhook::update::UpdateKind;
 use rustls::server::Acceptor;
 use serde_json::Value;
-use support::{
-    pki::{Pki, params, self_signed},
-    port::Port,
-    process::{Process, ringhook, run},
-    wait_until,
+
+use crate::{
+    binary::process::{Process, ringhook, run},
+    support::{
+        pki::{Pki, params, self_signed},
+        port::Port,
+        wait_until,
+    },
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

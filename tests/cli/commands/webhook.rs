@@ -1,8 +1,4 @@
 //! `ringhook webhook`, as a new user meets it, against a server that behaves as the Bot API does.
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-mod support;
 
 use std::{
     ffi::OsStr,
@@ -18,11 +14,14 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{
-    bot_api::{FakeBotApi, TOKEN, calls::Call, door::Reachable},
-    pki,
-    process::{Process, ringhook},
-    terminal::Terminal,
+
+use crate::{
+    binary::process::{Process, ringhook},
+    support::{
+        bot_api::{FakeBotApi, TOKEN, calls::Call, door::Reachable},
+        pki,
+        terminal::Terminal,
+    },
 };
 
 const SECRET: &str = "the-secret_0123456789";

@@ -4,11 +4,6 @@
 //! What needs a mount or a device is skipped, with the reason, where these are not to be had;
 //! `RINGHOOK_TEST_DISKS=1` makes that a failure.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::{self, Read as _, Write as _},
@@ -19,17 +14,22 @@ use std::{
 };
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use support::{
-    disk::{BlockDisk, Disk, ReadOnly, with_mounts},
-    external::{Said, talk},
-    long,
-    port::Port,
-    process::{Process, ringhook},
-    request,
-    sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
-    service::Service,
-    sunk::{BATCH, Sunk, Tap},
-    update_of, wait_until,
+
+use crate::{
+    binary::{
+        process::{Process, ringhook},
+        sender::{LENGTH, SMALL_SEGMENTS, Sender, end_in_peace, on, start},
+        service::Service,
+    },
+    support::{
+        disk::{BlockDisk, Disk, ReadOnly, with_mounts},
+        external::{Said, talk},
+        long,
+        port::Port,
+        request,
+        sunk::{BATCH, Sunk, Tap},
+        update_of, wait_until,
+    },
 };
 
 fn mode(path: &Path) -> u32 {

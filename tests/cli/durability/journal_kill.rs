@@ -3,11 +3,6 @@
 //!
 //! Moments are drawn at random; a run prints its `RINGHOOK_TEST_SEED`, and takes the one that is set.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
@@ -19,15 +14,17 @@ use std::{
 };
 
 use loadtest::{Expected, Rate};
-use support::{
-    chance::Chance,
-    drill::{lines_of_a_life, under_load},
-    long,
-    process::Ended,
-    sender::SMALL_SEGMENTS,
-    service::Service,
-    sunk::{SinkFile, Sunk, Tap},
-    update_of, wait_until,
+
+use crate::{
+    binary::{process::Ended, sender::SMALL_SEGMENTS, service::Service},
+    support::{
+        self,
+        chance::Chance,
+        drill::{lines_of_a_life, under_load},
+        long,
+        sunk::{SinkFile, Sunk, Tap},
+        update_of, wait_until,
+    },
 };
 
 const KILLS: usize = 10;

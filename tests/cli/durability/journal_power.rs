@@ -3,11 +3,6 @@
 //! What needs FUSE is skipped, with the reason, where it is not to be had; `RINGHOOK_TEST_DISKS=1`
 //! makes that a failure.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -16,15 +11,20 @@ use std::{
 
 use loadtest::Expected;
 use serde_json::Value;
-use support::{
-    chance::Chance,
-    disk::with_mounts,
-    drill::{lines_of_a_life, under_load},
-    faulty::Faulty,
-    sender::{SMALL_SEGMENTS, Sender, end_in_peace, on, start},
-    service::Service,
-    sunk::Sunk,
-    wait_until,
+
+use crate::{
+    binary::{
+        sender::{SMALL_SEGMENTS, Sender, end_in_peace, on, start},
+        service::Service,
+    },
+    support::{
+        chance::Chance,
+        disk::with_mounts,
+        drill::{lines_of_a_life, under_load},
+        faulty::Faulty,
+        sunk::Sunk,
+        wait_until,
+    },
 };
 
 /// Whether a file of this name has records in it, and is not kept for some that are to come.

@@ -1,11 +1,6 @@
 //! A service's user plants links in its own directory; what root does there leaves all of root's files
 //! as they are.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink},
@@ -13,11 +8,13 @@ use std::{
     process::Command,
 };
 
-use support::{
-    bot_api::{FakeBotApi, TOKEN},
-    external::{program, talk},
-    pki,
-    process::{Process, ringhook},
+use crate::{
+    binary::process::{Process, ringhook},
+    support::{
+        bot_api::{FakeBotApi, TOKEN},
+        external::{program, talk},
+        pki,
+    },
 };
 
 /// A user and a group that no machine has a name for.

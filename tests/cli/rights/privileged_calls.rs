@@ -1,11 +1,6 @@
 //! What root does where a service's user could plant a link, by the kernel's own word: strace tells of
 //! all calls that take a path, and none that root's rights are used for follows a link there.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::HashMap,
     fs,
@@ -14,11 +9,13 @@ use std::{
     process::Command,
 };
 
-use support::{
-    bot_api::{FakeBotApi, TOKEN},
-    external::program,
-    process::Process,
-    wait_until,
+use crate::{
+    binary::process::Process,
+    support::{
+        bot_api::{FakeBotApi, TOKEN},
+        external::program,
+        wait_until,
+    },
 };
 
 /// A user and a group that no machine has a name for.

@@ -1,10 +1,5 @@
 //! Who the server is: root only as long as it has to be, and with no way back.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     net::TcpListener,
@@ -13,11 +8,14 @@ use std::{
     process::Command,
 };
 
-use support::{
-    client::{self, Client},
-    external::program,
-    process::{self, Process},
-    request_to, update,
+use crate::{
+    binary::process::{self, Process},
+    support::{
+        self,
+        client::{self, Client},
+        external::program,
+        request_to, update,
+    },
 };
 
 /// A user and a group that no machine has a name for.

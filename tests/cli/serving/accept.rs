@@ -2,11 +2,6 @@
 //!
 //! The server is a process of its own here, since descriptors and their limit belong to a process.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -21,11 +16,14 @@ use std::{
     time::Duration,
 };
 
-use support::{
-    client::{self, Client},
-    pki::Pki,
-    process::{self, Process},
-    request, update, wait_until,
+use crate::{
+    binary::process::{self, Process},
+    support::{
+        self,
+        client::{self, Client},
+        pki::Pki,
+        request, update, wait_until,
+    },
 };
 
 /// `serve` with the certificate of `pki` on `driver`. Handshakes have a minute, so that silent

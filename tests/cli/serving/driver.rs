@@ -1,17 +1,10 @@
 //! Which driver the binary gets where io_uring is forbidden, and what it tells the operator.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
 
-use support::{
-    client::Client,
-    pki::Pki,
-    process::{self, Process},
-    update,
+use crate::{
+    binary::process::{self, Process},
+    support::{self, client::Client, pki::Pki, update},
 };
 
 /// Makes `call` fail with `errno` in `command` and all its children, as the seccomp profile of a

@@ -1,10 +1,5 @@
 //! The log: what it says, how often, and what it never says.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
@@ -14,12 +9,15 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{
-    PATH, PATIENCE,
-    client::{self, Client},
-    pki::Pki,
-    process::{self, Process},
-    request_to, update, wait_until,
+
+use crate::{
+    binary::process::{self, Process},
+    support::{
+        PATH, PATIENCE,
+        client::{self, Client},
+        pki::Pki,
+        request_to, update, wait_until,
+    },
 };
 
 /// What must be seen nowhere is marked so.

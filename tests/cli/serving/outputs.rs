@@ -1,9 +1,5 @@
 //! The files that updates are written to: renamed and removed while they are written, named by two
 //! settings, and what a line tells.
-#![cfg(feature = "cli")]
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     borrow::Cow,
@@ -17,13 +13,13 @@ use std::{
 
 use ringhook::{Bot, Config, Outcome, Server, Update};
 use serde_json::Value;
-use support::{
-    PATH, PATIENCE, SECRET,
-    client::Client,
-    process::{ringhook, run},
-    request_to,
-    service::Service,
-    wait_until,
+
+use crate::{
+    binary::{
+        process::{ringhook, run},
+        service::Service,
+    },
+    support::{PATH, PATIENCE, SECRET, client::Client, request_to, wait_until},
 };
 
 fn post(client: &mut Client, path: &str, id: u32) {

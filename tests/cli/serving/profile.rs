@@ -1,11 +1,6 @@
 //! Latency profiles of a running server: what HdrHistogram's own readers find in them, and what
 //! happens where the disk takes none.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,11 +10,14 @@ use std::{
 
 use hdrprofile::{Histogram, read_log};
 use serde_json::Value;
-use support::{
-    client::{self, Client},
-    external::succeed,
-    process::Process,
-    request_to, update, wait_until,
+
+use crate::{
+    binary::process::Process,
+    support::{
+        client::{self, Client},
+        external::succeed,
+        request_to, update, wait_until,
+    },
 };
 
 /// Sends the updates of `ids` on one connection and waits for their answers.
@@ -169,7 +167,7 @@ fn a_full_disk_costs_intervals_is_told_once_and_harms_no_update() {
 fn a_directory_that_cannot_be_made_is_found_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let (code, _, stderr) = support::process::run(
+    let (code, _, stderr) = crate::binary::process::run(
         dir.path(),
         &["serve", "--listen", "127.0.0.1:0", "--profile", "file/profile"],
     );

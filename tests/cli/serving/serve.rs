@@ -1,11 +1,6 @@
 //! The promises of `ringhook serve` to whoever types it: what it makes, prints, writes and refuses,
 //! and the codes it exits with.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-mod support;
-
 use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
@@ -19,12 +14,15 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use support::{
-    client::{self, Client, Response},
-    external::{program, succeed},
-    pki::{Issued, Pki, params, self_signed},
-    process::{Ended, Process, ringhook, run, with_test_driver},
-    request_to, update, wait_until,
+
+use crate::{
+    binary::process::{Ended, Process, ringhook, run, with_test_driver},
+    support::{
+        client::{self, Client, Response},
+        external::{program, succeed},
+        pki::{Issued, Pki, params, self_signed},
+        request_to, update, wait_until,
+    },
 };
 
 /// What the first run makes, in the directory it was started in.

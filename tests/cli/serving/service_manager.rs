@@ -1,10 +1,5 @@
 //! What the service manager is told, and that the files in `contrib/` are what it takes.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     os::{
@@ -15,12 +10,14 @@ use std::{
     process::Command,
 };
 
-use support::{
-    PATH, PATIENCE, SECRET,
-    external::{program, talk},
-    pki::Pki,
-    process::{self, Process},
-    request, update,
+use crate::{
+    binary::process::{self, Process},
+    support::{
+        self, PATH, PATIENCE, SECRET,
+        external::{program, talk},
+        pki::Pki,
+        request, update,
+    },
 };
 
 /// A service manager's ear.

@@ -1,11 +1,6 @@
 //! A stderr that takes nothing: a full pipe that is not read, or a terminal that is stopped. Requests
 //! are answered, stops are obeyed, and what was dropped is counted and told.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs::{self, File},
     io::{ErrorKind, PipeReader, Read as _, Write as _, pipe},
@@ -20,15 +15,18 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::Value;
-use support::{
-    PATH, SECRET,
-    bot_api::{FakeBotApi, TOKEN},
-    client::{self, Client},
-    pki::Pki,
-    process::{ringhook, with_test_driver},
-    request, request_to,
-    terminal::Terminal,
-    update, wait_until,
+
+use crate::{
+    binary::process::{ringhook, with_test_driver},
+    support::{
+        PATH, SECRET,
+        bot_api::{FakeBotApi, TOKEN},
+        client::{self, Client},
+        pki::Pki,
+        request, request_to,
+        terminal::Terminal,
+        update, wait_until,
+    },
 };
 
 /// A process whose stderr is a pipe that is full and is not read any more.

@@ -1,11 +1,6 @@
 //! One server after another on the same port: sockets that the process is started with, and
 //! SO_REUSEPORT.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -23,15 +18,18 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use support::{
-    PATH, PATIENCE, SECRET, client,
-    client::Client,
-    external,
-    pki::Pki,
-    port::Port,
-    process::{self, Process},
-    raw::{self, Raw},
-    request, update, wait_until,
+
+use crate::{
+    binary::process::{self, Process},
+    support::{
+        PATH, PATIENCE, SECRET, client,
+        client::Client,
+        external,
+        pki::Pki,
+        port::Port,
+        raw::{self, Raw},
+        request, update, wait_until,
+    },
 };
 
 /// Writes a config and gives what `ringhook` is to be called with for a server of that name.

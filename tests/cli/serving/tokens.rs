@@ -1,10 +1,5 @@
 //! A bot's token in the path of its webhook, as many bots have it: it is served, and shown nowhere.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -12,13 +7,9 @@ use std::{
     path::Path,
 };
 
-use support::{
-    SECRET,
-    bot_api::TOKEN,
-    client::Client,
-    pki::Pki,
-    process::{Process, ringhook, run},
-    request_to, update,
+use crate::{
+    binary::process::{Process, ringhook, run},
+    support::{self, SECRET, bot_api::TOKEN, client::Client, pki::Pki, request_to, update},
 };
 
 /// What must be seen nowhere.

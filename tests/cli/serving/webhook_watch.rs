@@ -1,11 +1,6 @@
 //! `ringhook serve` with a token: it looks at its webhook from Telegram's side, sets it again, and
 //! polls while Telegram cannot deliver.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -16,14 +11,17 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{
-    PATH, SECRET,
-    bot_api::{FakeBotApi, TOKEN, door::Reachable},
-    pki::Pki,
-    process::{self, Ended, Process},
-    raw::Raw,
-    wait_until,
-    way::Way,
+
+use crate::{
+    binary::process::{self, Ended, Process},
+    support::{
+        PATH, SECRET,
+        bot_api::{FakeBotApi, TOKEN, door::Reachable},
+        pki::Pki,
+        raw::Raw,
+        wait_until,
+        way::Way,
+    },
 };
 
 /// A Bot API, a public way, and the place for a server behind it.

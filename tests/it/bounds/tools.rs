@@ -1,14 +1,11 @@
 //! Programs that were made to bring servers down, or to their limits: slowhttptest and h2load. The
 //! service stays available meanwhile.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{fs, time::Duration};
 
 use ringhook::Limits;
-use support::{
+
+use crate::support::{
     SECRET, TestServer,
     external::{program, succeed},
     on_each_driver, update,

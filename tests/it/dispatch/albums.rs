@@ -1,7 +1,4 @@
 //! Messages of one album reach the handler together, where that is asked for.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +6,8 @@ use std::{
 };
 
 use ringhook::{Config, Dispatch, Handler, Outcome, Server, Update};
-use support::{TestServer, update_of, wait_until};
+
+use crate::support::{TestServer, update_of, wait_until};
 
 /// Keeps the ids of what is handled together.
 #[derive(Clone, Default)]

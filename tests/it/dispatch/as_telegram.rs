@@ -1,13 +1,10 @@
 //! The whole way from Telegram's sender, as its rules have it, to the handler.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
-
 use std::collections::BTreeMap;
 
 use loadtest::{Options, Rate, Stop, Telegram, Trust, chat_of, kind_of};
-use support::{SECRET, TestServer};
+
+use crate::support::{SECRET, TestServer};
 
 /// A flood after a downtime: everything is handled once and in the order of its queue, and nothing
 /// that the server did has left a word in getWebhookInfo.

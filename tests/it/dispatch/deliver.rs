@@ -1,16 +1,13 @@
 //! Updates that the program brings: by the way of those of the wire, without a listener if need be.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::path::Path;
 
 use ringhook::{
     Ack, Bot, FeedError, Journal, Limits, Outcome, Server, ServerHandle, Update, update::ParseError,
 };
-use support::{
-    TestServer, update_of,
+
+use crate::support::{
+    self, TestServer, update_of,
     valve::{Calls, Valve},
     wait_until,
 };

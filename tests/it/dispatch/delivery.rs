@@ -1,9 +1,5 @@
 //! What happens to an update behind its 200: in order, once, and nobody waits for somebody else.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::Write as _,
@@ -19,8 +15,9 @@ use std::{
 };
 
 use ringhook::{Bot, Dispatch, FeedError, Limits, Order, Outcome, Report, Update};
-use support::{
-    TestServer,
+
+use crate::support::{
+    self, TestServer,
     client::Client,
     request, request_to, update_of,
     valve::{Calls, Valve, chat, chats_of},

@@ -1,14 +1,11 @@
 //! The main job end to end: 200 TLS connections, 1,000 updates a second, nothing lost, doubled or
 //! altered on the way to the handler.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use loadtest::{Options, PayloadGenerator, Rate, Stop, Trust};
-use support::{SECRET, TestServer};
+
+use crate::support::{self, SECRET, TestServer};
 
 #[test]
 fn two_hundred_connections_at_a_thousand_a_second() {

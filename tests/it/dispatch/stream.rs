@@ -1,9 +1,5 @@
 //! Updates as a stream, under tokio.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     sync::{Arc, Mutex},
     thread,
@@ -14,12 +10,13 @@ use futures_util::StreamExt as _;
 use ringhook::{
     Dispatch, Limits, OnDrop, PendingUpdate, Report, Server, ServerHandle, Stage, Updates,
 };
-use support::{
-    TestServer, update_of,
+use tokio::{runtime::Runtime, sync::Semaphore, time::timeout};
+
+use crate::support::{
+    self, TestServer, update_of,
     valve::{Calls, chat},
     wait_until,
 };
-use tokio::{runtime::Runtime, sync::Semaphore, time::timeout};
 
 /// A server whose updates come as a stream of `capacity`.
 fn streaming(
@@ -335,10 +332,16 @@ fn cpu_time() -> Duration {
 fn a_program_that_has_let_go_of_the_stream_costs_no_cpu() {
     const ALONE: &str = "RINGHOOK_TEST_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        let name = "a_program_that_has_let_go_of_the_stream_costs_no_cpu";
+        let name =
+            concat!(module_path!(), "::a_program_that_has_let_go_of_the_stream_costs_no_cpu");
+        let (_, name) = name.split_once("::").unwrap();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        let status = command.args([name, "--exact", "--nocapture"]).env(ALONE, "1").status();
-        assert!(status.unwrap().success());
+        let output = command.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output();
+        let said = output.unwrap();
+        let (stdout, stderr) = (&said.stdout, String::from_utf8_lossy(&said.stderr));
+        assert!(said.status.success(), "{stderr}");
+        let stdout = String::from_utf8_lossy(stdout);
+        assert!(stdout.contains("1 passed"), "{name} is not its name: {stdout}");
         return;
     }
     let (server, updates, _runtime) =

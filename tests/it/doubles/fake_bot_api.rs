@@ -6,10 +6,6 @@
 //! is set and deleted again and again, its pending updates are dropped, and it must be one that nobody
 //! writes to. Those tests are in [`as_telegram`]; the other ones always ask the fake.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -27,8 +23,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use serde_json::{Value, json};
-use support::{
-    PATH, SECRET, TestServer,
+
+use crate::support::{
+    self, PATH, SECRET, TestServer,
     bot_api::{FakeBotApi, TOKEN, door::Reachable},
     external::program,
     pki::{Authority, Issued, params, self_signed},

@@ -1,14 +1,11 @@
 //! Updates that are kept in a journal: what does not fit into memory, and what a restart finds.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use ringhook::{Ack, Bot, FeedError, Journal, Limits, Outcome, Report, Server, Update};
-use support::{
-    PATH, SECRET, TestServer, long, update_of,
+
+use crate::support::{
+    self, PATH, SECRET, TestServer, long, update_of,
     valve::{Calls, Valve},
     wait_until,
 };

@@ -2,10 +2,6 @@
 //! retries, fail and panic, senders that never rest, and one server after the other on the same
 //! files in one process.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::{BTreeMap, HashMap},
     io::{Read as _, Write as _},
@@ -20,7 +16,8 @@ use std::{
 
 use ringhook::{Ack, FeedError, Journal, Limits, Outcome, Update};
 use rustls::ClientConfig;
-use support::{
+
+use crate::support::{
     TestServer,
     client::{self, Client},
     long, request,

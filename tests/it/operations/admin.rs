@@ -1,9 +1,5 @@
 //! The operator's listener: probes are answered at all times, and by nobody's leave.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -20,35 +16,17 @@ use ringhook::{
     TlsConfig, Update,
 };
 use serde_json::Value;
-use support::{
-    PATIENCE, TestServer, client::Client, pki::Pki, port::Port, request_to, update, valve::Valve,
+
+use crate::support::{
+    self, PATIENCE, TestServer,
+    client::Client,
+    pki::Pki,
+    port::Port,
+    probe::{LOCAL, ask, ask_with, ok},
+    request_to, update,
+    valve::Valve,
     wait_until,
 };
-
-const LOCAL: &str = "127.0.0.1:0";
-
-/// Status line, header fields and body of the answer to `request`, to its end.
-fn ask_with(addr: SocketAddr, request: &[u8]) -> io::Result<(String, String, String)> {
-    let mut socket = TcpStream::connect(addr)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(request)?;
-    let mut bytes = String::new();
-    socket.read_to_string(&mut bytes)?;
-    let (head, body) = bytes.split_once("\r\n\r\n").expect("a whole head");
-    let (line, fields) = head.split_once("\r\n").expect("fields");
-    Ok((line.to_owned(), fields.to_owned(), body.to_owned()))
-}
-
-/// Status and body of the answer to GET.
-fn ask(addr: SocketAddr, target: &str) -> (u16, String) {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: probe\r\n\r\n");
-    let (line, _, body) = ask_with(addr, request.as_bytes()).unwrap();
-    (line.split(' ').nth(1).unwrap().parse().unwrap(), body)
-}
-
-fn ok() -> (u16, String) {
-    (200, "ok\n".to_owned())
-}
 
 /// The incidents that are shown, and how many were dropped.
 fn incidents(addr: SocketAddr, query: &str) -> (Vec<Value>, u64) {
@@ -458,60 +436,6 @@ fn a_head_in_pieces_is_put_together() {
     socket.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
     assert!(text.ends_with("limit: expected a number\n"), "{text}");
-}
-
-#[cfg(feature = "cli")]
-#[test]
-fn the_command_line_has_it_and_tells_where() {
-    use support::process::Process;
-
-    let dir = tempfile::tempdir().unwrap();
-    let process =
-        Process::serve(dir.path(), &["--sink", "null", "--ack", "memory", "--admin", LOCAL]);
-    let line = process
-        .stderr()
-        .into_iter()
-        .find_map(|line| line.trim().strip_prefix("admin").map(|rest| rest.trim().to_owned()));
-    let addr = line.unwrap().strip_prefix("http://").unwrap().parse().unwrap();
-    assert_eq!(ask(addr, "/readyz"), ok());
-    // By a client that nobody here wrote.
-    if let Some(mut curl) = support::external::program("curl") {
-        let url = format!("http://{addr}/incidents");
-        let said = support::external::talk(curl.args(["-sS", "-i", &url]), b"");
-        assert!(said.status.success(), "{}", said.stderr);
-        assert!(said.stdout.ends_with("{\"dropped\":0,\"incidents\":[]}\n"), "{}", said.stdout);
-    }
-    assert_eq!(process.terminate().status.code(), Some(0));
-}
-
-#[cfg(feature = "cli")]
-#[test]
-fn a_journal_whose_disk_takes_nothing_is_an_obstacle_until_it_does() {
-    use support::{
-        disk::{ReadOnly, with_mounts},
-        sender::{SMALL_SEGMENTS, Sender},
-        service::Service,
-    };
-
-    with_mounts(|| {
-        let port = Port::reserve();
-        let admin = port.addr.to_string();
-        let service = Service::new(SMALL_SEGMENTS, &["--sink", "null", "--admin", &admin]);
-        let server = service.start();
-        let mut sender = Sender::new(&service);
-        sender.post_all(10);
-        assert_eq!(ask(port.addr, "/readyz"), ok());
-        // No segment can be begun behind the one that is open.
-        let Some(read_only) = ReadOnly::make(&service.journal()) else { return };
-        sender.until_refused();
-        let why = "journal: its disk takes nothing\n".to_owned();
-        assert_eq!(ask(port.addr, "/readyz"), (503, why));
-        assert_eq!(ask(port.addr, "/healthz"), ok());
-        drop(read_only);
-        sender.until_taken();
-        assert_eq!(ask(port.addr, "/readyz"), ok());
-        assert_eq!(server.terminate().status.code(), Some(0));
-    });
 }
 
 /// Does what it is told when updates are committed.

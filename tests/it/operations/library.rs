@@ -1,9 +1,5 @@
 //! The server as a library: its shortest use, several in one process, and errors by kind.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
@@ -12,8 +8,9 @@ use std::{
 };
 
 use ringhook::{Bot, Config, ErrorKind, Limits, Outcome, Server, TlsConfig, Update};
-use support::{
-    Handled, SECRET, TestServer,
+
+use crate::support::{
+    self, Handled, SECRET, TestServer,
     client::{self, Client},
     pki::Pki,
     update,

@@ -1,17 +1,13 @@
 //! Clients that nobody here wrote get the answers they expect, and what they send arrives exactly
 //! once: curl, openssl s_client, Python's http.client, Node's https, Java's HttpClient.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
-
-#[path = "clients/curl_options.rs"]
 mod curl_options;
-mod support;
-
 use std::{ops::Range, path::PathBuf, process::Command, time::Duration};
 
 use ringhook::{DriverChoice, Report};
-use support::{
-    PATH, SECRET, TestServer,
+
+use crate::support::{
+    self, PATH, SECRET, TestServer,
     external::{Running, program, succeed, talk},
     update,
 };

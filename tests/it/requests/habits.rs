@@ -18,10 +18,6 @@
 //! | what it does not understand it answers with `HTTP/1.1 501 Not Implemented` | `exactness/garbage.rs` |
 //! | an update comes again after a lost answer | `delivery.rs` |
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
@@ -32,8 +28,10 @@ use std::{
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use ringhook::{BasicAuth, Bot, Limits, Report, TlsConfig};
-use support::{
-    PATH, SECRET, TestServer, on_each_driver, request, timeouts, update, update_of, wait_until,
+
+use crate::support::{
+    self, PATH, SECRET, TestServer, on_each_driver, request, timeouts, update, update_of,
+    wait_until,
 };
 
 /// One minute of the sender and 75 s of the server, both ten times as fast.

@@ -1,7 +1,6 @@
 //! What HTTP sessions make of raw bytes: by example, by property, and however the bytes are cut.
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "fuzz/transcript.rs"]
+#[path = "../../fuzz/transcript.rs"]
 mod transcript;
 
 use proptest::prelude::*;

@@ -1,9 +1,5 @@
 //! Behind a TCP balancer: the PROXY protocol tells who is behind it, and nobody else is believed.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,8 +10,9 @@ use std::{
 };
 
 use ringhook::{AllowList, Bot, Limits, Listener, Report};
-use support::{
-    PATIENCE, SECRET, TestServer, client,
+
+use crate::support::{
+    self, PATIENCE, SECRET, TestServer, client,
     client::Client,
     external,
     raw::{self, Raw},

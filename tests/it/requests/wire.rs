@@ -1,10 +1,6 @@
 //! What a peer sees on the wire: the bytes of the answers, what becomes of the connection after
 //! them, and what is done with peers that are slow, silent, greedy or hostile.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read as _, Write as _},
@@ -20,8 +16,9 @@ use std::{
 
 use ringhook::{AllowList, Limits, Outcome, Report, Update};
 use rustls::{ClientConnection, pki_types::ServerName};
-use support::{
-    PATH, SECRET, TestServer,
+
+use crate::support::{
+    self, PATH, SECRET, TestServer,
     client::{self, Client},
     on_each_driver, request, update, update_of, wait_until,
 };

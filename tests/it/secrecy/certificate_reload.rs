@@ -1,10 +1,6 @@
 //! Certificates replaced while the server runs, in every way in which files are replaced: the next
 //! handshakes get the new one, and nobody is cut off.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -20,7 +16,8 @@ use rustls::{
     client::Resumption,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use support::{
+
+use crate::support::{
     TestServer,
     client::{self, Client},
     pki::{Issued, params, self_signed},

@@ -1,10 +1,6 @@
 //! Certificates: which one a client gets, what is said of each, encrypted keys, and whether what is
 //! said is what OpenSSL does, which Telegram's sender is made with.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,7 +11,8 @@ use std::{
 
 use ringhook::{CertificateSource, FindingKind, KeyPassword, TlsBuilder, TlsConfig};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use support::{
+
+use crate::support::{
     TestServer,
     client::{self, Client},
     external::{program, succeed, talk},

@@ -1,10 +1,6 @@
 //! TLS from outside: which keys are taken, what is said of bad ones, resumption on whichever shard,
 //! names, and peers that do not speak it.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -21,8 +17,9 @@ use rustls::{
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
-use support::{
-    TestServer,
+
+use crate::support::{
+    self, TestServer,
     client::{self, Client},
     on_each_driver,
     pki::Pki,
@@ -158,27 +155,6 @@ fn errors_name_the_file_and_the_cause_in_one_line() {
     assert_error(&openssl.path("cert.der"), &openssl.path("plain.pem"), &["cert.der", "DER"]);
     openssl.run("rsa -in plain.pem -outform der -out key.der");
     assert_error(&cert, &openssl.path("key.der"), &["key.der", "DER"]);
-}
-
-#[cfg(feature = "cli")]
-#[test]
-fn the_command_says_it_in_one_line_and_exits_with_1() {
-    let (pki, other) = (Pki::ecdsa(), Pki::ecdsa());
-    let files = |cert: PathBuf, key: PathBuf| {
-        let (cert, key) = (cert.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned());
-        let args = ["serve", "--listen", "127.0.0.1:0", "--cert", &cert, "--key", &key];
-        support::process::run(pki.dir(), &args)
-    };
-    for (cert, key, cause) in [
-        (pki.cert_file(), other.key_file(), "does not belong to"),
-        (pki.key_file(), pki.cert_file(), "swapped"),
-        (pki.dir().join("nowhere.pem"), pki.key_file(), "No such file"),
-    ] {
-        let (code, stdout, stderr) = files(cert, key);
-        assert_eq!((code, &*stdout), (1, ""), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.starts_with("ringhook: ") && stderr.contains(cause), "{stderr}");
-    }
 }
 
 /// Connects three times, each connection staying open, so that the second one goes to the other of

@@ -1,9 +1,7 @@
 //! The records of TLS 1.3 are taken as rustls takes them, whatever a client with the right keys
 //! sends.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-#[path = "fuzz/two_servers.rs"]
+#[path = "../../fuzz/two_servers.rs"]
 mod two_servers;
 
 use proptest::{collection::vec, prelude::*};

@@ -1,10 +1,6 @@
 //! The records of TLS 1.3 over sockets: forged ones, changes of keys, records of all lengths and cut
 //! anywhere, waits of all lengths.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::{Read as _, Write as _},
     sync::Arc,
@@ -17,8 +13,9 @@ use rustls::{
     AlertDescription, CipherSuite, ClientConfig,
     version::{TLS12, TLS13},
 };
-use support::{
-    TestServer,
+
+use crate::support::{
+    self, TestServer,
     client::{self, Client},
     external::{Running, program},
     on_each_driver, request, update,

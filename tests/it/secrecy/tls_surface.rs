@@ -1,10 +1,6 @@
 //! What TLS offers to strangers: 1.2 and 1.3, AEAD suites with forward secrecy, and nothing that has
 //! ever been a weakness. Refusals are alerts, not silence.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -13,8 +9,9 @@ use std::{
 };
 
 use ringhook::{Limits, TlsConfig};
-use support::{
-    TestServer,
+
+use crate::support::{
+    self, TestServer,
     external::{program, succeed, talk},
     on_each_driver, request, update, wait_until,
 };

@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::wait_until;
+use crate::support::wait_until;
 
 /// A running `ringhook serve` or `ringhook poll`, killed when the test lets go of it.
 pub(crate) struct Process {

@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use super::{process::Process, service::Service};
+use crate::support::{
     client::Client,
     long,
-    process::Process,
-    service::Service,
     sunk::{Sunk, Tap},
     wait_until,
 };

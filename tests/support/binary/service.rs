@@ -8,12 +8,12 @@ use std::{
 
 use loadtest::{Options, PayloadOptions, Rate, Retry, Stop, Trust};
 
-use super::{
+use super::process::{self, Process};
+use crate::support::{
     PATH, SECRET,
     client::{self, Client},
     pki::Pki,
     port::Port,
-    process::{self, Process},
 };
 
 /// Where its servers find everything: a directory, a port, a certificate, a config.

@@ -16,14 +16,6 @@
 //! | `connections` | who stays, who goes; pipelining; `Expect` |
 //! | `garbage` | bytes that are no request |
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
-)]
-
 mod chunked;
 mod connections;
 mod entry;
@@ -33,8 +25,6 @@ mod garbage;
 mod methods;
 mod request_line;
 mod sans_io;
-#[path = "../support/mod.rs"]
-mod support;
 mod target;
 mod wire;
 

@@ -27,12 +27,13 @@ use rustls::{
 use super::{
     BODY_BYTES, HEAD_BYTES, bots,
     entry::{Entry, SUCCESSOR, Then, id},
-    support::{
-        self,
-        client::{self, Client},
-        pki::Pki,
-    },
     table,
+};
+
+use crate::support::{
+    self,
+    client::{self, Client},
+    pki::Pki,
 };
 
 /// Threads that send. Each waits most of the time, for the server or for a processor.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use ringhook::update::UpdateKind;
 
-use crate::{parse, samples::SAMPLES};
+use super::{parse, samples::SAMPLES};
 
 #[test]
 fn samples_come_out_as_one_line_of_equal_value() {

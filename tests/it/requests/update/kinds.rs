@@ -6,7 +6,7 @@ use ringhook::update::{
     BotId, ChatKey, ParseError, Update, UpdateBody, UpdateId, UpdateKind, UpdateParser,
 };
 
-use crate::{parse, samples::SAMPLES};
+use super::{parse, samples::SAMPLES};
 
 #[test]
 fn every_kind_has_a_sample() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ringhook::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
 
-use crate::samples::SAMPLES;
+use super::samples::SAMPLES;
 
 #[test]
 fn the_memory_of_an_update_is_used_again() {

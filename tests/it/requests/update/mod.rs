@@ -1,11 +1,4 @@
 //! What a body becomes: the right update, or the right refusal.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
-)]
 
 mod equality;
 mod kinds;

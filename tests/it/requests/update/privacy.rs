@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Instant};
 use ringhook::update::{BotId, UpdateBody, UpdateParser};
 use serde::Deserialize;
 
-use crate::parse;
+use super::parse;
 
 const SECRET: &str = "hunter2";
 

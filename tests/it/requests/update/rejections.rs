@@ -5,7 +5,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 use ringhook::update::{BotId, ParseError, ParserLimits, Update, UpdateBody, UpdateParser};
 
-use crate::{parse, samples::SAMPLES};
+use super::{parse, samples::SAMPLES};
 
 #[test]
 fn bytes_that_are_no_json() {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use ringhook::update::Update;
 use serde::Deserialize;
 
-use crate::{parse, samples::SAMPLES};
+use super::{parse, samples::SAMPLES};
 
 #[test]
 fn values_tell_what_they_are() {

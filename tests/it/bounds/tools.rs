@@ -13,13 +13,16 @@ use crate::support::{
 
 /// Connections of an attack.
 const SLOW: &str = "300";
+/// Seconds that an attack may take. One whose connections are all cut off ends with the last of them.
+const LONG: &str = "30";
+const SHORT: &str = "8";
 
 /// Runs slowhttptest in the mode that `flags` choose; its own probe, a request every second, must be
 /// answered within three seconds, each time.
 #[track_caller]
 fn attack(server: &TestServer, flags: &[&str]) {
     let mut command = program("slowhttptest").unwrap();
-    command.args(["-c", SLOW, "-r", "200", "-i", "1", "-l", "8", "-p", "3", "-u", &server.url()]);
+    command.args(["-c", SLOW, "-r", "200", "-i", "1", "-p", "3", "-u", &server.url()]);
     let said = succeed(command.args(flags));
     assert!(said.stdout.contains("service available:"), "{}", said.stdout);
     // Told once a second, in colours.
@@ -46,7 +49,7 @@ fn slowhttptest_finds_the_service_available_under_slow_heads() {
         return;
     }
     on_each_driver(limits(), |server| {
-        attack(&server, &["-H"]);
+        attack(&server, &["-H", "-l", LONG]);
         let closed = server.stop().0.connections_closed;
         assert!(closed.get("head_timeout").is_some_and(|n| *n >= 200), "{closed:?}");
     });
@@ -58,7 +61,7 @@ fn slowhttptest_finds_the_service_available_under_slow_bodies() {
         return;
     }
     on_each_driver(limits(), |server| {
-        attack(&server, &["-B", "-s", "100000"]);
+        attack(&server, &["-B", "-s", "100000", "-l", LONG]);
         let closed = server.stop().0.connections_closed;
         // All, but what the end of the test cuts off.
         assert!(closed.get("body_rate").is_some_and(|n| *n >= 200), "{closed:?}");
@@ -71,7 +74,7 @@ fn slowhttptest_finds_the_service_available_under_slow_readers() {
         return;
     }
     on_each_driver(limits(), |server| {
-        attack(&server, &["-X", "-k", "10", "-w", "1", "-y", "16", "-z", "4"]);
+        attack(&server, &["-X", "-l", SHORT, "-k", "10", "-w", "1", "-y", "16", "-z", "4"]);
         let report = server.stop().0;
         assert!(report.handshakes_full >= 200, "{report}");
     });

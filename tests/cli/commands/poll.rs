@@ -16,7 +16,7 @@ use crate::{
     support::{
         self,
         bot_api::{FakeBotApi, TOKEN, door::Reachable},
-        wait_until,
+        wait_still, wait_until,
     },
 };
 
@@ -295,11 +295,9 @@ fn full_queues_do_not_confirm_what_they_have_not_taken() {
     command.args(["--sink", "ndjson:pipe"]);
     let process = Process::start(command);
     // A pipe holds 64 KiB, which some hundred updates fill.
-    let mut left = usize::MAX;
-    wait_until("nothing goes on", || {
-        std::thread::sleep(Duration::from_millis(500));
-        std::mem::replace(&mut left, place.api.pending().len()) == place.api.pending().len()
-    });
+    wait_until("it has begun", || place.api.pending().len() < count);
+    let quiet = Duration::from_millis(500);
+    let left = wait_still("nothing goes on", quiet, || place.api.pending().len());
     assert!(left > 1000, "{left} are not confirmed");
     // What comes out of the pipe makes room, in order and without a hole.
     let ids = read_ids(reader, count);
@@ -379,7 +377,7 @@ fn a_stop_does_not_wait_for_a_bot_api_that_is_silent() {
     let place = Place::new();
     place.api.reach(Reachable::Silent);
     let process = place.poll(&[]);
-    std::thread::sleep(Duration::from_millis(300));
+    wait_until("a call waits for its answer", || place.api.silenced() > 0);
     let told_at = Instant::now();
     well_ended(&place, &process.terminate());
     assert!(told_at.elapsed() < Duration::from_secs(2), "{:?}", told_at.elapsed());

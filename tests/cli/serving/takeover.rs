@@ -231,6 +231,7 @@ fn load(
     while !stop.load(Ordering::Relaxed) {
         let Ok(socket) = TcpStream::connect(addr) else {
             met.unlucky += 1;
+            // A sender that comes again.
             thread::sleep(Duration::from_millis(1));
             continue;
         };
@@ -311,7 +312,9 @@ fn a_second_server_takes_the_port_over_while_the_first_drains() {
     let second = start("b");
     wait_until("the second one has taken some", || written(&pki, "b").len() > 20);
     first.signal("TERM");
-    thread::sleep(Duration::from_millis(100));
+    wait_until("the first one stops", || {
+        first.stderr().iter().any(|line| line.starts_with("SIGTERM: stopping"))
+    });
     half.send(&second_half[cut..]);
     assert_eq!(half.response().status, 200);
     half.assert_clean_end();

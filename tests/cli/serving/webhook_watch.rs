@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::{
     binary::process::{self, Ended, Process},
     support::{
-        PATH, SECRET,
+        PATH, PATIENCE, SECRET,
         bot_api::{FakeBotApi, TOKEN, door::Reachable},
         pki::Pki,
         raw::Raw,
-        wait_until,
+        wait_still, wait_until,
         way::Way,
     },
 };
@@ -372,6 +372,7 @@ fn a_reload_is_followed() {
     stage.configure("watch = false");
     stage.set();
     let process = stage.start();
+    // Looks that must not come have so long to come.
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(stage.api.calls_of("getWebhookInfo").len(), 0);
     stage.configure("repair = true");
@@ -384,8 +385,9 @@ fn a_reload_is_followed() {
     wait_until("it has reloaded", || {
         process.stderr().iter().filter(|line| line.contains("config reloaded")).count() >= 2
     });
-    thread::sleep(Duration::from_millis(1500));
-    let before = stage.api.calls().len();
+    let calls = || stage.api.calls().len();
+    let before = wait_still("the last look is over", Duration::from_millis(1500), calls);
+    // None may come after that, either.
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(stage.api.calls().len(), before);
     assert!(process.terminate().status.success());
@@ -423,8 +425,11 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         ids.extend(stage.api.push_many(50));
         // In the middle of it again.
         stage.way.open();
+        let start = Instant::now();
         while stage.webhook().is_empty() {
+            assert!(start.elapsed() < PATIENCE, "still waiting until the webhook is set");
             ids.extend(stage.api.push_many(5));
+            // The pace of those that come meanwhile.
             thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(stage.webhook(), stage.url());
@@ -512,6 +517,7 @@ fn without_the_bot_api_there_is_no_fallback() {
     stage.api.reach(Reachable::Refused);
     stage.way.shut();
     let ids = stage.api.push_many(20);
+    // Longer than `fallback_after`: what must not happen has the time to happen.
     thread::sleep(Duration::from_secs(5));
     assert_eq!(stage.webhook(), stage.url());
     stage.way.open();

@@ -137,6 +137,7 @@ fn head_and_body_have_each_their_own_time() {
     on_each_driver(limits, |server| {
         let (mut client, body) = (server.connect(), update(1));
         client.send(&head(body.len()));
+        // Longer than the other one may take.
         thread::sleep(2 * SHORT);
         client.send(body.as_bytes());
         assert_eq!(client.response().status, 200, "the body has more time");
@@ -153,6 +154,7 @@ fn head_and_body_have_each_their_own_time() {
         let (mut client, bytes) = (server.connect(), request(&update(1)));
         let (first, second) = bytes.split_at(20);
         client.send(first);
+        // Longer than the other one may take.
         thread::sleep(2 * SHORT);
         client.send(second);
         assert_eq!(client.response().status, 200, "the head has more time");

@@ -136,7 +136,7 @@ fn a_batch_is_one_write_and_outlives_the_process() {
     let hurrier = server.hurrier();
     hurrier.hurry();
     let stopping = std::thread::spawn(move || server.stop());
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_until("the stop has gone without the handlers", || stopping.is_finished());
     valve.open();
     let report = stopping.join().unwrap();
     let journal = report.journal.unwrap();

@@ -167,6 +167,7 @@ impl Api {
     }
 
     fn pause(&self) {
+        // A real server asks for some time between two calls.
         thread::sleep(self.pause);
     }
 
@@ -798,6 +799,7 @@ mod delivery {
             2 => "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
             3 => "SMTP ready\r\n\r\n".to_owned(),
             4 => {
+                // Longer than the sender waits.
                 thread::sleep(Duration::from_secs(1));
                 OK.to_owned()
             }
@@ -1000,6 +1002,7 @@ mod delivery {
             let fake = FakeBotApi::builder().local(true).time_scale(50).connections(4);
             let api = Api::of(fake.start());
             let plain = Plain::start(|_, _| {
+                // So long that others are needed.
                 thread::sleep(Duration::from_millis(20));
                 OK.to_owned()
             });
@@ -1037,6 +1040,7 @@ mod delivery {
         api.bot().pause(true);
         set(&api, &server);
         let ids = api.bot().push_many(5);
+        // What must not be delivered has so long for it.
         thread::sleep(Duration::from_millis(200));
         assert_eq!(api.bot().pending(), ids);
         api.bot().pause(false);

@@ -57,6 +57,7 @@ fn handle(ledger: &Shared, update: &Update) -> Outcome {
         return Outcome::Retry(Duration::from_millis(id as u64 % 4));
     }
     drop(all);
+    // Handlers are as slow as this.
     if chat == SLOW {
         thread::sleep(Duration::from_millis(4));
     } else if id % 7 == 0 {
@@ -79,6 +80,7 @@ type Address = Arc<Mutex<Option<(SocketAddr, Arc<ClientConfig>)>>>;
 fn send(first_chat: i64, address: &Address, is_over: &AtomicBool, refused: &AtomicU64) -> Vec<i64> {
     let mut taken = vec![0; CHATS as usize];
     'connections: while !is_over.load(SeqCst) {
+        // Between two lives there is nobody, whose coming the sender has to try.
         let Some((addr, config)) = address.lock().unwrap().clone() else {
             thread::sleep(Duration::from_millis(1));
             continue;
@@ -108,6 +110,7 @@ fn send(first_chat: i64, address: &Address, is_over: &AtomicBool, refused: &Atom
                     None => continue 'connections,
                 }
             }
+            // As it was asked to.
             if pause {
                 thread::sleep(Duration::from_millis(2));
             }
@@ -201,6 +204,7 @@ fn nothing_is_lost_doubled_or_overtaken_whatever_the_threads_do() {
                 Err(FeedError::Full) => {}
                 Err(error) => panic!("life {life}: {error}"),
             }
+            // The pace of what is fed in.
             thread::sleep(Duration::from_millis(1));
         }
         *address.lock().unwrap() = None;

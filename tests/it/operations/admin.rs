@@ -395,6 +395,7 @@ fn the_idle_and_the_slow_hold_up_nobody() {
                     if over.load(Ordering::Relaxed) || socket.write_all(&[*byte]).is_err() {
                         break;
                     }
+                    // The pace is the attack.
                     thread::sleep(Duration::from_millis(10));
                 }
                 cut_off += 1;

@@ -84,7 +84,7 @@ fn connections_are_spread_evenly_while_they_come_and_go() {
                 let closed = report.connections_closed.values().sum::<u64>();
                 report.connections_accepted - closed == clients.len() as u64
             });
-            // It is counted a moment before the acceptor knows.
+            // It is counted a moment before the acceptor knows, which nothing shows.
             thread::sleep(Duration::from_millis(20));
         };
         fill(&mut clients);

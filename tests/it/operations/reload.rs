@@ -286,6 +286,7 @@ fn a_reload_within_a_reload_is_refused_and_others_wait_for_their_turn() {
         let first = scope.spawn(move || {
             handle.reload_from(|| {
                 begun.send(()).unwrap();
+                // It is slow, so that the other one has to wait.
                 std::thread::sleep(Duration::from_millis(50));
                 Ok(config(&[("test", "/first", SECRET)]))
             })

@@ -219,6 +219,7 @@ fn who_has_been_idle_gets_its_end_at_once_and_who_was_busy_later() {
             let server = TestServer::with(|server| server.driver(driver));
             let [mut idle, mut busy, never] = [(); 3].map(|()| server.connect());
             assert_eq!(idle.post(&update(1)).status, 200);
+            // It is the time without a word that makes it idle.
             thread::sleep(Duration::from_millis(1_100));
             assert_eq!(busy.post(&update(2)).status, 200);
             let ends = [idle, never, busy].map(|mut client| {

@@ -140,6 +140,7 @@ fn a_connection_outlives_a_minute_of_silence() {
                 for id in 1.. {
                     assert_eq!(client.post(&update(id)).status, 200, "{driver}");
                     let answered_at = Instant::now();
+                    // The silence is what is tried.
                     thread::sleep(MINUTE);
                     let _ = client.stream.write_all(&request(&update(id + 1000)));
                     if answered_at.elapsed() < IDLE_TIMEOUT - Duration::from_millis(300) {

@@ -323,6 +323,7 @@ fn the_largest_update_that_telegram_sends_can_be_refused_without_a_reset() {
 /// The dates of two answers on one connection, with a pause between them.
 fn dates(client: &mut Client, pause: Duration) -> [SystemTime; 2] {
     [1, 2].map(|id| {
+        // The idle time is what is tried.
         thread::sleep(if id == 2 { pause } else { Duration::ZERO });
         let before = SystemTime::now();
         let response = client.post(&update(id));
@@ -472,6 +473,7 @@ fn an_idle_connection_is_closed_without_a_byte() {
         let mut used = server.connect();
         let mut last = Instant::now();
         for id in 0..5 {
+            // Less than the timeout each time, more than it in all.
             thread::sleep(SHORT / 3);
             last = Instant::now();
             assert_eq!(used.post(&update(id)).status, 200, "each request begins a new wait");
@@ -558,6 +560,7 @@ fn the_time_of_a_request_begins_with_its_own_first_byte() {
             .collect();
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(2_500) {
+            // A pace at which no request takes its time and the connection has more than one's.
             thread::sleep(Duration::from_millis(50));
             for (client, next, status) in &mut clients {
                 client.send(next);
@@ -972,6 +975,7 @@ fn the_longest_idle_connection_makes_room_for_a_new_one() {
         // Not the oldest goes, but who has been idle longest.
         for (id, client) in (1..).zip([&mut second, &mut first, &mut third]) {
             assert_eq!(client.post(&update(id)).status, 200, "{driver}");
+            // One has been idle so much longer than the next.
             thread::sleep(Duration::from_millis(50));
         }
         assert_turned_away(&server);
@@ -998,6 +1002,7 @@ fn who_is_at_work_makes_no_room() {
         let bytes = request(&update(1));
         at_work.send(&bytes[..40]);
         let silent = TcpStream::connect(server.handle.local_addr().unwrap()).unwrap();
+        // Sweeps in which they could be taken for idle.
         thread::sleep(Duration::from_millis(2_500));
         assert_turned_away(&server);
         at_work.send(&bytes[40..]);

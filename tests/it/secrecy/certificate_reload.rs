@@ -185,6 +185,7 @@ fn what_is_broken_keeps_the_old_one_and_is_counted_once() {
         wait_until(&format!("breakage {count} is counted"), || failures() >= count);
         assert!(is_served(&server, &first), "breakage {count}");
     }
+    // What must not happen has so long to happen.
     thread::sleep(LOOKS);
     assert_eq!(failures(), 4, "once each, not at each look");
     let good = issue();
@@ -200,6 +201,7 @@ fn a_file_that_is_only_touched_is_no_new_certificate() {
     let (cert, key) = dir.pair();
     let server = watching(&cert, &key);
     plain(&dir, &first);
+    // What must not happen has so long to happen.
     thread::sleep(LOOKS);
     assert!(is_served(&server, &first));
     assert_counts(&server.handle.stop(), 0, 0);
@@ -214,6 +216,7 @@ fn nothing_is_watched_unless_it_is_asked_for() {
     let server = TestServer::with(|server| server.tls(tls.clone()));
     let next = issue();
     plain(&dir, &next);
+    // What must not happen has so long to happen.
     thread::sleep(LOOKS);
     assert!(is_served(&server, &first));
     // The program may ask at any time.

@@ -82,6 +82,7 @@ fn forged_records_are_answered_with_the_alert_that_says_so() {
             .sock
             .write_all(&[&[20, 3, 3, 0, 1, 1][..], &vec![7; 300_000]].concat())
             .unwrap();
+        // A reset, which would take the alert with it, has so long to come.
         thread::sleep(Duration::from_millis(100));
         assert_alert(&mut client, AlertDescription::UnexpectedMessage);
         // The rest of a request that was begun is not waited for.
@@ -165,6 +166,7 @@ fn records_come_in_any_pieces_with_any_pauses() {
             let cut = records.len() * id as usize / 40;
             for part in [&records[..cut], &records[cut..]] {
                 client.stream.sock.write_all(part).unwrap();
+                // The pause is what is tried.
                 thread::sleep(Duration::from_millis(2));
             }
             assert_eq!(client.response().status, 200);
@@ -190,6 +192,7 @@ fn requests_may_come_soon_or_late() {
         ];
         let mut id = 0;
         for pause in [0, 0, 0, 0, 1_100, 0, 0, 0, 1_100, 1_100, 0] {
+            // So late that the connection has let go of its buffer.
             thread::sleep(Duration::from_millis(pause));
             for client in &mut clients {
                 id += 1;

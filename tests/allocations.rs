@@ -6,11 +6,11 @@
 //! `RINGHOOK_ALLOCATIONS_TRACE=1` shows where the first ones come from.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod support;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     env,
     io::{self, BufRead as _, Read, Write},
     net::TcpStream,
@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use allocator::of_process as allocations;
 use ringhook::{Ack, DriverChoice, Journal, Listener, Outcome, Update};
 use support::{TestServer, client, drivers, long, raw, request};
 
@@ -46,74 +47,12 @@ const LENGTHS: (i64, i64) = (300, 4_000);
 /// With TLS or without.
 const WAYS: [bool; 2] = [false, true];
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static IS_COUNTING: AtomicBool = AtomicBool::new(false);
-static IS_TRACING: AtomicBool = AtomicBool::new(false);
-
-thread_local! {
-    /// Whether this thread is about to show where it allocates, which allocates.
-    static IS_SHOWING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The system's allocator, counting what all threads ask of it.
-struct Counting;
-
-impl Counting {
-    fn count(layout: Layout) {
-        if !IS_COUNTING.load(SeqCst) || IS_SHOWING.get() {
-            return;
-        }
-        if ALLOCATIONS.fetch_add(1, SeqCst) < 400 && IS_TRACING.load(SeqCst) {
-            IS_SHOWING.set(true);
-            let trace = std::backtrace::Backtrace::force_capture();
-            eprintln!("{} bytes by {:?}:\n{trace}", layout.size(), thread::current().name());
-            IS_SHOWING.set(false);
-        }
-    }
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::count(layout);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        Self::count(layout);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        Self::count(layout);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations and reallocations in this process while `action` runs.
-fn allocations(action: impl FnOnce()) -> u64 {
-    ALLOCATIONS.store(0, SeqCst);
-    IS_COUNTING.store(true, SeqCst);
-    action();
-    IS_COUNTING.store(false, SeqCst);
-    ALLOCATIONS.load(SeqCst)
-}
-
 /// One after the other: the count is of the whole process.
 #[test]
 fn an_update_costs_no_allocation() {
-    IS_TRACING.store(env::var_os("RINGHOOK_ALLOCATIONS_TRACE").is_some(), SeqCst);
+    if env::var_os("RINGHOOK_ALLOCATIONS_TRACE").is_some() {
+        allocator::trace();
+    }
     assert!(allocations(|| drop(thread::spawn(|| Box::new(1)).join())) > 0, "it counts");
     for driver in drivers() {
         for ack in [Ack::Memory, Ack::Written] {

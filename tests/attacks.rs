@@ -160,11 +160,13 @@ fn thousands_of_slow_connections_hold_up_nobody() {
             while !is_over.load(Ordering::Relaxed) {
                 let began_at = Instant::now();
                 crowd.iter_mut().for_each(|attacker| attacker.drip(&hello));
+                // A byte a second is the attack.
                 thread::sleep(Duration::from_secs(1).saturating_sub(began_at.elapsed()));
             }
         });
         // In the middle of it, somebody new is served as well.
-        thread::sleep(Duration::from_secs(SECONDS / 2));
+        let half = RATE as usize * SECONDS as usize / 2;
+        wait_until("half of the updates are there", || server.handled.len() >= half);
         assert_eq!(server.connect().post(&update(-1)).status, 200);
         let loaded = load.join().unwrap();
         let expected: BTreeMap<_, _> = [

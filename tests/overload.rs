@@ -252,6 +252,7 @@ fn five_thousand_chats_survive_failures_copies_and_slow_ones() {
         server.shards(2).workers(2).handler(move |update: &Update| {
             let id = update.id().get().cast_unsigned();
             if slow.contains(&chat_of(&payload, id)) {
+                // Slow ones.
                 thread::sleep(Duration::from_millis(4));
             }
             // One in twenty fails the first time.

@@ -4,19 +4,20 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod support;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::RawFd,
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
+use allocator::bytes_in_use;
 use ringhook::{
     Ack, Bot, Config, DriverChoice, Journal, ListenAddress, Listener, Outcome, Server,
     ServerHandle, TlsConfig, Update,
@@ -42,29 +43,6 @@ fn descriptors() -> Vec<String> {
     };
     fs::read_dir("/proc/self/fd").unwrap().map(|entry| name(entry.unwrap())).collect()
 }
-
-/// The system's allocator, counting the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size().cast_signed(), Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size().cast_signed(), Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A server with all that has a thread, a descriptor or a timer.
 fn start(driver: DriverChoice, pki: &Pki) -> ServerHandle {
@@ -121,7 +99,7 @@ fn fifty_lives_leave_no_thread_no_descriptor_and_no_memory() {
         let mut before = None;
         for cycle in 0..WARM_UP + CYCLES {
             if cycle == WARM_UP {
-                before = Some((descriptors(), count("/proc/self/task"), IN_USE.load(Relaxed)));
+                before = Some((descriptors(), count("/proc/self/task"), bytes_in_use()));
             }
             let took = live(driver, &pki, cycle as i64);
             assert!(took < DRAIN, "{driver}: stop {cycle} took {took:?}");
@@ -130,7 +108,7 @@ fn fifty_lives_leave_no_thread_no_descriptor_and_no_memory() {
         let left = descriptors();
         assert_eq!(left.len(), files.len(), "{driver}: {files:#?} became {left:#?}");
         assert_eq!(count("/proc/self/task"), threads, "{driver}");
-        let grown = IN_USE.load(Relaxed) - memory;
+        let grown = bytes_in_use() - memory;
         eprintln!("{driver}: {grown} bytes more after {CYCLES} lives");
         assert!(grown < CYCLES as isize * MEMORY_EACH, "{driver}: {grown} bytes");
     }

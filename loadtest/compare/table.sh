@@ -15,7 +15,7 @@
 #   idle         memory for an idle TLS connection: after its handshake, and after one request
 #   allocations  of the heap, for an update: cargo test --test allocations
 #   calls        system calls for an update, counted by perf, which needs root
-#   shards       how evenly 40 connections are spread over 16 shards: cargo test --test placing
+#   shards       how evenly 40 connections are spread over 16 shards: cargo test --test it spread_evenly
 #   latency      at 1,000 updates a second on 200 connections, ringhook's and nginx's
 #
 # All have one certificate (ECDSA P-256) and TLS 1.3; the server has CPU 0 with all of its threads and the
@@ -114,7 +114,7 @@ if wants floor; then
 fi
 for part in allocations shards; do
     test=allocations
-    if [[ $part == shards ]]; then test=placing; fi
+    if [[ $part == shards ]]; then test=it; fi
     if wants "$part"; then
         if ! has tests "$test"; then
             skip "$part" "there is no such test"
@@ -240,7 +240,7 @@ if wants latency; then
     done
 fi
 if wants allocations; then tested allocations allocations ""; fi
-if wants shards; then tested shards placing spread_evenly; fi
+if wants shards; then tested shards it spread_evenly; fi
 
 note about parts "$asked_only"
 note about command "$command_line"

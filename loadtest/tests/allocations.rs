@@ -1,51 +1,15 @@
 //! Once a run is under way, a request allocates nothing; with TLS no more than rustls does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "../../tests/support/allocator.rs"]
+mod allocator;
 mod support;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Duration,
-};
+use std::time::Duration;
 
+use allocator::of_thread;
 use loadtest::{Options, Rate, Stop, run_watched};
 use support::{OK, Reply, Server};
-
-/// The system's allocator, counting for each thread what it asks for.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends may have lost its counter already.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Allocations of the generator's thread per request, in the seconds after the first.
 fn per_request(mut options: Options) -> f64 {
@@ -54,7 +18,7 @@ fn per_request(mut options: Options) -> f64 {
     options.keep_ids = false;
     let mut marks = Vec::with_capacity(10);
     let report = run_watched(&options, |progress| {
-        marks.push((progress.sent, ALLOCATIONS.with(Cell::get)));
+        marks.push((progress.sent, of_thread()));
     })
     .unwrap();
     assert!(report.is_ok() && marks.len() >= 2, "{report}");

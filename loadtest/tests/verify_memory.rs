@@ -1,38 +1,13 @@
 //! Checking a sink takes the same memory whatever its size.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    io::{self, BufReader, Read},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+#[path = "../../tests/support/allocator.rs"]
+mod allocator;
 
+use std::io::{self, BufReader, Read};
+
+use allocator::peak_of;
 use loadtest::{Expected, PayloadGenerator, PayloadOptions, verify};
-
-/// The system's allocator, keeping account of what is held.
-struct Counting;
-
-static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
-static PEAK_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD_BYTES.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK_BYTES.fetch_max(held, Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD_BYTES.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A file of updates that is written while it is read; a third of it is wrong in some way.
 struct Sink {
@@ -79,19 +54,17 @@ impl Read for Sink {
 }
 
 /// The most memory that was held at once while a sink of so many lines was checked, in bytes.
-fn peak(lines: u64) -> usize {
+fn peak(lines: u64) -> isize {
     let payload = PayloadOptions { chats: 5000, ..Default::default() };
     let updates = PayloadGenerator::new(&payload);
     let sink = Sink { updates, next: 1, end: lines + 1, line: Vec::with_capacity(16_384), read: 0 };
     let expected = Expected { updates: lines, ..Expected::of(payload) };
-    let before = HELD_BYTES.load(Relaxed);
-    PEAK_BYTES.store(before, Relaxed);
-    let verified = verify(&expected, BufReader::new(sink)).unwrap();
+    let (peak, verified) = peak_of(|| verify(&expected, BufReader::new(sink)).unwrap());
     assert_eq!(verified.lines, lines);
     assert!(!verified.ok && verified.missing.count > lines / 30, "{verified}");
     assert!(verified.reordered.count > 0 && verified.unreadable.count > 0, "{verified}");
     assert_eq!(verified.altered.count, 0, "{verified}");
-    PEAK_BYTES.load(Relaxed) - before
+    peak
 }
 
 #[test]

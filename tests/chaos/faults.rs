@@ -17,6 +17,7 @@ use super::{
     sender::TIMER,
     strangers,
 };
+
 use crate::support::disk::Ballast;
 
 /// What the clock is set to, by the form.

@@ -27,6 +27,8 @@
     clippy::unwrap_used
 )]
 
+#[path = "../support/binary/mod.rs"]
+mod binary;
 mod faults;
 mod ledger;
 mod output;

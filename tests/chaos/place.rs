@@ -11,11 +11,14 @@ use std::{
 use tempfile::TempDir;
 
 use super::plan::Terms;
-use crate::support::{
-    disk::{BlockDisk, Disk},
-    pki::{Authority, params},
-    port::Port,
-    process,
+
+use crate::{
+    binary::process,
+    support::{
+        disk::{BlockDisk, Disk},
+        pki::{Authority, params},
+        port::Port,
+    },
 };
 
 /// Bots by name, path and secret. All but the last are always there.

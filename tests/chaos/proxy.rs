@@ -15,6 +15,7 @@ use std::{
 use rustix::net::sockopt::set_socket_linger;
 
 use super::plan::Net;
+
 use crate::support::chance::Chance;
 
 /// How long it takes until a change of the network is noticed by connections that are silent.

@@ -19,6 +19,7 @@ use super::{
     sender::{Senders, TEXT},
     server::Server,
 };
+
 use crate::support::{client, sunk::BATCH};
 
 /// Updates a second of each bot.

@@ -23,6 +23,7 @@ use super::{
     ledger::{CHATS, Ledger, chat_of, id_of},
     proxy::is_timeout,
 };
+
 use crate::support::{
     client::{Response, parse},
     raw, request_to,

@@ -11,6 +11,7 @@ use std::{
 use rustls::ClientConfig;
 
 use super::{ledger::id_of, place::BOTS};
+
 use crate::support::{raw, request_to, update_of};
 
 /// A bot that nothing is made for.

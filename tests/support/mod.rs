@@ -18,13 +18,8 @@ pub(crate) mod external;
 pub(crate) mod faulty;
 pub(crate) mod pki;
 pub(crate) mod port;
-#[cfg(feature = "cli")]
-pub(crate) mod process;
+pub(crate) mod probe;
 pub(crate) mod raw;
-#[cfg(feature = "cli")]
-pub(crate) mod sender;
-#[cfg(feature = "cli")]
-pub(crate) mod service;
 pub(crate) mod sunk;
 pub(crate) mod terminal;
 pub(crate) mod valve;
@@ -57,6 +52,27 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits until what `look` sees has been the same for as long as `quiet`, and gives it; fails the test
+/// after [`PATIENCE`], saying `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_still<T: PartialEq>(
+    what: &str,
+    quiet: Duration,
+    mut look: impl FnMut() -> T,
+) -> T {
+    let start = Instant::now();
+    let (mut seen, mut since) = (look(), Instant::now());
+    while since.elapsed() < quiet {
+        assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
+        std::thread::sleep(quiet / 50);
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
 }
 
 /// The drivers to run a test with: both, unless this machine forbids rings. `RINGHOOK_TEST_DRIVER`

@@ -2,6 +2,9 @@
 
 use std::{
     io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
     sync::Arc,
 };
 
@@ -13,6 +16,20 @@ use super::client::{Response, parse};
 pub(crate) struct Raw<S> {
     pub(crate) stream: S,
     unread: Vec<u8>,
+}
+
+/// A plain connection to `addr`.
+pub(crate) fn tcp(addr: SocketAddr) -> Raw<TcpStream> {
+    let socket = TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(super::PATIENCE)).unwrap();
+    Raw::new(socket)
+}
+
+/// A connection to the socket at `path`.
+pub(crate) fn unix(path: &Path) -> UnixStream {
+    let socket = UnixStream::connect(path).unwrap();
+    socket.set_read_timeout(Some(super::PATIENCE)).unwrap();
+    socket
 }
 
 /// A client's side of TLS over `socket`; the handshake is done with the first bytes.

@@ -6,7 +6,7 @@ use std::{
     os::fd::OwnedFd,
     process::{Child, Command},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use rustix::{
@@ -21,6 +21,8 @@ pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    /// Ends with the last program that has the terminal.
+    reading: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -39,13 +41,13 @@ impl Terminal {
         let mut reader = File::from(ours.try_clone().unwrap());
         let screen = Arc::new(Mutex::new(Vec::new()));
         let shown = Arc::clone(&screen);
-        thread::spawn(move || {
+        let reading = thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut chunk) {
                 shown.lock().unwrap().extend_from_slice(&chunk[..n]);
             }
         });
-        Self { child, keyboard: ours.into(), screen }
+        Self { child, keyboard: ours.into(), screen, reading }
     }
 
     /// All that was shown so far.
@@ -77,12 +79,7 @@ impl Terminal {
             status.is_some()
         });
         // What it wrote last may still be on its way.
-        let mut before = usize::MAX;
-        wait_until("the screen is still", || {
-            thread::sleep(std::time::Duration::from_millis(20));
-            let length = self.screen.lock().unwrap().len();
-            std::mem::replace(&mut before, length) == length
-        });
+        wait_until("all of it is shown", || self.reading.is_finished());
         (status.unwrap().code().unwrap(), self.screen())
     }
 }

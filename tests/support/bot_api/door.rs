@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -35,6 +35,8 @@ pub(super) struct Door {
     port: Port,
     service: Arc<Service>,
     how: Arc<AtomicU8>,
+    /// Calls that were read and not answered.
+    silenced: Arc<AtomicUsize>,
     open: Mutex<Option<Open>>,
 }
 
@@ -50,13 +52,18 @@ type Connections = Arc<Mutex<BTreeMap<u64, TcpStream>>>;
 impl Door {
     pub(super) fn open(service: Arc<Service>) -> Self {
         let how = Arc::new(AtomicU8::new(Reachable::Yes as u8));
-        let door = Self { port: Port::reserve(), service, how, open: Mutex::default() };
+        let (port, silenced) = (Port::reserve(), Arc::default());
+        let door = Self { port, service, how, silenced, open: Mutex::default() };
         door.set(Reachable::Yes);
         door
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.port.addr
+    }
+
+    pub(super) fn silenced(&self) -> usize {
+        self.silenced.load(Ordering::SeqCst)
     }
 
     pub(super) fn set(&self, how: Reachable) {
@@ -76,6 +83,7 @@ impl Door {
         let connections = Connections::default();
         let (accepted, all) = (Arc::clone(&listener), Arc::clone(&connections));
         let (service, how) = (Arc::clone(&self.service), Arc::clone(&self.how));
+        let silenced = Arc::clone(&self.silenced);
         let accepting = thread::spawn(move || {
             // Fails once the listener is shut down.
             for number in 0.. {
@@ -83,8 +91,9 @@ impl Door {
                 all.lock().unwrap().insert(number, socket.try_clone().unwrap());
                 let all = Arc::clone(&all);
                 let (service, how) = (Arc::clone(&service), Arc::clone(&how));
+                let silenced = Arc::clone(&silenced);
                 thread::spawn(move || {
-                    serve(&socket, &service, &how);
+                    serve(&socket, &service, &how, &silenced);
                     all.lock().unwrap().remove(&number);
                 });
             }
@@ -104,13 +113,14 @@ impl Open {
     }
 }
 
-fn serve(socket: &TcpStream, service: &Service, how: &AtomicU8) {
+fn serve(socket: &TcpStream, service: &Service, how: &AtomicU8, silenced: &AtomicUsize) {
     let _ = socket.set_nodelay(true);
     let mut requests = Requests::new(socket);
     while let Some(request) = requests.next() {
         let is = |wanted: Reachable| how.load(Ordering::SeqCst) == wanted as u8;
         let is_last = request.is_last();
         if is(Reachable::Silent) {
+            silenced.fetch_add(1, Ordering::SeqCst);
             while is(Reachable::Silent) {
                 thread::sleep(Duration::from_millis(10));
             }

@@ -122,6 +122,11 @@ impl FakeBotApi {
         self.door.set(how);
     }
 
+    /// How many calls were read and, since it was silent, not answered.
+    pub(crate) fn silenced(&self) -> usize {
+        self.door.silenced()
+    }
+
     /// Answers the next `calls` calls, whatever they are, with 429 and `retry_after` in seconds.
     pub(crate) fn flood(&self, calls: usize, retry_after: u64) {
         self.service.flood(calls, retry_after);

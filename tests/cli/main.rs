@@ -1,0 +1,26 @@
+//! The promises of the program `ringhook`, which runs as a process of its own. What has to be alone
+//! among the tests is beside this, in `tests`.
+//!
+//! | folder | what its tests are about |
+//! |---|---|
+//! | `commands` | the commands beside `serve`: what they say and do |
+//! | `serving` | `ringhook serve` from its first line to its last |
+//! | `durability` | what is promised where the process is killed, the disk fails or the power |
+//! | `rights` | what root does, and no longer does |
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+#[path = "../support/binary/mod.rs"]
+mod binary;
+mod commands;
+mod durability;
+mod rights;
+mod serving;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,20 @@
+//! `ringhook serve` from its first line to its last.
+
+mod accept;
+mod admin;
+mod driver;
+mod limits;
+mod listeners;
+mod log;
+mod outputs;
+mod placing;
+mod profile;
+mod reload;
+mod serve;
+mod service_manager;
+mod shutdown;
+mod stderr;
+mod takeover;
+mod tls;
+mod tokens;
+mod webhook_watch;

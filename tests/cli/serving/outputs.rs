@@ -1,0 +1,203 @@
+//! The files that updates are written to: renamed and removed while they are written, named by two
+//! settings, and what a line tells.
+
+use std::{
+    borrow::Cow,
+    fs,
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use ringhook::{Bot, Config, Outcome, Server, Update};
+use serde_json::Value;
+
+use crate::{
+    binary::{
+        process::{ringhook, run},
+        service::Service,
+    },
+    support::{PATH, PATIENCE, SECRET, client::Client, request_to, wait_until},
+};
+
+fn post(client: &mut Client, path: &str, id: u32) {
+    let body = format!("{{\"update_id\":{id},\"message\":{{\"chat\":{{\"id\":1}}}}}}");
+    client.send(&request_to(path, SECRET, &body));
+    assert_eq!(client.response().status, 200);
+}
+
+/// The ids in the file at `path`, where there is one.
+fn ids(path: &Path) -> Vec<i64> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["update_id"].as_i64();
+    text.lines().map(|line| id(line).unwrap()).collect()
+}
+
+fn wait_ids(path: &Path, expected: &[i64]) {
+    wait_until(&format!("{expected:?} are in {}", path.display()), || {
+        let ids = ids(path);
+        expected.iter().all(|id| ids.contains(id))
+    });
+}
+
+#[test]
+fn a_file_that_is_rotated_or_removed_loses_no_update() {
+    for ack in ["written", "synced"] {
+        let service = Service::new("", &["--sink", "ndjson:out", "--ack", ack]);
+        let at = |name: &str| service.pki.dir().join(name);
+        let server = service.start();
+        let mut client = service.connect();
+        post(&mut client, PATH, 1);
+        wait_ids(&at("out"), &[1]);
+        // As logrotate does it.
+        fs::rename(at("out"), at("out.1")).unwrap();
+        server.signal("HUP");
+        wait_until("the file is made anew", || at("out").exists());
+        post(&mut client, PATH, 2);
+        wait_ids(&at("out"), &[2]);
+        assert_eq!(ids(&at("out.1")), [1]);
+        // Without a word.
+        fs::rename(at("out"), at("out.2")).unwrap();
+        post(&mut client, PATH, 3);
+        wait_ids(&at("out"), &[3]);
+        fs::remove_file(at("out")).unwrap();
+        post(&mut client, PATH, 4);
+        wait_ids(&at("out"), &[4]);
+        // As copytruncate does it.
+        fs::copy(at("out"), at("out.3")).unwrap();
+        fs::OpenOptions::new().write(true).truncate(true).open(at("out")).unwrap();
+        post(&mut client, PATH, 5);
+        wait_ids(&at("out"), &[5]);
+        assert_eq!(ids(&at("out")), [5]);
+        assert!(server.terminate().status.success());
+    }
+}
+
+#[test]
+fn what_cannot_be_made_anew_waits_until_it_can() {
+    let service = Service::new("", &["--sink", "ndjson:logs/out"]);
+    let at = |name: &str| service.pki.dir().join(name);
+    fs::create_dir(at("logs")).unwrap();
+    let server = service.start();
+    let mut client = service.connect();
+    post(&mut client, PATH, 1);
+    wait_ids(&at("logs/out"), &[1]);
+    fs::rename(at("logs"), at("old")).unwrap();
+    post(&mut client, PATH, 2);
+    let is_told = |line: &String| line.contains("was renamed or removed and cannot be opened anew");
+    wait_until("it is told", || server.stderr().iter().any(is_told));
+    fs::create_dir(at("logs")).unwrap();
+    wait_ids(&at("logs/out"), &[2]);
+    assert!(server.terminate().status.success());
+}
+
+#[test]
+fn dead_letters_are_rotated_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mut config = Config::default();
+    config.dispatch.dead_letters = Some(at("letters"));
+    config.dispatch.max_attempts = 1;
+    let server = Server::builder()
+        .config(config)
+        .without_listeners()
+        .bot(Bot::open("shop", "/"))
+        .handler(|_: &Update| Outcome::Failed(Cow::Borrowed("no")))
+        .start()
+        .unwrap();
+    let bring = |id: u32| {
+        assert_eq!(server.deliver("shop", &[format!("{{\"update_id\":{id}}}")]), Ok(1));
+    };
+    bring(1);
+    wait_ids(&at("letters"), &[1]);
+    fs::rename(at("letters"), at("letters.1")).unwrap();
+    server.reopen();
+    wait_until("the file is made anew", || at("letters").exists());
+    bring(2);
+    wait_ids(&at("letters"), &[2]);
+    fs::remove_file(at("letters")).unwrap();
+    bring(3);
+    wait_ids(&at("letters"), &[3]);
+    assert_eq!(ids(&at("letters.1")), [1]);
+}
+
+#[test]
+fn two_outputs_are_never_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[dispatch]\ndead_letters = 'sub/../out'\n\
+                  [[bot]]\nname = 'a'\npath = '/a'\nauth = 'none'\n";
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("config"), config).unwrap();
+    let refused = |args: &[&str]| {
+        let (code, _, said) = run(dir.path(), args);
+        assert_eq!((code, said.lines().count()), (2, 1), "{said}");
+        said
+    };
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--config", "config", "--sink"];
+    let said = refused(&[&serve[..], &["ndjson:out"]].concat());
+    assert!(said.contains("dispatch.dead_letters = sub/../out and sink.to = ndjson:out"), "{said}");
+    let said = refused(&[&serve[..], &["ndjson:x", "--report", "./x"]].concat());
+    assert!(said.contains("--report = ./x and sink.to = ndjson:x are one file"), "{said}");
+    let said = refused(&[&serve[..], &["ndjson:config"]].concat());
+    assert!(said.contains("sink.to = ndjson:config is config, which is read"), "{said}");
+    assert_eq!(fs::read_to_string(dir.path().join("config")).unwrap(), config);
+    fs::write(dir.path().join("letters"), "").unwrap();
+    let said = refused(&["dead-letters", "replay", "letters", "--sink", "ndjson:./letters"]);
+    assert!(said.contains("another file than letters"), "{said}");
+}
+
+#[test]
+fn a_socket_as_standard_output_is_written_to_by_its_path_too() {
+    for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let service = Service::new("", &["--sink", &format!("ndjson:{path}")]);
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let server = service.start_with_stdout(Stdio::from(OwnedFd::from(theirs)));
+        post(&mut service.connect(), PATH, 7);
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut line = [0; 14];
+        ours.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"{\"update_id\":7");
+        assert!(server.terminate().status.success());
+    }
+    // One that is no descriptor of standard output.
+    let dir = tempfile::tempdir().unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    let output = ringhook(dir.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--sink", "ndjson:socket"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("write ndjson:-"), "{said}");
+}
+
+#[test]
+fn a_line_tells_its_bot_where_there_is_more_than_one() {
+    let other = format!("[[bot]]\nname = 'other'\npath = '/other'\nsecret_token = '{SECRET}'\n");
+    let lines = |config: &str, args: &[&str], paths: &[&str]| {
+        let service = Service::new(config, &[&["--sink", "ndjson:out"][..], args].concat());
+        let server = service.start();
+        let mut client = service.connect();
+        for (path, id) in paths.iter().zip(1..) {
+            post(&mut client, path, id);
+        }
+        assert!(server.terminate().status.success());
+        let text = fs::read_to_string(service.pki.dir().join("out")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let told = lines(&other, &[], &["/other", PATH]);
+    let bot_of = |id: i64| {
+        let line = told.iter().find(|line| line["update"]["update_id"] == id).unwrap();
+        (line["bot"].clone(), line["kind"].clone())
+    };
+    assert_eq!(bot_of(1), ("other".into(), "message".into()));
+    assert_eq!(bot_of(2), ("test".into(), "message".into()));
+    let received = humantime::parse_rfc3339(told[0]["received"].as_str().unwrap()).unwrap();
+    assert!(received.elapsed().unwrap() < Duration::from_secs(3600));
+    assert_eq!(lines("", &[], &[PATH])[0]["update_id"], 1);
+    assert_eq!(lines("", &["--meta"], &[PATH])[0]["bot"], "test");
+    assert_eq!(lines(&other, &["--meta=false"], &[PATH])[0]["update_id"], 1);
+    let without = format!("[sink]\nmeta = false\n{other}");
+    assert_eq!(lines(&without, &[], &[PATH])[0]["update_id"], 1);
+}

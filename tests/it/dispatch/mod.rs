@@ -1,0 +1,8 @@
+//! From the answer to the handler: once, in order, and as often as it takes.
+
+mod albums;
+mod as_telegram;
+mod deliver;
+mod delivery;
+mod pipeline;
+mod stream;

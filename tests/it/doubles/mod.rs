@@ -1,0 +1,3 @@
+//! What other tests take for Telegram.
+
+mod fake_bot_api;

@@ -1,0 +1,4 @@
+//! What the journal keeps.
+
+mod journal;
+mod journal_threads;

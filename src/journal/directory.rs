@@ -431,6 +431,14 @@ impl Storage for Directory {
         }
     }
 
+    fn owns(&self, name: &str) -> io::Result<bool> {
+        let place = self.check()?;
+        match self.is_own(&place, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            is_own => is_own,
+        }
+    }
+
     fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
         let place = self.checked_or_reclaimed()?;
         let file = place.make(name)?;

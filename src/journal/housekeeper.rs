@@ -168,7 +168,8 @@ impl Housekeeper {
         let Some(segment) = self.journal.segment(number).filter(|it| !it.is_done()) else { return };
         let (end, whole) = (segment.end.load(SeqCst), self.journal.settings.segment_bytes);
         let len = segment.file.len().unwrap_or(0);
-        if len.saturating_sub(end) > whole / UNUSED_PART {
+        let is_ours = || self.journal.storage.owns(&file_name(number)).unwrap_or(false);
+        if len.saturating_sub(end) > whole / UNUSED_PART && is_ours() {
             // Where this fails, the next start does it.
             let _ = segment.file.truncate(end);
         }
@@ -270,9 +271,8 @@ impl Housekeeper {
         // Not under the lock: workers need it, and the disk may hang.
         let uncut: Vec<_> = self.journal.segments().values().filter(is_uncut).cloned().collect();
         let uncut = uncut.iter().find_map(|segment| {
-            let is_uncut = segment.file.truncate(segment.end.load(SeqCst)).is_err();
-            segment.is_uncut.store(is_uncut, SeqCst);
-            is_uncut.then_some(segment.number)
+            segment.cut(&*self.journal.storage);
+            segment.is_uncut.load(SeqCst).then_some(segment.number)
         });
         while let Some((segment, is_told)) = self.leaving.first_mut() {
             if uncut.is_some_and(|uncut| uncut < segment.number) {

@@ -61,6 +61,7 @@ impl Line {
         };
         let desk = Desk {
             control: Arc::default(),
+            copies: Vec::new(),
             dead_letters: None,
             duplicates: Vec::new(),
             journal: None,

@@ -40,6 +40,8 @@ const UNUSED_PART: u64 = 16;
 /// Something for the housekeeper to do.
 #[derive(Debug)]
 pub(crate) enum Chore {
+    /// Settle the copies that have been held back, if that can be.
+    Copies,
     /// Have a file ready for the next segment.
     Prepare,
     /// Remove this segment, all of whose records are settled.
@@ -130,9 +132,10 @@ impl Housekeeper {
             }
             Chore::Sync => self.sync(),
             Chore::TellFull => self.tell_full(),
-            Chore::Stop => {}
+            Chore::Copies | Chore::Stop => {}
         }
         self.clean_up();
+        self.journal.settle_held_back();
     }
 
     fn tell_full(&mut self) {

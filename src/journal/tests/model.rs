@@ -372,9 +372,7 @@ impl World {
                 sent.is_held = false;
                 let is_lost = sent.is_exposed
                     || power_cut && self.setup.ack == Ack::Written && !sent.is_synced;
-                // Exposed and not acknowledged: a copy in the new directory may have been dropped
-                // because of a record that went with the old one, and is known as settled.
-                if is_lost && (sent.is_acked || sent.is_exposed) {
+                if is_lost && sent.is_acked {
                     sent.is_void = true;
                 }
                 if power_cut || sent.is_void {
@@ -630,7 +628,8 @@ impl World {
     fn settle(&mut self, worker: usize, handled: Vec<((usize, usize), RecordId)>) {
         self.after();
         let life = self.life.as_mut().unwrap();
-        let mut records = std::mem::take(&mut life.workers[worker].dropped);
+        life.journal.settle_copies(&mut life.workers[worker].dropped);
+        let mut records = Vec::new();
         for (update, record) in handled {
             records.push(record);
             self.chats[update.0].sent[update.1].segment = Some(record.segment);
@@ -1111,6 +1110,7 @@ fn a_segment_under_another_name_is_kept_and_delivered_when_it_is_put_back() {
     world.start();
     world.end();
 }
+
 /// As before, with a file of other origin under the segment's own name.
 #[test]
 fn what_is_settled_stays_noted_while_a_segment_has_another_name() {
@@ -1174,7 +1174,6 @@ fn a_copy_stands_in_for_an_update_whose_file_was_removed() {
         world.end();
     }
 }
-
 
 #[test]
 fn a_number_that_no_segment_can_follow_is_refused_by_name() {

@@ -1,7 +1,7 @@
 //! Updates that the program itself brings.
 
 use std::{
-    fmt,
+    fmt, iter,
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,7 +18,7 @@ use crate::{
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
     metrics::{FeederMetrics, Metrics},
-    operation::{Operation, Step},
+    operation::{Crowd, Operation, Step},
     roster::Roster,
     update::{BotId, ParseError, Update, UpdateParser},
 };
@@ -37,8 +37,10 @@ pub(crate) struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
     end: Arc<End>,
-    /// What is under way under its lock, and beside it.
-    operations: [Arc<Operation>; 2],
+    /// What is under way under its lock.
+    feeding: Arc<Operation>,
+    /// And beside it, by several threads.
+    burying: Arc<Crowd>,
     metrics: Arc<FeederMetrics>,
     roster: Arc<Roster>,
 }
@@ -47,12 +49,12 @@ impl Inlet {
     /// One that takes nothing yet.
     pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        let (feeder, end, operations) = Default::default();
-        Self { feeder, end, metrics, operations, roster: Arc::clone(roster) }
+        let (feeder, end, feeding, burying) = Default::default();
+        Self { feeder, end, feeding, burying, metrics, roster: Arc::clone(roster) }
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
-        self.operations.iter()
+        iter::once(&self.feeding).chain(self.burying.operations())
     }
 
     /// For the feeder.
@@ -126,8 +128,7 @@ impl Inlet {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
-            let [_, burying] = &self.operations;
-            let _burying = burying.during(Step::DeadLetters, Instant::now());
+            let _burying = self.burying.during(Step::DeadLetters, Instant::now());
             letters.write_raw(bot, id, json, reason, &mut line);
             letters.commit(&mut line).is_ok()
         })
@@ -145,14 +146,24 @@ impl Inlet {
         if self.end.is_near.load(SeqCst) {
             drop(feeder.take());
         }
-        let [feeding, _] = &self.operations;
-        let _feeding = feeding.during(Step::Feed, Instant::now());
-        let outcome = call(feeder.as_mut().ok_or(FeedError::Stopped)?);
-        if self.end.has_come.load(SeqCst) {
-            // Nobody else will, and the committer waits for it.
-            drop(feeder.take());
-        }
-        outcome
+        let _feeding = self.feeding.during(Step::Feed, Instant::now());
+        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+    }
+}
+
+/// The feeder as one caller holds it.
+struct Held<'a> {
+    /// `None` once it is let go of.
+    feeder: Option<MutexGuard<'a, Option<Feeder>>>,
+    inlet: &'a Inlet,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        drop(self.feeder.take());
+        // A stop may have given up waiting: nobody else drops it then, and the committer waits for
+        // that.
+        self.inlet.leave();
     }
 }
 

@@ -5,7 +5,10 @@
 //! that hangs could hold.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -45,6 +48,9 @@ pub(crate) enum Step {
     /// The watcher looks at files.
     Watch,
 }
+
+/// How many things of a [`Crowd`] are told of.
+const CROWD: usize = 8;
 
 /// What it means for the server that a step hangs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -156,10 +162,20 @@ impl Default for Operation {
 impl Operation {
     /// `step` begins at `now`, and whatever was before is over.
     pub(crate) fn begin(&self, step: Step, now: Instant) {
+        self.state.store(self.state_of(step, now), Relaxed);
+    }
+
+    /// The same where nothing is under way; false where something is.
+    #[cfg(any(feature = "cli", test))]
+    fn begin_if_free(&self, step: Step, now: Instant) -> bool {
+        self.state.compare_exchange(0, self.state_of(step, now), Relaxed, Relaxed).is_ok()
+    }
+
+    fn state_of(&self, step: Step, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         // Not as_millis, whose 128 bits cost a division.
         let millis = since.as_secs() * 1000 + u64::from(since.subsec_millis());
-        self.state.store((millis + 1) << STEP_BITS | step as u64, Relaxed);
+        (millis + 1) << STEP_BITS | step as u64
     }
 
     /// What was begun is over.
@@ -183,6 +199,26 @@ impl Operation {
     }
 }
 
+/// Things of one kind of which several may be under way at once.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    slots: [Arc<Operation>; CROWD],
+}
+
+impl Crowd {
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        self.slots.iter()
+    }
+
+    /// As [`Operation::during`]. `None` where as many are under way as can be told of, all of which
+    /// have begun before.
+    #[cfg(any(feature = "cli", test))]
+    pub(crate) fn during(&self, step: Step, now: Instant) -> Option<During<'_>> {
+        let mut slots = self.slots.iter();
+        slots.find(|slot| slot.begin_if_free(step, now)).map(|slot| During(slot))
+    }
+}
+
 /// Ends an operation when it is dropped, by a panic as well.
 #[derive(Debug)]
 #[must_use]
@@ -197,6 +233,27 @@ impl Drop for During<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_crowd_hides_no_other() {
+        let crowd = Crowd::default();
+        let start = Instant::now();
+        let seconds = Duration::from_secs;
+        let ages = |at: u64| {
+            let now = start + seconds(at);
+            let ages = crowd.operations().filter_map(|it| it.under_way(now));
+            ages.map(|(_, age)| age.as_secs_f64().round() as u64).collect::<Vec<_>>()
+        };
+        let first = crowd.during(Step::DeadLetters, start);
+        let second = crowd.during(Step::DeadLetters, start + seconds(3));
+        assert_eq!(ages(10), [10, 7]);
+        drop(second);
+        assert_eq!(ages(10), [10]);
+        let more: Vec<_> = (0..CROWD).map(|_| crowd.during(Step::Feed, start)).collect();
+        assert_eq!(more.iter().filter(|it| it.is_none()).count(), 1);
+        drop((first, more));
+        assert!(ages(10).is_empty());
+    }
 
     #[test]
     fn an_operation_has_its_step_and_its_age_until_it_ends() {

@@ -61,6 +61,8 @@ pub(crate) struct Worker {
 /// What a worker needs to settle an update.
 pub(crate) struct Desk {
     pub(crate) control: Arc<Control>,
+    /// Records of copies that have been dropped.
+    pub(crate) copies: Vec<RecordId>,
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     /// Duplicates that have been dropped and are to be logged; empty in between.
     pub(crate) duplicates: Vec<(BotId, UpdateId)>,
@@ -119,8 +121,7 @@ impl Worker {
             let duplicate = |duplicate| desk.drop_duplicate(duplicate);
             let idle =
                 self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
-            // Duplicates are settled.
-            self.desk.note_settled(looked_at);
+            self.desk.note_copies(looked_at);
             self.desk.tell_duplicates();
             let outcome = match idle {
                 None => self.work(&mut batch, looked_at, Instant::now()),
@@ -472,13 +473,25 @@ impl Desk {
         }
     }
 
+    /// The same of the duplicates that have been dropped, by this turn and by the ends of lanes before.
+    fn note_copies(&mut self, now: Instant) {
+        if !self.copies.is_empty()
+            && let Some(journal) = &self.journal
+        {
+            self.operation.begin(Step::Settle, now);
+            journal.settle_copies(&mut self.copies);
+        }
+    }
+
     fn drop_duplicate(&mut self, delivery: Delivery) {
         self.metrics.duplicates.increment();
         // The lanes are locked, and a subscriber is foreign code: it is called later.
         if LevelFilter::current() >= LevelFilter::DEBUG && self.duplicates.len() < DUPLICATES_MAX {
             self.duplicates.push((delivery.update.bot(), delivery.update.id()));
         }
+        let before = self.settled.len();
         self.release(delivery);
+        self.copies.extend(self.settled.drain(before..));
     }
 
     /// Logs the duplicates that have been dropped since the last time.
@@ -549,6 +562,7 @@ mod tests {
         drop(dispatcher);
         let desk = Desk {
             control: Arc::new(Control::new(None)),
+            copies: Vec::new(),
             dead_letters: None,
             duplicates: Vec::new(),
             journal: None,

@@ -2,13 +2,11 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
-
-#[cfg(any(feature = "cli", test))]
-use std::fs::File;
 
 use rustix::{
     fs::{
@@ -75,7 +73,6 @@ impl Dir {
     ///
     /// # Errors
     /// Those of `find` and mkdir.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) fn make(path: &Path, mode: u32, heir: Option<&User>) -> io::Result<Self> {
         if !geteuid().is_root() {
             make_all(CWD, path, mode)?;
@@ -97,6 +94,15 @@ impl Dir {
             }
             Way::Ours { .. } => Self::find(path, heir),
         }
+    }
+
+    /// As [`make`](Self::make), for what is root's own; the directory itself must not be there.
+    ///
+    /// # Errors
+    /// Those of `make`, and `AlreadyExists`.
+    pub(crate) fn make_new(path: &Path, mode: u32) -> io::Result<Self> {
+        let (parent, name) = split(path)?;
+        Self::make(parent, mode, None)?.make_dir(name, mode)
     }
 
     /// The directory of the file at `path`, and the file's name in it.
@@ -211,6 +217,11 @@ impl Dir {
         }
     }
 
+    /// The user with whose rights things are done in it; `None` where they are the process's own.
+    pub(crate) fn actor(&self) -> Option<&User> {
+        self.actor.as_ref().filter(|_| geteuid().is_root())
+    }
+
     /// Who is to get what root makes here.
     pub(crate) fn heir(&self) -> Option<&User> {
         self.heir.as_ref().filter(|_| geteuid().is_root())
@@ -307,7 +318,6 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open and fsync.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) fn sync(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = self.run(|fd| Ok(openat(fd, ".", flags, Mode::empty())?))?;

@@ -100,6 +100,30 @@ fn in_a_directory_for_all_only_what_root_has_put_there_is_opened() {
     }
 }
 
+/// The kernel itself refuses that where `fs.protected_regular` says so, as it does on most machines.
+#[test]
+fn what_another_has_put_into_a_sticky_directory_is_not_written_to() {
+    let Some(dir) = scene() else { return };
+    let is_protected = fs::read_to_string("/proc/sys/fs/protected_regular");
+    if is_protected.is_ok_and(|it| it.trim() == "0") {
+        eprintln!("skipped: fs.protected_regular is off");
+        return;
+    }
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("all")).unwrap();
+    fs::set_permissions(at("all"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for name in ["ours", "theirs"] {
+        fs::write(at("all").join(name), name).unwrap();
+    }
+    chown(at("all/theirs"), Some(UID), Some(UID)).unwrap();
+    for how in [How::Append, How::Replace] {
+        assert!(denied(open(&at("all/theirs"), how)), "{how:?}");
+        drop(open(&at("all/ours"), how).unwrap());
+    }
+    assert_eq!(fs::read_to_string(at("all/theirs")).unwrap(), "theirs");
+    drop(open(&at("all/theirs"), How::Read).unwrap());
+}
+
 #[test]
 fn what_is_made_is_for_whom_it_is_meant_and_nothing_else_changes_hands() {
     let Some(dir) = scene() else { return };

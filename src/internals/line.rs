@@ -63,6 +63,7 @@ impl Line {
         };
         let desk = Desk {
             control: Arc::default(),
+            copies: Vec::new(),
             dead_letters: None,
             duplicates: Vec::new(),
             journal: None,

@@ -2,18 +2,19 @@
 //!
 //! Everything is done through the descriptor of the directory that was opened, never by a path: if
 //! the directory is moved or replaced, the files of the one that has taken its place are out of
-//! reach. The lock file says whose the directory is. Before a name in it is changed, the name of
+//! reach. Root goes to it by the way of [`rights`](crate::rights): no link of another user's leads it
+//! into a directory that is not that user's. The lock file says whose the directory is. Before a name in it is changed, the name of
 //! the lock must still lead to the file that this process has locked: a server that starts after
 //! the lock was removed makes a lock of its own first, and only then other files.
 
 use std::{
     collections::HashMap,
     error, fmt,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, FileExt as _},
+        unix::fs::FileExt as _,
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,9 +27,12 @@ use rustix::{
 };
 
 use super::storage::{Room, Storage, Stored};
+use crate::rights;
 
 /// The file that a process locks for as long as it owns the directory.
 const LOCK: &str = "lock";
+/// Permissions of the directory and of those that are made on the way to it.
+const MODE: u32 = 0o700;
 /// Zeros written at once.
 const ZEROS: usize = 1 << 20;
 /// How often a start tries again to lock a file that was replaced meanwhile.
@@ -150,10 +154,10 @@ impl Directory {
     /// [`is_held_here`] tells; else why it cannot be made or locked.
     pub(crate) fn own(path: &Path) -> io::Result<Self> {
         for _ in 0..LOCK_TRIES {
-            let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            let missing = missing(path);
+            let dir = rights::Dir::make(path, MODE, None)?;
             sync_parents(path, missing);
-            let mut place = Place::open(path)?;
+            let mut place = Place::open(&dir)?;
             let lock = match place.make_lock() {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => place.find_lock(),
                 made => made,
@@ -180,7 +184,7 @@ impl Directory {
     /// There is none, or it may not be read.
     #[cfg(any(feature = "cli", test))]
     pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(path, Place::open(path)?, false))
+        Ok(Self::new(path, Place::open(&rights::Dir::find(path, None)?)?, false))
     }
 
     fn new(path: &Path, place: Place, is_owned: bool) -> Self {
@@ -229,23 +233,18 @@ impl Directory {
             return Ok(place);
         }
         let before = self.place();
-        let is_new = match fs::symlink_metadata(&self.path) {
-            Ok(_) => false,
+        let (dir, is_new) = match fs::symlink_metadata(&self.path) {
+            Ok(_) => (rights::Dir::find(&self.path, None)?, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let missing = self.path.ancestors().take_while(|dir| !dir.exists()).count();
-                let mut builder = DirBuilder::new();
-                builder.mode(0o700);
-                if let Some(parent) = self.path.parent().filter(|it| !it.as_os_str().is_empty()) {
-                    builder.recursive(true).create(parent)?;
-                }
+                let missing = missing(&self.path);
                 // Not one that another process has made meanwhile.
-                builder.recursive(false).create(&self.path).map_err(taken)?;
+                let made = rights::Dir::make_new(&self.path, MODE).map_err(taken)?;
                 sync_parents(&self.path, missing);
-                true
+                (made, true)
             }
             Err(error) => return Err(error),
         };
-        let mut place = Place::open(&self.path)?;
+        let mut place = Place::open(&dir)?;
         if !is_new && place.id != before.id {
             return Err(lost());
         }
@@ -285,25 +284,25 @@ fn sync_parents(path: &Path, missing: usize) {
     for parent in path.ancestors().skip(1).take(missing.max(2)) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         // One that may not be read was not made by us.
-        let _ = File::open(parent).and_then(|parent| parent.sync_all());
+        let _ = rights::Dir::find(parent, None).and_then(|parent| parent.sync());
     }
 }
 
+/// How many directories at the end of `path` are not there.
+fn missing(path: &Path) -> usize {
+    path.ancestors().take_while(|dir| !dir.exists()).count()
+}
+
 impl Place {
-    /// Opens the directory at `path`.
-    fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the directory that was found.
+    fn open(found: &rights::Dir) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        let dir = found.run(|found| Ok(rustix::fs::openat(found, ".", flags, Mode::empty())?))?;
         let stat = rustix::fs::fstat(&dir)?;
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        if is_root() {
-            // Whoever may write to the parent directory may have made a link of the name: then it
-            // must not lead to a directory of another user.
-            let name = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
-            let is_link = FileType::from_raw_mode(name.st_mode) == FileType::Symlink;
-            if is_link && name.st_uid != 0 && name.st_uid != stat.st_uid {
-                return Err(denied("it is a link of one user to a directory of another"));
-            }
+        // A link of the user's may have led there, and root works in it with its own rights.
+        if found.actor().is_some_and(|user| user.uid != uid) {
+            return Err(denied("the way is through a directory of another user's than its owner"));
         }
         let owner = Some((uid, gid)).filter(|_| is_root() && !uid.is_root());
         Ok(Self { dir, id: id_of(&stat), lock: None, owner })
@@ -429,6 +428,14 @@ impl Storage for Directory {
         match there.is_ok_and(|there| Some(id_of(&there)) == ours) {
             true => Ok(()),
             false => Err(lost()),
+        }
+    }
+
+    fn owns(&self, name: &str) -> io::Result<bool> {
+        let place = self.check()?;
+        match self.is_own(&place, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            is_own => is_own,
         }
     }
 

@@ -40,6 +40,8 @@ const UNUSED_PART: u64 = 16;
 /// Something for the housekeeper to do.
 #[derive(Debug)]
 pub(crate) enum Chore {
+    /// Settle the copies that have been held back, if that can be.
+    Copies,
     /// Have a file ready for the next segment.
     Prepare,
     /// Remove this segment, all of whose records are settled.
@@ -130,9 +132,10 @@ impl Housekeeper {
             }
             Chore::Sync => self.sync(),
             Chore::TellFull => self.tell_full(),
-            Chore::Stop => {}
+            Chore::Copies | Chore::Stop => {}
         }
         self.clean_up();
+        self.journal.settle_held_back();
     }
 
     fn tell_full(&mut self) {
@@ -168,7 +171,8 @@ impl Housekeeper {
         let Some(segment) = self.journal.segment(number).filter(|it| !it.is_done()) else { return };
         let (end, whole) = (segment.end.load(SeqCst), self.journal.settings.segment_bytes);
         let len = segment.file.len().unwrap_or(0);
-        if len.saturating_sub(end) > whole / UNUSED_PART {
+        let is_ours = || self.journal.storage.owns(&file_name(number)).unwrap_or(false);
+        if len.saturating_sub(end) > whole / UNUSED_PART && is_ours() {
             // Where this fails, the next start does it.
             let _ = segment.file.truncate(end);
         }
@@ -270,9 +274,8 @@ impl Housekeeper {
         // Not under the lock: workers need it, and the disk may hang.
         let uncut: Vec<_> = self.journal.segments().values().filter(is_uncut).cloned().collect();
         let uncut = uncut.iter().find_map(|segment| {
-            let is_uncut = segment.file.truncate(segment.end.load(SeqCst)).is_err();
-            segment.is_uncut.store(is_uncut, SeqCst);
-            is_uncut.then_some(segment.number)
+            segment.cut(&*self.journal.storage);
+            segment.is_uncut.load(SeqCst).then_some(segment.number)
         });
         while let Some((segment, is_told)) = self.leaving.first_mut() {
             if uncut.is_some_and(|uncut| uncut < segment.number) {

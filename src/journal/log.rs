@@ -290,8 +290,7 @@ impl Log {
         let end = segment.end.load(Relaxed);
         if is_failed {
             // The head of the next segment says where this one ends, should this not work.
-            let is_uncut = segment.file.truncate(end).is_err();
-            segment.is_uncut.store(is_uncut, SeqCst);
+            segment.cut(&*self.journal.storage);
         }
         self.previous = Some((segment.number, end));
         // Before a worker can have the segment removed: its ids are kept first.
@@ -308,8 +307,11 @@ impl Log {
         if let Err(error) = segment.file.sync() {
             self.journal.report(Failure::Sync, &error);
         }
-        // The next start does not read what was reserved. Should this not work, it does.
-        let _ = segment.file.truncate(segment.end.load(Relaxed));
+        // The next start does not read what was reserved. Should this not work, it does. A file that
+        // was moved away may be another process's by now.
+        if self.journal.storage.owns(&file_name(segment.number)).unwrap_or(false) {
+            let _ = segment.file.truncate(segment.end.load(Relaxed));
+        }
     }
 }
 
@@ -326,4 +328,73 @@ fn write(file: &dyn Stored, batches: &[Batch], mut offset: u64) -> io::Result<()
         offset += len;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        journal::{Directory, Settings, tests::roster},
+        update::{BotId, UpdateParser},
+    };
+
+    fn batch(journal: &Journal) -> Batch {
+        let text = br#"{"update_id":1}"#;
+        let update = UpdateParser::default();
+        let mut update = update;
+        let update = update.parse(text.to_vec().into(), BotId::new(0), Instant::now());
+        let update = update.ok().unwrap();
+        let mut batch = Batch::new(0);
+        let staged = batch.stage(text);
+        let key = journal.key_of(BotId::new(0));
+        batch.push(&staged, update, key, 0, false, 0);
+        batch
+    }
+
+    /// Another process may have gone on in a file that was moved away with its directory.
+    #[test]
+    fn a_file_that_was_moved_away_is_not_cut() {
+        type End = fn(&mut Log, Batch);
+        let ends: [End; 2] = [
+            |log, batch| {
+                assert_eq!(log.append(&mut [batch], Instant::now()).unwrap_err(), Failure::Removed)
+            },
+            |log, _| log.close(),
+        ];
+        for end in ends {
+            for comes_back in [false, true] {
+                let parent = tempfile::tempdir().unwrap();
+                let (path, away) = (parent.path().join("journal"), parent.path().join("away"));
+                let settings = Settings {
+                    ack: Ack::Written,
+                    max_bytes: 1 << 30,
+                    segment_bytes: 10_000,
+                    sync_interval: Duration::from_secs(1),
+                };
+                let storage = Arc::new(Directory::own(&path).unwrap());
+                let (journal, _chores) =
+                    Journal::new(storage, settings, roster(&["bot".to_owned()]), Vec::new());
+                let mut log = Log::new(Arc::clone(&journal), 0, None);
+                log.append(&mut [batch(&journal)], Instant::now()).unwrap();
+                fs::rename(&path, &away).unwrap();
+                if comes_back {
+                    // Under its name there is a journal of this process's again.
+                    let _ = journal.storage.create("other", Room::Grow).unwrap();
+                }
+                let file = away.join(file_name(1));
+                assert_eq!(fs::metadata(&file).unwrap().len(), 10_000);
+                if comes_back {
+                    log.seal(true);
+                    assert!(!journal.segment(1).unwrap().is_uncut.load(SeqCst));
+                } else {
+                    end(&mut log, batch(&journal));
+                }
+                assert_eq!(fs::metadata(&file).unwrap().len(), 10_000);
+            }
+        }
+    }
 }

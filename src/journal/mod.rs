@@ -49,7 +49,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{
@@ -119,6 +119,8 @@ pub(crate) struct Journal {
     failures: [AtomicU64; Failure::ALL.len()],
     /// When the last commit failed, in milliseconds since `since`, or 0 where it did not.
     failed_at: AtomicU64,
+    /// Records of copies that are not to be settled yet.
+    held_back: Mutex<Vec<RecordId>>,
     /// Whether no more updates are taken because the journal is as large as it may be. Shards read it
     /// for each update, so nothing that is written as often is beside it.
     is_full: CachePadded<AtomicBool>,
@@ -154,6 +156,7 @@ impl Journal {
             committer: OnceLock::new(),
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
+            held_back: Mutex::default(),
             is_full: CachePadded::new(AtomicBool::new(used >= settings.max_bytes)),
             is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
@@ -268,6 +271,55 @@ impl Journal {
             self.ask_for_sync();
         }
         records.clear();
+    }
+
+    /// Notes that the records of `copies` are settled, whose updates have come before. `copies` is
+    /// empty afterwards.
+    ///
+    /// Where an unsettled update may be in a file that was taken away, its copy is all that a later
+    /// start would find of it: then the copies wait until such updates are settled.
+    pub(crate) fn settle_copies(&self, copies: &mut Vec<RecordId>) {
+        if copies.is_empty() {
+            return;
+        }
+        let are_held_back = self.hold_back(copies);
+        self.settle(copies);
+        if are_held_back {
+            // What they wait for may have been settled in between.
+            self.chore(Chore::Copies);
+        }
+    }
+
+    /// Settles the copies that have been held back, unless they still wait.
+    fn settle_held_back(&self) {
+        let mut copies = mem::take(&mut *self.held_back());
+        if !copies.is_empty() {
+            self.hold_back(&mut copies);
+            self.settle(&mut copies);
+        }
+    }
+
+    /// Keeps those of `copies` that a later start would find while it would not find all that is
+    /// unsettled; true where it keeps any.
+    fn hold_back(&self, copies: &mut Vec<RecordId>) -> bool {
+        // Not under the lock: workers need it, and the disk may hang. What is left of bots that are
+        // not configured has not been taken, so nothing is a copy of it.
+        let is_awaited = |it: &&Arc<Segment>| it.unsettled.load(SeqCst) > it.orphans.len() as u64;
+        let awaited: Vec<_> = self.segments().values().filter(is_awaited).cloned().collect();
+        let is_ours = |number| self.storage.owns(&segment::file_name(number)).unwrap_or(false);
+        if awaited.iter().all(|segment| is_ours(segment.number)) {
+            return false;
+        }
+        let (mut kept, others) =
+            mem::take(copies).into_iter().partition::<Vec<_>, _>(|copy| is_ours(copy.segment));
+        *copies = others;
+        let keeps_any = !kept.is_empty();
+        self.held_back().append(&mut kept);
+        keeps_any
+    }
+
+    fn held_back(&self) -> MutexGuard<'_, Vec<RecordId>> {
+        self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the housekeeper to end when it has done what is to be done.

@@ -226,9 +226,14 @@ impl ReadBack {
         let backlog = Arc::clone(&self.backlog);
         let mut state = backlog.lock();
         let Some(from) = state.from.take() else { return false };
-        let (last, _) = state.committed;
+        let (last, last_end) = state.committed;
         let is_open = self.open(from.segment, last, Some(u64::from(from.offset)));
-        state.is_behind = is_open;
+        match is_open || state.adopted.is_empty() {
+            true => state.is_behind = is_open,
+            // Bots were brought back since the last look: nothing new overtakes what is left of them.
+            // A segment is smaller than 4 GiB.
+            false => state.fall_behind(RecordId { segment: last, offset: last_end as u32 }),
+        }
         is_open
     }
 
@@ -421,4 +426,51 @@ fn damaged(count: &Counter, segment: u32, offset: u64, bytes: u64) {
     count.increment();
     let file = super::segment::file_name(segment);
     tracing::error!(file, offset, bytes, "a part of the journal cannot be read, it is passed over");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{
+        config::{Ack, Dispatch, Limits},
+        dedup::Window,
+        dispatch::{Budget, Scheduler},
+        journal::{Directory, Settings, tests::roster},
+        update::BotId,
+    };
+
+    /// Between the look for such bots and the one for what to read: what is left of them goes before
+    /// anything new.
+    #[test]
+    fn bots_that_are_brought_back_while_nothing_is_left_to_read_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            ack: Ack::Written,
+            max_bytes: 1 << 30,
+            segment_bytes: 1 << 20,
+            sync_interval: Duration::from_secs(1),
+        };
+        let (now, name) = (Instant::now(), "bot".to_owned());
+        let key = BotKey::of(&name);
+        let storage = Arc::new(Directory::own(dir.path()).unwrap());
+        let (journal, _chores) = Journal::new(storage, settings, roster(&[name]), Vec::new());
+        let (full, budget) = (Arc::new(FullChats::new()), Arc::new(Budget::new(10, 1000)));
+        let limits = Limits::default();
+        let (scheduler, inboxes) = Scheduler::new(1, 1, &limits, Dispatch::default(), &full, now);
+        let dispatcher = Dispatcher::new(&Arc::new(scheduler), inboxes, &full, &budget, 0);
+        // The segment has gone meanwhile.
+        let backlog = Backlog::new(Some(RecordId { segment: 1, offset: 40 }), (1, 40));
+        let backlog = Arc::new(backlog.with([(key, Window::new())].into()));
+        let mut read_back =
+            ReadBack::new(journal, Arc::clone(&backlog), dispatcher, full, Arc::default());
+        assert!(!read_back.begin_adoption());
+        backlog.adopt([(BotId::new(0), key)].into_iter(), |_, _| {});
+        assert!(!read_back.begin());
+        assert!(backlog.lock().is_behind, "what comes now would be handed on at once");
+        assert_eq!(read_back.step(now), Step::Moved);
+        assert_eq!(read_back.step(now), Step::Idle);
+        assert!(backlog.lock().is_empty());
+    }
 }

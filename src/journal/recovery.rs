@@ -123,6 +123,8 @@ pub(super) struct Files {
 struct Recovery<'a, R, P> {
     storage: &'a dyn Storage,
     bots: Vec<BotKey>,
+    /// Segments under other names: what belongs to them stays, for when they are put back.
+    elsewhere: Vec<u32>,
     remember: R,
     progress: P,
     told_at: u64,
@@ -160,8 +162,8 @@ pub(crate) fn recover(
 ) -> Result<Recovered, RecoveryError> {
     let start = Instant::now();
     let bots = bots.iter().map(|name| BotKey::of(name)).collect();
-    let mut recovery =
-        Recovery { storage, bots, remember, progress, told_at: 0, found: Recovered::default() };
+    let (elsewhere, found) = Default::default();
+    let mut recovery = Recovery { storage, bots, elsewhere, remember, progress, told_at: 0, found };
     recovery.run()?;
     let mut found = recovery.found;
     found.elapsed = start.elapsed();
@@ -182,8 +184,7 @@ where
         for (number, (file, _)) in &open {
             self.found.scanned.of += at_file(file_name(*number), file.len())?;
         }
-        // Segments under other names: what belongs to them stays, for when they are put back.
-        let elsewhere: Vec<_> = open.values().filter_map(|(_, head)| head.is_segment()).collect();
+        self.elsewhere = open.values().filter_map(|(_, head)| head.is_segment()).collect();
         for (number, files) in files {
             if files.new_ids {
                 let _ = self.storage.remove(&new_ids_name(number));
@@ -213,7 +214,7 @@ where
                     for (bot, id) in ids.unwrap_or_default().ids {
                         self.remember(bot, id);
                     }
-                    if files.settled && !elsewhere.contains(&number) {
+                    if files.settled {
                         self.forget_settled(number);
                     }
                     files.ids || files.settled || !files.damaged.is_empty()
@@ -228,6 +229,9 @@ where
 
     /// Removes the notes of a segment that is gone, if they are such.
     fn forget_settled(&self, number: u32) {
+        if self.elsewhere.contains(&number) {
+            return;
+        }
         let name = settled::file_name(number);
         let mut is_broken = false;
         let read = self
@@ -432,7 +436,10 @@ where
         } else {
             self.storage.remove(&name)?;
         }
-        self.storage.remove(&settled::file_name(number))
+        match self.elsewhere.contains(&number) {
+            true => Ok(()),
+            false => self.storage.remove(&settled::file_name(number)),
+        }
     }
 
     fn record(

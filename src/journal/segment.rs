@@ -78,6 +78,21 @@ impl Segment {
         self.is_sealed.load(SeqCst) && self.unsettled.load(SeqCst) == 0
     }
 
+    /// Cuts off what is behind its end.
+    ///
+    /// A file that this process does not own any more is left as it is: another process may have
+    /// gone on in it. Where a start of this directory's could not find it either, nothing is to be
+    /// cut off.
+    pub(super) fn cut(&self, storage: &dyn Storage) {
+        let is_uncut = match storage.owns(&file_name(self.number)) {
+            Ok(true) => self.file.truncate(self.end.load(SeqCst)).is_err(),
+            Ok(false) => false,
+            // The directory may come back with it.
+            Err(_) => self.file.is_linked(),
+        };
+        self.is_uncut.store(is_uncut, SeqCst);
+    }
+
     /// Makes the file for what is settled while there is a descriptor to be had. Without it, it is
     /// made when it is needed.
     pub(super) fn open_settled(&self, storage: &dyn Storage) {

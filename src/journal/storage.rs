@@ -30,6 +30,12 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// True where all of it is still this process's, so that another process finds what is written.
     fn is_ours(&self) -> io::Result<()>;
 
+    /// True where `name` leads to the file that this process knows by it.
+    ///
+    /// # Errors
+    /// The directory is not this process's any more, or is not to be found.
+    fn owns(&self, name: &str) -> io::Result<bool>;
+
     /// Makes the file `name`, empty but for its room.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! Updates that the program itself brings.
 
 use std::{
-    fmt,
+    fmt, iter,
     sync::{
-        Arc, Mutex, PoisonError, TryLockError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering::SeqCst, fence},
     },
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::{
     bots::{BotId, Roster},
-    control::operation::{Operation, Step},
+    control::operation::{Crowd, Operation, Step},
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
     observe::metrics::{FeederMetrics, Metrics},
@@ -37,8 +37,10 @@ pub(crate) struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
     end: Arc<End>,
-    /// What is under way under its lock, and beside it.
-    operations: [Arc<Operation>; 2],
+    /// What is under way under its lock.
+    feeding: Arc<Operation>,
+    /// And beside it, by several threads.
+    burying: Arc<Crowd>,
     metrics: Arc<FeederMetrics>,
     roster: Arc<Roster>,
 }
@@ -47,12 +49,12 @@ impl Inlet {
     /// One that takes nothing yet.
     pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        let (feeder, end, operations) = Default::default();
-        Self { feeder, end, metrics, operations, roster: Arc::clone(roster) }
+        let (feeder, end, feeding, burying) = Default::default();
+        Self { feeder, end, feeding, burying, metrics, roster: Arc::clone(roster) }
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
-        self.operations.iter()
+        iter::once(&self.feeding).chain(self.burying.operations())
     }
 
     /// For the feeder.
@@ -77,13 +79,27 @@ impl Inlet {
             }
         }
         self.end.has_come.store(true, SeqCst);
-        // A caller that looked before that lets go of it in a moment, without having seen it.
-        for _ in 0..4 {
-            if let Ok(mut feeder) = self.feeder.try_lock() {
-                return drop(feeder.take());
-            }
-            thread::sleep(CLOSE_STEP);
+        self.leave();
+    }
+
+    /// Drops the feeder where the server does not wait for it any more. To be called once that is so
+    /// and by each caller that has let go of the feeder: of the two, one at least sees the other.
+    fn leave(&self) {
+        fence(SeqCst);
+        if !self.end.has_come.load(SeqCst) {
+            return;
         }
+        match self.feeder.try_lock() {
+            Ok(mut feeder) => drop(feeder.take()),
+            Err(TryLockError::Poisoned(feeder)) => drop(feeder.into_inner().take()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// The feeder, for one caller at a time.
+    fn hold(&self) -> Held<'_> {
+        let feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { feeder: Some(feeder), inlet: self }
     }
 
     /// What [`ServerHandle::feed`](super::ServerHandle::feed) does.
@@ -126,8 +142,7 @@ impl Inlet {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
-            let [_, burying] = &self.operations;
-            let _burying = burying.during(Step::DeadLetters, Instant::now());
+            let _burying = self.burying.during(Step::DeadLetters, Instant::now());
             letters.write_raw(bot, id, json, reason, &mut line);
             letters.commit(&mut line).is_ok()
         })
@@ -141,18 +156,29 @@ impl Inlet {
         &self,
         call: impl FnOnce(&mut Feeder) -> Result<T, FeedError>,
     ) -> Result<T, FeedError> {
-        let mut feeder = self.feeder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.hold();
+        let feeder = held.feeder.as_mut().ok_or(FeedError::Stopped)?;
         if self.end.is_near.load(SeqCst) {
             drop(feeder.take());
         }
-        let [feeding, _] = &self.operations;
-        let _feeding = feeding.during(Step::Feed, Instant::now());
-        let outcome = call(feeder.as_mut().ok_or(FeedError::Stopped)?);
-        if self.end.has_come.load(SeqCst) {
-            // Nobody else will, and the committer waits for it.
-            drop(feeder.take());
-        }
-        outcome
+        let _feeding = self.feeding.during(Step::Feed, Instant::now());
+        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+    }
+}
+
+/// The feeder as one caller holds it.
+struct Held<'a> {
+    /// `None` once it is let go of.
+    feeder: Option<MutexGuard<'a, Option<Feeder>>>,
+    inlet: &'a Inlet,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        drop(self.feeder.take());
+        // A stop may have given up waiting: nobody else drops it then, and the committer waits for
+        // that.
+        self.inlet.leave();
     }
 }
 
@@ -213,7 +239,7 @@ impl Feeder {
             parser, way: FeedWay::Journal { batches, home, journal, returned }, end, ..
         } = self
         else {
-            return Ok(0);
+            return Err(FeedError::Stopped);
         };
         if journal.is_full() {
             return Err(FeedError::Full);
@@ -258,7 +284,9 @@ impl Feeder {
         updates: &[impl AsRef<[u8]>],
         again: bool,
     ) -> Result<usize, FeedError> {
-        let Self { parser, way: FeedWay::Memory(dispatcher), .. } = self else { return Ok(0) };
+        let Self { parser, way: FeedWay::Memory(dispatcher), .. } = self else {
+            return Err(FeedError::Stopped);
+        };
         let now = Instant::now();
         let origin = Origin { is_replayed: again, record: None, shard: usize::MAX };
         let mut put = |update: &[u8]| {
@@ -340,7 +368,7 @@ mod tests {
 
     use std::thread;
 
-    use crossbeam_channel::bounded;
+    use crossbeam_channel::{TryRecvError, bounded};
 
     use super::*;
     use crate::{
@@ -348,20 +376,47 @@ mod tests {
         journal::{Directory, Settings},
     };
 
-    /// The committer is in the kernel, and does not come back.
+    /// The call is over, and has looked before the stop gave up waiting.
     #[test]
-    fn who_waits_for_a_disk_that_hangs_does_not_hold_up_a_stop() {
+    fn a_caller_that_lets_go_after_a_stop_leaves_no_feeder() {
+        let roster = Arc::new(Roster::default());
+        let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
+        let (batches, gathered) = bounded::<Batch>(1);
+        let (_back, returned) = bounded(1);
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
+        let storage = Arc::new(Directory::own(dir.path()).unwrap());
+        let (journal, _chores) = Journal::new(storage, settings(), roster, Vec::new());
+        inlet.open(Feeder {
+            end: inlet.end(),
+            #[cfg(feature = "cli")]
+            letters: None,
+            parser: UpdateParser::default(),
+            way: FeedWay::Journal { batches, home: 0, journal, returned },
+        });
+        let held = inlet.hold();
+        inlet.close(Instant::now());
+        assert_eq!(gathered.try_recv().unwrap_err(), TryRecvError::Empty);
+        drop(held);
+        assert_eq!(gathered.try_recv().unwrap_err(), TryRecvError::Disconnected);
+    }
+
+    fn settings() -> Settings {
+        Settings {
             ack: Ack::Written,
             max_bytes: 1 << 30,
             segment_bytes: 1 << 20,
             sync_interval: Duration::from_secs(1),
-        };
+        }
+    }
+
+    /// The committer is in the kernel, and does not come back.
+    #[test]
+    fn who_waits_for_a_disk_that_hangs_does_not_hold_up_a_stop() {
+        let dir = tempfile::tempdir().unwrap();
         let roster = Arc::new(Roster::default());
         roster.enrol(["bot"].into_iter()).unwrap();
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) = Journal::new(storage, settings, Arc::clone(&roster), Vec::new());
+        let (journal, _chores) = Journal::new(storage, settings(), Arc::clone(&roster), Vec::new());
         let ((batches, gathered), (_back, returned)) = (bounded(1), bounded(1));
         let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
         inlet.open(Feeder {

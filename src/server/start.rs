@@ -184,6 +184,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     handle.files = Files::new(sink, letters.clone());
     let desk = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| Desk {
         control: Arc::clone(control),
+        copies: Vec::new(),
         dead_letters: letters.clone(),
         duplicates: Vec::new(),
         journal: journal.clone(),

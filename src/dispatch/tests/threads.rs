@@ -105,6 +105,7 @@ impl Rig {
             };
             let desk = Desk {
                 control: Arc::clone(&control),
+                copies: Vec::new(),
                 dead_letters: None,
                 duplicates: Vec::new(),
                 journal: None,

@@ -386,6 +386,11 @@ impl Storage for SimDisk {
         if disk.is_gone || disk.is_taken { Err(lost()) } else { Ok(()) }
     }
 
+    fn owns(&self, name: &str) -> io::Result<bool> {
+        self.is_ours()?;
+        Ok(self.lock().names.contains_key(name))
+    }
+
     fn create(&self, name: &str, room: Room) -> io::Result<Arc<dyn Stored>> {
         let mut disk = self.lock();
         let len = match room {

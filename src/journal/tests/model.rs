@@ -372,9 +372,7 @@ impl World {
                 sent.is_held = false;
                 let is_lost = sent.is_exposed
                     || power_cut && self.setup.ack == Ack::Written && !sent.is_synced;
-                // Exposed and not acknowledged: a copy in the new directory may have been dropped
-                // because of a record that went with the old one, and is known as settled.
-                if is_lost && (sent.is_acked || sent.is_exposed) {
+                if is_lost && sent.is_acked {
                     sent.is_void = true;
                 }
                 if power_cut || sent.is_void {
@@ -630,7 +628,8 @@ impl World {
     fn settle(&mut self, worker: usize, handled: Vec<((usize, usize), RecordId)>) {
         self.after();
         let life = self.life.as_mut().unwrap();
-        let mut records = std::mem::take(&mut life.workers[worker].dropped);
+        life.journal.settle_copies(&mut life.workers[worker].dropped);
+        let mut records = Vec::new();
         for (update, record) in handled {
             records.push(record);
             self.chats[update.0].sent[update.1].segment = Some(record.segment);
@@ -1109,6 +1108,70 @@ fn a_segment_under_another_name_is_kept_and_delivered_when_it_is_put_back() {
     world.disk.rename("0000000007.damaged", "0000000001.journal").unwrap();
     world.start();
     world.end();
+}
+
+/// As before, with a file of other origin under the segment's own name.
+#[test]
+fn what_is_settled_stays_noted_while_a_segment_has_another_name() {
+    let mut world = World::new(3, plain(Ack::Written));
+    for _ in 0..3 {
+        world.deliver(0, false);
+    }
+    world.take(0, 1);
+    world.finish(0, None);
+    world.crash(Crash::Kill);
+    world.disk.rename("0000000001.journal", "0000000007.journal").unwrap();
+    let notes = world.disk.files()["0000000001.settled"].clone();
+    for foreign in [&b"not of this journal"[..], b""] {
+        world.disk.plant("0000000001.journal", foreign);
+        recover(&world.disk, &world.setup.bot_names(), |_, _| true, |_| {}).unwrap();
+        assert_eq!(world.disk.files().get("0000000001.settled"), Some(&notes));
+        if !foreign.is_empty() {
+            world.disk.rename("0000000007.damaged", "0000000007.journal").unwrap();
+        }
+    }
+    world.disk.rename("0000000007.damaged", "0000000001.journal").unwrap();
+    world.start();
+    world.end();
+}
+
+/// The directory is removed with an update that is not acknowledged, and its copy in the next one
+/// is dropped: the copy is not settled before the update is.
+#[test]
+fn a_copy_stands_in_for_an_update_whose_file_was_removed() {
+    for is_handled in [false, true] {
+        let mut world = World::new(8, plain(Ack::Written));
+        // It is committed, and the sender does not learn that.
+        world.send(0, false, false);
+        let intake = Rc::clone(&world.life().intakes[0]);
+        intake.work(drop);
+        world.commit(1);
+        world.chats[0].under_way = None;
+        world.take(0, 1);
+        world.remove_directory(false);
+        // What comes now is refused, and what comes then is in a new directory.
+        world.deliver(1, false);
+        world.deliver(0, false);
+        world.chats[0].sent[0].is_acked = false;
+        world.chats[0].sent[0].may_repeat = false;
+        world.take(1, 1);
+        let unsettled = |world: &mut World| {
+            while world.chore() {}
+            let segments = world.life().journal.segments();
+            segments.values().map(|it| it.unsettled.load(SeqCst)).sum::<u64>()
+        };
+        let before = unsettled(&mut world);
+        if is_handled {
+            world.finish(0, None);
+            world.finish(1, None);
+            assert_eq!(unsettled(&mut world), 0, "of {before}");
+        } else {
+            world.crash(Crash::Kill);
+            world.chats[0].sent[0].is_done = false;
+            world.start();
+        }
+        world.end();
+    }
 }
 
 #[test]

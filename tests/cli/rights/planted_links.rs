@@ -387,6 +387,38 @@ fn a_server_of_roots_follows_no_link_to_profile_and_dead_letters() {
     assert_eq!(scene.owner("svc/profile/server.json"), UID);
 }
 
+#[test]
+fn a_process_of_roots_makes_its_journal_by_no_link() {
+    let Some(scene) = Scene::new() else { return };
+    let api = FakeBotApi::start();
+    // Needs nothing in the data directory but the journal.
+    let poll = |data: &str| {
+        let mut command = ringhook(scene.dir.path());
+        let args = ["poll", "--sink", "null", "--api-root", &api.url(), "--data-dir", data];
+        command.args(args).env("TELEGRAM_BOT_TOKEN", TOKEN);
+        command
+    };
+    fs::create_dir(scene.at("etc/there")).unwrap();
+    let before = scene.look();
+    scene.folder("svc/data");
+    for (link, target, data) in [
+        ("svc/link", "etc/there", "svc/link"),
+        ("svc/link", "etc", "svc/link/there"),
+        ("svc/data/journal", "etc/there", "svc/data"),
+        ("svc/data/journal", "etc/new", "svc/data"),
+    ] {
+        let (is_done, stderr) = scene.plant(link, target).finish(&mut poll(data));
+        assert!(!is_done && !stderr.contains("ready "), "{link} to {target}: {stderr}");
+        assert_eq!(scene.look(), before, "{link} to {target}: {stderr}");
+        assert_eq!(fs::read_dir(scene.at("etc/there")).unwrap().count(), 0, "{link} to {target}");
+        fs::remove_file(scene.at(link)).unwrap();
+    }
+    assert!(Process::start(poll("svc/data")).terminate().status.success());
+    for name in ["svc/data/journal", "svc/data/journal/lock"] {
+        assert_eq!(scene.owner(name), UID, "{name}");
+    }
+}
+
 /// As root of a container with few capabilities.
 #[test]
 fn where_root_cannot_act_as_another_no_link_is_followed_at_all() {

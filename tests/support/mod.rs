@@ -25,6 +25,7 @@ pub(crate) mod raw;
 pub(crate) mod sender;
 #[cfg(feature = "cli")]
 pub(crate) mod service;
+pub(crate) mod stuck_pipe;
 pub(crate) mod sunk;
 pub(crate) mod terminal;
 pub(crate) mod valve;

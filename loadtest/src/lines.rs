@@ -70,7 +70,7 @@ mod tests {
     fn a_line_that_tells_its_bot_is_an_update_as_well() {
         for (written, update) in [
             (
-                r#"{"bot":"a","kind":"message","received":"x","update":{"update_id":1}}"#,
+                r#"{"bot":"a","update_id":1,"kind":"message","received":"x","update":{"update_id":1}}"#,
                 r#"{"update_id":1}"#,
             ),
             (

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use crate::{
@@ -21,6 +21,8 @@ pub(crate) struct Roster {
     entries: boxcar::Vec<Entry>,
     /// Held while bots are added, so that no two get the same place.
     adding: Mutex<()>,
+    /// One more than the index of the bot that is configured alone; 0 where none is.
+    alone: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,20 @@ impl Roster {
             })
         };
         Ok(names.map(id_of).collect())
+    }
+
+    /// Takes note that `bots` are those that are configured now.
+    pub(crate) fn configure(&self, bots: &[BotId]) {
+        let alone = match bots {
+            [bot] => bot.index().saturating_add(1),
+            _ => 0,
+        };
+        self.alone.store(alone, Relaxed);
+    }
+
+    /// Whether no other bot is configured than `bot`.
+    pub(crate) fn is_alone(&self, bot: BotId) -> bool {
+        self.alone.load(Relaxed) == bot.index().saturating_add(1)
     }
 
     /// Takes note that an update of `bot` has come over the wire. All shards may call it for each

@@ -90,7 +90,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
         return Err(Error::config("sink.to", &sink, &expected));
     }
     let roster = Arc::new(Roster::default());
-    let sink = sink.open(Ack::Memory, meta.unwrap_or(has_meta), None)?;
+    let sink = sink.open(Ack::Memory, Some(meta.unwrap_or(has_meta)), None)?;
     let mut writer = sink.writer_for(&BotNames::of(&roster))?;
     replay(file, BufReader::new(letters), bot.as_deref(), &roster, &mut *writer)
 }

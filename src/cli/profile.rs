@@ -89,9 +89,13 @@ impl Profiler {
 
     /// Has the rest written, with the last report.
     pub(super) fn finish(self, report: &Report) {
+        self.finish_by(Instant::now() + FINISH_MAX, report);
+    }
+
+    fn finish_by(self, deadline: Instant, report: &Report) {
         let _ = self.commands.send(Command::Finish(Box::new(report.clone())));
         // A disk that does not answer is not waited for.
-        if super::ended_in_time(vec![self.thread], Instant::now() + FINISH_MAX).is_empty() {
+        if super::ended_in_time(vec![self.thread], deadline).is_empty() {
             tracing::warn!("the profile is not written to its end: its disk does not answer");
         }
     }
@@ -190,4 +194,32 @@ fn percentiles(histogram: &Histogram<u64>) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     write_percentiles(histogram, UNIT_NS, &mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{DriverKind, observe::metrics::Metrics};
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_not_waited_for() {
+        let (commands, received) = mpsc::channel();
+        let (held, hold) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            // As within a call of the kernel: no command is looked at.
+            let _ = hold.recv();
+            drop(received);
+        });
+        let metrics = Metrics::new(1, 1);
+        let report = Report::of(&metrics, DriverKind::Epoll, Duration::ZERO, false);
+        let (ended, has_ended) = mpsc::channel();
+        thread::spawn(move || {
+            Profiler { commands, thread }.finish_by(Instant::now(), &report);
+            ended.send(()).unwrap();
+        });
+        has_ended.recv_timeout(Duration::from_secs(30)).unwrap();
+        drop(held);
+    }
 }

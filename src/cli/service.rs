@@ -219,7 +219,7 @@ impl Service {
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
         let user = self.identity.as_ref().map(Identity::user);
-        let has_meta = setup.file.sink_has_meta();
+        let has_meta = setup.file.sink.meta;
         let mut server = server.sink(setup.sink.open(ack, has_meta, user.as_ref())?);
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());

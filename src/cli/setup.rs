@@ -205,6 +205,8 @@ impl Setup {
     pub(super) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
         let (profile, other) = (&old.profile, &new.profile);
+        // Where it was not set at the start, the form of lines follows the bots.
+        let has_meta = old.sink.meta.unwrap_or(new.bots.len() > 1);
         let fixed = [
             ("log.format", old.log.format != new.log.format),
             ("log.level", old.log.level != new.log.level),
@@ -212,7 +214,7 @@ impl Setup {
             ("profile.interval", profile.interval() != other.interval()),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),
-            ("sink.meta", self.sink.has_lines() && old.sink_has_meta() != new.sink_has_meta()),
+            ("sink.meta", self.sink.has_lines() && has_meta != new.sink_has_meta()),
             ("sink.to", old.sink.to != new.sink.to),
         ];
         let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);

@@ -44,15 +44,20 @@ impl SinkSpec {
         }
     }
 
-    /// Opens it, with lines that tell more than the update where `has_meta`; where acknowledged
-    /// updates outlive a power cut, those it has taken do as well. A file is opened with the rights of
+    /// Opens it, with lines that tell more than the update where `has_meta`, or, where that is `None`,
+    /// while the server has more than one bot. Where acknowledged updates outlive a power cut, those it
+    /// has taken do as well. A file is opened with the rights of
     /// `user`, where there is one, and is the user's where it is made.
     pub(super) fn open(
         &self,
         ack: Ack,
-        has_meta: bool,
+        has_meta: Option<bool>,
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
+        let formed = |sink: NdjsonSink| match has_meta {
+            Some(has_meta) => sink.with_meta(has_meta),
+            None => sink.with_meta_by_bots(),
+        };
         Ok(match self {
             Self::NdjsonFile(path) => {
                 let open = || match ack {
@@ -63,9 +68,9 @@ impl SinkSpec {
                     Some(user) => files::for_user(user, path, open)?,
                     None => files::at(path, open)?,
                 };
-                Box::new(sink.with_meta(has_meta))
+                Box::new(formed(sink))
             }
-            Self::NdjsonStdout => Box::new(NdjsonSink::stdout()?.with_meta(has_meta)),
+            Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
             Self::Null => Box::new(NullSink),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything is done through the descriptor of the directory that was opened, never by a path: if
 //! the directory is moved or replaced, the files of the one that has taken its place are out of
-//! reach. Root goes to it by the way of [`rights`](crate::rights): no link of another user's leads it
+//! reach. Root goes to it by the way of [`files`](crate::files): no link of another user's leads it
 //! into a directory that is not that user's. The lock file says whose the directory is. Before a name in it is changed, the name of
 //! the lock must still lead to the file that this process has locked: a server that starts after
 //! the lock was removed makes a lock of its own first, and only then other files.
@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::storage::{Room, Storage, Stored};
-use crate::rights;
+use crate::files;
 
 /// The file that a process locks for as long as it owns the directory.
 const LOCK: &str = "lock";
@@ -155,7 +155,7 @@ impl Directory {
     pub(crate) fn own(path: &Path) -> io::Result<Self> {
         for _ in 0..LOCK_TRIES {
             let missing = missing(path);
-            let dir = rights::Dir::make(path, MODE, None)?;
+            let dir = files::Dir::make(path, MODE, None)?;
             sync_parents(path, missing);
             let mut place = Place::open(&dir)?;
             let lock = match place.make_lock() {
@@ -184,7 +184,7 @@ impl Directory {
     /// There is none, or it may not be read.
     #[cfg(any(feature = "cli", test))]
     pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(path, Place::open(&rights::Dir::find(path, None)?)?, false))
+        Ok(Self::new(path, Place::open(&files::Dir::find(path, None)?)?, false))
     }
 
     fn new(path: &Path, place: Place, is_owned: bool) -> Self {
@@ -234,11 +234,11 @@ impl Directory {
         }
         let before = self.place();
         let (dir, is_new) = match fs::symlink_metadata(&self.path) {
-            Ok(_) => (rights::Dir::find(&self.path, None)?, false),
+            Ok(_) => (files::Dir::find(&self.path, None)?, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let missing = missing(&self.path);
                 // Not one that another process has made meanwhile.
-                let made = rights::Dir::make_new(&self.path, MODE).map_err(taken)?;
+                let made = files::Dir::make_new(&self.path, MODE).map_err(taken)?;
                 sync_parents(&self.path, missing);
                 (made, true)
             }
@@ -284,7 +284,7 @@ fn sync_parents(path: &Path, missing: usize) {
     for parent in path.ancestors().skip(1).take(missing.max(2)) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         // One that may not be read was not made by us.
-        let _ = rights::Dir::find(parent, None).and_then(|parent| parent.sync());
+        let _ = files::Dir::find(parent, None).and_then(|parent| parent.sync());
     }
 }
 
@@ -295,7 +295,7 @@ fn missing(path: &Path) -> usize {
 
 impl Place {
     /// Opens the directory that was found.
-    fn open(found: &rights::Dir) -> io::Result<Self> {
+    fn open(found: &files::Dir) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = found.run(|found| Ok(rustix::fs::openat(found, ".", flags, Mode::empty())?))?;
         let stat = rustix::fs::fstat(&dir)?;

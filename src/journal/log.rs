@@ -338,8 +338,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        bots::BotId,
         journal::{Directory, Settings, tests::roster},
-        update::{BotId, UpdateParser},
+        proto::update::UpdateParser,
     };
 
     fn batch(journal: &Journal) -> Batch {

@@ -434,11 +434,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        bots::BotId,
         config::{Ack, Dispatch, Limits},
-        dedup::Window,
-        dispatch::{Budget, Scheduler},
+        dispatch::{Budget, Scheduler, dedup::Window},
         journal::{Directory, Settings, tests::roster},
-        update::BotId,
     };
 
     /// Between the look for such bots and the one for what to read: what is left of them goes before

@@ -62,3 +62,44 @@ impl fmt::Debug for Files {
         f.debug_struct("Files").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, clippy::unwrap_used)]
+
+    use std::{
+        io,
+        sync::atomic::AtomicUsize,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{Error, delivery::sink::SinkWriter};
+
+    /// Panics the first time that it is to be opened anew.
+    #[derive(Default)]
+    struct Broken(AtomicUsize);
+
+    impl Sink for Broken {
+        fn writer(&self) -> Result<Box<dyn SinkWriter>, Error> {
+            crate::NullSink.writer()
+        }
+
+        fn reopen(&self) -> io::Result<()> {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "of a test");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_panics_is_opened_anew_again() {
+        let sink = Arc::new(Broken::default());
+        let files = Files::new(Some(Arc::clone(&sink) as Arc<dyn Sink>), None);
+        let end = Instant::now() + Duration::from_secs(30);
+        while sink.0.load(Ordering::SeqCst) < 2 {
+            assert!(Instant::now() < end, "it is never opened anew again");
+            files.reopen();
+            thread::yield_now();
+        }
+    }
+}

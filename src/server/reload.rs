@@ -154,6 +154,8 @@ impl ServerHandle {
             Reload { needs_restart: settings.keep_fixed(&mut next), ..Reload::default() };
         next.validate()?;
         let ids = self.roster.enrol(next.bot_names())?;
+        // Before an update of a new bot can come: its line has to tell whose it is.
+        self.roster.configure(&ids);
         reload.compare(settings, &next);
         if let Some(tls) = &self.metrics.tls {
             tls.expect_hosts(next.bots.iter().filter_map(|bot| bot.host.as_deref()));

@@ -119,7 +119,9 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
     let scheduler = Arc::new(scheduler);
     let roster = Arc::new(Roster::default());
-    let live = Arc::new(Live::new(&config, &roster.enrol(config.bot_names())?));
+    let ids = roster.enrol(config.bot_names())?;
+    roster.configure(&ids);
+    let live = Arc::new(Live::new(&config, &ids));
     let mut on_recovery = on_recovery;
     let on_recovery: OnRecovery = Box::new({
         let health = Arc::clone(&health);

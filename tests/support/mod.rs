@@ -20,6 +20,7 @@ pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod probe;
 pub(crate) mod raw;
+pub(crate) mod stuck_pipe;
 pub(crate) mod sunk;
 pub(crate) mod terminal;
 pub(crate) mod valve;

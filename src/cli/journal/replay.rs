@@ -97,7 +97,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             records: 0,
             settler: Settler::new(&directory),
             // What is settled does not come again, so a power cut must not take it from the sink.
-            sink: to.open(Ack::Synced, has_meta, None)?.writer_for(&BotNames::of(&roster))?,
+            sink: to.open(Ack::Synced, Some(has_meta), None)?.writer_for(&BotNames::of(&roster))?,
             to,
         }),
     };

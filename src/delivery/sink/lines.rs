@@ -216,6 +216,21 @@ mod tests {
         }
     }
 
+    /// As by the server before, which is killed once this one waits for its journal.
+    #[test]
+    fn a_line_that_is_cut_off_after_the_file_was_opened_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        for open in [Lines::file as fn(&Path, &str) -> _, Lines::synced_file] {
+            fs::write(&path, "1\n").unwrap();
+            let (before, lines) = (Lines::file(&path, "").unwrap(), open(&path, "").unwrap());
+            commit(&before, "2\nhal").unwrap();
+            commit(&lines, "3\n").unwrap();
+            commit(&lines, "4\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\nhal\n3\n4\n");
+        }
+    }
+
     #[test]
     fn what_cannot_be_opened_anew_is_owed_until_it_can() {
         let dir = tempfile::tempdir().unwrap();

@@ -54,6 +54,11 @@ impl BotNames {
     pub fn get(&self, bot: BotId) -> Option<&str> {
         self.0.name(bot)
     }
+
+    /// Whether no other bot is configured than `bot`.
+    fn is_alone(&self, bot: BotId) -> bool {
+        self.0.is_alone(bot)
+    }
 }
 
 /// One worker's way into a [`Sink`]: updates are gathered, then committed together.

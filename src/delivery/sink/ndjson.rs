@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::{BotNames, Sink, SinkWriter, lines::Lines};
 use crate::{
+    bots::BotId,
     error::Error,
     proto::update::{Update, Value},
 };
@@ -22,14 +23,37 @@ use crate::{
 /// written, and the batch is written again to the file that is opened then.
 #[derive(Clone, Debug)]
 pub struct NdjsonSink {
-    has_meta: bool,
+    form: Form,
     lines: Arc<Lines>,
+}
+
+/// What a line tells.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// The update alone.
+    Update,
+    WithMeta,
+    /// The update alone while its bot is the only one that is configured, by each reload anew.
+    #[cfg(feature = "cli")]
+    ByBots,
+}
+
+impl Form {
+    fn has_meta(self, bots: &BotNames, bot: BotId) -> bool {
+        match self {
+            Self::Update => false,
+            Self::WithMeta => true,
+            #[cfg(feature = "cli")]
+            Self::ByBots => !bots.is_alone(bot),
+        }
+    }
 }
 
 /// A line that tells more than the update does.
 #[derive(Serialize)]
 struct WithMeta<'a> {
     bot: &'a str,
+    update_id: i64,
     kind: &'a str,
     received: Moment,
     update: Value<'a>,
@@ -71,11 +95,20 @@ impl NdjsonSink {
     }
 
     /// With `has_meta`, a line is not the update alone but
-    /// `{"bot":"shop","kind":"message","received":"2027-01-31T12:00:00.250Z","update":{...}}`: the
-    /// bot's name, the update's kind and when it came in. Without, two bots' updates look alike.
+    /// `{"bot":"shop","update_id":7,"kind":"message","received":"2027-01-31T12:00:00.250Z","update":{...}}`:
+    /// the bot's name, the update's id and kind, and when it came in. Without, two bots' updates look
+    /// alike.
     #[must_use]
     pub fn with_meta(self, has_meta: bool) -> Self {
-        Self { has_meta, ..self }
+        let form = if has_meta { Form::WithMeta } else { Form::Update };
+        Self { form, ..self }
+    }
+
+    /// As with meta while the server has more than one bot, and for updates of a bot that a reload has
+    /// removed; without for those of the only one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with_meta_by_bots(self) -> Self {
+        Self { form: Form::ByBots, ..self }
     }
 
     /// Lines to any writer. Its errors make a batch wait, not fail.
@@ -87,7 +120,7 @@ impl NdjsonSink {
 
 impl From<Lines> for NdjsonSink {
     fn from(lines: Lines) -> Self {
-        Self { has_meta: false, lines: Arc::new(lines) }
+        Self { form: Form::Update, lines: Arc::new(lines) }
     }
 }
 
@@ -97,8 +130,12 @@ impl Sink for NdjsonSink {
     }
 
     fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
-        let meta = self.has_meta.then(|| Meta { bots: bots.clone(), clock: Clock::read() });
-        Ok(Box::new(NdjsonWriter { batch: Vec::new(), lines: Arc::clone(&self.lines), meta }))
+        Ok(Box::new(NdjsonWriter {
+            batch: Vec::new(),
+            form: self.form,
+            lines: Arc::clone(&self.lines),
+            meta: Meta { bots: bots.clone(), clock: None },
+        }))
     }
 
     fn reopen(&self) -> io::Result<()> {
@@ -108,14 +145,16 @@ impl Sink for NdjsonSink {
 
 struct NdjsonWriter {
     batch: Vec<u8>,
+    form: Form,
     lines: Arc<Lines>,
-    /// What lines have beside the update, where they have it.
-    meta: Option<Meta>,
+    meta: Meta,
 }
 
+/// What lines have beside the update, where they have it.
 struct Meta {
     bots: BotNames,
-    clock: Clock,
+    /// Read once for a batch: the clock may have been set since. `None` until a line needs it.
+    clock: Option<Clock>,
 }
 
 /// Both clocks at one moment, by which a moment of the one is one of the other.
@@ -140,11 +179,13 @@ impl Clock {
 }
 
 impl Meta {
-    fn of<'a>(&'a self, update: &'a Update) -> WithMeta<'a> {
+    fn of<'a>(&'a mut self, update: &'a Update) -> WithMeta<'a> {
+        let clock = self.clock.get_or_insert_with(Clock::read);
         WithMeta {
             bot: self.bots.get(update.bot()).unwrap_or_default(),
+            update_id: update.id().get(),
             kind: update.kind().as_str(),
-            received: Moment(self.clock.time_of(update.received_at())),
+            received: Moment(clock.time_of(update.received_at())),
             update: update.root(),
         }
     }
@@ -153,15 +194,10 @@ impl Meta {
 impl SinkWriter for NdjsonWriter {
     fn write(&mut self, update: &Update) {
         let start = self.batch.len();
-        let written = match &mut self.meta {
-            None => serde_json::to_writer(&mut self.batch, &update.root()),
-            Some(meta) => {
-                // Once for a batch: the clock may have been set since.
-                if start == 0 {
-                    meta.clock = Clock::read();
-                }
-                serde_json::to_writer(&mut self.batch, &meta.of(update))
-            }
+        let written = if self.form.has_meta(&self.meta.bots, update.bot()) {
+            serde_json::to_writer(&mut self.batch, &self.meta.of(update))
+        } else {
+            serde_json::to_writer(&mut self.batch, &update.root())
         };
         // Writing a parsed value to memory has no way to fail; should a change bring one, half a
         // line must not stay.
@@ -177,13 +213,14 @@ impl SinkWriter for NdjsonWriter {
     }
 
     fn commit(&mut self) -> io::Result<()> {
+        self.meta.clock = None;
         self.lines.commit(&mut self.batch)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
     use std::{
         os::unix::fs::PermissionsExt as _,
@@ -196,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        bots::BotId,
+        bots::{BotId, Roster},
         error::ErrorKind,
         proto::update::{UpdateBody, UpdateParser},
     };
@@ -261,6 +298,38 @@ mod tests {
         assert_eq!(text, "{\"update_id\":1}\n{\"update_id\":2}\n");
         let error = NdjsonSink::file(dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Sink);
+    }
+
+    /// By default, so that two bots' updates never look alike.
+    #[cfg(feature = "cli")]
+    #[test]
+    fn lines_follow_the_bots_and_name_those_that_were_removed() {
+        let disk = Disk::default();
+        disk.room.store(usize::MAX / 2, Ordering::Relaxed);
+        let roster = Arc::new(Roster::default());
+        let ids = roster.enrol(["a", "b"].into_iter()).unwrap();
+        let (one, other) = (ids[0], ids[1]);
+        let sink = NdjsonSink::to(disk.clone()).with_meta_by_bots();
+        let mut writer = sink.writer_for(&BotNames::of(&roster)).unwrap();
+        for (configured, bot) in [
+            (vec![one], one),
+            (vec![one, other], one),
+            (vec![one, other], other),
+            (vec![other], one),
+            (vec![other], other),
+            (vec![], other),
+        ] {
+            roster.configure(&configured);
+            let body = UpdateBody::from(b"{\"update_id\":1}".to_vec());
+            writer.write(&UpdateParser::default().parse(body, bot, Instant::now()).unwrap());
+        }
+        writer.commit().unwrap();
+        let text = String::from_utf8(disk.bytes.lock().unwrap().clone()).unwrap();
+        let bots = text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["bot"].as_str().unwrap_or("-").to_owned()
+        });
+        assert_eq!(bots.collect::<Vec<_>>(), ["-", "a", "b", "a", "-", "b"]);
     }
 
     /// As a writer leaves it that was killed.

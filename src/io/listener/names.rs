@@ -238,12 +238,18 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
+            Self::with(|_| {})
+        }
+
+        /// One where something is done to the path before it is watched.
+        fn with(meanwhile: impl FnOnce(&Path)) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("hook.sock");
             let mut listener = Listener::new(ListenAddress::Unix(path.clone()));
             listener.mode = 0o640;
             let config = Config { listeners: vec![listener], ..Config::default() };
             let sockets = Listening::open(&config, Vec::new(), None).unwrap().sockets;
+            meanwhile(&path);
             let control = Arc::new(Control::new(None));
             let (orders, incidents) = (Arc::<Orders>::default(), Incidents::new(10));
             let names = Names::of(&sockets, &orders, &control, incidents.writer()).unwrap();
@@ -309,6 +315,21 @@ mod tests {
         assert_eq!(scene.trouble(), None);
         scene.renew();
         UnixStream::connect(&scene.path).unwrap();
+    }
+
+    /// While the journal is waited for.
+    #[test]
+    fn what_happens_to_a_file_before_it_is_watched_is_told_of() {
+        let mut successor = None;
+        let mut scene =
+            Scene::with(|path| successor = Some(unix::bind(path, 0o600, true, None).unwrap()));
+        scene.look_for(Duration::from_secs(1));
+        assert!(scene.trouble().unwrap().contains("is another's"));
+        let mut scene = Scene::with(|path| fs::remove_file(path).unwrap());
+        scene.look_for(Duration::from_secs(1));
+        assert!(scene.trouble().unwrap().contains("is gone"));
+        scene.look_for(GONE);
+        assert_eq!(scene.trouble(), None, "made again");
     }
 
     #[test]

@@ -195,6 +195,9 @@ mod tests {
             fs::PermissionsExt as _,
             net::{UnixListener, UnixStream},
         },
+        sync::mpsc,
+        thread,
+        time::Duration,
     };
 
     use super::*;
@@ -220,6 +223,34 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(second_file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_listener_whose_queue_is_full_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hook.sock");
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let (listener, address) = (socket(), SocketAddrUnix::new(&path).unwrap());
+        bind_to(&listener, &address).unwrap();
+        listen(&listener, 0).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let peer = socket();
+            if let Err(refused) = connect_to(&peer, &address) {
+                break refused;
+            }
+            waiting.push(peer);
+        };
+        assert_eq!(refused, Errno::AGAIN);
+        let (send, told) = mpsc::channel();
+        thread::spawn(move || {
+            let said = said(&path, false);
+            send.send((said, bind(&path, 0o600, true, None).is_ok())).unwrap();
+        });
+        let (said, is_taken_over) = told.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(said.contains("another program listens there"), "{said}");
+        assert!(is_taken_over);
     }
 
     #[test]

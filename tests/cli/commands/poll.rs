@@ -16,6 +16,7 @@ use crate::{
     support::{
         self,
         bot_api::{FakeBotApi, TOKEN, door::Reachable},
+        stuck_pipe::StuckPipe,
         wait_still, wait_until,
     },
 };
@@ -342,6 +343,20 @@ fn what_is_no_update_is_kept_among_the_dead_letters_and_passed_over() {
         line.contains("is skipped") && line.contains(&bad.to_string()) && !line.contains("[[[")
     });
     assert!(told, "{:?}", ended.stderr);
+}
+
+/// Also where a disk, or the reader of a pipe, keeps a poller for good.
+#[test]
+fn a_stop_does_not_wait_for_a_poller_that_is_stuck_in_its_dead_letters() {
+    let place = Place::new();
+    let config = "[dispatch]\ndead_letters = 'letters'\n";
+    fs::write(place.dir.path().join("ringhook.toml"), config).unwrap();
+    let letters = StuckPipe::make(&place.dir.path().join("letters"));
+    place.api.answer_next("getUpdates", 200, StuckPipe::unreadable_answer(11));
+    let process = place.poll(&["--config", "ringhook.toml"]);
+    letters.wait_until_stuck();
+    let ended = process.terminate();
+    assert!(ended.status.success(), "{:?}", ended.stderr);
 }
 
 // Troubles of the Bot API

@@ -193,6 +193,12 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
     };
     assert_eq!(bot_of(1), ("other".into(), "message".into()));
     assert_eq!(bot_of(2), ("test".into(), "message".into()));
+    let keys = ["bot", "update_id", "kind", "received", "update"];
+    for line in &told {
+        assert_eq!(line["update_id"], line["update"]["update_id"]);
+        assert_eq!(line.as_object().unwrap().len(), keys.len());
+        keys.iter().for_each(|key| assert!(line.get(key).is_some(), "{key}: {line}"));
+    }
     let received = humantime::parse_rfc3339(told[0]["received"].as_str().unwrap()).unwrap();
     assert!(received.elapsed().unwrap() < Duration::from_secs(3600));
     assert_eq!(lines("", &[], &[PATH])[0]["update_id"], 1);
@@ -200,4 +206,53 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
     assert_eq!(lines(&other, &["--meta=false"], &[PATH])[0]["update_id"], 1);
     let without = format!("[sink]\nmeta = false\n{other}");
     assert_eq!(lines(&without, &[], &[PATH])[0]["update_id"], 1);
+}
+
+/// The form of the lines follows the bots, and a change of the setting asks for a restart.
+#[test]
+fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
+    let service = Service::new("", &["--sink", "ndjson:out"]);
+    let at = |name: &str| service.pki.dir().join(name);
+    let one = fs::read_to_string(at("ringhook.toml")).unwrap();
+    let other = format!("[[bot]]\nname = 'other'\npath = '/other'\nsecret_token = '{SECRET}'\n");
+    let server = service.start();
+    // The line that tells of the reload.
+    let reload = |config: &str| {
+        let told = || {
+            let lines = server.stderr().into_iter();
+            lines.filter(|line| line.contains("config reloaded")).collect::<Vec<_>>()
+        };
+        let before = told().len();
+        fs::write(at("ringhook.toml"), config).unwrap();
+        server.signal("HUP");
+        wait_until("the reload is told of", || told().len() > before);
+        told().pop().unwrap()
+    };
+    let mut client = service.connect();
+    let line_of = |id: u32| {
+        wait_ids(&at("out"), &[id.into()]);
+        let text = fs::read_to_string(at("out")).unwrap();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let line = lines.find(|line| line["update_id"] == id).unwrap();
+        line.get("bot").map(|bot| bot.as_str().unwrap().to_owned())
+    };
+    post(&mut client, PATH, 1);
+    assert_eq!(line_of(1), None);
+    let said = reload(&format!("{one}{other}"));
+    assert!(said.contains("other") && !said.contains("restart"), "{said}");
+    wait_until("the other bot is there", || {
+        let body = "{\"update_id\":2,\"message\":{\"chat\":{\"id\":1}}}";
+        client.send(&request_to("/other", SECRET, body));
+        client.response().status == 200
+    });
+    assert_eq!(line_of(2).as_deref(), Some("other"));
+    post(&mut client, PATH, 3);
+    assert_eq!(line_of(3).as_deref(), Some("test"));
+    let said = reload(&one);
+    assert!(!said.contains("restart"), "{said}");
+    post(&mut client, PATH, 4);
+    assert_eq!(line_of(4), None);
+    let said = reload(&format!("[sink]\nmeta = true\n{one}"));
+    assert!(said.contains("only after a restart: sink.meta"), "{said}");
+    assert!(server.terminate().status.success());
 }

@@ -19,6 +19,7 @@ use crate::{
         bot_api::{FakeBotApi, TOKEN, door::Reachable},
         pki::Pki,
         raw::Raw,
+        stuck_pipe::StuckPipe,
         wait_still, wait_until,
         way::Way,
     },
@@ -485,6 +486,23 @@ fn a_fallback_outlives_a_kill_and_a_stop() {
     assert!(process.terminate().status.success());
     stage.check_sink(&ids);
     assert_ne!(stage.noted(), "fallback");
+}
+
+/// Also where a disk, or the reader of a pipe, keeps its poller for good.
+#[test]
+fn a_stop_does_not_wait_for_a_fallback_that_is_stuck_in_its_dead_letters() {
+    let mut stage = Stage::new();
+    stage.configure(&format!("{FALLBACK}\n[dispatch]\ndead_letters = 'letters'"));
+    let letters = StuckPipe::make(&stage.pki.dir().join("letters"));
+    stage.set();
+    let process = stage.start();
+    stage.wait_looks(1);
+    stage.api.answer_next("getUpdates", 200, StuckPipe::unreadable_answer(11));
+    stage.way.shut();
+    stage.api.push_many(20);
+    letters.wait_until_stuck();
+    let ended = process.terminate();
+    assert!(ended.status.success(), "{:?}", ended.stderr);
 }
 
 #[test]

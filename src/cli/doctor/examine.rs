@@ -47,7 +47,7 @@ fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
         let why = "without a token the Bot API is not asked".to_owned();
         return clock::look(SystemTime::now(), Err(why), clock::synced());
     }
-    let root = patient.setup.file.webhook.api_root();
+    let root = patient.setup.file.webhook.api_root.clone();
     // The resolver has a patience of its own.
     let date = match within(timeout, move || bot_api::date(&root, timeout)) {
         Some(Ok(Some(date))) => Ok(date),
@@ -124,9 +124,8 @@ fn bot(
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let has_secrets = report.step("secret", name, || {
-        secrets::look(section, patient.setup.file.server.data_dir.as_deref())
-    })?;
+    let has_secrets = report
+        .step("secret", name, || secrets::look(section, &patient.setup.file.server.data_dir))?;
     let plan = patient.plan(section);
     let url = plan.as_ref().ok().and_then(patient::url);
     report.step("url", name, || of_url(&plan, has_secrets))?;
@@ -289,7 +288,7 @@ fn of_api(
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let root = patient.setup.file.webhook.api_root();
+    let root = &patient.setup.file.webhook.api_root;
     let chosen = patient.chosen(section);
     let client: Result<Client, Finding> = match &chosen {
         Ok(chosen) if chosen.token.is_none() => {
@@ -298,7 +297,7 @@ fn of_api(
                  API asked as well",
             ))
         }
-        Ok(chosen) => chosen.client(&root).map_err(|error| {
+        Ok(chosen) => chosen.client(root).map_err(|error| {
             Finding::fail(error.to_string(), "put the variable of the environment right")
         }),
         Err(error) => {

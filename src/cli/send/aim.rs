@@ -10,14 +10,14 @@ use std::{
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    super::{greeting::reachable, setup::Setup},
+    super::{greeting::reachable, service::over, setup::Setup},
     SendArgs,
 };
 use crate::{
     ListenAddress, Listener,
     config::{
         Bot, Config, SecretToken,
-        file::{Address, BotSection, ConfigFile, Secrets},
+        file::{BotSection, ConfigFile, Secrets},
         text_file,
     },
     error::{Error, ErrorKind},
@@ -160,13 +160,11 @@ impl Aim {
 /// Config file and flags, as `serve` would have them.
 fn setup(args: &SendArgs) -> Result<Setup, Error> {
     let mut file = args.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
-    if let Some(dir) = &args.data_dir {
-        file.server.data_dir = Some(dir.clone());
-    }
+    over(&args.data_dir, &mut file.server.data_dir);
     if let Some(address) = &args.listen {
         // Where the config has a listener there, its terms hold.
-        if !file.listeners.iter().any(|listener| listener.address.0 == *address) {
-            file.server.listen = Some(Address(address.clone()));
+        if !file.listeners.iter().any(|listener| listener.address == *address) {
+            file.server.listen = Some(address.clone());
         }
     }
     Setup::of(file)

@@ -25,7 +25,6 @@ use self::{
 use super::tell;
 use crate::{
     ListenAddress,
-    config::file::Span,
     error::{Error, ErrorKind},
     sender::{Answer, Connection, Failure, TIMEOUT, TlsVersions},
     update::UpdateKind,
@@ -95,8 +94,8 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "VERSION", value_parser = tls_version)]
     tls: Option<TlsVersions>,
     /// How long to wait for a connection, and for each answer [default: 60s, as Telegram]
-    #[arg(long, value_name = "TIME")]
-    timeout: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
     /// Tell what became of them as JSON
     #[arg(long)]
     json: bool,
@@ -143,7 +142,7 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
     let mut sender = Sender {
         aim: &aim,
         connection: None,
-        timeout: args.timeout.map_or(TIMEOUT, |timeout| timeout.0),
+        timeout: args.timeout.unwrap_or(TIMEOUT),
         versions: args.tls.unwrap_or_default(),
     };
     let first_id = first_id()?;

@@ -5,6 +5,9 @@ mod hidden;
 mod listener;
 mod log;
 mod profile;
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used)]
+mod reference;
 mod server;
 mod sink;
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! | file | question |
 //! |---|---|
 //! | `machine` | what is to be done, and when; no I/O, no clock |
+//! | `deliveries`, `repairs`, `fallback` | its parts: does Telegram deliver, is the webhook set again, are updates fetched |
+//! | `look` | what is seen, done and told |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
 //! | `ward` | what the config says of a bot |
@@ -16,9 +18,13 @@
 //! | `note` | what was done on purpose, kept for later |
 //! | `tell` | incidents, lines, and what a report shows |
 
+mod deliveries;
+mod fallback;
+mod look;
 mod machine;
 mod note;
 mod polling;
+mod repairs;
 mod signal;
 mod tell;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    machine::{Action, Event, Look, Machine, Outcome, Place, Terms, Trouble},
+    look::{Action, Event, Look, Outcome, Place, Terms, Trouble},
+    machine::Machine,
     note::{Note, Sum},
     polling::Pollers,
     signal::{Signal, Woken},

@@ -88,6 +88,8 @@ mod sink;
 mod stream;
 mod tls;
 pub mod update;
+#[cfg(feature = "cli")]
+mod url;
 mod watch;
 #[cfg(feature = "cli")]
 mod webhook;

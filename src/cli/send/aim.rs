@@ -22,7 +22,8 @@ use crate::{
     },
     error::{Error, ErrorKind},
     listener::{Terms, is_on, terms},
-    sender::{Place, Target, Tls, Trust, split_port, with_port},
+    sender::{Place, Target, Tls, Trust, with_port},
+    url::UrlParts,
 };
 
 /// An address of Telegram's, which a balancer would name as the one that it passes on.
@@ -257,11 +258,8 @@ fn place(listener: &Listener) -> Place {
 
 /// Host and port of the webhook's URL, as far as the config says so.
 fn public_url(section: &BotSection) -> Option<(&str, Option<u16>)> {
-    let (_, rest) = section.url.as_deref()?.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
-    let (host, port) = split_port(authority, 443)?;
-    Some((host, (port != 443).then_some(port)))
+    let url = UrlParts::parse(section.url.as_deref()?)?;
+    Some((url.host, url.port.filter(|port| *port != 443)))
 }
 
 /// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the bot

@@ -10,7 +10,7 @@ mod doctor;
 mod files;
 mod greeting;
 mod journal;
-mod log;
+mod logging;
 mod notify;
 mod outputs;
 mod outside;

@@ -25,7 +25,7 @@ use signal_hook::{
 };
 
 use super::{
-    log,
+    logging,
     notify::Notifier,
     privileges::{self, Identity},
     profile::Profiler,
@@ -181,7 +181,7 @@ impl Service {
         stderr::queue().map_err(|source| {
             Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
         })?;
-        log::to_stderr(&setup.file.log);
+        logging::to_stderr(&setup.file.log);
         let notifier = Arc::new(Notifier::from_env());
         let descriptors = raise_descriptors();
         let (events, arrived) = mpsc::channel();

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    super::{greeting::reachable, outside::ShutIn, send::aim::Aim},
-    api, certificate, clock, firewall, kernel, knock,
+    super::{greeting::reachable, outside::ShutIn, send::target::Aim},
+    api, certificate, clock,
+    context::{self, Patient, bare},
+    firewall, kernel,
     listening::{self, Owner},
-    machine,
-    patient::{self, Patient, bare},
+    machine, probe,
     program::within,
     reachable::Public,
     report::Report,
@@ -109,7 +110,7 @@ fn ports(patient: &Patient<'_>, bots: &[&BotSection]) -> Vec<u16> {
     if ports.is_empty() {
         // Something on this machine may be in front.
         let plans = bots.iter().filter_map(|bot| patient.plan(bot).ok());
-        ports.extend(plans.filter_map(|plan| patient::url(&plan)).map(|url| url.port));
+        ports.extend(plans.filter_map(|plan| context::url(&plan)).map(|url| url.port));
     }
     ports.sort_unstable();
     ports.dedup();
@@ -127,14 +128,14 @@ fn bot(
     let has_secrets = report
         .step("secret", name, || secrets::look(section, &patient.setup.file.server.data_dir))?;
     let plan = patient.plan(section);
-    let url = plan.as_ref().ok().and_then(patient::url);
+    let url = plan.as_ref().ok().and_then(context::url);
     report.step("url", name, || of_url(&plan, has_secrets))?;
     let plan = plan.ok();
     report.step("certificate", name, || {
         of_certificate(patient, section, plan.as_ref(), url.as_ref())
     })?;
     let aim = {
-        let trust = plan.as_ref().and_then(patient::own_trust);
+        let trust = plan.as_ref().and_then(context::own_trust);
         Aim::of_bot(&patient.setup, &patient.config, section, patient.args.listen.as_ref(), trust)
     };
     let trusted = match &plan {
@@ -147,7 +148,7 @@ fn bot(
         Ok(aim) if down.contains(&aim.target.place.to_string()) => {
             Some(format!("nothing listens on {}", aim.target.place))
         }
-        Ok(aim) => knock::obstacle(aim),
+        Ok(aim) => probe::obstacle(aim),
     };
     let is_up = reason.is_none();
     let with_server = |parts, look: &dyn Fn(&Aim, Duration) -> Finding| match (&reason, &aim) {
@@ -155,13 +156,13 @@ fn bot(
         (reason, _) => Finding::skip(reason.clone().unwrap_or_default()),
     };
     let is_shaken = report.step("tls", name, || {
-        with_server(2, &|aim, timeout| knock::handshakes(&aim.target, trusted, timeout))
+        with_server(2, &|aim, timeout| probe::handshakes(&aim.target, trusted, timeout))
     })?;
     let is_mute = is_up && !is_shaken && aim.as_ref().is_ok_and(|aim| aim.target.tls.is_some());
     report.step("post", name, || match is_mute {
         true => Finding::skip("without TLS nothing can be posted"),
         false => {
-            with_server(2, &|aim, timeout| knock::requests(aim, !patient.args.no_post, timeout))
+            with_server(2, &|aim, timeout| probe::requests(aim, !patient.args.no_post, timeout))
         }
     })?;
     let mut addresses = Vec::new();
@@ -209,7 +210,7 @@ pub(super) fn public<'a>(
     Public {
         url,
         addresses,
-        trust: patient::trust(plan),
+        trust: context::trust(plan),
         has_credentials: section.has_secret_token() || section.has_basic_auth(),
         secret_token: plan.secret_token.as_ref(),
         basic_auth,

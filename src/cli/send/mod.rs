@@ -1,9 +1,9 @@
 //! `ringhook send`: sample updates for the running receiver, sent as Telegram would.
 
-pub(super) mod aim;
 mod feed;
+pub(super) mod fix;
 mod outcome;
-pub(super) mod remedy;
+pub(super) mod target;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -18,9 +18,9 @@ use clap::{
 };
 
 use self::{
-    aim::Aim,
     feed::{Feed, Outgoing},
     outcome::Outcome,
+    target::Aim,
 };
 use super::tell;
 use crate::{

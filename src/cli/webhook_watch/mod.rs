@@ -20,29 +20,29 @@
 
 mod deliveries;
 mod fallback;
+mod log;
 mod look;
 mod machine;
 mod note;
 mod polling;
 mod repairs;
 mod signal;
-mod tell;
 #[cfg(test)]
 mod tests;
-mod ward;
 mod watch;
+mod watched_bot;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
+use self::{log::Teller, polling::Pollers, signal::Signal, watch::Watch};
 pub(super) use self::{
     note::{Note, NoteFile},
     polling::Ended,
-    ward::Ward,
+    watched_bot::Ward,
 };
-use self::{polling::Pollers, signal::Signal, tell::Teller, watch::Watch};
 use crate::ServerHandle;
 
 /// The thread that watches over the webhooks, from the first bot on that is to be watched.

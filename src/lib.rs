@@ -66,6 +66,8 @@ mod sender;
 mod server;
 mod tls;
 #[cfg(feature = "cli")]
+mod url;
+#[cfg(feature = "cli")]
 mod webhook;
 
 pub use crate::{

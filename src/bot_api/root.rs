@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::webhook::is_reserved;
+use crate::{
+    url::{UrlParts, default_port},
+    webhook::is_reserved,
+};
 
 /// The address of a Bot API server, without a slash at its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,38 +45,13 @@ impl ApiRoot {
 
     /// Its port: as written, or that of the scheme.
     pub(super) fn port(&self) -> u16 {
-        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
-        let written = split(rest).and_then(|(_, port)| port?.parse().ok());
-        written.unwrap_or(if self.is_https() { 443 } else { 80 })
+        UrlParts::parse(&self.0).map_or(default_port(true), |parts| parts.port())
     }
 
-    /// Its host, without port and userinfo.
+    /// Its host, without port and userinfo, brackets and zone.
     pub(super) fn host(&self) -> &str {
-        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
-        split(rest).map_or("", |(host, _)| host)
+        UrlParts::parse(&self.0).map_or("", |parts| parts.name())
     }
-}
-
-/// Host, without brackets and zone, and port of a URL whose scheme is cut off; the port is what
-/// follows the colon. `None` where brackets are not closed, or hold no address.
-fn split(rest: &str) -> Option<(&str, Option<&str>)> {
-    let authority = rest.split('/').next()?;
-    let Some(inside) = authority.strip_prefix('[') else {
-        let parts = authority.split_once(':');
-        return Some(parts.map_or((authority, None), |(host, port)| (host, Some(port))));
-    };
-    let (host, after) = inside.split_once(']')?;
-    let host = host.split('%').next()?;
-    host.parse::<Ipv6Addr>().ok()?;
-    match after {
-        "" => Some((host, None)),
-        after => Some((host, Some(after.strip_prefix(':')?))),
-    }
-}
-
-/// True for digits alone: `u16::from_str` takes a sign, too.
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|port: u16| port > 0)
 }
 
 /// True for an address of this machine or of a private network.
@@ -117,11 +95,9 @@ impl FromStr for ApiRoot {
         let is_good = |rest: &&str| {
             !rest.is_empty() && !rest.starts_with(['/', ':']) && rest.bytes().all(plain)
         };
-        let rest = rest.filter(is_good).ok_or(EXPECTED)?;
+        rest.filter(is_good).ok_or(EXPECTED)?;
         // The client would take the usual port in the place of one that it cannot read.
-        if !split(rest).is_some_and(|(_, port)| port.is_none_or(is_port)) {
-            return Err(PORT);
-        }
+        UrlParts::parse(text).ok_or(PORT)?;
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 }

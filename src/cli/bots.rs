@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{setup::Setup, tell};
+use super::{service::over, setup::Setup, tell};
 use crate::{
     bot_api::{ApiRoot, BotToken, Client},
     config::{
@@ -38,10 +38,10 @@ pub(super) struct BotsArgs {
     #[arg(long)]
     pub(super) all: bool,
     /// Where the Bot API is [default: Telegram's own]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, id = "webhook.api_root", value_name = "URL")]
     pub(super) api_root: Option<ApiRoot>,
     /// The Bot API server runs with --local: any port, plain HTTP, more connections
-    #[arg(long)]
+    #[arg(long, id = "webhook.local")]
     pub(super) local: bool,
 }
 
@@ -83,13 +83,9 @@ impl Bots {
         let (config, data_dir) = (args.config.as_deref(), args.data_dir.as_deref());
         let mut setup = Setup::of_files(config, data_dir, flags)?;
         let webhook = &mut setup.file.webhook;
-        if args.api_root.is_some() {
-            webhook.api_root.clone_from(&args.api_root);
-        }
-        if args.local {
-            webhook.local = Some(true);
-        }
-        let root = webhook.api_root();
+        over(&args.api_root, &mut webhook.api_root);
+        webhook.local |= args.local;
+        let root = &webhook.api_root;
         if root.shows_tokens() {
             let root = hide_tokens(&root.to_string());
             tell(format_args!(
@@ -209,7 +205,7 @@ impl Setup {
     ) -> Result<Self, Error> {
         let mut file = config.map(ConfigFile::read).transpose()?.unwrap_or_default();
         if let Some(dir) = data_dir {
-            file.server.data_dir = Some(dir.to_owned());
+            file.server.data_dir = dir.to_owned();
         }
         flags(&mut file);
         Self::of(file)

@@ -12,11 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    outputs::Place,
-    sink::{self, SinkSpec},
-    tell,
-};
+use super::{outputs::Place, sink::SinkSpec, tell};
 use crate::{
     Ack,
     bots::Roster,
@@ -74,9 +70,8 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let Command::Replay { file, config, sink, meta, bot } = &args.command;
     let configured = config.as_deref().map(ConfigFile::read).transpose()?;
     let has_meta = configured.as_ref().is_some_and(ConfigFile::sink_has_meta);
-    let configured = configured.and_then(|config| config.sink.to);
-    let sink = sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
-    let sink = SinkSpec::parse(&sink)?;
+    let configured = configured.unwrap_or_default().sink.to;
+    let sink = SinkSpec::parse(sink.as_ref().unwrap_or(&configured))?;
     let letters = files::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;

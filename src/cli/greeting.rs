@@ -64,9 +64,7 @@ pub(super) fn greet(
     line("shards", on_cpus(&placement.shards));
     line("workers", on_cpus(&placement.workers));
     line("files", descriptors.to_owned());
-    if let Some(sink) = &file.sink.to {
-        line("sink", sink.clone());
-    }
+    line("sink", file.sink.to.clone());
     line("200 means", promise(ack).to_owned());
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
         if let Some(path) = path {
@@ -106,7 +104,7 @@ pub(super) fn greet_poller(
 ) {
     let mut lines = vec![format!("ringhook {}", env!("CARGO_PKG_VERSION"))];
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{text}"));
-    line("bot api", file.webhook.api_root().to_string());
+    line("bot api", file.webhook.api_root.to_string());
     let (some, others) = bots.split_at(bots.len().min(GREETED));
     line("bots", some.join(", "));
     if !others.is_empty() {
@@ -117,9 +115,7 @@ pub(super) fn greet_poller(
     }
     line("workers", on_cpus(&server.placement().workers));
     line("files", descriptors.to_owned());
-    if let Some(sink) = &file.sink.to {
-        line("sink", sink.clone());
-    }
+    line("sink", file.sink.to.clone());
     line("confirmed", promise(ack).to_owned());
     for notice in notices(server, file, ack) {
         line("notice", notice);
@@ -146,7 +142,7 @@ fn with_host(base: &str, host: &str) -> String {
 
 /// What a journal holds that is not used now.
 fn left_by_an_earlier_run(file: &ConfigFile, ack: Ack) -> Option<String> {
-    let dir = file.server.data_dir.as_deref().filter(|_| ack == Ack::Memory)?.join("journal");
+    let dir = (ack == Ack::Memory).then(|| file.server.journal_dir())?;
     let storage = Directory::look_into(&dir).ok()?;
     let left = Inspection::new(&storage).ok()?.unsettled();
     (left > 0).then(|| {

@@ -10,7 +10,7 @@ mod doctor;
 mod files;
 mod greeting;
 mod journal;
-mod log;
+mod logging;
 mod notify;
 mod outputs;
 mod outside;
@@ -86,6 +86,24 @@ pub fn main() -> ExitCode {
     };
     stderr::flush();
     code
+}
+
+/// Settings with a flag of their own, and the flag.
+#[cfg(test)]
+pub(crate) fn setting_flags() -> Vec<(String, String)> {
+    use clap::Args as _;
+
+    let commands = [serve::ServeArgs::augment_args, poll::PollArgs::augment_args];
+    let commands = commands.map(|augment| augment(clap::Command::new("ringhook")));
+    let mut flags: Vec<_> = commands
+        .iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter(|arg| arg.get_id().as_str().contains('.'))
+        .map(|arg| (arg.get_id().to_string(), arg.get_long().unwrap_or_default().to_owned()))
+        .collect();
+    flags.sort();
+    flags.dedup();
+    flags
 }
 
 /// Ends the process as clap does, except that what was typed is shown without a bot's token.

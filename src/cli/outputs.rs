@@ -97,12 +97,9 @@ pub(super) fn check(setup: &Setup, report: Option<&Path>, inputs: &[PathBuf]) ->
             return Err(Error::new(ErrorKind::Config, message));
         }
     }
-    let journal = file.server.data_dir.as_deref().map(|dir| resolved(&dir.join("journal")));
-    let is_in_journal = |place: &Place| {
-        journal.as_ref().is_some_and(|journal| {
-            !place.path.as_os_str().is_empty() && place.path.starts_with(journal)
-        })
-    };
+    let journal = resolved(&file.server.journal_dir());
+    let is_in_journal =
+        |place: &Place| !place.path.as_os_str().is_empty() && place.path.starts_with(&journal);
     match outputs.iter().find(|(_, place)| is_in_journal(place)) {
         Some((name, _)) => {
             let message = format!("{name} is in the journal's directory: expected another one");

@@ -30,7 +30,7 @@ impl ShutIn {
                 .any(|table| has_other(&fs::read_to_string(table).unwrap_or_default(), port))
         };
         // A Bot API server of one's own may be on this machine.
-        let bots = file.bots.iter().filter(|_| !file.webhook.is_local());
+        let bots = file.bots.iter().filter(|_| !file.webhook.local);
         let mut known = Vec::new();
         let found = bots.filter_map(|bot| Self::of(file, bot, listeners)).filter(|found| {
             let is_new = !known.contains(&found.address);

@@ -45,8 +45,8 @@ const CONFIRM: Duration = Duration::from_secs(2);
 #[command(
     mut_arg("all", |arg| arg.help("All bots of the config, as where no --bot is given")),
     mut_arg("data_dir", |arg| arg.help("Where the journal is kept [default: ringhook-data]")),
-    mut_arg("local", |arg| arg.hide(true)),
-    mut_arg("workers", |arg| arg.help("Worker threads [default: one for each CPU]"))
+    mut_arg("webhook.local", |arg| arg.hide(true)),
+    mut_arg("server.workers", |arg| arg.help("Worker threads [default: one for each CPU]"))
 )]
 pub(super) struct PollArgs {
     #[command(flatten)]
@@ -127,7 +127,7 @@ struct Asked {
 
 /// The chosen bots, each with its client.
 fn asked_for(args: &PollArgs, bots: &Bots) -> Result<Vec<Asked>, Error> {
-    let root = bots.file().webhook.api_root();
+    let root = &bots.file().webhook.api_root;
     let flag = args.allowed_updates.as_ref();
     let mut names = HashMap::new();
     let asked = bots.chosen.iter().map(|chosen| {

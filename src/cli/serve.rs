@@ -19,14 +19,12 @@ use super::{
 };
 use crate::{
     DriverChoice, ListenAddress, Pin,
-    config::file::{Address, ConfigFile},
+    config::file::ConfigFile,
     error::{Error, ErrorKind},
     files::watch::Watch,
     redact::hide_tokens,
 };
 
-/// Where data is kept unless the config says otherwise.
-pub(super) const DATA_DIR: &str = "ringhook-data";
 /// Path of the bot that is there when the config has none.
 pub(super) const DEFAULT_PATH: &str = "/webhook";
 
@@ -47,32 +45,32 @@ pub(super) struct ServeArgs {
     print_config: bool,
     /// Where to listen: IP:PORT, unix:PATH, or fd:NAME for a socket that systemd passes
     /// [default: 127.0.0.1:8443]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, id = "server.listen", value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
     /// Let another server listen on the same port at the same time, to follow this one without a gap
-    #[arg(long)]
+    #[arg(long, id = "server.reuse_port")]
     reuse_port: bool,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
-    #[arg(long, value_name = "DRIVER")]
+    #[arg(long, id = "server.driver", value_name = "DRIVER")]
     driver: Option<DriverChoice>,
     /// Shard threads [default: one for two CPUs]
-    #[arg(long, value_name = "N")]
+    #[arg(long, id = "server.shards", value_name = "N")]
     shards: Option<usize>,
     /// CPUs of the threads, one thread for each, like shards=0-7,workers=8-15; either part may be
     /// missing [default: all that the process may use]
-    #[arg(long, value_name = "CPUS")]
+    #[arg(long, id = "server.pin", value_name = "CPUS")]
     pin: Option<Pin>,
     /// Where journal, certificate, key and secret token are kept [default: ringhook-data]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, id = "server.data_dir", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Certificate chain in PEM, leaf first; needs --key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, id = "tls.cert", value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Private key in PEM (PKCS#8, SEC1 or PKCS#1); needs --cert
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, id = "tls.key", value_name = "FILE")]
     key: Option<PathBuf>,
     /// File with the password of an encrypted key; needs --key
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, id = "tls.key_password_file", value_name = "FILE", requires = "tls.key")]
     key_password_file: Option<PathBuf>,
     #[command(flatten)]
     service: ServiceArgs,
@@ -139,12 +137,13 @@ impl ServeArgs {
     /// Writes what the flags say over what the file says.
     pub(super) fn apply_to(&self, file: &mut ConfigFile) {
         self.service.apply_to(file);
-        over(&self.listen.clone().map(Address), &mut file.server.listen);
-        over(&self.reuse_port.then_some(true), &mut file.server.reuse_port);
+        over(&self.listen, &mut file.server.listen);
+        file.server.reuse_port |= self.reuse_port;
         over(&self.driver, &mut file.server.driver);
         over(&self.shards, &mut file.server.shards);
         if let Some(pin) = &self.pin {
-            file.server.pin.take(pin);
+            over(&pin.shards, &mut file.server.pin.shards);
+            over(&pin.workers, &mut file.server.pin.workers);
         }
         over(&self.data_dir, &mut file.server.data_dir);
         // A pair: one of them alone never meets the file's other one.

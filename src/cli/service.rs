@@ -17,6 +17,7 @@ use std::{
 };
 
 use clap::Args;
+use humantime::parse_duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
@@ -24,7 +25,7 @@ use signal_hook::{
 };
 
 use super::{
-    log,
+    logging,
     notify::Notifier,
     privileges::{self, Identity},
     profile::Profiler,
@@ -36,7 +37,7 @@ use crate::{
     Ack, Hurrier, RecoveryProgress, Report, Server, ServerHandle,
     config::{
         Config,
-        file::{ConfigFile, LogFormat, LogLevel, Span},
+        file::{ConfigFile, LogFormat, LogLevel},
     },
     error::{Error, ErrorKind},
     files::{self, How, User},
@@ -51,47 +52,47 @@ const WATCH_STEP: Duration = Duration::from_millis(100);
 pub(super) struct ServiceArgs {
     /// Address on which /healthz, /readyz and /incidents are answered over plain HTTP, such as
     /// 127.0.0.1:9464 [default: none]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, id = "admin.listen", value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
     /// What a line of the log looks like: text or json [default: text]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, id = "log.format", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     /// The least important lines of the log: off, error, warn, info, debug or trace [default: info]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, id = "log.level", value_name = "LEVEL")]
     log_level: Option<LogLevel>,
     /// Who to become once everything is opened that needs it, by name or number; needs a start as
     /// root
-    #[arg(long, value_name = "USER")]
+    #[arg(long, id = "server.user", value_name = "USER")]
     user: Option<String>,
     /// The group to become with --user [default: the user's own]
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, id = "server.group", value_name = "GROUP")]
     group: Option<String>,
     /// Worker threads [default: one for each CPU without a shard]
-    #[arg(long, value_name = "N")]
+    #[arg(long, id = "server.workers", value_name = "N")]
     workers: Option<usize>,
     /// How safe an update is once it is acknowledged: memory (lost with the process), written (outlives
     /// the process) or synced (outlives a power cut) [default: written]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, id = "journal.ack", value_name = "MODE")]
     ack: Option<Ack>,
     /// How long to wait for another server to let go of the data directory [default: 0s]
-    #[arg(long, value_name = "TIME")]
-    wait_for_lock: Option<Span>,
+    #[arg(long, id = "journal.lock_wait", value_name = "TIME", value_parser = parse_duration)]
+    wait_for_lock: Option<Duration>,
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
-    #[arg(long, value_name = "SINK")]
+    #[arg(long, id = "sink.to", value_name = "SINK")]
     sink: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more than
     /// one bot]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, id = "sink.meta", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Write latency profiles of every stage into this directory while the server runs
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, id = "profile.dir", value_name = "DIR")]
     profile: Option<PathBuf>,
     /// Name requests in the report that take longer than this, such as 50ms
-    #[arg(long, value_name = "TIME")]
-    profile_slow: Option<Span>,
+    #[arg(long, id = "profile.slow", value_name = "TIME", value_parser = parse_duration)]
+    profile_slow: Option<Duration>,
     /// How long a stop may take [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    drain_timeout: Option<Span>,
+    #[arg(long, id = "server.drain_timeout", value_name = "TIME", value_parser = parse_duration)]
+    drain_timeout: Option<Duration>,
     /// Write counters and latency percentiles as JSON at exit
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -117,9 +118,9 @@ impl ServiceArgs {
 }
 
 /// A flag that is given wins.
-pub(super) fn over<T: Clone>(flag: &Option<T>, setting: &mut Option<T>) {
-    if flag.is_some() {
-        setting.clone_from(flag);
+pub(super) fn over<T: Clone + Into<S>, S>(flag: &Option<T>, setting: &mut S) {
+    if let Some(value) = flag {
+        *setting = value.clone().into();
     }
 }
 
@@ -180,7 +181,7 @@ impl Service {
         stderr::queue().map_err(|source| {
             Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
         })?;
-        log::to_stderr(&setup.file.log);
+        logging::to_stderr(&setup.file.log);
         let notifier = Arc::new(Notifier::from_env());
         let descriptors = raise_descriptors();
         let (events, arrived) = mpsc::channel();
@@ -229,7 +230,7 @@ impl Service {
         let profile = &setup.file.profile;
         self.profiler = setup
             .profile_dir()
-            .map(|dir| Profiler::start(dir, profile.interval(), server.intervals()))
+            .map(|dir| Profiler::start(dir, profile.interval, server.intervals()))
             .transpose()?;
         Ok(server)
     }

@@ -9,8 +9,8 @@ use std::{
 use super::{
     data_dir::DataDir,
     privileges::Identity,
-    serve::{DATA_DIR, DEFAULT_PATH, ServeArgs},
-    sink::{self, SinkSpec},
+    serve::{DEFAULT_PATH, ServeArgs},
+    sink::SinkSpec,
     tell,
 };
 use crate::{
@@ -50,8 +50,7 @@ impl Setup {
 
     /// Completes `file`, which the flags have been applied to.
     pub(super) fn of(mut file: ConfigFile) -> Result<Self, Error> {
-        let dir: PathBuf = file.server.data_dir.get_or_insert_with(|| DATA_DIR.into()).clone();
-        let data_dir = DataDir::at(&dir);
+        let data_dir = DataDir::at(&file.server.data_dir);
         let own_secret = data_dir.secret_token();
         let has_default_bot = file.bots.is_empty();
         if has_default_bot {
@@ -61,7 +60,7 @@ impl Setup {
         let own_secret = Some(own_secret);
         let has_own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
         let has_own_certificate = own_certificate(&mut file, &data_dir)?;
-        let sink = SinkSpec::parse(file.sink.to.get_or_insert_with(|| sink::DEFAULT.to_owned()))?;
+        let sink = SinkSpec::parse(&file.sink.to)?;
         Ok(Self { file, has_default_bot, has_own_certificate, sink, data_dir, has_own_secret })
     }
 
@@ -211,7 +210,7 @@ impl Setup {
             ("log.format", old.log.format != new.log.format),
             ("log.level", old.log.level != new.log.level),
             ("profile.dir", profile.dir != other.dir),
-            ("profile.interval", profile.interval() != other.interval()),
+            ("profile.interval", profile.interval != other.interval),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),
             ("sink.meta", self.sink.has_lines() && has_meta != new.sink_has_meta()),

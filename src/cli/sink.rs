@@ -11,9 +11,6 @@ use crate::{
     files::{self, User},
 };
 
-/// Where updates go unless somebody says otherwise.
-pub(super) const DEFAULT: &str = "ndjson:-";
-
 /// A sink as understood, not opened yet.
 pub(super) enum SinkSpec {
     NdjsonFile(PathBuf),
@@ -81,7 +78,7 @@ impl fmt::Display for SinkSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
-            Self::NdjsonStdout => f.write_str(DEFAULT),
+            Self::NdjsonStdout => f.write_str("ndjson:-"),
             Self::Null => f.write_str("null"),
         }
     }

@@ -2,24 +2,55 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use super::value::duration;
 use crate::error::Error;
 
 /// Order, attempts and leftovers of the hand-off to the handler.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
+#[serde(default, deny_unknown_fields)]
 pub struct Dispatch {
-    /// Where updates go that finally failed: NDJSON, mode 0600. `None`: they are counted and logged.
+    /// Where updates go that finally failed: NDJSON, mode 0600. Without it they are counted and logged.
     pub dead_letters: Option<PathBuf>,
-    /// Whether updates are skipped that Telegram takes no answer to any more, because they have
-    /// waited for a handler too long; false.
+    /// Whether updates are skipped to which Telegram takes no answer any more: callback, shipping and
+    /// pre-checkout queries after 150 s of waiting, inline queries after 30 s; false.
     pub drop_expired: bool,
     /// How often a handler gets an update that it asks to have again; 10.
     pub max_attempts: u32,
     /// Whether messages of one album (`media_group_id`) are handled together: how long the next one
-    /// is waited for, such as 800 ms. `None`: each by itself.
+    /// is waited for, such as 800 ms. Without it each comes by itself.
+    #[serde(with = "media_groups")]
     pub media_groups: Option<Duration>,
-    /// What is kept in order; [`Order::Chat`].
+    /// What is kept in order: the updates of one chat ([`Order::Chat`]), or nothing ([`Order::None`]).
     pub order: Order,
+}
+
+/// In a file the wait stands in a table of its own: `{ wait = "800ms" }`.
+mod media_groups {
+    use super::{Deserialize, Duration, Serialize, duration};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct MediaGroups {
+        #[serde(with = "duration")]
+        wait: Duration,
+    }
+
+    pub(super) fn deserialize<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        MediaGroups::deserialize(deserializer).map(|groups| Some(groups.wait))
+    }
+
+    pub(super) fn serialize<S>(wait: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        wait.map(|wait| MediaGroups { wait }).serialize(serializer)
+    }
 }
 
 impl Default for Dispatch {
@@ -58,9 +89,8 @@ impl Dispatch {
 }
 
 /// Which updates reach the handler one at a time and in the order in which they were accepted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Those of one chat (see [`ChatKey`](crate::proto::update::ChatKey)) of one bot.
     #[default]

@@ -2,31 +2,42 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use super::value::{duration, size};
 use crate::error::Error;
 
 /// Most segments that fit into a journal: each needs two descriptors.
 const SEGMENTS_MAX: u64 = 4096;
 
 /// The journal: where updates are kept between their 200 and the end of their handling.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
+#[serde(default = "Journal::of_file", deny_unknown_fields)]
 pub struct Journal {
-    /// What a 200 promises; [`Ack::Memory`].
+    /// What a 200 promises: that the update is in a queue ([`Ack::Memory`]), written to a file, which
+    /// outlives the process ([`Ack::Written`]), or synced to the disk, which outlives a power cut
+    /// ([`Ack::Synced`]).
     pub ack: Ack,
     /// Its directory, which is made with mode 0700 and belongs to one process at a time. Needed
     /// unless `ack` is [`Ack::Memory`].
+    #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// How long a start waits for another process to let go of the directory; 0, which is not at all,
-    /// at most 1 h. New connections wait in the kernel meanwhile.
+    /// How long a start waits for another process to let go of the directory; 0, which is not at all.
+    /// New connections wait in the kernel meanwhile.
+    #[serde(with = "duration")]
     pub lock_wait: Duration,
-    /// How large it may become, in bytes; 4 GiB, at most 4,096 segments. Beyond it, senders get 503 and `Retry-After: 1`.
+    /// How large it may become, in bytes; 4 GiB. Beyond it, senders get 503 and `Retry-After: 1`.
     /// Beside it there is one more segment at the most, which is being prepared, and a few bytes
     /// for each update.
+    #[serde(with = "size")]
     pub max_bytes: u64,
     /// Size of a segment in bytes; 64 MiB. A segment goes when all updates in it are settled.
+    #[serde(with = "size")]
     pub segment_bytes: u64,
     /// With [`Ack::Written`], how long an update may be on its way to the disk; 100 ms. Also how
     /// long the notes on settled updates may be, which after a power cut decide how many come twice.
+    #[serde(with = "duration")]
     pub sync_interval: Duration,
 }
 
@@ -48,6 +59,11 @@ impl Journal {
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>, ack: Ack) -> Self {
         Self { ack, dir: Some(dir.into()), ..Self::default() }
+    }
+
+    /// What a config file leaves out: the directory is that of the server, so updates are written.
+    pub(crate) fn of_file() -> Self {
+        Self { ack: Ack::Written, ..Self::default() }
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
@@ -81,9 +97,8 @@ impl Journal {
 }
 
 /// What has happened to an update before its sender gets 200.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ack {
     /// It is in a queue: it goes with the process.
     #[default]

@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::{config::AllowList, error::Error};
 
 /// What an address can be.
@@ -135,6 +137,23 @@ impl FromStr for ListenAddress {
             Some(("fd", name)) if !name.is_empty() => Ok(Self::Inherited(name.to_owned())),
             _ => text.parse().map(Self::Tcp).map_err(|_| error()),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            let expected = "expected one like \"127.0.0.1:8443\", \"unix:/run/hook.sock\" or \
+                            \"fd:NAME\"";
+            de::Error::custom(format!("{text:?} is no address, {expected}"))
+        })
+    }
+}
+
+impl Serialize for ListenAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

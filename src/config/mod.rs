@@ -13,6 +13,7 @@ mod pin;
 mod profile;
 mod reload;
 mod secret;
+pub(crate) mod value;
 
 use std::{
     fmt,
@@ -22,8 +23,8 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "cli")]
-pub(crate) use self::pin::EXPECTED as EXPECTED_CPUS;
+use serde::{Deserialize, Serialize};
+
 #[cfg(feature = "cli")]
 pub(crate) use self::secret::base64;
 pub use self::{
@@ -199,9 +200,8 @@ impl Config {
 }
 
 /// Which driver the shards may use.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[cfg_attr(feature = "cli", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DriverChoice {
     /// io_uring, or else epoll with the reason and the remedy told.
     #[default]

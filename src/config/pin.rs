@@ -2,11 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::error::Error;
 
 /// What a list of CPUs can be.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-pub(crate) const EXPECTED: &str = "CPUs like \"0-7\", \"0,2,4\" or \"0-14:2\"";
+const EXPECTED: &str = "CPUs like \"0-7\", \"0,2,4\" or \"0-14:2\"";
 /// Numbers of CPUs end below this: that many fit into the C library's `cpu_set_t`.
 const CPUS: usize = libc::CPU_SETSIZE as usize;
 
@@ -22,13 +23,15 @@ const CPUS: usize = libc::CPU_SETSIZE as usize;
 /// assert_eq!(pin.shards, Some(CpuList::new(0..4)?));
 /// # Ok::<(), ringhook::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
+#[serde(default, deny_unknown_fields)]
 pub struct Pin {
-    /// One shard for each of them.
+    /// The CPUs of the shards: one shard for each. Without it the first of those that the process may
+    /// use.
     pub shards: Option<CpuList>,
-    /// One worker for each of them, or more where [`Config::workers`](crate::Config::workers) says
-    /// so: these go round.
+    /// The CPUs of the workers: one worker for each, or more where `server.workers` says so. Without it
+    /// those that are left.
     pub workers: Option<CpuList>,
 }
 
@@ -202,6 +205,23 @@ impl FromStr for CpuList {
             }
         }
         Self::new(cpus)
+    }
+}
+
+impl<'de> Deserialize<'de> for CpuList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            de::Error::custom(format!(
+                "{text:?} is no list of CPUs, each of them once, expected {EXPECTED}"
+            ))
+        })
+    }
+}
+
+impl Serialize for CpuList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use self::{
     answer::Answer,
     connection::{Connection, TlsVersions},
     failure::{Failure, Phase},
-    target::{Place, Target, Tls, split_port, with_port},
+    target::{Place, Target, Tls, with_port},
     trust::Trust,
 };
 

@@ -10,6 +10,7 @@ use super::Trust;
 use crate::{
     config::BasicAuth,
     error::{Error, ErrorKind},
+    url::{UrlParts, default_port},
     webhook::to_ascii,
 };
 
@@ -67,33 +68,25 @@ impl Target {
             None => url.to_owned(),
         };
         let wrong = || Error::config("--url", format!("{shown:?}"), EXPECTED);
-        let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
-        let (is_tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "https" => (true, 443),
-            "http" => (false, 80),
-            _ => return Err(wrong()),
-        };
-        let rest = rest.split('#').next().unwrap_or_default();
-        let path_at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (before, path) = rest.split_at(path_at);
+        let parts = UrlParts::parse(url).ok_or_else(wrong)?;
+        let path = parts.target.split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let (user, authority) = match before.rsplit_once('@') {
-            Some((user, authority)) => (Some(user), authority),
-            None => (None, before),
-        };
-        let (host, port) = split_port(authority, default_port).ok_or_else(wrong)?;
-        let host = &*to_ascii(host).ok_or_else(wrong)?;
+        let host = &*to_ascii(parts.host).ok_or_else(wrong)?;
         let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if host.is_empty() || !is_plain(host) || !is_plain(&path) {
             return Err(wrong());
         }
-        let basic_auth = user.map(|user| BasicAuth::new(user, "--url")).transpose()?;
-        let tls = is_tls.then(|| Tls { host: Some(host.to_owned()), sends_name: true, trust });
+        let basic_auth = parts.userinfo.map(|user| BasicAuth::new(user, "--url")).transpose()?;
+        let tls =
+            parts.is_https.then(|| Tls { host: Some(host.to_owned()), sends_name: true, trust });
         Ok(Self {
-            authority: with_port(host, (port != default_port).then_some(port)),
+            authority: with_port(
+                host,
+                parts.port.filter(|port| *port != default_port(parts.is_https)),
+            ),
             basic_auth,
             path,
-            place: Place::Tcp(resolve(host, port)?),
+            place: Place::Tcp(resolve(host, parts.port())?),
             preamble: Vec::new(),
             tls,
         })
@@ -121,19 +114,6 @@ impl fmt::Display for Place {
 /// `host:port`, or `host` alone.
 pub(crate) fn with_port(host: &str, port: Option<u16>) -> String {
     port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// Host and port of a URL's authority.
-pub(crate) fn split_port(authority: &str, default_port: u16) -> Option<(&str, u16)> {
-    match authority.rsplit_once(':') {
-        // The colons of an IPv6 address are inside brackets.
-        Some((host, port)) if !authority.ends_with(']') => {
-            let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-            let port = port.parse().ok().filter(|port| is_number && *port != 0)?;
-            Some((host, port))
-        }
-        _ => Some((authority, default_port)),
-    }
 }
 
 /// The addresses of `host`, those of IPv4 only where there are any: so Telegram does it.

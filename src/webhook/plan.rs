@@ -83,9 +83,9 @@ impl Plan {
         } else {
             plan.served = Some(served.to_pem());
         }
-        let own_dir = file.server.data_dir.as_ref().filter(|_| is_self_signed);
-        plan.own_dir =
-            own_dir.filter(|dir| plan.certificate_file == Some(dir.join("cert.pem"))).cloned();
+        let own_dir = &file.server.data_dir;
+        let is_own = is_self_signed && plan.certificate_file == Some(own_dir.join("cert.pem"));
+        plan.own_dir = is_own.then(|| own_dir.clone());
         Ok(plan)
     }
 
@@ -138,7 +138,7 @@ impl Plan {
             ip_address: bot.ip_address,
             max_connections: bot.max_connections,
             allowed_updates: Some(kinds(bot.allowed_updates.as_ref())),
-            is_local: file.webhook.is_local(),
+            is_local: file.webhook.local,
             of_config,
             ..Self::default()
         })
@@ -187,7 +187,7 @@ fn built(
         })
     };
     let (is_https, port) = match (port_of(true), port_of(false)) {
-        (None, Some(port)) if file.webhook.is_local() => (false, Some(port)),
+        (None, Some(port)) if file.webhook.local => (false, Some(port)),
         (port, _) => (true, port),
     };
     let port = file.webhook.port.or(port).filter(|port| *port > 0).ok_or_else(|| {

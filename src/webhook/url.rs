@@ -1,12 +1,12 @@
 //! The URL of a webhook: what Telegram makes of it, and what of it is shown.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{fmt, net::IpAddr};
 
 use super::{host, idn, is_reserved};
-use crate::redact::hide_tokens;
+use crate::{
+    redact::hide_tokens,
+    url::{UrlParts, default_port},
+};
 
 /// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
 /// without what looks like a bot's token: people put theirs into the path.
@@ -43,28 +43,12 @@ impl WebhookUrl {
 
     /// The parts of `text`; `None` where it is no URL of http or https.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let is_https = match scheme.to_ascii_lowercase().as_str() {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (userinfo, place) = match authority.rsplit_once('@') {
-            Some((userinfo, place)) => (Some(userinfo.to_owned()), place),
-            None => (None, authority),
-        };
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-                (host, port.parse().ok().filter(|port| *port > 0 && is_number)?)
-            }
-            _ => (place, default_port(is_https)),
-        };
+        let parts = UrlParts::parse(text)?;
+        let UrlParts { is_https, host, target, .. } = parts;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c) || !c.is_ascii();
-        let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(is_plain),
+        let is_host = match host.starts_with('[') {
+            true => !parts.has_zone(),
+            false => !host.is_empty() && host.chars().all(is_plain),
         };
         let is_foreign = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
         if !is_host || text.contains(is_foreign) {
@@ -76,7 +60,8 @@ impl WebhookUrl {
         if host.is_empty() {
             return None;
         }
-        Some(Self { is_https, userinfo, host, port, target })
+        let userinfo = parts.userinfo.map(str::to_owned);
+        Some(Self { is_https, userinfo, host, port: parts.port(), target })
     }
 
     /// The same with `userinfo`, unless it has one.
@@ -207,10 +192,6 @@ fn encoded(userinfo: &str) -> String {
         }
     }
     text
-}
-
-fn default_port(is_https: bool) -> u16 {
-    if is_https { 443 } else { 80 }
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    super::{greeting::reachable, outside::ShutIn, send::aim::Aim},
-    api, certificate, clock, firewall, kernel, knock,
+    super::{greeting::reachable, outside::ShutIn, send::target::Aim},
+    api, certificate, clock,
+    context::{self, Patient, bare},
+    firewall, kernel,
     listening::{self, Owner},
-    machine,
-    patient::{self, Patient, bare},
+    machine, probe,
     program::within,
     reachable::Public,
     report::Report,
@@ -47,7 +48,7 @@ fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
         let why = "without a token the Bot API is not asked".to_owned();
         return clock::look(SystemTime::now(), Err(why), clock::synced());
     }
-    let root = patient.setup.file.webhook.api_root();
+    let root = patient.setup.file.webhook.api_root.clone();
     // The resolver has a patience of its own.
     let date = match within(timeout, move || bot_api::date(&root, timeout)) {
         Some(Ok(Some(date))) => Ok(date),
@@ -109,7 +110,7 @@ fn ports(patient: &Patient<'_>, bots: &[&BotSection]) -> Vec<u16> {
     if ports.is_empty() {
         // Something on this machine may be in front.
         let plans = bots.iter().filter_map(|bot| patient.plan(bot).ok());
-        ports.extend(plans.filter_map(|plan| patient::url(&plan)).map(|url| url.port));
+        ports.extend(plans.filter_map(|plan| context::url(&plan)).map(|url| url.port));
     }
     ports.sort_unstable();
     ports.dedup();
@@ -124,18 +125,17 @@ fn bot(
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let has_secrets = report.step("secret", name, || {
-        secrets::look(section, patient.setup.file.server.data_dir.as_deref())
-    })?;
+    let has_secrets = report
+        .step("secret", name, || secrets::look(section, &patient.setup.file.server.data_dir))?;
     let plan = patient.plan(section);
-    let url = plan.as_ref().ok().and_then(patient::url);
+    let url = plan.as_ref().ok().and_then(context::url);
     report.step("url", name, || of_url(&plan, has_secrets))?;
     let plan = plan.ok();
     report.step("certificate", name, || {
         of_certificate(patient, section, plan.as_ref(), url.as_ref())
     })?;
     let aim = {
-        let trust = plan.as_ref().and_then(patient::own_trust);
+        let trust = plan.as_ref().and_then(context::own_trust);
         Aim::of_bot(&patient.setup, &patient.config, section, patient.args.listen.as_ref(), trust)
     };
     let trusted = match &plan {
@@ -148,7 +148,7 @@ fn bot(
         Ok(aim) if down.contains(&aim.target.place.to_string()) => {
             Some(format!("nothing listens on {}", aim.target.place))
         }
-        Ok(aim) => knock::obstacle(aim),
+        Ok(aim) => probe::obstacle(aim),
     };
     let is_up = reason.is_none();
     let with_server = |parts, look: &dyn Fn(&Aim, Duration) -> Finding| match (&reason, &aim) {
@@ -156,13 +156,13 @@ fn bot(
         (reason, _) => Finding::skip(reason.clone().unwrap_or_default()),
     };
     let is_shaken = report.step("tls", name, || {
-        with_server(2, &|aim, timeout| knock::handshakes(&aim.target, trusted, timeout))
+        with_server(2, &|aim, timeout| probe::handshakes(&aim.target, trusted, timeout))
     })?;
     let is_mute = is_up && !is_shaken && aim.as_ref().is_ok_and(|aim| aim.target.tls.is_some());
     report.step("post", name, || match is_mute {
         true => Finding::skip("without TLS nothing can be posted"),
         false => {
-            with_server(2, &|aim, timeout| knock::requests(aim, !patient.args.no_post, timeout))
+            with_server(2, &|aim, timeout| probe::requests(aim, !patient.args.no_post, timeout))
         }
     })?;
     let mut addresses = Vec::new();
@@ -210,7 +210,7 @@ pub(super) fn public<'a>(
     Public {
         url,
         addresses,
-        trust: patient::trust(plan),
+        trust: context::trust(plan),
         has_credentials: section.has_secret_token() || section.has_basic_auth(),
         secret_token: plan.secret_token.as_ref(),
         basic_auth,
@@ -289,7 +289,7 @@ fn of_api(
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let root = patient.setup.file.webhook.api_root();
+    let root = &patient.setup.file.webhook.api_root;
     let chosen = patient.chosen(section);
     let client: Result<Client, Finding> = match &chosen {
         Ok(chosen) if chosen.token.is_none() => {
@@ -298,7 +298,7 @@ fn of_api(
                  API asked as well",
             ))
         }
-        Ok(chosen) => chosen.client(&root).map_err(|error| {
+        Ok(chosen) => chosen.client(root).map_err(|error| {
             Finding::fail(error.to_string(), "put the variable of the environment right")
         }),
         Err(error) => {

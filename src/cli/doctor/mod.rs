@@ -15,13 +15,13 @@
 mod api;
 mod certificate;
 mod clock;
+mod context;
 mod examine;
 mod firewall;
 mod kernel;
-mod knock;
 mod listening;
 mod machine;
-mod patient;
+mod probe;
 mod program;
 mod reachable;
 mod report;
@@ -34,11 +34,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use self::{
-    patient::Patient,
+    context::Patient,
     report::Report,
     step::{Finding, Verdict},
 };
-use super::{send::aim::Aim, setup::Setup};
+use super::{send::target::Aim, setup::Setup};
 use crate::{
     ListenAddress,
     bot_api::ApiRoot,
@@ -97,7 +97,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
     match read {
         Ok(patient) => examine::all(&patient, &mut report)?,
         Err(error) => {
-            report.step("config", None, || patient::refused(args, &error))?;
+            report.step("config", None, || context::refused(args, &error))?;
         }
     }
     report.finish()
@@ -117,16 +117,16 @@ pub(in crate::cli) fn self_check(
         Verdict::Fail => Err(finding.what),
         _ => Ok(()),
     };
-    let trust = patient::own_trust(plan);
+    let trust = context::own_trust(plan);
     // Where the config does not tell the address, as with a socket that was passed, only the way from
     // outside is left to look at.
     let aim = Aim::of_bot(setup, config, section, None, trust).ok();
-    if let Some(aim) = aim.filter(|aim| knock::obstacle(aim).is_none()) {
-        failed(knock::handshakes(&aim.target, "", SELF_CHECK_TIMEOUT))?;
-        failed(knock::requests(&aim, false, SELF_CHECK_TIMEOUT))?;
+    if let Some(aim) = aim.filter(|aim| probe::obstacle(aim).is_none()) {
+        failed(probe::handshakes(&aim.target, "", SELF_CHECK_TIMEOUT))?;
+        failed(probe::requests(&aim, false, SELF_CHECK_TIMEOUT))?;
     }
-    let Some(url) = patient::url(plan) else { return Err("the URL is none".to_owned()) };
-    let host = patient::bare(&url.host);
+    let Some(url) = context::url(plan) else { return Err("the URL is none".to_owned()) };
+    let host = context::bare(&url.host);
     let (finding, addresses) =
         resolve::look(host, plan.ip_address, plan.is_local, SELF_CHECK_TIMEOUT);
     failed(finding)?;

@@ -8,8 +8,8 @@ use std::{
 use rustls::version::{TLS12, TLS13};
 
 use super::{
-    knock::{insider, is_open, is_refusal, stranger},
-    patient::bare,
+    context::bare,
+    probe::{insider, is_open, is_refusal, stranger},
     step::Finding,
 };
 use crate::{

@@ -10,7 +10,7 @@ const OTHERS: u32 = 0o007;
 
 /// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is the
 /// server's.
-pub(super) fn look(section: &BotSection, data_dir: Option<&Path>) -> Finding {
+pub(super) fn look(section: &BotSection, data_dir: &Path) -> Finding {
     let token = match section.secret_token() {
         Ok(token) => token,
         Err(error) => return unread(&error, can_be_made(section, data_dir)),
@@ -45,10 +45,10 @@ fn is_open(path: &Path) -> bool {
 
 /// Whether `serve` makes the file of the secret token. That takes a directory, and that of the data
 /// it makes as well.
-fn can_be_made(section: &BotSection, data_dir: Option<&Path>) -> bool {
+fn can_be_made(section: &BotSection, data_dir: &Path) -> bool {
     let path = section.secret_token_file.as_deref();
     let dir = path.and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
-    dir.unwrap_or(Path::new(".")).is_dir() || (dir.is_some() && dir == data_dir)
+    dir.unwrap_or(Path::new(".")).is_dir() || (dir.is_some() && dir == Some(data_dir))
 }
 
 fn unread(error: &Error, can_be_made: bool) -> Finding {

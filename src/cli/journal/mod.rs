@@ -21,7 +21,6 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::serve::DATA_DIR;
 use crate::{
     bots::{BotId, BotKey, Roster},
     config::file::ConfigFile,
@@ -95,8 +94,8 @@ struct Found {
 impl Place {
     fn find(&self) -> Result<Found, Error> {
         let config = self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
-        let data_dir = self.data_dir.as_deref().or(config.server.data_dir.as_deref());
-        let dir = data_dir.unwrap_or(Path::new(DATA_DIR)).join("journal");
+        let data_dir = self.data_dir.as_ref().unwrap_or(&config.server.data_dir);
+        let dir = data_dir.join("journal");
         let place = match Dir::find(&dir, None) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             place => Some(place.map_err(|error| out_of_reach(&dir, error))?),

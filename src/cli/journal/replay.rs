@@ -9,10 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    super::{
-        sink::{self, SinkSpec},
-        tell,
-    },
+    super::{sink::SinkSpec, tell},
     Bodies, Chosen, Filter, Found, Place,
 };
 use crate::{
@@ -73,9 +70,7 @@ struct Counts {
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let found = args.place.find()?;
-    let configured = found.config.sink.to.clone();
-    let to = args.sink.clone().or(configured).unwrap_or_else(|| sink::DEFAULT.to_owned());
-    let to = SinkSpec::parse(&to)?;
+    let to = SinkSpec::parse(args.sink.as_ref().unwrap_or(&found.config.sink.to))?;
     let directory = found.act(|| {
         // To own a directory makes it, which is not meant where a name is mistyped.
         let directory = found.look_into()?;

@@ -1,9 +1,9 @@
 //! `ringhook send`: sample updates for the running receiver, sent as Telegram would.
 
-pub(super) mod aim;
 mod feed;
+pub(super) mod fix;
 mod outcome;
-pub(super) mod remedy;
+pub(super) mod target;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -18,14 +18,13 @@ use clap::{
 };
 
 use self::{
-    aim::Aim,
     feed::{Feed, Outgoing},
     outcome::Outcome,
+    target::Aim,
 };
 use super::tell;
 use crate::{
     ListenAddress,
-    config::file::Span,
     error::{Error, ErrorKind},
     proto::update::UpdateKind,
     sender::{Answer, Connection, Failure, TIMEOUT, TlsVersions},
@@ -95,8 +94,8 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "VERSION", value_parser = tls_version)]
     tls: Option<TlsVersions>,
     /// How long to wait for a connection, and for each answer [default: 60s, as Telegram]
-    #[arg(long, value_name = "TIME")]
-    timeout: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
     /// Tell what became of them as JSON
     #[arg(long)]
     json: bool,
@@ -143,7 +142,7 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
     let mut sender = Sender {
         aim: &aim,
         connection: None,
-        timeout: args.timeout.map_or(TIMEOUT, |timeout| timeout.0),
+        timeout: args.timeout.unwrap_or(TIMEOUT),
         versions: args.tls.unwrap_or_default(),
     };
     let first_id = first_id()?;

@@ -9,7 +9,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{aim::Aim, feed::Outgoing, remedy};
+use super::{feed::Outgoing, fix, target::Aim};
 use crate::{
     error::{Error, ErrorKind},
     redact::hide_tokens,
@@ -161,7 +161,7 @@ impl Outcome {
     fn error(&self, aim: &Aim) -> Option<String> {
         let answered: u64 = self.answers.values().sum();
         if let Some((id, failure)) = &self.failure {
-            let remedy = remedy::of_failure(failure, aim);
+            let remedy = fix::of_failure(failure, aim);
             let before = match self.taken {
                 0 => String::new(),
                 taken => format!(" ({taken} of {} were taken before)", self.total),
@@ -169,7 +169,7 @@ impl Outcome {
             return Some(format!("update {id} was not taken{before}: {failure}: {remedy}"));
         }
         let bad = self.bad.as_ref()?;
-        let remedy = remedy::of_answer(bad, aim);
+        let remedy = fix::of_answer(bad, aim);
         let missing = answered - self.taken;
         let line = bad.line();
         Some(format!("{missing} of {} update(s) not taken: {line}: {remedy}", self.total))

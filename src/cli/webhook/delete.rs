@@ -28,7 +28,7 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Error> {
 }
 
 fn delete(bots: &Bots, bot: &ChosenBot, drop: Drop) -> Result<String, Error> {
-    let client = bot.client(&bots.file().webhook.api_root())?;
+    let client = bot.client(&bots.file().webhook.api_root)?;
     drop.ask(bot, &client)?;
     let before = client.get_webhook_info().map_err(|error| failed(bot, &error))?;
     client.delete_webhook(drop.drop_pending).map_err(|error| failed(bot, &error))?;

@@ -20,7 +20,6 @@ use signal_hook::{
 use super::{expected::Expected, failed, report::Report, without_name};
 use crate::{
     cli::bots::{Bots, BotsArgs, ChosenBot},
-    config::file::Span,
     error::{Error, ErrorKind},
     redact::hide_tokens,
 };
@@ -44,15 +43,15 @@ pub(super) struct InfoArgs {
     #[arg(long)]
     watch: bool,
     /// Time between two looks, at least 1s [default: 10s]
-    #[arg(long, value_name = "TIME", requires = "watch")]
-    interval: Option<Span>,
+    #[arg(long, value_name = "TIME", requires = "watch", value_parser = humantime::parse_duration)]
+    interval: Option<Duration>,
     /// End after so many looks
     #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 
 pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
-    let interval = args.interval.map_or(Duration::from_secs(10), |span| span.0);
+    let interval = args.interval.unwrap_or(Duration::from_secs(10));
     if interval < Duration::from_secs(1) {
         let typed = humantime::format_duration(interval);
         return Err(Error::config("--interval", typed, "1s or more"));
@@ -61,7 +60,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
     if !args.bots.all {
         // Without a token there is nothing to look at, and that is no fault of the webhook.
         for bot in &bots.chosen {
-            bot.client(&bots.file().webhook.api_root())?;
+            bot.client(&bots.file().webhook.api_root)?;
         }
     }
     let expected: Vec<_> = bots.chosen.iter().map(|bot| Expected::of(&bots, bot)).collect();
@@ -187,7 +186,7 @@ fn watch(
 
 fn look(bots: &Bots, bot: &ChosenBot, expected: &Expected) -> Report {
     let info = bot
-        .client(&bots.file().webhook.api_root())
+        .client(&bots.file().webhook.api_root)
         .and_then(|client| client.get_webhook_info().map_err(|error| failed(bot, &error)));
     match info {
         Ok(info) => Report::of(&bot.name, info, expected, SystemTime::now()),

@@ -50,13 +50,13 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
 /// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info` has it,
 /// so that it does not set it again.
 pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
-    let data_dir = bots.file().server.data_dir.as_deref();
+    let data_dir = &bots.file().server.data_dir;
     // As the config has it, whatever flags say: that is what the server compares it with.
     let section = bots.file().bots.iter().find(|section| section.name == bot.name);
     let plan = section.and_then(|section| {
         Plan::of(bots.file(), &bots.config, section, Upload::IfSelfSigned).ok()
     });
-    if let (Some(data_dir), Some(token)) = (data_dir, &bot.token)
+    if let Some(token) = &bot.token
         && let Err(error) =
             NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info, plan.as_ref()))
     {

@@ -123,7 +123,7 @@ fn set(
     args: &SetArgs,
     notes: &mut Vec<String>,
 ) -> Result<String, Error> {
-    let client = bot.client(&bots.file().webhook.api_root())?;
+    let client = bot.client(&bots.file().webhook.api_root)?;
     // Before anything is made for it.
     check(&Plan::bare(bots.file(), &bots.config, &bot.section)?)?;
     for path in bots.setup.make_missing([&bot.section])? {

@@ -9,6 +9,8 @@
 //! | file | question |
 //! |---|---|
 //! | `machine` | what is to be done, and when; no I/O, no clock |
+//! | `deliveries`, `repairs`, `fallback` | its parts: does Telegram deliver, is the webhook set again, are updates fetched |
+//! | `look` | what is seen, done and told |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
 //! | `ward` | what the config says of a bot |
@@ -16,27 +18,31 @@
 //! | `note` | what was done on purpose, kept for later |
 //! | `tell` | incidents, lines, and what a report shows |
 
+mod deliveries;
+mod fallback;
+mod log;
+mod look;
 mod machine;
 mod note;
 mod polling;
+mod repairs;
 mod signal;
-mod tell;
 #[cfg(test)]
 mod tests;
-mod ward;
 mod watch;
+mod watched_bot;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
+use self::{log::Teller, polling::Pollers, signal::Signal, watch::Watch};
 pub(super) use self::{
     note::{Note, NoteFile},
     polling::Ended,
-    ward::Ward,
+    watched_bot::Ward,
 };
-use self::{polling::Pollers, signal::Signal, tell::Teller, watch::Watch};
 use crate::ServerHandle;
 
 /// The thread that watches over the webhooks, from the first bot on that is to be watched.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::ward::Ward;
+use super::watched_bot::Ward;
 
 /// What the thread has been told and not taken yet.
 #[derive(Debug, Default)]

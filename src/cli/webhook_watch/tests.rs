@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::machine::{
-    Action, Change, Event, Look, Machine, Outcome, Place, Remedy, Terms, Trouble,
+use super::{
+    look::{Action, Change, Event, Look, Outcome, Place, Remedy, Terms, Trouble},
+    machine::Machine,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    machine::{Action, Event, Look, Machine, Outcome, Place, Terms, Trouble},
+    log::Teller,
+    look::{Action, Event, Look, Outcome, Place, Terms, Trouble},
+    machine::Machine,
     note::{Note, Sum},
     polling::Pollers,
     signal::{Signal, Woken},
-    tell::Teller,
-    ward::Ward,
+    watched_bot::Ward,
 };
 use crate::{
     bot_api::{ApiError, WebhookInfo},

@@ -1,4 +1,4 @@
-//! `[[bot]]` as typed.
+//! `[[bot]]`: one webhook and its credentials.
 
 use std::{
     borrow::Cow,
@@ -27,66 +27,72 @@ use crate::{
     webhook::{to_ascii, without_userinfo},
 };
 
-/// `[[bot]]`: one webhook and its credentials.
+/// One bot: its webhook, its credentials and setWebhook's parameters. Without any there is one at
+/// `/webhook` with the secret token of `server.data_dir`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BotSection {
+    /// Its name in logs, reports and the journal.
     pub(crate) name: String,
-    /// Empty where it is not given, which only a poller takes.
+    /// The path of its webhook URL, such as `/webhook`. `poll` needs none.
     #[serde(default)]
     pub(crate) path: String,
-    /// As DNS has it, however it was typed.
-    #[serde(default, deserialize_with = "host", skip_serializing_if = "Option::is_none")]
+    /// The host of its webhook URL, such as `bot.example.com`, `*.example.com` or `бот.рф`. Without
+    /// it any.
+    // As DNS has it, however it was typed.
+    #[serde(default, deserialize_with = "host")]
     pub(crate) host: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Who may send its updates, beside those who may connect. A request from elsewhere gets 403.
     pub(crate) allow: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Certificate chain in PEM for its host; needs `bot.key`. Without both that of `[tls]`.
     pub(crate) cert: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Private key in PEM; needs `bot.cert`.
     pub(crate) key: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The password of an encrypted key.
     pub(crate) key_password: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file whose first line is the password.
     pub(crate) key_password_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An environment variable with the password.
     pub(crate) key_password_env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What X-Telegram-Bot-Api-Secret-Token must hold: 1 to 256 of `A-Z a-z 0-9 _ -`.
     pub(crate) secret_token: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file with the secret token. It is made where it is missing and its directory is there.
     pub(crate) secret_token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An environment variable with the secret token.
     pub(crate) secret_token_env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The secret token before this one, which is still taken; needs `bot.previous_secret_token_until`.
     pub(crate) previous_secret_token: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file with the previous secret token.
     pub(crate) previous_secret_token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An environment variable with the previous secret token.
     pub(crate) previous_secret_token_env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// From when on the previous secret token is refused.
     pub(crate) previous_secret_token_until: Option<Moment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `USER:PASSWORD` that `Authorization` must hold, for a URL like `https://user:password@host/`.
+    /// Beside a secret token both are asked for.
     pub(crate) basic_auth: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file with user and password.
     pub(crate) basic_auth_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An environment variable with user and password.
     pub(crate) basic_auth_env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `none` takes requests without any credentials. `secret-token`, the default, needs a
+    /// secret token, user and password, or both.
     pub(crate) auth: Option<Auth>,
-    /// The Bot API's token. Only what calls the Bot API reads it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The Bot API's token, for the commands that call it and for `[webhook]`. Without it
+    /// `$TELEGRAM_BOT_TOKEN`, where there is one bot.
     pub(crate) token: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file with the Bot API's token.
     pub(crate) token_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// An environment variable with the Bot API's token.
     pub(crate) token_env: Option<String>,
-    /// setWebhook's parameters, from here on.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_password")]
+    /// setWebhook's `url`. Without it it is made from host, port and path.
+    #[serde(default, serialize_with = "without_password")]
     pub(crate) url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// setWebhook's `max_connections`: 1 to 100, or 100000 with `webhook.local`. Without it 40.
     pub(crate) max_connections: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// setWebhook's `allowed_updates`: `"all"`, or a list of kinds. Without it Telegram's default.
     pub(crate) allowed_updates: Option<AllowedUpdates>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// setWebhook's `ip_address`. Without it what the host's name leads to.
     pub(crate) ip_address: Option<IpAddr>,
 }
 

@@ -1,22 +1,23 @@
-//! `[[listener]]` as typed.
+//! `[[listener]]`: further places to listen.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::super::{ListenAddress, Listener};
 use crate::{config::AllowList, error::Error};
 
-/// `[[listener]]`: a place to listen, and on which terms.
+/// A place to listen, and on which terms. There may be any number of them.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListenerSection {
-    pub(crate) address: Address,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where: `IP:PORT`, `unix:PATH`, or `fd:NAME` for a socket that systemd passes.
+    pub(crate) address: ListenAddress,
+    /// Whether connections speak TLS. Without it they do.
     pub(crate) tls: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Who may connect, instead of `server.allow`.
     pub(crate) allow: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The balancers that send a PROXY header, version 1 or 2. Without it no header is taken.
     pub(crate) proxy_protocol: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Permissions of a Unix socket's file, in octal. Without it `0660`.
     pub(crate) mode: Option<Mode>,
 }
 
@@ -25,7 +26,7 @@ impl ListenerSection {
         let list = |key: &str, entries: &Option<Vec<String>>| {
             entries.as_ref().map(|entries| AllowList::of_key(key, entries)).transpose()
         };
-        let mut listener = Listener::new(self.address.0.clone());
+        let mut listener = Listener::new(self.address.clone());
         listener.allow = list("listener.allow", &self.allow)?;
         listener.proxy_protocol = list("listener.proxy_protocol", &self.proxy_protocol)?;
         listener.tls = self.tls.unwrap_or(listener.tls);
@@ -46,27 +47,6 @@ impl ListenerSection {
             self.mode = Some(Mode(listener.mode));
         }
         self
-    }
-}
-
-/// An address as typed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Address(pub(crate) ListenAddress);
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(|_| {
-            let expected = "expected one like \"127.0.0.1:8443\", \"unix:/run/hook.sock\" or \
-                            \"fd:NAME\"";
-            de::Error::custom(format!("{text:?} is no address, {expected}"))
-        })
-    }
-}
-
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
     }
 }
 

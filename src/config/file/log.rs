@@ -1,4 +1,4 @@
-//! `[log]` as typed.
+//! `[log]`: what is written to standard error.
 
 use std::str::FromStr;
 
@@ -7,22 +7,14 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::Error;
 
-/// `[log]`: how lines look and which are written.
+/// How lines look and which are written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct LogSection {
-    pub(crate) format: Option<LogFormat>,
-    pub(crate) level: Option<LogLevel>,
-}
-
-impl LogSection {
-    /// With every value written out.
-    pub(super) fn effective(&self) -> Self {
-        Self {
-            format: Some(self.format.unwrap_or_default()),
-            level: Some(self.level.unwrap_or_default()),
-        }
-    }
+    /// What a line of the log looks like. `text` is in colours on a terminal.
+    pub(crate) format: LogFormat,
+    /// The least important lines that are written.
+    pub(crate) level: LogLevel,
 }
 
 /// What a line of the log looks like.

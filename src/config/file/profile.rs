@@ -4,40 +4,39 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
-use crate::{config::Profile, error::Error};
+use crate::{
+    config::value::{duration, optional_duration},
+    error::Error,
+};
 
-/// As typed: see [`Profile`] for `slow`; the rest is about files, which the library does not write.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// What is written about latencies.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ProfileSection {
-    /// Where interval logs, percentile files and the last report go.
+    /// Where interval logs, percentile files and the last report go. Without it none is written.
     pub(crate) dir: Option<PathBuf>,
     /// How long an interval takes.
-    pub(crate) interval: Option<Span>,
-    pub(crate) slow: Option<Span>,
+    #[serde(with = "duration")]
+    pub(crate) interval: Duration,
+    /// A request one of whose stages takes longer is named in the report. Without it none is.
+    #[serde(with = "optional_duration")]
+    pub(crate) slow: Option<Duration>,
+}
+
+impl Default for ProfileSection {
+    fn default() -> Self {
+        // What HdrHistogram's tools plot best.
+        Self { dir: None, interval: Duration::from_secs(1), slow: None }
+    }
 }
 
 impl ProfileSection {
-    /// One second: what HdrHistogram's tools plot best.
-    const INTERVAL: Span = Span(Duration::from_secs(1));
-
-    pub(super) fn to_profile(&self) -> Result<Profile, Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         let range = Duration::from_millis(10)..=Duration::from_secs(3600);
-        let interval = self.interval();
-        if !range.contains(&interval) {
-            let interval = humantime::format_duration(interval);
+        if !range.contains(&self.interval) {
+            let interval = humantime::format_duration(self.interval);
             return Err(Error::config("profile.interval", interval, "10ms to 1h"));
         }
-        Ok(Profile { slow: self.slow.map(|span| span.0) })
-    }
-
-    pub(crate) fn interval(&self) -> Duration {
-        self.interval.unwrap_or(Self::INTERVAL).0
-    }
-
-    /// With every value written out.
-    pub(super) fn effective(self) -> Self {
-        Self { interval: Some(self.interval.unwrap_or(Self::INTERVAL)), ..self }
+        Ok(())
     }
 }

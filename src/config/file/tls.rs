@@ -1,4 +1,4 @@
-//! `[tls]` as typed, and the certificates of all bots.
+//! `[tls]`, and the certificates of all bots.
 
 use std::{
     net::IpAddr,
@@ -16,15 +16,20 @@ use crate::{
     },
 };
 
-/// `[tls]`: the certificate for who names no server or one without a certificate of its own. PEM
-/// files; both or neither.
+/// The certificate for clients that name no server, or one without a certificate of its own.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct TlsSection {
+    /// Certificate chain in PEM, leaf first; needs `tls.key`. Without both that of a bot, or else a
+    /// self-signed one in `server.data_dir`.
     pub(crate) cert: Option<PathBuf>,
+    /// Private key in PEM: PKCS#8, SEC1 or PKCS#1; needs `tls.cert`.
     pub(crate) key: Option<PathBuf>,
+    /// The password of an encrypted key.
     pub(crate) key_password: Option<Hidden>,
+    /// A file whose first line is the password.
     pub(crate) key_password_file: Option<PathBuf>,
+    /// An environment variable with the password.
     pub(crate) key_password_env: Option<String>,
 }
 

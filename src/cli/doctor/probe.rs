@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::send::{aim::Aim, remedy},
+    super::send::{fix, target::Aim},
     step::Finding,
 };
 use crate::{
@@ -76,7 +76,7 @@ pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
             Ok(answer) => {
                 return Finding::fail(
                     format!("without credentials: {}, expected 403", answer.line()),
-                    remedy::of_answer(&answer, aim),
+                    fix::of_answer(&answer, aim),
                 );
             }
             Err(failure) => return of_failure(&failure, &aim.target),
@@ -93,7 +93,7 @@ pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
         },
         Ok(answer) => Finding::fail(
             format!("with the secret of the config: {}, expected {expected}", answer.line()),
-            remedy::of_answer(&answer, aim),
+            fix::of_answer(&answer, aim),
         ),
         Err(failure) => of_failure(&failure, &aim.target),
     }

@@ -8,7 +8,7 @@ use super::{
         doctor,
         setup::Setup,
     },
-    machine::Terms,
+    look::Terms,
     note::NoteFile,
 };
 use crate::{
@@ -42,18 +42,18 @@ impl Ward {
     /// A token that cannot be read or is none.
     pub(in crate::cli) fn all(setup: &Setup) -> Result<Vec<Self>, Error> {
         let file = Arc::new(setup.file.clone());
-        if !file.webhook.is_watched() {
+        if !file.webhook.watch {
             return Ok(Vec::new());
         }
         let config = Arc::new(file.to_config(Secrets::Leave)?);
-        let (root, webhook) = (file.webhook.api_root(), &file.webhook);
+        let (root, webhook) = (&file.webhook.api_root, &file.webhook);
         let terms = Terms {
-            can_fall_back: webhook.fallback() == Fallback::Poll,
-            can_repair: webhook.repairs(),
-            fallback_after: webhook.fallback_after(),
-            interval: webhook.interval(),
+            can_fall_back: webhook.fallback == Fallback::Poll,
+            can_repair: webhook.repair,
+            fallback_after: webhook.fallback_after,
+            interval: webhook.interval,
         };
-        let data_dir = file.server.data_dir.clone().unwrap_or_default();
+        let data_dir = file.server.data_dir.clone();
         let is_only_one = file.bots.len() == 1;
         let chosen = file.bots.iter().map(|section| ChosenBot::of(section, is_only_one));
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
@@ -82,7 +82,7 @@ impl Ward {
         let mut text = format!(
             "looked at every {} at {}",
             humantime::format_duration(terms.interval),
-            file.webhook.api_root()
+            file.webhook.api_root
         );
         if wards.len() < file.bots.len() {
             text += &format!(" for {} of {} bots", wards.len(), file.bots.len());
@@ -116,7 +116,7 @@ impl Ward {
 
     /// True where both are for the same bot of the same Bot API server.
     pub(super) fn is_same_bot(&self, other: &Self) -> bool {
-        let root = |ward: &Self| ward.file.webhook.api_root();
+        let root = |ward: &Self| ward.file.webhook.api_root.clone();
         self.seed == other.seed && root(self) == root(other)
     }
 

@@ -8,14 +8,14 @@ use std::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
-    super::{bots::ChosenBot, setup::Setup},
+    super::{bots::ChosenBot, service::over, setup::Setup},
     DoctorArgs,
     step::Finding,
 };
 use crate::{
     config::{
         Config,
-        file::{Address, BotSection, ConfigFile, Secrets},
+        file::{BotSection, ConfigFile, Secrets},
     },
     error::Error,
     sender::Trust,
@@ -46,19 +46,13 @@ impl<'a> Patient<'a> {
         let until = Instant::now() + TOTAL;
         let mut file =
             args.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
-        if args.data_dir.is_some() {
-            file.server.data_dir.clone_from(&args.data_dir);
-        }
-        if args.api_root.is_some() {
-            file.webhook.api_root.clone_from(&args.api_root);
-        }
-        if args.local {
-            file.webhook.local = Some(true);
-        }
+        over(&args.data_dir, &mut file.server.data_dir);
+        over(&args.api_root, &mut file.webhook.api_root);
+        file.webhook.local |= args.local;
         if let Some(address) = &args.listen {
             // Where the config has a listener there, its terms hold.
-            if !file.listeners.iter().any(|listener| listener.address.0 == *address) {
-                file.server.listen = Some(Address(address.clone()));
+            if !file.listeners.iter().any(|listener| listener.address == *address) {
+                file.server.listen = Some(address.clone());
             }
         }
         let setup = Setup::of(file)?;
@@ -126,7 +120,7 @@ impl<'a> Patient<'a> {
     pub(super) fn introduction(&self) -> Finding {
         let file = &self.setup.file;
         let bots = file.bots.len();
-        let data_dir = file.server.data_dir.as_deref().unwrap_or("-".as_ref()).display();
+        let data_dir = file.server.data_dir.display();
         let from = match &self.args.config {
             Some(path) => path.display().to_string(),
             None => "no --config, so the defaults".to_owned(),

@@ -1,6 +1,6 @@
 //! What to do where an update was not taken.
 
-use super::aim::Aim;
+use super::target::Aim;
 use crate::sender::{Answer, Failure, Phase};
 
 /// What to do about an answer other than 2xx.

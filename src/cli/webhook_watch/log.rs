@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machine::{Change, Event, Remedy};
+use super::look::{Change, Event, Remedy};
 use crate::{
     observe::{
         incidents::{IncidentKind, IncidentWriter},

@@ -10,7 +10,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    super::{greeting::reachable, setup::Setup},
+    super::{greeting::reachable, service::over, setup::Setup},
     SendArgs,
 };
 use crate::{
@@ -18,12 +18,13 @@ use crate::{
     config::{
         Bot, Config, SecretToken,
         allow::admits,
-        file::{Address, BotSection, ConfigFile, Secrets},
+        file::{BotSection, ConfigFile, Secrets},
     },
     error::{Error, ErrorKind},
     files::text_file,
     io::listener::{Terms, terms},
-    sender::{Place, Target, Tls, Trust, split_port, with_port},
+    sender::{Place, Target, Tls, Trust, with_port},
+    url::UrlParts,
 };
 
 /// An address of Telegram's, which a balancer would name as the one that it passes on.
@@ -161,13 +162,11 @@ impl Aim {
 /// Config file and flags, as `serve` would have them.
 fn setup(args: &SendArgs) -> Result<Setup, Error> {
     let mut file = args.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
-    if let Some(dir) = &args.data_dir {
-        file.server.data_dir = Some(dir.clone());
-    }
+    over(&args.data_dir, &mut file.server.data_dir);
     if let Some(address) = &args.listen {
         // Where the config has a listener there, its terms hold.
-        if !file.listeners.iter().any(|listener| listener.address.0 == *address) {
-            file.server.listen = Some(Address(address.clone()));
+        if !file.listeners.iter().any(|listener| listener.address == *address) {
+            file.server.listen = Some(address.clone());
         }
     }
     Setup::of(file)
@@ -260,11 +259,8 @@ fn place(listener: &Listener) -> Place {
 
 /// Host and port of the webhook's URL, as far as the config says so.
 fn public_url(section: &BotSection) -> Option<(&str, Option<u16>)> {
-    let (_, rest) = section.url.as_deref()?.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
-    let (host, port) = split_port(authority, 443)?;
-    Some((host, (port != 443).then_some(port)))
+    let url = UrlParts::parse(section.url.as_deref()?)?;
+    Some((url.host, url.port.filter(|port| *port != 443)))
 }
 
 /// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the bot

@@ -16,9 +16,9 @@ pub(super) fn to_stderr(section: &LogSection) {
         .with_target(false)
         // It would report that stderr is gone to stderr, and panic.
         .log_internal_errors(false)
-        .with_max_level(section.level.unwrap_or_default().filter());
+        .with_max_level(section.level.filter());
     // Where somebody has set a subscriber already, theirs stays.
-    let _ = match section.format.unwrap_or_default() {
+    let _ = match section.format {
         LogFormat::Json => builder
             .json()
             .flatten_event(true)

@@ -4,8 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhook::http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response};
-use ringhook::update::UpdateBody;
+use ringhook::{
+    http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response},
+    update::UpdateBody,
+};
 
 /// What Telegram's sender writes, to the byte, with a body of this many bytes.
 fn request(body_bytes: usize) -> Vec<u8> {

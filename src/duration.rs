@@ -12,6 +12,6 @@ pub(crate) fn deadline(wait: Duration) -> Instant {
 
 /// The nanoseconds of `duration`, as histograms take them.
 #[inline]
-pub(crate) fn nanos(duration: Duration) -> u64 {
+pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

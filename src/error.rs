@@ -53,12 +53,12 @@ pub enum ErrorKind {
 
 impl Error {
     /// An error with nothing beneath it.
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: hide_tokens(&message.into()), source: None }
     }
 
     /// An error caused by `source`, whose text is appended to `message`.
-    pub(crate) fn with_source(
+    pub fn with_source(
         kind: ErrorKind,
         message: impl Into<String>,
         source: impl error::Error + Send + Sync + 'static,
@@ -81,7 +81,7 @@ impl Error {
     }
 
     /// A wrong setting: which key, what it holds, what was expected of it.
-    pub(crate) fn config(key: &str, value: impl fmt::Display, expected: &str) -> Self {
+    pub fn config(key: &str, value: impl fmt::Display, expected: &str) -> Self {
         Self::new(ErrorKind::Config, format!("{key} = {value}: expected {expected}"))
     }
 

@@ -36,12 +36,7 @@
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
 
-#[cfg(feature = "cli")]
-mod bot_api;
 mod bots;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
 mod config;
 mod control;
 mod delivery;
@@ -55,20 +50,10 @@ mod io;
 mod journal;
 mod observe;
 mod outcome;
-#[cfg(feature = "cli")]
-mod polling;
 mod proto;
 mod redact;
-#[cfg(feature = "cli")]
-mod samples;
-#[cfg(feature = "cli")]
-mod sender;
 mod server;
 mod tls;
-#[cfg(feature = "cli")]
-mod url;
-#[cfg(feature = "cli")]
-mod webhook;
 
 pub use crate::{
     config::{

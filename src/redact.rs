@@ -3,11 +3,11 @@
 use std::fmt;
 
 /// What stands where something secret stood.
-pub(crate) const HIDDEN: &str = "(hidden)";
+pub const HIDDEN: &str = "(hidden)";
 /// What may stand between the id and the secret: a colon, as it is, in a URL, or in a URL in a URL.
 const COLONS: [&str; 3] = [":", "%3a", "%253a"];
 /// The fewest characters of a token's secret.
-pub(crate) const SECRET_MIN: usize = 30;
+pub const SECRET_MIN: usize = 30;
 
 /// Shows the value without what looks like a bot's token in it.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ impl<T: fmt::Debug> fmt::Debug for Shown<T> {
 }
 
 /// `text` with all that looks like a bot's token hidden, whoever's it is.
-pub(crate) fn hide_tokens(text: &str) -> String {
+pub fn hide_tokens(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let (mut shown, mut rest, mut lower) = (String::new(), text, lower.as_str());
     let next = |lower: &str| {
@@ -58,7 +58,7 @@ pub(crate) fn hide_tokens(text: &str) -> String {
 }
 
 /// True for what a token's secret consists of.
-pub(crate) fn is_secret(byte: u8) -> bool {
+pub fn is_secret(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 

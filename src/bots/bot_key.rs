@@ -4,11 +4,11 @@ use std::fmt;
 
 /// A bot in the journal: the CRC32C of its name, which stays when the configuration's order changes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct BotKey(u32);
+pub struct BotKey(u32);
 
 impl BotKey {
     /// The key of the bot named `name`.
-    pub(crate) fn of(name: &str) -> Self {
+    pub fn of(name: &str) -> Self {
         Self(crc32c::crc32c(name.as_bytes()))
     }
 
@@ -23,8 +23,7 @@ impl BotKey {
     }
 
     /// The key as its `Display` writes it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+    pub fn from_hex(text: &str) -> Option<Self> {
         let is_hex = text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         is_hex.then(|| u32::from_str_radix(text, 16).ok().map(Self)).flatten()
     }

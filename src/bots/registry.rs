@@ -17,7 +17,7 @@ const NAMES_MAX: usize = 1 << 16;
 
 /// All bots, by the [`BotId`]s that they got when their names were first seen. Reading takes no lock.
 #[derive(Debug, Default)]
-pub(crate) struct Roster {
+pub struct Roster {
     entries: boxcar::Vec<Entry>,
     /// Held while bots are added, so that no two get the same place.
     adding: Mutex<()>,
@@ -38,7 +38,7 @@ impl Roster {
     ///
     /// # Errors
     /// A name that is one too many, or that has the key of another one; nothing is added then.
-    pub(crate) fn enrol<'a>(
+    pub fn enrol<'a>(
         &self,
         names: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<Vec<BotId>, Error> {
@@ -89,15 +89,14 @@ impl Roster {
     }
 
     /// Whether an update of `bot` has come over the wire since this was last asked.
-    #[cfg(feature = "cli")]
-    pub(crate) fn take_heard(&self, bot: BotId) -> bool {
+    pub fn take_heard(&self, bot: BotId) -> bool {
         let entry = self.entries.get(bot.index() as usize);
         entry.is_some_and(|entry| entry.is_heard.swap(false, Relaxed))
     }
 
     /// How many there are.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.count()
     }
 
@@ -119,12 +118,12 @@ impl Roster {
     }
 
     /// The bot with this key.
-    pub(crate) fn id_of_key(&self, key: BotKey) -> Option<BotId> {
+    pub fn id_of_key(&self, key: BotKey) -> Option<BotId> {
         self.entries.iter().find(|(_, entry)| entry.key == key).map(|(index, _)| id_at(index))
     }
 
     /// The bot of this name.
-    pub(crate) fn id_of(&self, name: &str) -> Option<BotId> {
+    pub fn id_of(&self, name: &str) -> Option<BotId> {
         self.entries.iter().find(|(_, entry)| entry.name == name).map(|(index, _)| id_at(index))
     }
 }

@@ -49,7 +49,7 @@ impl AllowList {
     }
 
     /// As [`new`](Self::new), for another key than the server's.
-    pub(crate) fn of_key<T: AsRef<str>>(
+    pub fn of_key<T: AsRef<str>>(
         key: &str,
         entries: impl IntoIterator<Item = T>,
     ) -> Result<Self, Error> {
@@ -159,7 +159,7 @@ pub(crate) fn host(address: IpAddr) -> IpAddr {
 }
 
 /// True where there is no list, `peer` is on it, or has no address that could be.
-pub(crate) fn admits(list: Option<&AllowList>, peer: Option<IpAddr>) -> bool {
+pub fn admits(list: Option<&AllowList>, peer: Option<IpAddr>) -> bool {
     list.zip(peer).is_none_or(|(list, peer)| list.contains(peer))
 }
 

@@ -62,7 +62,7 @@ impl Journal {
     }
 
     /// What a config file leaves out: the directory is that of the server, so updates are written.
-    pub(crate) fn of_file() -> Self {
+    pub fn of_file() -> Self {
         Self { ack: Ack::Written, ..Self::default() }
     }
 

@@ -4,8 +4,6 @@ mod admin;
 pub(crate) mod allow;
 mod bot;
 mod dispatch;
-#[cfg(feature = "cli")]
-pub(crate) mod file;
 mod journal;
 mod limits;
 mod listener;
@@ -13,7 +11,7 @@ mod pin;
 mod profile;
 mod reload;
 mod secret;
-pub(crate) mod value;
+pub mod value;
 
 use std::{
     fmt,
@@ -25,8 +23,6 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "cli")]
-pub(crate) use self::secret::base64;
 pub use self::{
     admin::Admin,
     allow::AllowList,
@@ -39,7 +35,7 @@ pub use self::{
     profile::Profile,
     secret::{BasicAuth, SECRET_TOKEN_MAX, SecretToken},
 };
-pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges};
+pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges, secret::base64};
 use crate::{bots::BotKey, error::Error};
 
 /// Most threads of one kind; a bound against slips of the keyboard, not a promise.

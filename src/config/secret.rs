@@ -37,8 +37,7 @@ impl SecretToken {
 
 impl SecretToken {
     /// The token itself, for who has to present it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 
@@ -86,8 +85,7 @@ impl BasicAuth {
 
 impl BasicAuth {
     /// The value of `Authorization`, for who has to present it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn reveal(&self) -> String {
+    pub fn reveal(&self) -> String {
         format!("Basic {}", self.0)
     }
 

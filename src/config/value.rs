@@ -1,12 +1,13 @@
 //! How values are written in a config file: durations as `10s`, sizes as `1MiB`.
 
 /// A duration such as `10s`, `500ms` or `1m 30s`; for `#[serde(with)]`.
-pub(crate) mod duration {
+pub mod duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<Duration, D::Error>
+    /// Reads a duration such as `10s`.
+    pub fn deserialize<'de, D>(deserializer: D) -> Result<Duration, D::Error>
     where
         D: Deserializer<'de>,
     {
@@ -16,7 +17,8 @@ pub(crate) mod duration {
         })
     }
 
-    pub(crate) fn serialize<S>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error>
+    /// Writes it as `humantime` does.
+    pub fn serialize<S>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error>
     where
         S: Serializer,
     {
@@ -25,22 +27,21 @@ pub(crate) mod duration {
 }
 
 /// A duration that may be missing. The field needs `#[serde(default)]`, or the container does.
-pub(crate) mod optional_duration {
+pub mod optional_duration {
     use std::time::Duration;
 
     use serde::{Deserializer, Serializer};
 
-    pub(crate) fn deserialize<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+    /// Reads a duration, where there is one.
+    pub fn deserialize<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
     where
         D: Deserializer<'de>,
     {
         super::duration::deserialize(deserializer).map(Some)
     }
 
-    pub(crate) fn serialize<S>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error>
+    /// Writes it as `humantime` does, where there is one.
+    pub fn serialize<S>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error>
     where
         S: Serializer,
     {

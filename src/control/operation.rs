@@ -166,7 +166,6 @@ impl Operation {
     }
 
     /// The same where nothing is under way; false where something is.
-    #[cfg(any(feature = "cli", test))]
     fn begin_if_free(&self, step: Step, now: Instant) -> bool {
         self.state.compare_exchange(0, self.state_of(step, now), Relaxed, Relaxed).is_ok()
     }
@@ -212,7 +211,6 @@ impl Crowd {
 
     /// As [`Operation::during`]. `None` where as many are under way as can be told of, all of which
     /// have begun before.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) fn during(&self, step: Step, now: Instant) -> Option<During<'_>> {
         let mut slots = self.slots.iter();
         slots.find(|slot| slot.begin_if_free(step, now)).map(|slot| During(slot))

@@ -3,13 +3,14 @@
 use std::{io, path::Path, sync::Arc};
 
 use serde::Serialize;
-#[cfg(feature = "cli")]
 use serde_json::value::RawValue;
 
-#[cfg(feature = "cli")]
-use crate::config::base64;
 use crate::{
-    bots::Roster, config::Ack, delivery::sink::lines::Lines, error::Error, files,
+    bots::Roster,
+    config::{Ack, base64},
+    delivery::sink::lines::Lines,
+    error::Error,
+    files,
     proto::update::Update,
 };
 
@@ -31,7 +32,6 @@ struct DeadLetter<'a, U> {
 }
 
 /// One line of the file, of what is no JSON.
-#[cfg(feature = "cli")]
 #[derive(Serialize)]
 struct BrokenLetter<'a> {
     bot: &'a str,
@@ -43,7 +43,6 @@ struct BrokenLetter<'a> {
 
 /// False where `json` has something that readers of JSON stumble over, such as half of a surrogate
 /// pair: the line would be lost to them. Depth is no harm, whoever has a limit can raise it.
-#[cfg(feature = "cli")]
 fn is_readable(json: &str) -> bool {
     match serde_json::from_str::<serde_json::Value>(json) {
         Ok(_) => true,
@@ -76,7 +75,6 @@ impl DeadLetters {
 
     /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is, or,
     /// where that is no JSON, its bytes in Base64.
-    #[cfg(feature = "cli")]
     pub(crate) fn write_raw(
         &self,
         bot: &str,

@@ -31,12 +31,12 @@ use std::{
 use crossbeam_channel::{Sender, TrySendError};
 
 use self::budget::{Measure, Purse};
+pub use self::record_id::RecordId;
 pub(crate) use self::{
     budget::{Budget, Till},
     full::FullChats,
     gate::Gate,
     lanes::LaneKey,
-    record_id::RecordId,
     scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
 };
 use crate::{config::Order, outcome::Refusal, proto::update::Update};

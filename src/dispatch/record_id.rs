@@ -4,11 +4,11 @@ use std::fmt;
 
 /// Where a record is. Records are ordered as they were written.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct RecordId {
+pub struct RecordId {
     /// Number of the segment.
-    pub(crate) segment: u32,
+    pub segment: u32,
     /// Where in the segment's file the record begins, in bytes.
-    pub(crate) offset: u32,
+    pub offset: u32,
 }
 
 impl fmt::Display for RecordId {

@@ -24,16 +24,17 @@ use super::{
 
 /// What is done where a file is there already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Over {
+pub enum Over {
     /// It stays, and that is an error of kind `AlreadyExists`.
     Keep,
+    /// The file that is there gives way.
     Replace,
 }
 
 /// A directory, found without following a link that another user has made for root, and the rights
 /// with which things are done in it. All names are of what is in the directory itself.
 #[derive(Debug)]
-pub(crate) struct Dir {
+pub struct Dir {
     /// Whose rights; `None` for those of the process.
     actor: Option<User>,
     fd: OwnedFd,
@@ -50,7 +51,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open, and `PermissionDenied` for another user's link in a directory of root's.
-    pub(crate) fn find(path: &Path, heir: Option<&User>) -> io::Result<Self> {
+    pub fn find(path: &Path, heir: Option<&User>) -> io::Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self::plain(enter(CWD, path)?));
         }
@@ -73,7 +74,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of `find` and mkdir.
-    pub(crate) fn make(path: &Path, mode: u32, heir: Option<&User>) -> io::Result<Self> {
+    pub fn make(path: &Path, mode: u32, heir: Option<&User>) -> io::Result<Self> {
         if !geteuid().is_root() {
             make_all(CWD, path, mode)?;
             return Self::find(path, None);
@@ -109,13 +110,12 @@ impl Dir {
     ///
     /// # Errors
     /// Those of [`find`](Self::find), or that `path` names no file.
-    pub(crate) fn of(path: &Path, heir: Option<&User>) -> io::Result<(Self, OsString)> {
+    pub fn of(path: &Path, heir: Option<&User>) -> io::Result<(Self, OsString)> {
         let (dir, name) = split(path)?;
         Ok((Self::find(dir, heir)?, name.to_owned()))
     }
 
     /// A directory of root's that only root may write to; what is made in it is for `heir`.
-    #[cfg(feature = "cli")]
     pub(super) fn given_to(fd: OwnedFd, heir: &User) -> Self {
         Self::ours(fd, false, Some(heir))
     }
@@ -189,10 +189,7 @@ impl Dir {
     ///
     /// # Errors
     /// That of `work`, or that the rights cannot be had.
-    pub(crate) fn run<T>(
-        &self,
-        work: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub fn run<T>(&self, work: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         match &self.actor {
             // Who has given up being root has no other rights.
             Some(actor) if geteuid().is_root() => actor.act(|| work(self.fd.as_fd()))?,
@@ -201,8 +198,7 @@ impl Dir {
     }
 
     /// A path of the directory, for calls that take no descriptor, where it was found at `path`.
-    #[cfg(feature = "cli")]
-    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+    pub fn path(&self, path: &Path) -> PathBuf {
         match self.is_exposed && geteuid().is_root() {
             true => format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into(),
             false => path.to_owned(),
@@ -231,8 +227,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open and chown.
-    #[cfg(any(feature = "cli", test))]
-    pub(crate) fn create_new(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+    pub fn create_new(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let mode = Mode::from_raw_mode(mode);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -274,8 +269,7 @@ impl Dir {
     }
 
     /// True where there is something at `name`, or where the link that is there leads to.
-    #[cfg(any(feature = "cli", test))]
-    pub(crate) fn has(&self, name: &OsStr) -> bool {
+    pub fn has(&self, name: &OsStr) -> bool {
         self.run(|fd| Ok(statat(fd, name, AtFlags::empty())?)).is_ok()
     }
 
@@ -291,7 +285,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of rename.
-    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr, over: Over) -> io::Result<()> {
+    pub fn rename(&self, from: &OsStr, to: &OsStr, over: Over) -> io::Result<()> {
         if over == Over::Replace {
             return self.run(|fd| Ok(renameat(fd, from, fd, to)?));
         }
@@ -310,7 +304,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of unlink.
-    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.run(|fd| Ok(unlinkat(fd, name, AtFlags::empty())?))
     }
 
@@ -318,7 +312,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of open and fsync.
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = self.run(|fd| Ok(openat(fd, ".", flags, Mode::empty())?))?;
         File::from(dir).sync_all()

@@ -9,9 +9,9 @@
 mod dir;
 #[cfg(test)]
 mod tests;
-pub(crate) mod text_file;
+pub mod text_file;
 mod user;
-pub(crate) mod watch;
+pub mod watch;
 mod way;
 
 use std::{
@@ -28,7 +28,7 @@ use rustix::{
     process::geteuid,
 };
 
-pub(crate) use self::{
+pub use self::{
     dir::{Dir, Over},
     user::User,
 };
@@ -40,15 +40,15 @@ use crate::error::Error;
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum How {
+pub enum How {
     /// To write at its end; made with mode 0600 where it is not there.
     Append,
+    /// To read, as it is.
     Read,
     /// To read, without a wait for a writer where it is a pipe.
     ReadFile,
     /// To write it anew; made with mode 0666 less the umask where it is not there. A pipe has to have
     /// its reader.
-    #[cfg(feature = "cli")]
     Replace,
 }
 
@@ -59,7 +59,6 @@ impl How {
                 Self::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK,
                 Self::Read => OFlags::RDONLY,
                 Self::ReadFile => OFlags::RDONLY | OFlags::NONBLOCK,
-                #[cfg(feature = "cli")]
                 Self::Replace => OFlags::WRONLY | OFlags::NONBLOCK,
             }
     }
@@ -85,7 +84,6 @@ impl How {
 
     /// What is left to do with an open file.
     fn finish(self, file: File) -> io::Result<File> {
-        #[cfg(feature = "cli")]
         if self == Self::Replace {
             if is_regular(&file)? {
                 file.set_len(0)?;
@@ -103,7 +101,7 @@ impl How {
 ///
 /// # Errors
 /// Those of open; `PermissionDenied` where the way is by a link of another user's.
-pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
+pub fn open(path: &Path, how: How) -> io::Result<File> {
     if !geteuid().is_root() {
         return how.finish(how.open(CWD, path, how.creating())?);
     }
@@ -128,8 +126,7 @@ pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
 ///
 /// # Errors
 /// Those of `open`, or that it cannot be read or is not in UTF-8.
-#[cfg(feature = "cli")]
-pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+pub fn read_text(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path, How::Read)?)
 }
 
@@ -184,7 +181,7 @@ fn is_regular(file: &File) -> io::Result<bool> {
 ///
 /// # Errors
 /// That of `open`, or that the rights cannot be had.
-pub(crate) fn at<T>(path: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+pub fn at<T>(path: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     if geteuid().is_root()
         && let Ok(Way::Foreign { owner, .. }) = Way::to(path)
         && let Ok(outcome) = owner.act(&open)
@@ -202,8 +199,7 @@ pub(crate) fn at<T>(path: &Path, open: impl Fn() -> Result<T, Error>) -> Result<
 ///
 /// # Errors
 /// That of `open`, or that the rights cannot be had.
-#[cfg(feature = "cli")]
-pub(crate) fn for_user<T>(
+pub fn for_user<T>(
     user: &User,
     path: &Path,
     open: impl Fn() -> Result<T, Error>,

@@ -10,7 +10,7 @@ use rustix::{
 
 /// A user whose rights root can take on for a while.
 #[derive(Clone, Debug)]
-pub(crate) struct User {
+pub struct User {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     groups: Vec<Gid>,
@@ -18,7 +18,7 @@ pub(crate) struct User {
 
 impl User {
     /// With `gid` as the group of what is made.
-    pub(crate) fn new(uid: Uid, gid: Gid, groups: Vec<Gid>) -> Self {
+    pub fn new(uid: Uid, gid: Gid, groups: Vec<Gid>) -> Self {
         Self { uid, gid, groups }
     }
 
@@ -112,7 +112,6 @@ impl Drop for Back {
 }
 
 /// The user's own group and all of its groups, where the list of users has it.
-#[cfg(feature = "cli")]
 fn known(uid: Uid) -> Option<(Gid, Vec<Gid>)> {
     use nix::unistd::{self, getgrouplist};
     let entry = unistd::User::from_uid(unistd::Uid::from_raw(uid.as_raw())).ok().flatten()?;
@@ -120,9 +119,4 @@ fn known(uid: Uid) -> Option<(Gid, Vec<Gid>)> {
     let groups = getgrouplist(&name, entry.gid).ok()?;
     let gid = Gid::from_raw(entry.gid.as_raw());
     Some((gid, groups.into_iter().map(|gid| Gid::from_raw(gid.as_raw())).collect()))
-}
-
-#[cfg(not(feature = "cli"))]
-fn known(_: Uid) -> Option<(Gid, Vec<Gid>)> {
-    None
 }

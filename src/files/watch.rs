@@ -9,7 +9,7 @@ const RESTLESS: u32 = 4;
 
 /// Some files and how they were when they were last looked at.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     files: Vec<(PathBuf, Option<State>)>,
     /// Looks since a change that has not been told yet.
     unsettled: Option<u32>,
@@ -41,21 +41,19 @@ impl State {
 
 impl Watch {
     /// Watches `paths` from now on. A path need not be there.
-    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut watch = Self { files: Vec::new(), unsettled: None };
         watch.set_paths(paths.into_iter().collect());
         watch
     }
 
     /// True where the last look has found a change that was not told yet.
-    #[cfg(feature = "cli")]
-    pub(crate) fn is_restless(&self) -> bool {
+    pub fn is_restless(&self) -> bool {
         self.unsettled.is_some()
     }
 
     /// Takes the files as they are now: what has changed until now is known.
-    #[cfg(feature = "cli")]
-    pub(crate) fn rebase(&mut self) {
+    pub fn rebase(&mut self) {
         for (path, state) in &mut self.files {
             *state = State::of(path);
         }
@@ -64,7 +62,7 @@ impl Watch {
 
     /// Watches `paths` instead; what has changed in those that stay is not forgotten. False where
     /// they are the same as before.
-    pub(crate) fn set_paths(&mut self, paths: Vec<PathBuf>) -> bool {
+    pub fn set_paths(&mut self, paths: Vec<PathBuf>) -> bool {
         if self.files.iter().map(|(path, _)| path).eq(&paths) {
             return false;
         }
@@ -79,7 +77,7 @@ impl Watch {
 
     /// True once for each change: at the second look in a row that finds the same, so that whoever
     /// writes has had time to end, and a write in the same tick of the clock is not missed.
-    pub(crate) fn poll(&mut self) -> bool {
+    pub fn poll(&mut self) -> bool {
         let mut has_changed = false;
         for (path, state) in &mut self.files {
             let now = State::of(path);

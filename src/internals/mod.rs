@@ -2,10 +2,11 @@
 
 #![allow(missing_docs)]
 
-mod journal;
+mod commands;
 mod line;
 mod segment;
-mod tls;
+mod test_journal;
+mod test_records;
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,10 +21,11 @@ use std::{
 };
 
 pub use self::{
-    journal::TestJournal,
+    commands::*,
     line::Line,
     segment::{records, segment},
-    tls::TestRecords,
+    test_journal::TestJournal,
+    test_records::TestRecords,
 };
 pub use crate::tls::bare::BareConnection;
 use crate::{
@@ -38,11 +40,6 @@ use crate::{
         update::Update,
     },
     tls::TlsConfig,
-};
-#[cfg(feature = "cli")]
-use crate::{
-    config::file::{ConfigFile, Secrets},
-    error::Error,
 };
 
 /// A shard's answers with their dates.
@@ -275,26 +272,6 @@ pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>>
         Parsed::Invalid => Some(None),
         Parsed::Header { source, length } => Some(Some((source, length))),
     }
-}
-
-/// What `--print-config` makes of a file's text. No file or variable that it names is looked at.
-///
-/// # Errors
-/// Where the text is no config.
-#[cfg(feature = "cli")]
-pub fn printed_config(text: &str) -> Result<String, Error> {
-    let file: ConfigFile = text.parse()?;
-    let config = file.to_config(Secrets::Leave)?;
-    file.effective(&config).to_toml()
-}
-
-/// A file's text as it is read and written, with nothing checked or completed.
-///
-/// # Errors
-/// Where the text has not the form of a config.
-#[cfg(feature = "cli")]
-pub fn rewritten_config(text: &str) -> Result<String, Error> {
-    text.parse::<ConfigFile>()?.to_toml()
 }
 
 /// What shards serve TLS with.

@@ -94,7 +94,7 @@ fn check(key: &str, list: Option<&CpuList>, allowed: &[usize]) -> Result<(), Err
 }
 
 /// Numbers of CPUs for people, runs of them as ranges.
-pub(crate) struct Ranges<'a>(pub(crate) &'a [usize]);
+pub struct Ranges<'a>(pub &'a [usize]);
 
 impl fmt::Display for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

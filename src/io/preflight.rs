@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 /// The reason and the remedy for a ring that could not be built because of `error`.
-pub(crate) fn ring_advice(error: &io::Error) -> String {
+pub fn ring_advice(error: &io::Error) -> String {
     let facts = Facts {
         kernel: read("/proc/sys/kernel/osrelease"),
         disabled: read("/proc/sys/kernel/io_uring_disabled"),

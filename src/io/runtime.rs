@@ -31,15 +31,17 @@ const RING_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 8192;
 
 /// One thread's event loop.
-pub(crate) enum Runtime {
+pub enum Runtime {
+    /// On epoll.
     Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>),
+    /// On io_uring.
     IoUring(monoio::Runtime<TimeDriver<IoUringDriver>>),
 }
 
 impl Runtime {
     /// Builds the loop on the thread that will run it: a single-issuer ring belongs to the thread
     /// that made it.
-    pub(crate) fn new(kind: DriverKind) -> io::Result<Self> {
+    pub fn new(kind: DriverKind) -> io::Result<Self> {
         match kind {
             DriverKind::Epoll => {
                 RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map(Self::Epoll)

@@ -46,7 +46,7 @@ type FileId = (u64, u64);
 
 /// A directory that one process owns, or looks into.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub struct Directory {
     path: PathBuf,
     lock_path: PathBuf,
     /// False where it is only looked into.
@@ -152,7 +152,7 @@ impl Directory {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where another process has it, or this one, as
     /// [`is_held_here`] tells; else why it cannot be made or locked.
-    pub(crate) fn own(path: &Path) -> io::Result<Self> {
+    pub fn own(path: &Path) -> io::Result<Self> {
         for _ in 0..LOCK_TRIES {
             let missing = missing(path);
             let dir = files::Dir::make(path, MODE, None)?;
@@ -182,8 +182,7 @@ impl Directory {
     ///
     /// # Errors
     /// There is none, or it may not be read.
-    #[cfg(any(feature = "cli", test))]
-    pub(crate) fn look_into(path: &Path) -> io::Result<Self> {
+    pub fn look_into(path: &Path) -> io::Result<Self> {
         Ok(Self::new(path, Place::open(&files::Dir::find(path, None)?)?, false))
     }
 

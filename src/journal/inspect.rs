@@ -38,7 +38,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// All files of a journal, and the heads of its segments.
 #[derive(Debug)]
-pub(crate) struct Inspection<'a> {
+pub struct Inspection<'a> {
     storage: &'a dyn Storage,
     files: BTreeMap<u32, Files>,
     heads: Heads,
@@ -46,15 +46,16 @@ pub(crate) struct Inspection<'a> {
 
 /// One segment, whose records are read in order.
 #[derive(Debug)]
-pub(crate) struct Records<'a> {
-    pub(crate) number: u32,
+pub struct Records<'a> {
+    /// The segment's number.
+    pub number: u32,
     /// When it was begun, in microseconds since 1970; `None` where its head is not whole.
-    pub(crate) created_us: Option<i64>,
+    pub created_us: Option<i64>,
     /// Whether it is known where its records end, so that it gets no more of them.
-    pub(crate) is_sealed: bool,
+    pub is_sealed: bool,
     /// Places in its file of settled records that say nothing, and whether a crash may have done
     /// that.
-    pub(crate) broken_notes: Vec<(u64, bool)>,
+    pub broken_notes: Vec<(u64, bool)>,
     file: Arc<dyn Stored>,
     /// Where something was found first that is no record of it.
     is_empty: bool,
@@ -70,13 +71,22 @@ pub(crate) struct Records<'a> {
 
 /// What is at one place of a segment.
 #[derive(Debug)]
-pub(crate) enum Item<'a> {
+pub enum Item<'a> {
     /// A whole record.
+    #[allow(missing_docs)]
     Record { header: RecordHeader, id: RecordId, body: &'a [u8], is_settled: bool },
     /// Bytes that are no record where there was one.
-    Damage { offset: u64, len: u64 },
+    Damage {
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// A record, or a head, that was begun and not finished.
-    Unfinished { offset: u64 },
+    Unfinished {
+        /// Where it begins, in bytes.
+        offset: u64,
+    },
 }
 
 impl<'a> Inspection<'a> {
@@ -84,24 +94,24 @@ impl<'a> Inspection<'a> {
     ///
     /// # Errors
     /// A file cannot be read, or is of another version.
-    pub(crate) fn new(storage: &'a dyn Storage) -> Result<Self, RecoveryError> {
+    pub fn new(storage: &'a dyn Storage) -> Result<Self, RecoveryError> {
         let files = list(storage)?;
         let heads = Heads::read(storage, &files)?;
         Ok(Self { storage, files, heads })
     }
 
     /// The numbers of all segments that there are files of, in order.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
         self.files.keys().copied()
     }
 
     /// True where there was a file of segment `number`.
-    pub(crate) fn has_segment(&self, number: u32) -> bool {
+    pub fn has_segment(&self, number: u32) -> bool {
         self.heads.open.contains_key(&number)
     }
 
     /// Records that are not settled; what cannot be read is none.
-    pub(crate) fn unsettled(&self) -> u64 {
+    pub fn unsettled(&self) -> u64 {
         let of = |number| {
             let mut count = 0;
             let Ok(Some(mut records)) = self.records(number) else { return 0 };
@@ -114,17 +124,17 @@ impl<'a> Inspection<'a> {
     }
 
     /// The name of the file of segment `number`'s ids.
-    pub(crate) fn ids_name(number: u32) -> String {
+    pub fn ids_name(number: u32) -> String {
         ids_name(number)
     }
 
     /// Bytes of the segments' files.
-    pub(crate) fn file_bytes(&self) -> u64 {
+    pub fn file_bytes(&self) -> u64 {
         self.heads.open.values().filter_map(|(file, _)| file.len().ok()).sum()
     }
 
     /// The names of the bots of the servers that wrote the segments, by their keys.
-    pub(crate) fn bots(&self) -> HashMap<BotKey, String> {
+    pub fn bots(&self) -> HashMap<BotKey, String> {
         let heads = self.heads.open.values().filter_map(|(_, head)| match head {
             Head::Whole(header) => Some(header),
             _ => None,
@@ -136,7 +146,7 @@ impl<'a> Inspection<'a> {
     ///
     /// # Errors
     /// The name of a file that cannot be read, and why.
-    pub(crate) fn records(&self, number: u32) -> Result<Option<Records<'a>>, (String, io::Error)> {
+    pub fn records(&self, number: u32) -> Result<Option<Records<'a>>, (String, io::Error)> {
         let Some((file, head)) = self.heads.open.get(&number) else { return Ok(None) };
         let mut end = self.heads.ends.get(&number).copied();
         if end.is_none() {
@@ -186,7 +196,7 @@ impl<'a> Inspection<'a> {
     ///
     /// # Errors
     /// The name of the file that cannot be read, and why.
-    pub(crate) fn ids(&self, number: u32) -> Result<Option<Option<Ids>>, (String, io::Error)> {
+    pub fn ids(&self, number: u32) -> Result<Option<Option<Ids>>, (String, io::Error)> {
         let name = ids_name(number);
         let read = || {
             let mut looks_left = 2;
@@ -208,18 +218,18 @@ impl<'a> Inspection<'a> {
     }
 
     /// Names and lengths of the files that are kept for a person to see.
-    pub(crate) fn kept(&self) -> Vec<(String, u64)> {
+    pub fn kept(&self) -> Vec<(String, u64)> {
         self.lengths(self.files.values().flat_map(|files| files.damaged.iter().cloned()))
     }
 
     /// Names and lengths of the files of ids.
-    pub(crate) fn ids_files(&self) -> Vec<(String, u64)> {
+    pub fn ids_files(&self) -> Vec<(String, u64)> {
         let ids = self.files.iter().filter(|(_, files)| files.ids);
         self.lengths(ids.map(|(number, _)| ids_name(*number)))
     }
 
     /// Names and lengths of the files that segments to come will be in.
-    pub(crate) fn spares(&self) -> Vec<(String, u64)> {
+    pub fn spares(&self) -> Vec<(String, u64)> {
         self.lengths([SPARE, NEW].into_iter().map(str::to_owned))
     }
 
@@ -240,27 +250,27 @@ impl<'a> Inspection<'a> {
 
 impl Records<'_> {
     /// The name of the segment's file.
-    pub(crate) fn file_name(&self) -> String {
+    pub fn file_name(&self) -> String {
         file_name(self.number)
     }
 
     /// The name of the file of its settled records.
-    pub(crate) fn settled_name(&self) -> String {
+    pub fn settled_name(&self) -> String {
         settled::file_name(self.number)
     }
 
     /// Length of its file in bytes; of what is in it, that is the upper bound.
-    pub(crate) fn file_len(&self) -> u64 {
+    pub fn file_len(&self) -> u64 {
         self.file.len().unwrap_or(0)
     }
 
     /// What the file is where it is no segment of its name's number.
-    pub(crate) fn foreign(&self) -> Option<&str> {
+    pub fn foreign(&self) -> Option<&str> {
         self.foreign.as_deref()
     }
 
     /// Where the next thing is looked for, in bytes from the file's start.
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.reader.position()
     }
 
@@ -268,7 +278,7 @@ impl Records<'_> {
     ///
     /// # Errors
     /// The file cannot be read there.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
+    pub fn next(&mut self) -> io::Result<Option<Item<'_>>> {
         loop {
             let at = self.reader.position();
             let item = match self.reader.next()? {
@@ -332,24 +342,25 @@ impl Records<'_> {
 
 /// The ids of each bot that were seen, to find the records whose update is in an earlier one.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(HashMap<BotKey, Window>);
+pub struct Seen(HashMap<BotKey, Window>);
 
 impl Seen {
     /// Takes note of an id; false where it was known.
-    pub(crate) fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
+    pub fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
         self.0.entry(bot).or_default().accept(id.get())
     }
 }
 
 /// Notes which records are settled, for who owns the directory and runs no server in it.
 #[derive(Debug)]
-pub(crate) struct Settler<'a> {
+pub struct Settler<'a> {
     storage: &'a dyn Storage,
     log: Option<(u32, SettledLog)>,
 }
 
 impl<'a> Settler<'a> {
-    pub(crate) fn new(storage: &'a dyn Storage) -> Self {
+    /// Settles records in `storage`.
+    pub fn new(storage: &'a dyn Storage) -> Self {
         Self { storage, log: None }
     }
 
@@ -357,7 +368,7 @@ impl<'a> Settler<'a> {
     ///
     /// # Errors
     /// The disk does not take it.
-    pub(crate) fn settle(&mut self, records: &mut Vec<RecordId>) -> io::Result<()> {
+    pub fn settle(&mut self, records: &mut Vec<RecordId>) -> io::Result<()> {
         for run in records.chunk_by(|a, b| a.segment == b.segment) {
             let Some(number) = run.first().map(|record| record.segment) else { continue };
             if self.log.as_ref().is_none_or(|(of, _)| *of != number) {
@@ -379,7 +390,7 @@ impl<'a> Settler<'a> {
     ///
     /// # Errors
     /// The disk does not take it.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
+    pub fn sync(&mut self) -> io::Result<()> {
         let Some((_, mut log)) = self.log.take() else { return Ok(()) };
         if let Some(file) = log.take_dirty() {
             file.sync()?;

@@ -33,8 +33,7 @@ mod committer;
 mod directory;
 mod header;
 mod housekeeper;
-#[cfg(feature = "cli")]
-pub(crate) mod inspect;
+pub mod inspect;
 mod intake;
 mod log;
 mod read_back;
@@ -70,16 +69,21 @@ pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
     committer::{Committer, Home},
-    directory::{Directory, is_held_here},
+    directory::is_held_here,
     header::SegmentHeader,
     housekeeper::{Chore, Housekeeper},
     intake::{Intake, Ticket},
     log::{Failure, Log},
     read_back::ReadBack,
     reader::{Found, SegmentReader},
-    record::{BODY_MAX, RecordHeader, now_us, record_len, seal},
-    recovery::{Recovered, RecoveryError, recover},
+    record::{BODY_MAX, record_len, seal},
+    recovery::{Recovered, recover},
     storage::Stored,
+};
+pub use self::{
+    directory::Directory,
+    record::{RecordHeader, now_us},
+    recovery::RecoveryError,
 };
 use self::{segment::Segment, storage::Storage};
 use crate::{

@@ -77,7 +77,6 @@ impl SegmentReader {
     }
 
     /// The body of the record at `offset`, which is the one that was found last.
-    #[cfg(feature = "cli")]
     pub(super) fn body(&self, header: &RecordHeader, offset: u32) -> &[u8] {
         let body = self.buffered(u64::from(offset)).get(HEADER_BYTES..header.record_len() as usize);
         body.unwrap_or_default()

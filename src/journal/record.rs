@@ -35,15 +35,17 @@ pub(crate) fn record_len(body_len: u64) -> u64 {
 
 /// What a record says about its body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct RecordHeader {
-    pub(crate) bot: BotKey,
+pub struct RecordHeader {
+    /// Whose update it is.
+    pub bot: BotKey,
     pub(crate) body_crc: u32,
     pub(crate) body_len: u32,
     /// Whether the update was fed in on purpose.
-    pub(crate) is_fed: bool,
+    pub is_fed: bool,
     /// Microseconds since 1970, UTC.
-    pub(crate) received_us: i64,
-    pub(crate) update_id: UpdateId,
+    pub received_us: i64,
+    /// The update's id.
+    pub update_id: UpdateId,
 }
 
 impl RecordHeader {
@@ -67,7 +69,7 @@ impl RecordHeader {
     }
 
     /// Length of the whole record in bytes.
-    pub(crate) fn record_len(&self) -> u64 {
+    pub fn record_len(&self) -> u64 {
         record_len(u64::from(self.body_len))
     }
 
@@ -118,7 +120,7 @@ pub(crate) fn seal(record: &mut [u8], segment: u32) {
 }
 
 /// Now, as records have it.
-pub(crate) fn now_us() -> i64 {
+pub fn now_us() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }

@@ -133,7 +133,7 @@ struct Recovery<'a, R, P> {
 
 /// Why a journal cannot be used.
 #[derive(Debug)]
-pub(crate) enum RecoveryError {
+pub enum RecoveryError {
     /// The directory, or this file in it, cannot be read or changed.
     Io(Option<String>, io::Error),
     /// This file's number is so high that no segment can come after it.

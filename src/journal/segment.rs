@@ -161,11 +161,11 @@ pub(super) fn damaged_ids_name(number: u32) -> String {
 
 /// What is kept of a sealed segment, so that its updates are known when they come again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Ids {
+pub struct Ids {
     /// Where its records end.
     pub(crate) end: u64,
     /// Bot and id of each record, in order.
-    pub(crate) ids: Vec<(BotKey, UpdateId)>,
+    pub ids: Vec<(BotKey, UpdateId)>,
 }
 
 impl Ids {

@@ -11,7 +11,7 @@ use std::{
 
 /// How a new file gets its room on the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Room {
+pub enum Room {
     /// It grows as it is written.
     Grow,
     /// So many bytes are set aside: quick, but the first write to each block costs the file system
@@ -23,7 +23,7 @@ pub(crate) enum Room {
 }
 
 /// A place for files, all in one directory.
-pub(crate) trait Storage: fmt::Debug + Send + Sync {
+pub trait Storage: fmt::Debug + Send + Sync {
     /// The names of all files. They count as this process's from then on.
     fn names(&self) -> io::Result<Vec<String>>;
 
@@ -99,7 +99,7 @@ impl dyn Storage + '_ {
 const ASIDE_MAX: u32 = 1000;
 
 /// An open file.
-pub(crate) trait Stored: fmt::Debug + Send + Sync {
+pub trait Stored: fmt::Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
 

@@ -24,7 +24,7 @@ use crate::{
 /// What somebody did wrong, or which limit they met.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(usize)]
-pub(crate) enum IncidentKind {
+pub enum IncidentKind {
     /// An address had as many connections as it may.
     AddressLimit,
     /// An address that is not on the list of those who may connect.
@@ -241,7 +241,7 @@ pub(crate) struct Incidents {
 
 /// One thread's way of telling of incidents.
 #[derive(Debug)]
-pub(crate) struct IncidentWriter {
+pub struct IncidentWriter {
     lines: Arc<Limited<{ IncidentKind::ALL.len() }>>,
     shared: Arc<SharedRing>,
 }
@@ -299,7 +299,7 @@ impl IncidentWriter {
     }
 
     /// As [`note`](Self::note) for something that no peer did, in words of its own.
-    pub(crate) fn note_text(
+    pub fn note_text(
         &self,
         kind: IncidentKind,
         bot: Option<Arc<str>>,
@@ -345,7 +345,7 @@ impl IncidentWriter {
     }
 
     /// Says how many lines were left out in periods that are over at `now`.
-    pub(crate) fn tell_suppressed(&self, now: Instant) {
+    pub fn tell_suppressed(&self, now: Instant) {
         self.lines.ended(now).for_each(tell_suppressed);
     }
 

@@ -130,9 +130,8 @@ impl Server {
     }
 
     /// Makes the files of Unix sockets for `user`, whom the process becomes once they are bound.
-    #[cfg(feature = "cli")]
     #[must_use]
-    pub(crate) fn give_sockets_to(mut self, user: User) -> Self {
+    pub fn give_sockets_to(mut self, user: User) -> Self {
         self.socket_heir = Some(user);
         self
     }
@@ -309,8 +308,7 @@ impl Server {
     }
 
     /// Has the server's thread for that look at something a few times a second.
-    #[cfg(feature = "cli")]
-    pub(crate) fn watch(mut self, look: impl FnMut(std::time::Instant) + Send + 'static) -> Self {
+    pub fn watch(mut self, look: impl FnMut(std::time::Instant) + Send + 'static) -> Self {
         self.watched.push(Box::new(look));
         self
     }

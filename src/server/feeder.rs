@@ -12,11 +12,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-#[cfg(feature = "cli")]
-use crate::delivery::dead_letters::DeadLetters;
 use crate::{
     bots::{BotId, Roster},
     control::operation::{Crowd, Operation, Step},
+    delivery::dead_letters::DeadLetters,
     dispatch::{Dispatcher, Origin},
     journal::{BODY_MAX, Batch, Journal, now_us},
     observe::metrics::{FeederMetrics, Metrics},
@@ -33,7 +32,7 @@ const END_LOOK: Duration = Duration::from_millis(100);
 
 /// Where threads of the program bring updates, one thread at a time.
 #[derive(Clone, Debug)]
-pub(crate) struct Inlet {
+pub struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
     end: Arc<End>,
@@ -62,7 +61,7 @@ impl Inlet {
         Arc::clone(&self.end)
     }
 
-    pub(super) fn open(&self, feeder: Feeder) {
+    pub(crate) fn open(&self, feeder: Feeder) {
         *self.feeder.lock().unwrap_or_else(PoisonError::into_inner) = Some(feeder);
     }
 
@@ -113,11 +112,7 @@ impl Inlet {
     }
 
     /// What [`ServerHandle::deliver`](super::ServerHandle::deliver) does.
-    pub(crate) fn deliver(
-        &self,
-        bot: &str,
-        updates: &[impl AsRef<[u8]>],
-    ) -> Result<usize, FeedError> {
+    pub fn deliver(&self, bot: &str, updates: &[impl AsRef<[u8]>]) -> Result<usize, FeedError> {
         let bot = self.bot(bot)?;
         let mut taken = 0;
         while let Some(rest) = updates.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -137,8 +132,7 @@ impl Inlet {
 
     /// Keeps what came as update `id` of `bot` and is none among the dead letters.
     /// False where there are no dead letters, or their file did not take it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn bury(&self, bot: &str, id: i64, json: &[u8], reason: &str) -> bool {
+    pub fn bury(&self, bot: &str, id: i64, json: &[u8], reason: &str) -> bool {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
@@ -194,7 +188,6 @@ pub(super) struct End {
 /// Feeds updates in that do not come over the wire.
 pub(super) struct Feeder {
     /// Where what is no update is kept.
-    #[cfg(feature = "cli")]
     pub(super) letters: Option<Arc<DeadLetters>>,
     pub(super) parser: UpdateParser,
     pub(super) way: FeedWay,
@@ -388,7 +381,6 @@ mod tests {
         let (journal, _chores) = Journal::new(storage, settings(), roster, Vec::new());
         inlet.open(Feeder {
             end: inlet.end(),
-            #[cfg(feature = "cli")]
             letters: None,
             parser: UpdateParser::default(),
             way: FeedWay::Journal { batches, home: 0, journal, returned },
@@ -421,7 +413,6 @@ mod tests {
         let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
         inlet.open(Feeder {
             end: inlet.end(),
-            #[cfg(feature = "cli")]
             letters: None,
             parser: UpdateParser::default(),
             way: FeedWay::Journal { batches, home: 0, journal, returned },

@@ -226,7 +226,7 @@ impl Gate {
 }
 
 /// Why the journal's directory cannot be had.
-pub(crate) fn not_owned(dir: &Path, error: io::Error) -> Error {
+pub fn not_owned(dir: &Path, error: io::Error) -> Error {
     if is_held_here(&error) {
         let message = format!(
             "the journal in {} is still held by this process: a server that was stopped has left a \
@@ -248,7 +248,7 @@ pub(crate) fn not_owned(dir: &Path, error: io::Error) -> Error {
 }
 
 /// Why the journal in `dir` cannot be used.
-pub(crate) fn unreadable(dir: &Path, error: RecoveryError) -> Error {
+pub fn unreadable(dir: &Path, error: RecoveryError) -> Error {
     match error {
         RecoveryError::Io(None, error) => {
             let message = format!("the journal in {}", dir.display());

@@ -34,17 +34,11 @@ use std::{
 
 use futures_channel::mpsc;
 
-#[cfg(not(feature = "cli"))]
-use self::feeder::Inlet;
 pub use self::{
     builder::{RecoveryProgress, Server},
-    feeder::FeedError,
-    reload::Reload,
-};
-#[cfg(feature = "cli")]
-pub(crate) use self::{
-    feeder::Inlet,
+    feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
+    reload::Reload,
 };
 use self::{files::Files, journal::JournalThreads, reload::Turn, watch::Watcher};
 use crate::{
@@ -195,32 +189,27 @@ impl ServerHandle {
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.
-    #[cfg(feature = "cli")]
-    pub(crate) fn intervals(&self) -> crate::observe::metrics::Intervals {
+    pub fn intervals(&self) -> crate::observe::metrics::Intervals {
         self.metrics.intervals()
     }
 
     /// Where what is known of the bots' webhooks is kept. It may outlive the server.
-    #[cfg(feature = "cli")]
-    pub(crate) fn webhooks(&self) -> Arc<crate::observe::metrics::Webhooks> {
+    pub fn webhooks(&self) -> Arc<crate::observe::metrics::Webhooks> {
         Arc::clone(&self.metrics.webhooks)
     }
 
     /// A way to tell of incidents. It may outlive the server.
-    #[cfg(feature = "cli")]
-    pub(crate) fn incident_writer(&self) -> crate::observe::incidents::IncidentWriter {
+    pub fn incident_writer(&self) -> crate::observe::incidents::IncidentWriter {
         self.incidents.writer()
     }
 
     /// All bots that there ever were, and whether they are heard of. It may outlive the server.
-    #[cfg(feature = "cli")]
-    pub(crate) fn roster(&self) -> Arc<Roster> {
+    pub fn roster(&self) -> Arc<Roster> {
         Arc::clone(&self.roster)
     }
 
     /// What is counted of the polling. It may outlive the server.
-    #[cfg(feature = "cli")]
-    pub(crate) fn polls(&self) -> Arc<crate::observe::metrics::Polls> {
+    pub fn polls(&self) -> Arc<crate::observe::metrics::Polls> {
         Arc::clone(&self.metrics.polls)
     }
 
@@ -266,14 +255,12 @@ impl ServerHandle {
 
     /// What is counted of the polling for the bot named `bot`, and shown in the report. There is one
     /// of them for each name.
-    #[cfg(feature = "cli")]
-    pub(crate) fn poll_metrics(&self, bot: &str) -> Arc<crate::observe::metrics::PollMetrics> {
+    pub fn poll_metrics(&self, bot: &str) -> Arc<crate::observe::metrics::PollMetrics> {
         self.metrics.polls.of(bot)
     }
 
     /// Where threads of the program bring updates. It may outlive the server, and takes nothing then.
-    #[cfg(feature = "cli")]
-    pub(crate) fn inlet(&self) -> Inlet {
+    pub fn inlet(&self) -> Inlet {
         self.inlet.clone()
     }
 

@@ -208,7 +208,6 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     };
     handle.inlet.open(Feeder {
         end: handle.inlet.end(),
-        #[cfg(feature = "cli")]
         letters,
         parser: UpdateParser::default(),
         way: feed_way,

@@ -138,14 +138,8 @@ impl Drop for ServerHandle {
 }
 
 /// True where waiting would hold up other tasks.
-#[cfg(feature = "tokio")]
 fn is_in_runtime() -> bool {
     tokio::runtime::Handle::try_current().is_ok()
-}
-
-#[cfg(not(feature = "tokio"))]
-fn is_in_runtime() -> bool {
-    false
 }
 
 /// Has a new thread do `work` with `subject`, or this one where there can be none.

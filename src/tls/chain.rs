@@ -4,18 +4,18 @@ use super::facts::Facts;
 
 /// How a file's certificates became a chain.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Order {
+pub struct Order {
     /// Where they were out of order: whether that could be put right.
     pub(super) out_of_order: Option<bool>,
     /// How many certificates, from the leaf on, are linked.
-    pub(super) path: usize,
+    pub path: usize,
     /// The place in the file, from 1, of one that could not be read; then nothing was moved.
     pub(super) unreadable: Option<usize>,
 }
 
 /// Puts `chain` in order, `facts` along with it. The leaf is the one with `public_key`, where the key
 /// tells it. What is linked to nothing comes last, in the order of the file.
-pub(super) fn put_in_order<T>(
+pub fn put_in_order<T>(
     chain: Vec<T>,
     facts: Vec<Facts>,
     public_key: Option<&[u8]>,

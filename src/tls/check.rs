@@ -13,7 +13,8 @@ use super::{
 
 /// A certificate that ends within this time is worth a word; certbot renews 30 days before the end.
 const SOON: Duration = Duration::from_secs(30 * DAY);
-pub(super) const DAY: u64 = 24 * 3600;
+/// A day in seconds.
+pub const DAY: u64 = 24 * 3600;
 
 /// Something about a certificate that its owner should know. It is served all the same.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,10 +109,11 @@ impl FindingKind {
 
 /// A host of a webhook URL: a name, a wildcard or an address, in lower case and without brackets.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Host(String);
+pub struct Host(String);
 
 impl Host {
-    pub(super) fn new(text: &str) -> Self {
+    /// The host of this name or address.
+    pub fn new(text: &str) -> Self {
         let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         Self(inside.unwrap_or(text).to_ascii_lowercase())
     }
@@ -127,7 +129,7 @@ impl Host {
 }
 
 /// What is to be said at `now` of `chain`, leaf first.
-pub(super) fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<FindingKind> {
+pub fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<FindingKind> {
     let mut found = Vec::new();
     if let Some(place) = order.unreadable {
         found.push(FindingKind::Unreadable { place });
@@ -155,7 +157,8 @@ pub(super) fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<Find
     found
 }
 
-pub(super) fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
+/// What is wrong at `now` with the time in which a certificate is valid.
+pub fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
     let (subject, at) = (facts.subject().to_owned(), facts.not_after);
     if now < facts.not_before {
         return Some(FindingKind::NotYetValid { subject, from: facts.not_before });
@@ -170,7 +173,7 @@ pub(super) fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
 }
 
 /// What is to be said of `leaf` where it is served for `host`.
-pub(super) fn name(leaf: &Facts, host: &Host) -> Option<FindingKind> {
+pub fn name(leaf: &Facts, host: &Host) -> Option<FindingKind> {
     if leaf.names().any(|name| facts::covers(&name, &host.0)) {
         return None;
     }
@@ -196,7 +199,7 @@ impl fmt::Display for FindingKind {
 
 impl FindingKind {
     /// What there is to know, without a remedy.
-    pub(super) fn what(&self) -> String {
+    pub fn what(&self) -> String {
         match self {
             Self::AddressNotAsName { address } => {
                 format!("has {address} as a name of type IP only, and Telegram refuses that")
@@ -240,7 +243,7 @@ impl FindingKind {
     }
 
     /// What to do about it.
-    pub(super) fn remedy(&self) -> String {
+    pub fn remedy(&self) -> String {
         match self {
             Self::AddressNotAsName { address } => format!(
                 "make it with subjectAltName=DNS:{address}, or with CN={address} and no name of \
@@ -266,7 +269,7 @@ impl FindingKind {
 }
 
 /// A time as people write it, to the second; one that RFC 3339 cannot express as the nearest.
-pub(super) fn moment(time: SystemTime) -> impl fmt::Display {
+pub fn moment(time: SystemTime) -> impl fmt::Display {
     /// The last second of the year 9999.
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -13,19 +13,23 @@ use super::form::{KeyForm, Purpose};
 
 /// One certificate of a chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Facts {
+pub struct Facts {
     /// The first common name of its subject.
     pub(super) common_name: Option<String>,
     /// Names of type DNS in its subjectAltName, in lower case.
     pub(super) dns_names: Vec<String>,
     /// Names of type IP in its subjectAltName.
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) key: KeyForm,
-    pub(super) not_after: SystemTime,
-    pub(super) not_before: SystemTime,
+    pub addresses: Vec<IpAddr>,
+    /// Kind and size of its key.
+    pub key: KeyForm,
+    /// When it ends.
+    pub not_after: SystemTime,
+    /// When it begins.
+    pub not_before: SystemTime,
     /// The key's DER, with its algorithm.
-    pub(super) public_key: Vec<u8>,
-    pub(super) purpose: Purpose,
+    pub public_key: Vec<u8>,
+    /// What it may be used for.
+    pub purpose: Purpose,
     issuer: Vec<u8>,
     issuer_name: String,
     issuer_key_id: Option<Vec<u8>>,
@@ -36,7 +40,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Those of the certificate in `der`; `None` where it is malformed.
-    pub(super) fn of(der: &[u8]) -> Option<Self> {
+    pub fn of(der: &[u8]) -> Option<Self> {
         let certificate = CertificateInner::<Raw>::from_der(der).ok()?;
         let signed = certificate.tbs_certificate();
         let names = match signed.get_extension::<SubjectAltName>() {
@@ -67,21 +71,22 @@ impl Facts {
     }
 
     /// The subject, for people.
-    pub(super) fn subject(&self) -> &str {
+    pub fn subject(&self) -> &str {
         &self.subject_name
     }
 
     /// The issuer, for people.
-    pub(super) fn issuer(&self) -> &str {
+    pub fn issuer(&self) -> &str {
         &self.issuer_name
     }
 
-    pub(super) fn is_self_signed(&self) -> bool {
+    /// Whether it names itself as its issuer.
+    pub fn is_self_signed(&self) -> bool {
         self.is_issued_by(self)
     }
 
     /// True where by its name and the number of its key `issuer` is the one that has signed this.
-    pub(super) fn is_issued_by(&self, issuer: &Self) -> bool {
+    pub fn is_issued_by(&self, issuer: &Self) -> bool {
         let has_same_key = match (&self.issuer_key_id, &issuer.key_id) {
             (Some(wanted), Some(is)) => wanted == is,
             _ => true,
@@ -91,7 +96,7 @@ impl Facts {
 
     /// The names by which clients know it: those of type DNS or, where there is none, the common
     /// name. So OpenSSL has it, which Telegram's sender is made with.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
         let common_name = self.common_name.iter().filter(|_| self.dns_names.is_empty());
         self.dns_names.iter().chain(common_name).map(|name| name.to_ascii_lowercase())
     }
@@ -105,7 +110,7 @@ pub(super) fn after_first_label(name: &str) -> Option<&str> {
 
 /// True where a certificate for `pattern` is one for `host`, both in lower case. A wildcard stands for
 /// one label, and for none of a top-level domain.
-pub(super) fn covers(pattern: &str, host: &str) -> bool {
+pub fn covers(pattern: &str, host: &str) -> bool {
     let by_wildcard = || {
         let under = pattern.strip_prefix("*.").filter(|under| under.contains('.'))?;
         Some(after_first_label(host)? == under && host.parse::<IpAddr>().is_err())

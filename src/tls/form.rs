@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-#[cfg(feature = "cli")]
-use x509_cert::{certificate::Version, ext::pkix::BasicConstraints};
 use x509_cert::{
-    certificate::{Raw, TbsCertificateInner},
+    certificate::{Raw, TbsCertificateInner, Version},
     der::{
         Decode as _, Reader as _, SliceReader, Tag,
         asn1::{AnyRef, ObjectIdentifier, UintRef},
     },
-    ext::pkix::{ExtendedKeyUsage, KeyUsage},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage},
     spki::SubjectPublicKeyInfoOwned,
 };
 
@@ -43,14 +41,14 @@ const UNDERSTOOD: [&str; 13] = [
     "1.3.6.1.5.5.7.1.8",
 ];
 /// Bits of an RSA key below which OpenSSL refuses it at its usual level of security.
-#[cfg(feature = "cli")]
 const RSA_BITS_MIN: usize = 2048;
 
 /// A public key's kind and size.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum KeyForm {
+pub enum KeyForm {
     /// On a curve that every TLS client knows.
     Ecdsa(&'static str),
+    /// Ed25519.
     Ed25519,
     /// The bits of the modulus.
     Rsa(usize),
@@ -60,17 +58,15 @@ pub(crate) enum KeyForm {
 
 /// What a certificate allows its key to be used for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Purpose {
+pub struct Purpose {
     /// An extension that is critical and that OpenSSL does not know.
-    pub(super) unknown_critical: Option<String>,
+    pub unknown_critical: Option<String>,
     /// True where OpenSSL takes it for a root.
-    #[cfg(feature = "cli")]
-    pub(super) is_for_roots: bool,
+    pub is_for_roots: bool,
     /// How many certificates of issuers may be between it and a leaf, where it says so.
-    #[cfg(feature = "cli")]
-    pub(super) issuers_max: Option<usize>,
+    pub issuers_max: Option<usize>,
     /// False where it says what it is for, and a TLS server is not among that.
-    pub(super) is_for_servers: bool,
+    pub is_for_servers: bool,
 }
 
 impl KeyForm {
@@ -95,8 +91,7 @@ impl KeyForm {
     }
 
     /// True where OpenSSL refuses it for its size.
-    #[cfg(feature = "cli")]
-    pub(super) fn is_too_short(&self) -> bool {
+    pub fn is_too_short(&self) -> bool {
         matches!(self, Self::Rsa(bits) if *bits < RSA_BITS_MIN)
     }
 }
@@ -136,10 +131,8 @@ impl Purpose {
             let oid = extension.extn_id.to_string();
             (extension.critical && !UNDERSTOOD.contains(&oid.as_str())).then_some(oid)
         });
-        #[cfg(feature = "cli")]
         let constraints =
             signed.get_extension::<BasicConstraints>().ok()?.map(|(_, constraints)| constraints);
-        #[cfg(feature = "cli")]
         let may_issue = match (&usage, &constraints) {
             (Some((_, usage)), _) if !usage.key_cert_sign() => false,
             (_, Some(constraints)) => constraints.ca,
@@ -148,9 +141,7 @@ impl Purpose {
         };
         Some(Self {
             unknown_critical: unknown,
-            #[cfg(feature = "cli")]
             is_for_roots: may_issue && may_serve,
-            #[cfg(feature = "cli")]
             issuers_max: constraints
                 .and_then(|constraints| constraints.path_len_constraint)
                 .map(usize::from),

@@ -15,32 +15,20 @@
 //! | `uploaded` | what Telegram's sender would say of a certificate |
 
 pub(crate) mod bare;
-mod chain;
-mod check;
-#[cfg(feature = "cli")]
-pub(crate) mod examine;
-mod facts;
+pub mod chain;
+pub mod check;
+pub mod facts;
 pub(crate) mod fault;
-mod form;
-#[cfg(feature = "cli")]
-pub(crate) mod import;
-#[cfg(feature = "cli")]
-pub(crate) mod look;
-#[cfg(feature = "cli")]
-pub(crate) mod make;
+pub mod form;
 mod password;
-mod pem;
+pub mod pem;
 pub(crate) mod records;
 mod reload;
 pub(crate) mod secrets;
-#[cfg(feature = "cli")]
-pub(crate) mod served;
 mod source;
 mod store;
-mod tidy;
+pub mod tidy;
 pub(crate) mod unread;
-#[cfg(feature = "cli")]
-pub(crate) mod uploaded;
 
 use std::{
     path::{Path, PathBuf},
@@ -56,8 +44,6 @@ use rustls::{
 };
 
 pub(crate) use self::reload::FileWatch;
-#[cfg(feature = "cli")]
-pub(crate) use self::tidy::java_keystore;
 use self::{
     check::Host,
     reload::Counts,
@@ -68,6 +54,7 @@ pub use self::{
     password::KeyPassword,
     reload::CertificateReload,
     source::CertificateSource,
+    tidy::java_keystore,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -266,16 +253,12 @@ impl TlsConfig {
 }
 
 /// The certificates of a PEM file, in its order.
-#[cfg(feature = "cli")]
-pub(crate) fn read_chain(
-    path: &Path,
-) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Error> {
+pub fn read_chain(path: &Path) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Error> {
     read_chain_and_skipped(path).map(|(chain, _)| chain)
 }
 
 /// The same, and what of the file is passed over.
-#[cfg(feature = "cli")]
-pub(crate) fn read_chain_and_skipped(
+pub fn read_chain_and_skipped(
     path: &Path,
 ) -> Result<(Vec<rustls::pki_types::CertificateDer<'static>>, Vec<String>), Error> {
     let source = pem::Source::file(path)?;
@@ -332,7 +315,7 @@ fn has_aes() -> bool {
 
 /// The cryptography that the features chose.
 #[cfg(feature = "aws-lc-rs")]
-pub(crate) fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
@@ -343,7 +326,7 @@ fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 
 /// The cryptography that the features chose.
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-pub(crate) fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 

@@ -36,7 +36,7 @@ const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
 
 /// PEM text and the name under which errors speak of it.
-pub(super) struct Source {
+pub struct Source {
     /// The file's path, or what the text is where it came from memory.
     pub(super) name: String,
     /// What it is that is no PEM, where that is known.
@@ -51,7 +51,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn file(path: &Path) -> Result<Self, Error> {
+    /// Reads `path`.
+    pub fn file(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let mut text = Zeroizing::new(Vec::new());
         let read = files::open(path, How::Read)
@@ -66,7 +67,8 @@ impl Source {
         }
     }
 
-    pub(super) fn memory(name: &str, text: &[u8]) -> Self {
+    /// The same of `text`, which errors call `name`.
+    pub fn memory(name: &str, text: &[u8]) -> Self {
         let (tidied, problem) = match tidy::tidy(text) {
             Ok(tidied) => (Some(tidied), None),
             Err(problem) => (None, Some(problem)),
@@ -97,13 +99,12 @@ impl Source {
     }
 
     /// All of its sections, the key included.
-    #[cfg(feature = "cli")]
-    pub(super) fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8] {
         &self.text
     }
 
     /// The chain in the order of the file.
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         self.check()?;
         let chain = CertificateDer::pem_slice_iter(&self.text)
             .collect::<Result<Vec<_>, _>>()

@@ -163,12 +163,12 @@ pub(super) fn foreign(data: &[u8], name: &str) -> Option<String> {
 }
 
 /// True for a keystore of Java's own kind.
-pub(super) fn is_keystore(data: &[u8]) -> bool {
+pub fn is_keystore(data: &[u8]) -> bool {
     data.starts_with(&JKS) || data.starts_with(&JCEKS)
 }
 
 /// What is said of a Java keystore in the file `name`.
-pub(crate) fn java_keystore(name: &str) -> String {
+pub fn java_keystore(name: &str) -> String {
     format!(
         "{name} is a Java keystore (JKS): convert it with `keytool -importkeystore -srckeystore {name} \
          -destkeystore {p12} -deststoretype PKCS12`, then `ringhook cert import {p12}`",

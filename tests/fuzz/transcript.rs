@@ -2,8 +2,10 @@
 //!
 //! Shared by the tests of the package and by its fuzz targets.
 
-use ringhook::http::{ConnectionDirective, HttpLimits, HttpSession, RequestHead, Status, Step};
-use ringhook::update::UpdateBody;
+use ringhook::{
+    http::{ConnectionDirective, HttpLimits, HttpSession, RequestHead, Status, Step},
+    update::UpdateBody,
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]

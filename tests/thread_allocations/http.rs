@@ -1,7 +1,9 @@
 //! Requests cost no memory of their own once a connection is warm.
 
-use ringhook::http::{HttpLimits, HttpSession, Step};
-use ringhook::update::UpdateBody;
+use ringhook::{
+    http::{HttpLimits, HttpSession, Step},
+    update::UpdateBody,
+};
 
 use crate::allocator::of_thread;
 

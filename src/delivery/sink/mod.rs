@@ -45,7 +45,8 @@ pub trait Sink: Send + Sync + 'static {
 pub struct BotNames(Arc<Roster>);
 
 impl BotNames {
-    pub(crate) fn of(roster: &Arc<Roster>) -> Self {
+    /// The names that `roster` has.
+    pub fn of(roster: &Arc<Roster>) -> Self {
         Self(Arc::clone(roster))
     }
 

@@ -34,7 +34,6 @@ enum Form {
     Update,
     WithMeta,
     /// The update alone while its bot is the only one that is configured, by each reload anew.
-    #[cfg(feature = "cli")]
     ByBots,
 }
 
@@ -43,7 +42,6 @@ impl Form {
         match self {
             Self::Update => false,
             Self::WithMeta => true,
-            #[cfg(feature = "cli")]
             Self::ByBots => !bots.is_alone(bot),
         }
     }
@@ -106,8 +104,7 @@ impl NdjsonSink {
 
     /// As with meta while the server has more than one bot, and for updates of a bot that a reload has
     /// removed; without for those of the only one.
-    #[cfg(feature = "cli")]
-    pub(crate) fn with_meta_by_bots(self) -> Self {
+    pub fn with_meta_by_bots(self) -> Self {
         Self { form: Form::ByBots, ..self }
     }
 
@@ -301,7 +298,6 @@ mod tests {
     }
 
     /// By default, so that two bots' updates never look alike.
-    #[cfg(feature = "cli")]
     #[test]
     fn lines_follow_the_bots_and_name_those_that_were_removed() {
         let disk = Disk::default();

@@ -35,15 +35,15 @@ use crate::{
 
 /// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
 /// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
-pub(crate) const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// On which terms a listener's connections are served.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Terms {
+pub struct Terms {
     /// Who may connect; `None` is everybody. Peers without an address may.
     pub(crate) allow: Option<AllowList>,
     /// The balancers, all of which send a PROXY header; `None` where nobody does.
-    pub(crate) proxy_protocol: Option<AllowList>,
+    pub proxy_protocol: Option<AllowList>,
     /// Whether TLS is spoken.
     pub(crate) tls: bool,
 }
@@ -62,13 +62,13 @@ impl Terms {
 
     /// True where `peer` may be served. Whoever has no address came by a file whose permissions
     /// let it.
-    pub(crate) fn admits(&self, peer: Option<IpAddr>) -> bool {
+    pub fn admits(&self, peer: Option<IpAddr>) -> bool {
         admits(self.allow.as_ref(), peer)
     }
 }
 
 /// The terms of all listeners of `config`, in their order.
-pub(crate) fn terms(config: &Config) -> Vec<Arc<Terms>> {
+pub fn terms(config: &Config) -> Vec<Arc<Terms>> {
     let listeners = config.all_listeners();
     listeners.iter().map(|listener| Arc::new(Terms::of(listener, config))).collect()
 }

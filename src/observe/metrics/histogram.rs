@@ -54,7 +54,6 @@ impl LatencyHistogram {
     }
 
     /// The same, bucket by bucket.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub(super) fn add_counts_to(&self, sums: &mut [u64]) {
         for (sum, count) in sums.iter_mut().zip(self.buckets()) {
             *sum += count.load(Relaxed);

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::{Counter, LatencyHistogram, ShardMetrics, Stage, WorkerMetrics, histogram};
 
 /// Gives the intervals of all stages of one server; outlives it.
-pub(crate) struct Intervals {
+pub struct Intervals {
     lost: Arc<Counter>,
     shards: Vec<Arc<ShardMetrics>>,
     stages: Vec<Snapshots>,
@@ -42,7 +42,7 @@ impl Intervals {
 
     /// Looks at all stages: what each has recorded since the interval that was
     /// [`settled`](Self::settle) last.
-    pub(crate) fn look(&mut self) -> Vec<(Stage, Histogram<u64>)> {
+    pub fn look(&mut self) -> Vec<(Stage, Histogram<u64>)> {
         let Self { shards, stages, workers, .. } = self;
         let mut gathered = Vec::with_capacity(stages.len());
         for Snapshots { before, now, stage } in stages {
@@ -60,19 +60,19 @@ impl Intervals {
 
     /// The interval of the last look is over, and the next one begins where it ended. Without this
     /// the next look has its counts again, with those since.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for Snapshots { before, now, .. } in &mut self.stages {
             mem::swap(before, now);
         }
     }
 
     /// Counts an interval that could not be written.
-    pub(crate) fn lose(&self) {
+    pub fn lose(&self) {
         self.lost.increment();
     }
 
     /// Everything that each stage has recorded since the server's start.
-    pub(crate) fn whole(&self) -> Vec<(Stage, Histogram<u64>)> {
+    pub fn whole(&self) -> Vec<(Stage, Histogram<u64>)> {
         let sum = |stage: Stage| {
             let mut sum = histogram::empty().ok()?;
             for histogram in recorded(&self.shards, &self.workers, stage) {

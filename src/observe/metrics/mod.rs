@@ -3,7 +3,6 @@
 mod counter;
 mod hangs;
 mod histogram;
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod intervals;
 mod journal;
 mod polls;
@@ -14,25 +13,20 @@ mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(any(feature = "cli", test))]
-pub(crate) use self::intervals::Intervals;
-#[cfg(feature = "cli")]
-pub(crate) use self::polls::PollMetrics;
 pub(crate) use self::{
     counter::Counter,
     hangs::HangCounts,
     histogram::LatencyHistogram,
     journal::{CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery},
-    polls::Polls,
     slow::{SlowLog, SlowRecord},
-    webhooks::Webhooks,
 };
 pub use self::{
+    intervals::Intervals,
     journal::JournalReport,
-    polls::PollReport,
+    polls::{PollMetrics, PollReport, Polls},
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},
-    webhooks::WebhookReport,
+    webhooks::{WebhookReport, Webhooks},
 };
 use crate::{
     outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
@@ -258,7 +252,7 @@ pub(crate) struct FeederMetrics {
 
 /// All threads' metrics of one server, to be summed.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
     pub(crate) hangs: Arc<HangCounts>,
@@ -302,7 +296,6 @@ impl Metrics {
     }
 
     /// What is recorded from now on and before, interval by interval.
-    #[cfg(any(feature = "cli", test))]
     pub(crate) fn intervals(&self) -> Intervals {
         Intervals::new(&self.shards, &self.workers, &self.profile_lost)
     }

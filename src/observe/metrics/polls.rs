@@ -15,24 +15,24 @@ use super::Counter;
 
 /// One bot's, written by the thread that polls for it.
 #[derive(Debug, Default)]
-pub(crate) struct PollMetrics {
+pub struct PollMetrics {
     /// Calls that were answered.
-    pub(crate) answers: Counter,
+    pub answers: Counter,
     /// Calls that were not, or refused.
     pub(crate) failures: Counter,
     /// Whether it is polled for now.
-    pub(crate) is_polling: AtomicBool,
+    pub is_polling: AtomicBool,
     /// Why the last of them failed, and when.
     pub(crate) last_failure: Mutex<Option<(SystemTime, String)>>,
     /// What came as an update and is none.
-    pub(crate) skipped: Counter,
+    pub skipped: Counter,
     /// Updates taken.
-    pub(crate) updates: Counter,
+    pub updates: Counter,
 }
 
 impl PollMetrics {
-    #[cfg(feature = "cli")]
-    pub(crate) fn failed(&self, why: &str) {
+    /// Counts a poll that has failed, and keeps why.
+    pub fn failed(&self, why: &str) {
         self.failures.increment();
         let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((SystemTime::now(), why.to_owned()));
@@ -41,12 +41,11 @@ impl PollMetrics {
 
 /// Those of all bots that have been polled for.
 #[derive(Debug, Default)]
-pub(crate) struct Polls(Mutex<Vec<(String, Arc<PollMetrics>)>>);
+pub struct Polls(Mutex<Vec<(String, Arc<PollMetrics>)>>);
 
 impl Polls {
     /// Those of `bot`.
-    #[cfg(feature = "cli")]
-    pub(crate) fn of(&self, bot: &str) -> Arc<PollMetrics> {
+    pub fn of(&self, bot: &str) -> Arc<PollMetrics> {
         let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, metrics)) = polls.iter().find(|(name, _)| name == bot) {
             return Arc::clone(metrics);

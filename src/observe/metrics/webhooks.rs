@@ -42,27 +42,26 @@ pub struct WebhookReport {
 
 /// What a look has found, with times that do not age.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WebhookGauges {
-    pub(crate) changed: Option<&'static str>,
-    pub(crate) failing_since: Option<SystemTime>,
-    pub(crate) fallbacks: u64,
-    pub(crate) is_polling: bool,
-    pub(crate) last_error: Option<(SystemTime, String)>,
-    pub(crate) looked_at: Option<SystemTime>,
-    pub(crate) looks_failed: u64,
-    pub(crate) pending: u64,
-    pub(crate) repaired: u64,
-    pub(crate) returns: u64,
+pub struct WebhookGauges {
+    pub changed: Option<&'static str>,
+    pub failing_since: Option<SystemTime>,
+    pub fallbacks: u64,
+    pub is_polling: bool,
+    pub last_error: Option<(SystemTime, String)>,
+    pub looked_at: Option<SystemTime>,
+    pub looks_failed: u64,
+    pub pending: u64,
+    pub repaired: u64,
+    pub returns: u64,
 }
 
 /// The webhooks that are watched, by the names of their bots.
 #[derive(Debug, Default)]
-pub(crate) struct Webhooks(Mutex<BTreeMap<String, WebhookGauges>>);
+pub struct Webhooks(Mutex<BTreeMap<String, WebhookGauges>>);
 
 impl Webhooks {
     /// Changes what is known of the webhook of `bot`.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn change(&self, bot: &str, change: impl FnOnce(&mut WebhookGauges)) {
+    pub fn change(&self, bot: &str, change: impl FnOnce(&mut WebhookGauges)) {
         let mut webhooks = self.lock();
         match webhooks.get_mut(bot) {
             Some(gauges) => change(gauges),
@@ -71,8 +70,7 @@ impl Webhooks {
     }
 
     /// Forgets those of other bots than `bots`.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
         self.lock().retain(|bot, _| is_kept(bot));
     }
 

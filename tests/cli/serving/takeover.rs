@@ -5,8 +5,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
     sync::{

@@ -271,7 +271,6 @@ fn a_stop_in_async_code_holds_up_no_other_task() {
     });
 }
 
-#[cfg(feature = "tokio")]
 #[test]
 fn a_server_dropped_in_tokio_stops_and_holds_up_nobody() {
     stopped_in_tokio(|handle| async { drop(handle) });

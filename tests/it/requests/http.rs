@@ -4,8 +4,10 @@
 mod transcript;
 
 use proptest::prelude::*;
-use ringhook::http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step};
-use ringhook::update::UpdateBody;
+use ringhook::{
+    http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step},
+    update::UpdateBody,
+};
 
 use transcript::{Bodies, Event, Transcript, transcript};
 

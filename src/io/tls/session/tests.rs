@@ -311,7 +311,6 @@ fn tls_1_2_stays_with_rustls() {
     assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
 }
 
-#[cfg(feature = "cli")] // for its log
 #[test]
 fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
     let mut sides = Sides::new();
@@ -334,10 +333,8 @@ fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
 }
 
 /// What was logged.
-#[cfg(feature = "cli")]
 struct Told(Arc<Mutex<Vec<u8>>>);
 
-#[cfg(feature = "cli")]
 impl io::Write for Told {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)

@@ -1,0 +1,53 @@
+//! What time it is at the Bot API.
+
+use std::time::{Duration, SystemTime};
+
+use super::{ApiError, ApiRoot, client::agent, proxy::Way};
+use ringhook::internals::redact::{HIDDEN, hide_tokens};
+
+/// Names of the months, as HTTP has them.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token, and
+/// whatever is answered will do.
+pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
+    let way =
+        Way::of_environment(root).map_err(|error| ApiError::Unreachable(error.to_string()))?;
+    let request = agent(&way).get(format!("{root}/"));
+    let request = request.config().timeout_global(Some(timeout)).build();
+    let failed = |error| {
+        let text = hide_tokens(&format!("{root}{}: {error}", way.described()));
+        ApiError::Unreachable(way.redact(&text, HIDDEN))
+    };
+    let answer = request.call().map_err(failed)?;
+    let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+    Ok(date.and_then(parse))
+}
+
+/// A date in the form that HTTP asks for (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn parse(text: &str) -> Option<SystemTime> {
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+    let (time, zone) = (words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    if zone != "GMT" {
+        return None;
+    }
+    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_date_of_http() {
+        // RFC 9110 section 5.6.7.
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), Some(date));
+        for odd in ["", "Sun, 06 Nov 1994", "Sun, 06 Xyz 1994 08:49:37 GMT", "x, 1 Nov 1 1 GMT"] {
+            assert_eq!(parse(odd), None, "{odd}");
+        }
+    }
+}

@@ -1,7 +1,0 @@
-//! The `ringhook` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ringhook::cli::main()
-}

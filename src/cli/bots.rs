@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{service::over, setup::Setup, tell};
+use super::{log, service::over, setup::Setup};
 use crate::{
     bot_api::{ApiRoot, BotToken, Client},
     config::{
@@ -88,7 +88,7 @@ impl Bots {
         let root = &webhook.api_root;
         if root.shows_tokens() {
             let root = hide_tokens(&root.to_string());
-            tell(format_args!(
+            log(format_args!(
                 "notice: {root} is plain HTTP: whoever is on the way there can read the bots' tokens"
             ));
         }
@@ -179,7 +179,7 @@ impl ChosenBot {
         };
         let client = Client::new(root, token.clone())?;
         if let Some(note) = client.proxy_note() {
-            tell(format_args!("note: {note}"));
+            log(format_args!("note: {note}"));
         }
         Ok(client)
     }

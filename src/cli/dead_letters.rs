@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{outputs::Place, sink::SinkSpec, tell};
+use super::{log, outputs::Place, sink::SinkSpec};
 use crate::{
     Ack, Bot,
     config::file::ConfigFile,
@@ -117,7 +117,7 @@ fn replay(
         });
         let Some(update) = update else {
             unreadable += 1;
-            tell(format_args!("{}:{number}: not a dead letter, passed over", path.display()));
+            log(format_args!("{}:{number}: not a dead letter, passed over", path.display()));
             continue;
         };
         sink.write(&update);
@@ -128,7 +128,7 @@ fn replay(
         }
     }
     sink.commit().map_err(failed)?;
-    tell(format_args!("{replayed} update(s) replayed, {unreadable} line(s) passed over"));
+    log(format_args!("{replayed} update(s) replayed, {unreadable} line(s) passed over"));
     if unreadable == 0 {
         return Ok(());
     }

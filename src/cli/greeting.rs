@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{outside::ShutIn, tell};
+use super::{log, outside::ShutIn};
 use crate::{
     Ack, ListenAddress, Listener, ServerHandle,
     config::file::{BotSection, ConfigFile},
@@ -83,7 +83,7 @@ pub(super) fn greet(
         line("secret", bot.secret_source() + &of);
     }
     let shut_in = ShutIn::find(file, server.listeners());
-    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.remedy()));
+    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.fix()));
     for notice in notices(server, file, ack).chain(shut_in) {
         line("notice", notice);
     }
@@ -91,7 +91,7 @@ pub(super) fn greet(
         line("try", curl_line(file, bot, server.listeners(), own_certificate));
     }
     lines.push(format!("ready {main}{}", file.bots.first().map_or("", |bot| &bot.path)));
-    tell(lines.join("\n"));
+    log(lines.join("\n"));
 }
 
 /// The same for one that polls for `bots`.
@@ -121,7 +121,7 @@ pub(super) fn greet_poller(
         line("notice", notice);
     }
     lines.push(format!("ready polling for {} bot(s)", bots.len()));
-    tell(lines.join("\n"));
+    log(lines.join("\n"));
 }
 
 /// What a person should know about this start.

@@ -66,7 +66,7 @@ impl ShutIn {
         format!("only this machine can connect to {address}, and Telegram is to come to {url}")
     }
 
-    pub(super) fn remedy(&self) -> String {
+    pub(super) fn fix(&self) -> String {
         let port = self.address.port();
         format!(
             "listen on 0.0.0.0:{port}; where a tunnel ends here, or something else is in front, all \

@@ -11,7 +11,7 @@ use std::{
 use super::{
     serve::ServeArgs,
     setup::Setup,
-    webhook_watch::{Ward, WebhookWatch},
+    webhook_watch::{WatchedBot, WebhookWatch},
 };
 use crate::{Error, ErrorKind, Reload, ServerHandle, TlsConfig, config::Config, watch::Watch};
 
@@ -44,7 +44,7 @@ pub(super) struct Reloader<'a> {
 }
 
 /// What was read.
-type Read = (Setup, Option<TlsConfig>, Vec<Ward>);
+type Read = (Setup, Option<TlsConfig>, Vec<WatchedBot>);
 
 impl<'a> Reloader<'a> {
     pub(super) fn new(
@@ -69,8 +69,8 @@ impl<'a> Reloader<'a> {
             Ok(config)
         });
         let line = match (outcome, read) {
-            (Ok(reload), Some((next, certificates, wards))) => {
-                self.webhooks.follow(wards);
+            (Ok(reload), Some((next, certificates, watched_bots))) => {
+                self.webhooks.follow(watched_bots);
                 let line = self.put_in_force(reload, &next, certificates);
                 if lock(self.files).set_paths(next.files(self.args)) {
                     // They may have changed between being read and being watched.
@@ -97,8 +97,8 @@ impl<'a> Reloader<'a> {
         check(next.files(self.args).iter().map(PathBuf::as_path))?;
         let config = next.to_config_again()?;
         let certificates = self.tls.map(|_| next.file.to_tls()).transpose()?;
-        let wards = Ward::all(&next)?;
-        Ok((config, (next, certificates, wards)))
+        let watched_bots = WatchedBot::all(&next)?;
+        Ok((config, (next, certificates, watched_bots)))
     }
 
     fn put_in_force(

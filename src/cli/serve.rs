@@ -15,7 +15,7 @@ use super::{
     reload::{self, Reloader},
     service::{self, EarlyHangup, Event, Service, ServiceArgs, over},
     setup::Setup,
-    webhook_watch::{Ward, WebhookWatch},
+    webhook_watch::{WatchedBot, WebhookWatch},
 };
 use crate::{
     DriverChoice, ListenAddress, Pin,
@@ -88,7 +88,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;
-    let wards = Ward::all(&setup)?;
+    let watched_bots = WatchedBot::all(&setup)?;
     let files = Arc::new(Mutex::new(Watch::new(setup.files(args))));
     let mut service = Service::begin(&args.service, &setup, identity, &hangup)?;
     let ack = config.journal.ack;
@@ -114,8 +114,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         "started"
     );
     let (own, descriptors) = (setup.has_own_certificate, &service.descriptors);
-    greet(&server, &setup.file, ack, own, descriptors, Ward::describe(&wards));
-    let webhooks = WebhookWatch::start(&server, wards);
+    greet(&server, &setup.file, ack, own, descriptors, WatchedBot::describe(&watched_bots));
+    let webhooks = WebhookWatch::start(&server, watched_bots);
     let ready = format!("receiving on {address}");
     service.notifier.ready(&ready);
     let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks);

@@ -31,7 +31,7 @@ use super::{
     profile::Profiler,
     reload::Cause,
     setup::Setup,
-    stderr::{self, tell},
+    stderr::{self, log},
 };
 use crate::{
     Ack, Hurrier, RecoveryProgress, Report, Server, ServerHandle,
@@ -261,7 +261,7 @@ impl Service {
             match event {
                 Ok(Event::Signal(SIGUSR1)) => {
                     let report = with_dropped(server.report());
-                    tell(&report);
+                    log(&report);
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
                 Ok(Event::Changed) => reload(Cause::Files),
@@ -272,7 +272,7 @@ impl Service {
                 }
                 Ok(Event::Signal(signal)) => {
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-                    tell(format_args!("{name}: stopping, a second one leaves at once"));
+                    log(format_args!("{name}: stopping, a second one leaves at once"));
                     return None;
                 }
                 Ok(Event::Failure(error)) => return Some(error),
@@ -323,7 +323,7 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
             let line =
                 format!("reading the journal: {done} of {all} MiB, {} records", progress.records);
             notifier.starting(&line);
-            tell(line);
+            log(line);
         }
     }
 }
@@ -334,9 +334,9 @@ fn with_dropped(report: Report) -> Report {
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
-    tell(report.to_string().trim_end());
+    log(report.to_string().trim_end());
     if let Some(kept) = kept(report) {
-        tell(kept);
+        log(kept);
     }
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
@@ -405,12 +405,12 @@ fn watch_signals(
             match (stops, hurrier.get()) {
                 (2, Some(hurrier)) if is_stop => {
                     hurrier.hurry();
-                    tell("second signal: leaving at once, what was not handled is abandoned");
+                    log("second signal: leaving at once, what was not handled is abandoned");
                 }
                 (2.., _) if is_stop => process::exit(1),
                 // Nothing was promised yet, and the journal is as it was.
                 (_, None) if is_stop => {
-                    tell("leaving before the start was over");
+                    log("leaving before the start was over");
                     stderr::flush();
                     process::exit(0);
                 }

@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     data_dir::DataDir,
+    log,
     privileges::Identity,
     serve::{DEFAULT_PATH, ServeArgs},
     sink::SinkSpec,
-    tell,
 };
 use crate::{
     Reload, TlsConfig,
@@ -117,7 +117,7 @@ impl Setup {
                 .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
             if is_missing && dir.unwrap_or(Path::new(".")).is_dir() {
                 maker.make_secret_token(path)?;
-                tell(format_args!(
+                log(format_args!(
                     "made a secret token for bot {:?}: {} (`ringhook webhook set` tells Telegram of it)",
                     bot.name,
                     path.display()

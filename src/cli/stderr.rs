@@ -66,7 +66,7 @@ pub(super) fn queue() -> io::Result<()> {
 
 /// A text for people, which ends its line. Where nobody reads stderr any more (`2>&1 | head`) there is
 /// nobody to tell, and that is no reason to stop serving: `eprintln!` would panic.
-pub(super) fn tell(text: impl fmt::Display) {
+pub(super) fn log(text: impl fmt::Display) {
     let text = format!("{text}\n");
     match QUEUE.get() {
         Some(queue) => queue.push(text.into_bytes()),
@@ -106,7 +106,7 @@ fn tell_panic(info: &PanicHookInfo<'_>) {
         BacktraceStatus::Captured => format!("\nstack backtrace:\n{trace}"),
         _ => String::new(),
     };
-    tell(format_args!("thread '{name}' panicked{place}:\n{message}{more}"));
+    log(format_args!("thread '{name}' panicked{place}:\n{message}{more}"));
 }
 
 /// What a subscriber writes its lines to.
@@ -339,7 +339,7 @@ mod tests {
         }
         queue().unwrap();
         // More than a pipe holds.
-        (0..64).for_each(|_| tell("#".repeat(8 * 1024)));
+        (0..64).for_each(|_| log("#".repeat(8 * 1024)));
         let run = || catch_unwind(|| panic!("on purpose"));
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(run).unwrap();
         assert!(thread.join().unwrap().is_err());

@@ -29,7 +29,7 @@ const STEP: Duration = Duration::from_secs(6);
 const TOO_LITTLE: Duration = Duration::from_millis(200);
 
 /// The config and its bots, as far as that could be read.
-pub(super) struct Patient<'a> {
+pub(super) struct DoctorContext<'a> {
     pub(super) args: &'a DoctorArgs,
     /// Checked, but without secrets.
     pub(super) config: Config,
@@ -37,7 +37,7 @@ pub(super) struct Patient<'a> {
     until: Instant,
 }
 
-impl<'a> Patient<'a> {
+impl<'a> DoctorContext<'a> {
     /// Reads the config. Nothing is made.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `patient` | what is looked at: config, bots, time that is left |
+//! | `context` | what is looked at: config, bots, time that is left |
 //! | `examine` | which steps, in which order |
 //! | `step`, `report` | what a step says, and how it is told |
 //! | `listening`, `knock` | whether the server is there and answers as it should |
@@ -34,11 +34,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use self::{
-    context::Patient,
+    context::DoctorContext,
     report::Report,
     step::{Finding, Verdict},
 };
-use super::{send::target::Aim, setup::Setup};
+use super::{send::target::SendTarget, setup::Setup};
 use crate::{
     ListenAddress,
     bot_api::ApiRoot,
@@ -90,12 +90,12 @@ pub(super) struct DoctorArgs {
 
 pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
     let mut report = Report::new(args.json);
-    let read = Patient::read(args);
-    if let Ok(patient) = &read {
-        patient.check_choice()?;
+    let read = DoctorContext::read(args);
+    if let Ok(context) = &read {
+        context.check_choice()?;
     }
     match read {
-        Ok(patient) => examine::all(&patient, &mut report)?,
+        Ok(context) => examine::all(&context, &mut report)?,
         Err(error) => {
             report.step("config", None, || context::refused(args, &error))?;
         }
@@ -120,10 +120,12 @@ pub(in crate::cli) fn self_check(
     let trust = context::own_trust(plan);
     // Where the config does not tell the address, as with a socket that was passed, only the way from
     // outside is left to look at.
-    let aim = Aim::of_bot(setup, config, section, None, trust).ok();
-    if let Some(aim) = aim.filter(|aim| probe::obstacle(aim).is_none()) {
-        failed(probe::handshakes(&aim.target, "", SELF_CHECK_TIMEOUT))?;
-        failed(probe::requests(&aim, false, SELF_CHECK_TIMEOUT))?;
+    let send_target = SendTarget::of_bot(setup, config, section, None, trust).ok();
+    if let Some(send_target) =
+        send_target.filter(|send_target| probe::obstacle(send_target).is_none())
+    {
+        failed(probe::handshakes(&send_target.target, "", SELF_CHECK_TIMEOUT))?;
+        failed(probe::requests(&send_target, false, SELF_CHECK_TIMEOUT))?;
     }
     let Some(url) = context::url(plan) else { return Err("the URL is none".to_owned()) };
     let host = context::bare(&url.host);

@@ -52,7 +52,7 @@ fn can_be_made(section: &BotSection, data_dir: &Path) -> bool {
 }
 
 fn unread(error: &Error, can_be_made: bool) -> Finding {
-    let remedy = match error.io().map(io::Error::kind) {
+    let fix = match error.io().map(io::Error::kind) {
         Some(io::ErrorKind::NotFound) if !can_be_made => {
             "put the file there, or its right name into the config"
         }
@@ -63,5 +63,5 @@ fn unread(error: &Error, can_be_made: bool) -> Finding {
         Some(io::ErrorKind::PermissionDenied) => "run doctor as the user of the server, or as root",
         _ => "put it right, then start or reload the server",
     };
-    Finding::fail(error.to_string(), remedy)
+    Finding::fail(error.to_string(), fix)
 }

@@ -20,9 +20,9 @@ use clap::{
 use self::{
     feed::{Feed, Outgoing},
     outcome::Outcome,
-    target::Aim,
+    target::SendTarget,
 };
-use super::tell;
+use super::log;
 use crate::{
     ListenAddress,
     error::{Error, ErrorKind},
@@ -135,12 +135,12 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
             Kind::One(kind) => std::slice::from_ref(kind),
         })),
     };
-    let aim = Aim::take(args)?;
-    tell(aim.spoken());
+    let send_target = SendTarget::take(args)?;
+    log(send_target.spoken());
     let total = args.count.saturating_mul(feed.len());
     let mut outcome = Outcome::new(total, args.json)?;
     let mut sender = Sender {
-        aim: &aim,
+        send_target: &send_target,
         connection: None,
         timeout: args.timeout.unwrap_or(TIMEOUT),
         versions: args.tls.unwrap_or_default(),
@@ -165,16 +165,16 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
         }
         if !outcome.lists() && told.elapsed() >= PROGRESS && io::stderr().is_terminal() {
             told = Instant::now();
-            tell(format_args!("{} of {total}", index + 1));
+            log(format_args!("{} of {total}", index + 1));
         }
     }
     outcome.tls = sender.connection.as_ref().and_then(Connection::tls_version);
-    outcome.finish(&aim, start.elapsed())
+    outcome.finish(&send_target, start.elapsed())
 }
 
 /// Sends updates on one connection, for as long as that lasts.
 struct Sender<'a> {
-    aim: &'a Aim,
+    send_target: &'a SendTarget,
     connection: Option<Connection>,
     timeout: Duration,
     versions: TlsVersions,
@@ -182,7 +182,7 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send(&mut self, update: &Outgoing) -> Result<Answer, Failure> {
-        let secret_token = self.aim.secret_token.as_ref();
+        let secret_token = self.send_target.secret_token.as_ref();
         if let Some(mut connection) = self.connection.take().filter(Connection::is_usable) {
             match connection.post(&update.body, secret_token) {
                 // It was closed just then: Telegram, too, comes again on another one.
@@ -193,7 +193,7 @@ impl Sender<'_> {
                 }
             }
         }
-        let connection = Connection::open(&self.aim.target, self.versions, self.timeout)?;
+        let connection = Connection::open(&self.send_target.target, self.versions, self.timeout)?;
         self.connection.insert(connection).post(&update.body, secret_token)
     }
 }

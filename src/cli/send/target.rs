@@ -31,7 +31,7 @@ const TELEGRAM: Ipv4Addr = Ipv4Addr::new(149, 154, 167, 197);
 
 /// Where updates are sent to, and with which credentials.
 #[derive(Debug)]
-pub(in crate::cli) struct Aim {
+pub(in crate::cli) struct SendTarget {
     /// What is known of the server; `None` for a URL.
     pub(in crate::cli) known: Option<Known>,
     pub(in crate::cli) secret_token: Option<SecretToken>,
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Known {
     pub(in crate::cli) not_on: Option<(&'static str, IpAddr)>,
 }
 
-impl Aim {
+impl SendTarget {
     /// What `args` ask for. Nothing is made that is not there.
     ///
     /// # Errors
@@ -100,11 +100,11 @@ impl Aim {
             Some(path) => Some(Trust::Certificates(certificates(path)?)),
             None => None,
         };
-        let mut aim = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
-        if let (Some(known), Some(path)) = (&mut aim.known, &args.ca) {
+        let mut send_target = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
+        if let (Some(known), Some(path)) = (&mut send_target.known, &args.ca) {
             known.certificates = vec![path.clone()];
         }
-        Ok(aim)
+        Ok(send_target)
     }
 
     /// The receiver of `section`, one of the bots of `setup`, which is `config` when checked. It

@@ -9,7 +9,7 @@ use crate::{
     bot_api::ApiError,
     cli::{
         bots::{Bots, BotsArgs, ChosenBot},
-        tell,
+        log,
     },
     config::file::{AllowedUpdates, BotSection},
     error::{Error, ErrorKind},
@@ -104,10 +104,10 @@ pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     let mut notes: Vec<String> = Vec::new();
     let outcome = each(&bots, is_all, |bot| set(&bots, bot, args, &mut notes));
     for note in notes {
-        tell(format_args!("note: {note}"));
+        log(format_args!("note: {note}"));
     }
     if outcome.is_ok() {
-        tell(
+        log(
             "that it is set does not mean that it works: `ringhook doctor` tries it now, `ringhook \
              webhook info` shows later whether deliveries fail",
         );
@@ -127,7 +127,7 @@ fn set(
     // Before anything is made for it.
     check(&Plan::bare(bots.file(), &bots.config, &bot.section)?)?;
     for path in bots.setup.make_missing([&bot.section])? {
-        tell(format_args!("made {}", path.display()));
+        log(format_args!("made {}", path.display()));
     }
     let plan = bots.plan(bot, args.upload())?;
     let advice = check(&plan)?;

@@ -13,7 +13,7 @@
 //! | `look` | what is seen, done and told |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
-//! | `ward` | what the config says of a bot |
+//! | `bot` | what the config says of a bot |
 //! | `polling` | the pollers of those that have fallen back |
 //! | `note` | what was done on purpose, kept for later |
 //! | `tell` | incidents, lines, and what a report shows |
@@ -37,11 +37,11 @@ use std::{
     thread,
 };
 
-use self::{log::Teller, polling::Pollers, signal::Signal, watch::Watch};
+use self::{log::EventLog, polling::Pollers, signal::Signal, watch::Watch};
 pub(super) use self::{
     note::{Note, NoteFile},
     polling::Ended,
-    watched_bot::Ward,
+    watched_bot::WatchedBot,
 };
 use crate::ServerHandle;
 
@@ -55,21 +55,21 @@ pub(super) struct WebhookWatch {
 }
 
 impl WebhookWatch {
-    /// Watches over `wards`, bots of `server`.
-    pub(super) fn start(server: &ServerHandle, wards: Vec<Ward>) -> Self {
+    /// Watches over `bots`, bots of `server`.
+    pub(super) fn start(server: &ServerHandle, bots: Vec<WatchedBot>) -> Self {
         let pollers = Arc::new(Pollers::new(server.inlet(), server.polls()));
         let signal = Arc::<Signal>::default();
-        let teller = Teller { incidents: server.incident_writer(), webhooks: server.webhooks() };
-        let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), teller);
+        let events = EventLog { incidents: server.incident_writer(), webhooks: server.webhooks() };
+        let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), events);
         let this = Self { pollers, signal, waiting: Mutex::new(Some(watch)) };
-        this.follow(wards);
+        this.follow(bots);
         this
     }
 
-    /// Watches over `wards` from now on, as soon as a call that is under way is over.
-    pub(super) fn follow(&self, wards: Vec<Ward>) {
-        let is_wanted = !wards.is_empty();
-        self.signal.follow(wards);
+    /// Watches over `bots` from now on, as soon as a call that is under way is over.
+    pub(super) fn follow(&self, bots: Vec<WatchedBot>) {
+        let is_wanted = !bots.is_empty();
+        self.signal.follow(bots);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watch) = waiting.take_if(|_| is_wanted) {
             let thread = thread::Builder::new().name("ringhook-webhook".into());

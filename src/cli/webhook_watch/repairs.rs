@@ -17,7 +17,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::look::{Change, Event, Look, Remedy, Terms, Trouble};
+use super::look::{Change, Event, Fix, Look, Terms, Trouble};
 
 /// The most repairs in one [`HOUR`].
 const REPAIRS: usize = 3;
@@ -53,9 +53,9 @@ enum Owner {
 enum State {
     #[default]
     AsConfigured,
-    /// `remedy` is what was told of it, `times` how often in a row it was seen since it was last set
+    /// `fix` is what was told of it, `times` how often in a row it was seen since it was last set
     /// again.
-    Changed { change: Change, remedy: Remedy, times: u32 },
+    Changed { change: Change, fix: Fix, times: u32 },
 }
 
 /// How much may be repaired.
@@ -111,25 +111,23 @@ impl Repairs {
             self.useless = None;
             return Verdict::AsConfigured;
         };
-        let mut remedy = self.remedy(&change, look.is_on_purpose, terms);
-        if remedy == Remedy::Repair && !self.quota.has_room(now) {
-            remedy = Remedy::UsedUp;
+        let mut fix = self.fix(&change, look.is_on_purpose, terms);
+        if fix == Fix::Repair && !self.quota.has_room(now) {
+            fix = Fix::UsedUp;
         }
         let (told, times) = match before {
-            State::Changed { change: same, remedy, times } if same == change => {
-                (Some(remedy), times)
-            }
+            State::Changed { change: same, fix, times } if same == change => (Some(fix), times),
             _ => (None, 0),
         };
-        if told != Some(remedy) {
-            events.push(Event::Changed(change.clone(), remedy));
+        if told != Some(fix) {
+            events.push(Event::Changed(change.clone(), fix));
         }
         let times = times.saturating_add(1);
-        self.state = State::Changed { change, remedy, times };
-        match remedy {
+        self.state = State::Changed { change, fix, times };
+        match fix {
             _ if times < LOOKS => Verdict::Changed,
-            Remedy::Repair => Verdict::Repair,
-            Remedy::UsedUp if !std::mem::replace(&mut self.quota.is_told_used_up, true) => {
+            Fix::Repair => Verdict::Repair,
+            Fix::UsedUp if !std::mem::replace(&mut self.quota.is_told_used_up, true) => {
                 events.push(Event::RepairsUsedUp);
                 Verdict::Changed
             }
@@ -137,7 +135,7 @@ impl Repairs {
         }
     }
 
-    fn remedy(&self, change: &Change, is_on_purpose: bool, terms: &Terms) -> Remedy {
+    fn fix(&self, change: &Change, is_on_purpose: bool, terms: &Terms) -> Fix {
         let is_ours =
             matches!(change, Change::Moved(_) | Change::Settings(_)) || self.owner == Owner::Config;
         let is_useless = match change {
@@ -146,11 +144,11 @@ impl Repairs {
             Change::Other(url) => self.yielded.contains(url),
         };
         match () {
-            () if is_on_purpose => Remedy::OnPurpose,
-            () if !terms.can_repair => Remedy::Off,
-            () if !is_ours => Remedy::NotOurs,
-            () if is_useless => Remedy::Useless,
-            () => Remedy::Repair,
+            () if is_on_purpose => Fix::OnPurpose,
+            () if !terms.can_repair => Fix::Off,
+            () if !is_ours => Fix::NotOurs,
+            () if is_useless => Fix::Useless,
+            () => Fix::Repair,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    look::{Action, Change, Event, Look, Outcome, Place, Remedy, Terms, Trouble},
+    look::{Action, Change, Event, Fix, Look, Outcome, Place, Terms, Trouble},
     machine::Machine,
 };
 
@@ -143,7 +143,7 @@ fn a_change_is_told_once_and_only_mended_where_that_is_asked_for() {
     let mut run = Run::new(terms());
     run.see([well(), other("https://a"), other("https://a"), other("https://a"), well()]);
     let change = Change::Other("https://a".to_owned());
-    assert_eq!(run.take_events(), [Event::Changed(change, Remedy::Off), Event::AsConfigured]);
+    assert_eq!(run.take_events(), [Event::Changed(change, Fix::Off), Event::AsConfigured]);
     assert_eq!(run.count(Action::Repair), 0);
 }
 
@@ -166,7 +166,7 @@ fn what_was_never_seen_as_the_configs_is_left_alone() {
         let mut run = Run::new(repairing());
         run.see(vec![look; 5]);
         assert_eq!(run.count(Action::Repair), 0);
-        assert!(matches!(run.events[..], [Event::Changed(_, Remedy::NotOurs)]), "{:?}", run.events);
+        assert!(matches!(run.events[..], [Event::Changed(_, Fix::NotOurs)]), "{:?}", run.events);
     }
     // Its host and path are enough.
     let mut run = Run::new(repairing());
@@ -179,7 +179,7 @@ fn what_was_done_on_purpose_is_left_alone() {
     let mut run = Run::new(repairing());
     let deleted = Look { is_on_purpose: true, ..at(Place::Gone) };
     run.see([well(), deleted.clone(), deleted.clone(), deleted.clone()]);
-    assert_eq!(run.events, [Event::Changed(Change::Gone, Remedy::OnPurpose)]);
+    assert_eq!(run.events, [Event::Changed(Change::Gone, Fix::OnPurpose)]);
     assert_eq!(run.count(Action::Repair), 0);
 }
 
@@ -189,7 +189,7 @@ fn whoever_sets_another_url_again_does_so_on_purpose() {
     let theirs = || vec![other("https://a"); 5];
     run.see([well()]).see(theirs()).see([well()]).see(theirs());
     assert_eq!(run.count(Action::Repair), 1);
-    let last = Event::Changed(Change::Other("https://a".to_owned()), Remedy::Useless);
+    let last = Event::Changed(Change::Other("https://a".to_owned()), Fix::Useless);
     assert_eq!(run.events.last(), Some(&last));
     run.see([well()]).see(vec![other("https://b"); 2]);
     assert_eq!(run.count(Action::Repair), 2, "another one may be by mistake");
@@ -217,7 +217,7 @@ fn an_hour_has_three_repairs() {
     let told = run.events.iter().filter(|event| **event == Event::RepairsUsedUp).count();
     assert_eq!(told, 1);
     let last = run.events.iter().rfind(|event| matches!(event, Event::Changed(..)));
-    assert_eq!(last, Some(&Event::Changed(Change::Gone, Remedy::UsedUp)));
+    assert_eq!(last, Some(&Event::Changed(Change::Gone, Fix::UsedUp)));
     run.until(2 * HOUR, &mut |action, _| match action {
         Action::Look => Outcome::Looked(Ok(at(Place::Gone))),
         action => good(action),
@@ -409,7 +409,7 @@ fn who_deletes_the_webhook_during_a_fallback_means_it() {
 fn a_deletion_on_purpose_is_no_fallback_of_an_earlier_process() {
     let mut run = Run::with(falling_back(), true);
     run.see(vec![Look { is_on_purpose: true, ..at(Place::Gone) }; 3]);
-    assert_eq!(run.events, [Event::Changed(Change::Gone, Remedy::OnPurpose)]);
+    assert_eq!(run.events, [Event::Changed(Change::Gone, Fix::OnPurpose)]);
     assert!(!run.machine.is_polling());
 }
 

@@ -63,8 +63,8 @@ pub(super) struct ChosenBot {
 }
 
 impl Bots {
-    /// Reads the config and picks the bots. Nothing is made, and of secrets only the tokens of the Bot
-    /// API are read.
+    /// Reads the config and picks the bots. Nothing is made, and of secrets only the tokens of the
+    /// Bot API are read.
     ///
     /// # Errors
     /// A wrong setting, no bot of the name, or several bots and none chosen.
@@ -133,8 +133,8 @@ impl Bots {
     }
 }
 
-/// Whether no two of these bots have the same token. A bot at Telegram has one webhook: each of the two
-/// would take it from the other.
+/// Whether no two of these bots have the same token. A bot at Telegram has one webhook: each of the
+/// two would take it from the other.
 ///
 /// # Errors
 /// Where two have, with the names of both.

@@ -48,8 +48,8 @@ enum Command {
         /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
         #[arg(long, value_name = "SINK")]
         sink: Option<String>,
-        /// Write lines that tell bot, kind and time beside the update [default: where the config has
-        /// more than one bot]
+        /// Write lines that tell bot, kind and time beside the update [default: where the config
+        /// has more than one bot]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
         meta: Option<bool>,
         /// Only the letters of this bot

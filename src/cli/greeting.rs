@@ -17,9 +17,9 @@ use crate::{
 
 /// Bots that are listed at the start.
 const GREETED: usize = 20;
-/// The update that the ready-made curl line sends, as a word for a shell. Its id is another one at each
-/// run of the line, since a copy is dropped: a number of three random bytes, the only one that `od`
-/// of any system, and any shell, makes alike.
+/// The update that the ready-made curl line sends, as a word for a shell. Its id is another one at
+/// each run of the line, since a copy is dropped: a number of three random bytes, the only one that
+/// `od` of any system, and any shell, makes alike.
 const SAMPLE: &str = r#"'{"update_id":'"$(od -An -N3 -tu4 /dev/urandom)"',"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}'"#;
 
 /// Tells a person what is running; the last line begins with `ready`.

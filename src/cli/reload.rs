@@ -18,8 +18,8 @@ use crate::{Error, ErrorKind, Reload, ServerHandle, TlsConfig, config::Config, w
 /// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
 /// place of a file must not use up the memory of a server at work.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
-/// Looks at files that have changed before they are read: another second in which nothing changes, so
-/// that an editor that writes piece by piece is not read in between.
+/// Looks at files that have changed before they are read: another second in which nothing changes,
+/// so that an editor that writes piece by piece is not read in between.
 const QUIET_LOOKS: u32 = 3;
 
 /// Why a reload was asked for.
@@ -85,8 +85,8 @@ impl<'a> Reloader<'a> {
         self.say(line, cause);
     }
 
-    /// Reads it all. Nothing is made that is not there: a secret or certificate that is missing for a
-    /// moment must not become another one.
+    /// Reads it all. Nothing is made that is not there: a secret or certificate that is missing for
+    /// a moment must not become another one.
     fn read(&self) -> Result<(Config, Read), Error> {
         check(self.args.config.iter().map(PathBuf::as_path))?;
         let next = Setup::read(self.args)?;

@@ -32,22 +32,23 @@ pub(super) const DEFAULT_PATH: &str = "/webhook";
 ///
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
 /// token that it makes on its first run, and writes each update as a line of JSON to stdout.
-/// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1 prints
-/// a table of latencies and has the profile written.
+/// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1
+/// prints a table of latencies and has the profile written.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print the effective config as TOML and exit; secrets in it are hidden, and so are bots' tokens
-    /// in paths and URLs
+    /// Print the effective config as TOML and exit; secrets in it are hidden, and so are bots'
+    /// tokens in paths and URLs
     #[arg(long)]
     print_config: bool,
     /// Where to listen: IP:PORT, unix:PATH, or fd:NAME for a socket that systemd passes
     /// [default: 127.0.0.1:8443]
     #[arg(long, id = "server.listen", value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
-    /// Let another server listen on the same port at the same time, to follow this one without a gap
+    /// Let another server listen on the same port at the same time, to follow this one without a
+    /// gap
     #[arg(long, id = "server.reuse_port")]
     reuse_port: bool,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]

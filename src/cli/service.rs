@@ -70,8 +70,8 @@ pub(super) struct ServiceArgs {
     /// Worker threads [default: one for each CPU without a shard]
     #[arg(long, id = "server.workers", value_name = "N")]
     workers: Option<usize>,
-    /// How safe an update is once it is acknowledged: memory (lost with the process), written (outlives
-    /// the process) or synced (outlives a power cut) [default: written]
+    /// How safe an update is once it is acknowledged: memory (lost with the process), written
+    /// (outlives the process) or synced (outlives a power cut) [default: written]
     #[arg(long, id = "journal.ack", value_name = "MODE")]
     ack: Option<Ack>,
     /// How long to wait for another server to let go of the data directory [default: 0s]
@@ -80,8 +80,8 @@ pub(super) struct ServiceArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, id = "sink.to", value_name = "SINK")]
     sink: Option<String>,
-    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
-    /// one bot]
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more
+    /// than one bot]
     #[arg(long, id = "sink.meta", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Write latency profiles of every stage into this directory while the server runs
@@ -132,8 +132,8 @@ pub(super) enum Event {
     Signal(i32),
 }
 
-/// A hangup from the first moment on: one that comes before there is anything to reload must not end
-/// the process.
+/// A hangup from the first moment on: one that comes before there is anything to reload must not
+/// end the process.
 pub(super) struct EarlyHangup(Arc<AtomicBool>);
 
 impl EarlyHangup {
@@ -158,8 +158,8 @@ pub(super) struct Service {
     signals: signal_hook::iterator::Handle,
 }
 
-/// Who the server of `setup` becomes. From now on nothing that the process starts has more privileges
-/// than it has itself; no other thread may run yet, since each has a flag of its own.
+/// Who the server of `setup` becomes. From now on nothing that the process starts has more
+/// privileges than it has itself; no other thread may run yet, since each has a flag of its own.
 pub(super) fn identity(setup: &Setup) -> Result<Option<Identity>, Error> {
     let section = &setup.file.server;
     let identity = Identity::find(section.user.as_deref(), section.group.as_deref())?;

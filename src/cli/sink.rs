@@ -42,8 +42,8 @@ impl SinkSpec {
     }
 
     /// Opens it, with lines that tell more than the update where `has_meta`; where acknowledged
-    /// updates outlive a power cut, those it has taken do as well. A file is opened with the rights of
-    /// `user`, where there is one, and is the user's where it is made.
+    /// updates outlive a power cut, those it has taken do as well. A file is opened with the rights
+    /// of `user`, where there is one, and is the user's where it is made.
     pub(super) fn open(
         &self,
         ack: Ack,

@@ -15,8 +15,8 @@ const FILE_MAX: u64 = 1 << 20;
 /// All of the file at `path`.
 ///
 /// # Errors
-/// Where it cannot be read, has more than 1 MiB, is not in UTF-8 (UTF-16 is named as such), or is none that ends, as a pipe or a
-/// device.
+/// Where it cannot be read, has more than 1 MiB, is not in UTF-8 (UTF-16 is named as such), or is
+/// none that ends, as a pipe or a device.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let file = rights::open(path, How::ReadFile)?;
     let kind = file.metadata()?.file_type();

@@ -320,7 +320,8 @@ const TEXTS: &[(&[&str], &str, &str)] = &[
     ),
 ];
 
-/// The meaning of `description`, that of a call that was refused; `None` where it is not known here.
+/// The meaning of `description`, that of a call that was refused; `None` where it is not known
+/// here.
 pub(crate) fn meaning_of_refusal(description: &str) -> Option<Meaning> {
     // The rest is said of the call, and not of the webhook.
     let text = description.strip_prefix(BAD_WEBHOOK)?;

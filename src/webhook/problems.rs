@@ -1,4 +1,5 @@
-//! What the Bot API would refuse, or take in another way than it was meant, found without asking it.
+//! What the Bot API would refuse, or take in another way than it was meant, found without asking
+//! it.
 
 use std::{fmt, time::SystemTime};
 
@@ -212,8 +213,8 @@ impl Plan {
         found
     }
 
-    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that Telegram
-    /// sees: something in front may have another.
+    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that
+    /// Telegram sees: something in front may have another.
     fn of_served(&self) -> Option<Problem> {
         let (pem, path) = (self.served.as_ref()?, self.certificate_file.as_ref()?);
         let url = WebhookUrl::parse(&self.url)?;

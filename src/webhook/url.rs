@@ -8,8 +8,8 @@ use crate::{
     url::{UrlParts, default_port},
 };
 
-/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
-/// without what looks like a bot's token: people put theirs into the path.
+/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo,
+/// and without what looks like a bot's token: people put theirs into the path.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct WebhookUrl {
     pub(crate) is_https: bool,

@@ -24,8 +24,8 @@ pub(super) fn me(client: &Client, timeout: Duration) -> Finding {
     }
 }
 
-/// getWebhookInfo, compared with what `plan` would set; `flags` are those with which other commands are
-/// about the same bot.
+/// getWebhookInfo, compared with what `plan` would set; `flags` are those with which other commands
+/// are about the same bot.
 pub(super) fn webhook(client: &Client, plan: &Plan, flags: &str, timeout: Duration) -> Finding {
     let client = client.clone();
     match within(timeout, move || client.get_webhook_info()) {

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// What is to be said of the chain in `path`, served for `host`; `uploaded` is what Telegram is given
-/// of it, where that is something.
+/// What is to be said of the chain in `path`, served for `host`; `uploaded` is what Telegram is
+/// given of it, where that is something.
 pub(super) fn look(
     file: &ConfigFile,
     path: &Path,

@@ -102,8 +102,8 @@ impl System {
         })
     }
 
-    /// A CPU that is kept slow. The drivers of today's processors use the name `powersave` for one that
-    /// follows the load, which is well enough.
+    /// A CPU that is kept slow. The drivers of today's processors use the name `powersave` for one
+    /// that follows the load, which is well enough.
     fn governor(&self) -> Found {
         let cpu = |file: &str| self.text(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"));
         let driver = cpu("scaling_driver").unwrap_or_default();

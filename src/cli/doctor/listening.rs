@@ -24,8 +24,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// The process that listens at `address`; `None` where that is not to be seen, for want of rights
-    /// or because it is another container's.
+    /// The process that listens at `address`; `None` where that is not to be seen, for want of
+    /// rights or because it is another container's.
     pub(super) fn of(address: SocketAddr) -> Option<Self> {
         let mut inodes = Vec::new();
         for path in ["/proc/net/tcp", "/proc/net/tcp6"] {

@@ -93,8 +93,8 @@ pub(super) fn connections(max_connections: impl Iterator<Item = Option<u32>>) ->
     max_connections.map(|count| count.map_or(CONNECTIONS, u64::from)).sum()
 }
 
-/// The hard limit of a process; the inner `None` where there is none, the outer one where it cannot be
-/// read.
+/// The hard limit of a process; the inner `None` where there is none, the outer one where it cannot
+/// be read.
 fn hard_limit_of(pid: u32) -> Option<Option<u64>> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;

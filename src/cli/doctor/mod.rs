@@ -52,14 +52,15 @@ const SELF_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Look at the whole way of an update, and say what to do where it is blocked
 ///
-/// Each step is ok, warn, FAIL or skip (it could not be looked at), with what to do under it. The first
-/// failure may explain the later ones. Exits with 1 where a step failed. Without a token of the Bot API
-/// the steps that need it are skipped.
+/// Each step is ok, warn, FAIL or skip (it could not be looked at), with what to do under it. The
+/// first failure may explain the later ones. Exits with 1 where a step failed. Without a token of
+/// the Bot API the steps that need it are skipped.
 ///
-/// The running server gets requests that it must refuse and lists as incidents (without credentials, and
-/// without an update), and one with the bot's secret that it must take: an update of a kind that does
-/// not exist, with update_id 0, which Telegram never uses. The first one reaches the bot's handler, like
-/// any kind that it does not know; later ones are dropped as copies. With --no-post there is none.
+/// The running server gets requests that it must refuse and lists as incidents (without
+/// credentials, and without an update), and one with the bot's secret that it must take: an update
+/// of a kind that does not exist, with update_id 0, which Telegram never uses. The first one
+/// reaches the bot's handler, like any kind that it does not know; later ones are dropped as
+/// copies. With --no-post there is none.
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
     /// Config file in TOML, the same that "ringhook serve" gets
@@ -104,9 +105,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
 }
 
 /// Whether the receiver of `section`, one of the bots of `setup`, would take what Telegram sends by
-/// `plan`: TLS as Telegram speaks it, 403 without credentials, let in with them; and whether the URL
-/// leads to it, as far as that can be seen from here. Why not, in one line. What this machine cannot
-/// tell is taken to be well. No update is sent.
+/// `plan`: TLS as Telegram speaks it, 403 without credentials, let in with them; and whether the
+/// URL leads to it, as far as that can be seen from here. Why not, in one line. What this machine
+/// cannot tell is taken to be well. No update is sent.
 pub(in crate::cli) fn self_check(
     setup: &Setup,
     config: &Config,
@@ -118,8 +119,8 @@ pub(in crate::cli) fn self_check(
         _ => Ok(()),
     };
     let trust = context::own_trust(plan);
-    // Where the config does not tell the address, as with a socket that was passed, only the way from
-    // outside is left to look at.
+    // Where the config does not tell the address, as with a socket that was passed, only the way
+    // from outside is left to look at.
     let send_target = SendTarget::of_bot(setup, config, section, None, trust).ok();
     if let Some(send_target) =
         send_target.filter(|send_target| probe::obstacle(send_target).is_none())

@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// An update that no bot can mistake for one of Telegram's: its id is none of theirs, which are
-/// positive, and its kind is unknown, as each new kind is at first. Since the id is always the same, a
-/// server takes the second one for a copy and drops it, so that a handler sees it at most once in a
-/// long while.
+/// positive, and its kind is unknown, as each new kind is at first. Since the id is always the
+/// same, a server takes the second one for a copy and drops it, so that a handler sees it at most
+/// once in a long while.
 const PROBE: &[u8] = b"{\"update_id\":0,\n\"ringhook_doctor\":{}}";
-/// No update: who answers it with 400 has looked at path and credentials before, and nothing comes of
-/// it.
+/// No update: who answers it with 400 has looked at path and credentials before, and nothing comes
+/// of it.
 const NOTHING: &[u8] = b"{}";
 
 /// Why a receiver cannot be spoken to from here, though it may be well.
@@ -28,8 +28,8 @@ pub(super) fn obstacle(send_target: &SendTarget) -> Option<String> {
     ))
 }
 
-/// Shakes hands as Telegram does, with TLS 1.2 alone and 1.3 alone; `trusted` says how the certificate
-/// is known.
+/// Shakes hands as Telegram does, with TLS 1.2 alone and 1.3 alone; `trusted` says how the
+/// certificate is known.
 pub(super) fn handshakes(target: &Target, trusted: &str, timeout: Duration) -> Finding {
     let Some(tls) = &target.tls else {
         return Finding::skip("the listener speaks plain HTTP: TLS is for what is in front of it");
@@ -59,8 +59,8 @@ fn is_name(host: &str) -> bool {
     inside.parse::<std::net::IpAddr>().is_err()
 }
 
-/// Posts without credentials, which must be refused, and with them, which must be taken: an update where
-/// `posts`, else what is none, so that it is refused for that alone.
+/// Posts without credentials, which must be refused, and with them, which must be taken: an update
+/// where `posts`, else what is none, so that it is refused for that alone.
 pub(super) fn requests(send_target: &SendTarget, posts: bool, timeout: Duration) -> Finding {
     let has_credentials =
         send_target.secret_token.is_some() || send_target.target.basic_auth.is_some();

@@ -44,8 +44,8 @@ pub(super) struct Public<'a> {
 }
 
 impl Public<'_> {
-    /// Connects, shakes hands, and sends a request that must be refused and one that must be let in, which
-    /// is no update.
+    /// Connects, shakes hands, and sends a request that must be refused and one that must be let
+    /// in, which is no update.
     pub(super) fn look(self, timeout: Duration) -> Finding {
         if self.addresses.is_empty() {
             return Finding::skip("the URL's host has no address");

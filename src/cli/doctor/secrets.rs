@@ -8,8 +8,8 @@ use crate::{config::file::BotSection, error::Error};
 /// Permissions of everybody who is neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
-/// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is the
-/// server's.
+/// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is
+/// the server's.
 pub(super) fn look(section: &BotSection, data_dir: &Path) -> Finding {
     let token = match section.secret_token() {
         Ok(token) => token,

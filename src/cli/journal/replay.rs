@@ -45,8 +45,8 @@ pub(super) struct ReplayArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
-    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
-    /// one bot]
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more
+    /// than one bot]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Also write those that are settled already, as far as they are still there

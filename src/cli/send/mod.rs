@@ -38,9 +38,10 @@ const IDS: u32 = 1_000_000_000;
 
 /// Send sample updates to the running receiver, as Telegram would: to try a bot without Telegram
 ///
-/// Without any flag it sends a message to what "ringhook serve" runs here without any flag. Requests
-/// are byte for byte those of Telegram's sender, on one connection, one at a time; nothing is sent
-/// again that was refused. Each update has an id of its own, so that none is taken for a copy.
+/// Without any flag it sends a message to what "ringhook serve" runs here without any flag.
+/// Requests are byte for byte those of Telegram's sender, on one connection, one at a time; nothing
+/// is sent again that was refused. Each update has an id of its own, so that none is taken for a
+/// copy.
 ///
 /// The server's certificate has to be the one of the config or data directory, as if it had been
 /// uploaded to Telegram, and to be for the bot's host.
@@ -50,8 +51,8 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "message",
           value_parser = kinds(), conflicts_with = "file")]
     kind: Vec<Kind>,
-    /// Send the updates of this file: one, several one after the other, or an answer of getUpdates; -
-    /// is standard input
+    /// Send the updates of this file: one, several one after the other, or an answer of getUpdates;
+    /// - is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Send a file's updates with their own ids: what was received before is then a copy
@@ -83,8 +84,8 @@ pub(super) struct SendArgs {
     /// File with the secret token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     secret_token_file: Option<PathBuf>,
-    /// Trust these certificates in PEM and no others [default: those of the config; with --url, those
-    /// of the authorities that everybody trusts]
+    /// Trust these certificates in PEM and no others [default: those of the config; with --url,
+    /// those of the authorities that everybody trusts]
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
     /// Take any certificate; Telegram would not

@@ -108,8 +108,8 @@ impl SendTarget {
     }
 
     /// The receiver of `section`, one of the bots of `setup`, which is `config` when checked. It
-    /// listens at `listen`, or where the config says first. Without a `trust`, the certificates of the
-    /// config are trusted as if they had been uploaded.
+    /// listens at `listen`, or where the config says first. Without a `trust`, the certificates of
+    /// the config are trusted as if they had been uploaded.
     ///
     /// # Errors
     /// A secret or certificate that cannot be read, no place that is known to listen.
@@ -224,8 +224,8 @@ fn need(path: &Path, is_there: io::Result<bool>) -> Result<(), Error> {
     }
 }
 
-/// The listener that was `asked` for, else the first that can be connected to, and on which terms it
-/// serves.
+/// The listener that was `asked` for, else the first that can be connected to, and on which terms
+/// it serves.
 fn listener(
     config: &Config,
     asked: Option<&ListenAddress>,
@@ -262,8 +262,8 @@ fn public_url(section: &BotSection) -> Option<(&str, Option<u16>)> {
     Some((url.host, url.port.filter(|port| *port != 443)))
 }
 
-/// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the bot
-/// takes every host.
+/// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the
+/// bot takes every host.
 fn public_host(section: &BotSection) -> Option<String> {
     if let Some((host, _)) = public_url(section) {
         return Some(host.to_owned());

@@ -1,5 +1,5 @@
-//! `ringhook webhook`: what the Bot API is told of the bots of a config, and what it says of them. One
-//! file for each subcommand.
+//! `ringhook webhook`: what the Bot API is told of the bots of a config, and what it says of them.
+//! One file for each subcommand.
 
 mod delete;
 mod expected;
@@ -47,8 +47,8 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
     }
 }
 
-/// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info` has it,
-/// so that it does not set it again.
+/// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info`
+/// has it, so that it does not set it again.
 pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
     let data_dir = &bots.file().server.data_dir;
     // As the config has it, whatever flags say: that is what the server compares it with.

@@ -21,9 +21,10 @@ use crate::{
 ///
 /// URL, certificate, secret token and the rest come from the config; flags win over it. The
 /// certificate is uploaded where it has signed itself. What is missing and "ringhook serve" would
-/// make (certificate and secret token of the data directory, the file of secret_token_file) is made.
-/// What the Bot API would refuse or silently change is found before anything is sent: then the exit
-/// code is 2. It is 1 where the Bot API refuses, or where getWebhookInfo is not as it was asked for.
+/// make (certificate and secret token of the data directory, the file of secret_token_file) is
+/// made. What the Bot API would refuse or silently change is found before anything is sent: then
+/// the exit code is 2. It is 1 where the Bot API refuses, or where getWebhookInfo is not as it was
+/// asked for.
 #[derive(Args, Debug)]
 pub(super) struct SetArgs {
     #[command(flatten)]
@@ -115,8 +116,8 @@ pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     outcome
 }
 
-/// Sets the webhook of `bot`; what came of it, for people. What is good to know goes to `notes`, each
-/// once.
+/// Sets the webhook of `bot`; what came of it, for people. What is good to know goes to `notes`,
+/// each once.
 fn set(
     bots: &Bots,
     bot: &ChosenBot,

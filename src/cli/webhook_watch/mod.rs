@@ -1,22 +1,24 @@
-//! Looks at the bots' webhooks from Telegram's side while the server runs, sets them again, and polls
-//! where Telegram cannot deliver.
+//! Looks at the bots' webhooks from Telegram's side while the server runs, sets them again, and
+//! polls where Telegram cannot deliver.
 //!
 //! One thread calls the Bot API for all bots, one call after the other; each poller has a thread of
 //! its own. The main thread waits for none of these calls: a stop leaves the one that is under way
-//! alone. What it may have done is noted in the data directory before, so that the next process goes
-//! on from there.
+//! alone. What it may have done is noted in the data directory before, so that the next process
+//! goes on from there.
 //!
 //! | file | question |
 //! |---|---|
 //! | `machine` | what is to be done, and when; no I/O, no clock |
-//! | `deliveries`, `repairs`, `fallback` | its parts: does Telegram deliver, is the webhook set again, are updates fetched |
+//! | `deliveries` | its part: does Telegram deliver |
+//! | `repairs` | its part: is the webhook set again |
+//! | `fallback` | its part: are updates fetched instead |
 //! | `look` | what is seen, done and told |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
-//! | `bot` | what the config says of a bot |
+//! | `watched_bot` | what the config says of a bot |
 //! | `polling` | the pollers of those that have fallen back |
 //! | `note` | what was done on purpose, kept for later |
-//! | `tell` | incidents, lines, and what a report shows |
+//! | `log` | incidents, lines, and what a report shows |
 
 mod deliveries;
 mod fallback;
@@ -80,7 +82,8 @@ impl WebhookWatch {
         }
     }
 
-    /// Stops within a moment: a call that is under way is left alone. The webhooks stay as they are.
+    /// Stops within a moment: a call that is under way is left alone. The webhooks stay as they
+    /// are.
     pub(super) fn stop(self) -> Ended {
         self.signal.stop();
         self.pollers.end_all()

@@ -1,16 +1,14 @@
 //! Whether a webhook that was changed is set again.
 //!
-//! Two looks in a row must show a change before it is repaired: whoever replaces a webhook may delete
-//! it first, and whoever changes the config and the webhook does one after the other.
+//! Two looks in a row must show a change before it is repaired: whoever replaces a webhook may
+//! delete it first, and whoever changes the config and the webhook does one after the other.
 //!
 //! What is repaired, where `webhook.repair` asks for it:
 //!
-//! | what is seen | repaired where |
-//! |---|---|
-//! | no webhook | this process has seen the config's own before |
-//! | another URL | the same, and it is not one that came back after it was replaced: whoever sets it again does so on purpose |
-//! | another port, user or scheme, the host and path of the config | always |
-//! | other settings or another certificate | always, unless setting them again did not help |
+//! * No webhook: where this process has seen the config's own before.
+//! * Another URL: the same, unless it came back after it was replaced. Then it is set on purpose.
+//! * Another port, user or scheme with the host and path of the config: always.
+//! * Other settings or another certificate: always, unless setting them again did not help.
 //!
 //! Never more than [`REPAIRS`] times in an hour, and never what this machine's own commands have
 //! noted as their doing (see `note`).

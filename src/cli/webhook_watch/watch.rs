@@ -150,8 +150,8 @@ impl Watch {
                     let outcome = watched.look(is_heard, &self.events);
                     let is_gone = outcome.as_ref().is_ok_and(|look| look.place == Place::Gone);
                     if is_gone && watched.machine.is_polling() {
-                        // One that has ended without need; where it cannot be started, the next look
-                        // leads here again.
+                        // One that has ended without need; where it cannot be started, the next
+                        // look leads here again.
                         let _ = watched.poll(&self.pollers);
                     }
                     Outcome::Looked(outcome)
@@ -267,8 +267,8 @@ impl Watched {
         })
     }
 
-    /// Whether a command of this machine has made it as `info` says, and the config asks for the same as
-    /// then. Forgets a note that is of no use any more.
+    /// Whether a command of this machine has made it as `info` says, and the config asks for the
+    /// same as then. Forgets a note that is of no use any more.
     fn is_on_purpose(&mut self, info: &WebhookInfo, place: &Place) -> bool {
         let (note, sum) = (self.bot.note.read(), self.plan.as_ref().map(Sum::of));
         if note != self.known.0 {
@@ -321,8 +321,8 @@ impl Watched {
         self.bot.check(plan)
     }
 
-    /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are Telegram's
-    /// usual ones where the config names none.
+    /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are
+    /// Telegram's usual ones where the config names none.
     fn set(&mut self, with_kinds: bool) -> Result<(), Trouble> {
         // The certificate may be another one by now.
         let mut plan = self.bot.plan().map_err(|error| config_trouble(&error))?;
@@ -337,8 +337,8 @@ impl Watched {
         let certificate = Sum::of(&plan).certificate;
         self.uploaded = certificate;
         self.plan = Some(plan);
-        // In place of any other note. Without it, the next process takes its own certificate for the
-        // one that is uploaded.
+        // In place of any other note. Without it, the next process takes its own certificate for
+        // the one that is uploaded.
         if let Err(error) = self.bot.note.leave(&Note::Own { certificate }) {
             let bot = &self.bot.name;
             tracing::warn!(bot, %error, "that the webhook was set cannot be noted");
@@ -347,8 +347,8 @@ impl Watched {
         Ok(())
     }
 
-    /// Deletes the webhook and polls. It is noted first: a process that dies in between leaves it to
-    /// the next one.
+    /// Deletes the webhook and polls. It is noted first: a process that dies in between leaves it
+    /// to the next one.
     fn fall_back(&self, pollers: &Pollers) -> Result<(), Trouble> {
         self.bot.note.write(&Note::Fallback).map_err(|error| {
             failure(format!("nothing can be written to the data directory: {error}"))

@@ -36,7 +36,8 @@ pub(in crate::cli) struct WatchedBot {
 }
 
 impl WatchedBot {
-    /// All of `setup` that are to be watched over: those with a token, unless `webhook.watch` is off.
+    /// All of `setup` that are to be watched over: those with a token, unless `webhook.watch` is
+    /// off.
     ///
     /// # Errors
     /// A token that cannot be read or is none.
@@ -108,8 +109,8 @@ impl WatchedBot {
         doctor::self_check(&setup, &self.config, &self.section, plan)
     }
 
-    /// Whether the config says which kinds of updates are wanted. Where it does not, those stay that
-    /// Telegram was told of last.
+    /// Whether the config says which kinds of updates are wanted. Where it does not, those stay
+    /// that Telegram was told of last.
     pub(super) fn says_kinds(&self) -> bool {
         self.section.allowed_updates.is_some()
     }

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{service::over, setup::Setup, tell};
+use super::{log, service::over, setup::Setup};
 use crate::{
     config::{BotSection, ConfigFile, Secrets},
     telegram::{
@@ -61,8 +61,8 @@ pub(super) struct ChosenBot {
 }
 
 impl Bots {
-    /// Reads the config and picks the bots. Nothing is made, and of secrets only the tokens of the Bot
-    /// API are read.
+    /// Reads the config and picks the bots. Nothing is made, and of secrets only the tokens of the
+    /// Bot API are read.
     ///
     /// # Errors
     /// A wrong setting, no bot of the name, or several bots and none chosen.
@@ -86,7 +86,7 @@ impl Bots {
         let root = &webhook.api_root;
         if root.shows_tokens() {
             let root = hide_tokens(&root.to_string());
-            tell(format_args!(
+            log(format_args!(
                 "notice: {root} is plain HTTP: whoever is on the way there can read the bots' tokens"
             ));
         }
@@ -131,8 +131,8 @@ impl Bots {
     }
 }
 
-/// Whether no two of these bots have the same token. A bot at Telegram has one webhook: each of the two
-/// would take it from the other.
+/// Whether no two of these bots have the same token. A bot at Telegram has one webhook: each of the
+/// two would take it from the other.
 ///
 /// # Errors
 /// Where two have, with the names of both.
@@ -177,7 +177,7 @@ impl ChosenBot {
         };
         let client = Client::new(root, token.clone())?;
         if let Some(note) = client.proxy_note() {
-            tell(format_args!("note: {note}"));
+            log(format_args!("note: {note}"));
         }
         Ok(client)
     }

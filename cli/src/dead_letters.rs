@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{outputs::Place, sink::SinkSpec, tell};
+use super::{outputs::Place, sink::SinkSpec, log};
 use crate::config::ConfigFile;
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
@@ -45,8 +45,8 @@ enum Command {
         /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
         #[arg(long, value_name = "SINK")]
         sink: Option<String>,
-        /// Write lines that tell bot, kind and time beside the update [default: where the config has
-        /// more than one bot]
+        /// Write lines that tell bot, kind and time beside the update [default: where the config
+        /// has more than one bot]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
         meta: Option<bool>,
         /// Only the letters of this bot
@@ -114,7 +114,7 @@ fn replay(
         });
         let Some(update) = update else {
             unreadable += 1;
-            tell(format_args!("{}:{number}: not a dead letter, passed over", path.display()));
+            log(format_args!("{}:{number}: not a dead letter, passed over", path.display()));
             continue;
         };
         sink.write(&update);
@@ -125,7 +125,7 @@ fn replay(
         }
     }
     sink.commit().map_err(failed)?;
-    tell(format_args!("{replayed} update(s) replayed, {unreadable} line(s) passed over"));
+    log(format_args!("{replayed} update(s) replayed, {unreadable} line(s) passed over"));
     if unreadable == 0 {
         return Ok(());
     }

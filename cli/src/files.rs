@@ -1,5 +1,5 @@
-//! Files that are made once and hold keys: whole or not there, and readable by nobody else from their
-//! first byte on.
+//! Files that are made once and hold keys: whole or not there, and readable by nobody else from
+//! their first byte on.
 
 use std::{
     ffi::{OsStr, OsString},

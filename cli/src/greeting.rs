@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{outside::ShutIn, tell};
+use super::{log, outside::ShutIn};
 use crate::{
     certificates::make::clock_fault,
     config::{BotSection, ConfigFile},
@@ -21,9 +21,9 @@ use ringhook::{
 
 /// Bots that are listed at the start.
 const GREETED: usize = 20;
-/// The update that the ready-made curl line sends, as a word for a shell. Its id is another one at each
-/// run of the line, since a copy is dropped: a number of three random bytes, the only one that `od`
-/// of any system, and any shell, makes alike.
+/// The update that the ready-made curl line sends, as a word for a shell. Its id is another one at
+/// each run of the line, since a copy is dropped: a number of three random bytes, the only one that
+/// `od` of any system, and any shell, makes alike.
 const SAMPLE: &str = r#"'{"update_id":'"$(od -An -N3 -tu4 /dev/urandom)"',"message":{"message_id":1,"date":1700000000,"chat":{"id":1,"type":"private"},"text":"hello"}}'"#;
 
 /// Tells a person what is running; the last line begins with `ready`.
@@ -87,7 +87,7 @@ pub(super) fn greet(
         line("secret", bot.secret_source() + &of);
     }
     let shut_in = ShutIn::find(file, server.listeners());
-    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.remedy()));
+    let shut_in = shut_in.map(|found| format!("{}: {}", found.what(), found.fix()));
     for notice in notices(server, file, ack).chain(shut_in) {
         line("notice", notice);
     }
@@ -95,7 +95,7 @@ pub(super) fn greet(
         line("try", curl_line(file, bot, server.listeners(), own_certificate));
     }
     lines.push(format!("ready {main}{}", file.bots.first().map_or("", |bot| &bot.path)));
-    tell(lines.join("\n"));
+    log(lines.join("\n"));
 }
 
 /// The same for one that polls for `bots`.
@@ -125,7 +125,7 @@ pub(super) fn greet_poller(
         line("notice", notice);
     }
     lines.push(format!("ready polling for {} bot(s)", bots.len()));
-    tell(lines.join("\n"));
+    log(lines.join("\n"));
 }
 
 /// What a person should know about this start.

@@ -38,7 +38,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use self::stderr::tell;
+use self::stderr::log;
 use ringhook::internals::redact::hide_tokens;
 
 use crate::config::{ConfigFile, Secrets};
@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(format_args!("ringhook: {error}"));
+            log(format_args!("ringhook: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     };
@@ -116,7 +116,7 @@ pub(crate) fn setting_flags() -> Vec<(String, String)> {
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
     if error.use_stderr() && hide_tokens(&text) != text {
-        tell(text.trim_end());
+        log(text.trim_end());
         process::exit(error.exit_code());
     }
     error.exit()

@@ -1,4 +1,5 @@
-//! What the service manager is told (sd_notify), and how often it wants to be told that all is well.
+//! What the service manager is told (sd_notify), and how often it wants to be told that all is
+//! well.
 //!
 //! Our own few lines: the small crates for it know no abstract sockets, as containers use them.
 

@@ -13,7 +13,8 @@ const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
 
-/// A listener to which this machine alone can connect, and the URL by which Telegram is to come there.
+/// A listener to which this machine alone can connect, and the URL by which Telegram is to come
+/// there.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct ShutIn {
     pub(super) address: SocketAddr,
@@ -21,8 +22,9 @@ pub(super) struct ShutIn {
 }
 
 impl ShutIn {
-    /// One of `listeners`, where Telegram is to come to its very port by the config. Where the port is
-    /// another one, or something else of this machine has it, that is in front and may be reached.
+    /// One of `listeners`, where Telegram is to come to its very port by the config. Where the port
+    /// is another one, or something else of this machine has it, that is in front and may be
+    /// reached.
     pub(super) fn find(file: &ConfigFile, listeners: &[Listener]) -> Option<Self> {
         let is_taken = |port| {
             TABLES
@@ -66,7 +68,7 @@ impl ShutIn {
         format!("only this machine can connect to {address}, and Telegram is to come to {url}")
     }
 
-    pub(super) fn remedy(&self) -> String {
+    pub(super) fn fix(&self) -> String {
         let port = self.address.port();
         format!(
             "listen on 0.0.0.0:{port}; where a tunnel ends here, or something else is in front, all \
@@ -81,7 +83,8 @@ fn has_other(table: &str, port: u16) -> bool {
         let mut words = line.split_whitespace();
         let (Some(local), Some(state)) = (words.nth(1), words.nth(1)) else { return false };
         let Some((ip, at)) = local.split_once(':') else { return false };
-        // The bytes of each word are in the order of the machine, the first byte of IPv4 the last one.
+        // The bytes of each word are in the order of the machine, the first byte of IPv4 the last
+        // one.
         let is_loopback = match ip.len() {
             8 => ip.ends_with("7F"),
             _ => {

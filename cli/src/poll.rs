@@ -18,9 +18,9 @@ use super::{
     bots::{Bots, BotsArgs, ChosenBot},
     ended_in_time,
     greeting::greet_poller,
-    outputs,
+    log, outputs,
     service::{self, EarlyHangup, Event, Service, ServiceArgs},
-    tell, webhook,
+    webhook,
 };
 use crate::{
     config::AllowedUpdates,
@@ -98,7 +98,7 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     let pollers = Pollers::start(&server, asked, &service.events)?;
     service.notifier.ready(&ready);
     let failure = service.run(&server, |_| {
-        tell("the config is read at the start only: start again for another one");
+        log("the config is read at the start only: start again for another one");
     });
     let stopping = pollers.stop();
     let report = server.stop();
@@ -114,7 +114,7 @@ fn delete_webhooks(bots: &Bots, asked: &[Asked]) -> Result<(), Error> {
     for (Asked { bot, client, .. }, chosen) in asked.iter().zip(&bots.chosen) {
         client.delete_webhook(false).map_err(|error| explained(bot, &error))?;
         webhook::note(bots, chosen, &WebhookInfo::default());
-        tell(format_args!("bot {bot:?} has no webhook now; updates that wait are kept"));
+        log(format_args!("bot {bot:?} has no webhook now; updates that wait are kept"));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     serve::ServeArgs,
     setup::Setup,
-    webhook_watch::{Ward, WebhookWatch},
+    webhook_watch::{WatchedBot, WebhookWatch},
 };
 use ringhook::{
     Config, Error, ErrorKind, Reload, ServerHandle, TlsConfig, internals::files::watch::Watch,
@@ -20,8 +20,8 @@ use ringhook::{
 /// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
 /// place of a file must not use up the memory of a server at work.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
-/// Looks at files that have changed before they are read: another second in which nothing changes, so
-/// that an editor that writes piece by piece is not read in between.
+/// Looks at files that have changed before they are read: another second in which nothing changes,
+/// so that an editor that writes piece by piece is not read in between.
 const QUIET_LOOKS: u32 = 3;
 
 /// Why a reload was asked for.
@@ -46,7 +46,7 @@ pub(super) struct Reloader<'a> {
 }
 
 /// What was read.
-type Read = (Setup, Option<TlsConfig>, Vec<Ward>);
+type Read = (Setup, Option<TlsConfig>, Vec<WatchedBot>);
 
 impl<'a> Reloader<'a> {
     pub(super) fn new(
@@ -71,8 +71,8 @@ impl<'a> Reloader<'a> {
             Ok(config)
         });
         let line = match (outcome, read) {
-            (Ok(reload), Some((next, certificates, wards))) => {
-                self.webhooks.follow(wards);
+            (Ok(reload), Some((next, certificates, watched_bots))) => {
+                self.webhooks.follow(watched_bots);
                 let line = self.put_in_force(reload, &next, certificates);
                 if lock(self.files).set_paths(next.files(self.args)) {
                     // They may have changed between being read and being watched.
@@ -87,8 +87,8 @@ impl<'a> Reloader<'a> {
         self.say(line, cause);
     }
 
-    /// Reads it all. Nothing is made that is not there: a secret or certificate that is missing for a
-    /// moment must not become another one.
+    /// Reads it all. Nothing is made that is not there: a secret or certificate that is missing for
+    /// a moment must not become another one.
     fn read(&self) -> Result<(Config, Read), Error> {
         check(self.args.config.iter().map(PathBuf::as_path))?;
         let next = Setup::read(self.args)?;
@@ -99,8 +99,8 @@ impl<'a> Reloader<'a> {
         check(next.files(self.args).iter().map(PathBuf::as_path))?;
         let config = next.to_config_again()?;
         let certificates = self.tls.map(|_| next.file.to_tls()).transpose()?;
-        let wards = Ward::all(&next)?;
-        Ok((config, (next, certificates, wards)))
+        let watched_bots = WatchedBot::all(&next)?;
+        Ok((config, (next, certificates, watched_bots)))
     }
 
     fn put_in_force(

@@ -15,7 +15,7 @@ use super::{
     reload::{self, Reloader},
     service::{self, EarlyHangup, Event, Service, ServiceArgs, over},
     setup::Setup,
-    webhook_watch::{Ward, WebhookWatch},
+    webhook_watch::{WatchedBot, WebhookWatch},
 };
 use crate::config::ConfigFile;
 use ringhook::{
@@ -30,22 +30,23 @@ pub(super) const DEFAULT_PATH: &str = "/webhook";
 ///
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
 /// token that it makes on its first run, and writes each update as a line of JSON to stdout.
-/// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1 prints
-/// a table of latencies and has the profile written.
+/// SIGTERM and SIGINT stop it without losing an update, SIGHUP reads the config again, SIGUSR1
+/// prints a table of latencies and has the profile written.
 #[derive(Args, Debug)]
 pub(super) struct ServeArgs {
     /// Config file in TOML; flags win over it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print the effective config as TOML and exit; secrets in it are hidden, and so are bots' tokens
-    /// in paths and URLs
+    /// Print the effective config as TOML and exit; secrets in it are hidden, and so are bots'
+    /// tokens in paths and URLs
     #[arg(long)]
     print_config: bool,
     /// Where to listen: IP:PORT, unix:PATH, or fd:NAME for a socket that systemd passes
     /// [default: 127.0.0.1:8443]
     #[arg(long, id = "server.listen", value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
-    /// Let another server listen on the same port at the same time, to follow this one without a gap
+    /// Let another server listen on the same port at the same time, to follow this one without a
+    /// gap
     #[arg(long, id = "server.reuse_port")]
     reuse_port: bool,
     /// How to talk to the kernel: auto, io-uring or epoll [default: auto]
@@ -86,7 +87,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;
-    let wards = Ward::all(&setup)?;
+    let watched_bots = WatchedBot::all(&setup)?;
     let files = Arc::new(Mutex::new(Watch::new(setup.files(args))));
     let mut service = Service::begin(&args.service, &setup, identity, &hangup)?;
     let ack = config.journal.ack;
@@ -112,8 +113,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
         "started"
     );
     let (own, descriptors) = (setup.has_own_certificate, &service.descriptors);
-    greet(&server, &setup.file, ack, own, descriptors, Ward::describe(&wards));
-    let webhooks = WebhookWatch::start(&server, wards);
+    greet(&server, &setup.file, ack, own, descriptors, WatchedBot::describe(&watched_bots));
+    let webhooks = WebhookWatch::start(&server, watched_bots);
     let ready = format!("receiving on {address}");
     service.notifier.ready(&ready);
     let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks);

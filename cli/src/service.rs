@@ -31,7 +31,7 @@ use super::{
     profile::Profiler,
     reload::Cause,
     setup::Setup,
-    stderr::{self, tell},
+    stderr::{self, log},
 };
 use crate::config::{ConfigFile, LogFormat, LogLevel};
 use ringhook::{
@@ -69,8 +69,8 @@ pub(super) struct ServiceArgs {
     /// Worker threads [default: one for each CPU without a shard]
     #[arg(long, id = "server.workers", value_name = "N")]
     workers: Option<usize>,
-    /// How safe an update is once it is acknowledged: memory (lost with the process), written (outlives
-    /// the process) or synced (outlives a power cut) [default: written]
+    /// How safe an update is once it is acknowledged: memory (lost with the process), written
+    /// (outlives the process) or synced (outlives a power cut) [default: written]
     #[arg(long, id = "journal.ack", value_name = "MODE")]
     ack: Option<Ack>,
     /// How long to wait for another server to let go of the data directory [default: 0s]
@@ -79,8 +79,8 @@ pub(super) struct ServiceArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, id = "sink.to", value_name = "SINK")]
     sink: Option<String>,
-    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
-    /// one bot]
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more
+    /// than one bot]
     #[arg(long, id = "sink.meta", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Write latency profiles of every stage into this directory while the server runs
@@ -131,8 +131,8 @@ pub(super) enum Event {
     Signal(i32),
 }
 
-/// A hangup from the first moment on: one that comes before there is anything to reload must not end
-/// the process.
+/// A hangup from the first moment on: one that comes before there is anything to reload must not
+/// end the process.
 pub(super) struct EarlyHangup(Arc<AtomicBool>);
 
 impl EarlyHangup {
@@ -157,8 +157,8 @@ pub(super) struct Service {
     signals: signal_hook::iterator::Handle,
 }
 
-/// Who the server of `setup` becomes. From now on nothing that the process starts has more privileges
-/// than it has itself; no other thread may run yet, since each has a flag of its own.
+/// Who the server of `setup` becomes. From now on nothing that the process starts has more
+/// privileges than it has itself; no other thread may run yet, since each has a flag of its own.
 pub(super) fn identity(setup: &Setup) -> Result<Option<Identity>, Error> {
     let section = &setup.file.server;
     let identity = Identity::find(section.user.as_deref(), section.group.as_deref())?;
@@ -260,7 +260,7 @@ impl Service {
             match event {
                 Ok(Event::Signal(SIGUSR1)) => {
                     let report = with_dropped(server.report());
-                    tell(&report);
+                    log(&report);
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
                 Ok(Event::Changed) => reload(Cause::Files),
@@ -271,7 +271,7 @@ impl Service {
                 }
                 Ok(Event::Signal(signal)) => {
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-                    tell(format_args!("{name}: stopping, a second one leaves at once"));
+                    log(format_args!("{name}: stopping, a second one leaves at once"));
                     return None;
                 }
                 Ok(Event::Failure(error)) => return Some(error),
@@ -322,7 +322,7 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
             let line =
                 format!("reading the journal: {done} of {all} MiB, {} records", progress.records);
             notifier.starting(&line);
-            tell(line);
+            log(line);
         }
     }
 }
@@ -334,9 +334,9 @@ fn with_dropped(mut report: Report) -> Report {
 }
 
 fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
-    tell(report.to_string().trim_end());
+    log(report.to_string().trim_end());
     if let Some(kept) = kept(report) {
-        tell(kept);
+        log(kept);
     }
     let Some((path, mut file)) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
@@ -405,12 +405,12 @@ fn watch_signals(
             match (stops, hurrier.get()) {
                 (2, Some(hurrier)) if is_stop => {
                     hurrier.hurry();
-                    tell("second signal: leaving at once, what was not handled is abandoned");
+                    log("second signal: leaving at once, what was not handled is abandoned");
                 }
                 (2.., _) if is_stop => process::exit(1),
                 // Nothing was promised yet, and the journal is as it was.
                 (_, None) if is_stop => {
-                    tell("leaving before the start was over");
+                    log("leaving before the start was over");
                     stderr::flush();
                     process::exit(0);
                 }

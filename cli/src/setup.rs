@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     data_dir::DataDir,
+    log,
     privileges::Identity,
     serve::{DEFAULT_PATH, ServeArgs},
     sink::SinkSpec,
-    tell,
 };
 use crate::{
     certificates::make::host_name,
@@ -75,8 +75,8 @@ impl Setup {
         self.file.to_config(Secrets::Read)
     }
 
-    /// Makes what the data directory is to have and has not, for `owner`. The certificate is for the
-    /// hosts of `bots`.
+    /// Makes what the data directory is to have and has not, for `owner`. The certificate is for
+    /// the hosts of `bots`.
     fn make_own<'a>(
         &self,
         owner: Option<&Identity>,
@@ -99,8 +99,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Makes the files of secret tokens that are not there, each for the bot that names it. Where there
-    /// is no directory for it either, its name is rather mistyped.
+    /// Makes the files of secret tokens that are not there, each for the bot that names it. Where
+    /// there is no directory for it either, its name is rather mistyped.
     fn make_secret_tokens(&self, owner: Option<&Identity>) -> Result<(), Error> {
         let own = self.data_dir.secret_token();
         let maker = self.data_dir.clone().owned_by(owner);
@@ -113,7 +113,7 @@ impl Setup {
                 .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
             if is_missing && dir.unwrap_or(Path::new(".")).is_dir() {
                 maker.make_secret_token(path)?;
-                tell(format_args!(
+                log(format_args!(
                     "made a secret token for bot {:?}: {} (`ringhook webhook set` tells Telegram of it)",
                     bot.name,
                     path.display()
@@ -123,8 +123,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Makes what `bots` need to be told to Telegram and is not there: certificate and secret token of
-    /// the data directory, and the files of secret tokens. The files that were made.
+    /// Makes what `bots` need to be told to Telegram and is not there: certificate and secret token
+    /// of the data directory, and the files of secret tokens. The files that were made.
     pub(super) fn make_missing<'a>(
         &'a self,
         bots: impl IntoIterator<Item = &'a BotSection> + Clone,
@@ -217,7 +217,8 @@ impl Setup {
     }
 }
 
-/// Where Telegram looks for `bot`, as a certificate can have it: at its host and at that of its URL.
+/// Where Telegram looks for `bot`, as a certificate can have it: at its host and at that of its
+/// URL.
 fn hosts_of(bot: &BotSection) -> impl Iterator<Item = String> {
     let url = bot.url.as_deref().and_then(WebhookUrl::parse).map(|url| url.host);
     let hosts = bot.host.clone().into_iter().chain(url).map(|host| host.to_ascii_lowercase());

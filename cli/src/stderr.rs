@@ -1,6 +1,6 @@
 //! Everything for people goes to stderr through this file. Where a server runs, a thread of its own
-//! writes it, so that no other thread waits for a pipe that is not read or a terminal that is stopped
-//! (Ctrl-S): what finds no room in the queue is dropped and counted.
+//! writes it, so that no other thread waits for a pipe that is not read or a terminal that is
+//! stopped (Ctrl-S): what finds no room in the queue is dropped and counted.
 //!
 //! Our own, and not tracing-appender's `NonBlocking`: that prints to stdout, which belongs to the
 //! updates, when its writer is blocked at the end; its queue has no bound in bytes; and it counts
@@ -64,9 +64,9 @@ pub(super) fn queue() -> io::Result<()> {
     Ok(())
 }
 
-/// A text for people, which ends its line. Where nobody reads stderr any more (`2>&1 | head`) there is
-/// nobody to tell, and that is no reason to stop serving: `eprintln!` would panic.
-pub(super) fn tell(text: impl fmt::Display) {
+/// A text for people, which ends its line. Where nobody reads stderr any more (`2>&1 | head`) there
+/// is nobody to tell, and that is no reason to stop serving: `eprintln!` would panic.
+pub(super) fn log(text: impl fmt::Display) {
     let text = format!("{text}\n");
     match QUEUE.get() {
         Some(queue) => queue.push(text.into_bytes()),
@@ -92,8 +92,8 @@ pub(super) fn dropped() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped.load(Relaxed))
 }
 
-/// As the standard library tells of a panic, but through the queue: a worker whose handler panics must
-/// not wait for stderr either.
+/// As the standard library tells of a panic, but through the queue: a worker whose handler panics
+/// must not wait for stderr either.
 fn tell_panic(info: &PanicHookInfo<'_>) {
     let current = thread::current();
     let name = current.name().unwrap_or("<unnamed>");
@@ -106,7 +106,7 @@ fn tell_panic(info: &PanicHookInfo<'_>) {
         BacktraceStatus::Captured => format!("\nstack backtrace:\n{trace}"),
         _ => String::new(),
     };
-    tell(format_args!("thread '{name}' panicked{place}:\n{message}{more}"));
+    log(format_args!("thread '{name}' panicked{place}:\n{message}{more}"));
 }
 
 /// What a subscriber writes its lines to.
@@ -339,7 +339,7 @@ mod tests {
         }
         queue().unwrap();
         // More than a pipe holds.
-        (0..64).for_each(|_| tell("#".repeat(8 * 1024)));
+        (0..64).for_each(|_| log("#".repeat(8 * 1024)));
         let run = || catch_unwind(|| panic!("on purpose"));
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(run).unwrap();
         assert!(thread.join().unwrap().is_err());

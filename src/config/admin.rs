@@ -9,14 +9,14 @@ use crate::error::Error;
 
 /// The listener for probes and for people, and what it has to show.
 ///
-/// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents`, which shows
-/// the addresses of peers. Nothing of it is ever served on the public port.
+/// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents`, which
+/// shows the addresses of peers. Nothing of it is ever served on the public port.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Incidents that are kept by each thread that meets any, and shown in all; 1,024. 0 keeps none.
-    /// One takes up to 256 bytes.
+    /// Incidents that are kept by each thread that meets any, and shown in all; 1,024. 0 keeps
+    /// none. One takes up to 256 bytes.
     pub incidents: usize,
     /// Where to listen. Without it there is no such listener. Port 0 takes any free one.
     #[serde(with = "socket_address")]

@@ -16,7 +16,8 @@ const NAME_MAX: usize = 128;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Bot {
-    /// Who may send its updates; `None` is whoever may connect. A request from elsewhere is answered
+    /// Who may send its updates; `None` is whoever may connect. A request from elsewhere is
+    /// answered
     /// 403. A peer on a Unix socket has no address and may: the file's permissions guard it.
     pub allow: Option<AllowList>,
     /// What `Authorization` must hold, for a webhook URL like `https://user:password@host/path`;

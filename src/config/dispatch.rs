@@ -12,10 +12,11 @@ use crate::error::Error;
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct Dispatch {
-    /// Where updates go that finally failed: NDJSON, mode 0600. Without it they are counted and logged.
+    /// Where updates go that finally failed: NDJSON, mode 0600. Without it they are counted and
+    /// logged.
     pub dead_letters: Option<PathBuf>,
-    /// Whether updates are skipped to which Telegram takes no answer any more: callback, shipping and
-    /// pre-checkout queries after 150 s of waiting, inline queries after 30 s; false.
+    /// Whether updates are skipped to which Telegram takes no answer any more: callback, shipping
+    /// and pre-checkout queries after 150 s of waiting, inline queries after 30 s; false.
     pub drop_expired: bool,
     /// How often a handler gets an update that it asks to have again; 10.
     pub max_attempts: u32,
@@ -23,7 +24,8 @@ pub struct Dispatch {
     /// is waited for, such as 800 ms. Without it each comes by itself.
     #[serde(with = "media_groups")]
     pub media_groups: Option<Duration>,
-    /// What is kept in order: the updates of one chat ([`Order::Chat`]), or nothing ([`Order::None`]).
+    /// What is kept in order: the updates of one chat ([`Order::Chat`]), or nothing
+    /// ([`Order::None`]).
     pub order: Order,
 }
 

@@ -15,16 +15,16 @@ const SEGMENTS_MAX: u64 = 4096;
 #[non_exhaustive]
 #[serde(default = "Journal::of_file", deny_unknown_fields)]
 pub struct Journal {
-    /// What a 200 promises: that the update is in a queue ([`Ack::Memory`]), written to a file, which
-    /// outlives the process ([`Ack::Written`]), or synced to the disk, which outlives a power cut
-    /// ([`Ack::Synced`]).
+    /// What a 200 promises: that the update is in a queue ([`Ack::Memory`]), written to a file,
+    /// which outlives the process ([`Ack::Written`]), or synced to the disk, which outlives a power
+    /// cut ([`Ack::Synced`]).
     pub ack: Ack,
     /// Its directory, which is made with mode 0700 and belongs to one process at a time. Needed
     /// unless `ack` is [`Ack::Memory`].
     #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// How long a start waits for another process to let go of the directory; 0, which is not at all.
-    /// New connections wait in the kernel meanwhile.
+    /// How long a start waits for another process to let go of the directory; 0, which is not at
+    /// all. New connections wait in the kernel meanwhile.
     #[serde(with = "duration")]
     pub lock_wait: Duration,
     /// How large it may become, in bytes; 4 GiB. Beyond it, senders get 503 and `Retry-After: 1`.
@@ -36,7 +36,8 @@ pub struct Journal {
     #[serde(with = "size")]
     pub segment_bytes: u64,
     /// With [`Ack::Written`], how long an update may be on its way to the disk; 100 ms. Also how
-    /// long the notes on settled updates may be, which after a power cut decide how many come twice.
+    /// long the notes on settled updates may be, which after a power cut decide how many come
+    /// twice.
     #[serde(with = "duration")]
     pub sync_interval: Duration,
 }

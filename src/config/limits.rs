@@ -9,8 +9,8 @@ use crate::error::Error;
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits. It grows by so much.
 pub(crate) const RECEIVE_BYTES: usize = 4096;
-/// What TLS holds of a connection at the most, which is in TLS 1.2: a read of 16 KiB, what was left of
-/// a record before it, as it came and decrypted, and a record to be written.
+/// What TLS holds of a connection at the most, which is in TLS 1.2: a read of 16 KiB, what was left
+/// of a record before it, as it came and decrypted, and a record to be written.
 const TLS_BYTES: usize = 96 * 1024;
 
 /// Bounds with their units and defaults; [`Limits::default`] suits Telegram's sender.
@@ -28,19 +28,20 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Deepest nesting of a body's objects and arrays; 128. Deeper: 400.
     pub json_depth: usize,
-    /// Time from accept to the end of the TLS handshake; 10 s. A slower one is cut off and counted as
-    /// `handshake_timeout`.
+    /// Time from accept to the end of the TLS handshake; 10 s. A slower one is cut off and counted
+    /// as `handshake_timeout`.
     #[serde(with = "duration")]
     pub handshake_timeout: Duration,
     /// TLS handshakes in progress in each shard; 512. Beyond it a new connection waits for its
     /// handshake, in the order of arrival, and while one waits, handshakes that have taken longer
-    /// than a second are cut off (`handshake_displaced`). The wait is a part of `handshake_timeout`.
+    /// than a second are cut off (`handshake_displaced`). The wait is a part of
+    /// `handshake_timeout`.
     pub handshakes: usize,
     /// Connections of each shard that may wait for their handshake; 2,048. Beyond it a new one is
     /// closed at once (`handshakes`).
     pub handshakes_waiting: usize,
-    /// Time from a request's first byte, or that of the TLS record it is in, to the end of its head;
-    /// 10 s. A slower one is answered 408 and its connection closed (`head_timeout`).
+    /// Time from a request's first byte, or that of the TLS record it is in, to the end of its
+    /// head; 10 s. A slower one is answered 408 and its connection closed (`head_timeout`).
     #[serde(with = "duration")]
     pub head_timeout: Duration,
     /// Time from the end of a request's head to the end of its body; 30 s. Slower: 408, likewise
@@ -49,11 +50,12 @@ pub struct Limits {
     #[serde(with = "duration")]
     pub body_timeout: Duration,
     /// The least that a body must come to on average, in bytes a second; 500, and 0 for no bound.
-    /// Slower: 408, likewise (`body_rate`). A TLS record, of 16 KiB at the most, counts when it is whole.
+    /// Slower: 408, likewise (`body_rate`). A TLS record, of 16 KiB at the most, counts when it is
+    /// whole.
     #[serde(with = "size")]
     pub body_bytes_per_second: usize,
-    /// Time that a body has before `body_bytes_per_second` is asked for, and which does not count in
-    /// the average; 5 s.
+    /// Time that a body has before `body_bytes_per_second` is asked for, and which does not count
+    /// in the average; 5 s.
     #[serde(with = "duration")]
     pub body_grace: Duration,
     /// Time from a request's last byte until its peer has taken the answer, the journal's part
@@ -61,32 +63,32 @@ pub struct Limits {
     #[serde(with = "duration")]
     pub answer_timeout: Duration,
     /// How long a connection may stay silent between requests; 75 s. Then it is closed without an
-    /// answer, since a 408 would be taken for the next request's (`idle_timeout`). Telegram closes its
-    /// side after 60 s, so the server should wait longer than that.
+    /// answer, since a 408 would be taken for the next request's (`idle_timeout`). Telegram closes
+    /// its side after 60 s, so the server should wait longer than that.
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
     /// Updates that may be under way between their 200 and the end of their handling; 65,536, about
-    /// 5 KB of memory each at 1.3 KB bodies. Beyond it, and beyond the next two, updates wait in the
-    /// journal; without one the sender gets 503 and `Retry-After: 1` (`updates_refused`).
+    /// 5 KB of memory each at 1.3 KB bodies. Beyond it, and beyond the next two, updates wait in
+    /// the journal; without one the sender gets 503 and `Retry-After: 1` (`updates_refused`).
     pub queue_updates: usize,
     /// Bytes of the bodies of these updates, as received; 128 MiB. Parsed they take about three
     /// times as much memory. At least twice `body_bytes`: each shard keeps a little for its next
     /// updates, and the longest body has to fit beside that.
     #[serde(with = "size")]
     pub queue_bytes: usize,
-    /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot go
-    /// on when one is at its limit. A few more get in until the workers have noticed.
+    /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot
+    /// go on when one is at its limit. A few more get in until the workers have noticed.
     pub chat_updates: usize,
-    /// Requests answered on one connection; 0, which is no limit. The last answer says
-    /// `Connection: close` (`request_limit`). Telegram makes at most 20 new connections a second for each bot.
+    /// Requests answered on one connection; 0, which is no limit. The last answer says `Connection:
+    /// close` (`request_limit`). Telegram makes at most 20 new connections a second for each bot.
     pub requests_per_connection: u64,
-    /// Connections at a time; 100,000. Beyond it the one that has been idle longest, for a second at
-    /// least, makes room for the new one (`displaced`); where none has, the new one is closed at once
-    /// (`connections`). Where the process may open fewer files, accepting pauses before.
+    /// Connections at a time; 100,000. Beyond it the one that has been idle longest, for a second
+    /// at least, makes room for the new one (`displaced`); where none has, the new one is closed at
+    /// once (`connections`). Where the process may open fewer files, accepting pauses before.
     pub connections: usize,
-    /// Connections of one address at a time, an IPv6 one standing for its /64; 0, which is no limit.
-    /// Beyond it the new one is closed at once (`per_address`). Telegram has few addresses and opens up to 100
-    /// connections for each bot.
+    /// Connections of one address at a time, an IPv6 one standing for its /64; 0, which is no
+    /// limit. Beyond it the new one is closed at once (`per_address`). Telegram has few addresses
+    /// and opens up to 100 connections for each bot.
     pub connections_per_address: usize,
 }
 

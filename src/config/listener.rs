@@ -14,7 +14,8 @@ use crate::{config::AllowList, error::Error};
 /// What an address can be.
 const EXPECTED: &str =
     "an address like \"127.0.0.1:8443\", \"unix:/run/ringhook/hook.sock\" or \"fd:NAME\"";
-/// The longest path of a Unix socket: the kernel takes 107 bytes, and four are needed while it is made.
+/// The longest path of a Unix socket: the kernel takes 107 bytes, and four are needed while it is
+/// made.
 const UNIX_PATH_MAX: usize = 103;
 /// Permissions of a Unix socket's file, unless said otherwise: those of its user and group.
 const MODE: u32 = 0o660;
@@ -40,8 +41,8 @@ pub struct Listener {
     /// Permissions of a Unix socket's file; 0660. Not for sockets that were passed.
     pub mode: u32,
     /// The balancers that tell by a PROXY header (version 1 or 2) who is behind them; `None` is
-    /// none. Nobody else may connect then, and who connects without the header is turned away. All of
-    /// them are on the list where the listener is a Unix socket.
+    /// none. Nobody else may connect then, and who connects without the header is turned away. All
+    /// of them are on the list where the listener is a Unix socket.
     pub proxy_protocol: Option<AllowList>,
     /// Whether connections speak TLS; true. Without it whoever is on the way reads the updates and
     /// the secret token.

@@ -49,14 +49,15 @@ const BUSY_POLL: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration:
 pub struct Config {
     /// The listener for probes and for people, and what it has to show.
     pub admin: Admin,
-    /// Who may connect; `None` is everybody. A connection from elsewhere is closed before a byte of it
-    /// is read.
+    /// Who may connect; `None` is everybody. A connection from elsewhere is closed before a byte of
+    /// it is read.
     pub allow: Option<AllowList>,
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
-    /// The sockets' SO_BUSY_POLL: a read that finds nothing looks into the network card's queue; `None`: not
-    /// at all. A read looks once, however long this is, since the shard does not wait in it. For bare
-    /// metal, where a CPU that does nothing else is cheaper than a wait; `docs/operations/tuning.md` says more.
+    /// The sockets' SO_BUSY_POLL: a read that finds nothing looks into the network card's queue;
+    /// `None`: not at all. A read looks once, however long this is, since the shard does not wait
+    /// in it. For bare metal, where a CPU that does nothing else is cheaper than a wait;
+    /// `docs/operations/tuning.md` says more.
     pub busy_poll: Option<Duration>,
     /// Whether answers have a `Date`, as RFC 9110 section 6.6.1 wants it of a server with a clock;
     /// true. Telegram's sender needs none.
@@ -80,20 +81,21 @@ pub struct Config {
     pub listen: Option<ListenAddress>,
     /// Where else to listen, each on its own terms.
     pub listeners: Vec<Listener>,
-    /// The CPUs that shards and workers are pinned to; by default all that the process may use, shards
-    /// on the first ones.
+    /// The CPUs that shards and workers are pinned to; by default all that the process may use,
+    /// shards on the first ones.
     pub pin: Pin,
     /// Which requests the report names as slow; none.
     pub profile: Profile,
     /// Whether another process of the same user may listen on the same addresses at the same time
-    /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The kernel
-    /// spreads new connections over all of them, so one server can follow another without a gap.
+    /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The
+    /// kernel spreads new connections over all of them, so one server can follow another without a
+    /// gap.
     pub reuse_port: bool,
     /// Shard threads; by default one for each CPU of `pin.shards`, or else one for two CPUs of the
     /// allowed set, at least one.
     pub shards: Option<usize>,
-    /// Worker threads; by default one for each CPU of `pin.workers`, or else one for each CPU that has
-    /// no shard, at least one.
+    /// Worker threads; by default one for each CPU of `pin.workers`, or else one for each CPU that
+    /// has no shard, at least one.
     pub workers: Option<usize>,
 }
 

@@ -13,8 +13,9 @@ const CPUS: usize = libc::CPU_SETSIZE as usize;
 
 /// The CPUs that shards and workers are pinned to; what is `None` is chosen.
 ///
-/// As text: `shards=0-7,workers=8-15`, either part may be missing. A comma goes on with the list that
-/// it is in, until a name begins the other one: `shards=0,2,workers=1` is CPU 0 and 2 for the shards.
+/// As text: `shards=0-7,workers=8-15`, either part may be missing. A comma goes on with the list
+/// that it is in, until a name begins the other one: `shards=0,2,workers=1` is CPU 0 and 2 for the
+/// shards.
 ///
 /// ```
 /// use ringhook::{CpuList, Pin};
@@ -27,11 +28,11 @@ const CPUS: usize = libc::CPU_SETSIZE as usize;
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct Pin {
-    /// The CPUs of the shards: one shard for each. Without it the first of those that the process may
-    /// use.
+    /// The CPUs of the shards: one shard for each. Without it the first of those that the process
+    /// may use.
     pub shards: Option<CpuList>,
-    /// The CPUs of the workers: one worker for each, or more where `server.workers` says so. Without it
-    /// those that are left.
+    /// The CPUs of the workers: one worker for each, or more where `server.workers` says so.
+    /// Without it those that are left.
     pub workers: Option<CpuList>,
 }
 
@@ -119,8 +120,8 @@ impl CpuList {
     /// A list of `cpus`.
     ///
     /// # Errors
-    /// There is none, one of them is there twice, or one is 1,024 or higher. Whether the machine has
-    /// them is seen at the start.
+    /// There is none, one of them is there twice, or one is 1,024 or higher. Whether the machine
+    /// has them is seen at the start.
     pub fn new(cpus: impl IntoIterator<Item = usize>) -> Result<Self, Error> {
         let mut seen = [false; CPUS];
         let mut list = Vec::new();

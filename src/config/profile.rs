@@ -8,8 +8,8 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Profile {
-    /// A request one of whose stages takes longer is kept in the report with its id, its bot and the
-    /// time of each stage, as far as it is among the slowest. `None`: none is.
+    /// A request one of whose stages takes longer is kept in the report with its id, its bot and
+    /// the time of each stage, as far as it is among the slowest. `None`: none is.
     pub slow: Option<Duration>,
 }
 

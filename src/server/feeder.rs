@@ -61,7 +61,7 @@ impl Inlet {
         Arc::clone(&self.end)
     }
 
-    pub(crate) fn open(&self, feeder: Feeder) {
+    pub(super) fn open(&self, feeder: Feeder) {
         *self.feeder.lock().unwrap_or_else(PoisonError::into_inner) = Some(feeder);
     }
 

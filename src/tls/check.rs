@@ -193,12 +193,12 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what(), self.remedy())
+        write!(f, "{}: {}", self.what(), self.fix())
     }
 }
 
 impl FindingKind {
-    /// What there is to know, without a remedy.
+    /// What there is to know, without a fix.
     pub fn what(&self) -> String {
         match self {
             Self::AddressNotAsName { address } => {
@@ -243,7 +243,7 @@ impl FindingKind {
     }
 
     /// What to do about it.
-    pub fn remedy(&self) -> String {
+    pub fn fix(&self) -> String {
         match self {
             Self::AddressNotAsName { address } => format!(
                 "make it with subjectAltName=DNS:{address}, or with CN={address} and no name of \

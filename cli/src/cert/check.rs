@@ -106,9 +106,9 @@ fn of_file(
     let (now, roots) = (SystemTime::now(), public_roots());
     let question = Question { chain: &chain, host, is_sent: false, now, roots: &roots, uploaded };
     let mut examination = question.answer();
-    let remedy = "where it is meant to be served, put it right; serve passes over it as well";
+    let fix = "where it is meant to be served, put it right; serve passes over it as well";
     let skipped =
-        skipped.into_iter().map(|what| Line::warn("file", format!("passed over: {what}"), remedy));
+        skipped.into_iter().map(|what| Line::warn("file", format!("passed over: {what}"), fix));
     examination.findings.extend(skipped);
     Ok(Report {
         target: path.display().to_string(),
@@ -270,7 +270,7 @@ impl fmt::Display for Report {
         let is_coloured = io::stdout().is_terminal()
             && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         writeln!(f, "{}", self.target)?;
-        for Line { level, check, what, remedy } in &self.examination.findings {
+        for Line { level, check, what, fix } in &self.examination.findings {
             let (word, colour) = match level {
                 Level::Ok => ("ok", "32"),
                 Level::Warn => ("warn", "33"),
@@ -281,8 +281,8 @@ impl fmt::Display for Report {
                 false => write!(f, "  {word:<4}")?,
             }
             writeln!(f, "  {check:<9}  {what}")?;
-            if let Some(remedy) = remedy {
-                writeln!(f, "{:<19}{remedy}", "")?;
+            if let Some(fix) = fix {
+                writeln!(f, "{:<19}{fix}", "")?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{super::tell, Place, new::kind};
+use super::{super::log, Place, new::kind};
 use crate::certificates::make::{Subject, host_name};
 use ringhook::Error;
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &CsrArgs) -> Result<(), Error> {
     let made = Subject::names(&args.names)?.request(kind(args.rsa))?;
     pair.write(&made.text, &made.key)?;
     let (names, csr, key) = (args.names.join(", "), pair.text.display(), pair.key.display());
-    tell(format_args!(
+    log(format_args!(
         "made a request for {names}: {csr}, and its key: {key}\n\
          Send {csr} to the authority and keep the key. What comes back goes into one file, the \
          certificate first and its issuers behind it; `ringhook cert check FILE` says whether it \

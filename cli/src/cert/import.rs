@@ -9,7 +9,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    super::tell,
+    super::log,
     Place, failed,
     password::{self, PasswordArgs},
 };
@@ -52,9 +52,9 @@ pub(super) fn run(args: &ImportArgs) -> Result<(), Error> {
     pair.write(&unpacked.chain, &unpacked.key)?;
     let Unpacked { length, notes, .. } = unpacked;
     let (cert, key) = (pair.text.display(), pair.key.display());
-    tell(format_args!("wrote {length} certificate(s), leaf first: {cert}, and the key: {key}"));
-    notes.iter().for_each(|note| tell(format_args!("note: {note}")));
-    tell(format_args!(
+    log(format_args!("wrote {length} certificate(s), leaf first: {cert}, and the key: {key}"));
+    notes.iter().for_each(|note| log(format_args!("note: {note}")));
+    log(format_args!(
         "In the config file of `ringhook serve`:\n{}\n\
          `ringhook cert check {cert} --name HOST` says whether Telegram accepts it.",
         pair.config_lines(),

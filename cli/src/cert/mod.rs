@@ -99,8 +99,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Writes both; of two that were not there, both are or none. What they replace stays until both
-    /// are whole.
+    /// Writes both; of two that were not there, both are or none. What they replace stays until
+    /// both are whole.
     fn write(&self, text: &str, key: &str) -> Result<(), Error> {
         for path in [&self.key, &self.text] {
             make_parent(path).map_err(|source| failed(path, source))?;

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, path::PathBuf, time::SystemTime};
 
 use clap::Args;
 
-use super::{super::tell, Place};
+use super::{super::log, Place};
 use crate::{
     certificates::make::{KeyKind, Subject, VALID_DAYS, clock_fault, host_name},
     telegram::webhook::is_reserved,
@@ -57,12 +57,12 @@ pub(super) fn run(args: &NewArgs) -> Result<(), Error> {
         None => (Subject::names(&args.host.names)?, args.host.names.join(", ")),
     };
     if let Some(fault) = clock_fault(SystemTime::now()) {
-        tell(format_args!("note: {fault}"));
+        log(format_args!("note: {fault}"));
     }
     let made = subject.self_signed(kind(args.rsa), args.days)?;
     pair.write(&made.text, &made.key)?;
     let (cert, key) = (pair.text.display(), pair.key.display());
-    tell(format_args!(
+    log(format_args!(
         "made a certificate for {host}, valid for {} days: {cert}, and its key: {key}\n\
          In the config file of `ringhook serve`:\n\
          {}\n\
@@ -71,7 +71,7 @@ pub(super) fn run(args: &NewArgs) -> Result<(), Error> {
         pair.config_lines(),
     ));
     if args.host.ip.is_some_and(|address| is_reserved(address.into())) {
-        tell(format_args!(
+        log(format_args!(
             "note: {host} is not a public address: only a Bot API server of your own delivers there"
         ));
     }

@@ -39,7 +39,7 @@ pub(crate) struct Line {
     pub(crate) check: &'static str,
     pub(crate) what: String,
     /// What to do, where there is something.
-    pub(crate) remedy: Option<String>,
+    pub(crate) fix: Option<String>,
 }
 
 /// What is to be judged.
@@ -86,19 +86,19 @@ pub(crate) struct Described {
 
 impl Line {
     pub(crate) fn ok(check: &'static str, what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, check, what: what.into(), remedy: None }
+        Self { level: Level::Ok, check, what: what.into(), fix: None }
     }
 
-    pub(crate) fn warn(check: &'static str, what: impl Into<String>, remedy: &str) -> Self {
-        Self { level: Level::Warn, check, what: what.into(), remedy: Some(remedy.to_owned()) }
+    pub(crate) fn warn(check: &'static str, what: impl Into<String>, fix: &str) -> Self {
+        Self { level: Level::Warn, check, what: what.into(), fix: Some(fix.to_owned()) }
     }
 
-    pub(crate) fn fail(check: &'static str, what: impl Into<String>, remedy: &str) -> Self {
-        Self { level: Level::Fail, check, what: what.into(), remedy: Some(remedy.to_owned()) }
+    pub(crate) fn fail(check: &'static str, what: impl Into<String>, fix: &str) -> Self {
+        Self { level: Level::Fail, check, what: what.into(), fix: Some(fix.to_owned()) }
     }
 
     fn of(level: Level, check: &'static str, kind: &FindingKind) -> Self {
-        Self { level, check, what: kind.what(), remedy: Some(kind.remedy()) }
+        Self { level, check, what: kind.what(), fix: Some(kind.fix()) }
     }
 }
 
@@ -268,7 +268,7 @@ impl Question<'_> {
         let purpose = &root.purpose;
         let itself = usize::from(path.last().is_some_and(Facts::is_self_signed));
         let between = path.len().saturating_sub(1 + itself);
-        let (fault, remedy) = if !purpose.is_for_roots {
+        let (fault, fix) = if !purpose.is_for_roots {
             (
                 "may not sign certificates of TLS servers, by its basicConstraints, keyUsage or \
                  extendedKeyUsage",
@@ -292,7 +292,7 @@ impl Question<'_> {
         } else {
             return lines;
         };
-        lines.push(Line::fail("root", format!("the root \"{}\" {fault}", called(root)), remedy));
+        lines.push(Line::fail("root", format!("the root \"{}\" {fault}", called(root)), fix));
         lines
     }
 
@@ -495,7 +495,7 @@ fn verdicts(
             "upload the root of its chain (and check that with --uploaded ROOT.pem)",
         ),
     };
-    let (what, remedy) = match signed {
+    let (what, fix) = match signed {
         Ok(()) | Err(Unsigned::Itself) if !is_good => ("refused".to_owned(), mend),
         Ok(()) => {
             let what = "accepted as it is: a public authority has signed it";
@@ -517,7 +517,7 @@ fn verdicts(
     };
     // One of the ways is enough.
     let level = if is_good && uploaded.is_trusted { Level::Warn } else { Level::Fail };
-    let as_signed = Line { level, check: "CA-signed", what, remedy: Some(remedy.to_owned()) };
+    let as_signed = Line { level, check: "CA-signed", what, fix: Some(fix.to_owned()) };
     [as_uploaded, as_signed]
 }
 

@@ -59,7 +59,8 @@ pub(crate) struct BotSection {
     pub(crate) secret_token_file: Option<PathBuf>,
     /// An environment variable with the secret token.
     pub(crate) secret_token_env: Option<String>,
-    /// The secret token before this one, which is still taken; needs `bot.previous_secret_token_until`.
+    /// The secret token before this one, which is still taken; needs
+    /// `bot.previous_secret_token_until`.
     pub(crate) previous_secret_token: Option<Hidden>,
     /// A file with the previous secret token.
     pub(crate) previous_secret_token_file: Option<PathBuf>,
@@ -67,8 +68,8 @@ pub(crate) struct BotSection {
     pub(crate) previous_secret_token_env: Option<String>,
     /// From when on the previous secret token is refused.
     pub(crate) previous_secret_token_until: Option<Moment>,
-    /// `USER:PASSWORD` that `Authorization` must hold, for a URL like `https://user:password@host/`.
-    /// Beside a secret token both are asked for.
+    /// `USER:PASSWORD` that `Authorization` must hold, for a URL like
+    /// `https://user:password@host/`. Beside a secret token both are asked for.
     pub(crate) basic_auth: Option<Hidden>,
     /// A file with user and password.
     pub(crate) basic_auth_file: Option<PathBuf>,
@@ -266,8 +267,8 @@ impl BotSection {
         }
     }
 
-    /// Completes what only a webhook needs, and nobody looks at where there is none; `number` differs for
-    /// each bot.
+    /// Completes what only a webhook needs, and nobody looks at where there is none; `number`
+    /// differs for each bot.
     pub(crate) fn complete_for_poller(&mut self, number: usize) {
         if self.path.is_empty() {
             self.path = format!("/poll-{number}");

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct SinkSection {
     /// `ndjson:-` for standard output, `ndjson:FILE`, or `null`.
     pub(crate) to: String,
-    /// Whether a line has bot, kind and time beside the update. Without it, where there is more than
-    /// one bot.
+    /// Whether a line has bot, kind and time beside the update. Without it, where there is more
+    /// than one bot.
     pub(crate) meta: Option<bool>,
 }
 

@@ -98,8 +98,9 @@ impl TlsSection {
 }
 
 impl ConfigFile {
-    /// Reads the certificates of `[tls]` and of all bots. Without the former, the default is that of
-    /// the first bot at an address, since clients name no server there, or else of the first bot.
+    /// Reads the certificates of `[tls]` and of all bots. Without the former, the default is that
+    /// of the first bot at an address, since clients name no server there, or else of the first
+    /// bot.
     pub(crate) fn to_tls(&self) -> Result<TlsConfig, Error> {
         let default = self.tls.files();
         let bots = || self.bots.iter().filter(|bot| bot.certificate().pair().is_some());

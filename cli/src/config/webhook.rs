@@ -24,8 +24,9 @@ pub(crate) struct WebhookSection {
     pub(crate) interval: Duration,
     /// Whether it sets a webhook of its own again that was removed or changed.
     pub(crate) repair: bool,
-    /// What it does when Telegram cannot deliver while the Bot API can be reached. `poll` deletes the
-    /// webhook, without dropping anything, and fetches by getUpdates until deliveries work again.
+    /// What it does when Telegram cannot deliver while the Bot API can be reached. `poll` deletes
+    /// the webhook, without dropping anything, and fetches by getUpdates until deliveries work
+    /// again.
     pub(crate) fallback: Fallback,
     /// How long deliveries must have failed before it falls back.
     #[serde(with = "duration")]

@@ -24,8 +24,8 @@ pub(super) fn me(client: &Client, timeout: Duration) -> Finding {
     }
 }
 
-/// getWebhookInfo, compared with what `plan` would set; `flags` are those with which other commands are
-/// about the same bot.
+/// getWebhookInfo, compared with what `plan` would set; `flags` are those with which other commands
+/// are about the same bot.
 pub(super) fn webhook(client: &Client, plan: &Plan, flags: &str, timeout: Duration) -> Finding {
     let client = client.clone();
     match within(timeout, move || client.get_webhook_info()) {
@@ -43,7 +43,7 @@ fn late(timeout: Duration) -> Finding {
 }
 
 fn refused(error: &ApiError) -> Finding {
-    let remedy = match error {
+    let fix = match error {
         ApiError::Refused { code: 401 | 404, .. } => {
             "put the token that BotFather shows into token_file of [[bot]], or into \
              TELEGRAM_BOT_TOKEN"
@@ -55,7 +55,7 @@ fn refused(error: &ApiError) -> Finding {
         }
         ApiError::Odd(_) => "is webhook.api_root that of a Bot API server?",
     };
-    Finding::fail(error.to_string(), remedy)
+    Finding::fail(error.to_string(), fix)
 }
 
 fn compare(plan: &Plan, info: &WebhookInfo, flags: &str, now: SystemTime) -> Finding {
@@ -78,11 +78,11 @@ fn compare(plan: &Plan, info: &WebhookInfo, flags: &str, now: SystemTime) -> Fin
                 spoken(error.age),
                 error.text
             );
-            let (meant, remedy) = match meaning(error.text) {
-                Some(meaning) => (Some(meaning.what), meaning.remedy),
+            let (meant, fix) = match meaning(error.text) {
+                Some(meaning) => (Some(meaning.what), meaning.fix),
                 None => (None, "ringhook webhook info shows all of it"),
             };
-            let finding = Finding::warn(what, remedy);
+            let finding = Finding::warn(what, fix);
             meant
                 .into_iter()
                 .fold(finding, |finding, meant| finding.and(format!("it means: {meant}")))
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(said(&good), Finding::ok("set as the config has it, 0 update(s) wait"));
         let none = said(&WebhookInfo { pending_update_count: 3, ..WebhookInfo::default() });
         assert_eq!(none.what, "no webhook is set, 3 update(s) wait");
-        assert_eq!(none.remedy[0], "ringhook webhook set --bot shop");
+        assert_eq!(none.fix[0], "ringhook webhook set --bot shop");
         let other = said(&WebhookInfo { url: "https://other.example.com/".to_owned(), ..good });
         assert_eq!(other.verdict, Verdict::Fail);
         assert!(other.what.contains("other.example.com"), "{other:?}");
@@ -154,10 +154,10 @@ mod tests {
         let now = said(&error(99_940));
         assert_eq!(now.verdict, Verdict::Warn);
         assert!(now.what.starts_with("Telegram says 1m ago: Wrong response"), "{now:?}");
-        assert!(now.remedy[1].starts_with("it means: "), "{now:?}");
+        assert!(now.fix[1].starts_with("it means: "), "{now:?}");
         let old = said(&error(10_000));
         assert_eq!(old.verdict, Verdict::Ok);
-        assert!(old.remedy[0].contains("1day old"), "{old:?}");
+        assert!(old.fix[0].contains("1day old"), "{old:?}");
     }
 
     #[test]
@@ -168,6 +168,6 @@ mod tests {
             retry_after: None,
         });
         assert!(refused.what.contains("401 Unauthorized"), "{refused:?}");
-        assert!(refused.remedy[0].contains("TELEGRAM_BOT_TOKEN"));
+        assert!(refused.fix[0].contains("TELEGRAM_BOT_TOKEN"));
     }
 }

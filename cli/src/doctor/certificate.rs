@@ -11,8 +11,8 @@ use crate::{
 };
 use ringhook::{Error, internals::tls::read_chain};
 
-/// What is to be said of the chain in `path`, served for `host`; `uploaded` is what Telegram is given
-/// of it, where that is something.
+/// What is to be said of the chain in `path`, served for `host`; `uploaded` is what Telegram is
+/// given of it, where that is something.
 pub(super) fn look(
     file: &ConfigFile,
     path: &Path,
@@ -54,8 +54,8 @@ pub(super) fn look(
     }
     let least = if is_accepted { Level::Warn } else { Level::Fail };
     let mut told = findings.iter().filter(|line| line.level >= least);
-    let advice = |line: &Line| match &line.remedy {
-        Some(remedy) => format!("{}: {remedy}", line.what),
+    let advice = |line: &Line| match &line.fix {
+        Some(fix) => format!("{}: {fix}", line.what),
         None => line.what.clone(),
     };
     let Some(first) = told.next() else {
@@ -67,10 +67,8 @@ pub(super) fn look(
             false => Finding::fail(format!("{shown}: Telegram would refuse it"), check(path, host)),
         };
     };
-    let (what, remedy) =
-        (format!("{shown}: {}", first.what), first.remedy.clone().unwrap_or_default());
-    let finding =
-        if is_accepted { Finding::warn(what, remedy) } else { Finding::fail(what, remedy) };
+    let (what, fix) = (format!("{shown}: {}", first.what), first.fix.clone().unwrap_or_default());
+    let finding = if is_accepted { Finding::warn(what, fix) } else { Finding::fail(what, fix) };
     let finding = told.map(advice).fold(finding, Finding::and);
     if is_accepted { finding } else { finding.and(check(path, host)) }
 }

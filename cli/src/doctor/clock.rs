@@ -20,7 +20,7 @@ pub(super) enum Synced {
 /// Compares this machine's time, `now`, with `date` of the Bot API's answer, or says why there is
 /// none.
 pub(super) fn look(now: SystemTime, date: Result<SystemTime, String>, synced: Synced) -> Finding {
-    let remedy = "let the clock be set: timedatectl set-ntp true, or install chrony";
+    let fix = "let the clock be set: timedatectl set-ntp true, or install chrony";
     match date {
         Ok(date) => {
             let (word, by) = match now.duration_since(date) {
@@ -29,18 +29,18 @@ pub(super) fn look(now: SystemTime, date: Result<SystemTime, String>, synced: Sy
             };
             let what = format!("the clock is {} s {word} the Bot API's", by.as_secs());
             match by {
-                by if by > TOO_FAR => Finding::fail(what, remedy),
-                by if by > SLACK => Finding::warn(what, remedy),
+                by if by > TOO_FAR => Finding::fail(what, fix),
+                by if by > SLACK => Finding::warn(what, fix),
                 _ if synced == Synced::No => Finding::warn(
                     "the clock agrees with the Bot API's, but nothing keeps it so",
-                    remedy,
+                    fix,
                 ),
                 _ => Finding::ok("the clock agrees with the Bot API's"),
             }
         }
         Err(why) => match synced {
             Synced::Yes => Finding::ok(format!("the clock is kept by NTP (not compared: {why})")),
-            Synced::No => Finding::warn("nothing keeps the clock right", remedy)
+            Synced::No => Finding::warn("nothing keeps the clock right", fix)
                 .and(format!("it could not be compared with the Bot API's: {why}")),
             Synced::Unknown => Finding::skip(format!("nothing to compare with: {why}")),
         },

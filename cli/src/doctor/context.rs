@@ -28,7 +28,7 @@ const STEP: Duration = Duration::from_secs(6);
 const TOO_LITTLE: Duration = Duration::from_millis(200);
 
 /// The config and its bots, as far as that could be read.
-pub(super) struct Patient<'a> {
+pub(super) struct DoctorContext<'a> {
     pub(super) args: &'a DoctorArgs,
     /// Checked, but without secrets.
     pub(super) config: Config,
@@ -36,7 +36,7 @@ pub(super) struct Patient<'a> {
     until: Instant,
 }
 
-impl<'a> Patient<'a> {
+impl<'a> DoctorContext<'a> {
     /// Reads the config. Nothing is made.
     ///
     /// # Errors
@@ -155,8 +155,8 @@ pub(super) fn trust(plan: &Plan) -> Trust {
     }
 }
 
-/// The same of this machine's own listener. Where Telegram is to come over plain HTTP, nobody but what is
-/// in front sees its certificate, and that of the config will do (`None`).
+/// The same of this machine's own listener. Where Telegram is to come over plain HTTP, nobody but
+/// what is in front sees its certificate, and that of the config will do (`None`).
 pub(super) fn own_trust(plan: &Plan) -> Option<Trust> {
     url(plan).is_none_or(|url| url.is_https).then(|| trust(plan))
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    super::{greeting::reachable, outside::ShutIn, send::target::Aim},
+    super::{greeting::reachable, outside::ShutIn, send::target::SendTarget},
     api, certificate, clock,
-    context::{self, Patient, bare},
+    context::{self, DoctorContext, bare},
     firewall, kernel,
     listening::{self, Owner},
     machine, probe,
@@ -30,27 +30,27 @@ use crate::{
 use ringhook::{BasicAuth, Error, ErrorKind, ListenAddress, Listener};
 
 /// All of them.
-pub(super) fn all(patient: &Patient<'_>, report: &mut Report) -> Result<(), Error> {
-    let bots = patient.bots();
+pub(super) fn all(context: &DoctorContext<'_>, report: &mut Report) -> Result<(), Error> {
+    let bots = context.bots();
     report.name_bots(bots.len() > 1);
-    report.step("config", None, || patient.introduction())?;
-    report.step("clock", None, || patient.in_time(1, |timeout| of_clock(patient, timeout)))?;
-    let down = server(patient, report)?;
+    report.step("config", None, || context.introduction())?;
+    report.step("clock", None, || context.in_time(1, |timeout| of_clock(context, timeout)))?;
+    let down = server(context, report)?;
     report.step("firewall", None, || {
-        patient.in_time(2, |timeout| firewall::look(&ports(patient, &bots), timeout))
+        context.in_time(2, |timeout| firewall::look(&ports(context, &bots), timeout))
     })?;
     for section in &bots {
-        bot(patient, section, &down, report)?;
+        bot(context, section, &down, report)?;
     }
-    of_machine(patient, &bots, report)
+    of_machine(context, &bots, report)
 }
 
-fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
-    if patient.bots().into_iter().all(|bot| patient.is_alone(bot)) {
+fn of_clock(context: &DoctorContext<'_>, timeout: Duration) -> Finding {
+    if context.bots().into_iter().all(|bot| context.is_alone(bot)) {
         let why = "without a token the Bot API is not asked".to_owned();
         return clock::look(SystemTime::now(), Err(why), clock::synced());
     }
-    let root = patient.setup.file.webhook.api_root.clone();
+    let root = context.setup.file.webhook.api_root.clone();
     // The resolver has a patience of its own.
     let date = match within(timeout, move || bot_api::date(&root, timeout)) {
         Some(Ok(Some(date))) => Ok(date),
@@ -62,12 +62,12 @@ fn of_clock(patient: &Patient<'_>, timeout: Duration) -> Finding {
 }
 
 /// Whether the server listens; the places where it does not.
-fn server(patient: &Patient<'_>, report: &mut Report) -> Result<Vec<String>, Error> {
+fn server(context: &DoctorContext<'_>, report: &mut Report) -> Result<Vec<String>, Error> {
     let mut down = Vec::new();
-    let all = patient.config.all_listeners();
-    let shut_in = ShutIn::find(&patient.setup.file, &all);
-    for listener in patient.config.all_listeners() {
-        let look = || patient.in_time(1, |timeout| listening::look(&listener, timeout));
+    let all = context.config.all_listeners();
+    let shut_in = ShutIn::find(&context.setup.file, &all);
+    for listener in context.config.all_listeners() {
+        let look = || context.in_time(1, |timeout| listening::look(&listener, timeout));
         let mut is_failure = false;
         report.step("listening", None, || {
             let finding = look();
@@ -76,7 +76,7 @@ fn server(patient: &Patient<'_>, report: &mut Report) -> Result<Vec<String>, Err
                 matches!(listener.address, ListenAddress::Tcp(address) if address == found.address)
             };
             match shut_in.as_ref().filter(is_it).filter(|_| !is_failure) {
-                Some(found) => Finding::warn(found.what(), found.remedy()),
+                Some(found) => Finding::warn(found.what(), found.fix()),
                 None => finding,
             }
         })?;
@@ -84,10 +84,10 @@ fn server(patient: &Patient<'_>, report: &mut Report) -> Result<Vec<String>, Err
             down.push(place(&listener));
         }
     }
-    if let Some(admin) = patient.config.admin.listen.filter(|admin| admin.port() != 0)
+    if let Some(admin) = context.config.admin.listen.filter(|admin| admin.port() != 0)
         && down.is_empty()
     {
-        let look = || patient.in_time(1, |timeout| listening::ready(admin, timeout));
+        let look = || context.in_time(1, |timeout| listening::ready(admin, timeout));
         report.step("ready", None, look)?;
     }
     Ok(down)
@@ -102,8 +102,8 @@ fn place(listener: &Listener) -> String {
 }
 
 /// The ports of this machine to which Telegram's connections come.
-fn ports(patient: &Patient<'_>, bots: &[&BotSection]) -> Vec<u16> {
-    let listeners = patient.config.all_listeners();
+fn ports(context: &DoctorContext<'_>, bots: &[&BotSection]) -> Vec<u16> {
+    let listeners = context.config.all_listeners();
     let open = listeners.iter().filter_map(|listener| match &listener.address {
         ListenAddress::Tcp(address) if !address.ip().is_loopback() => Some(address.port()),
         _ => None,
@@ -111,7 +111,7 @@ fn ports(patient: &Patient<'_>, bots: &[&BotSection]) -> Vec<u16> {
     let mut ports: Vec<u16> = open.filter(|port| *port != 0).collect();
     if ports.is_empty() {
         // Something on this machine may be in front.
-        let plans = bots.iter().filter_map(|bot| patient.plan(bot).ok());
+        let plans = bots.iter().filter_map(|bot| context.plan(bot).ok());
         ports.extend(plans.filter_map(|plan| context::url(&plan)).map(|url| url.port));
     }
     ports.sort_unstable();
@@ -121,61 +121,72 @@ fn ports(patient: &Patient<'_>, bots: &[&BotSection]) -> Vec<u16> {
 
 /// The steps of one bot.
 fn bot(
-    patient: &Patient<'_>,
+    context: &DoctorContext<'_>,
     section: &BotSection,
     down: &[String],
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
     let has_secrets = report
-        .step("secret", name, || secrets::look(section, &patient.setup.file.server.data_dir))?;
-    let plan = patient.plan(section);
+        .step("secret", name, || secrets::look(section, &context.setup.file.server.data_dir))?;
+    let plan = context.plan(section);
     let url = plan.as_ref().ok().and_then(context::url);
     report.step("url", name, || of_url(&plan, has_secrets))?;
     let plan = plan.ok();
     report.step("certificate", name, || {
-        of_certificate(patient, section, plan.as_ref(), url.as_ref())
+        of_certificate(context, section, plan.as_ref(), url.as_ref())
     })?;
-    let aim = {
+    let send_target = {
         let trust = plan.as_ref().and_then(context::own_trust);
-        Aim::of_bot(&patient.setup, &patient.config, section, patient.args.listen.as_ref(), trust)
+        SendTarget::of_bot(
+            &context.setup,
+            &context.config,
+            section,
+            context.args.listen.as_ref(),
+            trust,
+        )
     };
     let trusted = match &plan {
         Some(Plan { certificate: Some(_), .. }) => "certificate as uploaded",
         Some(_) => "certificate of a public authority",
         None => "certificate as in the config",
     };
-    let reason = match &aim {
+    let reason = match &send_target {
         Err(error) => Some(error.to_string()),
-        Ok(aim) if down.contains(&aim.target.place.to_string()) => {
-            Some(format!("nothing listens on {}", aim.target.place))
+        Ok(send_target) if down.contains(&send_target.target.place.to_string()) => {
+            Some(format!("nothing listens on {}", send_target.target.place))
         }
-        Ok(aim) => probe::obstacle(aim),
+        Ok(send_target) => probe::obstacle(send_target),
     };
     let is_up = reason.is_none();
-    let with_server = |parts, look: &dyn Fn(&Aim, Duration) -> Finding| match (&reason, &aim) {
-        (None, Ok(aim)) => patient.in_time(parts, |timeout| look(aim, timeout)),
-        (reason, _) => Finding::skip(reason.clone().unwrap_or_default()),
-    };
+    let with_server =
+        |parts, look: &dyn Fn(&SendTarget, Duration) -> Finding| match (&reason, &send_target) {
+            (None, Ok(send_target)) => context.in_time(parts, |timeout| look(send_target, timeout)),
+            (reason, _) => Finding::skip(reason.clone().unwrap_or_default()),
+        };
     let is_shaken = report.step("tls", name, || {
-        with_server(2, &|aim, timeout| probe::handshakes(&aim.target, trusted, timeout))
+        with_server(2, &|send_target, timeout| {
+            probe::handshakes(&send_target.target, trusted, timeout)
+        })
     })?;
-    let is_mute = is_up && !is_shaken && aim.as_ref().is_ok_and(|aim| aim.target.tls.is_some());
+    let is_mute = is_up
+        && !is_shaken
+        && send_target.as_ref().is_ok_and(|send_target| send_target.target.tls.is_some());
     report.step("post", name, || match is_mute {
         true => Finding::skip("without TLS nothing can be posted"),
-        false => {
-            with_server(2, &|aim, timeout| probe::requests(aim, !patient.args.no_post, timeout))
-        }
+        false => with_server(2, &|send_target, timeout| {
+            probe::requests(send_target, !context.args.no_post, timeout)
+        }),
     })?;
     let mut addresses = Vec::new();
-    let is_alone = patient.is_alone(section);
+    let is_alone = context.is_alone(section);
     report.step("name", name, || match (&plan, &url) {
         (Some(plan), Some(url))
             if is_alone && resolve::takes_the_network(bare(&url.host), plan.ip_address) =>
         {
             Finding::skip("without a token no name is looked up")
         }
-        (Some(plan), Some(url)) => patient.in_time(1, |timeout| {
+        (Some(plan), Some(url)) => context.in_time(1, |timeout| {
             let (finding, found) =
                 resolve::look(bare(&url.host), plan.ip_address, plan.is_local, timeout);
             addresses = found;
@@ -183,7 +194,9 @@ fn bot(
         }),
         _ => Finding::skip("the URL is not known"),
     })?;
-    let is_down = aim.as_ref().is_ok_and(|aim| down.contains(&aim.target.place.to_string()));
+    let is_down = send_target
+        .as_ref()
+        .is_ok_and(|send_target| down.contains(&send_target.target.place.to_string()));
     report.step("reachable", name, || match (&plan, &url) {
         _ if is_down => Finding::skip("nothing listens here"),
         _ if is_mute => Finding::skip("TLS has to be right here first"),
@@ -194,11 +207,11 @@ fn bot(
             Finding::skip("the name is not looked up")
         }
         (Some(plan), Some(url)) => {
-            patient.in_time(2, |timeout| public(plan, url, &addresses, section).look(timeout))
+            context.in_time(2, |timeout| public(plan, url, &addresses, section).look(timeout))
         }
         _ => Finding::skip("the URL is not known"),
     })?;
-    of_api(patient, section, plan.as_ref(), report)
+    of_api(context, section, plan.as_ref(), report)
 }
 
 pub(super) fn public<'a>(
@@ -231,9 +244,9 @@ fn of_url(plan: &Result<Plan, Error>, has_secrets: bool) -> Finding {
         }
         // Whoever only wants to try a server has none.
         Err(error) => {
-            let remedy = "without it Telegram cannot be told where to send updates; the local part \
+            let fix = "without it Telegram cannot be told where to send updates; the local part \
                           works all the same";
-            return Finding::warn(error.to_string(), remedy);
+            return Finding::warn(error.to_string(), fix);
         }
     };
     let mut bare = plan.clone();
@@ -248,19 +261,19 @@ fn of_url(plan: &Result<Plan, Error>, has_secrets: bool) -> Finding {
         return Finding::ok(plan.shown_url());
     };
     let finding = match first.is_fatal {
-        true => Finding::fail(first.what, first.remedy),
-        false => Finding::warn(first.what, first.remedy),
+        true => Finding::fail(first.what, first.fix),
+        false => Finding::warn(first.what, first.fix),
     };
     problems.fold(finding, |finding, problem| finding.and(problem.to_string()))
 }
 
 fn of_certificate(
-    patient: &Patient<'_>,
+    context: &DoctorContext<'_>,
     section: &BotSection,
     plan: Option<&Plan>,
     url: Option<&WebhookUrl>,
 ) -> Finding {
-    let file = &patient.setup.file;
+    let file = &context.setup.file;
     if !file.has_tls_listener() {
         return Finding::skip("no listener speaks TLS: what is in front has the certificate");
     }
@@ -285,14 +298,14 @@ fn of_certificate(
 }
 
 fn of_api(
-    patient: &Patient<'_>,
+    context: &DoctorContext<'_>,
     section: &BotSection,
     plan: Option<&Plan>,
     report: &mut Report,
 ) -> Result<(), Error> {
     let name = Some(section.name.as_str());
-    let root = &patient.setup.file.webhook.api_root;
-    let chosen = patient.chosen(section);
+    let root = &context.setup.file.webhook.api_root;
+    let chosen = context.chosen(section);
     let client: Result<Client, Finding> = match &chosen {
         Ok(chosen) if chosen.token.is_none() => {
             Err(Finding::skip("there is no token of the Bot API").and(
@@ -308,13 +321,13 @@ fn of_api(
         }
     };
     let is_known = report.step("token", name, || match &client {
-        Ok(client) => patient.in_time(1, |timeout| api::me(client, timeout)),
+        Ok(client) => context.in_time(1, |timeout| api::me(client, timeout)),
         Err(finding) => finding.clone(),
     })?;
     report.step("webhook", name, || match (&client, plan) {
         (Ok(_), _) if !is_known => Finding::skip("the token is not good"),
-        (Ok(client), Some(plan)) => patient
-            .in_time(1, |timeout| api::webhook(client, plan, &patient.flags(section), timeout)),
+        (Ok(client), Some(plan)) => context
+            .in_time(1, |timeout| api::webhook(client, plan, &context.flags(section), timeout)),
         (Ok(_), None) => Finding::skip("the URL is not known"),
         (Err(_), _) => Finding::skip("there is no token"),
     })?;
@@ -322,11 +335,11 @@ fn of_api(
 }
 
 fn of_machine(
-    patient: &Patient<'_>,
+    context: &DoctorContext<'_>,
     bots: &[&BotSection],
     report: &mut Report,
 ) -> Result<(), Error> {
-    let config = &patient.config;
+    let config = &context.config;
     let owner = config.all_listeners().iter().find_map(|listener| match &listener.address {
         ListenAddress::Tcp(address) => owner(*address),
         _ => None,

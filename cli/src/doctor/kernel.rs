@@ -42,15 +42,15 @@ pub(super) fn look(root: &Path) -> Finding {
         count => format!("{count} settings cost connections or latency"),
     };
     let is_alone = found.len() == 1;
-    let mut advice = found.into_iter().map(|(what, remedy)| match is_alone {
-        true => remedy,
-        false => format!("{what}: {remedy}"),
+    let mut advice = found.into_iter().map(|(what, fix)| match is_alone {
+        true => fix,
+        false => format!("{what}: {fix}"),
     });
     let finding = Finding::warn(what, advice.next().unwrap_or_default());
     advice.fold(finding, Finding::and)
 }
 
-/// What was found, and the remedy with its reason.
+/// What was found, and the fix with its reason.
 type Found = Option<(String, String)>;
 
 struct System(PathBuf);
@@ -102,8 +102,8 @@ impl System {
         })
     }
 
-    /// A CPU that is kept slow. The drivers of today's processors use the name `powersave` for one that
-    /// follows the load, which is well enough.
+    /// A CPU that is kept slow. The drivers of today's processors use the name `powersave` for one
+    /// that follows the load, which is well enough.
     fn governor(&self) -> Found {
         let cpu = |file: &str| self.text(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"));
         let driver = cpu("scaling_driver").unwrap_or_default();
@@ -202,7 +202,7 @@ mod tests {
             let finding = look_at(&files);
             assert_eq!(finding.verdict, Verdict::Warn, "{finding:?}");
             assert!(finding.what.contains(what), "{finding:?}");
-            assert_eq!(finding.remedy.len(), 1, "{finding:?}");
+            assert_eq!(finding.fix.len(), 1, "{finding:?}");
         }
         let full = look_at(&[
             ("proc/sys/net/netfilter/nf_conntrack_count", "900"),
@@ -210,8 +210,6 @@ mod tests {
             ("proc/sys/net/core/somaxconn", "128"),
         ]);
         assert_eq!(full.what, "2 settings cost connections or latency");
-        assert!(
-            full.remedy[1].starts_with("the table of connections is nearly full (900 of 1000): ")
-        );
+        assert!(full.fix[1].starts_with("the table of connections is nearly full (900 of 1000): "));
     }
 }

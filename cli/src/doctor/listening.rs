@@ -24,8 +24,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// The process that listens at `address`; `None` where that is not to be seen, for want of rights
-    /// or because it is another container's.
+    /// The process that listens at `address`; `None` where that is not to be seen, for want of
+    /// rights or because it is another container's.
     pub(super) fn of(address: SocketAddr) -> Option<Self> {
         let mut inodes = Vec::new();
         for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -134,7 +134,7 @@ pub(super) fn look(listener: &Listener, timeout: Duration) -> Finding {
 }
 
 fn refused(address: &ListenAddress, error: &io::Error) -> Finding {
-    let remedy = match error.kind() {
+    let fix = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             "start the server: ringhook serve, with the same --config and --data-dir"
         }
@@ -148,15 +148,15 @@ fn refused(address: &ListenAddress, error: &io::Error) -> Finding {
     };
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            Finding::fail(format!("nothing listens on {address}"), remedy)
+            Finding::fail(format!("nothing listens on {address}"), fix)
         }
-        _ => Finding::fail(format!("no connection to {address}: {error}"), remedy),
+        _ => Finding::fail(format!("no connection to {address}: {error}"), fix),
     }
 }
 
 /// What `/readyz` of the server says.
 pub(super) fn ready(admin: SocketAddr, timeout: Duration) -> Finding {
-    let remedy = "the server does not take updates as it should: look at its log";
+    let fix = "the server does not take updates as it should: look at its log";
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&reachable(admin), timeout)?;
         stream.set_read_timeout(Some(timeout))?;
@@ -179,7 +179,7 @@ pub(super) fn ready(admin: SocketAddr, timeout: Duration) -> Finding {
         Some("200") => Finding::ok("the server says that it takes updates"),
         Some("503") => {
             let obstacles: Vec<_> = body.lines().collect();
-            Finding::fail(format!("not ready: {}", obstacles.join("; ")), remedy)
+            Finding::fail(format!("not ready: {}", obstacles.join("; ")), fix)
         }
         _ => Finding::warn(
             format!("http://{admin}/readyz answers otherwise than ringhook does"),

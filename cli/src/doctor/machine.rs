@@ -32,10 +32,10 @@ pub(super) fn ring(choice: DriverChoice) -> Finding {
         Ok(Err(error)) => error,
         Err(_) => io::Error::other("the attempt did not end well"),
     };
-    let (what, remedy) = (format!("no ring: {error}"), ring_advice(&error));
+    let (what, fix) = (format!("no ring: {error}"), ring_advice(&error));
     match choice {
-        DriverChoice::IoUring => Finding::fail(what, remedy),
-        _ => Finding::warn(what, remedy).and("until then the server uses epoll, which is slower"),
+        DriverChoice::IoUring => Finding::fail(what, fix),
+        _ => Finding::warn(what, fix).and("until then the server uses epoll, which is slower"),
     }
 }
 
@@ -93,8 +93,8 @@ pub(super) fn connections(max_connections: impl Iterator<Item = Option<u32>>) ->
     max_connections.map(|count| count.map_or(CONNECTIONS, u64::from)).sum()
 }
 
-/// The hard limit of a process; the inner `None` where there is none, the outer one where it cannot be
-/// read.
+/// The hard limit of a process; the inner `None` where there is none, the outer one where it cannot
+/// be read.
 fn hard_limit_of(pid: u32) -> Option<Option<u64>> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -130,15 +130,15 @@ pub(super) fn disk(journal: &Journal) -> Finding {
     if space.saturating_add(used) >= needed {
         return Finding::ok(what);
     }
-    let remedy = format!(
+    let fix = format!(
         "make room, or set journal.max_bytes to less than {}: when the disk is full, updates are \
          refused with 503 and Telegram keeps them",
         shown((space.saturating_add(used)).saturating_sub(journal.segment_bytes))
     );
     if space < 2 * journal.segment_bytes {
-        return Finding::fail(what, remedy);
+        return Finding::fail(what, fix);
     }
-    Finding::warn(what, remedy)
+    Finding::warn(what, fix)
 }
 
 /// Bytes of the files in `dir`.

@@ -2,7 +2,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `patient` | what is looked at: config, bots, time that is left |
+//! | `context` | what is looked at: config, bots, time that is left |
 //! | `examine` | which steps, in which order |
 //! | `step`, `report` | what a step says, and how it is told |
 //! | `listening`, `knock` | whether the server is there and answers as it should |
@@ -34,11 +34,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use self::{
-    context::Patient,
+    context::DoctorContext,
     report::Report,
     step::{Finding, Verdict},
 };
-use super::{send::target::Aim, setup::Setup};
+use super::{send::target::SendTarget, setup::Setup};
 use crate::{
     config::BotSection,
     telegram::{bot_api::ApiRoot, webhook::Plan},
@@ -50,14 +50,15 @@ const SELF_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Look at the whole way of an update, and say what to do where it is blocked
 ///
-/// Each step is ok, warn, FAIL or skip (it could not be looked at), with what to do under it. The first
-/// failure may explain the later ones. Exits with 1 where a step failed. Without a token of the Bot API
-/// the steps that need it are skipped.
+/// Each step is ok, warn, FAIL or skip (it could not be looked at), with what to do under it. The
+/// first failure may explain the later ones. Exits with 1 where a step failed. Without a token of
+/// the Bot API the steps that need it are skipped.
 ///
-/// The running server gets requests that it must refuse and lists as incidents (without credentials, and
-/// without an update), and one with the bot's secret that it must take: an update of a kind that does
-/// not exist, with update_id 0, which Telegram never uses. The first one reaches the bot's handler, like
-/// any kind that it does not know; later ones are dropped as copies. With --no-post there is none.
+/// The running server gets requests that it must refuse and lists as incidents (without
+/// credentials, and without an update), and one with the bot's secret that it must take: an update
+/// of a kind that does not exist, with update_id 0, which Telegram never uses. The first one
+/// reaches the bot's handler, like any kind that it does not know; later ones are dropped as
+/// copies. With --no-post there is none.
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
     /// Config file in TOML, the same that "ringhook serve" gets
@@ -88,12 +89,12 @@ pub(super) struct DoctorArgs {
 
 pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
     let mut report = Report::new(args.json);
-    let read = Patient::read(args);
-    if let Ok(patient) = &read {
-        patient.check_choice()?;
+    let read = DoctorContext::read(args);
+    if let Ok(context) = &read {
+        context.check_choice()?;
     }
     match read {
-        Ok(patient) => examine::all(&patient, &mut report)?,
+        Ok(context) => examine::all(&context, &mut report)?,
         Err(error) => {
             report.step("config", None, || context::refused(args, &error))?;
         }
@@ -116,12 +117,14 @@ pub(crate) fn self_check(
         _ => Ok(()),
     };
     let trust = context::own_trust(plan);
-    // Where the config does not tell the address, as with a socket that was passed, only the way from
-    // outside is left to look at.
-    let aim = Aim::of_bot(setup, config, section, None, trust).ok();
-    if let Some(aim) = aim.filter(|aim| probe::obstacle(aim).is_none()) {
-        failed(probe::handshakes(&aim.target, "", SELF_CHECK_TIMEOUT))?;
-        failed(probe::requests(&aim, false, SELF_CHECK_TIMEOUT))?;
+    // Where the config does not tell the address, as with a socket that was passed, only the way
+    // from outside is left to look at.
+    let send_target = SendTarget::of_bot(setup, config, section, None, trust).ok();
+    if let Some(send_target) =
+        send_target.filter(|send_target| probe::obstacle(send_target).is_none())
+    {
+        failed(probe::handshakes(&send_target.target, "", SELF_CHECK_TIMEOUT))?;
+        failed(probe::requests(&send_target, false, SELF_CHECK_TIMEOUT))?;
     }
     let Some(url) = context::url(plan) else { return Err("the URL is none".to_owned()) };
     let host = context::bare(&url.host);

@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use super::{
-    super::send::{fix, target::Aim},
+    super::send::{fix, target::SendTarget},
     step::Finding,
 };
 use crate::telegram::sender::{Answer, Connection, Failure, Phase, Target, TlsVersions};
 use ringhook::SecretToken;
 
 /// An update that no bot can mistake for one of Telegram's: its id is none of theirs, which are
-/// positive, and its kind is unknown, as each new kind is at first. Since the id is always the same, a
-/// server takes the second one for a copy and drops it, so that a handler sees it at most once in a
-/// long while.
+/// positive, and its kind is unknown, as each new kind is at first. Since the id is always the
+/// same, a server takes the second one for a copy and drops it, so that a handler sees it at most
+/// once in a long while.
 const PROBE: &[u8] = b"{\"update_id\":0,\n\"ringhook_doctor\":{}}";
-/// No update: who answers it with 400 has looked at path and credentials before, and nothing comes of
-/// it.
+/// No update: who answers it with 400 has looked at path and credentials before, and nothing comes
+/// of it.
 const NOTHING: &[u8] = b"{}";
 
 /// Why a receiver cannot be spoken to from here, though it may be well.
-pub(super) fn obstacle(aim: &Aim) -> Option<String> {
-    let (list, address) = aim.known.as_ref()?.not_on?;
+pub(super) fn obstacle(send_target: &SendTarget) -> Option<String> {
+    let (list, address) = send_target.known.as_ref()?.not_on?;
     Some(format!(
         "{address} is not on the list {list}, so the server does not speak to this machine"
     ))
 }
 
-/// Shakes hands as Telegram does, with TLS 1.2 alone and 1.3 alone; `trusted` says how the certificate
-/// is known.
+/// Shakes hands as Telegram does, with TLS 1.2 alone and 1.3 alone; `trusted` says how the
+/// certificate is known.
 pub(super) fn handshakes(target: &Target, trusted: &str, timeout: Duration) -> Finding {
     let Some(tls) = &target.tls else {
         return Finding::skip("the listener speaks plain HTTP: TLS is for what is in front of it");
@@ -57,12 +57,13 @@ fn is_name(host: &str) -> bool {
     inside.parse::<std::net::IpAddr>().is_err()
 }
 
-/// Posts without credentials, which must be refused, and with them, which must be taken: an update where
-/// `posts`, else what is none, so that it is refused for that alone.
-pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
-    let has_credentials = aim.secret_token.is_some() || aim.target.basic_auth.is_some();
+/// Posts without credentials, which must be refused, and with them, which must be taken: an update
+/// where `posts`, else what is none, so that it is refused for that alone.
+pub(super) fn requests(send_target: &SendTarget, posts: bool, timeout: Duration) -> Finding {
+    let has_credentials =
+        send_target.secret_token.is_some() || send_target.target.basic_auth.is_some();
     if has_credentials {
-        match stranger(&aim.target, timeout) {
+        match anonymous(&send_target.target, timeout) {
             Ok(answer) if is_refusal(&answer) => {}
             Ok(answer) if is_open(&answer) => {
                 return Finding::fail(
@@ -74,15 +75,15 @@ pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
             Ok(answer) => {
                 return Finding::fail(
                     format!("without credentials: {}, expected 403", answer.line()),
-                    fix::of_answer(&answer, aim),
+                    fix::of_answer(&answer, send_target),
                 );
             }
-            Err(failure) => return of_failure(&failure, &aim.target),
+            Err(failure) => return of_failure(&failure, &send_target.target),
         }
     }
     let (body, expected) = if posts { (PROBE, 200) } else { (NOTHING, 400) };
-    let taken = Connection::open(&aim.target, TlsVersions::Both, timeout)
-        .and_then(|mut connection| connection.post(body, aim.secret_token.as_ref()));
+    let taken = Connection::open(&send_target.target, TlsVersions::Both, timeout)
+        .and_then(|mut connection| connection.post(body, send_target.secret_token.as_ref()));
     match taken {
         Ok(answer) if answer.status == expected => match (has_credentials, posts) {
             (true, true) => Finding::ok("200 with the secret, 403 without"),
@@ -91,20 +92,20 @@ pub(super) fn requests(aim: &Aim, posts: bool, timeout: Duration) -> Finding {
         },
         Ok(answer) => Finding::fail(
             format!("with the secret of the config: {}, expected {expected}", answer.line()),
-            fix::of_answer(&answer, aim),
+            fix::of_answer(&answer, send_target),
         ),
-        Err(failure) => of_failure(&failure, &aim.target),
+        Err(failure) => of_failure(&failure, &send_target.target),
     }
 }
 
 /// What a receiver answers to who has no credentials.
-pub(super) fn stranger(target: &Target, timeout: Duration) -> Result<Answer, Failure> {
+pub(super) fn anonymous(target: &Target, timeout: Duration) -> Result<Answer, Failure> {
     let target = Target { basic_auth: None, ..target.clone() };
     Connection::open(&target, TlsVersions::Both, timeout)?.post(NOTHING, None)
 }
 
 /// What a receiver answers to who has the credentials, and sends what is no update.
-pub(super) fn insider(
+pub(super) fn authorized(
     target: &Target,
     secret_token: Option<&SecretToken>,
     timeout: Duration,
@@ -122,7 +123,7 @@ pub(super) fn is_refusal(answer: &Answer) -> bool {
 }
 
 fn of_failure(failure: &Failure, target: &Target) -> Finding {
-    let remedy = match failure {
+    let fix = match failure {
         _ if failure.is_refused() => "start the server: ringhook serve".to_owned(),
         Failure::Certificate(_) => "Telegram refuses it, too: have the server serve one for the \
                                     URL's host, and see: ringhook cert check"
@@ -155,5 +156,5 @@ fn of_failure(failure: &Failure, target: &Target) -> Finding {
         },
         _ => "see the server's log".to_owned(),
     };
-    Finding::fail(failure.to_string(), remedy)
+    Finding::fail(failure.to_string(), fix)
 }

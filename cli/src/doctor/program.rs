@@ -75,8 +75,8 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// What `call` gives; `None` where it has not come back in time. It is left alone then, and ends with
-/// the process at the latest.
+/// What `call` gives; `None` where it has not come back in time. It is left alone then, and ends
+/// with the process at the latest.
 pub(super) fn within<T: Send + 'static>(
     timeout: Duration,
     call: impl FnOnce() -> T + Send + 'static,

@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::{
     context::bare,
-    probe::{insider, is_open, is_refusal, stranger},
+    probe::{anonymous, authorized, is_open, is_refusal},
     step::Finding,
 };
 use crate::{
@@ -45,8 +45,8 @@ pub(super) struct Public<'a> {
 }
 
 impl Public<'_> {
-    /// Connects, shakes hands, and sends a request that must be refused and one that must be let in, which
-    /// is no update.
+    /// Connects, shakes hands, and sends a request that must be refused and one that must be let
+    /// in, which is no update.
     pub(super) fn look(self, timeout: Duration) -> Finding {
         if self.addresses.is_empty() {
             return Finding::skip("the URL's host has no address");
@@ -62,12 +62,13 @@ impl Public<'_> {
                 Err(failure) => self.failed(&target, &failure, is_own, timeout),
             };
         }
-        match stranger(&target, timeout) {
-            Ok(answer) if is_refusal(&answer) => match insider(&target, self.secret_token, timeout)
-            {
-                Ok(answer) => self.known(&target, &answer),
-                Err(failure) => self.failed(&target, &failure, is_own, timeout),
-            },
+        match anonymous(&target, timeout) {
+            Ok(answer) if is_refusal(&answer) => {
+                match authorized(&target, self.secret_token, timeout) {
+                    Ok(answer) => self.known(&target, &answer),
+                    Err(failure) => self.failed(&target, &failure, is_own, timeout),
+                }
+            }
             Ok(answer) if is_open(&answer) => Finding::fail(
                 format!(
                     "{} lets requests without credentials in ({})",
@@ -81,7 +82,7 @@ impl Public<'_> {
         }
     }
 
-    /// What is said where who has the credentials got `answer`, and a stranger was refused.
+    /// What is said where who has the credentials got `answer`, and one without them was refused.
     fn known(&self, target: &Target, answer: &Answer) -> Finding {
         let place = &target.place;
         match answer.status {

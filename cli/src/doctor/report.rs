@@ -106,9 +106,9 @@ impl Report {
     }
 
     fn lines_of(&self, step: &Step) -> String {
-        let Step { step: name, verdict, what, remedy, .. } = step;
+        let Step { step: name, verdict, what, fix, .. } = step;
         let mut lines = format!("  {}  {name:<NAME_WIDTH$}  {what}\n", self.mark(*verdict));
-        for advice in remedy {
+        for advice in fix {
             lines += &format!("{:INDENT$}{advice}\n", "");
         }
         lines

@@ -9,8 +9,8 @@ use ringhook::Error;
 /// Permissions of everybody who is neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
-/// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is the
-/// server's.
+/// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is
+/// the server's.
 pub(super) fn look(section: &BotSection, data_dir: &Path) -> Finding {
     let token = match section.secret_token() {
         Ok(token) => token,
@@ -53,7 +53,7 @@ fn can_be_made(section: &BotSection, data_dir: &Path) -> bool {
 }
 
 fn unread(error: &Error, can_be_made: bool) -> Finding {
-    let remedy = match error.io().map(io::Error::kind) {
+    let fix = match error.io().map(io::Error::kind) {
         Some(io::ErrorKind::NotFound) if !can_be_made => {
             "put the file there, or its right name into the config"
         }
@@ -64,5 +64,5 @@ fn unread(error: &Error, can_be_made: bool) -> Finding {
         Some(io::ErrorKind::PermissionDenied) => "run doctor as the user of the server, or as root",
         _ => "put it right, then start or reload the server",
     };
-    Finding::fail(error.to_string(), remedy)
+    Finding::fail(error.to_string(), fix)
 }

@@ -37,7 +37,7 @@ pub(super) struct Step {
     /// What was found, in one line.
     pub(super) what: String,
     /// What to do about it, or what else to know; a line each.
-    pub(super) remedy: Vec<String>,
+    pub(super) fix: Vec<String>,
 }
 
 /// What came of a step that does not know its name.
@@ -45,29 +45,29 @@ pub(super) struct Step {
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
     pub(super) what: String,
-    pub(super) remedy: Vec<String>,
+    pub(super) fix: Vec<String>,
 }
 
 impl Finding {
     pub(super) fn ok(what: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, what: what.into(), remedy: Vec::new() }
+        Self { verdict: Verdict::Ok, what: what.into(), fix: Vec::new() }
     }
 
-    pub(super) fn warn(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Warn, what: what.into(), remedy: vec![remedy.into()] }
+    pub(super) fn warn(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, what: what.into(), fix: vec![fix.into()] }
     }
 
-    pub(super) fn fail(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fail, what: what.into(), remedy: vec![remedy.into()] }
+    pub(super) fn fail(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, what: what.into(), fix: vec![fix.into()] }
     }
 
     pub(super) fn skip(why: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Skip, what: why.into(), remedy: Vec::new() }
+        Self { verdict: Verdict::Skip, what: why.into(), fix: Vec::new() }
     }
 
     /// With another line of advice.
     pub(super) fn and(mut self, advice: impl Into<String>) -> Self {
-        self.remedy.push(advice.into());
+        self.fix.push(advice.into());
         self
     }
 
@@ -81,10 +81,10 @@ impl Finding {
     }
 
     pub(super) fn of(self, step: &'static str, bot: Option<&str>) -> Step {
-        let Self { verdict, what, remedy } = self;
+        let Self { verdict, what, fix } = self;
         // What a peer or a file says may hold anything; a step is a line.
         let line = |text: String| text.replace(|c: char| c.is_control(), " ");
-        let remedy = remedy.into_iter().map(line).collect();
-        Step { step, bot: bot.map(str::to_owned), verdict, what: line(what), remedy }
+        let fix = fix.into_iter().map(line).collect();
+        Step { step, bot: bot.map(str::to_owned), verdict, what: line(what), fix }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{super::tell, Bodies, Filter, Found, Out, Place, rfc3339};
+use super::{super::log, Bodies, Filter, Found, Out, Place, rfc3339};
 use ringhook::{Error, ErrorKind, internals::journal::inspect::Item, update::Value};
 
 /// Write the updates in the journal to stdout, one a line, in the order of their 200s.
@@ -55,7 +55,7 @@ pub(super) fn run(args: &CatArgs, found: &Found) -> Result<(), Error> {
             let (header, id, body, is_settled) = match item {
                 Item::Record { header, id, body, is_settled } => (header, id, body, is_settled),
                 Item::Damage { offset, len } => {
-                    tell(format_args!(
+                    log(format_args!(
                         "{file}: {len} bytes at offset {offset} are no record, passed over"
                     ));
                     continue;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &CatArgs, found: &Found) -> Result<(), Error> {
             }
             let Some(update) = bodies.parse(body) else {
                 unreadable += 1;
-                tell(format_args!("{file}: the record at offset {} is no update", id.offset));
+                log(format_args!("{file}: the record at offset {} is no update", id.offset));
                 continue;
             };
             if chosen.takes_kind(&update) {

@@ -107,8 +107,8 @@ impl Place {
 }
 
 impl Found {
-    /// Does `work` with the rights of the directory's owner, where root is about to: what is in it leads
-    /// root nowhere, and what is made in it can be opened by a server.
+    /// Does `work` with the rights of the directory's owner, where root is about to: what is in it
+    /// leads root nowhere, and what is made in it can be opened by a server.
     fn act<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         match &self.place {
             Some(place) => {

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    super::{sink::SinkSpec, tell},
+    super::{log, sink::SinkSpec},
     Bodies, Chosen, Filter, Found, Place,
 };
 use ringhook::{
@@ -45,8 +45,8 @@ pub(super) struct ReplayArgs {
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, value_name = "SINK")]
     sink: Option<String>,
-    /// Write lines that tell bot, kind and time beside the update [default: where there is more than
-    /// one bot]
+    /// Write lines that tell bot, kind and time beside the update [default: where there is more
+    /// than one bot]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Also write those that are settled already, as far as they are still there
@@ -105,7 +105,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
         roster,
     };
     let outcome = found.act(|| replay.run(&found, &journal));
-    replay.tell();
+    replay.log();
     outcome?;
     match replay.counts.unreadable {
         0 => Ok(()),
@@ -165,7 +165,7 @@ impl Replay<'_> {
                     }
                     Item::Damage { offset, len } => {
                         self.counts.damages += 1;
-                        tell(format_args!(
+                        log(format_args!(
                             "{file}: {len} bytes at offset {offset} are no record, passed over"
                         ));
                     }
@@ -196,7 +196,7 @@ impl Replay<'_> {
         let received_at = now.checked_sub(Duration::from_micros(age)).unwrap_or(now);
         let Some(update) = self.bodies.parse_for(bot, received_at, body) else {
             self.counts.unreadable += 1;
-            tell(format_args!("the record at {id} of the journal is no update, passed over"));
+            log(format_args!("the record at {id} of the journal is no update, passed over"));
             return Ok(());
         };
         if self.chosen.takes_kind(&update) {
@@ -225,7 +225,7 @@ impl Replay<'_> {
         }
     }
 
-    fn tell(&self) {
+    fn log(&self) {
         let Counts { replayed, again, duplicates, damages, .. } = &self.counts;
         let done = if self.output.is_none() { "to be replayed" } else { "replayed" };
         let mut line = format!("{replayed} update(s) {done}");
@@ -236,7 +236,7 @@ impl Replay<'_> {
         if *damages > 0 {
             line += &format!(", {damages} damaged part(s) passed over");
         }
-        tell(line);
+        log(line);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{super::tell, Found, Named, Out, Place};
+use super::{super::log, Found, Named, Out, Place};
 use ringhook::{
     Error, ErrorKind,
     internals::journal::inspect::{Inspection, Item, Records},
@@ -141,7 +141,7 @@ impl Verifier {
                     self.verdict.records += 1;
                     self.verdict.bytes = before + u64::from(id.offset) + header.record_len();
                     if self.verdict.records.is_multiple_of(TELL_RECORDS) {
-                        self.tell();
+                        self.log();
                     }
                 }
                 Ok(Some(Item::Damage { offset, len })) => {
@@ -211,13 +211,13 @@ impl Verifier {
         self.verdict.damages.push(Spot { file, offset, bytes: None, what });
     }
 
-    fn tell(&mut self) {
+    fn log(&mut self) {
         if self.told_at.elapsed() >= TELL_EVERY {
             self.told_at = Instant::now();
             let Verdict { bytes, records, .. } = self.verdict;
             let mib = |bytes: u64| bytes >> 20;
             let (done, all) = (mib(bytes), mib(self.of));
-            tell(format_args!("verifying: {done} of {all} MiB, {records} records"));
+            log(format_args!("verifying: {done} of {all} MiB, {records} records"));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What to do where an update was not taken.
 
-use super::target::Aim;
+use super::target::SendTarget;
 use crate::telegram::sender::{Answer, Failure, Phase};
 
 /// What to do about an answer other than 2xx.
-pub(crate) fn of_answer(answer: &Answer, aim: &Aim) -> String {
-    let known = aim.known.as_ref();
+pub(crate) fn of_answer(answer: &Answer, send_target: &SendTarget) -> String {
+    let known = send_target.known.as_ref();
     match answer.status {
         100..=199 => "Telegram takes it for the answer: the server must not send it".to_owned(),
         300..=399 => "Telegram follows no redirect: use the URL that it leads to".to_owned(),
@@ -15,15 +15,15 @@ pub(crate) fn of_answer(answer: &Answer, aim: &Aim) -> String {
                 .to_owned()
         }
         401 | 403 => match known {
-            Some(known) => match not_on(aim) {
-                Some(remedy) => remedy,
+            Some(known) => match not_on(send_target) {
+                Some(fix) => fix,
                 None => format!(
                     "the server wants other credentials than those of bot {:?} ({}): has it read \
                      this config, or is it another server?",
                     known.bot, known.credentials
                 ),
             },
-            None if aim.secret_token.is_none() => {
+            None if send_target.secret_token.is_none() => {
                 "the webhook asks for a secret token: give --secret-token-file".to_owned()
             }
             None => "the secret token is not that of the webhook, or this machine is not on its \
@@ -32,7 +32,7 @@ pub(crate) fn of_answer(answer: &Answer, aim: &Aim) -> String {
         },
         404 => format!(
             "no bot of the server is at {} for the host {}: has it read this config?",
-            aim.target.path, aim.target.authority
+            send_target.target.path, send_target.target.authority
         ),
         405 => "the server takes no POST there: is the path right?".to_owned(),
         408 => "it took the server too long to get the request: see its log".to_owned(),
@@ -53,8 +53,8 @@ pub(crate) fn of_answer(answer: &Answer, aim: &Aim) -> String {
 }
 
 /// What to do where there is no answer.
-pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
-    let known = aim.known.as_ref();
+pub(super) fn of_failure(failure: &Failure, send_target: &SendTarget) -> String {
+    let known = send_target.known.as_ref();
     match failure {
         _ if failure.is_refused() => match known {
             Some(_) => "nothing listens there: start `ringhook serve`, or say with --listen or \
@@ -83,7 +83,7 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
                     .to_owned()
             }
         },
-        Failure::NotHttp(_) if aim.target.tls.is_none() => {
+        Failure::NotHttp(_) if send_target.target.tls.is_none() => {
             "does the server speak plain HTTP there, or TLS?".to_owned()
         }
         Failure::NotHttp(_) | Failure::Odd(_) => {
@@ -98,8 +98,8 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
              meanwhile"
                 .to_owned()
         }
-        Failure::Closed(_) => not_on(aim).unwrap_or_else(|| {
-            match aim.target.tls {
+        Failure::Closed(_) => not_on(send_target).unwrap_or_else(|| {
+            match send_target.target.tls {
                 Some(_) => {
                     "is this machine on the server's list of addresses, and does it speak \
                             TLS there?"
@@ -115,7 +115,7 @@ pub(super) fn of_failure(failure: &Failure, aim: &Aim) -> String {
     }
 }
 
-fn not_on(aim: &Aim) -> Option<String> {
-    let (list, address) = aim.known.as_ref()?.not_on?;
+fn not_on(send_target: &SendTarget) -> Option<String> {
+    let (list, address) = send_target.known.as_ref()?.not_on?;
     Some(format!("{address} is not on the list {list}: put it there, or send by a Unix socket"))
 }

@@ -20,9 +20,9 @@ use clap::{
 use self::{
     feed::{Feed, Outgoing},
     outcome::Outcome,
-    target::Aim,
+    target::SendTarget,
 };
-use super::tell;
+use super::log;
 use crate::telegram::sender::{Answer, Connection, Failure, TIMEOUT, TlsVersions};
 use ringhook::{Error, ErrorKind, ListenAddress, update::UpdateKind};
 
@@ -34,9 +34,10 @@ const IDS: u32 = 1_000_000_000;
 
 /// Send sample updates to the running receiver, as Telegram would: to try a bot without Telegram
 ///
-/// Without any flag it sends a message to what "ringhook serve" runs here without any flag. Requests
-/// are byte for byte those of Telegram's sender, on one connection, one at a time; nothing is sent
-/// again that was refused. Each update has an id of its own, so that none is taken for a copy.
+/// Without any flag it sends a message to what "ringhook serve" runs here without any flag.
+/// Requests are byte for byte those of Telegram's sender, on one connection, one at a time; nothing
+/// is sent again that was refused. Each update has an id of its own, so that none is taken for a
+/// copy.
 ///
 /// The server's certificate has to be the one of the config or data directory, as if it had been
 /// uploaded to Telegram, and to be for the bot's host.
@@ -46,8 +47,8 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "message",
           value_parser = kinds(), conflicts_with = "file")]
     kind: Vec<Kind>,
-    /// Send the updates of this file: one, several one after the other, or an answer of getUpdates; -
-    /// is standard input
+    /// Send the updates of this file: one, several one after the other, or an answer of getUpdates;
+    /// - is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Send a file's updates with their own ids: what was received before is then a copy
@@ -79,8 +80,8 @@ pub(super) struct SendArgs {
     /// File with the secret token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     secret_token_file: Option<PathBuf>,
-    /// Trust these certificates in PEM and no others [default: those of the config; with --url, those
-    /// of the authorities that everybody trusts]
+    /// Trust these certificates in PEM and no others [default: those of the config; with --url,
+    /// those of the authorities that everybody trusts]
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
     /// Take any certificate; Telegram would not
@@ -131,12 +132,12 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
             Kind::One(kind) => std::slice::from_ref(kind),
         })),
     };
-    let aim = Aim::take(args)?;
-    tell(aim.spoken());
+    let send_target = SendTarget::take(args)?;
+    log(send_target.spoken());
     let total = args.count.saturating_mul(feed.len());
     let mut outcome = Outcome::new(total, args.json)?;
     let mut sender = Sender {
-        aim: &aim,
+        send_target: &send_target,
         connection: None,
         timeout: args.timeout.unwrap_or(TIMEOUT),
         versions: args.tls.unwrap_or_default(),
@@ -161,16 +162,16 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
         }
         if !outcome.lists() && told.elapsed() >= PROGRESS && io::stderr().is_terminal() {
             told = Instant::now();
-            tell(format_args!("{} of {total}", index + 1));
+            log(format_args!("{} of {total}", index + 1));
         }
     }
     outcome.tls = sender.connection.as_ref().and_then(Connection::tls_version);
-    outcome.finish(&aim, start.elapsed())
+    outcome.finish(&send_target, start.elapsed())
 }
 
 /// Sends updates on one connection, for as long as that lasts.
 struct Sender<'a> {
-    aim: &'a Aim,
+    send_target: &'a SendTarget,
     connection: Option<Connection>,
     timeout: Duration,
     versions: TlsVersions,
@@ -178,7 +179,7 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send(&mut self, update: &Outgoing) -> Result<Answer, Failure> {
-        let secret_token = self.aim.secret_token.as_ref();
+        let secret_token = self.send_target.secret_token.as_ref();
         if let Some(mut connection) = self.connection.take().filter(Connection::is_usable) {
             match connection.post(&update.body, secret_token) {
                 // It was closed just then: Telegram, too, comes again on another one.
@@ -189,7 +190,7 @@ impl Sender<'_> {
                 }
             }
         }
-        let connection = Connection::open(&self.aim.target, self.versions, self.timeout)?;
+        let connection = Connection::open(&self.send_target.target, self.versions, self.timeout)?;
         self.connection.insert(connection).post(&update.body, secret_token)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{feed::Outgoing, fix, target::Aim};
+use super::{feed::Outgoing, fix, target::SendTarget};
 use crate::telegram::sender::{Answer, Failure};
 use ringhook::{Error, ErrorKind, internals::redact::hide_tokens};
 
@@ -142,10 +142,10 @@ impl Outcome {
     ///
     /// # Errors
     /// Where an update was not taken: which, why, and what to do.
-    pub(super) fn finish(self, aim: &Aim, took: Duration) -> Result<(), Error> {
-        let error = self.error(aim);
+    pub(super) fn finish(self, send_target: &SendTarget, took: Duration) -> Result<(), Error> {
+        let error = self.error(send_target);
         if self.is_json {
-            let summary = self.summary(aim, took, error.clone());
+            let summary = self.summary(send_target, took, error.clone());
             let text = serde_json::to_string_pretty(&summary);
             let failed = |source| Error::with_source(ErrorKind::Send, "JSON", source);
             print(&text.map_err(failed)?)?;
@@ -155,21 +155,21 @@ impl Outcome {
         error.map_or(Ok(()), |message| Err(Error::new(ErrorKind::Send, message)))
     }
 
-    fn error(&self, aim: &Aim) -> Option<String> {
+    fn error(&self, send_target: &SendTarget) -> Option<String> {
         let answered: u64 = self.answers.values().sum();
         if let Some((id, failure)) = &self.failure {
-            let remedy = fix::of_failure(failure, aim);
+            let fix = fix::of_failure(failure, send_target);
             let before = match self.taken {
                 0 => String::new(),
                 taken => format!(" ({taken} of {} were taken before)", self.total),
             };
-            return Some(format!("update {id} was not taken{before}: {failure}: {remedy}"));
+            return Some(format!("update {id} was not taken{before}: {failure}: {fix}"));
         }
         let bad = self.bad.as_ref()?;
-        let remedy = fix::of_answer(bad, aim);
+        let fix = fix::of_answer(bad, send_target);
         let missing = answered - self.taken;
         let line = bad.line();
-        Some(format!("{missing} of {} update(s) not taken: {line}: {remedy}", self.total))
+        Some(format!("{missing} of {} update(s) not taken: {line}: {fix}", self.total))
     }
 
     fn times(&self) -> Option<Times> {
@@ -183,11 +183,11 @@ impl Outcome {
         })
     }
 
-    fn summary(self, aim: &Aim, took: Duration, error: Option<String>) -> Summary {
+    fn summary(self, send_target: &SendTarget, took: Duration, error: Option<String>) -> Summary {
         Summary {
-            url: aim.target.url(),
-            at: aim.target.place.to_string(),
-            bot: aim.known.as_ref().map(|known| known.bot.clone()),
+            url: send_target.target.url(),
+            at: send_target.target.place.to_string(),
+            bot: send_target.known.as_ref().map(|known| known.bot.clone()),
             tls: self.tls,
             total: self.total,
             answered: self.answers.values().sum(),

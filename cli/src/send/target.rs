@@ -34,7 +34,7 @@ const TELEGRAM: Ipv4Addr = Ipv4Addr::new(149, 154, 167, 197);
 
 /// Where updates are sent to, and with which credentials.
 #[derive(Debug)]
-pub(crate) struct Aim {
+pub(crate) struct SendTarget {
     /// What is known of the server; `None` for a URL.
     pub(crate) known: Option<Known>,
     pub(crate) secret_token: Option<SecretToken>,
@@ -53,7 +53,7 @@ pub(crate) struct Known {
     pub(crate) not_on: Option<(&'static str, IpAddr)>,
 }
 
-impl Aim {
+impl SendTarget {
     /// What `args` ask for. Nothing is made that is not there.
     ///
     /// # Errors
@@ -103,16 +103,16 @@ impl Aim {
             Some(path) => Some(Trust::Certificates(certificates(path)?)),
             None => None,
         };
-        let mut aim = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
-        if let (Some(known), Some(path)) = (&mut aim.known, &args.ca) {
+        let mut send_target = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
+        if let (Some(known), Some(path)) = (&mut send_target.known, &args.ca) {
             known.certificates = vec![path.clone()];
         }
-        Ok(aim)
+        Ok(send_target)
     }
 
     /// The receiver of `section`, one of the bots of `setup`, which is `config` when checked. It
-    /// listens at `listen`, or where the config says first. Without a `trust`, the certificates of the
-    /// config are trusted as if they had been uploaded.
+    /// listens at `listen`, or where the config says first. Without a `trust`, the certificates of
+    /// the config are trusted as if they had been uploaded.
     ///
     /// # Errors
     /// A secret or certificate that cannot be read, no place that is known to listen.
@@ -227,8 +227,8 @@ fn need(path: &Path, is_there: io::Result<bool>) -> Result<(), Error> {
     }
 }
 
-/// The listener that was `asked` for, else the first that can be connected to, and on which terms it
-/// serves.
+/// The listener that was `asked` for, else the first that can be connected to, and on which terms
+/// it serves.
 fn listener(
     config: &Config,
     asked: Option<&ListenAddress>,
@@ -265,8 +265,8 @@ fn public_url(section: &BotSection) -> Option<(&str, Option<u16>)> {
     Some((url.host, url.port.filter(|port| *port != 443)))
 }
 
-/// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the bot
-/// takes every host.
+/// The host that Telegram would connect to; of a pattern any name that fits it. `None` where the
+/// bot takes every host.
 fn public_host(section: &BotSection) -> Option<String> {
     if let Some((host, _)) = public_url(section) {
         return Some(host.to_owned());

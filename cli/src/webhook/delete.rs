@@ -1,4 +1,5 @@
-//! `ringhook webhook delete`: Telegram keeps updates from then on, for getUpdates or the next webhook.
+//! `ringhook webhook delete`: Telegram keeps updates from then on, for getUpdates or the next
+//! webhook.
 
 use clap::Args;
 

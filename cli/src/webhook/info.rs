@@ -128,8 +128,8 @@ impl Before {
             return None;
         }
         self.told.clone_from(&report.last_error_message);
-        let (what, remedy) = report.meaning.zip(report.remedy)?;
-        Some(format!("  that means: {what}\n  to do: {remedy}\n"))
+        let (what, fix) = report.meaning.zip(report.fix)?;
+        Some(format!("  that means: {what}\n  to do: {fix}\n"))
     }
 }
 

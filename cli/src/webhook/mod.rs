@@ -1,5 +1,5 @@
-//! `ringhook webhook`: what the Bot API is told of the bots of a config, and what it says of them. One
-//! file for each subcommand.
+//! `ringhook webhook`: what the Bot API is told of the bots of a config, and what it says of them.
+//! One file for each subcommand.
 
 mod delete;
 mod expected;
@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     bots::{Bots, ChosenBot},
-    tell,
+    log,
     webhook_watch::{Note, NoteFile},
 };
 use crate::telegram::{
@@ -47,8 +47,8 @@ pub(super) fn run(args: &WebhookArgs) -> Result<(), Error> {
     }
 }
 
-/// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info` has it,
-/// so that it does not set it again.
+/// Tells a server with the same data directory that the webhook of `bot` is on purpose as `info`
+/// has it, so that it does not set it again.
 pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
     let data_dir = &bots.file().server.data_dir;
     // As the config has it, whatever flags say: that is what the server compares it with.
@@ -61,7 +61,7 @@ pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
             NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info, plan.as_ref()))
     {
         let dir = data_dir.display();
-        tell(format_args!("note: nothing is kept in {dir} for a server that looks on: {error}"));
+        log(format_args!("note: nothing is kept in {dir} for a server that looks on: {error}"));
     }
 }
 
@@ -140,16 +140,12 @@ fn each(
     let mut failures = 0;
     for bot in &bots.chosen {
         match action(bot) {
-            Ok(line) => tell(format_args!("bot {:?}: {line}", bot.name)),
+            Ok(line) => log(format_args!("bot {:?}: {line}", bot.name)),
             Err(error) if !is_all => return Err(error),
             Err(error) => {
                 failures += 1;
                 let text = error.to_string();
-                tell(format_args!(
-                    "bot {:?}: failed: {}",
-                    bot.name,
-                    without_name(&text, &bot.name)
-                ));
+                log(format_args!("bot {:?}: failed: {}", bot.name, without_name(&text, &bot.name)));
             }
         }
     }
@@ -173,7 +169,7 @@ fn failed(bot: &ChosenBot, error: &ApiError) -> Error {
     if let ApiError::Refused { description, .. } = error
         && let Some(meaning) = meaning_of_refusal(description)
     {
-        message += &format!(" ({}: {})", meaning.what, meaning.remedy);
+        message += &format!(" ({}: {})", meaning.what, meaning.fix);
     }
     Error::new(ErrorKind::BotApi, message)
 }

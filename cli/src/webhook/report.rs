@@ -41,7 +41,7 @@ pub(super) struct Report {
     pub(super) last_error_age: Option<u64>,
     /// What the last error means, and what to do; `None` where that is not known.
     pub(super) meaning: Option<&'static str>,
-    pub(super) remedy: Option<&'static str>,
+    pub(super) fix: Option<&'static str>,
     /// In seconds since 1970.
     pub(super) last_synchronization_error_date: Option<i64>,
     /// How it differs from the config; `None` where it was not compared.
@@ -103,7 +103,7 @@ impl Report {
             last_error_date: info.last_error_date,
             last_error_age: age.map(|age| age.as_secs()),
             meaning: known.map(|known| known.what),
-            remedy: known.map(|known| known.remedy),
+            fix: known.map(|known| known.fix),
             last_synchronization_error_date: sync,
             differences,
             not_compared: expected.gap().map(str::to_owned),
@@ -180,7 +180,7 @@ impl fmt::Display for Report {
                 )?;
                 let unknown = "not known here";
                 line("  means", self.meaning.unwrap_or(unknown))?;
-                line("  to do", self.remedy.unwrap_or("`ringhook doctor` tries the whole way"))?;
+                line("  to do", self.fix.unwrap_or("`ringhook doctor` tries the whole way"))?;
             }
         }
         if let Some(date) = self.last_synchronization_error_date {

@@ -12,7 +12,7 @@ use crate::{
         bot_api::ApiError,
         webhook::{Plan, Problem, Upload},
     },
-    tell,
+    log,
 };
 use ringhook::{Error, ErrorKind, update::UpdateKind};
 
@@ -20,9 +20,10 @@ use ringhook::{Error, ErrorKind, update::UpdateKind};
 ///
 /// URL, certificate, secret token and the rest come from the config; flags win over it. The
 /// certificate is uploaded where it has signed itself. What is missing and "ringhook serve" would
-/// make (certificate and secret token of the data directory, the file of secret_token_file) is made.
-/// What the Bot API would refuse or silently change is found before anything is sent: then the exit
-/// code is 2. It is 1 where the Bot API refuses, or where getWebhookInfo is not as it was asked for.
+/// make (certificate and secret token of the data directory, the file of secret_token_file) is
+/// made. What the Bot API would refuse or silently change is found before anything is sent: then
+/// the exit code is 2. It is 1 where the Bot API refuses, or where getWebhookInfo is not as it was
+/// asked for.
 #[derive(Args, Debug)]
 pub(super) struct SetArgs {
     #[command(flatten)]
@@ -103,10 +104,10 @@ pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     let mut notes: Vec<String> = Vec::new();
     let outcome = each(&bots, is_all, |bot| set(&bots, bot, args, &mut notes));
     for note in notes {
-        tell(format_args!("note: {note}"));
+        log(format_args!("note: {note}"));
     }
     if outcome.is_ok() {
-        tell(
+        log(
             "that it is set does not mean that it works: `ringhook doctor` tries it now, `ringhook \
              webhook info` shows later whether deliveries fail",
         );
@@ -114,8 +115,8 @@ pub(super) fn run(args: &SetArgs) -> Result<(), Error> {
     outcome
 }
 
-/// Sets the webhook of `bot`; what came of it, for people. What is good to know goes to `notes`, each
-/// once.
+/// Sets the webhook of `bot`; what came of it, for people. What is good to know goes to `notes`,
+/// each once.
 fn set(
     bots: &Bots,
     bot: &ChosenBot,
@@ -126,7 +127,7 @@ fn set(
     // Before anything is made for it.
     check(&Plan::bare(bots.file(), &bots.config, &bot.section)?)?;
     for path in bots.setup.make_missing([&bot.section])? {
-        tell(format_args!("made {}", path.display()));
+        log(format_args!("made {}", path.display()));
     }
     let plan = bots.plan(bot, args.upload())?;
     let advice = check(&plan)?;

@@ -33,8 +33,8 @@ enum State {
 enum LastError {
     #[default]
     Unseen,
-    /// `date` is that of the last look. `moved_at` is when it was last seen to change, where nothing
-    /// came since.
+    /// `date` is that of the last look. `moved_at` is when it was last seen to change, where
+    /// nothing came since.
     Seen { date: Option<i64>, moved_at: Option<Duration> },
 }
 
@@ -57,8 +57,8 @@ impl Deliveries {
         self.state = State::Working;
     }
 
-    /// The Bot API could not be had for `lasted`. A short outage is a pause; after a long one the count
-    /// begins anew: who cannot reach the Bot API is not reached by it either, as a rule.
+    /// The Bot API could not be had for `lasted`. A short outage is a pause; after a long one the
+    /// count begins anew: who cannot reach the Bot API is not reached by it either, as a rule.
     pub(super) fn outage(&mut self, lasted: Duration, terms: &Terms) {
         let long = terms.interval.saturating_mul(OUTAGE_LOOKS);
         if lasted >= long.max(terms.fallback_after / 2)

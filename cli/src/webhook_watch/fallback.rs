@@ -121,8 +121,8 @@ impl Fallback {
         })
     }
 
-    /// Takes a look while polling: sets no webhook as long as a command has asked for none. What is to
-    /// be done.
+    /// Takes a look while polling: sets no webhook as long as a command has asked for none. What is
+    /// to be done.
     pub(super) fn look(
         &mut self,
         now: Duration,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::look::{Change, Event, Remedy};
+use super::look::{Change, Event, Fix};
 use crate::telegram::webhook::{WebhookUrl, meaning};
 use ringhook::internals::observe::{
     incidents::{IncidentKind, IncidentWriter},
@@ -11,22 +11,22 @@ use ringhook::internals::observe::{
 
 /// Where it is told.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct EventLog {
     pub(super) incidents: IncidentWriter,
     pub(super) webhooks: Arc<Webhooks>,
 }
 
-impl Teller {
+impl EventLog {
     /// Tells of `event`, which has happened to the webhook of `bot`.
-    pub(super) fn tell(&self, bot: &str, event: &Event) {
+    pub(super) fn write(&self, bot: &str, event: &Event) {
         self.count(bot, event);
         let note = |kind, detail, text: &str| {
             self.incidents.note_text(kind, Some(bot.into()), detail, text);
         };
         match event {
             Event::AsConfigured => tracing::info!(bot, "the webhook is as the config has it again"),
-            Event::Changed(change, remedy) => {
-                let text = format!("{}: {}", what(change), doing(change, *remedy));
+            Event::Changed(change, fix) => {
+                let text = format!("{}: {}", what(change), doing(change, *fix));
                 note(IncidentKind::WebhookChanged, detail(change), &text);
             }
             Event::CheckFailed(why) => {
@@ -116,7 +116,7 @@ impl Teller {
 
 /// An error in Telegram's words, and what to do about it.
 fn with_meaning(text: &str) -> String {
-    let advice = meaning(text).map(|meaning| format!(" ({}: {})", meaning.what, meaning.remedy));
+    let advice = meaning(text).map(|meaning| format!(" ({}: {})", meaning.what, meaning.fix));
     format!("{text:?}{}", advice.unwrap_or_default())
 }
 
@@ -143,19 +143,17 @@ fn what(change: &Change) -> String {
     }
 }
 
-fn doing(change: &Change, remedy: Remedy) -> &'static str {
-    match remedy {
-        Remedy::NotOurs => {
+fn doing(change: &Change, fix: Fix) -> &'static str {
+    match fix {
+        Fix::NotOurs => {
             "it was never seen as the config has it, so it is left alone; `ringhook webhook set` sets \
              it"
         }
-        Remedy::Off => {
-            "`ringhook webhook set` sets it again, webhook.repair = true does it for you"
-        }
-        Remedy::OnPurpose => "so somebody of this machine has asked for it",
-        Remedy::Repair => "it is set again if it stays so",
-        Remedy::UsedUp => "it is not set again now: it was three times within an hour",
-        Remedy::Useless => match change {
+        Fix::Off => "`ringhook webhook set` sets it again, webhook.repair = true does it for you",
+        Fix::OnPurpose => "so somebody of this machine has asked for it",
+        Fix::Repair => "it is set again if it stays so",
+        Fix::UsedUp => "it is not set again now: it was three times within an hour",
+        Fix::Useless => match change {
             Change::Settings(_) | Change::Moved(_) => {
                 "setting it again did not help; `ringhook webhook set` tells why"
             }

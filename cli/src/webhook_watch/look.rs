@@ -128,7 +128,7 @@ pub(super) enum Event {
     /// The public way does not work yet.
     CheckFailed(String),
     /// It was changed, and what is done about it.
-    Changed(Change, Remedy),
+    Changed(Change, Fix),
     /// Updates arrive again, or none waits.
     Delivers,
     /// A last error that was not there before.
@@ -157,7 +157,7 @@ pub(super) enum Event {
 
 /// What is done about a change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Remedy {
+pub(super) enum Fix {
     /// Nothing: it was never seen as the config has it, so it may belong to somebody else.
     NotOurs,
     /// Nothing: it was made so on purpose.

@@ -56,8 +56,8 @@ impl Machine {
         }
     }
 
-    /// Goes on by `terms`. Where `is_replaced`, the config has another webhook than before, which has
-    /// not been seen yet.
+    /// Goes on by `terms`. Where `is_replaced`, the config has another webhook than before, which
+    /// has not been seen yet.
     pub(super) fn set_terms(&mut self, terms: Terms, is_replaced: bool, now: Duration) {
         self.terms = terms;
         self.look_at = now;
@@ -78,8 +78,8 @@ impl Machine {
         }
     }
 
-    /// What is to be done at `now`; its outcome is given to [`done`](Self::done) before this is asked
-    /// again.
+    /// What is to be done at `now`; its outcome is given to [`done`](Self::done) before this is
+    /// asked again.
     pub(super) fn due(&mut self, now: Duration) -> Option<Action> {
         if let Some(action) = self.queued.take() {
             return Some(action);
@@ -215,8 +215,8 @@ fn told(outcome: Result<(), Trouble>, done: Event, failed: impl Fn(String) -> Ev
     outcome.map_or_else(|trouble| failed(trouble.text), |()| done)
 }
 
-/// Numbers that need not be random for anybody but several machines of one config, which must not all
-/// call at the same moment.
+/// Numbers that need not be random for anybody but several machines of one config, which must not
+/// all call at the same moment.
 #[derive(Clone, Debug)]
 struct Chance(u64);
 

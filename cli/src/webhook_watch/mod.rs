@@ -1,22 +1,24 @@
-//! Looks at the bots' webhooks from Telegram's side while the server runs, sets them again, and polls
-//! where Telegram cannot deliver.
+//! Looks at the bots' webhooks from Telegram's side while the server runs, sets them again, and
+//! polls where Telegram cannot deliver.
 //!
 //! One thread calls the Bot API for all bots, one call after the other; each poller has a thread of
 //! its own. The main thread waits for none of these calls: a stop leaves the one that is under way
-//! alone. What it may have done is noted in the data directory before, so that the next process goes
-//! on from there.
+//! alone. What it may have done is noted in the data directory before, so that the next process
+//! goes on from there.
 //!
 //! | file | question |
 //! |---|---|
 //! | `machine` | what is to be done, and when; no I/O, no clock |
-//! | `deliveries`, `repairs`, `fallback` | its parts: does Telegram deliver, is the webhook set again, are updates fetched |
+//! | `deliveries` | its part: does Telegram deliver |
+//! | `repairs` | its part: is the webhook set again |
+//! | `fallback` | its part: are updates fetched instead |
 //! | `look` | what is seen, done and told |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
-//! | `ward` | what the config says of a bot |
+//! | `watched_bot` | what the config says of a bot |
 //! | `polling` | the pollers of those that have fallen back |
 //! | `note` | what was done on purpose, kept for later |
-//! | `tell` | incidents, lines, and what a report shows |
+//! | `log` | incidents, lines, and what a report shows |
 
 mod deliveries;
 mod fallback;
@@ -37,11 +39,11 @@ use std::{
     thread,
 };
 
-use self::{log::Teller, polling::Pollers, signal::Signal, watch::Watch};
+use self::{log::EventLog, polling::Pollers, signal::Signal, watch::Watch};
 pub(super) use self::{
     note::{Note, NoteFile},
     polling::Ended,
-    watched_bot::Ward,
+    watched_bot::WatchedBot,
 };
 use ringhook::ServerHandle;
 
@@ -55,21 +57,21 @@ pub(super) struct WebhookWatch {
 }
 
 impl WebhookWatch {
-    /// Watches over `wards`, bots of `server`.
-    pub(super) fn start(server: &ServerHandle, wards: Vec<Ward>) -> Self {
+    /// Watches over `bots`, bots of `server`.
+    pub(super) fn start(server: &ServerHandle, bots: Vec<WatchedBot>) -> Self {
         let pollers = Arc::new(Pollers::new(server.inlet(), server.polls()));
         let signal = Arc::<Signal>::default();
-        let teller = Teller { incidents: server.incident_writer(), webhooks: server.webhooks() };
-        let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), teller);
+        let events = EventLog { incidents: server.incident_writer(), webhooks: server.webhooks() };
+        let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), events);
         let this = Self { pollers, signal, waiting: Mutex::new(Some(watch)) };
-        this.follow(wards);
+        this.follow(bots);
         this
     }
 
-    /// Watches over `wards` from now on, as soon as a call that is under way is over.
-    pub(super) fn follow(&self, wards: Vec<Ward>) {
-        let is_wanted = !wards.is_empty();
-        self.signal.follow(wards);
+    /// Watches over `bots` from now on, as soon as a call that is under way is over.
+    pub(super) fn follow(&self, bots: Vec<WatchedBot>) {
+        let is_wanted = !bots.is_empty();
+        self.signal.follow(bots);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watch) = waiting.take_if(|_| is_wanted) {
             let thread = thread::Builder::new().name("ringhook-webhook".into());
@@ -80,7 +82,8 @@ impl WebhookWatch {
         }
     }
 
-    /// Stops within a moment: a call that is under way is left alone. The webhooks stay as they are.
+    /// Stops within a moment: a call that is under way is left alone. The webhooks stay as they
+    /// are.
     pub(super) fn stop(self) -> Ended {
         self.signal.stop();
         self.pollers.end_all()

@@ -145,8 +145,8 @@ impl NoteFile {
     /// Writes it so that it is there after a power cut.
     pub(super) fn write(&self, note: &Note) -> io::Result<()> {
         let path = self.0.parent().unwrap_or(Path::new("."));
-        // A command of root's must not leave what a server with another user cannot read, and is led
-        // nowhere by what that user has put there.
+        // A command of root's must not leave what a server with another user cannot read, and is
+        // led nowhere by what that user has put there.
         Dir::make(path, 0o700, None)?;
         let (dir, name) = Dir::of(&self.0, None)?;
         Half::write(dir, &name, 0o600, &serde_json::to_vec(note)?)?.settle(Over::Replace)?;

@@ -1,23 +1,21 @@
 //! Whether a webhook that was changed is set again.
 //!
-//! Two looks in a row must show a change before it is repaired: whoever replaces a webhook may delete
-//! it first, and whoever changes the config and the webhook does one after the other.
+//! Two looks in a row must show a change before it is repaired: whoever replaces a webhook may
+//! delete it first, and whoever changes the config and the webhook does one after the other.
 //!
 //! What is repaired, where `webhook.repair` asks for it:
 //!
-//! | what is seen | repaired where |
-//! |---|---|
-//! | no webhook | this process has seen the config's own before |
-//! | another URL | the same, and it is not one that came back after it was replaced: whoever sets it again does so on purpose |
-//! | another port, user or scheme, the host and path of the config | always |
-//! | other settings or another certificate | always, unless setting them again did not help |
+//! * No webhook: where this process has seen the config's own before.
+//! * Another URL: the same, unless it came back after it was replaced. Then it is set on purpose.
+//! * Another port, user or scheme with the host and path of the config: always.
+//! * Other settings or another certificate: always, unless setting them again did not help.
 //!
 //! Never more than [`REPAIRS`] times in an hour, and never what this machine's own commands have
 //! noted as their doing (see `note`).
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::look::{Change, Event, Look, Remedy, Terms, Trouble};
+use super::look::{Change, Event, Fix, Look, Terms, Trouble};
 
 /// The most repairs in one [`HOUR`].
 const REPAIRS: usize = 3;
@@ -53,9 +51,9 @@ enum Owner {
 enum State {
     #[default]
     AsConfigured,
-    /// `remedy` is what was told of it, `times` how often in a row it was seen since it was last set
+    /// `fix` is what was told of it, `times` how often in a row it was seen since it was last set
     /// again.
-    Changed { change: Change, remedy: Remedy, times: u32 },
+    Changed { change: Change, fix: Fix, times: u32 },
 }
 
 /// How much may be repaired.
@@ -111,25 +109,23 @@ impl Repairs {
             self.useless = None;
             return Verdict::AsConfigured;
         };
-        let mut remedy = self.remedy(&change, look.is_on_purpose, terms);
-        if remedy == Remedy::Repair && !self.quota.has_room(now) {
-            remedy = Remedy::UsedUp;
+        let mut fix = self.fix(&change, look.is_on_purpose, terms);
+        if fix == Fix::Repair && !self.quota.has_room(now) {
+            fix = Fix::UsedUp;
         }
         let (told, times) = match before {
-            State::Changed { change: same, remedy, times } if same == change => {
-                (Some(remedy), times)
-            }
+            State::Changed { change: same, fix, times } if same == change => (Some(fix), times),
             _ => (None, 0),
         };
-        if told != Some(remedy) {
-            events.push(Event::Changed(change.clone(), remedy));
+        if told != Some(fix) {
+            events.push(Event::Changed(change.clone(), fix));
         }
         let times = times.saturating_add(1);
-        self.state = State::Changed { change, remedy, times };
-        match remedy {
+        self.state = State::Changed { change, fix, times };
+        match fix {
             _ if times < LOOKS => Verdict::Changed,
-            Remedy::Repair => Verdict::Repair,
-            Remedy::UsedUp if !std::mem::replace(&mut self.quota.is_told_used_up, true) => {
+            Fix::Repair => Verdict::Repair,
+            Fix::UsedUp if !std::mem::replace(&mut self.quota.is_told_used_up, true) => {
                 events.push(Event::RepairsUsedUp);
                 Verdict::Changed
             }
@@ -137,7 +133,7 @@ impl Repairs {
         }
     }
 
-    fn remedy(&self, change: &Change, is_on_purpose: bool, terms: &Terms) -> Remedy {
+    fn fix(&self, change: &Change, is_on_purpose: bool, terms: &Terms) -> Fix {
         let is_ours =
             matches!(change, Change::Moved(_) | Change::Settings(_)) || self.owner == Owner::Config;
         let is_useless = match change {
@@ -146,11 +142,11 @@ impl Repairs {
             Change::Other(url) => self.yielded.contains(url),
         };
         match () {
-            () if is_on_purpose => Remedy::OnPurpose,
-            () if !terms.can_repair => Remedy::Off,
-            () if !is_ours => Remedy::NotOurs,
-            () if is_useless => Remedy::Useless,
-            () => Remedy::Repair,
+            () if is_on_purpose => Fix::OnPurpose,
+            () if !terms.can_repair => Fix::Off,
+            () if !is_ours => Fix::NotOurs,
+            () if is_useless => Fix::Useless,
+            () => Fix::Repair,
         }
     }
 

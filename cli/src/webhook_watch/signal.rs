@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::watched_bot::Ward;
+use super::watched_bot::WatchedBot;
 
 /// What the thread has been told and not taken yet.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Signal {
 #[derive(Debug, Default)]
 struct Told {
     is_stopped: bool,
-    wards: Option<Vec<Ward>>,
+    bots: Option<Vec<WatchedBot>>,
 }
 
 /// Why a wait has ended.
@@ -26,13 +26,13 @@ pub(super) enum Woken {
     /// Its time is over.
     Due,
     /// These are to be watched over from now on.
-    Follow(Vec<Ward>),
+    Follow(Vec<WatchedBot>),
     Stop,
 }
 
 impl Signal {
-    pub(super) fn follow(&self, wards: Vec<Ward>) {
-        self.lock().wards = Some(wards);
+    pub(super) fn follow(&self, bots: Vec<WatchedBot>) {
+        self.lock().bots = Some(bots);
         self.change.notify_all();
     }
 
@@ -48,17 +48,17 @@ impl Signal {
     /// True where a wait would end at once.
     pub(super) fn is_set(&self) -> bool {
         let told = self.lock();
-        told.is_stopped || told.wards.is_some()
+        told.is_stopped || told.bots.is_some()
     }
 
     /// Waits for so long at the most.
     pub(super) fn wait(&self, time: Duration) -> Woken {
-        let is_idle = |told: &mut Told| !told.is_stopped && told.wards.is_none();
+        let is_idle = |told: &mut Told| !told.is_stopped && told.bots.is_none();
         let waited = self.change.wait_timeout_while(self.lock(), time, is_idle);
         let (mut told, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match told.wards.take() {
+        match told.bots.take() {
             _ if told.is_stopped => Woken::Stop,
-            Some(wards) => Woken::Follow(wards),
+            Some(bots) => Woken::Follow(bots),
             None => Woken::Due,
         }
     }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    log::Teller,
+    log::EventLog,
     look::{Action, Event, Look, Outcome, Place, Terms, Trouble},
     machine::Machine,
     note::{Note, Sum},
     polling::Pollers,
     signal::{Signal, Woken},
-    watched_bot::Ward,
+    watched_bot::WatchedBot,
 };
 use crate::telegram::{
     bot_api::{ApiError, WebhookInfo},
@@ -37,7 +37,7 @@ pub(super) struct Watch {
     pub(super) pollers: Arc<Pollers>,
     pub(super) roster: Arc<Roster>,
     pub(super) signal: Arc<Signal>,
-    pub(super) teller: Teller,
+    pub(super) events: EventLog,
     watched: Vec<Watched>,
 }
 
@@ -50,7 +50,7 @@ struct Watched {
     known: (Option<Note>, Option<Sum>),
     /// The certificate that is taken to be uploaded, as in [`Sum`].
     uploaded: Option<u32>,
-    ward: Ward,
+    bot: WatchedBot,
 }
 
 impl Watch {
@@ -58,10 +58,10 @@ impl Watch {
         pollers: Arc<Pollers>,
         roster: Arc<Roster>,
         signal: Arc<Signal>,
-        teller: Teller,
+        events: EventLog,
     ) -> Self {
         let epoch = Instant::now();
-        Self { epoch, pollers, roster, signal, teller, watched: Vec::new() }
+        Self { epoch, pollers, roster, signal, events, watched: Vec::new() }
     }
 
     /// Watches until it is told to stop.
@@ -71,32 +71,32 @@ impl Watch {
             let wait = due.map_or(PAUSE, |due| due.saturating_sub(self.epoch.elapsed()));
             match self.signal.wait(wait.min(PAUSE)) {
                 Woken::Stop => return,
-                Woken::Follow(wards) => self.follow(wards),
+                Woken::Follow(bots) => self.follow(bots),
                 Woken::Due => self.act(),
             }
-            self.teller.incidents.tell_suppressed(Instant::now());
+            self.events.incidents.tell_suppressed(Instant::now());
         }
     }
 
-    /// Watches over `wards` from now on. Those that were there before keep what is known of them.
-    fn follow(&mut self, wards: Vec<Ward>) {
+    /// Watches over `bots` from now on. Those that were there before keep what is known of them.
+    fn follow(&mut self, bots: Vec<WatchedBot>) {
         let now = self.epoch.elapsed();
         let mut before = std::mem::take(&mut self.watched);
-        for (index, ward) in wards.into_iter().enumerate() {
-            let known = before.iter().position(|watched| watched.ward.name == ward.name);
+        for (index, bot) in bots.into_iter().enumerate() {
+            let known = before.iter().position(|watched| watched.bot.name == bot.name);
             self.watched.push(match known.map(|place| before.swap_remove(place)) {
-                Some(watched) if !watched.ward.is_same_bot(&ward) => {
+                Some(watched) if !watched.bot.is_same_bot(&bot) => {
                     self.leave(&watched, "another bot has its name now");
-                    Watched::new(ward, now)
+                    Watched::new(bot, now)
                 }
                 Some(mut watched) => {
-                    let is_replaced = !watched.ward.is_same_webhook(&ward);
-                    let is_polled_as = watched.ward.is_polled_as(&ward);
-                    watched.ward = ward;
+                    let is_replaced = !watched.bot.is_same_webhook(&bot);
+                    let is_polled_as = watched.bot.is_polled_as(&bot);
+                    watched.bot = bot;
                     watched.plan_anew();
                     watched.machine.set_terms(watched.terms(), is_replaced, now);
                     if watched.machine.is_polling() && !is_polled_as {
-                        self.pollers.end(&watched.ward.name, Some(CONFIRM));
+                        self.pollers.end(&watched.bot.name, Some(CONFIRM));
                         // Where it cannot be started, the next look does.
                         let _ = watched.poll(&self.pollers);
                     }
@@ -104,20 +104,20 @@ impl Watch {
                 }
                 None => {
                     let stagger = STAGGER.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
-                    Watched::new(ward, now + stagger)
+                    Watched::new(bot, now + stagger)
                 }
             });
         }
         for gone in &before {
             self.leave(gone, "no longer watched");
         }
-        let is_kept = |bot: &str| self.watched.iter().any(|watched| watched.ward.name == bot);
-        self.teller.webhooks.keep(is_kept);
+        let is_kept = |bot: &str| self.watched.iter().any(|watched| watched.bot.name == bot);
+        self.events.webhooks.keep(is_kept);
     }
 
     /// Ends what is done for `watched`.
     fn leave(&self, watched: &Watched, why: &str) {
-        let bot = &watched.ward.name;
+        let bot = &watched.bot.name;
         if watched.machine.is_polling() {
             tracing::warn!(
                 bot,
@@ -125,7 +125,7 @@ impl Watch {
             );
             self.pollers.end(bot, Some(CONFIRM));
         }
-        self.teller.webhooks.change(bot, |gauges| {
+        self.events.webhooks.change(bot, |gauges| {
             gauges.changed = None;
             gauges.failing_since = None;
             gauges.is_polling = false;
@@ -140,17 +140,17 @@ impl Watch {
             }
             let Some(action) = watched.machine.due(self.epoch.elapsed()) else { continue };
             let heard = || {
-                let bot = self.roster.id_of(&watched.ward.name);
+                let bot = self.roster.id_of(&watched.bot.name);
                 bot.is_some_and(|bot| self.roster.take_heard(bot))
             };
             let outcome = match action {
                 Action::Look => {
                     let is_heard = heard();
-                    let outcome = watched.look(is_heard, &self.teller);
+                    let outcome = watched.look(is_heard, &self.events);
                     let is_gone = outcome.as_ref().is_ok_and(|look| look.place == Place::Gone);
                     if is_gone && watched.machine.is_polling() {
-                        // One that has ended without need; where it cannot be started, the next look
-                        // leads here again.
+                        // One that has ended without need; where it cannot be started, the next
+                        // look leads here again.
                         let _ = watched.poll(&self.pollers);
                     }
                     Outcome::Looked(outcome)
@@ -160,8 +160,8 @@ impl Watch {
                 Action::FallBack => Outcome::FellBack(watched.fall_back(&self.pollers)),
                 Action::GoBack => Outcome::WentBack(watched.go_back(&self.pollers)),
                 Action::LetGo => {
-                    self.pollers.end(&watched.ward.name, None);
-                    if watched.ward.note.read() == Some(Note::Fallback) {
+                    self.pollers.end(&watched.bot.name, None);
+                    if watched.bot.note.read() == Some(Note::Fallback) {
                         watched.forget();
                     }
                     Outcome::LetGo
@@ -173,12 +173,12 @@ impl Watch {
             }
             let now = self.epoch.elapsed();
             let events = watched.machine.done(now, outcome);
-            let bot = &watched.ward.name;
-            events.iter().for_each(|event| self.teller.tell(bot, event));
+            let bot = &watched.bot.name;
+            events.iter().for_each(|event| self.events.write(bot, event));
             let machine = &watched.machine;
             let ago = machine.failing_since().map(|since| now.saturating_sub(since));
             let is_told = events.iter().any(|event| matches!(event, Event::Fails(..)));
-            self.teller.webhooks.change(bot, |gauges| {
+            self.events.webhooks.change(bot, |gauges| {
                 gauges.is_polling = machine.is_polling();
                 match ago {
                     None => gauges.failing_since = None,
@@ -197,12 +197,12 @@ impl fmt::Debug for Watched {
 }
 
 impl Watched {
-    fn new(ward: Ward, at: Duration) -> Self {
-        let note = ward.note.read();
+    fn new(bot: WatchedBot, at: Duration) -> Self {
+        let note = bot.note.read();
         let is_noted = note == Some(Note::Fallback);
         let noted = note.as_ref().and_then(Note::certificate);
-        let machine = Machine::new(ward.terms, at, ward.seed, is_noted);
-        let mut watched = Self { machine, plan: None, known: (note, None), uploaded: None, ward };
+        let machine = Machine::new(bot.terms, at, bot.seed, is_noted);
+        let mut watched = Self { machine, plan: None, known: (note, None), uploaded: None, bot };
         watched.plan_anew();
         let planned = watched.plan.as_ref().and_then(|plan| Sum::of(plan).certificate);
         watched.uploaded = noted.or(planned);
@@ -212,12 +212,12 @@ impl Watched {
 
     /// Reads the plan again, and says so where there is none.
     fn plan_anew(&mut self) {
-        let bot = &self.ward.name;
-        match self.ward.plan() {
+        let bot = &self.bot.name;
+        match self.bot.plan() {
             Ok(plan) => self.plan = Some(plan),
             Err(error) => {
                 self.plan = None;
-                let terms = self.ward.terms;
+                let terms = self.bot.terms;
                 if terms.can_repair || terms.can_fall_back {
                     tracing::warn!(bot, %error, "the webhook is only looked at, never set");
                 } else {
@@ -229,24 +229,24 @@ impl Watched {
 
     /// Where it is not known how to set a webhook, none is set or deleted.
     fn terms(&self) -> Terms {
-        let mut terms = self.ward.terms;
+        let mut terms = self.bot.terms;
         terms.can_fall_back &= self.plan.is_some();
         terms.can_repair &= self.plan.is_some();
         terms
     }
 
-    fn look(&mut self, is_heard: bool, teller: &Teller) -> Result<Look, Trouble> {
-        let bot = &self.ward.name;
-        let info = self.ward.client.get_webhook_info().map_err(|error| {
-            teller.webhooks.change(bot, |gauges| gauges.looks_failed += 1);
+    fn look(&mut self, is_heard: bool, events: &EventLog) -> Result<Look, Trouble> {
+        let bot = &self.bot.name;
+        let info = self.bot.client.get_webhook_info().map_err(|error| {
+            events.webhooks.change(bot, |gauges| gauges.looks_failed += 1);
             trouble(&error)
         })?;
         // Secrets and certificates may be others than at the last look.
-        if let Ok(plan) = self.ward.plan() {
+        if let Ok(plan) = self.bot.plan() {
             self.plan = Some(plan);
         }
         let error = error_of(&info);
-        teller.webhooks.change(bot, |gauges| {
+        events.webhooks.change(bot, |gauges| {
             gauges.looked_at = Some(SystemTime::now());
             gauges.pending = info.pending_update_count;
             gauges.last_error = error.clone().and_then(|(date, text)| {
@@ -266,10 +266,10 @@ impl Watched {
         })
     }
 
-    /// Whether a command of this machine has made it as `info` says, and the config asks for the same as
-    /// then. Forgets a note that is of no use any more.
+    /// Whether a command of this machine has made it as `info` says, and the config asks for the
+    /// same as then. Forgets a note that is of no use any more.
     fn is_on_purpose(&mut self, info: &WebhookInfo, place: &Place) -> bool {
-        let (note, sum) = (self.ward.note.read(), self.plan.as_ref().map(Sum::of));
+        let (note, sum) = (self.bot.note.read(), self.plan.as_ref().map(Sum::of));
         if note != self.known.0 {
             self.uploaded = note.as_ref().and_then(Note::certificate).or(self.uploaded);
             // A command may have read a config that is yet to be loaded here.
@@ -286,7 +286,7 @@ impl Watched {
             }
             // Somebody has changed it since.
             Some(_) if self.machine.is_polling() => {
-                let _ = self.ward.note.write(&Note::Fallback);
+                let _ = self.bot.note.write(&Note::Fallback);
                 false
             }
             Some(_) => {
@@ -298,7 +298,7 @@ impl Watched {
 
     /// While it polls: whether a command has set or deleted the webhook since.
     fn is_told_otherwise(&self) -> bool {
-        let note = self.ward.note.read();
+        let note = self.bot.note.read();
         self.machine.is_polling() && matches!(note, Some(Note::Deleted | Note::Set(_)))
     }
 
@@ -317,14 +317,14 @@ impl Watched {
 
     fn check(&self) -> Result<(), String> {
         let plan = self.plan.as_ref().ok_or("the config does not say where the webhook is")?;
-        self.ward.check(plan)
+        self.bot.check(plan)
     }
 
-    /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are Telegram's
-    /// usual ones where the config names none.
+    /// Sets the webhook as the config has it; `with_kinds` also those of updates, which are
+    /// Telegram's usual ones where the config names none.
     fn set(&mut self, with_kinds: bool) -> Result<(), Trouble> {
         // The certificate may be another one by now.
-        let mut plan = self.ward.plan().map_err(|error| config_trouble(&error))?;
+        let mut plan = self.bot.plan().map_err(|error| config_trouble(&error))?;
         // A call that is refused may have deleted the webhook all the same.
         if let Some(problem) = plan.problems().into_iter().find(|problem| problem.is_fatal) {
             return Err(failure(problem.to_string()));
@@ -332,41 +332,41 @@ impl Watched {
         if !with_kinds {
             plan.allowed_updates = None;
         }
-        plan.apply(&self.ward.client, false).map_err(|error| trouble(&error))?;
+        plan.apply(&self.bot.client, false).map_err(|error| trouble(&error))?;
         let certificate = Sum::of(&plan).certificate;
         self.uploaded = certificate;
         self.plan = Some(plan);
-        // In place of any other note. Without it, the next process takes its own certificate for the
-        // one that is uploaded.
-        if let Err(error) = self.ward.note.leave(&Note::Own { certificate }) {
-            let bot = &self.ward.name;
+        // In place of any other note. Without it, the next process takes its own certificate for
+        // the one that is uploaded.
+        if let Err(error) = self.bot.note.leave(&Note::Own { certificate }) {
+            let bot = &self.bot.name;
             tracing::warn!(bot, %error, "that the webhook was set cannot be noted");
             self.forget();
         }
         Ok(())
     }
 
-    /// Deletes the webhook and polls. It is noted first: a process that dies in between leaves it to
-    /// the next one.
+    /// Deletes the webhook and polls. It is noted first: a process that dies in between leaves it
+    /// to the next one.
     fn fall_back(&self, pollers: &Pollers) -> Result<(), Trouble> {
-        self.ward.note.write(&Note::Fallback).map_err(|error| {
+        self.bot.note.write(&Note::Fallback).map_err(|error| {
             failure(format!("nothing can be written to the data directory: {error}"))
         })?;
-        self.ward.client.delete_webhook(false).map_err(|error| trouble(&error))?;
+        self.bot.client.delete_webhook(false).map_err(|error| trouble(&error))?;
         self.poll(pollers)
     }
 
     fn poll(&self, pollers: &Pollers) -> Result<(), Trouble> {
-        let plan = self.plan.as_ref().filter(|_| self.ward.says_kinds());
+        let plan = self.plan.as_ref().filter(|_| self.bot.says_kinds());
         let allowed = plan.and_then(|plan| plan.allowed_updates.clone());
-        let (bot, client) = (&self.ward.name, self.ward.client.clone());
+        let (bot, client) = (&self.bot.name, self.bot.client.clone());
         pollers.start(bot, client, allowed).map_err(|error| config_trouble(&error))
     }
 
     /// Stops polling and sets the webhook; polls on where that fails.
     fn go_back(&mut self, pollers: &Pollers) -> Result<(), Trouble> {
-        pollers.end(&self.ward.name, Some(CONFIRM));
-        let outcome = self.set(self.ward.says_kinds());
+        pollers.end(&self.bot.name, Some(CONFIRM));
+        let outcome = self.set(self.bot.says_kinds());
         if outcome.is_err() && self.machine.is_polling() {
             self.poll(pollers)?;
         }
@@ -374,8 +374,8 @@ impl Watched {
     }
 
     fn forget(&self) {
-        if let Err(error) = self.ward.note.forget() {
-            let bot = &self.ward.name;
+        if let Err(error) = self.bot.note.forget() {
+            let bot = &self.bot.name;
             tracing::warn!(bot, %error, "the note on the webhook cannot be removed");
         }
     }

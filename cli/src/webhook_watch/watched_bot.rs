@@ -22,7 +22,7 @@ use ringhook::{Config, Error};
 
 /// A bot with a token.
 #[derive(Clone, Debug)]
-pub(crate) struct Ward {
+pub(crate) struct WatchedBot {
     pub(super) client: Client,
     pub(super) name: String,
     pub(super) note: NoteFile,
@@ -34,8 +34,9 @@ pub(crate) struct Ward {
     section: BotSection,
 }
 
-impl Ward {
-    /// All of `setup` that are to be watched over: those with a token, unless `webhook.watch` is off.
+impl WatchedBot {
+    /// All of `setup` that are to be watched over: those with a token, unless `webhook.watch` is
+    /// off.
     ///
     /// # Errors
     /// A token that cannot be read or is none.
@@ -57,11 +58,11 @@ impl Ward {
         let chosen = file.bots.iter().map(|section| ChosenBot::of(section, is_only_one));
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
         check_tokens(chosen.iter().filter_map(|bot| Some((&*bot.name, bot.token.as_ref()?))))?;
-        let mut wards = Vec::new();
+        let mut bots = Vec::new();
         for ChosenBot { name, section, token } in chosen {
             let Some(token) = token else { continue };
             let bot_id = token.bot_id();
-            wards.push(Self {
+            bots.push(Self {
                 client: Client::new(&root, token)?.impatient(),
                 name,
                 note: NoteFile::of(&data_dir, bot_id),
@@ -72,19 +73,19 @@ impl Ward {
                 section,
             });
         }
-        Ok(wards)
+        Ok(bots)
     }
 
-    /// What is done for `wards`, for people; `None` where there are none.
-    pub(crate) fn describe(wards: &[Self]) -> Option<String> {
-        let Self { file, terms, .. } = wards.first()?;
+    /// What is done for `bots`, for people; `None` where there are none.
+    pub(crate) fn describe(bots: &[Self]) -> Option<String> {
+        let Self { file, terms, .. } = bots.first()?;
         let mut text = format!(
             "looked at every {} at {}",
             humantime::format_duration(terms.interval),
             file.webhook.api_root
         );
-        if wards.len() < file.bots.len() {
-            text += &format!(" for {} of {} bots", wards.len(), file.bots.len());
+        if bots.len() < file.bots.len() {
+            text += &format!(" for {} of {} bots", bots.len(), file.bots.len());
         }
         if terms.can_repair {
             text += ", set again where it was changed";
@@ -107,21 +108,21 @@ impl Ward {
         doctor::self_check(&setup, &self.config, &self.section, plan)
     }
 
-    /// Whether the config says which kinds of updates are wanted. Where it does not, those stay that
-    /// Telegram was told of last.
+    /// Whether the config says which kinds of updates are wanted. Where it does not, those stay
+    /// that Telegram was told of last.
     pub(super) fn says_kinds(&self) -> bool {
         self.section.allowed_updates.is_some()
     }
 
     /// True where both are for the same bot of the same Bot API server.
     pub(super) fn is_same_bot(&self, other: &Self) -> bool {
-        let root = |ward: &Self| ward.file.webhook.api_root.clone();
+        let root = |bot: &Self| bot.file.webhook.api_root.clone();
         self.seed == other.seed && root(self) == root(other)
     }
 
     /// True where both, of one bot, are polled for in the same way.
     pub(super) fn is_polled_as(&self, other: &Self) -> bool {
-        let kinds = |ward: &Self| ward.plan().ok().and_then(|plan| plan.allowed_updates);
+        let kinds = |bot: &Self| bot.plan().ok().and_then(|plan| plan.allowed_updates);
         self.client.has_token_of(&other.client)
             && self.says_kinds() == other.says_kinds()
             && kinds(self) == kinds(other)
@@ -129,7 +130,7 @@ impl Ward {
 
     /// True where both, of one bot, are for the same webhook, as far as the config says.
     pub(super) fn is_same_webhook(&self, other: &Self) -> bool {
-        let url = |ward: &Self| ward.plan().ok().map(|plan| plan.url);
+        let url = |bot: &Self| bot.plan().ok().map(|plan| plan.url);
         url(self) == url(other)
     }
 }

@@ -24,7 +24,7 @@ use rustls::{
 pub(crate) use self::session::Session;
 use self::{
     sessions::Sessions,
-    trust::{TrustAnything, TrustCertificates},
+    trust::{Trusted, Verifier},
 };
 
 use crate::{
@@ -68,9 +68,8 @@ impl TlsConnector {
             }
             trust => {
                 let checks = !matches!(trust, Trust::Unchecked);
-                builder.with_custom_certificate_verifier(Arc::new(TrustAnything::new(
-                    &provider, checks,
-                )))
+                let verifier = Verifier::any(&provider, checks);
+                builder.with_custom_certificate_verifier(Arc::new(verifier))
             }
         }
         .with_no_client_auth();
@@ -100,7 +99,8 @@ fn server_name(target: &Target) -> Result<ServerName<'static>, Error> {
 fn trusting(
     list: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<TrustCertificates>, Error> {
+) -> Result<Arc<Verifier>, Error> {
+    let algorithms = provider.signature_verification_algorithms;
     let mut roots = RootCertStore::empty();
     for certificate in list {
         roots.add(certificate.clone()).map_err(|error| refused(&error))?;
@@ -108,7 +108,8 @@ fn trusting(
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| Error::Certificate(error.to_string()))?;
-    Ok(Arc::new(TrustCertificates { list: list.to_vec(), chain }))
+    let trusted = Some(Trusted { list: list.to_vec(), chain });
+    Ok(Arc::new(Verifier { algorithms, checks_signatures: true, trusted }))
 }
 
 fn refused(error: &rustls::Error) -> Error {

@@ -661,7 +661,7 @@ fn json_has_every_step() {
         let keys: Vec<_> = step.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys.len(), 5, "{keys:?}");
         assert!(["ok", "warn", "fail", "skip"].contains(&step["verdict"].as_str().unwrap()));
-        assert!(step["remedy"].is_array() && step["what"].is_string(), "{step}");
+        assert!(step["fix"].is_array() && step["what"].is_string(), "{step}");
         let is_of_bot = !["config", "listening"].contains(&step["step"].as_str().unwrap())
             && !OF_MACHINE.contains(&step["step"].as_str().unwrap());
         assert_eq!(step["bot"].as_str(), is_of_bot.then_some("shop"), "{step}");

@@ -704,7 +704,7 @@ fn info_tells_what_is_wrong() {
     let json: Value = serde_json::from_str(&place.run("info --json").stdout).unwrap();
     assert_eq!(json["ok"], false);
     assert_eq!(json["pending_update_count"], 3);
-    assert!(json["remedy"].as_str().unwrap().contains("ringhook cert check"), "{json}");
+    assert!(json["fix"].as_str().unwrap().contains("ringhook cert check"), "{json}");
     let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
     insta::assert_snapshot!("info_json_fields", keys.join("\n"));
     // A success never clears it, but it is old.

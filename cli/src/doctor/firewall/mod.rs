@@ -265,7 +265,7 @@ mod tests {
             return ("unread".to_owned(), String::new(), String::new());
         };
         let finding = judge(&[rules], &[port]);
-        let fix = finding.remedy.first().cloned().unwrap_or_default();
+        let fix = finding.fix.first().cloned().unwrap_or_default();
         (finding.verdict.as_str().to_owned(), finding.what, fix)
     }
 

@@ -100,8 +100,8 @@ fn raw_result(status: u16, body: &str) -> Result<&RawValue, ApiError> {
     }
 }
 
-/// How long `text` asks to wait: a number of seconds, with a fraction or in quotes too. `None` where
-/// it is none.
+/// How long `text` asks to wait: a number of seconds, with a fraction or in quotes too. `None`
+/// where it is none.
 pub(super) fn wait_of(text: &str) -> Option<Duration> {
     let seconds: f64 = text.trim().trim_matches('"').trim().parse().ok()?;
     // Neither less than nothing nor what is no number.

@@ -131,9 +131,9 @@ impl Client {
         self.patiently::<bool>("deleteWebhook", parameters, &[]).map(drop)
     }
 
-    /// getUpdates: up to `limit` (1 to 100) updates from `offset` on, waiting up to `timeout` (whole
-    /// seconds, at most 50) for one. What is before `offset` is confirmed by it, and gone. `allowed`
-    /// stays for later calls. It never waits as a 429 asks; that is the caller's to do.
+    /// getUpdates: up to `limit` (1 to 100) updates from `offset` on, waiting up to `timeout`
+    /// (whole seconds, at most 50) for one. What is before `offset` is confirmed by it, and gone.
+    /// `allowed` stays for later calls. It never waits as a 429 asks; that is the caller's to do.
     pub(crate) fn get_updates(
         &self,
         offset: Option<i64>,
@@ -155,8 +155,8 @@ impl Client {
         self.told(answer, |status, body| updates_of(status, body, limit), &[])
     }
 
-    /// Calls, and again where the Bot API asks to wait for that. Besides the token, what is `secret` in
-    /// the parameters is hidden in errors.
+    /// Calls, and again where the Bot API asks to wait for that. Besides the token, what is
+    /// `secret` in the parameters is hidden in errors.
     fn patiently<'a, T: DeserializeOwned>(
         &self,
         method: &str,
@@ -178,8 +178,8 @@ impl Client {
         }
     }
 
-    /// What `read` makes of an answer. Whoever answers may repeat what was sent, so that all errors go
-    /// through here: neither the token nor what is `secret` is in them.
+    /// What `read` makes of an answer. Whoever answers may repeat what was sent, so that all errors
+    /// go through here: neither the token nor what is `secret` is in them.
     fn told<T>(
         &self,
         answer: Result<Answer, ApiError>,

@@ -16,7 +16,8 @@ pub(super) fn member<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// The elements of the array `text`, each as it stands there; `None` where it is no array that ends.
+/// The elements of the array `text`, each as it stands there; `None` where it is no array that
+/// ends.
 pub(super) fn elements(text: &[u8]) -> Option<Vec<&[u8]>> {
     let mut rest = after(text, b'[')?;
     let mut all = Vec::new();

@@ -9,8 +9,8 @@ use ringhook::internals::redact::{HIDDEN, hide_tokens};
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token, and
-/// whatever is answered will do.
+/// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token,
+/// and whatever is answered will do.
 pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
     let way =
         Way::of_environment(root).map_err(|error| ApiError::Unreachable(error.to_string()))?;

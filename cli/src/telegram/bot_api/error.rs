@@ -44,7 +44,8 @@ impl ApiError {
         }
     }
 
-    /// True where the Bot API itself cannot be had at the moment, so that trying again later may help.
+    /// True where the Bot API itself cannot be had at the moment, so that trying again later may
+    /// help.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Odd(_) | Self::Unreachable(_) => true,

@@ -17,8 +17,8 @@ const SECRET_MIN: usize = 4;
 /// How the Bot API is reached.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Way {
-    /// The variable, where a proxy is asked for that is not used: the root is on this machine, or in
-    /// NO_PROXY.
+    /// The variable, where a proxy is asked for that is not used: the root is on this machine, or
+    /// in NO_PROXY.
     passed_over: Option<(&'static str, &'static str)>,
     proxy: Option<Used>,
 }
@@ -138,8 +138,8 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// True where `list`, as NO_PROXY has it, names `host`: a name with all that end in it, an address, a
-/// network, any of them with a port, or `*`.
+/// True where `list`, as NO_PROXY has it, names `host`: a name with all that end in it, an address,
+/// a network, any of them with a port, or `*`.
 fn is_listed(list: &str, host: &str, port: u16) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();

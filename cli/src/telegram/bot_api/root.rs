@@ -32,7 +32,8 @@ impl ApiRoot {
         let is_near = match host.parse() {
             Ok(IpAddr::V6(address)) => is_near(address),
             Ok(address) => is_reserved(address),
-            // A name without a dot is one of a container or of the own network; a number is an address.
+            // A name without a dot is one of a container or of the own network; a number is an
+            // address.
             Err(_) => !host.contains('.') && !is_number(host),
         };
         self.0.starts_with("http://") && !is_near

@@ -42,8 +42,8 @@ impl BotToken {
         &self.0
     }
 
-    /// `text` with the token hidden, wherever it is in it: as it is, escaped for a URL, or its secret
-    /// alone; and with whatever else looks like a token.
+    /// `text` with the token hidden, wherever it is in it: as it is, escaped for a URL, or its
+    /// secret alone; and with whatever else looks like a token.
     pub(super) fn redact(&self, text: &str) -> String {
         let secret = self.0.split_once(':').map_or("", |(_, secret)| secret);
         hide_tokens(text).replace(secret, HIDDEN)

@@ -19,7 +19,8 @@ pub(super) struct Ask {
 
 type Answer = Result<Vec<RawUpdate>, ApiError>;
 
-/// Makes one call after the other. The thread ends with it, or with the call that is under way then.
+/// Makes one call after the other. The thread ends with it, or with the call that is under way
+/// then.
 #[derive(Debug)]
 pub(super) struct Caller {
     answers: Receiver<Answer>,
@@ -51,8 +52,8 @@ impl Caller {
         self.is_left
     }
 
-    /// The answer to `ask`; `None` where `stop` was told first, or `within` was over. Then the answer is
-    /// never looked at, and no further call is made.
+    /// The answer to `ask`; `None` where `stop` was told first, or `within` was over. Then the
+    /// answer is never looked at, and no further call is made.
     pub(super) fn call(
         &mut self,
         ask: Ask,

@@ -40,8 +40,8 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// One for the bot named `bot` of `server`, which `client` calls for. With `allowed`, the Bot API
-    /// is told which kinds of updates are wanted, which holds until it is told otherwise.
+    /// One for the bot named `bot` of `server`, which `client` calls for. With `allowed`, the Bot
+    /// API is told which kinds of updates are wanted, which holds until it is told otherwise.
     ///
     /// # Errors
     /// Where its thread cannot be started.
@@ -88,9 +88,9 @@ impl Poller {
         self.metrics.answers.get() > 0
     }
 
-    /// Polls until it is told to stop, which it does within a moment: a long poll that is under way is
-    /// left alone, and confirms nothing that was not taken before it. Outages are waited out. Where it
-    /// returns without having been told to, nothing can be taken any more. It is run once.
+    /// Polls until it is told to stop, which it does within a moment: a long poll that is under way
+    /// is left alone, and confirms nothing that was not taken before it. Outages are waited out.
+    /// Where it returns without having been told to, nothing can be taken any more. It is run once.
     ///
     /// # Errors
     /// What no waiting helps against: a webhook that is set, a token that is wrong.
@@ -101,9 +101,10 @@ impl Poller {
         outcome
     }
 
-    /// Confirms what was taken and not confirmed yet, so that it does not come again. To be called once
-    /// those updates may be gone for good, after [`run`](Self::run). Waits for the answer up to
-    /// `within`; false where it did not come, which costs nothing but duplicates that are dropped.
+    /// Confirms what was taken and not confirmed yet, so that it does not come again. To be called
+    /// once those updates may be gone for good, after [`run`](Self::run). Waits for the answer up
+    /// to `within`; false where it did not come, which costs nothing but duplicates that are
+    /// dropped.
     pub(crate) fn confirm(&mut self, within: Duration) -> bool {
         if self.next.is_none() || self.next == self.confirmed {
             return true;
@@ -176,8 +177,8 @@ impl Poller {
         wait
     }
 
-    /// Brings `updates` to the server, in the order of their ids, until all are taken or it is told to
-    /// stop. Those that are left are not confirmed. False where nothing can be taken any more.
+    /// Brings `updates` to the server, in the order of their ids, until all are taken or it is told
+    /// to stop. Those that are left are not confirmed. False where nothing can be taken any more.
     fn take(&mut self, mut updates: Vec<RawUpdate>, stop: &Stop) -> bool {
         updates.sort_by_key(|update| update.id);
         let mut left = updates.as_slice();

@@ -10,7 +10,8 @@ use crate::telegram::bot_api::ApiError;
 /// The first and the longest wait.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The longest wait that the Bot API is granted: a number that is no wait at all must not silence a bot.
+/// The longest wait that the Bot API is granted: a number that is no wait at all must not silence a
+/// bot.
 const ASKED_MAX: Duration = Duration::from_secs(600);
 
 /// Who else has the updates, where the Bot API says that somebody does (409).
@@ -26,8 +27,8 @@ impl Conflict {
     /// `None` where `error` is none.
     pub(crate) fn of(error: &ApiError) -> Option<Self> {
         let ApiError::Refused { code: 409, description, .. } = error else { return None };
-        // "terminated by other getUpdates request", "terminated by setWebhook request" and "can't use
-        // getUpdates method while webhook is active".
+        // "terminated by other getUpdates request", "terminated by setWebhook request" and "can't
+        // use getUpdates method while webhook is active".
         let is_poller = description.contains("other getUpdates");
         Some(if is_poller { Self::Poller } else { Self::Webhook })
     }

@@ -51,8 +51,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects and shakes hands; `timeout` is for both together, and again for each answer.
     ///
-    /// The handshake's last message leaves with the first request, as the real sender's does, so with
-    /// TLS 1.3 a server sees it completed only then.
+    /// The handshake's last message leaves with the first request, as the real sender's does, so
+    /// with TLS 1.3 a server sees it completed only then.
     pub(crate) fn open(
         target: &Target,
         versions: TlsVersions,

@@ -9,8 +9,8 @@ use rustls::CertificateError;
 pub(crate) enum Failure {
     /// The server's certificate is none that the sender takes, and why.
     Certificate(String),
-    /// The server has closed the connection meanwhile, without a word, as one does that turns a peer
-    /// away.
+    /// The server has closed the connection meanwhile, without a word, as one does that turns a
+    /// peer away.
     Closed(Phase),
     /// The system says why not.
     Io(Phase, io::Error),

@@ -46,8 +46,8 @@ pub(crate) enum Place {
 /// On which terms TLS is spoken.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    /// The URL's host, which the certificate has to be for; `None` where there is no URL, so that any
-    /// name will do.
+    /// The URL's host, which the certificate has to be for; `None` where there is no URL, so that
+    /// any name will do.
     pub(crate) host: Option<String>,
     /// Whether the host is told to the server (SNI). An address never is.
     pub(crate) sends_name: bool,

@@ -29,7 +29,8 @@ pub(crate) enum Trust {
     Certificates(Vec<CertificateDer<'static>>),
 }
 
-/// Decides on a certificate as the sender does: on names by [`objection`], which differs from webpki.
+/// Decides on a certificate as the sender does: on names by [`objection`], which differs from
+/// webpki.
 #[derive(Debug)]
 pub(super) struct Verifier {
     /// `None` where any is taken.

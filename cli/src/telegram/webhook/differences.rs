@@ -55,8 +55,8 @@ impl Plan {
     }
 }
 
-/// What differs where host and path are the same; `None` where they are not. No path and no query is
-/// in it: both may be somebody's secret, and this goes to logs.
+/// What differs where host and path are the same; `None` where they are not. No path and no query
+/// is in it: both may be somebody's secret, and this goes to logs.
 fn moved(is: &str, planned: &str) -> Option<String> {
     let (is, planned) = (WebhookUrl::parse(is)?, WebhookUrl::parse(planned)?);
     if is.host != planned.host || is.path() != planned.path() {

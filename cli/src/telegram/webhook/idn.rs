@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// `host` as DNS has it: `xn--90a0am.xn--p1ai` for `бот.рф`. What is in ASCII stays as it is. `None`
-/// where it is no name.
+/// `host` as DNS has it: `xn--90a0am.xn--p1ai` for `бот.рф`. What is in ASCII stays as it is.
+/// `None` where it is no name.
 pub(crate) fn to_ascii(host: &str) -> Option<Cow<'_, str>> {
     if host.is_ascii() {
         return Some(Cow::Borrowed(host));

@@ -9,7 +9,7 @@ pub(crate) struct Meaning {
     /// What has happened, as seen from here.
     pub(crate) what: &'static str,
     /// What to do, with the command for it.
-    pub(crate) remedy: &'static str,
+    pub(crate) fix: &'static str,
 }
 
 /// The beginning of all that is said of an answer that is not 2xx.
@@ -320,7 +320,8 @@ const TEXTS: &[(&[&str], &str, &str)] = &[
     ),
 ];
 
-/// The meaning of `description`, that of a call that was refused; `None` where it is not known here.
+/// The meaning of `description`, that of a call that was refused; `None` where it is not known
+/// here.
 pub(crate) fn meaning_of_refusal(description: &str) -> Option<Meaning> {
     // The rest is said of the call, and not of the webhook.
     let text = description.strip_prefix(BAD_WEBHOOK)?;
@@ -346,7 +347,7 @@ pub(crate) fn meaning(text: &str) -> Option<Meaning> {
             TEXTS.iter().find(fits).map(|row| (row.1, row.2))
         }
     };
-    found.map(|(what, remedy)| Meaning { what, remedy })
+    found.map(|(what, fix)| Meaning { what, fix })
 }
 
 #[cfg(test)]
@@ -423,9 +424,9 @@ mod tests {
             ("Not Implemented", "transfer coding"),
             ("Can't connect to the webhook", "could not open"),
         ] {
-            let meaning = meaning(text).unwrap_or(Meaning { what: "none", remedy: "" });
+            let meaning = meaning(text).unwrap_or(Meaning { what: "none", fix: "" });
             assert!(meaning.what.contains(word), "{text}: {}", meaning.what);
-            assert!(!meaning.remedy.is_empty(), "{text}");
+            assert!(!meaning.fix.is_empty(), "{text}");
         }
     }
 

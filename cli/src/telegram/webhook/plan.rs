@@ -46,16 +46,16 @@ pub(crate) struct Plan {
     /// True where the files of the bot were left alone, so that certificate and credentials are not
     /// known.
     pub(super) is_bare: bool,
-    /// Where `ringhook cert new --out` makes the certificate anew: the data directory, where it is the
-    /// one made there.
+    /// Where `ringhook cert new --out` makes the certificate anew: the data directory, where it is
+    /// the one made there.
     pub(super) own_dir: Option<PathBuf>,
     /// What the config alone shows.
     pub(super) of_config: Vec<Problem>,
 }
 
 impl Plan {
-    /// The plan for `bot`, one of `file`, which is `config` when checked. It reads the bot's secrets
-    /// and certificates, and makes nothing.
+    /// The plan for `bot`, one of `file`, which is `config` when checked. It reads the bot's
+    /// secrets and certificates, and makes nothing.
     ///
     /// # Errors
     /// Where the URL cannot be known, or a secret or certificate cannot be read.
@@ -84,8 +84,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan for `bot` as far as it can be known without its files, which may not be there: without
-    /// certificate and credentials.
+    /// The plan for `bot` as far as it can be known without its files, which may not be there:
+    /// without certificate and credentials.
     ///
     /// # Errors
     /// Where the URL cannot be known.

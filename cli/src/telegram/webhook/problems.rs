@@ -1,4 +1,5 @@
-//! What the Bot API would refuse, or take in another way than it was meant, found without asking it.
+//! What the Bot API would refuse, or take in another way than it was meant, found without asking
+//! it.
 
 use std::{fmt, time::SystemTime};
 
@@ -23,29 +24,29 @@ pub(super) const NOT_BY_DEFAULT: [UpdateKind; 3] =
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Problem {
     pub(crate) what: String,
-    pub(crate) remedy: String,
+    pub(crate) fix: String,
     /// True where the call would be refused, changed, or lead to a webhook that gets nothing.
     pub(crate) is_fatal: bool,
 }
 
 impl Problem {
-    pub(super) fn fatal(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(&what.into(), &remedy.into(), true)
+    pub(super) fn fatal(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(&what.into(), &fix.into(), true)
     }
 
-    pub(super) fn advice(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(&what.into(), &remedy.into(), false)
+    pub(super) fn advice(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::new(&what.into(), &fix.into(), false)
     }
 
     /// A path may be a token.
-    fn new(what: &str, remedy: &str, is_fatal: bool) -> Self {
-        Self { what: hide_tokens(what), remedy: hide_tokens(remedy), is_fatal }
+    fn new(what: &str, fix: &str, is_fatal: bool) -> Self {
+        Self { what: hide_tokens(what), fix: hide_tokens(fix), is_fatal }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.remedy)
+        write!(f, "{}: {}", self.what, self.fix)
     }
 }
 
@@ -134,12 +135,12 @@ impl Plan {
                      --allowed-updates all)",
                 );
             }
-            let remedy = match nearest(name) {
+            let fix = match nearest(name) {
                 Some(kind) => format!("did you mean {kind}?"),
                 None => "see `ringhook webhook set --help` for all of them".to_owned(),
             };
             let what = format!("allowed_updates: {name:?} is no kind of update that is known here");
-            Problem { what, remedy, is_fatal: !has_known }
+            Problem { what, fix, is_fatal: !has_known }
         };
         unknown.map(problem).collect()
     }
@@ -177,7 +178,7 @@ impl Plan {
                     | FindingKind::NotYetValid { .. }
                     | FindingKind::Unreadable { .. }
             );
-            let remedy = match (is_for_another, &self.own_dir) {
+            let fix = match (is_for_another, &self.own_dir) {
                 (true, Some(dir)) => format!(
                     "`ringhook cert new {making} {host} --out {} --force` makes it anew",
                     dir.display()
@@ -186,13 +187,13 @@ impl Plan {
                 (false, _) => format!("`ringhook cert check {file}` tells more"),
             };
             let what = format!("{file}: {kind}");
-            Problem { what, remedy, is_fatal: is_for_another || is_dead }
+            Problem { what, fix, is_fatal: is_for_another || is_dead }
         };
         let mut found: Vec<_> = findings.map(problem).collect();
         if let Some(examination) = served::examine(pem, host, true, now)
             && !examination.accepted
         {
-            // Names and dates are told of with a remedy of their own.
+            // Names and dates are told of with a fix of their own.
             let is_told = found.iter().any(|problem| problem.is_fatal);
             let is_new = |line: &&Line| match line.check {
                 "names" | "dates" | "uploaded" => !is_told,
@@ -201,15 +202,15 @@ impl Plan {
             };
             let lines = examination.findings.iter().filter(|line| line.level == Level::Fail);
             found.extend(lines.filter(is_new).map(|line| {
-                let remedy = line.remedy.clone().unwrap_or_default();
-                Problem::fatal(format!("{file}: {}", line.what), remedy)
+                let fix = line.fix.clone().unwrap_or_default();
+                Problem::fatal(format!("{file}: {}", line.what), fix)
             }));
         }
         found
     }
 
-    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that Telegram
-    /// sees: something in front may have another.
+    /// Of a certificate that Telegram has to know the issuer of. It need not be the one that
+    /// Telegram sees: something in front may have another.
     fn of_served(&self) -> Option<Problem> {
         let (pem, path) = (self.served.as_ref()?, self.certificate_file.as_ref()?);
         let url = WebhookUrl::parse(&self.url)?;
@@ -219,14 +220,14 @@ impl Plan {
         }
         let failed = examination.findings.iter().filter(|line| line.level == Level::Fail);
         let line = failed.min_by_key(|line| line.check == "uploaded")?;
-        let remedy = line.remedy.clone().unwrap_or_default();
-        Some(Problem::advice(format!("{}: {}", path.display(), line.what), remedy))
+        let fix = line.fix.clone().unwrap_or_default();
+        Some(Problem::advice(format!("{}: {}", path.display(), line.what), fix))
     }
 }
 
 fn of_url(url: &WebhookUrl) -> Vec<Problem> {
     let mut found = Vec::new();
-    let mut fatal = |what: String, remedy: &str| found.push(Problem::fatal(what, remedy));
+    let mut fatal = |what: String, fix: &str| found.push(Problem::fatal(what, fix));
     if !url.is_https {
         fatal(
             format!("{url} is not https, and Telegram sends nothing in clear"),
@@ -390,11 +391,11 @@ mod tests {
             assert!(found.first().unwrap().is_fatal, "none is left");
             let beside = of(&[typed, "poll"]);
             assert!(!beside.first().unwrap().is_fatal);
-            assert_eq!(found.first().unwrap().remedy, format!("did you mean {meant}?"));
+            assert_eq!(found.first().unwrap().fix, format!("did you mean {meant}?"));
         }
-        assert!(of(&["something_else_altogether"]).first().unwrap().remedy.contains("--help"));
+        assert!(of(&["something_else_altogether"]).first().unwrap().fix.contains("--help"));
         let all = of(&["All", "message"]);
-        assert!(all.first().unwrap().is_fatal && all.first().unwrap().remedy.contains("= \"all\""));
+        assert!(all.first().unwrap().is_fatal && all.first().unwrap().fix.contains("= \"all\""));
         let default = of(&[]);
         assert!(default.first().unwrap().what.contains("chat_member, message_reaction,"));
         assert!(!default.first().unwrap().is_fatal);
@@ -412,7 +413,7 @@ mod tests {
         let found = of("https://bot.example.com/x", "localhost");
         let first = found.first().unwrap();
         assert!(first.is_fatal && first.what.contains("not for bot.example.com"), "{first}");
-        assert!(first.remedy.contains("ringhook cert new --name bot.example.com"), "{first}");
+        assert!(first.fix.contains("ringhook cert new --name bot.example.com"), "{first}");
         // rcgen makes a name of type IP of it.
         let found = of("https://8.8.8.8/x", "8.8.8.8");
         assert!(found.first().unwrap().what.contains("type IP only"), "{found:?}");

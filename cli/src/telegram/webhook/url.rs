@@ -6,8 +6,8 @@ use super::{host, idn, is_reserved};
 use crate::telegram::url::{UrlParts, default_port};
 use ringhook::internals::redact::hide_tokens;
 
-/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo, and
-/// without what looks like a bot's token: people put theirs into the path.
+/// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo,
+/// and without what looks like a bot's token: people put theirs into the path.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct WebhookUrl {
     pub(crate) is_https: bool,

@@ -3,14 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
 
-use loadtest::Options;
+use loadtest::{Options, Progress};
 
-use super::{chance::Chance, wait_until};
+use super::{chance::Chance, wait_going_on};
 
 /// Ends a run where the test fails, so that nobody waits for it.
 struct Cancel(Arc<AtomicBool>);
@@ -27,11 +27,17 @@ pub(crate) fn under_load<T>(
     options: &Options,
     servers: impl FnOnce() -> T,
 ) -> (loadtest::Report, T) {
+    let acknowledged = AtomicU64::new(0);
     thread::scope(|scope| {
         let cancel = Cancel(Arc::clone(&options.cancel));
-        let load = scope.spawn(|| loadtest::run(options).unwrap());
+        let load = scope.spawn(|| {
+            let watch = |now: &Progress| acknowledged.store(now.acknowledged, Ordering::Relaxed);
+            loadtest::run_watched(options, watch).unwrap()
+        });
         let last = servers();
-        wait_until("the run is over", || load.is_finished());
+        wait_going_on("the run is over", || {
+            (load.is_finished(), acknowledged.load(Ordering::Relaxed))
+        });
         drop(cancel);
         let sent = load.join().unwrap();
         assert!(sent.is_ok(), "{sent}");

@@ -55,6 +55,23 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until `look` gives `true`, for as long as it goes on: fails the test where what else it gives
+/// has been the same for [`PATIENCE`], saying `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_going_on<T: PartialEq>(what: &str, mut look: impl FnMut() -> (bool, T)) {
+    let (mut is_there, mut seen) = look();
+    let mut since = Instant::now();
+    while !is_there {
+        assert!(since.elapsed() < PATIENCE, "still waiting until {what}, and nothing goes on");
+        std::thread::sleep(Duration::from_millis(1));
+        let now;
+        (is_there, now) = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+}
+
 /// Waits until what `look` sees has been the same for as long as `quiet`, and gives it; fails the test
 /// after [`PATIENCE`], saying `what` was awaited.
 #[track_caller]

@@ -23,7 +23,7 @@ use crate::{
         drill::{lines_of_a_life, under_load},
         long,
         sunk::{SinkFile, Sunk, Tap},
-        update_of, wait_until,
+        update_of, wait_going_on,
     },
 };
 
@@ -63,7 +63,10 @@ fn drill(ack: &str) {
         for kill in 0..KILLS {
             let left = UPDATES - sunk.updates().len() as u64;
             let lines = lines_of_a_life(&mut chance, left, KILLS - kill);
-            wait_until("so many lines are there", || file.lines() >= lines);
+            wait_going_on("so many lines are there", || {
+                let there = file.lines();
+                (there >= lines, there)
+            });
             if chance.between(0, 3) == 0 {
                 // Whoever stops a service does not always have the patience.
                 server.signal("TERM");

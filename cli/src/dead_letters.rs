@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{outputs::Place, sink::SinkSpec, log};
+use super::{log, outputs::Place, sink::SinkSpec};
 use crate::config::ConfigFile;
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,

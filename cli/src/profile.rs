@@ -199,7 +199,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use ringhook::{DriverKind, internals::observe::metrics::Metrics};
+    use ringhook::internals::empty_report;
 
     #[test]
     fn a_disk_that_does_not_answer_is_not_waited_for() {
@@ -210,8 +210,7 @@ mod tests {
             let _ = hold.recv();
             drop(received);
         });
-        let metrics = Metrics::new(1, 1);
-        let report = Report::of(&metrics, DriverKind::Epoll, Duration::ZERO, false);
+        let report = empty_report();
         let (ended, has_ended) = mpsc::channel();
         thread::spawn(move || {
             Profiler { commands, thread }.finish_by(Instant::now(), &report);

@@ -30,8 +30,9 @@ pub use self::{
 pub use crate::tls::bare::BareConnection;
 use crate::{
     bots::BotId,
-    config::{Bot, Dispatch, Limits},
+    config::{Bot, Dispatch, DriverKind, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
+    observe::metrics::{Metrics, Report},
     proto::{
         answers::Answers,
         http::{ConnectionDirective, Method, RequestHead, Status},
@@ -272,6 +273,12 @@ pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>>
         Parsed::Invalid => Some(None),
         Parsed::Header { source, length } => Some(Some((source, length))),
     }
+}
+
+/// The report of a server that has done nothing.
+#[must_use]
+pub fn empty_report() -> Report {
+    Report::of(&Metrics::new(1, 1), DriverKind::Epoll, Duration::ZERO, false)
 }
 
 /// What shards serve TLS with.

@@ -32,18 +32,18 @@ struct Section {
 }
 
 const SECTIONS: [Section; 12] = [
-    Section::table("server", "file/server.rs", "ServerSection"),
-    Section::array("listener", "file/listener.rs", "ListenerSection"),
-    Section::table("admin", "admin.rs", "Admin"),
-    Section::table("log", "file/log.rs", "LogSection"),
-    Section::table("tls", "file/tls.rs", "TlsSection"),
-    Section::array("bot", "file/bot.rs", "BotSection"),
-    Section::table("webhook", "file/webhook.rs", "WebhookSection"),
-    Section::table("limits", "limits.rs", "Limits"),
-    Section::table("dispatch", "dispatch.rs", "Dispatch"),
-    Section::table("journal", "journal.rs", "Journal"),
-    Section::table("sink", "file/sink.rs", "SinkSection"),
-    Section::table("profile", "file/profile.rs", "ProfileSection"),
+    Section::table("server", "src/config/server.rs", "ServerSection"),
+    Section::array("listener", "src/config/listener.rs", "ListenerSection"),
+    Section::table("admin", "../src/config/admin.rs", "Admin"),
+    Section::table("log", "src/config/log.rs", "LogSection"),
+    Section::table("tls", "src/config/tls.rs", "TlsSection"),
+    Section::array("bot", "src/config/bot.rs", "BotSection"),
+    Section::table("webhook", "src/config/webhook.rs", "WebhookSection"),
+    Section::table("limits", "../src/config/limits.rs", "Limits"),
+    Section::table("dispatch", "../src/config/dispatch.rs", "Dispatch"),
+    Section::table("journal", "../src/config/journal.rs", "Journal"),
+    Section::table("sink", "src/config/sink.rs", "SinkSection"),
+    Section::table("profile", "src/config/profile.rs", "ProfileSection"),
 ];
 
 impl Section {
@@ -60,7 +60,7 @@ impl Section {
         // A table in a table: its keys are those of its own struct.
         let fields = fields.into_iter().flat_map(|field| match field.of.as_str() {
             "Pin" => {
-                let inner = read_struct("pin.rs", "Pin").1.into_iter();
+                let inner = read_struct("../src/config/pin.rs", "Pin").1.into_iter();
                 let name = field.name;
                 inner
                     .map(|inner| Field { name: format!("{name}.{}", inner.name), ..inner })
@@ -153,7 +153,7 @@ impl Field {
 
 /// The documentation of struct `name` and its fields, from a source as rustfmt leaves it.
 fn read_struct(source: &str, name: &str) -> (String, Vec<Field>) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/config").join(source);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(source);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{source}: {error}"));
     let opening = format!("struct {name} {{");
     let (before, rest) = text.split_once(&opening).unwrap_or_else(|| panic!("{source}: {name}"));
@@ -262,7 +262,7 @@ fn page() -> String {
 
 #[test]
 fn settings_reference() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/reference/settings.md");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/settings.md");
     let page = page();
     if env::var_os("RINGHOOK_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -8,11 +8,11 @@ use super::{Drop, each, failed, note, updates};
 use crate::{
     bots::{Bots, BotsArgs, ChosenBot},
     config::{AllowedUpdates, BotSection},
+    log,
     telegram::{
         bot_api::ApiError,
         webhook::{Plan, Problem, Upload},
     },
-    log,
 };
 use ringhook::{Error, ErrorKind, update::UpdateKind};
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringhook::internals::{printed_config, rewritten_config};
+use ringhook_cli::{printed_config, rewritten_config};
 
 /// What is printed instead of a secret. It is no token, so such a config cannot be completed again.
 const HIDDEN: &str = "(hidden)";

@@ -16,11 +16,11 @@
     clippy::unwrap_used
 )]
 
-#[path = "../support/binary/mod.rs"]
+#[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
 mod commands;
 mod durability;
 mod rights;
 mod serving;
-#[path = "../support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;

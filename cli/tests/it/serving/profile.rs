@@ -100,7 +100,7 @@ fn the_intervals_add_up_to_the_report_and_every_reader_agrees() {
     let Some(python) = python_with_hdrh() else { return };
     for (stage, sum) in &sums {
         let mut command = Command::new(&python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/hdr.py"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/clients/hdr.py"));
         command.args([profile.join("server.hlog").as_os_str(), stage.as_ref()]);
         command.arg(profile.join(format!("server-{stage}.hgrm")));
         let found: Value = serde_json::from_str(&succeed(&mut command).stdout).unwrap();

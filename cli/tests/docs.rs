@@ -1,7 +1,6 @@
 //! The documents agree with each other and with the program: links, the table of contents, lengths,
 //! words, and the commands of their shell blocks.
 
-#![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::{
@@ -28,7 +27,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// All files below a directory of the root, by their paths below the root.

@@ -18,7 +18,7 @@
 //! | `proxy` | the network |
 //! | `ledger`, `output` | what was acknowledged, what came out, and what must be true of both |
 
-#![cfg(all(feature = "cli", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -27,7 +27,7 @@
     clippy::unwrap_used
 )]
 
-#[path = "../support/binary/mod.rs"]
+#[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
 mod faults;
 mod ledger;
@@ -39,7 +39,7 @@ mod run;
 mod sender;
 mod server;
 mod strangers;
-#[path = "../support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::{

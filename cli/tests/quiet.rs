@@ -1,11 +1,11 @@
 //! What a server costs to which nothing comes: hardly any CPU time and few wake-ups, however many
 //! connections are open. The server is a process of its own, looked at from outside.
 
-#![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-#[path = "support/binary/mod.rs"]
+#[path = "../../tests/support/binary/mod.rs"]
 mod binary;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{

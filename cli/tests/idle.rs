@@ -4,11 +4,11 @@
 //! The server is a process of its own, whose memory and descriptors can be seen from outside. The
 //! figures of a release build come from `loadtest --idle`, see docs/performance.md.
 
-#![cfg(feature = "cli")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-#[path = "support/binary/mod.rs"]
+#[path = "../../tests/support/binary/mod.rs"]
 mod binary;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{

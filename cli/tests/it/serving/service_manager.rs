@@ -123,7 +123,7 @@ fn a_watchdog_hears_that_all_is_well() {
 
 #[test]
 fn the_units_are_such_as_systemd_takes() {
-    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib");
+    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib");
     let dir = tempfile::tempdir().unwrap();
     for name in ["ringhook.service", "ringhook.socket"] {
         let unit = fs::read_to_string(contrib.join(name)).unwrap();

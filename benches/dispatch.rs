@@ -57,7 +57,7 @@ fn busy(criterion: &mut Criterion) {
     });
     criterion.bench_function("dispatch/lanes, shard's side", |bencher| {
         let hand_off = HandOff::new(1, 1 << 16);
-        let mut till = hand_off.till();
+        let mut settled = hand_off.settled();
         // Replays, since the same updates go round: ids are not looked at, lanes and bounds are.
         let hand_off = hand_off.for_replay();
         let mut spare = updates(0, 512);
@@ -68,7 +68,7 @@ fn busy(criterion: &mut Criterion) {
                     hand_off.dispatch(update, now).unwrap();
                 }
                 let spent = start.elapsed();
-                while let Some(update) = hand_off.turn(&mut till, now) {
+                while let Some(update) = hand_off.turn(&mut settled, now) {
                     spare.push(update);
                 }
                 spent
@@ -77,7 +77,7 @@ fn busy(criterion: &mut Criterion) {
     });
     criterion.bench_function("dispatch/lanes, worker's side", |bencher| {
         let hand_off = HandOff::new(1, 1 << 16);
-        let mut till = hand_off.till();
+        let mut settled = hand_off.settled();
         let hand_off = hand_off.for_replay();
         let mut spare = updates(0, 512);
         bencher.iter_custom(|count| {
@@ -86,7 +86,7 @@ fn busy(criterion: &mut Criterion) {
                     hand_off.dispatch(update, now).unwrap();
                 }
                 let start = Instant::now();
-                while let Some(update) = hand_off.turn(&mut till, now) {
+                while let Some(update) = hand_off.turn(&mut settled, now) {
                     spare.push(update);
                 }
                 start.elapsed()

@@ -65,7 +65,7 @@ impl Part {
         core_affinity::set_for_current(CoreId { id: cpus[self.index % cpus.len()].id });
         let mut bodies = bodies(self.index);
         let mut parser = UpdateParser::default();
-        let mut till = self.hand_off.till();
+        let mut settled = self.hand_off.settled();
         let mut next_id = FIRST_ID + ((self.index + 1) * 2 * UPDATES) as u64;
         barrier.wait();
         let (start, cpu) = (Instant::now(), cpu_time());
@@ -80,16 +80,16 @@ impl Part {
                 let mut update = parser.parse(body, self.bot, now).unwrap();
                 while let Err(refused) = self.hand_off.dispatch(update, now) {
                     update = refused;
-                    self.work(&mut till, &mut parser, 1);
+                    self.work(&mut settled, &mut parser, 1);
                 }
             }
             self.hand_off.wake_workers();
-            self.work(&mut till, &mut parser, BATCH);
+            self.work(&mut settled, &mut parser, BATCH);
         }
         let each = |time: Duration| time.as_nanos() as f64 / UPDATES as f64;
         let spent = (each(cpu_time() - cpu), each(start.elapsed()));
         // Nothing of it is left to the other's round.
-        while self.work(&mut till, &mut parser, BATCH) > 0 {}
+        while self.work(&mut settled, &mut parser, BATCH) > 0 {}
         barrier.wait();
         spent
     }
@@ -97,12 +97,12 @@ impl Part {
     /// The worker's part, for up to `limit` updates.
     fn work(
         &self,
-        till: &mut ringhook::internals::TestTill,
+        settled: &mut ringhook::internals::TestSettledBatch,
         parser: &mut UpdateParser,
         limit: usize,
     ) -> usize {
         let now = Instant::now();
-        let turns = (0..limit).map_while(|_| self.hand_off.turn_of(self.index, till, now));
+        let turns = (0..limit).map_while(|_| self.hand_off.turn_of(self.index, settled, now));
         turns.map(|update| parser.keep(update.recycle())).count()
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringhook::{
     http::{ConnectionDirective, Status, response},
-    internals::BareConnection,
+    internals::LoopbackConnection,
 };
 use rustls::version::{TLS12, TLS13};
 use support::{Configs, answer, encrypted_requests, feed};
@@ -71,7 +71,7 @@ fn timed(configs: &Configs) -> Duration {
 fn records(criterion: &mut Criterion) {
     let configs = Configs::new(&TLS13, false);
     let mut client = configs.client();
-    let accepted = BareConnection::accept(configs.server, |said| answer(&mut client, said));
+    let accepted = LoopbackConnection::accept(configs.server, |said| answer(&mut client, said));
     let mut connection = accepted.unwrap();
     let mut group = criterion.benchmark_group("tls/records");
     group.throughput(Throughput::Elements(1));
@@ -102,7 +102,7 @@ fn records(criterion: &mut Criterion) {
 }
 
 /// How long it takes until all data of `records`, which have just been received, can be read.
-fn open(connection: &mut BareConnection, mut records: &[u8]) -> Duration {
+fn open(connection: &mut LoopbackConnection, mut records: &[u8]) -> Duration {
     let mut spent = Duration::ZERO;
     loop {
         let start = Instant::now();

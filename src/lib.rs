@@ -73,7 +73,7 @@ pub use crate::{
         WebhookReport,
     },
     proto::{http, update, update::Update},
-    server::{FeedError, Hurrier, RecoveryProgress, Reload, Server, ServerHandle},
+    server::{FeedError, RecoveryProgress, Reload, Server, ServerHandle, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,

@@ -10,7 +10,7 @@ use std::{
 use ringhook::{
     Bot,
     http::{HttpLimits, HttpSession, Status, Step, response},
-    internals::{BareConnection, DatedAnswers, Line, Routes},
+    internals::{DatedAnswers, Line, LoopbackConnection, Routes},
     update::{BotId, Update, UpdateParser},
 };
 use rustls::{ClientConnection, version::TLS13};
@@ -47,7 +47,7 @@ steps! {
 /// All that an update passes on a shard and in a worker.
 pub(crate) struct Path {
     client: ClientConnection,
-    connection: BareConnection,
+    connection: LoopbackConnection,
     answer: Vec<u8>,
     /// `None` where they are to be without.
     dates: Option<DatedAnswers>,
@@ -63,7 +63,8 @@ impl Path {
     pub(crate) fn new() -> Self {
         let configs = Configs::new(&TLS13, false);
         let mut client = configs.client();
-        let connection = BareConnection::accept(configs.server, |said| answer(&mut client, said));
+        let connection =
+            LoopbackConnection::accept(configs.server, |said| answer(&mut client, said));
         Self {
             client,
             connection: connection.unwrap(),

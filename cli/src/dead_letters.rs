@@ -16,7 +16,7 @@ use super::{log, outputs::Place, sink::SinkSpec};
 use crate::config::ConfigFile;
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
-    internals::{bots::Roster, files, files::How},
+    internals::{bots::BotRegistry, files, files::How},
     update::UpdateParser,
 };
 
@@ -81,17 +81,17 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
         let expected = format!("another file than {}, which is read", file.display());
         return Err(Error::config("sink.to", &sink, &expected));
     }
-    let roster = Arc::new(Roster::default());
+    let registry = Arc::new(BotRegistry::default());
     let sink = sink.open(Ack::Memory, Some(meta.unwrap_or(has_meta)), None)?;
-    let mut writer = sink.writer_for(&BotNames::of(&roster))?;
-    replay(file, BufReader::new(letters), bot.as_deref(), &roster, &mut *writer)
+    let mut writer = sink.writer_for(&BotNames::of(&registry))?;
+    replay(file, BufReader::new(letters), bot.as_deref(), &registry, &mut *writer)
 }
 
 fn replay(
     path: &Path,
     letters: BufReader<File>,
     bot: Option<&str>,
-    roster: &Roster,
+    registry: &BotRegistry,
     sink: &mut dyn SinkWriter,
 ) -> Result<(), Error> {
     let failed = |source| Error::with_source(ErrorKind::Sink, "the sink", source);
@@ -109,7 +109,7 @@ fn replay(
         let update = letter.ok().and_then(|letter| {
             let mut body = parser.take_body(letter.update.get().len());
             body.extend(letter.update.get().as_bytes());
-            let bot = roster.enrol([&*letter.bot].into_iter()).ok()?.pop()?;
+            let bot = registry.register([&*letter.bot].into_iter()).ok()?.pop()?;
             parser.parse(body, bot, Instant::now()).ok()
         });
         let Some(update) = update else {

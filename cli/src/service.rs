@@ -35,7 +35,7 @@ use super::{
 };
 use crate::config::{ConfigFile, LogFormat, LogLevel};
 use ringhook::{
-    Ack, Config, Error, ErrorKind, Hurrier, RecoveryProgress, Report, Server, ServerHandle,
+    Ack, Config, Error, ErrorKind, RecoveryProgress, Report, Server, ServerHandle, ShutdownHandle,
     internals::{
         files,
         files::{How, User},
@@ -150,7 +150,7 @@ pub(super) struct Service {
     /// How many descriptors there may be, for people.
     pub(super) descriptors: String,
     arrived: mpsc::Receiver<Event>,
-    hurrier: Arc<OnceLock<Hurrier>>,
+    shutdown_handle: Arc<OnceLock<ShutdownHandle>>,
     identity: Option<Identity>,
     profiler: Option<Profiler>,
     report_file: Option<(PathBuf, File)>,
@@ -184,8 +184,8 @@ impl Service {
         let notifier = Arc::new(Notifier::from_env());
         let descriptors = raise_descriptors();
         let (events, arrived) = mpsc::channel();
-        let hurrier = Arc::new(OnceLock::new());
-        let signals = watch_signals(events.clone(), Arc::clone(&hurrier))?;
+        let shutdown_handle = Arc::new(OnceLock::new());
+        let signals = watch_signals(events.clone(), Arc::clone(&shutdown_handle))?;
         if hangup.0.load(Ordering::Relaxed) {
             // What was read may be older than the signal.
             let _ = events.send(Event::Signal(SIGHUP));
@@ -196,7 +196,7 @@ impl Service {
             notifier,
             descriptors,
             arrived,
-            hurrier,
+            shutdown_handle,
             identity,
             profiler,
             report_file,
@@ -225,7 +225,7 @@ impl Service {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
         let server = server.start()?;
-        self.hurrier.get_or_init(|| server.hurrier());
+        self.shutdown_handle.get_or_init(|| server.shutdown_handle());
         let profile = &setup.file.profile;
         self.profiler = setup
             .profile_dir()
@@ -249,7 +249,7 @@ impl Service {
             let event = match self.notifier.alive_every() {
                 None => self.arrived.recv().map_err(RecvTimeoutError::from),
                 Some(every) => {
-                    if alive_at.elapsed() >= every && server.is_well() {
+                    if alive_at.elapsed() >= every && server.is_healthy() {
                         self.notifier.alive();
                         alive_at = Instant::now();
                     }
@@ -286,7 +286,7 @@ impl Service {
     pub(super) fn finish(self, report: &Report, failure: Option<Error>) -> Result<(), Error> {
         tracing::info!(handled = report.updates_handled, "stopped");
         // What is written now may take its time: further signals still end the process.
-        let is_hurried = self.hurrier.get().is_some_and(Hurrier::is_hurried);
+        let is_hurried = self.shutdown_handle.get().is_some_and(ShutdownHandle::is_hurried);
         self.profiler.into_iter().for_each(|profiler| profiler.finish(report));
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
@@ -391,7 +391,7 @@ fn raise_descriptors() -> String {
 /// reading a journal, or waiting for another process to let go of it.
 fn watch_signals(
     events: mpsc::Sender<Event>,
-    hurrier: Arc<OnceLock<Hurrier>>,
+    shutdown_handle: Arc<OnceLock<ShutdownHandle>>,
 ) -> Result<signal_hook::iterator::Handle, Error> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(unwatched)?;
     // A file that reaches its limit (ulimit -f) is a full disk, not the end of the process.
@@ -402,9 +402,9 @@ fn watch_signals(
         for signal in signals.forever() {
             let is_stop = matches!(signal, SIGINT | SIGTERM);
             stops += u32::from(is_stop);
-            match (stops, hurrier.get()) {
-                (2, Some(hurrier)) if is_stop => {
-                    hurrier.hurry();
+            match (stops, shutdown_handle.get()) {
+                (2, Some(shutdown_handle)) if is_stop => {
+                    shutdown_handle.force();
                     log("second signal: leaving at once, what was not handled is abandoned");
                 }
                 (2.., _) if is_stop => process::exit(1),

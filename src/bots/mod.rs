@@ -10,4 +10,4 @@ mod bot_id;
 mod bot_key;
 mod registry;
 
-pub use self::{bot_id::BotId, bot_key::BotKey, registry::Roster};
+pub use self::{bot_id::BotId, bot_key::BotKey, registry::BotRegistry};

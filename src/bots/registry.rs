@@ -17,7 +17,7 @@ const NAMES_MAX: usize = 1 << 16;
 
 /// All bots, by the [`BotId`]s that they got when their names were first seen. Reading takes no lock.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct BotRegistry {
     entries: boxcar::Vec<Entry>,
     /// Held while bots are added, so that no two get the same place.
     adding: Mutex<()>,
@@ -28,17 +28,17 @@ pub struct Roster {
 #[derive(Debug)]
 struct Entry {
     /// Whether an update of it has come over the wire since somebody asked.
-    is_heard: AtomicBool,
+    is_active: AtomicBool,
     key: BotKey,
     name: String,
 }
 
-impl Roster {
+impl BotRegistry {
     /// The ids of the bots with these names, in their order; new names are added.
     ///
     /// # Errors
     /// A name that is one too many, or that has the key of another one; nothing is added then.
-    pub fn enrol<'a>(
+    pub fn register<'a>(
         &self,
         names: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<Vec<BotId>, Error> {
@@ -57,7 +57,7 @@ impl Roster {
         let id_of = |name: &str| {
             self.id_of(name).unwrap_or_else(|| {
                 let (key, name) = (BotKey::of(name), name.to_owned());
-                id_at(self.entries.push(Entry { is_heard: AtomicBool::new(false), key, name }))
+                id_at(self.entries.push(Entry { is_active: AtomicBool::new(false), key, name }))
             })
         };
         Ok(names.map(id_of).collect())
@@ -80,18 +80,18 @@ impl Roster {
     /// Takes note that an update of `bot` has come over the wire. All shards may call it for each
     /// update: it writes only where nobody has since it was asked for.
     #[inline]
-    pub(crate) fn hear(&self, bot: BotId) {
+    pub(crate) fn mark_active(&self, bot: BotId) {
         if let Some(entry) = self.entries.get(bot.index() as usize)
-            && !entry.is_heard.load(Relaxed)
+            && !entry.is_active.load(Relaxed)
         {
-            entry.is_heard.store(true, Relaxed);
+            entry.is_active.store(true, Relaxed);
         }
     }
 
     /// Whether an update of `bot` has come over the wire since this was last asked.
-    pub fn take_heard(&self, bot: BotId) -> bool {
+    pub fn take_active(&self, bot: BotId) -> bool {
         let entry = self.entries.get(bot.index() as usize);
-        entry.is_some_and(|entry| entry.is_heard.swap(false, Relaxed))
+        entry.is_some_and(|entry| entry.is_active.swap(false, Relaxed))
     }
 
     /// How many there are.
@@ -143,19 +143,19 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_id_however_the_configuration_changes() {
-        let roster = Roster::default();
+        let registry = BotRegistry::default();
         let ids = |names: &[&str]| {
-            let ids = roster.enrol(names.iter().copied()).unwrap();
+            let ids = registry.register(names.iter().copied()).unwrap();
             ids.into_iter().map(BotId::index).collect::<Vec<_>>()
         };
         assert_eq!(ids(&["a", "b"]), [0, 1]);
         assert_eq!(ids(&["c", "b"]), [2, 1]);
         assert_eq!(ids(&["a"]), [0], "it was away");
-        assert_eq!(roster.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(registry.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         for (index, name) in [(0, Some("a")), (1, Some("b")), (2, Some("c")), (3, None)] {
             let id = BotId::new(index);
-            assert_eq!(roster.name(id), name);
-            assert_eq!(roster.id_of_key(roster.key_of(id)), name.map(|_| id));
+            assert_eq!(registry.name(id), name);
+            assert_eq!(registry.id_of_key(registry.key_of(id)), name.map(|_| id));
         }
     }
 
@@ -167,10 +167,10 @@ mod tests {
         let mut pairs =
             names.filter_map(|name| Some((seen.insert(BotKey::of(&name), name.clone())?, name)));
         let (one, other) = pairs.next().unwrap();
-        let roster = Roster::default();
-        roster.enrol([&*one].into_iter()).unwrap();
-        let error = roster.enrol(["x", &other].into_iter()).unwrap_err().to_string();
+        let registry = BotRegistry::default();
+        registry.register([&*one].into_iter()).unwrap();
+        let error = registry.register(["x", &other].into_iter()).unwrap_err().to_string();
         assert!(error.contains("same CRC32C"), "{error}");
-        assert_eq!(roster.len(), 1, "nothing was added");
+        assert_eq!(registry.len(), 1, "nothing was added");
     }
 }

@@ -54,12 +54,12 @@ impl Bot {
     /// Where the token is none that setWebhook would take.
     pub fn new(name: &str, path: &str, secret_token: &str) -> Result<Self, Error> {
         let secret_token = Some(SecretToken::new(secret_token, "bot.secret_token")?);
-        Ok(Self { secret_token, ..Self::open(name, path) })
+        Ok(Self { secret_token, ..Self::without_secret(name, path) })
     }
 
     /// A bot whose updates arrive at `path` and may come from anybody.
     #[must_use]
-    pub fn open(name: &str, path: &str) -> Self {
+    pub fn without_secret(name: &str, path: &str) -> Self {
         Self {
             allow: None,
             basic_auth: None,

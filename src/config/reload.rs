@@ -171,7 +171,7 @@ mod tests {
         let bot = || Bot::new("a", "/a", "token").unwrap();
         assert!(bot().is_same(&bot()));
         assert!(!bot().is_same(&Bot::new("a", "/a", "other").unwrap()));
-        assert!(!bot().is_same(&Bot::open("a", "/a")));
+        assert!(!bot().is_same(&Bot::without_secret("a", "/a")));
         let mut moved = bot();
         moved.host = Some("b.example".to_owned());
         assert!(!bot().is_same(&moved));

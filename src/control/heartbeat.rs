@@ -9,9 +9,9 @@ use super::operation::{Operation, Step};
 
 /// A shard's sign of life, given by its sweep. The first one is its start.
 #[derive(Debug)]
-pub(crate) struct Pulse(Arc<Operation>);
+pub(crate) struct Heartbeat(Arc<Operation>);
 
-impl Pulse {
+impl Heartbeat {
     pub(crate) fn new() -> Self {
         let operation = Arc::<Operation>::default();
         operation.begin(Step::Shard, Instant::now());

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::heartbeat::Pulse;
+pub(crate) use self::heartbeat::Heartbeat;
 use crate::error::{Error, ErrorKind};
 
 /// How often a wait for threads looks whether they have ended.
@@ -24,11 +24,11 @@ const END_STEP: Duration = Duration::from_millis(5);
 /// keeps of them.
 ///
 /// # Errors
-/// Those that have not, where `deadline` came first or `hurried` said to wait no longer.
+/// Those that have not, where `deadline` came first or `is_forced` said to wait no longer.
 pub(crate) fn ended_by(
     mut threads: Vec<JoinHandle<()>>,
     deadline: Instant,
-    hurried: impl Fn() -> bool,
+    is_forced: impl Fn() -> bool,
     nudge: impl Fn(),
 ) -> Result<(), Vec<JoinHandle<()>>> {
     loop {
@@ -40,7 +40,7 @@ pub(crate) fn ended_by(
         if threads.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline || hurried() {
+        if Instant::now() >= deadline || is_forced() {
             return Err(threads);
         }
         thread::sleep(END_STEP);
@@ -56,7 +56,7 @@ pub(crate) struct Control {
     abandon: AtomicBool,
     /// The first error that the server cannot recover from.
     failure: OnceLock<String>,
-    hurried: AtomicBool,
+    is_forced: AtomicBool,
     reading_over: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
@@ -84,12 +84,12 @@ impl Control {
     }
 
     /// Asks a stop that is under way, or to come, to wait for nothing.
-    pub(crate) fn hurry(&self) {
-        self.hurried.store(true, Ordering::Release);
+    pub(crate) fn force(&self) {
+        self.is_forced.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_hurried(&self) -> bool {
-        self.hurried.load(Ordering::Acquire)
+        self.is_forced.load(Ordering::Acquire)
     }
 
     /// Tells the thread that reads back to end: what is left in the journal is for the next start.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    bots::Roster,
+    bots::BotRegistry,
     config::{Ack, base64},
     delivery::sink::lines::Lines,
     error::Error,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     lines: Lines,
-    roster: Arc<Roster>,
+    registry: Arc<BotRegistry>,
 }
 
 /// One line of the file.
@@ -56,15 +56,15 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Where the file cannot be opened.
-    pub(crate) fn open(path: &Path, roster: &Arc<Roster>, ack: Ack) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, registry: &Arc<BotRegistry>, ack: Ack) -> Result<Self, Error> {
         let open = if ack == Ack::Synced { Lines::synced_file } else { Lines::file };
         let lines = files::at(path, || open(path, "dispatch.dead_letters = "))?;
-        Ok(Self { lines, roster: Arc::clone(roster) })
+        Ok(Self { lines, registry: Arc::clone(registry) })
     }
 
     /// The line of one letter.
     pub(crate) fn write(&self, update: &Update, reason: &str, attempts: u32, line: &mut Vec<u8>) {
-        let bot = self.roster.name(update.bot()).unwrap_or_default();
+        let bot = self.registry.name(update.bot()).unwrap_or_default();
         let update_id = update.id().get();
         let letter = DeadLetter { bot, update_id, reason, attempts, update: update.root() };
         // Writing to memory does not fail.

@@ -21,7 +21,7 @@ use futures_core::Stream;
 use crate::{
     control::panics,
     delivery::handler::Outcome,
-    dispatch::{Job, Scheduler},
+    dispatch::{Scheduler, Task},
     proto::update::Update,
 };
 
@@ -153,7 +153,7 @@ impl Stream for Updates {
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
     /// `None` says that the program has never seen the update.
-    pub(crate) mailbox: Sender<(Job, Option<Outcome>)>,
+    pub(crate) mailbox: Sender<(Task, Option<Outcome>)>,
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) worker: usize,
     /// What dropping an update unsettled means.
@@ -176,19 +176,19 @@ pub struct PendingUpdate {
     /// Whether the program has got it from the stream.
     is_taken: bool,
     /// `None` once it is settled.
-    job: Option<Job>,
+    task: Option<Task>,
     settlements: Settlements,
 }
 
 impl PendingUpdate {
-    pub(crate) fn new(job: Job, settlements: Settlements) -> Self {
-        Self { is_taken: false, job: Some(job), settlements }
+    pub(crate) fn new(task: Task, settlements: Settlements) -> Self {
+        Self { is_taken: false, task: Some(task), settlements }
     }
 
     /// All updates to be settled at once: this one, and the further messages of its album where
     /// [`Dispatch::media_groups`](crate::Dispatch::media_groups) gathers them.
     pub fn updates(&self) -> impl Iterator<Item = &Update> {
-        self.job.iter().flat_map(|job| job.delivery.updates())
+        self.task.iter().flat_map(|task| task.delivery.updates())
     }
 
     /// The update has been dealt with.
@@ -206,15 +206,15 @@ impl PendingUpdate {
         self.settle(Some(Outcome::Failed(reason.into())));
     }
 
-    /// Gives the job back unsettled.
-    pub(crate) fn into_job(mut self) -> Option<Job> {
-        self.job.take()
+    /// Gives the task back unsettled.
+    pub(crate) fn into_job(mut self) -> Option<Task> {
+        self.task.take()
     }
 
     fn settle(&mut self, outcome: Option<Outcome>) {
-        if let Some(job) = self.job.take() {
+        if let Some(task) = self.task.take() {
             // Where the worker is gone the server has stopped and has counted the update.
-            let _ = self.settlements.mailbox.send((job, outcome));
+            let _ = self.settlements.mailbox.send((task, outcome));
             self.settlements.scheduler.wake(self.settlements.worker);
         }
     }
@@ -226,7 +226,7 @@ impl Deref for PendingUpdate {
     #[allow(clippy::expect_used)]
     fn deref(&self) -> &Update {
         // Settling consumes the value, so nobody can look at a settled one.
-        &self.job.as_ref().expect("an update that is not settled").delivery.update
+        &self.task.as_ref().expect("an update that is not settled").delivery.update
     }
 }
 
@@ -243,6 +243,8 @@ impl Drop for PendingUpdate {
 
 impl fmt::Debug for PendingUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PendingUpdate").field(&self.job.as_ref().map(|job| &job.delivery)).finish()
+        f.debug_tuple("PendingUpdate")
+            .field(&self.task.as_ref().map(|task| &task.delivery))
+            .finish()
     }
 }

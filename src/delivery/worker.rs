@@ -26,7 +26,7 @@ use crate::{
         sink::SinkWriter,
         stream::{PendingUpdate, Settlements, StreamSender},
     },
-    dispatch::{Delivery, IDLE_SLEEP, Idle, Job, Place, RecordId, Scheduler, Till},
+    dispatch::{Delivery, IDLE_SLEEP, Idle, LaneRef, RecordId, Scheduler, SettledBatch, Task},
     duration::nanos,
     error::{Error, ErrorKind},
     journal::{self, Journal},
@@ -47,19 +47,19 @@ const STEP: Duration = Duration::from_millis(50);
 pub(crate) enum Consumer {
     Handler(Arc<dyn Handler>),
     Sink(Box<dyn SinkWriter>),
-    Stream(StreamSender, Settlements, Receiver<(Job, Option<Outcome>)>),
+    Stream(StreamSender, Settlements, Receiver<(Task, Option<Outcome>)>),
 }
 
 /// One worker thread's state.
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) scheduler: Arc<Scheduler>,
-    pub(crate) desk: Desk,
+    pub(crate) context: WorkerContext,
     pub(crate) consumer: Consumer,
 }
 
 /// What a worker needs to settle an update.
-pub(crate) struct Desk {
+pub(crate) struct WorkerContext {
     pub(crate) control: Arc<Control>,
     /// Records of copies that have been dropped.
     pub(crate) copies: Vec<RecordId>,
@@ -72,14 +72,14 @@ pub(crate) struct Desk {
     /// worker sleeps, so it costs an update no more than a store.
     pub(crate) operation: Arc<Operation>,
     /// Lanes to let go together; empty in between.
-    pub(crate) places: Vec<Place>,
+    pub(crate) lanes: Vec<LaneRef>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
     /// When the update was settled that was the last one before this turn.
     pub(crate) settled_at: Option<Instant>,
     /// Records of settled updates that the journal has not been told of.
     pub(crate) settled: Vec<RecordId>,
-    pub(crate) till: Till,
+    pub(crate) settled_batch: SettledBatch,
 }
 
 /// The worker was told to leave what it has.
@@ -91,38 +91,38 @@ impl Worker {
         self.work_to_the_end();
         // What a stream's program has settled meanwhile is not left behind.
         let _ = self.take_settlements();
-        self.desk.note_settled(Instant::now());
-        let Self { consumer, desk, .. } = self;
-        desk.operation.end();
+        self.context.note_settled(Instant::now());
+        let Self { consumer, context, .. } = self;
+        context.operation.end();
         // What is dropped last is the program's, and so is a panic of it.
         let name = consumer.name();
         if panics::caught(|| drop(consumer)).is_err() {
-            desk.lost(&format!("{name} panicked as it was dropped"));
+            context.lost(&format!("{name} panicked as it was dropped"));
         }
     }
 
     /// As [`run`](Self::run), but may be called again.
     pub(crate) fn work_to_the_end(&mut self) {
-        if let Some(gate) = self.scheduler.gate(self.index) {
-            gate.attach();
+        if let Some(parker) = self.scheduler.parker(self.index) {
+            parker.attach();
         }
         let mut batch = Vec::with_capacity(BATCH_UPDATES);
         let mut turn = 0_u32;
-        while !self.desk.control.is_abandoned() {
+        while !self.context.control.is_abandoned() {
             turn = turn.wrapping_add(1);
             self.look_at_stream();
             if self.take_settlements().is_err() {
                 return;
             }
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
-            let desk = &mut self.desk;
+            let context = &mut self.context;
             // Where the turn before had something to do, its end is the beginning of this one.
-            let looked_at = desk.settled_at.take().unwrap_or_else(Instant::now);
-            let duplicate = |duplicate| desk.drop_duplicate(duplicate);
+            let looked_at = context.settled_at.take().unwrap_or_else(Instant::now);
+            let duplicate = |duplicate| context.drop_duplicate(duplicate);
             let idle =
                 self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
-            self.desk.note_copies(looked_at);
-            self.desk.tell_duplicates();
+            self.context.note_copies(looked_at);
+            self.context.tell_duplicates();
             let outcome = match idle {
                 None => self.work(&mut batch, looked_at, Instant::now()),
                 Some(Idle::Finished) => return,
@@ -138,9 +138,9 @@ impl Worker {
     }
 
     fn sleep(&mut self) {
-        self.desk.operation.end();
-        self.desk.till.empty();
-        let control = &self.desk.control;
+        self.context.operation.end();
+        self.context.settled_batch.empty();
+        let control = &self.context.control;
         let settlements = match &self.consumer {
             Consumer::Stream(_, _, settlements) => Some(settlements),
             Consumer::Handler(_) | Consumer::Sink(_) => None,
@@ -157,27 +157,27 @@ impl Worker {
     /// needs it no longer, unless an update is left.
     fn has_lost_stream(&self) -> bool {
         let Consumer::Stream(stream, ..) = &self.consumer else { return false };
-        let control = &self.desk.control;
+        let control = &self.context.control;
         stream.is_gone() && !control.is_stopping() && control.failure().is_none()
     }
 
     fn look_at_stream(&self) {
         if self.has_lost_stream() {
-            self.desk.lost_stream();
+            self.context.lost_stream();
         }
     }
 
     /// Settles what the stream's program has dealt with.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
         let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
-        for (mut job, outcome) in settlements.try_iter() {
-            let started_at = job.delivery.queued_at;
+        for (mut task, outcome) in settlements.try_iter() {
+            let started_at = task.delivery.queued_at;
             let Some(outcome) = outcome else {
-                job.delivery.attempts = job.delivery.attempts.saturating_sub(1);
-                self.scheduler.retry(job.place, job.delivery, started_at);
+                task.delivery.attempts = task.delivery.attempts.saturating_sub(1);
+                self.scheduler.retry(task.lane, task.delivery, started_at);
                 continue;
             };
-            self.desk.settle(&self.scheduler, job, outcome, started_at)?;
+            self.context.settle(&self.scheduler, task, outcome, started_at)?;
         }
         Ok(())
     }
@@ -186,66 +186,66 @@ impl Worker {
     /// them at `looked_at`.
     fn work(
         &mut self,
-        batch: &mut Vec<Job>,
+        batch: &mut Vec<Task>,
         looked_at: Instant,
         now: Instant,
     ) -> Result<(), Abandoned> {
-        let Self { scheduler, desk, consumer, .. } = self;
+        let Self { scheduler, context, consumer, .. } = self;
         let drop_expired = scheduler.settings().drop_expired;
         if drop_expired {
-            desk.drop_expired(scheduler, batch, now);
+            context.drop_expired(scheduler, batch, now);
         }
         let taking = nanos(now - looked_at);
-        for job in &*batch {
-            let queued_at = job.delivery.queued_at;
+        for task in &*batch {
+            let queued_at = task.delivery.queued_at;
             let (waited, taken) = if queued_at <= looked_at {
                 (nanos(looked_at - queued_at), taking)
             } else {
                 // What came into the inbox after the look has waited from then on.
                 (0, nanos(now - queued_at))
             };
-            desk.metrics.queue_wait.record(waited);
-            desk.metrics.dispatch.record(taken);
+            context.metrics.queue_wait.record(waited);
+            context.metrics.dispatch.record(taken);
         }
         match consumer {
-            Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut job| {
-                job.delivery.attempts += 1;
-                desk.operation.begin(Step::Handler, now);
-                let delivery = &job.delivery;
+            Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut task| {
+                task.delivery.attempts += 1;
+                context.operation.begin(Step::Handler, now);
+                let delivery = &task.delivery;
                 let call = || match &*delivery.rest {
                     [] => handler.handle(&delivery.update),
                     _ => handler.handle_album(&delivery.updates().collect::<Vec<_>>()),
                 };
                 let outcome = panics::caught(call).unwrap_or_else(|Panicked| {
-                    desk.metrics.panicked.increment();
+                    context.metrics.panicked.increment();
                     Outcome::Failed(Cow::Borrowed("the handler panicked"))
                 });
-                desk.settle(scheduler, job, outcome, now)
+                context.settle(scheduler, task, outcome, now)
             }),
             Consumer::Sink(sink) => {
-                desk.operation.begin(Step::Sink, now);
-                let updates = batch.iter().flat_map(|job| job.delivery.updates());
+                context.operation.begin(Step::Sink, now);
+                let updates = batch.iter().flat_map(|task| task.delivery.updates());
                 let write = || updates.for_each(|update| sink.write(update));
                 if panics::caught(write).is_err() {
-                    return Err(desk.lost_sink());
+                    return Err(context.lost_sink());
                 }
-                desk.commit(Step::Sink, || panics::caught(|| sink.commit()))?;
-                desk.settle_all(scheduler, batch, now);
+                context.commit(Step::Sink, || panics::caught(|| sink.commit()))?;
+                context.settle_all(scheduler, batch, now);
                 Ok(())
             }
-            Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut job| {
-                job.delivery.attempts += 1;
+            Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut task| {
+                task.delivery.attempts += 1;
                 // From now on the time counts as the program's.
-                job.delivery.queued_at = now;
-                desk.operation.begin(Step::Stream, now);
-                let mut pending = PendingUpdate::new(job, settlements.clone());
+                task.delivery.queued_at = now;
+                context.operation.begin(Step::Stream, now);
+                let mut pending = PendingUpdate::new(task, settlements.clone());
                 let mut is_told = false;
                 while let Err(refused) = stream.send(pending, STEP) {
                     pending = refused;
                     if stream.is_gone() && !mem::replace(&mut is_told, true) {
-                        desk.lost_stream();
+                        context.lost_stream();
                     }
-                    if desk.control.is_abandoned() {
+                    if context.control.is_abandoned() {
                         drop(pending.into_job());
                         return Err(Abandoned);
                     }
@@ -266,16 +266,16 @@ impl Consumer {
     }
 }
 
-impl Desk {
+impl WorkerContext {
     /// Settles an update that has been handled, and lets its lane go.
     fn settle(
         &mut self,
         scheduler: &Scheduler,
-        job: Job,
+        task: Task,
         outcome: Outcome,
         started_at: Instant,
     ) -> Result<(), Abandoned> {
-        let Job { delivery, place } = job;
+        let Task { delivery, lane } = task;
         let end = Instant::now();
         self.metrics.handler.record(nanos(end - started_at));
         match outcome {
@@ -288,40 +288,40 @@ impl Desk {
                 let attempts = delivery.attempts;
                 if attempts < scheduler.settings().max_attempts {
                     let due = end + after.min(Dispatch::RETRY_MAX);
-                    scheduler.retry(place, delivery, due);
+                    scheduler.retry(lane, delivery, due);
                     return Ok(());
                 }
-                self.bury(&delivery, &format!("given up after {attempts} attempts"))?;
+                self.dead_letter(&delivery, &format!("given up after {attempts} attempts"))?;
             }
-            Outcome::Failed(reason) => self.bury(&delivery, &reason)?,
+            Outcome::Failed(reason) => self.dead_letter(&delivery, &reason)?,
         }
         self.time(&delivery, started_at, end);
         // The update is gone before its lane goes on, for good: after a crash it must not come
         // behind later ones.
         self.release(delivery);
         self.note_settled(end);
-        scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
+        scheduler.finish(lane, |duplicate| self.drop_duplicate(duplicate));
         Ok(())
     }
 
     /// Settles a batch that a sink has taken, lane by lane.
-    fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, started_at: Instant) {
+    fn settle_all(&mut self, scheduler: &Scheduler, batch: &mut Vec<Task>, started_at: Instant) {
         let end = Instant::now();
-        let mut places = mem::take(&mut self.places);
+        let mut lanes = mem::take(&mut self.lanes);
         self.settled_at = Some(end);
         let handling = nanos(end - started_at);
-        for Job { delivery, place } in batch.drain(..) {
+        for Task { delivery, lane } in batch.drain(..) {
             self.metrics.handler.record(handling);
             self.metrics.handled.add(1 + delivery.rest.len() as u64);
             self.time(&delivery, started_at, end);
             self.release(delivery);
-            places.push(place);
+            lanes.push(lane);
         }
-        places.dedup();
+        lanes.dedup();
         self.note_settled(end);
-        scheduler.finish_all(&places, |duplicate| self.drop_duplicate(duplicate));
-        places.clear();
-        self.places = places;
+        scheduler.finish_all(&lanes, |duplicate| self.drop_duplicate(duplicate));
+        lanes.clear();
+        self.lanes = lanes;
     }
 
     /// Times the whole way of updates whose handling is over, and notes those that were slow. What an
@@ -351,7 +351,7 @@ impl Desk {
     /// Counts a failed update, keeps it where that is asked for, and logs it where the count has
     /// doubled: a handler that fails always must not flood the log.
     #[cold]
-    fn bury(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
+    fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
         let update = &delivery.update;
         if let Some(letters) = self.dead_letters.clone() {
             let mut lines = Vec::new();
@@ -370,9 +370,9 @@ impl Desk {
     }
 
     /// Skips what Telegram would take no answer to any more.
-    fn drop_expired(&mut self, scheduler: &Scheduler, batch: &mut Vec<Job>, now: Instant) {
-        let is_expired = |job: &Job| {
-            let update = &job.delivery.update;
+    fn drop_expired(&mut self, scheduler: &Scheduler, batch: &mut Vec<Task>, now: Instant) {
+        let is_expired = |task: &Task| {
+            let update = &task.delivery.update;
             life(update.kind()).is_some_and(|life| now - update.received_at() > life)
         };
         if !batch.iter().any(is_expired) {
@@ -381,20 +381,20 @@ impl Desk {
         // A lane is let go where none of its updates is left in the batch.
         let mut kept = Vec::with_capacity(batch.len());
         let mut gone = Vec::new();
-        for job in batch.drain(..) {
-            if is_expired(&job) {
-                self.metrics.expired(job.delivery.update.kind());
-                gone.push(job.place);
-                self.release(job.delivery);
+        for task in batch.drain(..) {
+            if is_expired(&task) {
+                self.metrics.expired(task.delivery.update.kind());
+                gone.push(task.lane);
+                self.release(task.delivery);
             } else {
-                kept.push(job);
+                kept.push(task);
             }
         }
         gone.dedup();
         self.note_settled(now);
-        for place in gone {
-            if !kept.iter().any(|job| job.place == place) {
-                scheduler.finish(place, |duplicate| self.drop_duplicate(duplicate));
+        for lane in gone {
+            if !kept.iter().any(|task| task.lane == lane) {
+                scheduler.finish(lane, |duplicate| self.drop_duplicate(duplicate));
             }
         }
         *batch = kept;
@@ -422,7 +422,7 @@ impl Desk {
             };
             self.operation.end();
             waiting.get_or_insert_with(|| self.control.wait_for_disk());
-            self.till.empty();
+            self.settled_batch.empty();
             if pause == COMMIT_PAUSE.0 {
                 tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");
             }
@@ -507,7 +507,7 @@ impl Desk {
             self.release(further);
         }
         let bytes = delivery.update.byte_len() as u64;
-        self.till.take(bytes);
+        self.settled_batch.take(bytes);
         if let Some(record) = delivery.record {
             self.metrics.settled.increment();
             self.metrics.settled_bytes.add(journal::record_len(bytes));
@@ -544,8 +544,8 @@ mod tests {
         proto::update::UpdateParser,
     };
 
-    /// A desk and the lanes, with all of `updates` taken by a worker, lane by lane.
-    fn taken(updates: &[String], now: Instant) -> (Desk, Scheduler, Vec<Job>) {
+    /// A context and the lanes, with all of `updates` taken by a worker, lane by lane.
+    fn taken(updates: &[String], now: Instant) -> (WorkerContext, Scheduler, Vec<Task>) {
         let limits = Limits::default();
         let budget = Arc::new(Budget::new(1000, 1_000_000));
         let full = Arc::new(FullChats::new());
@@ -560,7 +560,7 @@ mod tests {
             dispatcher.dispatch(update, now).ok().unwrap();
         }
         drop(dispatcher);
-        let desk = Desk {
+        let context = WorkerContext {
             control: Arc::new(Control::new(None)),
             copies: Vec::new(),
             dead_letters: None,
@@ -568,20 +568,20 @@ mod tests {
             journal: None,
             metrics: Metrics::new(0, 1).workers.remove(0),
             operation: Arc::default(),
-            places: Vec::new(),
+            lanes: Vec::new(),
             returns: Vec::new(),
             settled_at: None,
             settled: Vec::new(),
-            till: Till::new(budget),
+            settled_batch: SettledBatch::new(budget),
         };
         let mut batch = Vec::new();
         assert_eq!(scheduler.next(0, 1, now, updates.len(), &mut batch, |_| {}), None);
         assert_eq!(batch.len(), updates.len());
-        (desk, Arc::into_inner(scheduler).unwrap(), batch)
+        (context, Arc::into_inner(scheduler).unwrap(), batch)
     }
 
-    fn ids(batch: &[Job]) -> Vec<i64> {
-        batch.iter().map(|job| job.delivery.update.id().get()).collect()
+    fn ids(batch: &[Task]) -> Vec<i64> {
+        batch.iter().map(|task| task.delivery.update.id().get()).collect()
     }
 
     #[test]
@@ -604,27 +604,27 @@ mod tests {
         .map(update)
         .into();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let (mut desk, scheduler, mut batch) = taken(&updates, now);
+        let (mut context, scheduler, mut batch) = taken(&updates, now);
         let all = ids(&batch);
 
-        desk.drop_expired(&scheduler, &mut batch, at(30));
+        context.drop_expired(&scheduler, &mut batch, at(30));
         assert_eq!(ids(&batch), all, "nothing has expired within its life");
 
-        desk.drop_expired(&scheduler, &mut batch, at(31));
+        context.drop_expired(&scheduler, &mut batch, at(31));
         assert_eq!(ids(&batch), [2, 3, 6, 7, 8]);
-        desk.drop_expired(&scheduler, &mut batch, at(150));
+        context.drop_expired(&scheduler, &mut batch, at(150));
         assert_eq!(ids(&batch), [2, 3, 6, 7, 8]);
-        desk.drop_expired(&scheduler, &mut batch, at(151));
+        context.drop_expired(&scheduler, &mut batch, at(151));
         assert_eq!(ids(&batch), [2, 8]);
-        desk.drop_expired(&scheduler, &mut batch, at(24 * 3600));
+        context.drop_expired(&scheduler, &mut batch, at(24 * 3600));
         assert_eq!(ids(&batch), [2, 8], "what has a day or more is never skipped");
-        let expired: Vec<u64> = desk.metrics.expired.iter().map(|count| count.get()).collect();
+        let expired: Vec<u64> = context.metrics.expired.iter().map(|count| count.get()).collect();
         // Of callback, inline, pre-checkout and shipping queries.
         assert_eq!(expired, [1, 3, 1, 1]);
 
         // All lanes but those of the two that are left have been let go.
         scheduler.close();
-        desk.settle_all(&scheduler, &mut batch, now);
+        context.settle_all(&scheduler, &mut batch, now);
         let idle = scheduler.next(0, 1, now, 1, &mut batch, |_| {});
         assert_eq!(idle, Some(Idle::Finished));
     }

@@ -1,9 +1,9 @@
 //! How much may be under way between shards and workers: so many updates, so many bytes.
 //!
 //! One count for all would be written by every thread for every update. So threads take and give
-//! back in lots: a shard draws a lot into its [`Purse`] and spends from it, a worker gathers what
-//! it has settled in a [`Till`]. The shared counts are exact bounds all the same, because they
-//! include what lies in purses and tills.
+//! back in lots: a shard draws a lot into its [`QuotaLease`] and spends from it, a worker gathers what
+//! it has settled in a [`SettledBatch`]. The shared counts are exact bounds all the same, because they
+//! include what lies in leases and settled.
 
 use std::{
     cell::Cell,
@@ -17,8 +17,8 @@ use crossbeam_utils::CachePadded;
 
 /// Updates and bytes that are moved at once, at the most.
 const LOT: [u64; 2] = [64, 256 * 1024];
-/// All lots together are at most this part of a limit, so that a small one is not used up by purses
-/// and tills whose threads are idle or held up.
+/// All lots together are at most this part of a limit, so that a small one is not used up by leases
+/// and settled whose threads are idle or held up.
 const LOT_SHARE: u64 = 16;
 
 /// What a limit counts, as an index.
@@ -34,7 +34,7 @@ pub(crate) struct Budget {
     limits: [u64; 2],
     lots: [u64; 2],
     /// Bytes that one update counts as at the most: what is free whenever nothing is under way,
-    /// whatever lies in purses and tills. A longer one, fed in or from a journal that was written
+    /// whatever lies in leases and settled. A longer one, fed in or from a journal that was written
     /// under other limits, must get its turn as well, or all behind it wait for ever.
     most: u64,
     used: CachePadded<[AtomicU64; 2]>,
@@ -48,10 +48,10 @@ impl Budget {
         Self { most: u64::MAX, ..budget }
     }
 
-    /// The same with lots for `threads` purses and tills: whatever lies in the others, each shard
+    /// The same with lots for `threads` leases and settled: whatever lies in the others, each shard
     /// can always have an update of `largest` bytes when nothing is under way. A longer one counts
     /// in full as well, since a reload may allow it, but for the small part of the limit that lies
-    /// in purses and tills.
+    /// in leases and settled.
     pub(crate) fn shared_by(self, threads: usize, largest: u64) -> Self {
         let [updates, bytes] = self.limits;
         let threads = threads.max(1) as u64;
@@ -63,7 +63,7 @@ impl Budget {
         Self { lots, most, ..self }
     }
 
-    /// What is taken of a limit, with what lies in purses and tills.
+    /// What is taken of a limit, with what lies in leases and settled.
     #[cfg(test)]
     pub(crate) fn used(&self, measure: Measure) -> u64 {
         self.used.get(measure as usize).map_or(0, |used| used.load(Relaxed))
@@ -98,14 +98,14 @@ impl Budget {
     }
 }
 
-/// One shard's lot.
+/// A part of the budget that one shard holds, so that it meets the others once for many updates.
 #[derive(Debug)]
-pub(crate) struct Purse {
+pub(crate) struct QuotaLease {
     budget: Arc<Budget>,
     left: [Cell<u64>; 2],
 }
 
-impl Purse {
+impl QuotaLease {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, left: Default::default() }
     }
@@ -115,11 +115,11 @@ impl Purse {
         Self::new(Arc::clone(&self.budget))
     }
 
-    /// Spends one update of `bytes` bytes.
+    /// Acquires quota for one update of `bytes` bytes.
     ///
     /// # Errors
-    /// The limit that does not allow it; nothing is spent then.
-    pub(crate) fn spend(&self, bytes: u64) -> Result<(), Measure> {
+    /// The limit that does not allow it; nothing is acquired then.
+    pub(crate) fn acquire(&self, bytes: u64) -> Result<(), Measure> {
         let bytes = bytes.min(self.budget.most);
         let [updates_left, bytes_left] = &self.left;
         let provided = self
@@ -135,7 +135,7 @@ impl Purse {
         Ok(())
     }
 
-    /// Gives back what was spent on an update that went nowhere, with what is left in the purse: a
+    /// Gives back what was spent on an update that went nowhere, with what is left in the lease: a
     /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
         self.empty();
@@ -162,7 +162,7 @@ impl Purse {
     }
 }
 
-impl Drop for Purse {
+impl Drop for QuotaLease {
     fn drop(&mut self) {
         self.empty();
     }
@@ -170,12 +170,12 @@ impl Drop for Purse {
 
 /// What one worker has settled and not yet given back.
 #[derive(Debug)]
-pub(crate) struct Till {
+pub(crate) struct SettledBatch {
     budget: Arc<Budget>,
     settled: [u64; 2],
 }
 
-impl Till {
+impl SettledBatch {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, settled: [0; 2] }
     }
@@ -196,7 +196,7 @@ impl Till {
     }
 }
 
-impl Drop for Till {
+impl Drop for SettledBatch {
     fn drop(&mut self) {
         self.empty();
     }
@@ -213,16 +213,16 @@ mod tests {
     #[test]
     fn a_small_limit_is_used_to_its_end() {
         let budget = Arc::new(Budget::new(2, 1000));
-        let purse = Purse::new(Arc::clone(&budget));
-        assert_eq!(purse.spend(400), Ok(()));
-        assert_eq!(purse.spend(500), Ok(()));
-        assert_eq!(purse.spend(1), Err(Measure::Updates));
-        let mut till = Till::new(Arc::clone(&budget));
-        till.take(400);
-        till.empty();
-        assert_eq!(purse.spend(501), Err(Measure::Bytes));
-        assert_eq!(purse.spend(500), Ok(()));
-        drop((purse, till));
+        let lease = QuotaLease::new(Arc::clone(&budget));
+        assert_eq!(lease.acquire(400), Ok(()));
+        assert_eq!(lease.acquire(500), Ok(()));
+        assert_eq!(lease.acquire(1), Err(Measure::Updates));
+        let mut settled = SettledBatch::new(Arc::clone(&budget));
+        settled.take(400);
+        settled.empty();
+        assert_eq!(lease.acquire(501), Err(Measure::Bytes));
+        assert_eq!(lease.acquire(500), Ok(()));
+        drop((lease, settled));
         assert_eq!(budget.used(Measure::Updates), 2);
         assert_eq!(budget.used(Measure::Bytes), 1000);
     }
@@ -230,12 +230,12 @@ mod tests {
     #[test]
     fn a_shard_that_is_refused_keeps_nothing_from_the_others() {
         let budget = Arc::new(Budget::new(2, 1000));
-        let [purse, other] = [(); 2].map(|()| Purse::new(Arc::clone(&budget)));
-        assert_eq!(purse.spend(900), Ok(()));
-        assert_eq!(other.spend(200), Err(Measure::Bytes));
+        let [lease, other] = [(); 2].map(|()| QuotaLease::new(Arc::clone(&budget)));
+        assert_eq!(lease.acquire(900), Ok(()));
+        assert_eq!(other.acquire(200), Err(Measure::Bytes));
         assert_eq!(budget.used(Measure::Updates), 1);
-        purse.refund(900);
-        assert_eq!(other.spend(1000), Ok(()));
+        lease.refund(900);
+        assert_eq!(other.acquire(1000), Ok(()));
         assert_eq!(budget.used(Measure::Updates), 1);
     }
 
@@ -246,12 +246,13 @@ mod tests {
         for (limit, threads) in [(LARGEST, 2), (LARGEST + 100, 7), (4 * LARGEST, 64), (1 << 27, 8)]
         {
             let budget = Arc::new(Budget::new(100, limit).shared_by(threads, LARGEST));
-            let purses: Vec<_> = (1..threads).map(|_| Purse::new(Arc::clone(&budget))).collect();
-            for purse in &purses {
-                assert_eq!(purse.spend(1), Ok(()));
+            let leases: Vec<_> =
+                (1..threads).map(|_| QuotaLease::new(Arc::clone(&budget))).collect();
+            for lease in &leases {
+                assert_eq!(lease.acquire(1), Ok(()));
             }
-            Till::new(Arc::clone(&budget)).take(purses.len() as u64);
-            assert_eq!(Purse::new(Arc::clone(&budget)).spend(LARGEST), Ok(()), "{limit}");
+            SettledBatch::new(Arc::clone(&budget)).take(leases.len() as u64);
+            assert_eq!(QuotaLease::new(Arc::clone(&budget)).acquire(LARGEST), Ok(()), "{limit}");
         }
     }
 
@@ -260,20 +261,20 @@ mod tests {
     fn an_update_that_is_longer_than_any_of_the_start_counts_in_full() {
         const LIMIT: u64 = 8 << 20;
         let budget = Arc::new(Budget::new(1000, LIMIT).shared_by(6, 16 << 10));
-        let purse = Purse::new(Arc::clone(&budget));
-        let taken = (0..150).take_while(|_| purse.spend(1_900_000).is_ok()).count();
+        let lease = QuotaLease::new(Arc::clone(&budget));
+        let taken = (0..150).take_while(|_| lease.acquire(1_900_000).is_ok()).count();
         assert_eq!(taken, 4, "7.6 of 8.4 MB");
-        let mut till = Till::new(Arc::clone(&budget));
-        (0..taken).for_each(|_| till.take(1_900_000));
+        let mut settled = SettledBatch::new(Arc::clone(&budget));
+        (0..taken).for_each(|_| settled.take(1_900_000));
         // Half of the limit, which is the longest body that a config may ask for, fits twice.
-        assert_eq!((purse.spend(LIMIT / 2), purse.spend(LIMIT / 2)), (Ok(()), Ok(())));
-        (0..2).for_each(|_| till.take(LIMIT / 2));
-        drop((purse, till));
+        assert_eq!((lease.acquire(LIMIT / 2), lease.acquire(LIMIT / 2)), (Ok(()), Ok(())));
+        (0..2).for_each(|_| settled.take(LIMIT / 2));
+        drop((lease, settled));
         assert_eq!(budget.used(Measure::Bytes), 0);
         // What no limit allows gets its turn, and nothing else beside it.
-        let [fed, other] = [(); 2].map(|()| Purse::new(Arc::clone(&budget)));
-        assert_eq!(fed.spend(64 << 20), Ok(()));
-        assert_eq!(other.spend(LIMIT / 15), Err(Measure::Bytes));
+        let [fed, other] = [(); 2].map(|()| QuotaLease::new(Arc::clone(&budget)));
+        assert_eq!(fed.acquire(64 << 20), Ok(()));
+        assert_eq!(other.acquire(LIMIT / 15), Err(Measure::Bytes));
     }
 
     /// One count for all would be a cache line that every thread writes for every update.
@@ -285,7 +286,8 @@ mod tests {
         let limits = crate::config::Limits::default();
         let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64);
         let budget = Arc::new(budget.shared_by(64 + 2 + 64, limits.body_bytes as u64));
-        let (purse, mut till) = (Purse::new(Arc::clone(&budget)), Till::new(Arc::clone(&budget)));
+        let (lease, mut settled) =
+            (QuotaLease::new(Arc::clone(&budget)), SettledBatch::new(Arc::clone(&budget)));
         let (mut writes, mut seen) = (0_u64, [0, 0]);
         let mut look = |budget: &Budget| {
             let now = [budget.used(Measure::Updates), budget.used(Measure::Bytes)];
@@ -293,9 +295,9 @@ mod tests {
             seen = now;
         };
         for _ in 0..UPDATES {
-            assert_eq!(purse.spend(1300), Ok(()));
+            assert_eq!(lease.acquire(1300), Ok(()));
             look(&budget);
-            till.take(1300);
+            settled.take(1300);
             look(&budget);
         }
         // Both counts, both ways.
@@ -311,16 +313,16 @@ mod tests {
             steps in prop::collection::vec((0..3_usize, any::<bool>(), 1..3000_u64), 1..800),
         ) {
             let budget = Arc::new(Budget::new(limits.0, limits.1));
-            let purses: Vec<Purse> = (0..3).map(|_| Purse::new(Arc::clone(&budget))).collect();
-            let mut tills: Vec<Till> = (0..3).map(|_| Till::new(Arc::clone(&budget))).collect();
+            let leases: Vec<QuotaLease> = (0..3).map(|_| QuotaLease::new(Arc::clone(&budget))).collect();
+            let mut settled: Vec<SettledBatch> = (0..3).map(|_| SettledBatch::new(Arc::clone(&budget))).collect();
             let mut under_way = Vec::new();
             for (who, arrives, bytes) in steps {
                 if arrives {
-                    if purses[who].spend(bytes).is_ok() {
+                    if leases[who].acquire(bytes).is_ok() {
                         under_way.push(bytes);
                     }
                 } else if let Some(bytes) = under_way.pop() {
-                    tills[who].take(bytes);
+                    settled[who].take(bytes);
                 }
                 prop_assert!(under_way.len() as u64 <= limits.0);
                 prop_assert!(under_way.iter().sum::<u64>() <= limits.1);
@@ -328,9 +330,9 @@ mod tests {
                 prop_assert!(budget.used(Measure::Bytes) <= limits.1);
             }
             for bytes in under_way {
-                tills[0].take(bytes);
+                settled[0].take(bytes);
             }
-            drop((purses, tills));
+            drop((leases, settled));
             prop_assert_eq!(budget.used(Measure::Updates), 0);
             prop_assert_eq!(budget.used(Measure::Bytes), 0);
         }

@@ -7,13 +7,13 @@
 //! | `full` | which chats have too many waiting |
 //! | `scheduler` | what a worker does next |
 //! | `lanes`, `waiting` | in which order |
-//! | `gate` | where an idle worker sleeps |
+//! | `parker` | where an idle worker sleeps |
 
 mod budget;
 pub(crate) mod dedup;
 mod full;
-mod gate;
 mod lanes;
+mod parker;
 mod record_id;
 mod scheduler;
 #[cfg(test)]
@@ -30,14 +30,14 @@ use std::{
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use self::budget::{Measure, Purse};
+use self::budget::{Measure, QuotaLease};
 pub use self::record_id::RecordId;
 pub(crate) use self::{
-    budget::{Budget, Till},
+    budget::{Budget, SettledBatch},
     full::FullChats,
-    gate::Gate,
     lanes::LaneKey,
-    scheduler::{IDLE_SLEEP, Idle, Job, Place, Scheduler},
+    parker::WorkerParker,
+    scheduler::{IDLE_SLEEP, Idle, LaneRef, Scheduler, Task},
 };
 use crate::{config::Order, outcome::Refusal, proto::update::Update};
 
@@ -88,7 +88,7 @@ pub(crate) struct Dispatcher {
     full: Arc<FullChats>,
     inboxes: Vec<Sender<Delivery>>,
     is_replay: bool,
-    purse: Purse,
+    lease: QuotaLease,
     scheduler: Arc<Scheduler>,
     shard: usize,
     wakes: Wakes,
@@ -107,7 +107,7 @@ impl Dispatcher {
             full: Arc::clone(full),
             inboxes,
             is_replay: false,
-            purse: Purse::new(Arc::clone(budget)),
+            lease: QuotaLease::new(Arc::clone(budget)),
             scheduler: Arc::clone(scheduler),
             shard,
             wakes: Wakes { due, ..Wakes::default() },
@@ -125,7 +125,7 @@ impl Dispatcher {
             full: Arc::clone(&self.full),
             inboxes: self.inboxes.clone(),
             is_replay: self.is_replay,
-            purse: self.purse.another(),
+            lease: self.lease.another(),
             scheduler: Arc::clone(&self.scheduler),
             shard: self.shard,
             wakes: Wakes {
@@ -169,7 +169,7 @@ impl Dispatcher {
             return Err((Refusal::Chat, update));
         }
         let bytes = update.byte_len() as u64;
-        match self.purse.spend(bytes) {
+        match self.lease.acquire(bytes) {
             Ok(()) => {}
             Err(Measure::Updates) => return Err((Refusal::Updates, update)),
             Err(Measure::Bytes) => return Err((Refusal::Bytes, update)),
@@ -189,7 +189,7 @@ impl Dispatcher {
             // The index is below the length, which is not 0.
             None => return Ok(()),
         };
-        self.purse.refund(bytes);
+        self.lease.refund(bytes);
         Err((Refusal::Inbox, refused.update))
     }
 

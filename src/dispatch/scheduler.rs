@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::CachePadded;
 
 use super::{
-    Delivery, Gate,
+    Delivery, WorkerParker,
     full::FullChats,
     lanes::{LaneId, LaneKey, Lanes},
 };
@@ -40,7 +40,7 @@ use crate::{
 const INTAKE: usize = 64;
 /// Every so many turns a worker looks into the other partitions before its own, so that one whose
 /// own worker is held up is not forgotten while all others are busy.
-pub(super) const HELP_EVERY: u32 = 61;
+pub(super) const STEAL_EVERY: u32 = 61;
 /// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
 const INBOX: (usize, usize) = (1024, 32 * 1024);
 /// Longest sleep of an idle worker.
@@ -52,10 +52,10 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     partitions: Box<[CachePadded<Partition>]>,
-    gates: Box<[Gate]>,
+    parkers: Box<[WorkerParker]>,
     /// Whether all shards have ended, so that nothing can come any more.
     closed: AtomicBool,
-    /// How many workers sleep; a hint that saves looking at all gates.
+    /// How many workers sleep; a hint that saves looking at all parkers.
     sleepers: CachePadded<AtomicUsize>,
     /// By bot: which ids have been accepted. Workers of different bots do not meet here.
     windows: boxcar::Vec<CachePadded<Mutex<Window>>>,
@@ -75,19 +75,19 @@ struct Partition {
 
 /// An update that a worker has to handle, and where it belongs.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct Task {
     pub(crate) delivery: Delivery,
-    pub(crate) place: Place,
+    pub(crate) lane: LaneRef,
 }
 
 /// A held lane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place {
+pub(crate) struct LaneRef {
     partition: usize,
     lane: LaneId,
 }
 
-/// Why there is no job.
+/// Why there is no task.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Idle {
     /// The shards are gone and everything is settled.
@@ -124,7 +124,7 @@ impl Scheduler {
             .unzip();
         let scheduler = Self {
             partitions: partitions.into(),
-            gates: (0..workers).map(|_| Gate::default()).collect(),
+            parkers: (0..workers).map(|_| WorkerParker::default()).collect(),
             closed: AtomicBool::new(false),
             sleepers: CachePadded::default(),
             windows: (0..bots).map(|_| CachePadded::new(Mutex::new(Window::new()))).collect(),
@@ -153,15 +153,15 @@ impl Scheduler {
         &self.settings
     }
 
-    pub(crate) fn gate(&self, worker: usize) -> Option<&Gate> {
-        self.gates.get(worker)
+    pub(crate) fn parker(&self, worker: usize) -> Option<&WorkerParker> {
+        self.parkers.get(worker)
     }
 
     /// Wakes the worker of `partition`, or one that can help it if that one is awake and so may be
     /// held up in a handler. For shards, after they have filled the partition's inbox.
     pub(crate) fn wake_for(&self, partition: usize) {
         fence(SeqCst);
-        if !self.gates.get(partition).is_some_and(Gate::wake) {
+        if !self.parkers.get(partition).is_some_and(WorkerParker::wake) {
             self.wake_helper();
         }
     }
@@ -170,8 +170,8 @@ impl Scheduler {
     /// before it sleeps.
     pub(crate) fn wake(&self, worker: usize) {
         fence(SeqCst);
-        if let Some(gate) = self.gates.get(worker) {
-            gate.wake();
+        if let Some(parker) = self.parkers.get(worker) {
+            parker.wake();
         }
     }
 
@@ -179,7 +179,7 @@ impl Scheduler {
     fn wake_helper(&self) {
         fence(SeqCst);
         if self.sleepers.load(Relaxed) > 0 {
-            self.gates.iter().any(Gate::wake);
+            self.parkers.iter().any(WorkerParker::wake);
         }
     }
 
@@ -192,9 +192,10 @@ impl Scheduler {
             return;
         }
         let due_ns = self.next_due_ns();
-        let is_watched = || due_ns == NEVER || self.gates.iter().any(|gate| gate.is_up_by(due_ns));
+        let is_watched =
+            || due_ns == NEVER || self.parkers.iter().any(|parker| parker.is_up_by(due_ns));
         if self.has_work_now() || !is_watched() {
-            self.gates.iter().any(Gate::wake);
+            self.parkers.iter().any(WorkerParker::wake);
         }
     }
 
@@ -210,7 +211,7 @@ impl Scheduler {
 
     /// Wakes all workers, to look at the flags.
     pub(crate) fn wake_all(&self) {
-        self.gates.iter().for_each(Gate::wake_now);
+        self.parkers.iter().for_each(WorkerParker::wake_now);
     }
 
     /// Updates for `worker` at its `turn`: up to `limit` of them into `batch`, lane by lane.
@@ -221,11 +222,11 @@ impl Scheduler {
         turn: u32,
         now: Instant,
         limit: usize,
-        batch: &mut Vec<Job>,
+        batch: &mut Vec<Task>,
         mut duplicate: impl FnMut(Delivery),
     ) -> Option<Idle> {
         let count = self.partitions.len();
-        let first = if turn.is_multiple_of(HELP_EVERY) { helped(turn) } else { worker };
+        let first = if turn.is_multiple_of(STEAL_EVERY) { steal_from(turn) } else { worker };
         let mut finished = self.closed.load(Acquire);
         for index in (0..count).map(|step| (first + step) % count) {
             let Some(partition) = self.partitions.get(index) else { continue };
@@ -237,14 +238,14 @@ impl Scheduler {
             let mut lanes = partition.lock();
             self.take_in(partition, &mut lanes, &mut duplicate);
             while batch.len() < limit
-                && let Some((lane, delivery)) = lanes.take(now)
+                && let Some((id, delivery)) = lanes.take(now)
             {
-                let place = Place { partition: index, lane };
-                batch.push(Job { delivery, place });
+                let lane = LaneRef { partition: index, lane: id };
+                batch.push(Task { delivery, lane });
                 while batch.len() < limit
-                    && let Some(delivery) = lanes.take_next_of(lane)
+                    && let Some(delivery) = lanes.take_next_of(id)
                 {
-                    batch.push(Job { delivery, place });
+                    batch.push(Task { delivery, lane });
                 }
             }
             self.publish(partition, &lanes);
@@ -299,31 +300,31 @@ impl Scheduler {
 
     /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
     /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
-    pub(crate) fn finish(&self, place: Place, mut duplicate: impl FnMut(Delivery)) {
-        self.change(place, |partition, lanes| {
+    pub(crate) fn finish(&self, lane: LaneRef, mut duplicate: impl FnMut(Delivery)) {
+        self.change(lane, |partition, lanes| {
             self.take_in(partition, lanes, &mut duplicate);
-            lanes.finish(place.lane);
+            lanes.finish(lane.lane);
         });
     }
 
     /// The same for lanes of whole batches, those of a partition under one lock.
-    pub(crate) fn finish_all(&self, places: &[Place], mut duplicate: impl FnMut(Delivery)) {
+    pub(crate) fn finish_all(&self, places: &[LaneRef], mut duplicate: impl FnMut(Delivery)) {
         for run in places.chunk_by(|a, b| a.partition == b.partition) {
             let Some(first) = run.first() else { continue };
             self.change(*first, |partition, lanes| {
                 self.take_in(partition, lanes, &mut duplicate);
-                run.iter().for_each(|place| lanes.finish(place.lane));
+                run.iter().for_each(|held| lanes.finish(held.lane));
             });
         }
     }
 
     /// Puts an update back to the head of its lane, which waits until `due`.
-    pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
-        self.change(place, |_, lanes| lanes.retry(place.lane, delivery, due));
+    pub(crate) fn retry(&self, lane: LaneRef, delivery: Delivery, due: Instant) {
+        self.change(lane, |_, lanes| lanes.retry(lane.lane, delivery, due));
     }
 
-    fn change(&self, place: Place, change: impl FnOnce(&Partition, &mut Lanes)) {
-        if let Some(partition) = self.partitions.get(place.partition) {
+    fn change(&self, lane: LaneRef, change: impl FnOnce(&Partition, &mut Lanes)) {
+        if let Some(partition) = self.partitions.get(lane.partition) {
             let mut lanes = partition.lock();
             change(partition, &mut lanes);
             self.publish(partition, &lanes);
@@ -338,35 +339,35 @@ impl Scheduler {
 
     /// Sleeps until there may be work for `worker`.
     pub(crate) fn sleep(&self, worker: usize, timeout: Duration, stop: impl FnOnce() -> bool) {
-        if let Some(timeout) = self.lie_down(worker, Instant::now(), timeout, stop) {
+        if let Some(timeout) = self.prepare_park(worker, Instant::now(), timeout, stop) {
             thread::park_timeout(timeout);
         }
-        self.get_up(worker);
+        self.cancel_park(worker);
     }
 
     /// Makes `worker` one that can be woken, and tells how long it may sleep; `None` where there is
-    /// work already. To be followed by [`get_up`](Self::get_up) in any case.
-    pub(super) fn lie_down(
+    /// work already. To be followed by [`cancel_park`](Self::cancel_park) in any case.
+    pub(super) fn prepare_park(
         &self,
         worker: usize,
         now: Instant,
         longest: Duration,
         stop: impl FnOnce() -> bool,
     ) -> Option<Duration> {
-        let gate = self.gates.get(worker)?;
+        let parker = self.parkers.get(worker)?;
         let now_ns = self.elapsed_ns(now);
         let latest_ns = now_ns.saturating_add(crate::duration::nanos(longest));
         let until_ns = latest_ns.min(self.next_due_ns());
         self.sleepers.fetch_add(1, Relaxed);
-        gate.lie_down(until_ns);
+        parker.prepare_park(until_ns);
         let is_needed = stop() || self.has_work_now() || self.next_due_ns() < until_ns;
         (!is_needed).then(|| Duration::from_nanos(until_ns.saturating_sub(now_ns)))
     }
 
-    /// Ends what [`lie_down`](Self::lie_down) began.
-    pub(super) fn get_up(&self, worker: usize) {
-        if let Some(gate) = self.gates.get(worker) {
-            gate.get_up();
+    /// Ends what [`prepare_park`](Self::prepare_park) began.
+    pub(super) fn cancel_park(&self, worker: usize) {
+        if let Some(parker) = self.parkers.get(worker) {
+            parker.cancel_park();
             self.sleepers.fetch_sub(1, Relaxed);
         }
     }
@@ -401,8 +402,8 @@ impl Scheduler {
 
 /// The partition to look into first at a `turn` for helping: another one each time, so that none
 /// has to rely on the worker beside its own, which may be held up as well.
-fn helped(turn: u32) -> usize {
-    (turn / HELP_EVERY) as usize
+fn steal_from(turn: u32) -> usize {
+    (turn / STEAL_EVERY) as usize
 }
 
 impl Partition {

@@ -1,7 +1,7 @@
 //! What the command line needs of the rooms, under their names.
 
 pub mod bots {
-    pub use crate::bots::{BotId, BotKey, Roster};
+    pub use crate::bots::{BotId, BotKey, BotRegistry};
 }
 pub mod config {
     pub use crate::config::value;

@@ -16,9 +16,9 @@ use crate::{
     control::Control,
     delivery::{
         handler::Outcome,
-        worker::{Consumer, Desk, Worker},
+        worker::{Consumer, Worker, WorkerContext},
     },
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
     observe::metrics::Metrics,
     proto::update::{Recycled, Update, UpdateParser},
 };
@@ -61,7 +61,7 @@ impl Line {
             }
             Outcome::Done
         };
-        let desk = Desk {
+        let context = WorkerContext {
             control: Arc::default(),
             copies: Vec::new(),
             dead_letters: None,
@@ -69,14 +69,14 @@ impl Line {
             journal: None,
             metrics: Metrics::new(1, 1).workers.remove(0),
             operation: Arc::default(),
-            places: Vec::new(),
+            lanes: Vec::new(),
             returns: vec![returns],
             settled_at: None,
             settled: Vec::new(),
-            till: Till::new(budget),
+            settled_batch: SettledBatch::new(budget),
         };
         let consumer = Consumer::Handler(Arc::new(handler));
-        let worker = Worker { index: 0, scheduler, desk, consumer };
+        let worker = Worker { index: 0, scheduler, context, consumer };
         Self { dispatcher, returns: taken_back, stop, worker }
     }
 
@@ -90,7 +90,7 @@ impl Line {
     /// Gets ready for [`work`](Self::work) on the next `updates`, of which none is a duplicate.
     pub fn prepare(&mut self, updates: usize) {
         let control = Arc::<Control>::default();
-        self.worker.desk.control = Arc::clone(&control);
+        self.worker.context.control = Arc::clone(&control);
         *self.stop.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         self.stop.left.store(updates, Relaxed);
     }

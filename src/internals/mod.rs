@@ -27,17 +27,17 @@ pub use self::{
     test_journal::TestJournal,
     test_records::TestRecords,
 };
-pub use crate::tls::bare::BareConnection;
+pub use crate::tls::loopback::LoopbackConnection;
 use crate::{
     bots::BotId,
     config::{Bot, Dispatch, DriverKind, Limits},
-    dispatch::{Budget, Dispatcher, FullChats, Job, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch, Task},
     observe::metrics::{Metrics, Report},
     proto::{
         answers::Answers,
         http::{ConnectionDirective, Method, RequestHead, Status},
         proxy_header::{self as proxy, Parsed},
-        route::{Router, Unrouted, Wanted},
+        route::{RouteError, RouteRequest, Router},
         update::Update,
     },
     tls::TlsConfig,
@@ -69,7 +69,7 @@ impl fmt::Debug for DatedAnswers {
 /// A shard's side of the hand-off and the lanes of some workers.
 #[derive(Debug)]
 pub struct HandOff {
-    batch: RefCell<Vec<Job>>,
+    batch: RefCell<Vec<Task>>,
     budget: Arc<Budget>,
     dispatcher: Dispatcher,
     scheduler: Arc<Scheduler>,
@@ -127,58 +127,63 @@ impl HandOff {
     }
 
     /// One worker's turn: takes the next update, if there is one, and settles it at once.
-    pub fn turn(&self, till: &mut TestTill, now: Instant) -> Option<Update> {
-        self.turn_of(0, till, now)
+    pub fn turn(&self, settled: &mut TestSettledBatch, now: Instant) -> Option<Update> {
+        self.turn_of(0, settled, now)
     }
 
     /// The same of worker `index`.
-    pub fn turn_of(&self, index: usize, till: &mut TestTill, now: Instant) -> Option<Update> {
+    pub fn turn_of(
+        &self,
+        index: usize,
+        settled: &mut TestSettledBatch,
+        now: Instant,
+    ) -> Option<Update> {
         self.turn.set(self.turn.get().wrapping_add(1));
-        let till = &mut till.0;
+        let settled = &mut settled.0;
         let (mut batch, turn) = (self.batch.borrow_mut(), self.turn.get());
         self.scheduler.next(index, turn, now, 1, &mut batch, |duplicate| {
-            till.take(duplicate.update.byte_len() as u64);
+            settled.take(duplicate.update.byte_len() as u64);
         });
-        let job = batch.pop()?;
-        till.take(job.delivery.update.byte_len() as u64);
-        self.scheduler.finish(job.place, |duplicate| {
-            till.take(duplicate.update.byte_len() as u64);
+        let task = batch.pop()?;
+        settled.take(task.delivery.update.byte_len() as u64);
+        self.scheduler.finish(task.lane, |duplicate| {
+            settled.take(duplicate.update.byte_len() as u64);
         });
-        Some(job.delivery.update)
+        Some(task.delivery.update)
     }
 
     #[must_use]
-    pub fn till(&self) -> TestTill {
-        TestTill(Till::new(Arc::clone(&self.budget)))
+    pub fn settled(&self) -> TestSettledBatch {
+        TestSettledBatch(SettledBatch::new(Arc::clone(&self.budget)))
     }
 
     /// Starts worker `index`, which gives every update to `settle` and sleeps in between.
     pub fn worker(&self, index: usize, settle: impl Fn(Update) + Send + 'static) -> TestWorker {
         let scheduler = Arc::clone(&self.scheduler);
-        let mut till = Till::new(Arc::clone(&self.budget));
+        let mut settled = SettledBatch::new(Arc::clone(&self.budget));
         let stop = Arc::<AtomicBool>::default();
         let done = Arc::<AtomicU64>::default();
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = thread::spawn(move || {
-            if let Some(gate) = scheduler.gate(index) {
-                gate.attach();
+            if let Some(parker) = scheduler.parker(index) {
+                parker.attach();
             }
             let (mut batch, mut turn) = (Vec::with_capacity(1), 0);
             while !stopped.load(Ordering::Relaxed) {
                 turn += 1;
                 let idle =
                     scheduler.next(index, turn, Instant::now(), 1, &mut batch, |duplicate| {
-                        till.take(duplicate.update.byte_len() as u64);
+                        settled.take(duplicate.update.byte_len() as u64);
                     });
                 if idle.is_some() {
-                    till.empty();
+                    settled.empty();
                     scheduler.sleep(index, Duration::from_millis(10), || false);
                 }
-                for job in batch.drain(..) {
-                    till.take(job.delivery.update.byte_len() as u64);
-                    settle(job.delivery.update);
-                    scheduler.finish(job.place, |duplicate| {
-                        till.take(duplicate.update.byte_len() as u64);
+                for task in batch.drain(..) {
+                    settled.take(task.delivery.update.byte_len() as u64);
+                    settle(task.delivery.update);
+                    scheduler.finish(task.lane, |duplicate| {
+                        settled.take(duplicate.update.byte_len() as u64);
                     });
                     count.fetch_add(1, Ordering::Release);
                 }
@@ -206,7 +211,7 @@ impl Window {
 
 /// Where a bench's worker gathers what it has settled.
 #[derive(Debug)]
-pub struct TestTill(Till);
+pub struct TestSettledBatch(SettledBatch);
 
 /// A worker thread of a bench; ends when dropped.
 #[derive(Debug)]
@@ -245,22 +250,23 @@ impl Routes {
     /// # Errors
     /// The status to answer with.
     pub fn route(&self, path: &[u8], is_post: bool, token: Option<&[u8]>) -> Result<BotId, Status> {
-        let wanted = Wanted { is_post, path, secret_token: token, ..Wanted::default() };
-        self.0.route(wanted).map_err(Unrouted::status)
+        let request =
+            RouteRequest { is_post, path, secret_token: token, ..RouteRequest::default() };
+        self.0.route(request).map_err(RouteError::status)
     }
 
     /// # Errors
     /// The status to answer with.
     pub fn route_head(&self, head: &RequestHead<'_>) -> Result<BotId, Status> {
-        let routed = self.0.route(Wanted {
+        let routed = self.0.route(RouteRequest {
             authorization: head.authorization.value(),
             host: head.host,
             is_post: head.method == Method::Post,
             path: head.path.as_bytes(),
             secret_token: head.secret_token.value(),
-            ..Wanted::default()
+            ..RouteRequest::default()
         });
-        routed.map_err(Unrouted::status)
+        routed.map_err(RouteError::status)
     }
 }
 

@@ -15,11 +15,12 @@ use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::{
-    bots::{BotId, BotKey, Roster},
+    bots::{BotId, BotKey, BotRegistry},
     config::{Ack, Dispatch, Limits},
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
     journal::{
-        Backlog, Batch, Committer, Directory, Home, Housekeeper, Journal, Log, Settings, now_us,
+        Backlog, Batch, BatchReturn, Committer, Directory, Housekeeper, Journal, Log, Settings,
+        now_us,
     },
     proto::update::{Recycled, UpdateParser},
 };
@@ -63,8 +64,8 @@ impl TestJournal {
     #[allow(clippy::expect_used)]
     #[must_use]
     pub fn open(dir: &Path, ack: Ack) -> Self {
-        let roster = Arc::new(Roster::default());
-        roster.enrol(["bench"].into_iter()).expect("one bot");
+        let registry = Arc::new(BotRegistry::default());
+        registry.register(["bench"].into_iter()).expect("one bot");
         let storage = Arc::new(Directory::own(dir).expect("a directory"));
         let settings = Settings {
             ack,
@@ -72,7 +73,7 @@ impl TestJournal {
             segment_bytes: 64 << 20,
             sync_interval: Duration::from_millis(100),
         };
-        let (journal, chores) = Journal::new(storage, settings, roster, Vec::new());
+        let (journal, maintenance) = Journal::new(storage, settings, registry, Vec::new());
         let limits = Limits::default();
         let budget = Arc::new(Budget::new(1 << 20, 1 << 32));
         let full = Arc::new(FullChats::new());
@@ -83,14 +84,15 @@ impl TestJournal {
         let (back, returned) = unbounded();
         let (give, recycled) = bounded(4096);
         let waker = Arc::new(AtomicWaker::new());
-        let home = Home { batches: back, recycled: Some(give.clone()), waker: Arc::clone(&waker) };
+        let home =
+            BatchReturn { batches: back, recycled: Some(give.clone()), waker: Arc::clone(&waker) };
         let mut log = Log::new(Arc::clone(&journal), 0, None);
         log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::new(Backlog::new(None, (0, 0))),
             committed: Vec::new(),
             dispatcher: Dispatcher::new(&scheduler, inboxes, &full, &budget, 0),
-            homes: vec![home],
+            returns: vec![home],
             journal: Arc::clone(&journal),
             log,
             metrics: Arc::default(),
@@ -102,11 +104,11 @@ impl TestJournal {
             recycled: give,
             scheduler,
             stop: Arc::clone(&stop),
-            till: Till::new(budget),
+            settled: SettledBatch::new(budget),
         };
         let threads = vec![
             thread::spawn(move || committer.run(&gathered)),
-            thread::spawn(move || housekeeper.run(&chores)),
+            thread::spawn(move || housekeeper.run(&maintenance)),
             thread::spawn(move || settler.run()),
         ];
         let (parser, spare) = (Parser(UpdateParser::default()), None);
@@ -180,32 +182,32 @@ struct Settler {
     recycled: Sender<Recycled>,
     scheduler: Arc<Scheduler>,
     stop: Arc<AtomicBool>,
-    till: Till,
+    settled: SettledBatch,
 }
 
 impl Settler {
     fn run(mut self) {
-        if let Some(gate) = self.scheduler.gate(0) {
-            gate.attach();
+        if let Some(parker) = self.scheduler.parker(0) {
+            parker.attach();
         }
-        let (mut jobs, mut settled, mut turn) = (Vec::new(), Vec::new(), 0);
+        let (mut tasks, mut settled, mut turn) = (Vec::new(), Vec::new(), 0);
         while !self.stop.load(Ordering::Acquire) {
             turn += 1;
-            let idle = self.scheduler.next(0, turn, Instant::now(), 128, &mut jobs, |_| {});
+            let idle = self.scheduler.next(0, turn, Instant::now(), 128, &mut tasks, |_| {});
             if idle.is_some() {
-                self.till.empty();
+                self.settled.empty();
                 self.scheduler.sleep(0, Duration::from_millis(10), || false);
             }
-            let mut places = Vec::new();
-            for job in jobs.drain(..) {
-                settled.extend(job.delivery.record);
-                self.till.take(job.delivery.update.byte_len() as u64);
-                let _ = self.recycled.try_send(job.delivery.update.recycle());
-                places.push(job.place);
+            let mut lanes = Vec::new();
+            for task in tasks.drain(..) {
+                settled.extend(task.delivery.record);
+                self.settled.take(task.delivery.update.byte_len() as u64);
+                let _ = self.recycled.try_send(task.delivery.update.recycle());
+                lanes.push(task.lane);
             }
             self.journal.settle(&mut settled);
-            places.dedup();
-            places.into_iter().for_each(|place| self.scheduler.finish(place, |_| {}));
+            lanes.dedup();
+            lanes.into_iter().for_each(|lane| self.scheduler.finish(lane, |_| {}));
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::tls::{
     records::{Direction, Records, Secret, Suite},
-    unread::{Next, Spares, Unread, Wait},
+    recv_buffer::{BufferPool, Next, RecvBuffer, Wait},
 };
 
 /// One side of a TLS 1.3 connection; both have the same keys in both directions.
 pub struct TestRecords {
     out: Vec<u8>,
     records: Records,
-    spares: Spares,
-    unread: Unread,
+    pool: BufferPool,
+    received: RecvBuffer,
 }
 
 impl TestRecords {
@@ -37,7 +37,12 @@ impl TestRecords {
             Direction::of_secret(suite, secret).expect("a key")
         };
         let records = Records::new(direction(read), direction(write));
-        Self { out: Vec::new(), records, spares: Spares::default(), unread: Unread::default() }
+        Self {
+            out: Vec::new(),
+            records,
+            pool: BufferPool::default(),
+            received: RecvBuffer::default(),
+        }
     }
 
     /// As [`forge`](Self::forge), with another version in the header.
@@ -84,11 +89,11 @@ impl TestRecords {
         mut read: impl FnMut(&[u8]),
     ) -> Option<&'static str> {
         loop {
-            let missing = match self.unread.open(&mut self.records) {
+            let missing = match self.received.open(&mut self.records) {
                 Ok(Next::Data(_)) => {
-                    let data = self.unread.bytes();
+                    let data = self.received.bytes();
                     read(data);
-                    self.unread.consume(self.unread.bytes().len());
+                    self.received.consume(self.received.bytes().len());
                     continue;
                 }
                 Ok(Next::End) => return Some("goodbye"),
@@ -101,9 +106,9 @@ impl TestRecords {
             if bytes.is_empty() {
                 return None;
             }
-            self.unread.prepare(Wait::Short, &self.spares);
-            self.unread.make_room(missing, &self.spares);
-            let taken = self.unread.receive(bytes);
+            self.received.prepare(Wait::Short, &self.pool);
+            self.received.make_room(missing, &self.pool);
+            let taken = self.received.receive(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
         }
     }
@@ -117,6 +122,6 @@ impl TestRecords {
     /// Bytes of its buffer.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.unread.memory()
+        self.received.memory()
     }
 }

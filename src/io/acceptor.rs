@@ -25,14 +25,14 @@ use rustix::{
     net::sockopt,
 };
 
-use super::listener::{Order, Orders};
+use super::listener::{AcceptorConfig, AcceptorSettings};
 use crate::{
     config::{Config, allow::admits},
     control::operation::{Operation, Step},
     io::{
         listener::{BACKLOG, ListeningSocket, Terms},
-        seats::{Seat, Seats},
-        shard::{IDLE_ENOUGH, LongestIdle, Message, Newcomer},
+        peer_limit::{ConnectionPermit, PeerConnectionLimit},
+        shard::{AcceptedConnection, IDLE_ENOUGH, LongestIdle, Message},
     },
     observe::{incidents::IncidentWriter, metrics::AcceptorMetrics},
     outcome::TurnedAway,
@@ -68,12 +68,12 @@ pub(crate) struct Admission {
     /// Connections at a time.
     connections: usize,
     /// Connections of each address.
-    seats: Arc<Seats>,
+    permits: Arc<PeerConnectionLimit>,
 }
 
 impl Admission {
-    pub(crate) fn new(config: &Config, seats: Arc<Seats>) -> Self {
-        Self { connections: config.limits.connections, seats }
+    pub(crate) fn new(config: &Config, permits: Arc<PeerConnectionLimit>) -> Self {
+        Self { connections: config.limits.connections, permits }
     }
 }
 
@@ -87,9 +87,9 @@ pub(crate) struct Acceptor {
     listeners: Vec<ListeningSocket>,
     metrics: Arc<AcceptorMetrics>,
     operation: Arc<Operation>,
-    orders: Arc<Orders>,
+    acceptor_config: Arc<AcceptorConfig>,
     shards: Vec<ShardLink>,
-    /// The other end is shut down to stop the acceptor. A byte says that there are orders.
+    /// The other end is shut down to stop the acceptor. A byte says that there are acceptor_config.
     stop: UnixStream,
 }
 
@@ -99,7 +99,7 @@ impl Acceptor {
         incidents: IncidentWriter,
         listeners: Vec<ListeningSocket>,
         metrics: Arc<AcceptorMetrics>,
-        orders: Arc<Orders>,
+        acceptor_config: Arc<AcceptorConfig>,
         shards: Vec<ShardLink>,
         stop: UnixStream,
     ) -> Self {
@@ -111,7 +111,7 @@ impl Acceptor {
             listeners,
             metrics,
             operation,
-            orders,
+            acceptor_config,
             shards,
             stop,
         }
@@ -131,7 +131,7 @@ impl Acceptor {
             self.operation.begin(Step::Accept, Instant::now());
             self.renew();
             match ready {
-                Ready::Told if self.obey() => {}
+                Ready::Told if self.apply() => {}
                 Ready::Told => {
                     self.accept_last();
                     return self.operation.end();
@@ -172,7 +172,7 @@ impl Acceptor {
         if !self.listeners.iter().any(ListeningSocket::may_be_renewed) {
             return;
         }
-        for (index, socket, file) in self.orders.renewed() {
+        for (index, socket, file) in self.acceptor_config.renewed() {
             // What fails would fail there as well.
             let _ = self.accept_all(index);
             if let Some(listener) = self.listeners.get_mut(index) {
@@ -182,11 +182,11 @@ impl Acceptor {
     }
 
     /// Does what it was told; false where that is to stop.
-    fn obey(&mut self) -> bool {
+    fn apply(&mut self) -> bool {
         if (&self.stop).read(&mut [0; 64]).is_ok_and(|n| n == 0) {
             return false;
         }
-        if let Some(Order { connections, terms }) = self.orders.take() {
+        if let Some(AcceptorSettings { connections, terms }) = self.acceptor_config.take() {
             self.admission.connections = connections;
             self.listeners.iter_mut().for_each(|listener| listener.set_terms(&terms));
         }
@@ -197,7 +197,7 @@ impl Acceptor {
     /// waits at a socket of somebody else's is left to the next one who listens there.
     fn accept_last(&mut self) {
         // Their files go with them.
-        drop(self.orders.renewed());
+        drop(self.acceptor_config.renewed());
         for index in (0..self.listeners.len()).rev() {
             let Some(listener) = self.listeners.get_mut(index) else { return };
             // Ever new ones could come, so there is an end to it.
@@ -280,39 +280,39 @@ impl Acceptor {
         if !is_admitted {
             return self.turn_away(&socket, peer, TurnedAway::Address);
         }
-        let seat = match peer {
-            Some(peer) if !is_balancer => self.admission.seats.take(peer),
-            _ => Some(Seat::uncounted()),
+        let permit = match peer {
+            Some(peer) if !is_balancer => self.admission.permits.take(peer),
+            _ => Some(ConnectionPermit::uncounted()),
         };
-        let Some(seat) = seat else {
+        let Some(permit) = permit else {
             return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
         let accepted_at = Instant::now();
         // Where shards have no room, each of them waits, and none of that hangs.
         self.operation.begin(Step::Accept, accepted_at);
-        let newcomer = Newcomer { accepted_at, peer, seat, socket, terms };
+        let accepted = AcceptedConnection { accepted_at, peer, permit, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
         if open < self.admission.connections {
-            self.hand_over(newcomer);
+            self.hand_over(accepted);
         } else {
-            self.squeeze_in(newcomer, peer);
+            self.replace_idle(accepted, peer);
         }
     }
 
-    /// Gives `newcomer` to the shard with the connection that has been idle longest, to be served
+    /// Gives `accepted` to the shard with the connection that has been idle longest, to be served
     /// in its place. Who closes takes its time, so a few more are open for a moment.
-    fn squeeze_in(&mut self, newcomer: Newcomer, peer: Option<IpAddr>) {
+    fn replace_idle(&mut self, accepted: AcceptedConnection, peer: Option<IpAddr>) {
         let idle = |link: &ShardLink| link.idle.since();
         let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
         let longest = longest.min_by_key(|link| idle(link)).filter(|link| {
             idle(link).is_some_and(|since| {
-                newcomer.accepted_at.saturating_duration_since(since) >= IDLE_ENOUGH
+                accepted.accepted_at.saturating_duration_since(since) >= IDLE_ENOUGH
             })
         });
         match longest {
-            None => self.turn_away(&newcomer.socket, peer, TurnedAway::Connections),
+            None => self.turn_away(&accepted.socket, peer, TurnedAway::Connections),
             Some(link) => {
-                if link.give(Message::Instead(newcomer)).is_some() {
+                if link.give(Message::ReplaceIdle(accepted)).is_some() {
                     self.metrics.refused(TurnedAway::Shards);
                 }
             }
@@ -327,9 +327,9 @@ impl Acceptor {
         self.incidents.turned_away(peer, why);
     }
 
-    /// Gives `newcomer` to the shard with the fewest connections, or to any that takes it.
-    fn hand_over(&mut self, newcomer: Newcomer) {
-        let message = Message::Connection(newcomer);
+    /// Gives `accepted` to the shard with the fewest connections, or to any that takes it.
+    fn hand_over(&mut self, accepted: AcceptedConnection) {
+        let message = Message::Connection(accepted);
         let least = self.shards.iter_mut().min_by_key(|link| link.open.load(Ordering::Relaxed));
         let Some(mut refused) = least.and_then(|link| link.give(message)) else { return };
         let until = Instant::now() + FULL_WAIT;
@@ -347,7 +347,7 @@ impl Acceptor {
             }
             let mut told = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
             if poll(&mut told, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
-                // A stop does not wait, and orders come first.
+                // A stop does not wait, and acceptor_config come first.
                 break;
             }
         }
@@ -377,7 +377,7 @@ enum Ready {
     /// On these listeners, by their places.
     Accept(Vec<usize>),
     PauseOver,
-    /// There are orders, or it is over.
+    /// There are acceptor_config, or it is over.
     Told,
 }
 
@@ -404,7 +404,7 @@ mod tests {
         let listening = Listening::open(&config, Vec::new(), None).unwrap();
         let stop = UnixStream::pair().unwrap().0;
         let acceptor = Acceptor::new(
-            Admission::new(&config, Arc::new(Seats::new(0))),
+            Admission::new(&config, Arc::new(PeerConnectionLimit::new(0))),
             Incidents::new(10).writer(),
             listening.sockets,
             Arc::default(),
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn a_balancer_has_no_seat_and_nobody_else_may_come() {
         let (mut acceptor, _mailboxes) = acceptor(1, 100);
-        acceptor.admission.seats = Arc::new(Seats::new(1));
+        acceptor.admission.permits = Arc::new(PeerConnectionLimit::new(1));
         for (balancers, expected) in [("127.0.0.1", (vec![3], 0)), ("127.0.0.2", (vec![3], 3))] {
             let proxy_protocol = Some(AllowList::new([balancers]).unwrap());
             // Whoever is behind it is looked for on the list, not the balancer.
@@ -476,10 +476,10 @@ mod tests {
     fn no_answer_waits_for_the_peers_acknowledgement() {
         let (mut acceptor, mut mailboxes) = acceptor(1, 100);
         let _peer = connect(&mut acceptor);
-        let Ok(Message::Connection(newcomer)) = mailboxes.first_mut().unwrap().try_recv() else {
+        let Ok(Message::Connection(accepted)) = mailboxes.first_mut().unwrap().try_recv() else {
             unreachable!("it was handed over");
         };
-        assert!(sockopt::tcp_nodelay(&newcomer.socket).unwrap());
+        assert!(sockopt::tcp_nodelay(&accepted.socket).unwrap());
     }
 
     #[test]
@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
         let (mut acceptor, mut mailboxes) = acceptor(1, 100);
-        acceptor.admission.seats = Arc::new(Seats::new(2));
+        acceptor.admission.permits = Arc::new(PeerConnectionLimit::new(2));
         let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
         assert_eq!(
             (loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)),
@@ -526,7 +526,7 @@ mod tests {
         assert_eq!(loads(&acceptor), [1, 2, 1]);
         let mailbox = mailboxes.get_mut(1).unwrap();
         assert!(matches!(mailbox.try_recv(), Ok(Message::Connection(_))));
-        assert!(matches!(mailbox.try_recv(), Ok(Message::Instead(_))));
+        assert!(matches!(mailbox.try_recv(), Ok(Message::ReplaceIdle(_))));
         for link in &acceptor.shards {
             link.idle.tell(Some(Instant::now()));
         }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use crate::{
     io::{
         listener::Terms,
+        peer_limit::{ConnectionPermit, PeerConnectionLimit},
         runtime::{self, Socket},
-        seats::{Seat, Seats},
     },
     outcome::TurnedAway,
     proto::proxy_header::{self as proxy, Parsed},
@@ -24,7 +24,7 @@ pub(crate) struct Client {
     /// Its address, or the balancer's where that speaks for itself.
     pub(crate) peer: Option<IpAddr>,
     /// Held for as long as the connection lives.
-    pub(crate) seat: Seat,
+    pub(crate) permit: ConnectionPermit,
 }
 
 /// Reads the header that the balancer at `balancer` sends first.
@@ -35,19 +35,19 @@ pub(crate) async fn identify(
     socket: &mut Socket,
     balancer: Option<IpAddr>,
     terms: &Terms,
-    seats: &Seats,
+    permits: &PeerConnectionLimit,
 ) -> Result<Client, TurnedAway> {
     let (source, early) = read_header(socket).await?;
     let peer = source.or(balancer);
     if !terms.admits(peer) {
         return Err(TurnedAway::Address);
     }
-    let seat = match source {
-        Some(source) => seats.take(source).ok_or(TurnedAway::PerAddress)?,
+    let permit = match source {
+        Some(source) => permits.take(source).ok_or(TurnedAway::PerAddress)?,
         // The balancer itself needs none.
-        None => Seat::uncounted(),
+        None => ConnectionPermit::uncounted(),
     };
-    Ok(Client { early, peer, seat })
+    Ok(Client { early, peer, permit })
 }
 
 /// The client's address, if the balancer tells one, and what has come behind the header.

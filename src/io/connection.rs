@@ -14,9 +14,9 @@ use crate::{
     io::{
         balancer,
         listener::Terms,
+        peer_limit::ConnectionPermit,
         runtime,
-        seats::Seat,
-        shard::{End, HandshakePlace, Newcomer, Phase, Registration, Shard, Way},
+        shard::{AcceptedConnection, End, HandshakePlace, IngestPath, Phase, Registration, Shard},
         tls::{self as session, Established},
     },
     journal::Ticket,
@@ -31,12 +31,12 @@ use crate::{
             CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status,
             Step, response,
         },
-        route::{Unrouted, Wanted},
+        route::{RouteError, RouteRequest},
         update::{ParseError, Update, UpdateBody},
     },
     tls::{
         fault,
-        unread::{Filled, Unread, Wait},
+        recv_buffer::{Filled, RecvBuffer, Wait},
     },
 };
 
@@ -51,8 +51,8 @@ const SOON: Duration = Duration::from_secs(1);
 const BUSY: u8 = 2;
 
 /// Serves a connection from its handshake, in which it takes `place`, to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: HandshakePlace) {
-    let Newcomer { accepted_at, peer, seat, socket, terms } = newcomer;
+pub(crate) async fn serve(shard: Rc<Shard>, accepted: AcceptedConnection, place: HandshakePlace) {
+    let AcceptedConnection { accepted_at, peer, permit, socket, terms } = accepted;
     let reason = match runtime::adopt(socket, shard.driver) {
         Ok(socket) => {
             let begun_at = accepted_at;
@@ -61,7 +61,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, newcomer: Newcomer, place: Handshake
         }
         Err(_) => Some(CloseReason::Io),
     };
-    drop(seat);
+    drop(permit);
     if let Some(reason) = reason {
         shard.metrics.closed(reason);
     }
@@ -91,9 +91,9 @@ async fn admit(
     // In a box: what a beginning needs is given back when it is over.
     let begun = Box::pin(begin(shard, socket, &registration, arrival, terms)).await;
     match begun {
-        Begun::Established(connection, seat) => {
+        Begun::Established(connection, permit) => {
             let reason = run(connection).await;
-            drop(seat);
+            drop(permit);
             Some(reason)
         }
         Begun::Ended(reason) => Some(reason),
@@ -103,8 +103,8 @@ async fn admit(
 
 /// What the beginning of a connection has come to.
 enum Begun<'a> {
-    /// It goes on; with its seat, where that is not the one it came with.
-    Established(Box<Connection<'a>>, Option<Seat>),
+    /// It goes on; with its permit, where that is not the one it came with.
+    Established(Box<Connection<'a>>, Option<ConnectionPermit>),
     Ended(CloseReason),
     TurnedAway,
 }
@@ -122,14 +122,14 @@ async fn begin<'a>(
     shard.metrics.accept_wait.record(nanos(now.saturating_duration_since(arrival.accepted_at)));
     arrival.begun_at = now;
     registration.enter(Phase::Handshake, now, deadline);
-    let mut seat = None;
+    let mut permit = None;
     if terms.proxy_protocol.is_some() {
-        let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.seats);
+        let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.permits);
         match identified.await {
             Ok(client) => {
                 arrival.early = client.early;
                 arrival.peer = client.peer;
-                seat = Some(client.seat);
+                permit = Some(client.permit);
             }
             Err(why) => {
                 // Before the peer can know.
@@ -139,7 +139,7 @@ async fn begin<'a>(
         }
     }
     match secure(shard, socket, registration, arrival, terms).await {
-        Ok(connection) => Begun::Established(connection, seat),
+        Ok(connection) => Begun::Established(connection, permit),
         Err(reason) => Begun::Ended(reason),
     }
 }
@@ -155,22 +155,22 @@ async fn secure<'a>(
     let Arrival { begun_at, early, peer, place, .. } = arrival;
     if !terms.tls {
         drop(place);
-        let (stream, unread) = (session::Stream::Plain(socket), Unread::plain(early));
-        return Ok(Connection::new(shard, registration, stream, peer, unread));
+        let (stream, received) = (session::Stream::Plain(socket), RecvBuffer::plain(early));
+        return Ok(Connection::new(shard, registration, stream, peer, received));
     }
     // A server does not start without it where a listener needs it.
     let tls = shard.tls().ok_or(CloseReason::Io)?;
-    let turn = async |step| {
-        let turn = shard.turns.turn(step).await;
+    let slice = async |step| {
+        let slice = shard.handshake_scheduler.slice(step).await;
         // Nobody is there any more to do it for.
-        if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(turn) }
+        if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(slice) }
     };
-    let outcome = session::accept(socket, early, tls, turn).await;
+    let outcome = session::accept(socket, early, tls, slice).await;
     drop(place);
     match outcome {
-        Ok(Established { kind, stream, unread }) => {
+        Ok(Established { kind, stream, received }) => {
             note_handshake(shard, kind, begun_at);
-            Ok(Connection::new(shard, registration, stream, peer, unread))
+            Ok(Connection::new(shard, registration, stream, peer, received))
         }
         Err((socket, error)) => Err(fail(shard, registration, peer, socket, error).await),
     }
@@ -219,7 +219,7 @@ struct Connection<'a> {
     http: HttpSession,
     /// Where the requests come from; `None` where that is a Unix socket.
     peer: Option<IpAddr>,
-    unread: Unread,
+    received: RecvBuffer,
     /// What routing said of the current request.
     routed: Result<BotId, Status>,
     /// Requests answered.
@@ -240,7 +240,7 @@ struct Connection<'a> {
     trace: Trace,
 }
 
-/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
+/// The current request's stages so far, in nanoseconds, for when it handshake_scheduler out to be slow.
 #[derive(Clone, Copy, Default)]
 struct Trace {
     commit: u64,
@@ -271,9 +271,9 @@ impl<'a> Connection<'a> {
         registration: &'a Registration<'a>,
         stream: session::Stream,
         peer: Option<IpAddr>,
-        unread: Unread,
+        received: RecvBuffer,
     ) -> Box<Self> {
-        if !unread.is_empty() {
+        if !received.is_empty() {
             registration.has_begun();
         }
         let now = Instant::now();
@@ -281,9 +281,9 @@ impl<'a> Connection<'a> {
             shard,
             registration,
             stream,
-            http: HttpSession::new(shard.live().http_limits),
+            http: HttpSession::new(shard.snapshot().http_limits),
             peer,
-            unread,
+            received,
             routed: Err(Status::NotFound),
             answered: 0,
             answered_at: now,
@@ -326,10 +326,10 @@ impl<'a> Connection<'a> {
     /// Goes on with the current request as far as its bytes have come. A function by itself: what it
     /// looks at would be kept over each wait otherwise.
     fn advance(&mut self) -> Next {
-        let (consumed, step) = self.http.advance(self.unread.bytes());
+        let (consumed, step) = self.http.advance(self.received.bytes());
         match step {
             Step::Head(head) => {
-                let wanted = Wanted {
+                let request = RouteRequest {
                     authorization: head.authorization.value(),
                     host: head.host,
                     is_post: head.method == Method::Post,
@@ -337,28 +337,28 @@ impl<'a> Connection<'a> {
                     peer: self.peer,
                     secret_token: head.secret_token.value(),
                 };
-                let routed = self.shard.live().router.route(wanted);
+                let routed = self.shard.snapshot().router.route(request);
                 if let Err(why) = routed {
-                    note_refused(self.shard, self.peer, why, &head, wanted);
+                    note_refused(self.shard, self.peer, why, &head, request);
                 }
-                self.routed = routed.map_err(Unrouted::status);
-                self.unread.consume(consumed);
+                self.routed = routed.map_err(RouteError::status);
+                self.received.consume(consumed);
                 self.head_at = self.read_at;
-                self.body_bytes = self.unread.bytes().len();
+                self.body_bytes = self.received.bytes().len();
                 if self.routed.is_ok() {
                     self.http.accept_body(self.shard.spare_body());
                 } else {
                     self.http.discard_body();
                 }
-                let is_due = self.http.continue_due(self.unread.bytes());
+                let is_due = self.http.continue_due(self.received.bytes());
                 if is_due { Next::Continue } else { Next::Again }
             }
             Step::NeedMore => {
-                self.unread.consume(consumed);
+                self.received.consume(consumed);
                 Next::Read
             }
             Step::Complete => {
-                self.unread.consume(consumed);
+                self.received.consume(consumed);
                 Next::Answer
             }
             Step::Reject(status) => {
@@ -371,14 +371,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Waits for bytes and reads them behind the unread ones.
+    /// Waits for bytes and reads them behind the received ones.
     async fn read(&mut self) -> Result<(), CloseReason> {
         let phase = if self.http.is_in_body() {
             self.registration.note_body_bytes(self.body_bytes);
             let timeout = self.shard.limits().body_timeout;
             self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
             Phase::Body
-        } else if self.http.is_idle() && self.unread.is_empty() && !self.has_part {
+        } else if self.http.is_idle() && self.received.is_empty() && !self.has_part {
             let deadline = self.read_at + self.shard.limits().idle_timeout;
             let deadline = match self.registration.is_fresh() {
                 true => self.shard.hastened(deadline),
@@ -398,8 +398,8 @@ impl<'a> Connection<'a> {
             Phase::Head
         };
         let wait = self.wait(phase);
-        let spares = &self.shard.spare_unread;
-        match self.stream.fill(&mut self.unread, wait, spares).await {
+        let pool = &self.shard.buffer_pool;
+        match self.stream.fill(&mut self.received, wait, pool).await {
             Ok(Filled::End) => {
                 // What had begun was the goodbye.
                 let is_goodbye = self.has_part && self.registration.end().is_none();
@@ -425,7 +425,7 @@ impl<'a> Connection<'a> {
                     let is_short = self.began_at.duration_since(waited_since) < SOON;
                     self.short_waits =
                         if is_short { self.short_waits.saturating_add(1) } else { 0 };
-                    self.http.set_limits(self.shard.live().http_limits);
+                    self.http.set_limits(self.shard.snapshot().http_limits);
                     self.registration.has_begun();
                 }
                 Ok(())
@@ -481,8 +481,8 @@ impl<'a> Connection<'a> {
         let read = nanos(self.read_at - began_at);
         shard.metrics.read.record(read);
         self.trace = Trace { read, ..Trace::default() };
-        match &shard.way {
-            Way::Memory(dispatcher) => {
+        match &shard.ingest_path {
+            IngestPath::Memory(dispatcher) => {
                 let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
                 let update = match parsed {
                     Ok(update) => update,
@@ -497,7 +497,7 @@ impl<'a> Connection<'a> {
                     }
                 }
             }
-            Way::Journal(intake) => {
+            IngestPath::Journal(intake) => {
                 let body = body.unwrap_or_default();
                 // The parser rewrites the body, and the journal keeps it as it came.
                 let staged = intake.stage(body.as_slice());
@@ -528,14 +528,14 @@ impl<'a> Connection<'a> {
         self.trace.update = Some((update.bot(), update.id().get()));
         self.shard.metrics.parse.record(self.trace.parse);
         self.shard.metrics.received.increment();
-        self.shard.roster.hear(update.bot());
+        self.shard.registry.mark_active(update.bot());
         now
     }
 
     /// The body of a request that was let in is no update of `bot`.
     #[cold]
     fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
-        let bot = self.shard.live().router.name(bot);
+        let bot = self.shard.snapshot().router.name(bot);
         self.shard.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
         Taken::Answered(Status::BadRequest)
     }
@@ -552,7 +552,9 @@ impl<'a> Connection<'a> {
     /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
     /// other connections go on meanwhile.
     async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
-        let Way::Journal(intake) = &self.shard.way else { return Status::ServiceUnavailable };
+        let IngestPath::Journal(intake) = &self.shard.ingest_path else {
+            return Status::ServiceUnavailable;
+        };
         self.awaits_answer();
         if intake.committed(ticket).await {
             self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
@@ -584,7 +586,7 @@ impl<'a> Connection<'a> {
         let answer = self.dated(status, directive, self.known_time());
         self.write(answer).await?;
         self.answered_at = Instant::now();
-        self.http.set_limits(self.shard.live().http_limits);
+        self.http.set_limits(self.shard.snapshot().http_limits);
         if status == Status::Ok {
             let answer = nanos(self.answered_at - self.read_at);
             let metrics = &self.shard.metrics;
@@ -635,7 +637,7 @@ impl<'a> Connection<'a> {
     ///
     /// [`Answers::dated`]: crate::proto::answers::Answers::dated
     fn dated(&self, status: Status, directive: ConnectionDirective, at: Instant) -> Answer {
-        if self.shard.live().date {
+        if self.shard.snapshot().date {
             self.shard.answers.dated(status, directive, at)
         } else {
             Answer::Bare(response(status, directive))
@@ -646,9 +648,9 @@ impl<'a> Connection<'a> {
     /// answer to the one before it, or for its record.
     fn known_time(&self) -> Instant {
         let known = self.read_at.max(self.answered_at);
-        match &self.shard.way {
-            Way::Journal(intake) => known.max(intake.returned_at()),
-            Way::Memory(_) => known,
+        match &self.shard.ingest_path {
+            IngestPath::Journal(intake) => known.max(intake.returned_at()),
+            IngestPath::Memory(_) => known,
         }
     }
 
@@ -670,16 +672,16 @@ impl<'a> Connection<'a> {
 fn note_refused(
     shard: &Shard,
     peer: Option<IpAddr>,
-    why: Unrouted,
+    why: RouteError,
     head: &RequestHead<'_>,
-    wanted: Wanted<'_>,
+    request: RouteRequest<'_>,
 ) {
     let (kind, detail) = match why {
-        Unrouted::Forbidden(_, why @ Forbidden::Address) => {
+        RouteError::Forbidden(_, why @ Forbidden::Address) => {
             shard.metrics.forbidden(why);
             (IncidentKind::AddressRefused, "bot.allow")
         }
-        Unrouted::Forbidden(_, why @ Forbidden::Credentials) => {
+        RouteError::Forbidden(_, why @ Forbidden::Credentials) => {
             shard.metrics.forbidden(why);
             let detail = match (head.secret_token, head.authorization) {
                 (Credential::Absent, Credential::Absent) => "missing",
@@ -688,10 +690,10 @@ fn note_refused(
             };
             (IncidentKind::AuthFailed, detail)
         }
-        Unrouted::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
-        Unrouted::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
+        RouteError::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
+        RouteError::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
     };
-    let bot = shard.live().router.meant(wanted);
+    let bot = shard.snapshot().router.meant(request);
     shard.note(kind, peer, bot, detail);
 }
 

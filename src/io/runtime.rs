@@ -164,60 +164,60 @@ pub(crate) async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
 
-/// How long a socket on epoll may be read without a wait before the others have their turn.
-const TURN: Duration = Duration::from_millis(5);
+/// How long a socket on epoll may be read without a wait before the others have their slice.
+const READ_SLICE: Duration = Duration::from_millis(5);
 
 /// A connected stream socket that belongs to this thread's loop. Of whichever family: what monoio
 /// does with a TCP stream here, it would do with a Unix one as well.
 ///
 /// On epoll, an operation that need not wait is done at once, so a peer that always has more to
 /// read, authorized or not, would never let another task run, nor a timer, nor a stop. Reads give
-/// way after [`TURN`]. With io_uring every operation goes through the ring, and nobody can hog it.
+/// way after [`READ_SLICE`]. With io_uring every operation goes through the ring, and nobody can hog it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
     /// `None` with io_uring.
-    turn: Option<Turn>,
+    slice: Option<ReadSlice>,
 }
 
-/// The turn of a socket on epoll.
+/// The slice of a socket on epoll.
 #[derive(Debug)]
-struct Turn {
+struct ReadSlice {
     /// When a read last had to wait.
     began_at: Instant,
-    /// Ends a turn. Rare, so most sockets have none; kept, as it may come again.
+    /// Ends a slice. Rare, so most sockets have none; kept, as it may come again.
     timer: Option<Pin<Box<monoio::time::Sleep>>>,
 }
 
-impl Turn {
+impl ReadSlice {
     fn new() -> Self {
         Self { began_at: Instant::now(), timer: None }
     }
 }
 
-/// Ends a read that has `waited` or not. Where it did not and the turn is over, all others go first: a
+/// Ends a read that has `waited` or not. Where it did not and the slice is over, all others go first: a
 /// sleep, since monoio fires timers only when no task is ready.
-async fn end_turn(turn: &mut Turn, waited: bool) {
+async fn end_slice(slice: &mut ReadSlice, waited: bool) {
     if !waited {
-        if turn.began_at.elapsed() < TURN {
+        if slice.began_at.elapsed() < READ_SLICE {
             return;
         }
         let due = monoio::time::Instant::now() + Duration::from_millis(1);
         let new = || Box::pin(monoio::time::sleep_until(due));
-        let timer = turn.timer.get_or_insert_with(new);
+        let timer = slice.timer.get_or_insert_with(new);
         timer.as_mut().reset(due);
         timer.as_mut().await;
     }
-    turn.began_at = Instant::now();
+    slice.began_at = Instant::now();
 }
 
-/// Runs what `$read` makes, and sees to it that it keeps to its turn. A macro: a future that is handed
+/// Runs what `$read` makes, and sees to it that it keeps to its slice. A macro: a future that is handed
 /// on takes its place twice, and connections hold it while they wait.
-macro_rules! in_turn {
-    ($turn:expr, $read:expr) => {
-        match $turn {
+macro_rules! in_slice {
+    ($slice:expr, $read:expr) => {
+        match $slice {
             None => $read.await,
-            Some(turn) => {
+            Some(slice) => {
                 let mut waited = false;
                 let outcome = {
                     let mut read = pin!($read);
@@ -228,7 +228,7 @@ macro_rules! in_turn {
                     })
                     .await
                 };
-                end_turn(turn, waited).await;
+                end_slice(slice, waited).await;
                 outcome
             }
         }
@@ -237,11 +237,11 @@ macro_rules! in_turn {
 
 impl AsyncReadRent for Socket {
     async fn read<T: IoBufMut>(&mut self, buffer: T) -> BufResult<usize, T> {
-        in_turn!(&mut self.turn, self.stream.read(buffer))
+        in_slice!(&mut self.slice, self.stream.read(buffer))
     }
 
     async fn readv<T: IoVecBufMut>(&mut self, buffers: T) -> BufResult<usize, T> {
-        in_turn!(&mut self.turn, self.stream.readv(buffers))
+        in_slice!(&mut self.slice, self.stream.readv(buffers))
     }
 }
 
@@ -268,8 +268,8 @@ pub(crate) fn adopt(socket: OwnedFd, driver: DriverKind) -> io::Result<Socket> {
     let socket = net::TcpStream::from(socket);
     // epoll needs the socket non-blocking; io_uring would answer EAGAIN instead of waiting then.
     socket.set_nonblocking(driver == DriverKind::Epoll)?;
-    let turn = (driver == DriverKind::Epoll).then(Turn::new);
-    Ok(Socket { stream: TcpStream::from_std(socket)?, turn })
+    let slice = (driver == DriverKind::Epoll).then(ReadSlice::new);
+    Ok(Socket { stream: TcpStream::from_std(socket)?, slice })
 }
 
 /// Holds back what is written next until the socket is [finished](finish), so that both leave in one
@@ -308,7 +308,7 @@ impl Rounds {
         Ok(Self::Epoll { far, near: UnixStream::from_std(near)? })
     }
 
-    /// Waits until whatever was ready when this was called has had its turn, and what has come from
+    /// Waits until whatever was ready when this was called has had its slice, and what has come from
     /// the network by then is known.
     pub(crate) async fn next(&mut self) {
         let (mut far, near) = match self {
@@ -361,7 +361,7 @@ impl Submitted {
     }
 }
 
-/// Lets all others have their turn, and the loop look at the network.
+/// Lets all others have their slice, and the loop look at the network.
 pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     match rounds {
         Some(rounds) => rounds.next().await,
@@ -373,7 +373,7 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
 /// Waits, without a buffer, until something can be read or the end has come: a poll on the ring. What
 /// goes wrong with the socket is left to the read; a poll alone may fail where a signal comes.
 pub(crate) async fn readable(socket: &mut Socket) {
-    let _ = in_turn!(&mut socket.turn, socket.stream.readable(false));
+    let _ = in_slice!(&mut socket.slice, socket.stream.readable(false));
 }
 
 /// Reads once, up to the free capacity of `buffer`, behind what it holds. A full buffer reads

@@ -1,9 +1,9 @@
 //! A shard: one thread, one CPU, one event loop, and all that its connections share.
 
 mod background;
+mod handshake_scheduler;
 mod handshakes;
 mod sweep;
-mod turns;
 mod watch;
 
 use std::{
@@ -28,22 +28,23 @@ use rustls::ServerConfig;
 use slab::Slab;
 
 use self::{
-    background::Background, handshakes::Handshakes, sweep::sweep, turns::Turns, watch::Watch,
+    background::Background, handshake_scheduler::HandshakeScheduler, handshakes::Handshakes,
+    sweep::sweep, watch::Watch,
 };
 pub(crate) use self::{
     handshakes::HandshakePlace,
     watch::{End, Phase, Registration},
 };
 use crate::{
-    bots::{BotId, Roster},
+    bots::{BotId, BotRegistry},
     config::{DriverKind, Limits},
-    control::Pulse,
+    control::Heartbeat,
     dispatch::Dispatcher,
     io::{
+        config_snapshot::ConfigSnapshot,
         listener::Terms,
-        live::Live,
+        peer_limit::{ConnectionPermit, PeerConnectionLimit},
         runtime::{self, Rounds, Runtime, Shutdown, Submitted},
-        seats::{Seat, Seats},
     },
     journal::Intake,
     observe::{
@@ -55,7 +56,7 @@ use crate::{
         answers::Answers,
         update::{ParserLimits, Recycled, Rejected, Update, UpdateBody, UpdateParser},
     },
-    tls::{TlsConfig, unread::Spares},
+    tls::{TlsConfig, recv_buffer::BufferPool},
 };
 
 /// Memory taken back from the workers at once, where the parser has none left.
@@ -73,7 +74,7 @@ const BUSY: Duration = Duration::from_secs(1);
 pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(1);
 /// Idle connections kept from one look at all, and the time until the next one: with ever new peers
 /// at the door, a look for each of them would take all of the shard's time.
-const IDLERS: usize = 1024;
+const IDLE_CANDIDATES: usize = 1024;
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What other threads tell a shard.
@@ -82,23 +83,23 @@ pub(crate) enum Message {
     /// Cut all connections now.
     Abort,
     /// Serve this connection.
-    Connection(Newcomer),
+    Connection(AcceptedConnection),
     /// Finish the requests in flight, close everything else, then end.
     Drain,
     /// Serve this connection in place of the one that has been idle longest, or close it where none
     /// has been for [`IDLE_ENOUGH`].
-    Instead(Newcomer),
+    ReplaceIdle(AcceptedConnection),
     /// Serve by this from now on.
-    Live(Arc<Live>),
+    ConfigSnapshot(Arc<ConfigSnapshot>),
 }
 
 /// A connection on its way from the acceptor to its shard.
 #[derive(Debug)]
-pub(crate) struct Newcomer {
+pub(crate) struct AcceptedConnection {
     pub(crate) accepted_at: Instant,
     /// Where it comes from, an IPv4 address never in IPv6 form; `None` where that is a Unix socket.
     pub(crate) peer: Option<IpAddr>,
-    pub(crate) seat: Seat,
+    pub(crate) permit: ConnectionPermit,
     pub(crate) socket: OwnedFd,
     /// Those of its listener.
     pub(crate) terms: Arc<Terms>,
@@ -146,23 +147,23 @@ impl LongestIdle {
 pub(crate) struct Seed {
     pub(crate) idle: Arc<LongestIdle>,
     pub(crate) incidents: IncidentWriter,
-    pub(crate) live: Arc<Live>,
+    pub(crate) snapshot: Arc<ConfigSnapshot>,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Connections handed to this shard and not ended yet; the acceptor chooses by it.
     pub(crate) open: Arc<AtomicUsize>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
     /// Memory that comes back from the workers.
     pub(crate) returns: Receiver<Recycled>,
-    pub(crate) roster: Arc<Roster>,
-    pub(crate) seats: Arc<Seats>,
+    pub(crate) registry: Arc<BotRegistry>,
+    pub(crate) permits: Arc<PeerConnectionLimit>,
     /// `None` where no listener speaks it.
     pub(crate) tls: Option<TlsConfig>,
-    pub(crate) way: Way,
+    pub(crate) ingest_path: IngestPath,
 }
 
 /// How updates get from a shard to the workers.
-pub(crate) enum Way {
+pub(crate) enum IngestPath {
     /// By way of the journal: a 200 waits for the record.
     Journal(Intake),
     /// Straight into their queues.
@@ -177,26 +178,26 @@ pub(crate) struct Shard {
     pub(crate) driver: DriverKind,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) parser: RefCell<UpdateParser>,
-    pub(crate) roster: Arc<Roster>,
-    pub(crate) seats: Arc<Seats>,
+    pub(crate) registry: Arc<BotRegistry>,
+    pub(crate) permits: Arc<PeerConnectionLimit>,
     /// Memory for received bytes that no request has taken yet, between two connections.
-    pub(crate) spare_unread: Spares,
-    pub(crate) turns: Turns,
-    pub(crate) way: Way,
+    pub(crate) buffer_pool: BufferPool,
+    pub(crate) handshake_scheduler: HandshakeScheduler,
+    pub(crate) ingest_path: IngestPath,
     background: Rc<Background>,
     connections: RefCell<Slab<Rc<Watch>>>,
     draining: Cell<bool>,
     handshakes: Handshakes,
     idle: Arc<LongestIdle>,
     /// Who was idle when last looked for, the longest last: since when, and the place.
-    idlers: RefCell<Vec<(Instant, usize)>>,
+    idle_candidates: RefCell<Vec<(Instant, usize)>>,
     incidents: IncidentWriter,
-    live: RefCell<Arc<Live>>,
+    snapshot: RefCell<Arc<ConfigSnapshot>>,
     looked_at: Cell<Option<Instant>>,
     /// Wakes the shard's main task when the last connection has ended.
     main: RefCell<Option<Waker>>,
     open: Arc<AtomicUsize>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     returns: Receiver<Recycled>,
     tls: Option<Arc<ServerConfig>>,
     /// Connections whose task has not ended.
@@ -206,7 +207,7 @@ pub(crate) struct Shard {
 impl Seed {
     /// Runs the shard on `runtime` until it is told to drain and its last connection has ended.
     pub(crate) fn run(self, mut runtime: Runtime, driver: DriverKind) {
-        let depth_max = self.live.limits.json_depth;
+        let depth_max = self.snapshot.limits.json_depth;
         let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
         let shard = Rc::new(Shard {
             answered_again: Cell::default(),
@@ -214,30 +215,30 @@ impl Seed {
             driver,
             metrics: self.metrics,
             parser: RefCell::new(parser),
-            roster: self.roster,
-            seats: self.seats,
-            spare_unread: Spares::default(),
-            turns: Turns::default(),
-            way: self.way,
+            registry: self.registry,
+            permits: self.permits,
+            buffer_pool: BufferPool::default(),
+            handshake_scheduler: HandshakeScheduler::default(),
+            ingest_path: self.ingest_path,
             background: Rc::default(),
             connections: RefCell::default(),
             draining: Cell::new(false),
             handshakes: Handshakes::default(),
             idle: self.idle,
-            idlers: RefCell::default(),
+            idle_candidates: RefCell::default(),
             incidents: self.incidents,
-            live: RefCell::new(self.live),
+            snapshot: RefCell::new(self.snapshot),
             looked_at: Cell::default(),
             main: RefCell::default(),
             open: self.open,
-            pulse: self.pulse,
+            heartbeat: self.heartbeat,
             returns: self.returns,
             tls: self.tls.as_ref().map(TlsConfig::rustls),
             tasks: Cell::new(0),
         });
         let mut mailbox = self.mailbox;
         // Whatever becomes of its tasks, nothing more comes of it: the committer ends without it.
-        let closing = Closing(&shard.way);
+        let closing = Closing(&shard.ingest_path);
         runtime.block_on(async {
             let background = &shard.background;
             // They hold the shard weakly, and over no wait: after a panic they must not keep it.
@@ -247,20 +248,20 @@ impl Seed {
             poll_fn(|context| shard.poll_mailbox(&mut mailbox, context)).await;
             background.end().await;
         });
-        shard.pulse.end();
+        shard.heartbeat.end();
         drop(closing);
-        if let Way::Memory(dispatcher) = &shard.way {
+        if let IngestPath::Memory(dispatcher) = &shard.ingest_path {
             dispatcher.wake_workers();
         }
     }
 }
 
 /// Closes a shard's way into the journal when it is dropped.
-struct Closing<'a>(&'a Way);
+struct Closing<'a>(&'a IngestPath);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        if let Way::Journal(intake) = self.0 {
+        if let IngestPath::Journal(intake) = self.0 {
             intake.close();
         }
     }
@@ -275,20 +276,20 @@ impl Shard {
     ) -> Poll<()> {
         loop {
             match Pin::new(&mut *mailbox).poll_next(context) {
-                Poll::Ready(Some(Message::Connection(newcomer))) => self.begin(newcomer),
-                Poll::Ready(Some(Message::Instead(newcomer))) => {
-                    if self.make_room() {
-                        self.begin(newcomer);
+                Poll::Ready(Some(Message::Connection(accepted))) => self.begin(accepted),
+                Poll::Ready(Some(Message::ReplaceIdle(accepted))) => {
+                    if self.evict_idle() {
+                        self.begin(accepted);
                     } else {
                         // Before the peer can know.
-                        self.turned_away(newcomer.peer, TurnedAway::Connections);
-                        drop(newcomer);
+                        self.turned_away(accepted.peer, TurnedAway::Connections);
+                        drop(accepted);
                         self.open.fetch_sub(1, Ordering::Relaxed);
                     }
                 }
-                Poll::Ready(Some(Message::Live(live))) => {
-                    self.parser.borrow_mut().set_depth_max(live.limits.json_depth);
-                    self.live.replace(live);
+                Poll::Ready(Some(Message::ConfigSnapshot(snapshot))) => {
+                    self.parser.borrow_mut().set_depth_max(snapshot.limits.json_depth);
+                    self.snapshot.replace(snapshot);
                 }
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
@@ -311,24 +312,26 @@ impl Shard {
 
     /// Closes the connection that has been idle longest; false where none has been for
     /// [`IDLE_ENOUGH`], or none was found a moment ago.
-    fn make_room(&self) -> bool {
-        let (connections, mut idlers) = (self.connections.borrow(), self.idlers.borrow_mut());
+    fn evict_idle(&self) -> bool {
+        let (connections, mut idle_candidates) =
+            (self.connections.borrow(), self.idle_candidates.borrow_mut());
         let now = Instant::now();
         let may_look = |at: Instant| now.saturating_duration_since(at) >= LOOK_PAUSE;
-        if idlers.is_empty() && self.looked_at.get().is_none_or(may_look) {
+        if idle_candidates.is_empty() && self.looked_at.get().is_none_or(may_look) {
             self.looked_at.set(Some(now));
             let idle = connections.iter();
-            idlers.extend(idle.filter_map(|(key, watch)| Some((watch.idle_since()?, key))));
-            if idlers.len() > IDLERS {
-                idlers.select_nth_unstable(IDLERS);
-                idlers.truncate(IDLERS);
+            idle_candidates
+                .extend(idle.filter_map(|(key, watch)| Some((watch.idle_since()?, key))));
+            if idle_candidates.len() > IDLE_CANDIDATES {
+                idle_candidates.select_nth_unstable(IDLE_CANDIDATES);
+                idle_candidates.truncate(IDLE_CANDIDATES);
             }
-            idlers.sort_unstable();
-            idlers.reverse();
+            idle_candidates.sort_unstable();
+            idle_candidates.reverse();
         }
         // Who has had a request since then, or has gone, is passed over.
         let mut is_found = false;
-        while let Some((since, key)) = idlers.last().copied() {
+        while let Some((since, key)) = idle_candidates.last().copied() {
             let watch = connections.get(key);
             let watch = watch.filter(|watch| watch.idle_since() == Some(since));
             if let Some(watch) = watch {
@@ -338,10 +341,10 @@ impl Shard {
                 watch.end(End::Displaced, now);
                 is_found = true;
             }
-            idlers.pop();
+            idle_candidates.pop();
         }
         // Where nobody is left, the sweep tells before the next one is idle for long enough.
-        self.idle.tell(idlers.last().map(|(since, _)| *since));
+        self.idle.tell(idle_candidates.last().map(|(since, _)| *since));
         is_found
     }
 
@@ -436,14 +439,14 @@ impl Shard {
 
     /// What is served by now. To be asked anew for each request, and not to be kept over an await.
     #[inline]
-    pub(crate) fn live(&self) -> Ref<'_, Live> {
-        Ref::map(self.live.borrow(), |live| &**live)
+    pub(crate) fn snapshot(&self) -> Ref<'_, ConfigSnapshot> {
+        Ref::map(self.snapshot.borrow(), |snapshot| &**snapshot)
     }
 
     /// The bounds that hold now, likewise.
     #[inline]
     pub(crate) fn limits(&self) -> Ref<'_, Limits> {
-        Ref::map(self.live.borrow(), |live| &live.limits)
+        Ref::map(self.snapshot.borrow(), |snapshot| &snapshot.limits)
     }
 
     pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
@@ -488,12 +491,12 @@ async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
                 is_over = true;
                 return Poll::Ready(());
             };
-            match &shard.way {
-                Way::Memory(dispatcher) => {
+            match &shard.ingest_path {
+                IngestPath::Memory(dispatcher) => {
                     dispatcher.set_waker(context.waker());
                     if dispatcher.has_news() { Poll::Ready(()) } else { Poll::Pending }
                 }
-                Way::Journal(intake) => {
+                IngestPath::Journal(intake) => {
                     intake.poll(context, |memory| shard.parser.borrow_mut().keep(memory));
                     Poll::Pending
                 }
@@ -509,7 +512,7 @@ async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
             submitted.all().await;
         }
         let Some(shard) = shard.upgrade() else { return };
-        if let Way::Memory(dispatcher) = &shard.way {
+        if let IngestPath::Memory(dispatcher) = &shard.ingest_path {
             dispatcher.wake_workers();
         }
     }
@@ -522,7 +525,9 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
     let (mut answered, mut at_work_at) = (0, None::<Instant>);
     loop {
         poll_fn(|context| match shard.upgrade() {
-            Some(shard) if !shard.background.is_over() => shard.turns.poll_begun(context),
+            Some(shard) if !shard.background.is_over() => {
+                shard.handshake_scheduler.poll_begun(context)
+            }
             _ => Poll::Ready(()),
         })
         .await;
@@ -534,11 +539,12 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
             if count != answered {
                 (answered, at_work_at) = (count, Some(now));
             }
-            let is_shared =
-                at_work_at.is_some_and(|at| now.saturating_duration_since(at) < turns::AT_WORK);
-            let others =
-                now.saturating_duration_since(began_at).saturating_sub(shard.turns.spent());
-            let pause = shard.turns.settle(others, is_shared);
+            let is_shared = at_work_at
+                .is_some_and(|at| now.saturating_duration_since(at) < handshake_scheduler::AT_WORK);
+            let others = now
+                .saturating_duration_since(began_at)
+                .saturating_sub(shard.handshake_scheduler.spent());
+            let pause = shard.handshake_scheduler.settle(others, is_shared);
             pause.map(|pause| (pause, Rc::clone(&shard.background)))
         };
         let Some(pause) = shard.upgrade().as_deref().map(settle) else { return };
@@ -546,7 +552,7 @@ async fn pace(shard: Weak<Shard>, mut rounds: Option<Rounds>) {
             background.pause(pause, || false).await;
         }
         let Some(shard) = shard.upgrade() else { return };
-        shard.turns.end_round();
+        shard.handshake_scheduler.end_round();
         if shard.background.is_over() {
             return;
         }

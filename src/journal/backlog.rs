@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.
-const PARKED_MAX: usize = 4 << 20;
+const DEFERRED_MAX: usize = 4 << 20;
 
 /// What the committer and the thread that reads back agree on.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub(super) struct State {
     /// Bots that were not configured at the start and may have such updates, and the ids that were
     /// seen.
     orphaned: HashMap<BotKey, Window>,
-    parked: HashMap<LaneKey, VecDeque<RecordId>>,
-    parked_records: usize,
+    deferred: HashMap<LaneKey, VecDeque<RecordId>>,
+    deferred_records: usize,
 }
 
 impl Backlog {
@@ -56,8 +56,8 @@ impl Backlog {
             from,
             adopted: Vec::new(),
             orphaned: HashMap::new(),
-            parked: HashMap::new(),
-            parked_records: 0,
+            deferred: HashMap::new(),
+            deferred_records: 0,
         };
         Self { state: Mutex::new(state), reader: OnceLock::new() }
     }
@@ -123,14 +123,14 @@ impl State {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_behind && self.parked.is_empty()
+        !self.is_behind && self.deferred.is_empty()
     }
 
     /// Hands an update to the workers. Where its chat has too many waiting, or was left behind
-    /// before, it is parked.
+    /// before, it is deferred.
     ///
     /// # Errors
-    /// The update. [`Refusal::Chat`] says that it is parked; with any other refusal it is for the
+    /// The update. [`Refusal::Chat`] says that it is deferred; with any other refusal it is for the
     /// caller to come back to it before anything behind it.
     pub(super) fn hand_on(
         &mut self,
@@ -140,53 +140,53 @@ impl State {
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
         let key = LaneKey::of(&update, dispatcher.order());
-        let is_parked = !self.parked.is_empty() && self.parked.contains_key(&key);
-        let outcome = match is_parked {
+        let is_deferred = !self.deferred.is_empty() && self.deferred.contains_key(&key);
+        let outcome = match is_deferred {
             true => Err((Refusal::Chat, update)),
             false => dispatcher.hand_on(update, now, origin),
         };
         match (outcome, origin.record) {
-            (Err((Refusal::Chat, update)), Some(record)) if !self.park(key, record) => {
+            (Err((Refusal::Chat, update)), Some(record)) if !self.defer(key, record) => {
                 Err((Refusal::Updates, update))
             }
             (outcome, _) => outcome,
         }
     }
 
-    pub(super) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// Leaves the update of a full chat in the journal; false where too many are.
-    fn park(&mut self, key: LaneKey, record: RecordId) -> bool {
-        if self.parked_records >= PARKED_MAX {
+    fn defer(&mut self, key: LaneKey, record: RecordId) -> bool {
+        if self.deferred_records >= DEFERRED_MAX {
             return false;
         }
-        self.parked_records += 1;
-        self.parked.entry(key).or_default().push_back(record);
+        self.deferred_records += 1;
+        self.deferred.entry(key).or_default().push_back(record);
         true
     }
 
     /// The first records, up to `limit`, of each chat of which `has_room` is true.
-    pub(super) fn parked_with_room(
+    pub(super) fn deferred_with_room(
         &self,
         limit: usize,
         has_room: impl Fn(LaneKey) -> bool,
     ) -> Vec<(LaneKey, Vec<RecordId>)> {
-        let with_room = self.parked.iter().filter(|(key, _)| has_room(**key));
+        let with_room = self.deferred.iter().filter(|(key, _)| has_room(**key));
         with_room
             .map(|(key, records)| (*key, records.iter().take(limit).copied().collect()))
             .collect()
     }
 
     /// Forgets the first `count` records of a chat: they have gone to the workers.
-    pub(super) fn unpark(&mut self, key: LaneKey, count: usize) {
-        if let Some(records) = self.parked.get_mut(&key) {
-            debug_assert!(count <= records.len() && records.len() <= self.parked_records);
-            self.parked_records -= count.min(records.len());
+    pub(super) fn resume(&mut self, key: LaneKey, count: usize) {
+        if let Some(records) = self.deferred.get_mut(&key) {
+            debug_assert!(count <= records.len() && records.len() <= self.deferred_records);
+            self.deferred_records -= count.min(records.len());
             records.drain(..count.min(records.len()));
             if records.is_empty() {
-                self.parked.remove(&key);
+                self.deferred.remove(&key);
             }
         }
     }

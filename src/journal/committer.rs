@@ -21,7 +21,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Where a batch goes back to.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct BatchReturn {
     pub(crate) batches: Sender<Batch>,
     /// Where the memory of updates goes that stay in the journal for now.
     pub(crate) recycled: Option<Sender<Recycled>>,
@@ -37,7 +37,7 @@ pub(crate) struct Committer {
     pub(crate) committed: Vec<Committed>,
     pub(crate) dispatcher: Dispatcher,
     /// By [`Batch::home`].
-    pub(crate) homes: Vec<Home>,
+    pub(crate) returns: Vec<BatchReturn>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) log: Log,
     pub(crate) metrics: Arc<CommitterMetrics>,
@@ -129,7 +129,7 @@ impl Committer {
     fn send_home(&self, batches: &mut Vec<Batch>, now: Instant) {
         for batch in batches.drain(..) {
             self.metrics.commit.record(nanos(now.saturating_duration_since(batch.submitted_at)));
-            if let Some(home) = self.homes.get(batch.home) {
+            if let Some(home) = self.returns.get(batch.home) {
                 // A shard stays until its batches are back.
                 let _ = home.batches.send(batch);
                 home.waker.wake();
@@ -156,7 +156,7 @@ impl Committer {
             };
             if let Err(update) = outcome {
                 self.metrics.left.increment();
-                if let Some(recycled) = self.homes.get(home).and_then(|it| it.recycled.as_ref()) {
+                if let Some(recycled) = self.returns.get(home).and_then(|it| it.recycled.as_ref()) {
                     let _ = recycled.try_send(update.recycle());
                 }
             }
@@ -179,7 +179,7 @@ impl Drop for Committer {
             // The shards have ended before.
             return;
         }
-        for Home { batches, waker, .. } in self.homes.drain(..) {
+        for BatchReturn { batches, waker, .. } in self.returns.drain(..) {
             // First: who is woken looks whether anything can come.
             drop(batches);
             waker.wake();

@@ -39,7 +39,7 @@ const UNUSED_PART: u64 = 16;
 
 /// Something for the housekeeper to do.
 #[derive(Debug)]
-pub(crate) enum Chore {
+pub(crate) enum MaintenanceTask {
     /// Settle the copies that have been held back, if that can be.
     Copies,
     /// Have a file ready for the next segment.
@@ -56,7 +56,7 @@ pub(crate) enum Chore {
     Stop,
 }
 
-/// Does chores; there is one in a process.
+/// Does maintenance; there is one in a process.
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
     journal: Arc<Journal>,
@@ -85,8 +85,8 @@ impl Housekeeper {
         }
     }
 
-    /// Does chores until it is told to stop.
-    pub(crate) fn run(mut self, chores: &Receiver<Chore>) {
+    /// Does maintenance until it is told to stop.
+    pub(crate) fn run(mut self, maintenance: &Receiver<MaintenanceTask>) {
         let journal = Arc::clone(&self.journal);
         let begin = |step| journal.operations.housekeeper.during(step, Instant::now());
         let interval = journal.settings.sync_interval;
@@ -97,13 +97,13 @@ impl Housekeeper {
             let longest = if is_idle { IDLE } else { RETRY };
             let wait = sync_due
                 .map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
-            match chores.recv_timeout(wait) {
-                Ok(Chore::Sync) => sync_due = Some(Instant::now() + interval),
-                Ok(Chore::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(chore) => {
-                    let is_long = matches!(chore, Chore::Prepare);
+            match maintenance.recv_timeout(wait) {
+                Ok(MaintenanceTask::Sync) => sync_due = Some(Instant::now() + interval),
+                Ok(MaintenanceTask::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(task) => {
+                    let is_long = matches!(task, MaintenanceTask::Prepare);
                     let _doing = begin(if is_long { Step::Prepare } else { Step::Housekeep });
-                    self.handle(chore);
+                    self.handle(task);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let _doing = begin(Step::Housekeep);
@@ -121,18 +121,18 @@ impl Housekeeper {
         self.sync();
     }
 
-    /// Does one chore at once.
-    pub(super) fn handle(&mut self, chore: Chore) {
-        match chore {
-            Chore::Prepare => self.prepare(),
-            Chore::Retire(number) => self.retire(number),
-            Chore::Sealed(number, ids) => {
+    /// Does one task at once.
+    pub(super) fn handle(&mut self, task: MaintenanceTask) {
+        match task {
+            MaintenanceTask::Prepare => self.prepare(),
+            MaintenanceTask::Retire(number) => self.retire(number),
+            MaintenanceTask::Sealed(number, ids) => {
                 self.keep_ids(number, &ids);
                 self.give_back(number);
             }
-            Chore::Sync => self.sync(),
-            Chore::TellFull => self.tell_full(),
-            Chore::Copies | Chore::Stop => {}
+            MaintenanceTask::Sync => self.sync(),
+            MaintenanceTask::TellFull => self.tell_full(),
+            MaintenanceTask::Copies | MaintenanceTask::Stop => {}
         }
         self.clean_up();
         self.journal.settle_held_back();

@@ -254,7 +254,7 @@ mod tests {
     use crate::{
         bots::BotId,
         config::Ack,
-        journal::{Directory, Settings, tests::roster},
+        journal::{Directory, Settings, tests::registry},
         proto::update::UpdateParser,
     };
 
@@ -269,7 +269,7 @@ mod tests {
         };
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
         let (journal, _chores) =
-            Journal::new(storage, settings, roster(&["bot".to_owned()]), Vec::new());
+            Journal::new(storage, settings, registry(&["bot".to_owned()]), Vec::new());
         let ((batches, gathered), (back, returned)) = (unbounded(), unbounded());
         let intake = Intake::new(journal, 0, batches, returned, Arc::default());
         let mut parser = UpdateParser::default();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Chore, Journal,
+    Journal, MaintenanceTask,
     batch::Batch,
     directory::is_lost,
     header::SegmentHeader,
@@ -159,7 +159,7 @@ impl Log {
         segment.unsettled.fetch_add(records, SeqCst);
         if !active.is_next_asked && end > active.room / 2 {
             active.is_next_asked = true;
-            self.journal.chore(Chore::Prepare);
+            self.journal.task(MaintenanceTask::Prepare);
         }
         self.journal.grown_by(len);
         if !synced {
@@ -176,7 +176,7 @@ impl Log {
     /// True where there are bots that the head of the segment does not name: whoever looks into the
     /// journal later should find the names of all whose records are in it.
     fn has_unnamed(&self, active: &Active) -> bool {
-        active.named < self.journal.roster.len()
+        active.named < self.journal.registry.len()
     }
 
     /// Begins a segment before there is anything to write: what the disk will not do is known at
@@ -192,7 +192,7 @@ impl Log {
         if self.paused_until.is_some_and(|until| now < until) {
             return Err(Failure::Begin);
         }
-        let names: Vec<_> = self.journal.roster.names().map(str::to_owned).collect();
+        let names: Vec<_> = self.journal.registry.names().map(str::to_owned).collect();
         let (number, header, file, room) = match self.begin_file(&names, len) {
             Ok(begun) => begun,
             Err(error) => {
@@ -294,10 +294,10 @@ impl Log {
         }
         self.previous = Some((segment.number, end));
         // Before a worker can have the segment removed: its ids are kept first.
-        self.journal.chore(Chore::Sealed(segment.number, Ids { end, ids }));
+        self.journal.task(MaintenanceTask::Sealed(segment.number, Ids { end, ids }));
         segment.is_sealed.store(true, SeqCst);
         if segment.is_done() {
-            self.journal.chore(Chore::Retire(segment.number));
+            self.journal.task(MaintenanceTask::Retire(segment.number));
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
     use crate::{
         bots::BotId,
-        journal::{Directory, Settings, tests::roster},
+        journal::{Directory, Settings, tests::registry},
         proto::update::UpdateParser,
     };
 
@@ -378,7 +378,7 @@ mod tests {
                 };
                 let storage = Arc::new(Directory::own(&path).unwrap());
                 let (journal, _chores) =
-                    Journal::new(storage, settings, roster(&["bot".to_owned()]), Vec::new());
+                    Journal::new(storage, settings, registry(&["bot".to_owned()]), Vec::new());
                 let mut log = Log::new(Arc::clone(&journal), 0, None);
                 log.append(&mut [batch(&journal)], Instant::now()).unwrap();
                 fs::rename(&path, &away).unwrap();

@@ -68,10 +68,10 @@ pub use self::recovery::Progress;
 pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
-    committer::{Committer, Home},
+    committer::{BatchReturn, Committer},
     directory::is_held_here,
     header::SegmentHeader,
-    housekeeper::{Chore, Housekeeper},
+    housekeeper::{Housekeeper, MaintenanceTask},
     intake::{Intake, Ticket},
     log::{Failure, Log},
     read_back::ReadBack,
@@ -87,7 +87,7 @@ pub use self::{
 };
 use self::{segment::Segment, storage::Storage};
 use crate::{
-    bots::{BotId, BotKey, Roster},
+    bots::{BotId, BotKey, BotRegistry},
     config::Ack,
     control::operation::Operation,
     dispatch::RecordId,
@@ -117,7 +117,7 @@ struct Operations {
 /// The journal as all its threads share it.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    chores: Sender<Chore>,
+    maintenance: Sender<MaintenanceTask>,
     committer: OnceLock<Thread>,
     /// How often each [`Failure`] has happened.
     failures: [AtomicU64; Failure::ALL.len()],
@@ -132,7 +132,7 @@ pub(crate) struct Journal {
     is_lost: AtomicBool,
     is_sync_due: AtomicBool,
     operations: Operations,
-    roster: Arc<Roster>,
+    registry: Arc<BotRegistry>,
     segments: CachePadded<RwLock<BTreeMap<u32, Arc<Segment>>>>,
     settings: Settings,
     since: Instant,
@@ -144,19 +144,19 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// A journal in `storage` with the segments that were recovered, and the chores for its
+    /// A journal in `storage` with the segments that were recovered, and the maintenance for its
     /// [`Housekeeper`].
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         settings: Settings,
-        roster: Arc<Roster>,
+        registry: Arc<BotRegistry>,
         segments: Vec<Segment>,
-    ) -> (Arc<Self>, Receiver<Chore>) {
-        let (chores, to_do) = unbounded();
+    ) -> (Arc<Self>, Receiver<MaintenanceTask>) {
+        let (maintenance, to_do) = unbounded();
         let used = segments.iter().map(|segment| segment.end.load(Relaxed)).sum();
         let segments = segments.into_iter().map(|segment| (segment.number, Arc::new(segment)));
         let journal = Self {
-            chores,
+            maintenance,
             committer: OnceLock::new(),
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
@@ -165,7 +165,7 @@ impl Journal {
             is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
             operations: Operations::default(),
-            roster,
+            registry,
             segments: CachePadded::new(RwLock::new(segments.collect())),
             settings,
             since: Instant::now(),
@@ -175,7 +175,7 @@ impl Journal {
         };
         let journal = Arc::new(journal);
         for segment in journal.segments().values().filter(|segment| segment.is_done()) {
-            journal.chore(Chore::Retire(segment.number));
+            journal.task(MaintenanceTask::Retire(segment.number));
         }
         (journal, to_do)
     }
@@ -265,7 +265,7 @@ impl Journal {
                 self.report(Failure::Settle, &error);
             }
             if is_done {
-                self.chore(Chore::Retire(number));
+                self.task(MaintenanceTask::Retire(number));
             } else if self.is_full() && segment.unsettled.load(SeqCst) == 0 {
                 // The active one, which the committer alone can seal.
                 self.wake_committer();
@@ -290,7 +290,7 @@ impl Journal {
         self.settle(copies);
         if are_held_back {
             // What they wait for may have been settled in between.
-            self.chore(Chore::Copies);
+            self.task(MaintenanceTask::Copies);
         }
     }
 
@@ -328,17 +328,17 @@ impl Journal {
 
     /// Tells the housekeeper to end when it has done what is to be done.
     pub(crate) fn stop(&self) {
-        self.chore(Chore::Stop);
+        self.task(MaintenanceTask::Stop);
     }
 
     /// The key of a bot.
     pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
-        self.roster.key_of(bot)
+        self.registry.key_of(bot)
     }
 
     /// The bot with this key, if it has been configured since the start.
     fn bot_of(&self, key: BotKey) -> Option<BotId> {
-        self.roster.id_of_key(key)
+        self.registry.id_of_key(key)
     }
 
     fn segment(&self, number: u32) -> Option<Arc<Segment>> {
@@ -365,22 +365,22 @@ impl Journal {
         Some(file)
     }
 
-    fn chore(&self, chore: Chore) {
+    fn task(&self, task: MaintenanceTask) {
         // Without a housekeeper the process is about to end.
-        let _ = self.chores.send(chore);
+        let _ = self.maintenance.send(task);
     }
 
     fn ask_for_sync(&self) {
         // Not relaxed: who finds it set relies on the housekeeper to see what was written before.
         if !self.is_sync_due.load(SeqCst) && !self.is_sync_due.swap(true, SeqCst) {
-            self.chore(Chore::Sync);
+            self.task(MaintenanceTask::Sync);
         }
     }
 
     fn grown_by(&self, bytes: u64) {
         if self.used.fetch_add(bytes, SeqCst) + bytes >= self.settings.max_bytes {
             if !self.is_full.swap(true, SeqCst) {
-                self.chore(Chore::TellFull);
+                self.task(MaintenanceTask::TellFull);
             }
             // It may have shrunk in between.
             self.shrunk_by(0);

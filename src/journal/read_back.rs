@@ -23,7 +23,7 @@ use crate::{
 
 /// Records read before the workers are woken.
 const ROUND: usize = 256;
-/// Records of one parked chat read at once.
+/// Records of one deferred chat read at once.
 const CHAT_ROUND: usize = 32;
 /// How long it waits where the workers have no room, where single chats have none, and where the
 /// disk cannot be read.
@@ -116,14 +116,14 @@ impl ReadBack {
 
     /// Hands some updates on.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
-        let unparked = self.unpark(now);
+        let resumed = self.resume(now);
         let read = self.read(now);
-        match (unparked, read) {
+        match (resumed, read) {
             (_, Step::Disk) | (Step::Disk, _) => Step::Disk,
             (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
             (Step::Full, _) | (_, Step::Full) => Step::Full,
             (Step::Parked, _) | (_, Step::Parked) => Step::Parked,
-            // What was read last may have been parked, of which nobody is told.
+            // What was read last may have been deferred, of which nobody is told.
             (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Parked,
             (Step::Idle, Step::Idle) => Step::Idle,
         }
@@ -335,20 +335,20 @@ impl ReadBack {
     }
 
     /// Hands on the updates of chats that were full and are no more.
-    fn unpark(&mut self, now: Instant) -> Step {
+    fn resume(&mut self, now: Instant) -> Step {
         let state = self.backlog.lock();
-        if !state.has_parked() {
+        if !state.has_deferred() {
             return Step::Idle;
         }
         let full = &self.full;
         let has_room = |key: LaneKey| !full.contains(key.hash64());
-        let chats = state.parked_with_room(CHAT_ROUND, has_room);
+        let chats = state.deferred_with_room(CHAT_ROUND, has_room);
         drop(state);
         let mut step = Step::Parked;
         for (key, records) in chats {
             let mut gone = 0;
             for record in records {
-                match self.unpark_one(record, now) {
+                match self.resume_one(record, now) {
                     Step::Moved => gone += 1,
                     // What is behind it must not overtake it.
                     other => {
@@ -357,7 +357,7 @@ impl ReadBack {
                     }
                 }
             }
-            self.backlog.lock().unpark(key, gone);
+            self.backlog.lock().resume(key, gone);
             if gone > 0 && step == Step::Parked {
                 step = Step::Moved;
             }
@@ -365,8 +365,8 @@ impl ReadBack {
         step
     }
 
-    /// Hands on one parked update: `Moved` where that is done, or can never be.
-    fn unpark_one(&mut self, record: RecordId, now: Instant) -> Step {
+    /// Hands on one deferred update: `Moved` where that is done, or can never be.
+    fn resume_one(&mut self, record: RecordId, now: Instant) -> Step {
         let Some(segment) = self.journal.segment(record.segment) else { return Step::Moved };
         let (header, body) = match segment.read(record.offset) {
             Ok(Some(found)) => found,
@@ -437,7 +437,7 @@ mod tests {
         bots::BotId,
         config::{Ack, Dispatch, Limits},
         dispatch::{Budget, Scheduler, dedup::Window},
-        journal::{Directory, Settings, tests::roster},
+        journal::{Directory, Settings, tests::registry},
     };
 
     /// Between the look for such bots and the one for what to read: what is left of them goes before
@@ -454,7 +454,7 @@ mod tests {
         let (now, name) = (Instant::now(), "bot".to_owned());
         let key = BotKey::of(&name);
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) = Journal::new(storage, settings, roster(&[name]), Vec::new());
+        let (journal, _chores) = Journal::new(storage, settings, registry(&[name]), Vec::new());
         let (full, budget) = (Arc::new(FullChats::new()), Arc::new(Budget::new(10, 1000)));
         let limits = Limits::default();
         let (scheduler, inboxes) = Scheduler::new(1, 1, &limits, Dispatch::default(), &full, now);

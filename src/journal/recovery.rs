@@ -332,11 +332,11 @@ where
             let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
             self.found.torn += u64::from(is_begun && !is_damaged);
             let is_foreign = matches!(head, Head::Foreign | Head::Elsewhere(_));
-            let put_away = match is_foreign {
+            let retire = match is_foreign {
                 true => self.keep_aside(number, head, files),
-                false => self.put_away(number, file_len, is_damaged, files),
+                false => self.retire(number, file_len, is_damaged, files),
             };
-            at_file(name(), put_away)?;
+            at_file(name(), retire)?;
             return Ok(is_damaged || is_foreign);
         }
         // What is behind it is of no record. Should this not work, it is tried again.
@@ -415,7 +415,7 @@ where
     }
 
     /// Removes a file without a record in it, unless it looks as if it had held some.
-    fn put_away(
+    fn retire(
         &mut self,
         number: u32,
         bytes: u64,

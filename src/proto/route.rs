@@ -40,7 +40,7 @@ enum Host {
 
 /// What a request says of where it comes from and where it goes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct RouteRequest<'a> {
     /// `Authorization`.
     pub(crate) authorization: Option<&'a [u8]>,
     /// `Host`, with its port.
@@ -78,26 +78,26 @@ impl Router {
         Self { names, routes }
     }
 
-    /// The bot that is wanted, or why there is none.
-    pub(crate) fn route(&self, wanted: Wanted<'_>) -> Result<BotId, Unrouted> {
-        let route = self.find(wanted).ok_or(Unrouted::Unknown)?;
-        if !wanted.is_post {
-            return Err(Unrouted::Method);
+    /// The bot that is request, or why there is none.
+    pub(crate) fn route(&self, request: RouteRequest<'_>) -> Result<BotId, RouteError> {
+        let route = self.find(request).ok_or(RouteError::Unknown)?;
+        if !request.is_post {
+            return Err(RouteError::Method);
         }
         // From elsewhere, no credential is worth a look.
-        if !admits(route.allow.as_ref(), wanted.peer) {
-            return Err(Unrouted::Forbidden(route.bot, Forbidden::Address));
+        if !admits(route.allow.as_ref(), request.peer) {
+            return Err(RouteError::Forbidden(route.bot, Forbidden::Address));
         }
-        if route.admits(wanted) {
+        if route.admits(request) {
             Ok(route.bot)
         } else {
-            Err(Unrouted::Forbidden(route.bot, Forbidden::Credentials))
+            Err(RouteError::Forbidden(route.bot, Forbidden::Credentials))
         }
     }
 
-    /// The name of the bot that is wanted, whoever wants it.
-    pub(crate) fn meant(&self, wanted: Wanted<'_>) -> Option<Arc<str>> {
-        self.name(self.find(wanted)?.bot)
+    /// The name of the bot that is request, whoever wants it.
+    pub(crate) fn meant(&self, request: RouteRequest<'_>) -> Option<Arc<str>> {
+        self.name(self.find(request)?.bot)
     }
 
     /// The name of a bot.
@@ -105,16 +105,16 @@ impl Router {
         self.names.get(&bot).cloned()
     }
 
-    fn find(&self, wanted: Wanted<'_>) -> Option<&Route> {
-        let of_path = self.routes.get(wanted.path)?;
-        let host = wanted.host.map_or("", without_port);
+    fn find(&self, request: RouteRequest<'_>) -> Option<&Route> {
+        let of_path = self.routes.get(request.path)?;
+        let host = request.host.map_or("", without_port);
         of_path.iter().find(|route| route.host.contains(host))
     }
 }
 
 /// Why a request is for no bot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Unrouted {
+pub(crate) enum RouteError {
     /// It is for this bot, and may not be.
     Forbidden(BotId, Forbidden),
     /// It is no POST.
@@ -123,7 +123,7 @@ pub(crate) enum Unrouted {
     Unknown,
 }
 
-impl Unrouted {
+impl RouteError {
     /// What tells the client.
     pub(crate) fn status(self) -> Status {
         match self {
@@ -135,15 +135,15 @@ impl Unrouted {
 }
 
 impl Route {
-    fn admits(&self, wanted: Wanted<'_>) -> bool {
-        let presented = wanted.secret_token.unwrap_or_default();
+    fn admits(&self, request: RouteRequest<'_>) -> bool {
+        let presented = request.secret_token.unwrap_or_default();
         let has_token = self.secret_token.as_ref().is_none_or(|token| {
             token.matches(presented)
                 || self.previous_token.as_ref().is_some_and(|previous| {
                     previous.token.matches(presented) && SystemTime::now() < previous.until
                 })
         });
-        let presented = wanted.authorization.unwrap_or_default();
+        let presented = request.authorization.unwrap_or_default();
         has_token && self.basic_auth.as_ref().is_none_or(|auth| auth.matches(presented))
     }
 }
@@ -195,13 +195,13 @@ mod tests {
 
     #[test]
     fn path_then_method_then_token() {
-        let open = Bot::open("open", "/open");
+        let open = Bot::without_secret("open", "/open");
         let router = router(&[Bot::new("shop", "/shop", "s3cret").unwrap(), open]);
         let route = |path: &str, is_post, token: Option<&str>| {
             let (path, secret_token) = (path.as_bytes(), token.map(str::as_bytes));
             router
-                .route(Wanted { path, is_post, secret_token, ..Wanted::default() })
-                .map_err(Unrouted::status)
+                .route(RouteRequest { path, is_post, secret_token, ..RouteRequest::default() })
+                .map_err(RouteError::status)
         };
         assert_eq!(route("/shop", true, Some("s3cret")), Ok(BotId::new(0)));
         assert_eq!(route("/shop", true, Some("s3cre")), Err(Status::Forbidden));
@@ -212,22 +212,24 @@ mod tests {
         assert_eq!(route("/SHOP", true, Some("s3cret")), Err(Status::NotFound));
         assert_eq!(route("/open", true, None), Ok(BotId::new(1)));
         assert_eq!(route("/open", true, Some("whatever")), Ok(BotId::new(1)));
-        let meant =
-            |path: &str| router.meant(Wanted { path: path.as_bytes(), ..Wanted::default() });
+        let meant = |path: &str| {
+            router.meant(RouteRequest { path: path.as_bytes(), ..RouteRequest::default() })
+        };
         assert_eq!((meant("/shop").as_deref(), meant("/shop/")), (Some("shop"), None));
     }
 
     #[test]
     fn a_name_comes_before_a_pattern_before_any_host() {
         let bot = |host: Option<&str>| {
-            let mut bot = Bot::open("x", "/w");
+            let mut bot = Bot::without_secret("x", "/w");
             bot.host = host.map(str::to_owned);
             bot
         };
         let bots = [None, Some("*.Example.com"), Some("shop.example.com"), Some("[::1]")].map(bot);
         let route = |bots: &[Bot], host: Option<&str>| {
-            let wanted = Wanted { path: b"/w", is_post: true, host, ..Wanted::default() };
-            router(bots).route(wanted).map(BotId::index).map_err(Unrouted::status)
+            let request =
+                RouteRequest { path: b"/w", is_post: true, host, ..RouteRequest::default() };
+            router(bots).route(request).map(BotId::index).map_err(RouteError::status)
         };
         for (host, bot) in [
             (None, 0),
@@ -252,17 +254,17 @@ mod tests {
     fn a_bots_list_comes_before_its_credentials_and_who_has_no_address_passes_it() {
         let mut bot = Bot::new("x", "/w", "token").unwrap();
         bot.allow = Some(AllowList::new(["telegram"]).unwrap());
-        let router = router(&[bot, Bot::open("open", "/open")]);
+        let router = router(&[bot, Bot::without_secret("open", "/open")]);
         let route = |path: &str, peer: Option<&str>, token: &str| {
-            router.route(Wanted {
+            router.route(RouteRequest {
                 is_post: true,
                 path: path.as_bytes(),
                 peer: peer.map(|peer| peer.parse().unwrap()),
                 secret_token: Some(token.as_bytes()),
-                ..Wanted::default()
+                ..RouteRequest::default()
             })
         };
-        let forbidden = |why| Err(Unrouted::Forbidden(BotId::new(0), why));
+        let forbidden = |why| Err(RouteError::Forbidden(BotId::new(0), why));
         assert_eq!(route("/w", Some("149.154.160.1"), "token"), Ok(BotId::new(0)));
         assert_eq!(route("/w", None, "token"), Ok(BotId::new(0)));
         assert_eq!(route("/w", Some("192.0.2.1"), "token"), forbidden(Forbidden::Address));
@@ -276,14 +278,14 @@ mod tests {
     fn an_old_token_is_taken_until_its_moment_and_all_credentials_are_needed() {
         let mut bot = Bot::new("x", "/w", "new").unwrap();
         let route = |bot: &Bot, token: Option<&str>, authorization: Option<&str>| {
-            let wanted = Wanted {
+            let request = RouteRequest {
                 authorization: authorization.map(str::as_bytes),
                 is_post: true,
                 path: b"/w",
                 secret_token: token.map(str::as_bytes),
-                ..Wanted::default()
+                ..RouteRequest::default()
             };
-            router(std::slice::from_ref(bot)).route(wanted).is_ok()
+            router(std::slice::from_ref(bot)).route(request).is_ok()
         };
         let hour = Duration::from_secs(3600);
         for (until, is_taken) in

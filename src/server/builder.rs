@@ -281,7 +281,7 @@ impl Server {
         self
     }
 
-    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that live in
+    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that snapshot in
     /// an async runtime. An update that is dropped unsettled comes again, unless
     /// [`on_drop`](Self::on_drop) says otherwise.
     #[must_use]

@@ -13,7 +13,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::{
-    bots::{BotId, Roster},
+    bots::{BotId, BotRegistry},
     control::operation::{Crowd, Operation, Step},
     delivery::dead_letters::DeadLetters,
     dispatch::{Dispatcher, Origin},
@@ -39,21 +39,21 @@ pub struct Inlet {
     /// What is under way under its lock.
     feeding: Arc<Operation>,
     /// And beside it, by several threads.
-    burying: Arc<Crowd>,
+    dead_lettering: Arc<Crowd>,
     metrics: Arc<FeederMetrics>,
-    roster: Arc<Roster>,
+    registry: Arc<BotRegistry>,
 }
 
 impl Inlet {
     /// One that takes nothing yet.
-    pub(super) fn closed(metrics: &Metrics, roster: &Arc<Roster>) -> Self {
+    pub(super) fn closed(metrics: &Metrics, registry: &Arc<BotRegistry>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        let (feeder, end, feeding, burying) = Default::default();
-        Self { feeder, end, feeding, burying, metrics, roster: Arc::clone(roster) }
+        let (feeder, end, feeding, dead_lettering) = Default::default();
+        Self { feeder, end, feeding, dead_lettering, metrics, registry: Arc::clone(registry) }
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
-        iter::once(&self.feeding).chain(self.burying.operations())
+        iter::once(&self.feeding).chain(self.dead_lettering.operations())
     }
 
     /// For the feeder.
@@ -132,18 +132,18 @@ impl Inlet {
 
     /// Keeps what came as update `id` of `bot` and is none among the dead letters.
     /// False where there are no dead letters, or their file did not take it.
-    pub fn bury(&self, bot: &str, id: i64, json: &[u8], reason: &str) -> bool {
+    pub fn dead_letter(&self, bot: &str, id: i64, json: &[u8], reason: &str) -> bool {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
-            let _burying = self.burying.during(Step::DeadLetters, Instant::now());
+            let _burying = self.dead_lettering.during(Step::DeadLetters, Instant::now());
             letters.write_raw(bot, id, json, reason, &mut line);
             letters.commit(&mut line).is_ok()
         })
     }
 
     fn bot(&self, name: &str) -> Result<BotId, FeedError> {
-        self.roster.id_of(name).ok_or(FeedError::UnknownBot)
+        self.registry.id_of(name).ok_or(FeedError::UnknownBot)
     }
 
     fn with<T>(
@@ -190,12 +190,12 @@ pub(super) struct Feeder {
     /// Where what is no update is kept.
     pub(super) letters: Option<Arc<DeadLetters>>,
     pub(super) parser: UpdateParser,
-    pub(super) way: FeedWay,
+    pub(super) path: FeedPath,
     pub(super) end: Arc<End>,
 }
 
 /// How they get to the workers.
-pub(super) enum FeedWay {
+pub(super) enum FeedPath {
     /// By way of the journal, like those of a shard.
     Journal {
         batches: Sender<Batch>,
@@ -215,9 +215,9 @@ impl Feeder {
         updates: &[impl AsRef<[u8]>],
         again: bool,
     ) -> Result<usize, FeedError> {
-        match &self.way {
-            FeedWay::Journal { .. } => self.write(bot, updates, again),
-            FeedWay::Memory(_) => self.queue(bot, updates, again),
+        match &self.path {
+            FeedPath::Journal { .. } => self.write(bot, updates, again),
+            FeedPath::Memory(_) => self.queue(bot, updates, again),
         }
     }
 
@@ -229,7 +229,7 @@ impl Feeder {
         again: bool,
     ) -> Result<usize, FeedError> {
         let Self {
-            parser, way: FeedWay::Journal { batches, home, journal, returned }, end, ..
+            parser, path: FeedPath::Journal { batches, home, journal, returned }, end, ..
         } = self
         else {
             return Err(FeedError::Stopped);
@@ -277,7 +277,7 @@ impl Feeder {
         updates: &[impl AsRef<[u8]>],
         again: bool,
     ) -> Result<usize, FeedError> {
-        let Self { parser, way: FeedWay::Memory(dispatcher), .. } = self else {
+        let Self { parser, path: FeedPath::Memory(dispatcher), .. } = self else {
             return Err(FeedError::Stopped);
         };
         let now = Instant::now();
@@ -372,18 +372,18 @@ mod tests {
     /// The call is over, and has looked before the stop gave up waiting.
     #[test]
     fn a_caller_that_lets_go_after_a_stop_leaves_no_feeder() {
-        let roster = Arc::new(Roster::default());
-        let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
+        let registry = Arc::new(BotRegistry::default());
+        let inlet = Inlet::closed(&Metrics::new(1, 1), &registry);
         let (batches, gathered) = bounded::<Batch>(1);
         let (_back, returned) = bounded(1);
         let dir = tempfile::tempdir().unwrap();
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) = Journal::new(storage, settings(), roster, Vec::new());
+        let (journal, _chores) = Journal::new(storage, settings(), registry, Vec::new());
         inlet.open(Feeder {
             end: inlet.end(),
             letters: None,
             parser: UpdateParser::default(),
-            way: FeedWay::Journal { batches, home: 0, journal, returned },
+            path: FeedPath::Journal { batches, home: 0, journal, returned },
         });
         let held = inlet.hold();
         inlet.close(Instant::now());
@@ -405,17 +405,18 @@ mod tests {
     #[test]
     fn who_waits_for_a_disk_that_hangs_does_not_hold_up_a_stop() {
         let dir = tempfile::tempdir().unwrap();
-        let roster = Arc::new(Roster::default());
-        roster.enrol(["bot"].into_iter()).unwrap();
+        let registry = Arc::new(BotRegistry::default());
+        registry.register(["bot"].into_iter()).unwrap();
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
-        let (journal, _chores) = Journal::new(storage, settings(), Arc::clone(&roster), Vec::new());
+        let (journal, _chores) =
+            Journal::new(storage, settings(), Arc::clone(&registry), Vec::new());
         let ((batches, gathered), (_back, returned)) = (bounded(1), bounded(1));
-        let inlet = Inlet::closed(&Metrics::new(1, 1), &roster);
+        let inlet = Inlet::closed(&Metrics::new(1, 1), &registry);
         inlet.open(Feeder {
             end: inlet.end(),
             letters: None,
             parser: UpdateParser::default(),
-            way: FeedWay::Journal { batches, home: 0, journal, returned },
+            path: FeedPath::Journal { batches, home: 0, journal, returned },
         });
         let bringing = thread::spawn({
             let inlet = inlet.clone();

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     control::{
-        Control, Pulse,
+        Control, Heartbeat,
         operation::{Operation, Severity, Step},
     },
     io::listener::Name,
@@ -33,7 +33,7 @@ pub(crate) struct Health {
     /// Those of all threads.
     operations: boxcar::Vec<Arc<Operation>>,
     phase: Mutex<Phase>,
-    pulses: boxcar::Vec<Arc<Pulse>>,
+    heartbeats: boxcar::Vec<Arc<Heartbeat>>,
     /// How many of the operations are workers'.
     workers: AtomicUsize,
 }
@@ -65,7 +65,7 @@ impl Health {
             names: boxcar::Vec::new(),
             operations: boxcar::Vec::new(),
             phase: Mutex::new(Phase::Starting),
-            pulses: boxcar::Vec::new(),
+            heartbeats: boxcar::Vec::new(),
             workers: AtomicUsize::new(0),
         }
     }
@@ -103,11 +103,11 @@ impl Health {
     }
 
     /// From now on one more shard has to give signs of life.
-    pub(crate) fn watch_shard(&self) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::new());
-        self.watch(pulse.operation());
-        self.pulses.push(Arc::clone(&pulse));
-        pulse
+    pub(crate) fn watch_shard(&self) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new());
+        self.watch(heartbeat.operation());
+        self.heartbeats.push(Arc::clone(&heartbeat));
+        heartbeat
     }
 
     /// Why the server is broken for good, in one line; `None` where it is not.
@@ -116,9 +116,9 @@ impl Health {
             return Some(format!("failed: {failure}"));
         }
         let (stuck, _) = self
-            .pulses
+            .heartbeats
             .iter()
-            .find(|(_, pulse)| pulse.silent_for(now).is_some_and(|time| time > STUCK))?;
+            .find(|(_, heartbeat)| heartbeat.silent_for(now).is_some_and(|time| time > STUCK))?;
         Some(format!("failed: shard {stuck} has given no sign of life for {} s", STUCK.as_secs()))
     }
 

@@ -13,15 +13,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::builder::OnRecovery;
 use crate::{
-    bots::Roster,
+    bots::BotRegistry,
     config::{self, Ack},
     control::Control,
     dispatch::{Dispatcher, FullChats, Scheduler},
     duration::deadline,
     error::{Error, ErrorKind},
     journal::{
-        Backlog, Batch, Chore, Committer, Directory, Home, Housekeeper, Intake, Journal, Log,
-        ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
+        Backlog, Batch, BatchReturn, Committer, Directory, Housekeeper, Intake, Journal, Log,
+        MaintenanceTask, ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
     },
     observe::metrics::JournalMetrics,
     proto::update::Recycled,
@@ -33,7 +33,7 @@ const LOCK_STEP: Duration = Duration::from_millis(20);
 /// A journal that was read, before its threads run.
 pub(super) struct Opened {
     pub(super) journal: Arc<Journal>,
-    chores: Receiver<Chore>,
+    maintenance: Receiver<MaintenanceTask>,
     recovered: Recovered,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct JournalThreads {
 }
 
 /// A place from which batches go to the committer and to which they come back.
-pub(super) struct Gate {
+pub(super) struct IntakeEnd {
     pub(super) batches: Sender<Batch>,
     pub(super) returned: Receiver<Batch>,
     waker: Arc<AtomicWaker>,
@@ -83,7 +83,7 @@ impl Opened {
     /// where nothing is to be kept.
     pub(super) fn open(
         settings: &config::Journal,
-        roster: &Arc<Roster>,
+        registry: &Arc<BotRegistry>,
         scheduler: &Scheduler,
         on_recovery: OnRecovery,
     ) -> Result<Option<Self>, Error> {
@@ -91,7 +91,7 @@ impl Opened {
             return Ok(None);
         };
         let storage = own(dir, settings.lock_wait).map_err(|error| not_owned(dir, error))?;
-        let names: Vec<_> = roster.names().map(str::to_owned).collect();
+        let names: Vec<_> = registry.names().map(str::to_owned).collect();
         let recovered =
             recover(&storage, &names, |bot, id| scheduler.remember(bot, id), on_recovery);
         let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
@@ -102,9 +102,9 @@ impl Opened {
             sync_interval: settings.sync_interval,
         };
         let segments = std::mem::take(&mut recovered.segments);
-        let roster = Arc::clone(roster);
-        let (journal, chores) = Journal::new(Arc::new(storage), settings, roster, segments);
-        Ok(Some(Self { journal, chores, recovered }))
+        let registry = Arc::clone(registry);
+        let (journal, maintenance) = Journal::new(Arc::new(storage), settings, registry, segments);
+        Ok(Some(Self { journal, maintenance, recovered }))
     }
 
     /// What an operator should know about what was found.
@@ -151,16 +151,16 @@ impl Opened {
         recycled: Vec<Sender<Recycled>>,
         control: &Arc<Control>,
         spawn: Spawn<'_>,
-    ) -> Result<(JournalThreads, JournalMetrics, Vec<Gate>), Error> {
-        let Self { journal, chores, recovered } = self;
+    ) -> Result<(JournalThreads, JournalMetrics, Vec<IntakeEnd>), Error> {
+        let Self { journal, maintenance, recovered } = self;
         // Each of them has one batch that is out, so nobody ever waits to send one.
         let (batches, gathered) = bounded(recycled.len() + 1);
-        let (mut homes, mut gates) = (Vec::new(), Vec::new());
+        let (mut returns, mut intakes) = (Vec::new(), Vec::new());
         for recycled in recycled.into_iter().map(Some).chain([None]) {
             let (back, returned) = bounded(1);
             let waker = Arc::new(AtomicWaker::new());
-            homes.push(Home { batches: back, recycled, waker: Arc::clone(&waker) });
-            gates.push(Gate { batches: batches.clone(), returned, waker });
+            returns.push(BatchReturn { batches: back, recycled, waker: Arc::clone(&waker) });
+            intakes.push(IntakeEnd { batches: batches.clone(), returned, waker });
         }
         let metrics = JournalMetrics {
             ack: journal.ack(),
@@ -177,7 +177,7 @@ impl Opened {
             backlog: Arc::clone(&backlog),
             committed: Vec::new(),
             dispatcher: dispatcher(),
-            homes,
+            returns,
             journal: Arc::clone(&journal),
             log,
             metrics: Arc::clone(&metrics.committer),
@@ -198,7 +198,7 @@ impl Opened {
             read_back: Vec::new(),
         };
         let start = || {
-            let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&chores));
+            let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&maintenance));
             threads.housekeeper.push(spawn("ringhook-house", run)?);
             let run: Box<dyn FnOnce() + Send> = Box::new(move || committer.run(&gathered));
             threads.committer.push(spawn("ringhook-commit", run)?);
@@ -209,16 +209,16 @@ impl Opened {
         };
         if let Err(error) = start() {
             // Those that run would wait for ever, and the directory would stay locked.
-            drop((batches, gates));
+            drop((batches, intakes));
             threads.journal.stop();
             threads.journal.wake_committer();
             return Err(error);
         }
-        Ok((threads, metrics, gates))
+        Ok((threads, metrics, intakes))
     }
 }
 
-impl Gate {
+impl IntakeEnd {
     /// The shard's end of it.
     pub(super) fn into_intake(self, journal: &Arc<Journal>, shard: usize) -> Intake {
         Intake::new(Arc::clone(journal), shard, self.batches, self.returned, self.waker)

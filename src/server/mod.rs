@@ -40,14 +40,17 @@ pub use self::{
     journal::{not_owned, unreadable},
     reload::Reload,
 };
-use self::{files::Files, journal::JournalThreads, reload::Turn, watch::Watcher};
+use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
 use crate::{
-    bots::Roster,
+    bots::BotRegistry,
     config::{Config, DriverKind, Listener},
     control::Control,
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
     dispatch::Scheduler,
-    io::{listener::Orders, placement::Placement, seats::Seats, shard::Message},
+    io::{
+        listener::AcceptorConfig, peer_limit::PeerConnectionLimit, placement::Placement,
+        shard::Message,
+    },
     observe::{
         incidents::Incidents,
         metrics::{Metrics, Report, SlowReport},
@@ -91,14 +94,14 @@ pub struct ServerHandle {
     local_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     notices: Vec<String>,
-    orders: Arc<Orders>,
+    acceptor_config: Arc<AcceptorConfig>,
     placement: Placement,
-    roster: Arc<Roster>,
-    seats: Arc<Seats>,
+    registry: Arc<BotRegistry>,
+    permits: Arc<PeerConnectionLimit>,
     /// What the server runs by now.
     settings: Mutex<Config>,
     /// Who reloads.
-    turn: Turn,
+    reload_lock: ReloadLock,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
@@ -110,13 +113,13 @@ pub struct ServerHandle {
 
 /// Cuts a stop short, from any thread.
 #[derive(Clone, Debug)]
-pub struct Hurrier(Arc<Control>);
+pub struct ShutdownHandle(Arc<Control>);
 
-impl Hurrier {
+impl ShutdownHandle {
     /// From now on a stop waits for nothing: connections are cut, and what is not handled is
     /// abandoned, counted and listed.
-    pub fn hurry(&self) {
-        self.0.hurry();
+    pub fn force(&self) {
+        self.0.force();
     }
 
     /// True once [`hurry`](Self::hurry) has been called on this or another handle of the server.
@@ -174,7 +177,7 @@ impl ServerHandle {
     /// False where the server is broken for good: it has met an error from which it cannot recover, or a
     /// shard gives no sign of life. `/healthz` says so as well, with the reason.
     #[must_use]
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.health.failure(Instant::now()).is_none()
     }
 
@@ -183,7 +186,7 @@ impl ServerHandle {
     pub fn report(&self) -> Report {
         let uptime = self.started_at.elapsed();
         let report = Report::of(&self.metrics, self.driver, uptime, self.stopped);
-        let slow = SlowReport::of(&self.metrics, &self.roster, self.started_at);
+        let slow = SlowReport::of(&self.metrics, &self.registry, self.started_at);
         let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
         Report { slow, shard_cpus, worker_cpus, ..report }
     }
@@ -204,8 +207,8 @@ impl ServerHandle {
     }
 
     /// All bots that there ever were, and whether they are heard of. It may outlive the server.
-    pub fn roster(&self) -> Arc<Roster> {
-        Arc::clone(&self.roster)
+    pub fn registry(&self) -> Arc<BotRegistry> {
+        Arc::clone(&self.registry)
     }
 
     /// What is counted of the polling. It may outlive the server.
@@ -240,7 +243,7 @@ impl ServerHandle {
     ///
     /// let server = Server::builder()
     ///     .without_listeners()
-    ///     .bot(Bot::open("shop", "/webhook"))
+    ///     .bot(Bot::without_secret("shop", "/webhook"))
     ///     .handler(|_: &Update| Outcome::Done)
     ///     .start()?;
     /// let updates = [r#"{"update_id":1}"#, r#"{"update_id":2}"#, r#"{"update_id":1}"#];
@@ -266,8 +269,8 @@ impl ServerHandle {
 
     /// A handle by which another thread can cut a [`stop`](Self::stop) short.
     #[must_use]
-    pub fn hurrier(&self) -> Hurrier {
-        Hurrier(Arc::clone(&self.control))
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle(Arc::clone(&self.control))
     }
 
     /// Opens the sink's file and that of the dead letters anew where they were renamed or removed, as

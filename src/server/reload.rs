@@ -13,7 +13,7 @@ use crate::{
     bots::{BotId, BotKey},
     config::Config,
     error::{Error, ErrorKind},
-    io::{live::Live, shard::Message},
+    io::{config_snapshot::ConfigSnapshot, shard::Message},
 };
 
 /// How long a reload waits for the one before it, whose configuration is foreign code's to bring.
@@ -79,19 +79,19 @@ fn some_of(names: &[String]) -> String {
     first.join(", ") + &rest
 }
 
-/// Whose turn it is to reload: one after the other, so that what was read last is in force.
+/// Whose lock it is to reload: one after the other, so that what was read last is in force.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct ReloadLock {
     /// The thread that reloads.
     holder: Mutex<Option<ThreadId>>,
     over: Condvar,
 }
 
-/// A turn; it is over when this is dropped.
-struct Held<'a>(&'a Turn);
+/// A lock; it is over when this is dropped.
+struct Held<'a>(&'a ReloadLock);
 
-impl Turn {
-    /// Waits for its turn, for as long as that is bearable. Not where it would wait for itself.
+impl ReloadLock {
+    /// Waits for its lock, for as long as that is bearable. Not where it would wait for itself.
     fn take(&self, wait: Duration) -> Result<Held<'_>, Error> {
         let me = thread::current().id();
         let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +137,8 @@ impl ServerHandle {
         load: impl FnOnce() -> Result<Config, Error>,
     ) -> Result<Reload, Error> {
         // No lock is held while foreign code runs.
-        let turn = self.turn.take(TURN_WAIT);
-        let loaded = turn.and_then(|turn| Ok((load()?, turn)));
+        let lock = self.reload_lock.take(TURN_WAIT);
+        let loaded = lock.and_then(|lock| Ok((load()?, lock)));
         let mut settings = self.settings();
         let outcome = loaded.and_then(|(config, _turn)| self.put_in_force(&mut settings, config));
         match &outcome {
@@ -153,15 +153,15 @@ impl ServerHandle {
         let mut reload =
             Reload { needs_restart: settings.keep_fixed(&mut next), ..Reload::default() };
         next.validate()?;
-        let ids = self.roster.enrol(next.bot_names())?;
+        let ids = self.registry.register(next.bot_names())?;
         // Before an update of a new bot can come: its line has to tell whose it is.
-        self.roster.configure(&ids);
+        self.registry.configure(&ids);
         reload.compare(settings, &next);
         if let Some(tls) = &self.metrics.tls {
             tls.expect_hosts(next.bots.iter().filter_map(|bot| bot.host.as_deref()));
         }
         // The windows of new bots are there before the first update can come.
-        self.scheduler.cover(self.roster.len());
+        self.scheduler.cover(self.registry.len());
         // So are their updates that the journal has kept.
         if let Some(journal) = &self.journal {
             let keys = next.bots.iter().map(|bot| BotKey::of(&bot.name));
@@ -170,13 +170,13 @@ impl ServerHandle {
         }
         self.scheduler.set_chat_updates(next.limits.chat_updates);
         self.metrics.set_slow(next.profile.slow);
-        let live = Arc::new(Live::new(&next, &ids));
+        let snapshot = Arc::new(ConfigSnapshot::new(&next, &ids));
         for mailbox in &self.shards {
             // A sender of its own always finds room. A closed mailbox belongs to a shard that ends.
-            let _ = mailbox.clone().try_send(Message::Live(Arc::clone(&live)));
+            let _ = mailbox.clone().try_send(Message::ConfigSnapshot(Arc::clone(&snapshot)));
         }
-        self.seats.set_most(next.limits.connections_per_address);
-        self.orders.give(&next);
+        self.permits.set_most(next.limits.connections_per_address);
+        self.acceptor_config.give(&next);
         if let Some((stop, _)) = &self.acceptor {
             // Where the pair is full, the acceptor is about to look anyway.
             let _ = (&*stop).write(&[1]);
@@ -188,7 +188,7 @@ impl ServerHandle {
     /// The name of `bot`, also where a reload has removed it; `None` where there never was one.
     #[must_use]
     pub fn bot_name(&self, bot: BotId) -> Option<&str> {
-        self.roster.name(bot)
+        self.registry.name(bot)
     }
 
     /// What the server runs by now.

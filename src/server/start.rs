@@ -14,33 +14,33 @@ use futures_channel::mpsc;
 use super::{
     Destination, Server, ServerHandle,
     builder::OnRecovery,
-    feeder::{FeedWay, Feeder, Inlet},
+    feeder::{FeedPath, Feeder, Inlet},
     files::Files,
-    journal::{Gate, Opened},
-    reload::Turn,
+    journal::{IntakeEnd, Opened},
+    reload::ReloadLock,
     watch::{self, Watcher},
 };
 use crate::{
-    bots::Roster,
+    bots::BotRegistry,
     config::{Config, DriverChoice, DriverKind, ListenAddress},
     control::{Control, panics},
     delivery::{
         dead_letters::DeadLetters,
         sink::BotNames,
         stream::{OnDrop, Settlements},
-        worker::{Consumer, Desk, Worker},
+        worker::{Consumer, Worker, WorkerContext},
     },
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
     error::{Error, ErrorKind},
     io::{
         acceptor::{Acceptor, Admission, ShardLink},
+        config_snapshot::ConfigSnapshot,
         listener::{Listening, ListeningSocket, Names},
-        live::Live,
+        peer_limit::PeerConnectionLimit,
         placement::{self, Placement},
         preflight,
         runtime::Runtime,
-        seats::Seats,
-        shard::{Seed, Way},
+        shard::{IngestPath, Seed},
     },
     observe::{
         incidents::Incidents,
@@ -118,10 +118,10 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let (scheduler, inboxes) =
         Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
     let scheduler = Arc::new(scheduler);
-    let roster = Arc::new(Roster::default());
-    let ids = roster.enrol(config.bot_names())?;
-    roster.configure(&ids);
-    let live = Arc::new(Live::new(&config, &ids));
+    let registry = Arc::new(BotRegistry::default());
+    let ids = registry.register(config.bot_names())?;
+    registry.configure(&ids);
+    let snapshot = Arc::new(ConfigSnapshot::new(&config, &ids));
     let mut on_recovery = on_recovery;
     let on_recovery: OnRecovery = Box::new({
         let health = Arc::clone(&health);
@@ -130,10 +130,10 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
             on_recovery.iter_mut().for_each(|call| call(progress));
         }
     });
-    let opened = Opened::open(&config.journal, &roster, &scheduler, on_recovery)?;
+    let opened = Opened::open(&config.journal, &registry, &scheduler, on_recovery)?;
     notices.extend(opened.iter().flat_map(Opened::notices));
     notices.extend(admin.as_ref().and_then(AdminThread::notice));
-    let seats = Arc::new(Seats::new(limits.connections_per_address));
+    let permits = Arc::new(PeerConnectionLimit::new(limits.connections_per_address));
     let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
     let metrics = Metrics::new(shards, workers);
     let mut handle = ServerHandle {
@@ -145,7 +145,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         hangs: None,
         health,
         incidents,
-        inlet: Inlet::closed(&metrics, &roster),
+        inlet: Inlet::closed(&metrics, &registry),
         is_started: false,
         is_streaming: matches!(consumer, Destination::Stream(_)),
         journal: None,
@@ -154,12 +154,12 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         listeners: listeners.clone(),
         metrics,
         notices,
-        orders: Arc::default(),
+        acceptor_config: Arc::default(),
         placement,
-        roster,
-        seats: Arc::clone(&seats),
+        registry,
+        permits: Arc::clone(&permits),
         settings: Mutex::new(config.clone()),
-        turn: Turn::default(),
+        reload_lock: ReloadLock::default(),
         shards: Vec::new(),
         shard_threads: Vec::new(),
         started_at: Instant::now(),
@@ -177,14 +177,14 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
     let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
     let letters = config.dispatch.dead_letters.as_deref();
     let letters = letters
-        .map(|path| DeadLetters::open(path, &handle.roster, config.journal.ack).map(Arc::new))
+        .map(|path| DeadLetters::open(path, &handle.registry, config.journal.ack).map(Arc::new))
         .transpose()?;
     let sink = match &consumer {
         Destination::Sink(sink) => Some(Arc::clone(sink)),
         Destination::Handler(_) | Destination::Stream(_) => None,
     };
     handle.files = Files::new(sink, letters.clone());
-    let desk = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| Desk {
+    let context = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| WorkerContext {
         control: Arc::clone(control),
         copies: Vec::new(),
         dead_letters: letters.clone(),
@@ -192,30 +192,32 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         journal: journal.clone(),
         metrics,
         operation: Arc::default(),
-        places: Vec::new(),
+        lanes: Vec::new(),
         returns: returns.clone(),
         settled_at: None,
         settled: Vec::new(),
-        till: Till::new(Arc::clone(&budget)),
+        settled_batch: SettledBatch::new(Arc::clone(&budget)),
     };
-    handle.start_workers(&consumer, on_drop, desk)?;
-    let (ways, feed_way) = match opened {
+    handle.start_workers(&consumer, on_drop, context)?;
+    let (paths, feed_path) = match opened {
         Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
         None => {
-            let ways = (0..shards).map(|shard| Way::Memory(dispatcher(shard))).collect();
-            (ways, FeedWay::Memory(dispatcher(0).for_replay()))
+            let paths = (0..shards).map(|shard| IngestPath::Memory(dispatcher(shard))).collect();
+            (paths, FeedPath::Memory(dispatcher(0).for_replay()))
         }
     };
     handle.inlet.open(Feeder {
         end: handle.inlet.end(),
         letters,
         parser: UpdateParser::default(),
-        way: feed_way,
+        path: feed_path,
     });
-    let names = Names::of(&sockets, &handle.orders, &handle.control, handle.incidents.writer());
-    let shards = handle.start_shards(&config, &live, tls.as_ref(), &seats, ways, taken_back)?;
+    let names =
+        Names::of(&sockets, &handle.acceptor_config, &handle.control, handle.incidents.writer());
+    let shards =
+        handle.start_shards(&config, &snapshot, tls.as_ref(), &permits, paths, taken_back)?;
     if config.listens {
-        handle.start_acceptor(Admission::new(&config, seats), sockets, shards)?;
+        handle.start_acceptor(Admission::new(&config, permits), sockets, shards)?;
     }
     if let Some(tls) = tls.filter(|_| watch_certificates) {
         let mut files = FileWatch::new(tls);
@@ -237,7 +239,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
 /// What a shard's thread is told when all have tried to build their driver.
 enum Verdict {
     Go,
-    Instead(DriverKind),
+    ReplaceIdle(DriverKind),
 }
 
 impl ServerHandle {
@@ -261,16 +263,16 @@ impl ServerHandle {
         self.metrics.tls = Some(tls.clone());
     }
 
-    /// Starts the workers, each with a desk of its own.
+    /// Starts the workers, each with a context of its own.
     fn start_workers(
         &mut self,
         consumer: &Destination,
         on_drop: OnDrop,
-        desk: impl Fn(Arc<WorkerMetrics>, &Arc<Control>) -> Desk,
+        context: impl Fn(Arc<WorkerMetrics>, &Arc<Control>) -> WorkerContext,
     ) -> Result<(), Error> {
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();
-        let names = BotNames::of(&self.roster);
+        let names = BotNames::of(&self.registry);
         for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
             let consumer = match consumer {
                 Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
@@ -288,9 +290,10 @@ impl ServerHandle {
                     Consumer::Stream(sender.clone(), settlements, settled)
                 }
             };
-            let desk = desk(metrics, &self.control);
-            self.health.watch_worker(&desk.operation);
-            let worker = Worker { index, scheduler: Arc::clone(&self.scheduler), desk, consumer };
+            let context = context(metrics, &self.control);
+            self.health.watch_worker(&context.operation);
+            let worker =
+                Worker { index, scheduler: Arc::clone(&self.scheduler), context, consumer };
             let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
             self.worker_threads.push(thread);
         }
@@ -304,20 +307,21 @@ impl ServerHandle {
         dispatcher: impl Fn() -> Dispatcher,
         full: &Arc<FullChats>,
         returns: Vec<Sender<Recycled>>,
-    ) -> Result<(Vec<Way>, FeedWay), Error> {
+    ) -> Result<(Vec<IngestPath>, FeedPath), Error> {
         let spawn = |name: &str, run| self.spawn(name.to_owned(), None, run);
-        let (threads, metrics, mut gates) =
+        let (threads, metrics, mut intakes) =
             opened.start(dispatcher, full, returns, &self.control, &spawn)?;
         let journal = Arc::clone(&threads.journal);
         self.health.watch_journal(&journal);
         self.journal = Some(threads);
         self.metrics.journal = Some(metrics);
-        let home = gates.len() - 1;
+        let home = intakes.len() - 1;
         let missing = || Error::new(ErrorKind::Journal, "no way into the journal is left");
-        let Gate { batches, returned, .. } = gates.pop().ok_or_else(missing)?;
-        let ways = gates.into_iter().enumerate();
-        let ways = ways.map(|(shard, gate)| Way::Journal(gate.into_intake(&journal, shard)));
-        Ok((ways.collect(), FeedWay::Journal { batches, home, journal, returned }))
+        let IntakeEnd { batches, returned, .. } = intakes.pop().ok_or_else(missing)?;
+        let paths = intakes.into_iter().enumerate();
+        let paths =
+            paths.map(|(shard, intake)| IngestPath::Journal(intake.into_intake(&journal, shard)));
+        Ok((paths.collect(), FeedPath::Journal { batches, home, journal, returned }))
     }
 
     /// Starts the shards. Each builds its driver on its own thread, since a ring belongs to the
@@ -325,10 +329,10 @@ impl ServerHandle {
     fn start_shards(
         &mut self,
         config: &Config,
-        live: &Arc<Live>,
+        snapshot: &Arc<ConfigSnapshot>,
         tls: Option<&TlsConfig>,
-        seats: &Arc<Seats>,
-        ways: Vec<Way>,
+        permits: &Arc<PeerConnectionLimit>,
+        paths: Vec<IngestPath>,
         returns: Vec<Receiver<Recycled>>,
     ) -> Result<Vec<ShardLink>, Error> {
         self.driver = match config.driver {
@@ -339,8 +343,8 @@ impl ServerHandle {
         let (mut verdicts, mut links) = (Vec::new(), Vec::new());
         let cpus = self.placement.shards.clone();
         let metrics = self.metrics.shards.clone();
-        for (index, (((cpu, metrics), returns), way)) in
-            cpus.into_iter().zip(metrics).zip(returns).zip(ways).enumerate()
+        for (index, (((cpu, metrics), returns), ingest_path)) in
+            cpus.into_iter().zip(metrics).zip(returns).zip(paths).enumerate()
         {
             let (mailbox, messages) = mpsc::channel(MAILBOX);
             let (idle, open) = (Arc::default(), Arc::default());
@@ -349,16 +353,16 @@ impl ServerHandle {
             let seed = Seed {
                 idle,
                 incidents: self.incidents.writer(),
-                live: Arc::clone(live),
+                snapshot: Arc::clone(snapshot),
                 mailbox: messages,
                 metrics,
                 open,
-                pulse: self.health.watch_shard(),
+                heartbeat: self.health.watch_shard(),
                 returns,
-                roster: Arc::clone(&self.roster),
-                seats: Arc::clone(seats),
+                registry: Arc::clone(&self.registry),
+                permits: Arc::clone(permits),
                 tls: tls.cloned(),
-                way,
+                ingest_path,
             };
             let (tell, verdict) = std_mpsc::channel();
             verdicts.push(tell);
@@ -395,7 +399,7 @@ impl ServerHandle {
             tracing::warn!(%error, advice, "io_uring is not to be had, using epoll");
             self.notices
                 .push(format!("using epoll, io_uring is not to be had ({error}): {advice}"));
-            verdicts.iter().for_each(|tell| drop(tell.send(Verdict::Instead(self.driver))));
+            verdicts.iter().for_each(|tell| drop(tell.send(Verdict::ReplaceIdle(self.driver))));
         }
     }
 
@@ -409,9 +413,10 @@ impl ServerHandle {
         let (keep, stop) = UnixStream::pair().map_err(thread_error)?;
         keep.set_nonblocking(true).map_err(thread_error)?;
         let metrics = Arc::clone(&self.metrics.acceptor);
-        let orders = Arc::clone(&self.orders);
+        let acceptor_config = Arc::clone(&self.acceptor_config);
         let incidents = self.incidents.writer();
-        let acceptor = Acceptor::new(admission, incidents, sockets, metrics, orders, shards, stop);
+        let acceptor =
+            Acceptor::new(admission, incidents, sockets, metrics, acceptor_config, shards, stop);
         self.health.watch(acceptor.operation());
         let thread = self.spawn("ringhook-accept".to_owned(), None, || {
             placement::be_patient();
@@ -477,7 +482,7 @@ fn run_shard(
         }
         match (verdict.recv(), runtime) {
             (Ok(Verdict::Go), Some(runtime)) => return seed.run(runtime, kind),
-            (Ok(Verdict::Instead(other)), _) => kind = other,
+            (Ok(Verdict::ReplaceIdle(other)), _) => kind = other,
             _ => return,
         }
     }

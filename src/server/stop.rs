@@ -64,7 +64,7 @@ impl ServerHandle {
         let mut report = self.report();
         if report.updates_abandoned > 0 {
             let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
-            let name = |bot: BotId| self.roster.name(bot).unwrap_or_default().to_owned();
+            let name = |bot: BotId| self.registry.name(bot).unwrap_or_default().to_owned();
             report.abandoned = left.map(|(bot, id)| (name(bot), id.get())).collect();
         }
         report
@@ -81,7 +81,7 @@ impl ServerHandle {
     /// # runtime.block_on(async {
     /// let server = Server::builder()
     ///     .without_listeners()
-    ///     .bot(Bot::open("shop", "/webhook"))
+    ///     .bot(Bot::without_secret("shop", "/webhook"))
     ///     .handler(|_: &Update| Outcome::Done)
     ///     .start()?;
     /// let report = server.stop_async().await;
@@ -226,7 +226,7 @@ impl Stopping {
     /// Waits until the drain timeout for `threads` to end.
     ///
     /// # Errors
-    /// Those that have not by then, or when the stop was hurried.
+    /// Those that have not by then, or when the stop was is_forced.
     fn drained(
         &self,
         threads: Vec<JoinHandle<()>>,

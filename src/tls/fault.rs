@@ -4,11 +4,11 @@ use std::io;
 
 use rustls::{Error, PeerIncompatible};
 
-use super::records::Fault;
+use super::records::TlsError;
 
 /// The words for `error`, which hold nothing that came from the peer.
 pub(crate) fn words(error: &io::Error) -> &'static str {
-    if let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+    if let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         return fault.words();
     }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

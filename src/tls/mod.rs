@@ -9,26 +9,26 @@
 //! | `store` | which of them a client gets |
 //! | `reload` | how they are replaced while the server runs |
 //! | `session`, `secrets` | the handshake, and how its keys are taken over |
-//! | `records`, `unread` | the records of TLS 1.3, and the bytes that were in them |
-//! | `bare` | the same without a socket, for benches |
+//! | `records`, `recv_buffer` | the records of TLS 1.3, and the bytes that were in them |
+//! | `loopback` | the same without a socket, for benches |
 //! | `stream`, `older` | both over a socket; TLS 1.2 |
 //! | `uploaded` | what Telegram's sender would say of a certificate |
 
-pub(crate) mod bare;
 pub mod chain;
 pub mod check;
 pub mod facts;
 pub(crate) mod fault;
 pub mod form;
+pub(crate) mod loopback;
 mod password;
 pub mod pem;
 pub(crate) mod records;
+pub(crate) mod recv_buffer;
 mod reload;
 pub(crate) mod secrets;
 mod source;
 mod store;
 pub mod tidy;
-pub(crate) mod unread;
 
 use std::{
     path::{Path, PathBuf},

@@ -13,7 +13,7 @@ mod tests;
 use std::ops::Range;
 
 pub(crate) use self::{
-    fault::Fault,
+    fault::TlsError,
     keys::{Direction, Secret, Suite},
 };
 
@@ -63,13 +63,13 @@ pub(crate) enum Opened {
 
 /// Both directions of an established connection.
 ///
-/// After a [`Fault`] it is not to be used but for the alert.
+/// After a [`TlsError`] it is not to be used but for the alert.
 pub(crate) struct Records {
     read: Direction,
     write: Direction,
     /// Bytes of a key update of which the rest is in the records to come.
     begun: usize,
-    fruitless: u8,
+    empty_records: u8,
     warnings: u8,
     /// The peer has asked for new keys of ours.
     update_due: bool,
@@ -77,7 +77,7 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn new(read: Direction, write: Direction) -> Self {
-        Self { read, write, begun: 0, fruitless: 0, warnings: 0, update_due: false }
+        Self { read, write, begun: 0, empty_records: 0, warnings: 0, update_due: false }
     }
 
     /// The length of the record that begins with `bytes`, its header included; `None` where they do
@@ -85,7 +85,7 @@ impl Records {
     ///
     /// # Errors
     /// Where no such record may come.
-    pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
         // The version means nothing (section 5.1: "MUST be ignored for all purposes"). It is
         // authenticated with the rest of the header, whatever it is (section 5.2).
         let Some(&[outer, _, _, high, low]) = bytes.first_chunk::<HEADER>() else {
@@ -94,12 +94,12 @@ impl Records {
         // Everything is encrypted, and so called application data (section 5.2); a
         // change_cipher_spec has its place in the handshake only (section 5).
         if outer != kind::DATA {
-            return Err(Fault::UnexpectedMessage);
+            return Err(TlsError::UnexpectedMessage);
         }
         let length = usize::from(u16::from_be_bytes([high, low]));
         // Section 5.2.
         if length > SEALED_MAX {
-            return Err(Fault::RecordOverflow);
+            return Err(TlsError::RecordOverflow);
         }
         Ok(Some(HEADER + length))
     }
@@ -109,33 +109,33 @@ impl Records {
     /// # Errors
     /// Where the connection must not go on; the peer is to be [told](Self::alert).
     #[inline]
-    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, Fault> {
+    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, TlsError> {
         let Some((header, sealed)) = record.split_first_chunk_mut::<HEADER>() else {
-            return Err(Fault::Internal);
+            return Err(TlsError::Internal);
         };
         // Section 5.2: what is too short has no tag that could be right.
         if sealed.len() < TAG {
-            return Err(Fault::BadRecordMac);
+            return Err(TlsError::BadRecordMac);
         }
         let length = self.read.open(*header, sealed)?;
         // Section 5.4: "the full encoded TLSInnerPlaintext MUST NOT exceed 2^14 + 1 octets".
         if length > PLAIN_MAX + 1 {
-            return Err(Fault::RecordOverflow);
+            return Err(TlsError::RecordOverflow);
         }
         // Section 5.4: the type comes behind the content, and zeros behind the type.
         let inner = sealed.get(..length).unwrap_or_default();
         let Some(at) = inner.iter().rposition(|byte| *byte != 0) else {
-            return Err(Fault::UnexpectedMessage);
+            return Err(TlsError::UnexpectedMessage);
         };
         let (content, inner_kind) = (inner.get(..at).unwrap_or_default(), inner.get(at));
         if content.len() > PLAIN_MAX {
-            return Err(Fault::RecordOverflow);
+            return Err(TlsError::RecordOverflow);
         }
         if inner_kind == Some(&kind::DATA) && self.begun == 0 {
             if content.is_empty() {
-                return self.fruitless();
+                return self.empty_records();
             }
-            self.fruitless = 0;
+            self.empty_records = 0;
             return Ok(Opened::Data(HEADER..HEADER + at));
         }
         self.control(inner_kind.copied(), content)
@@ -143,21 +143,21 @@ impl Records {
 
     /// What is no data, or data where none may be.
     #[cold]
-    fn control(&mut self, inner_kind: Option<u8>, content: &[u8]) -> Result<Opened, Fault> {
+    fn control(&mut self, inner_kind: Option<u8>, content: &[u8]) -> Result<Opened, TlsError> {
         match inner_kind {
             Some(kind::HANDSHAKE) => self.take_handshake(content),
             // Section 5.1: nothing may come between the parts of a handshake message.
             Some(kind::ALERT) if self.begun == 0 => self.take_alert(content),
             // A change_cipher_spec, and types that are not known (section 5), too.
-            _ => Err(Fault::UnexpectedMessage),
+            _ => Err(TlsError::UnexpectedMessage),
         }
     }
 
-    fn fruitless(&mut self) -> Result<Opened, Fault> {
-        if self.fruitless == FRUITLESS_MAX {
-            return Err(Fault::TooMany);
+    fn empty_records(&mut self) -> Result<Opened, TlsError> {
+        if self.empty_records == FRUITLESS_MAX {
+            return Err(TlsError::TooMany);
         }
-        self.fruitless += 1;
+        self.empty_records += 1;
         Ok(Opened::Nothing)
     }
 
@@ -167,67 +167,67 @@ impl Records {
     /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is
     /// answered as rustls and BoringSSL answer it, by a decode_error. One with the right level is
     /// answered by nothing.
-    fn take_alert(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+    fn take_alert(&mut self, content: &[u8]) -> Result<Opened, TlsError> {
         match *content {
             // Section 5.4.
-            [] => Err(Fault::UnexpectedMessage),
-            [level, _] if level != WARNING && level != FATAL => Err(Fault::IllegalParameter),
+            [] => Err(TlsError::UnexpectedMessage),
+            [level, _] if level != WARNING && level != FATAL => Err(TlsError::IllegalParameter),
             [_, CLOSE_NOTIFY] => Ok(Opened::End),
-            [WARNING, USER_CANCELED] if self.warnings == WARNINGS_MAX => Err(Fault::TooMany),
+            [WARNING, USER_CANCELED] if self.warnings == WARNINGS_MAX => Err(TlsError::TooMany),
             [WARNING, USER_CANCELED] => {
                 self.warnings += 1;
-                self.fruitless()
+                self.empty_records()
             }
-            [WARNING, _] => Err(Fault::Malformed),
-            [_, _] => Err(Fault::AlertReceived),
-            _ => Err(Fault::Malformed),
+            [WARNING, _] => Err(TlsError::Malformed),
+            [_, _] => Err(TlsError::AlertReceived),
+            _ => Err(TlsError::Malformed),
         }
     }
 
     /// Takes a part of a handshake message, which can only be a key update (section 4.6): tickets are
     /// for clients, and nobody was asked for a certificate.
-    fn take_handshake(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+    fn take_handshake(&mut self, content: &[u8]) -> Result<Opened, TlsError> {
         // Sections 5.1 and 5.4: none may be empty.
         if content.is_empty() {
-            return Err(Fault::UnexpectedMessage);
+            return Err(TlsError::UnexpectedMessage);
         }
         let mut asked = 0;
         for byte in content {
             match KEY_UPDATE.get(self.begun) {
                 Some(expected) if byte == expected => {}
-                Some(_) if self.begun == 0 => return Err(Fault::UnexpectedMessage),
+                Some(_) if self.begun == 0 => return Err(TlsError::UnexpectedMessage),
                 // Section 6: what cannot be parsed, such as another length, is a decode_error.
-                Some(_) => return Err(Fault::Malformed),
+                Some(_) => return Err(TlsError::Malformed),
                 None if self.begun == KEY_UPDATE.len() => asked = *byte,
                 // Section 5.1: what follows a message that changes the keys has the new ones.
-                None => return Err(Fault::UnexpectedMessage),
+                None => return Err(TlsError::UnexpectedMessage),
             }
             self.begun += 1;
         }
         if self.begun <= KEY_UPDATE.len() {
-            return self.fruitless();
+            return self.empty_records();
         }
         self.begun = 0;
         self.take_key_update(asked)
     }
 
     /// Section 4.6.3.
-    fn take_key_update(&mut self, asked: u8) -> Result<Opened, Fault> {
+    fn take_key_update(&mut self, asked: u8) -> Result<Opened, TlsError> {
         match asked {
             0 => {}
             // Asked again before we have written anything, one update answers all.
             1 => self.update_due = true,
-            _ => return Err(Fault::IllegalParameter),
+            _ => return Err(TlsError::IllegalParameter),
         }
         self.read.update()?;
-        self.fruitless()
+        self.empty_records()
     }
 
     /// Encrypts `data` behind what `out` holds.
     ///
     /// # Errors
     /// Where the cryptography fails; what `out` holds then must not be sent.
-    pub(crate) fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(crate) fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         for content in data.chunks(PLAIN_MAX) {
             self.keep_keys_fresh(out)?;
             Self::seal_one(&mut self.write, kind::DATA, content, out)?;
@@ -239,7 +239,7 @@ impl Records {
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub(crate) fn alert(&mut self, fault: Fault, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(crate) fn alert(&mut self, fault: TlsError, out: &mut Vec<u8>) -> Result<(), TlsError> {
         let Some(description) = fault.alert() else { return Ok(()) };
         self.keep_keys_fresh(out)?;
         Self::seal_one(&mut self.write, kind::ALERT, &[FATAL, description], out)
@@ -249,7 +249,7 @@ impl Records {
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub(crate) fn goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(crate) fn goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.keep_keys_fresh(out)?;
         Self::seal_one(&mut self.write, kind::ALERT, &[WARNING, CLOSE_NOTIFY], out)
     }
@@ -258,12 +258,12 @@ impl Records {
     /// as many records as they may (section 5.5). The message that says so is the last under the old
     /// ones.
     #[inline]
-    fn keep_keys_fresh(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn keep_keys_fresh(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.update_due || self.write.is_used_up() { self.change_keys(out) } else { Ok(()) }
     }
 
     #[cold]
-    fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         let [first, .., last] = KEY_UPDATE;
         let message = [first, 0, 0, last, 0];
         Self::seal_one(&mut self.write, kind::HANDSHAKE, &message, out)?;
@@ -278,8 +278,8 @@ impl Records {
         kind: u8,
         content: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        let length = u16::try_from(content.len() + 1 + TAG).map_err(|_| Fault::Internal)?;
+    ) -> Result<(), TlsError> {
+        let length = u16::try_from(content.len() + 1 + TAG).map_err(|_| TlsError::Internal)?;
         let [high, low] = length.to_be_bytes();
         // Section 5.2: it says application data of TLS 1.2, whatever it is.
         let header = [kind::DATA, 3, 3, high, low];
@@ -296,7 +296,7 @@ impl Records {
 
     /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type and
     /// padding, behind what `out` holds. For fuzzing.
-    pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.forge_with([3, 3], inner, out)
     }
 
@@ -306,8 +306,8 @@ impl Records {
         [major, minor]: [u8; 2],
         inner: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        let length = u16::try_from(inner.len() + TAG).map_err(|_| Fault::Internal)?;
+    ) -> Result<(), TlsError> {
+        let length = u16::try_from(inner.len() + TAG).map_err(|_| TlsError::Internal)?;
         let [high, low] = length.to_be_bytes();
         let header = [kind::DATA, major, minor, high, low];
         let mut inner = inner.to_vec();
@@ -319,7 +319,7 @@ impl Records {
     }
 
     /// As after a key update that was [forged](Self::forge).
-    pub(crate) fn forge_keys(&mut self) -> Result<(), Fault> {
+    pub(crate) fn forge_keys(&mut self) -> Result<(), TlsError> {
         self.write.update()
     }
 
@@ -332,7 +332,7 @@ impl Records {
     }
 
     /// As after a key update that was [uncovered](Self::uncover).
-    pub(crate) fn uncover_keys(&mut self) -> Result<(), Fault> {
+    pub(crate) fn uncover_keys(&mut self) -> Result<(), TlsError> {
         self.read.update()
     }
 

@@ -365,7 +365,7 @@ impl BotSection {
         let secret_token = self.secret_token_source().read(secrets, SecretToken::new)?;
         let previous = self.previous_source().read(secrets, SecretToken::new)?;
         let until = self.previous_secret_token_until.map(|Moment(until)| until);
-        let mut bot = Bot::open(&self.name, &self.path);
+        let mut bot = Bot::without_secret(&self.name, &self.path);
         let entries = self.allow.as_ref();
         bot.allow = entries.map(|entries| AllowList::of_key("bot.allow", entries)).transpose()?;
         bot.basic_auth = self.basic_auth_source().read(secrets, BasicAuth::new)?;

@@ -25,7 +25,7 @@ use crate::config::ConfigFile;
 use ringhook::{
     Error, ErrorKind, Update,
     internals::{
-        bots::{BotId, BotKey, Roster},
+        bots::{BotId, BotKey, BotRegistry},
         files::Dir,
         journal::{
             Directory, RecordHeader, RecoveryError,
@@ -173,10 +173,10 @@ struct Names(HashMap<BotKey, String>);
 
 impl Names {
     /// All of them, as a server knows them.
-    fn roster(&self) -> Result<Arc<Roster>, Error> {
-        let roster = Arc::new(Roster::default());
-        roster.enrol(self.0.values().map(String::as_str))?;
-        Ok(roster)
+    fn registry(&self) -> Result<Arc<BotRegistry>, Error> {
+        let registry = Arc::new(BotRegistry::default());
+        registry.register(self.0.values().map(String::as_str))?;
+        Ok(registry)
     }
 
     /// The name of the bot with this key; the key itself where nobody knows it.

@@ -15,7 +15,7 @@ use super::{
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
     internals::{
-        bots::{BotId, Roster},
+        bots::{BotId, BotRegistry},
         dispatch::RecordId,
         journal::{
             Directory, RecordHeader,
@@ -82,8 +82,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let journal = found.act(|| found.inspect(&directory))?;
     let names = found.names(&journal);
     let chosen = args.filter.choose(&names)?;
-    let roster = names.roster()?;
-    let has_meta = args.meta.or(found.config.sink.meta).unwrap_or(roster.len() > 1);
+    let registry = names.registry()?;
+    let has_meta = args.meta.or(found.config.sink.meta).unwrap_or(registry.len() > 1);
     let output = match args.dry_run {
         true => None,
         false => Some(Output {
@@ -92,7 +92,9 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             records: 0,
             settler: Settler::new(&directory),
             // What is settled does not come again, so a power cut must not take it from the sink.
-            sink: to.open(Ack::Synced, Some(has_meta), None)?.writer_for(&BotNames::of(&roster))?,
+            sink: to
+                .open(Ack::Synced, Some(has_meta), None)?
+                .writer_for(&BotNames::of(&registry))?,
             to,
         }),
     };
@@ -102,7 +104,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
         chosen,
         counts: Counts::default(),
         output,
-        roster,
+        registry,
     };
     let outcome = found.act(|| replay.run(&found, &journal));
     replay.log();
@@ -126,7 +128,7 @@ struct Replay<'a> {
     counts: Counts,
     /// `None` where updates are only counted.
     output: Option<Output<'a>>,
-    roster: Arc<Roster>,
+    registry: Arc<BotRegistry>,
 }
 
 /// Where updates go, and what they leave behind.
@@ -190,7 +192,7 @@ impl Replay<'_> {
             return Ok(());
         }
         // Of one whose name is not known, the line has none.
-        let bot = self.roster.id_of_key(header.bot).unwrap_or(BotId::new(u32::MAX));
+        let bot = self.registry.id_of_key(header.bot).unwrap_or(BotId::new(u32::MAX));
         let age = u64::try_from(now_us().saturating_sub(header.received_us)).unwrap_or(0);
         let now = Instant::now();
         let received_at = now.checked_sub(Duration::from_micros(age)).unwrap_or(now);

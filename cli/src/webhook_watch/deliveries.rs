@@ -106,7 +106,7 @@ impl Deliveries {
                 events.push(Event::Error(text()));
             }
         }
-        let moved_at = moved_at.filter(|_| !look.is_heard);
+        let moved_at = moved_at.filter(|_| !look.is_active);
         self.error = LastError::Seen { date, moved_at };
         let fresh = RETRY_MAX + terms.interval.mul_f64(1.1);
         let is_fresh = moved_at.is_some_and(|at| now.saturating_sub(at) <= fresh);

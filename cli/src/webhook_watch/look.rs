@@ -44,7 +44,7 @@ pub(super) struct Look {
     /// The last error: its date, and its text.
     pub(super) error: Option<(i64, String)>,
     /// Whether an update has come over the wire since the look before.
-    pub(super) is_heard: bool,
+    pub(super) is_active: bool,
     /// Whether somebody of this machine has made it so on purpose.
     pub(super) is_on_purpose: bool,
     pub(super) pending: u64,

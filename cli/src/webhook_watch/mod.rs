@@ -62,7 +62,8 @@ impl WebhookWatch {
         let pollers = Arc::new(Pollers::new(server.inlet(), server.polls()));
         let signal = Arc::<Signal>::default();
         let events = EventLog { incidents: server.incident_writer(), webhooks: server.webhooks() };
-        let watch = Watch::new(Arc::clone(&pollers), server.roster(), Arc::clone(&signal), events);
+        let watch =
+            Watch::new(Arc::clone(&pollers), server.registry(), Arc::clone(&signal), events);
         let this = Self { pollers, signal, waiting: Mutex::new(Some(watch)) };
         this.follow(bots);
         this

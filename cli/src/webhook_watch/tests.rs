@@ -35,7 +35,7 @@ fn well() -> Look {
     Look {
         differences: Vec::new(),
         error: None,
-        is_heard: false,
+        is_active: false,
         is_on_purpose: false,
         pending: 0,
         place: Place::Ours,
@@ -172,10 +172,10 @@ fn worlds() -> impl Strategy<Value = Vec<World>> {
     ];
     let differences = prop_oneof![3 => Just(0_usize), 1 => 1..3_usize];
     let look = (place, differences, prop::option::of(0..50_i64), any::<bool>(), 0..3_u64);
-    let look = look.prop_map(|(place, differences, error, is_heard, pending)| Look {
+    let look = look.prop_map(|(place, differences, error, is_active, pending)| Look {
         differences: (0..differences).map(|n| n.to_string()).collect(),
         error: error.map(|date| (date, "x".to_owned())),
-        is_heard,
+        is_active,
         is_on_purpose: false,
         pending,
         place,
@@ -226,7 +226,7 @@ proptest! {
                     } else if run.machine.failing_since().is_none() {
                         failing_since = None;
                     }
-                    prop_assert!(run.machine.failing_since().is_none() || (look.pending > 0 && !look.is_heard));
+                    prop_assert!(run.machine.failing_since().is_none() || (look.pending > 0 && !look.is_active));
                     last = Some(look);
                 }
                 (Action::Look, _) if run.machine.failing_since().is_none() => failing_since = None,

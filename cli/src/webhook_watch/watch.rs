@@ -19,7 +19,7 @@ use crate::telegram::{
     bot_api::{ApiError, WebhookInfo},
     webhook::{Plan, WebhookUrl, without_userinfo},
 };
-use ringhook::{Error, internals::bots::Roster};
+use ringhook::{Error, internals::bots::BotRegistry};
 
 /// Time between the first looks at two bots, so that a thousand of them do not begin at once.
 const STAGGER: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ const TEXT_MAX: usize = 300;
 pub(super) struct Watch {
     pub(super) epoch: Instant,
     pub(super) pollers: Arc<Pollers>,
-    pub(super) roster: Arc<Roster>,
+    pub(super) registry: Arc<BotRegistry>,
     pub(super) signal: Arc<Signal>,
     pub(super) events: EventLog,
     watched: Vec<Watched>,
@@ -56,12 +56,12 @@ struct Watched {
 impl Watch {
     pub(super) fn new(
         pollers: Arc<Pollers>,
-        roster: Arc<Roster>,
+        registry: Arc<BotRegistry>,
         signal: Arc<Signal>,
         events: EventLog,
     ) -> Self {
         let epoch = Instant::now();
-        Self { epoch, pollers, roster, signal, events, watched: Vec::new() }
+        Self { epoch, pollers, registry, signal, events, watched: Vec::new() }
     }
 
     /// Watches until it is told to stop.
@@ -140,13 +140,13 @@ impl Watch {
             }
             let Some(action) = watched.machine.due(self.epoch.elapsed()) else { continue };
             let heard = || {
-                let bot = self.roster.id_of(&watched.bot.name);
-                bot.is_some_and(|bot| self.roster.take_heard(bot))
+                let bot = self.registry.id_of(&watched.bot.name);
+                bot.is_some_and(|bot| self.registry.take_active(bot))
             };
             let outcome = match action {
                 Action::Look => {
-                    let is_heard = heard();
-                    let outcome = watched.look(is_heard, &self.events);
+                    let is_active = heard();
+                    let outcome = watched.look(is_active, &self.events);
                     let is_gone = outcome.as_ref().is_ok_and(|look| look.place == Place::Gone);
                     if is_gone && watched.machine.is_polling() {
                         // One that has ended without need; where it cannot be started, the next
@@ -235,7 +235,7 @@ impl Watched {
         terms
     }
 
-    fn look(&mut self, is_heard: bool, events: &EventLog) -> Result<Look, Trouble> {
+    fn look(&mut self, is_active: bool, events: &EventLog) -> Result<Look, Trouble> {
         let bot = &self.bot.name;
         let info = self.bot.client.get_webhook_info().map_err(|error| {
             events.webhooks.change(bot, |gauges| gauges.looks_failed += 1);
@@ -259,7 +259,7 @@ impl Watched {
         Ok(Look {
             differences: self.differences(&info),
             error,
-            is_heard,
+            is_active,
             is_on_purpose,
             pending: info.pending_update_count,
             place,

@@ -59,7 +59,7 @@ impl Run {
             Fault::Term => {
                 let from = self.in_hand();
                 if event.form.is_multiple_of(4) {
-                    self.hurry(from);
+                    self.force(from);
                 } else {
                     self.terminate(None);
                 }

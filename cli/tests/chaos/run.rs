@@ -237,7 +237,7 @@ impl Run {
     /// Ends the server as an operator does who has no patience: what it has in its hands comes
     /// again.
     #[track_caller]
-    pub(crate) fn hurry(&mut self, from: usize) {
+    pub(crate) fn force(&mut self, from: usize) {
         self.server.signal(Signal::TERM);
         thread::sleep(Duration::from_millis(5));
         self.server.signal(Signal::TERM);

@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 pub use self::ndjson::NdjsonSink;
 use crate::{
-    bots::{BotId, Roster},
+    bots::{BotId, BotRegistry},
     error::Error,
     proto::update::Update,
 };
@@ -42,12 +42,12 @@ pub trait Sink: Send + Sync + 'static {
 
 /// The names of a server's bots, of those that a reload adds later as well.
 #[derive(Clone, Debug, Default)]
-pub struct BotNames(Arc<Roster>);
+pub struct BotNames(Arc<BotRegistry>);
 
 impl BotNames {
-    /// The names that `roster` has.
-    pub fn of(roster: &Arc<Roster>) -> Self {
-        Self(Arc::clone(roster))
+    /// The names that `registry` has.
+    pub fn of(registry: &Arc<BotRegistry>) -> Self {
+        Self(Arc::clone(registry))
     }
 
     /// The name of `bot`; `None` where there never was one.

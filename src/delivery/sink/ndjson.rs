@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        bots::{BotId, Roster},
+        bots::{BotId, BotRegistry},
         error::ErrorKind,
         proto::update::{UpdateBody, UpdateParser},
     };
@@ -302,11 +302,11 @@ mod tests {
     fn lines_follow_the_bots_and_name_those_that_were_removed() {
         let disk = Disk::default();
         disk.room.store(usize::MAX / 2, Ordering::Relaxed);
-        let roster = Arc::new(Roster::default());
-        let ids = roster.enrol(["a", "b"].into_iter()).unwrap();
+        let registry = Arc::new(BotRegistry::default());
+        let ids = registry.register(["a", "b"].into_iter()).unwrap();
         let (one, other) = (ids[0], ids[1]);
         let sink = NdjsonSink::to(disk.clone()).with_meta_by_bots();
-        let mut writer = sink.writer_for(&BotNames::of(&roster)).unwrap();
+        let mut writer = sink.writer_for(&BotNames::of(&registry)).unwrap();
         for (configured, bot) in [
             (vec![one], one),
             (vec![one, other], one),
@@ -315,7 +315,7 @@ mod tests {
             (vec![other], other),
             (vec![], other),
         ] {
-            roster.configure(&configured);
+            registry.configure(&configured);
             let body = UpdateBody::from(b"{\"update_id\":1}".to_vec());
             writer.write(&UpdateParser::default().parse(body, bot, Instant::now()).unwrap());
         }

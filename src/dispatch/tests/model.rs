@@ -1,7 +1,7 @@
 //! Any order of steps of shards and workers, one step at a time, against a list for each chat.
 //!
 //! The threads are simulated: a worker is a state that one step moves on, a clock moves when told
-//! to, sleeping is being skipped until somebody lowers the gate. So a worker that would sleep
+//! to, sleeping is being skipped until somebody lowers the parker. So a worker that would sleep
 //! through work is seen at once, not after a minute, and proptest finds the fewest steps to it.
 
 use std::{
@@ -17,11 +17,11 @@ use crate::{
     bots::BotId,
     config::{Dispatch, Limits, Order},
     dispatch::{
-        Budget, Dispatcher, FullChats, Idle, Job, Scheduler, Till,
+        Budget, Dispatcher, FullChats, Idle, Scheduler, SettledBatch, Task,
         budget::Measure,
         full::PLACES,
         lanes::LaneKey,
-        scheduler::{HELP_EVERY, IDLE_SLEEP},
+        scheduler::{IDLE_SLEEP, STEAL_EVERY},
     },
     outcome::Refusal,
     proto::update::UpdateId,
@@ -116,7 +116,7 @@ enum State {
     /// It found nothing and is about to lie down.
     Drowsy,
     Parked(Instant),
-    Handling(Vec<Job>),
+    Handling(Vec<Task>),
     Gone,
 }
 
@@ -137,7 +137,7 @@ struct World {
     shards: Vec<Dispatcher>,
     /// Shards that have not ended their round since they accepted something.
     untold: HashSet<usize>,
-    workers: Vec<(State, Till)>,
+    workers: Vec<(State, SettledBatch)>,
     is_closed: bool,
     chats: HashMap<LaneKey, Chat>,
     accepted: HashSet<(BotId, i64)>,
@@ -165,7 +165,7 @@ impl World {
             Scheduler::new(setup.workers, BOTS as usize, &limits, settings, &full, now);
         let scheduler = Arc::new(scheduler);
         let shard = |index| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, index);
-        let worker = |_| (State::Awake, Till::new(Arc::clone(&budget)));
+        let worker = |_| (State::Awake, SettledBatch::new(Arc::clone(&budget)));
         Self {
             now,
             shards: (0..setup.shards).map(shard).collect(),
@@ -234,13 +234,13 @@ impl World {
 
     /// A refusal has its reason in what is under way; at most a sixteenth of a limit is lent out.
     fn check_refusal(&self, refusal: Refusal, key: LaneKey, bytes: u64) {
-        let place = |key: &LaneKey| key.hash64() % PLACES as u64;
+        let lane = |key: &LaneKey| key.hash64() % PLACES as u64;
         let (updates_max, bytes_max) = (self.setup.queue_updates as u64, self.setup.queue_bytes);
         match refusal {
             Refusal::Chat => assert!(
                 self.chats.iter().any(|(other, chat)| {
                     let length = chat.waiting.len() + chat.held.len();
-                    place(other) == place(&key) && length > self.setup.chat_updates / 2
+                    lane(other) == lane(&key) && length > self.setup.chat_updates / 2
                 }),
                 "{key:?} is not full"
             ),
@@ -263,16 +263,16 @@ impl World {
 
     fn turn(&mut self, worker: usize, helps: u32, limit: usize) {
         let is_told = self.is_told(worker);
-        let (state, till) = &mut self.workers[worker];
+        let (state, settled) = &mut self.workers[worker];
         match state {
             State::Awake => {}
             State::Drowsy => {
-                till.empty();
-                let timeout = self.scheduler.lie_down(worker, self.now, IDLE_SLEEP, || false);
+                settled.empty();
+                let timeout = self.scheduler.prepare_park(worker, self.now, IDLE_SLEEP, || false);
                 *state = match timeout {
                     Some(timeout) => State::Parked(self.now + timeout),
                     None => {
-                        self.scheduler.get_up(worker);
+                        self.scheduler.cancel_park(worker);
                         State::Awake
                     }
                 };
@@ -280,7 +280,7 @@ impl World {
             }
             State::Parked(_) => {
                 if is_told {
-                    self.scheduler.get_up(worker);
+                    self.scheduler.cancel_park(worker);
                     *state = State::Awake;
                 }
                 return;
@@ -288,10 +288,10 @@ impl World {
             State::Handling(_) | State::Gone => return,
         }
         // Turns at which a worker looks elsewhere first are as likely as others.
-        let turn = helps * HELP_EVERY + u32::from(helps == 0);
+        let turn = helps * STEAL_EVERY + u32::from(helps == 0);
         let (mut batch, mut dropped) = (Vec::new(), Vec::new());
         let idle = self.scheduler.next(worker, turn, self.now, limit, &mut batch, |copy| {
-            till.take(copy.update.byte_len() as u64);
+            settled.take(copy.update.byte_len() as u64);
             dropped.push(copy);
         });
         assert!(batch.len() <= limit);
@@ -318,10 +318,10 @@ impl World {
     }
 
     /// Checks that `batch` is what the lists say: whole runs of heads, of chats nobody works on.
-    fn take(&mut self, batch: &[Job]) {
+    fn take(&mut self, batch: &[Task]) {
         let mut before = None;
-        for job in batch {
-            let update = &job.delivery.update;
+        for task in batch {
+            let update = &task.delivery.update;
             let (key, id) = (LaneKey::of(update, self.setup.order), update.id().get());
             let chat = self.chats.get_mut(&key).expect("a chat with updates");
             assert!(chat.held.is_empty() || before == Some(key), "{key:?} is handled by another");
@@ -334,35 +334,35 @@ impl World {
     }
 
     fn settle(&mut self, worker: usize, retry: Option<Duration>) {
-        let (state, till) = &mut self.workers[worker];
+        let (state, settled) = &mut self.workers[worker];
         let State::Handling(batch) = state else { return };
         let mut batch = std::mem::take(batch);
         *state = State::Awake;
-        let key = |job: &Job| LaneKey::of(&job.delivery.update, self.setup.order);
-        if let (Some(after), [job]) = (retry, batch.as_slice()) {
+        let key = |task: &Task| LaneKey::of(&task.delivery.update, self.setup.order);
+        if let (Some(after), [task]) = (retry, batch.as_slice()) {
             let due = self.now + after;
-            let chat = self.chats.get_mut(&key(job)).unwrap();
+            let chat = self.chats.get_mut(&key(task)).unwrap();
             chat.waiting.push_front(chat.held.pop().unwrap());
             chat.due = Some(due);
-            let Job { delivery, place } = batch.remove(0);
-            self.scheduler.retry(place, delivery, due);
+            let Task { delivery, lane } = batch.remove(0);
+            self.scheduler.retry(lane, delivery, due);
             return;
         }
         let mut copies = Vec::new();
         while !batch.is_empty() {
-            let job = batch.remove(0);
-            let (lane, id) = (key(&job), job.delivery.update.id().get());
+            let task = batch.remove(0);
+            let (lane, id) = (key(&task), task.delivery.update.id().get());
             assert!(self.handled.insert((lane.bot, id)));
-            let bytes = job.delivery.update.byte_len() as u64;
-            till.take(bytes);
+            let bytes = task.delivery.update.byte_len() as u64;
+            settled.take(bytes);
             self.updates -= 1;
             self.bytes -= bytes;
             let chat = self.chats.get_mut(&lane).unwrap();
             chat.held.retain(|held| *held != id);
-            if batch.first().is_none_or(|next| next.place != job.place) {
+            if batch.first().is_none_or(|next| next.lane != task.lane) {
                 assert!(chat.held.is_empty());
-                self.scheduler.finish(job.place, |copy| {
-                    till.take(copy.update.byte_len() as u64);
+                self.scheduler.finish(task.lane, |copy| {
+                    settled.take(copy.update.byte_len() as u64);
                     copies.push(copy);
                 });
             }
@@ -424,7 +424,7 @@ impl World {
     /// True where a worker that sleeps is to get up.
     fn is_told(&self, worker: usize) -> bool {
         let State::Parked(until) = self.workers[worker].0 else { return false };
-        until <= self.now || !self.scheduler.gate(worker).is_some_and(|gate| gate.is_asleep())
+        until <= self.now || !self.scheduler.parker(worker).is_some_and(|parker| parker.is_asleep())
     }
 
     /// What has been accepted and is not settled.
@@ -478,7 +478,7 @@ impl World {
             for worker in 0..self.workers.len() {
                 if let State::Parked(until) = self.workers[worker].0 {
                     self.now = self.now.max(until.min(self.now + Duration::from_millis(5)));
-                    self.scheduler.get_up(worker);
+                    self.scheduler.cancel_park(worker);
                     self.workers[worker].0 = State::Awake;
                 }
                 self.settle(worker, None);

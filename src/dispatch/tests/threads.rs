@@ -27,9 +27,9 @@ use crate::{
     delivery::{
         handler::{Handler, Outcome},
         stream::{OnDrop, Settlements, StreamSender, stream},
-        worker::{Consumer, Desk, Worker},
+        worker::{Consumer, Worker, WorkerContext},
     },
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, Till, budget::Measure},
+    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch, budget::Measure},
     observe::metrics::{Metrics, WorkerMetrics},
     outcome::Refusal,
     proto::update::Update,
@@ -103,7 +103,7 @@ impl Rig {
                     Consumer::Stream(sender.clone(), settlements, settled)
                 }
             };
-            let desk = Desk {
+            let context = WorkerContext {
                 control: Arc::clone(&control),
                 copies: Vec::new(),
                 dead_letters: None,
@@ -111,13 +111,13 @@ impl Rig {
                 journal: None,
                 metrics: Arc::clone(metrics),
                 operation: Arc::default(),
-                places: Vec::new(),
+                lanes: Vec::new(),
                 returns: Vec::new(),
                 settled_at: None,
                 settled: Vec::new(),
-                till: Till::new(Arc::clone(&budget)),
+                settled_batch: SettledBatch::new(Arc::clone(&budget)),
             };
-            let worker = Worker { index, scheduler: Arc::clone(&scheduler), desk, consumer };
+            let worker = Worker { index, scheduler: Arc::clone(&scheduler), context, consumer };
             thread::spawn(|| worker.run())
         };
         let threads = metrics.iter().enumerate().map(start).collect();

@@ -7,7 +7,7 @@ use crate::{
     config::{Dispatch, Limits, Order},
     dispatch::{
         Budget, Dispatcher, FullChats, Scheduler, budget::Measure, lanes::LaneKey,
-        scheduler::HELP_EVERY,
+        scheduler::STEAL_EVERY,
     },
     outcome::Refusal,
 };
@@ -44,7 +44,7 @@ fn no_partition_is_forgotten_while_the_others_are_busy() {
     let busy: Vec<i64> =
         [0, 2, 3].map(|partition| chats_of(partition, WORKERS).next().unwrap()).into();
     let mut id = 0;
-    for turn in 1..=HELP_EVERY * WORKERS as u32 {
+    for turn in 1..=STEAL_EVERY * WORKERS as u32 {
         for worker in [2, 3] {
             for chat in &busy {
                 id += 1;
@@ -52,11 +52,11 @@ fn no_partition_is_forgotten_while_the_others_are_busy() {
             }
             let mut batch = Vec::new();
             scheduler.next(worker, turn, now, 1, &mut batch, |_| panic!("no id came twice"));
-            for job in batch {
-                if job.delivery.update.id().get() == -1 {
+            for task in batch {
+                if task.delivery.update.id().get() == -1 {
                     return;
                 }
-                scheduler.finish(job.place, |_| {});
+                scheduler.finish(task.lane, |_| {});
             }
         }
     }
@@ -80,12 +80,12 @@ fn a_full_inbox_refuses_until_somebody_has_looked_into_it() {
     scheduler.next(0, 1, now, 1, &mut batch, |_| panic!("no id came twice"));
     assert_eq!(send(accepted), Ok(()));
     let mut handled = Vec::new();
-    while let Some(job) = batch.pop() {
-        let update = &job.delivery.update;
+    while let Some(task) = batch.pop() {
+        let update = &task.delivery.update;
         if update.id().get() >= 0 {
             handled.push(update.id().get());
         }
-        scheduler.finish(job.place, |_| {});
+        scheduler.finish(task.lane, |_| {});
         scheduler.next(0, 1, now, 1, &mut batch, |_| panic!("no id came twice"));
     }
     assert_eq!(handled, (0..=accepted).collect::<Vec<_>>());

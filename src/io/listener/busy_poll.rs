@@ -18,7 +18,7 @@ use std::{
 /// where it is built without.
 pub(super) fn set(socket: &OwnedFd, time: Duration) -> io::Result<()> {
     let micros = libc::c_int::try_from(time.as_micros()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the kernel reads the four bytes of `micros`, which live until the call returns, and the
+    // SAFETY: the kernel reads the four bytes of `micros`, which snapshot until the call returns, and the
     // descriptor is open for as long as `socket` is borrowed.
     let outcome = unsafe {
         libc::setsockopt(

@@ -1,9 +1,9 @@
 //! The sockets that are listened on: bound here, or inherited from whoever started the process.
 
+mod acceptor_config;
 mod busy_poll;
 mod inherited;
 mod names;
-mod orders;
 mod unix;
 
 use std::{
@@ -22,9 +22,9 @@ use rustix::net::{
 
 use self::inherited::Pool;
 pub(crate) use self::{
+    acceptor_config::{AcceptorConfig, AcceptorSettings},
     inherited::Inherited,
     names::{Name, Names},
-    orders::{Order, Orders},
     unix::SocketFile,
 };
 use crate::{

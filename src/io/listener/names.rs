@@ -15,7 +15,7 @@ use std::{
 use super::{ListeningSocket, unix};
 use crate::{
     control::Control,
-    io::listener::Orders,
+    io::listener::AcceptorConfig,
     observe::incidents::{IncidentKind, IncidentWriter},
 };
 
@@ -87,7 +87,7 @@ impl Name {
 pub(crate) struct Names {
     control: Arc<Control>,
     incidents: IncidentWriter,
-    orders: Arc<Orders>,
+    acceptor_config: Arc<AcceptorConfig>,
     names: Vec<Watched>,
 }
 
@@ -108,10 +108,10 @@ struct Watched {
 
 impl Names {
     /// Of those among `sockets`; `None` where none has a name. New sockets go to the acceptor by
-    /// `orders`.
+    /// `acceptor_config`.
     pub(crate) fn of(
         sockets: &[ListeningSocket],
-        orders: &Arc<Orders>,
+        acceptor_config: &Arc<AcceptorConfig>,
         control: &Arc<Control>,
         incidents: IncidentWriter,
     ) -> Option<Self> {
@@ -125,8 +125,8 @@ impl Names {
             Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_told: false })
         };
         let names: Vec<_> = sockets.iter().enumerate().filter_map(watched).collect();
-        let (control, orders) = (Arc::clone(control), Arc::clone(orders));
-        (!names.is_empty()).then_some(Self { control, incidents, orders, names })
+        let (control, acceptor_config) = (Arc::clone(control), Arc::clone(acceptor_config));
+        (!names.is_empty()).then_some(Self { control, incidents, acceptor_config, names })
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Name>> {
@@ -140,7 +140,7 @@ impl Names {
                 return;
             }
             watched.look(&self.incidents);
-            watched.make_again(now, &self.control, &self.orders);
+            watched.make_again(now, &self.control, &self.acceptor_config);
         }
     }
 }
@@ -171,7 +171,7 @@ impl Watched {
         }
     }
 
-    fn make_again(&mut self, now: Instant, control: &Control, orders: &Orders) {
+    fn make_again(&mut self, now: Instant, control: &Control, acceptor_config: &AcceptorConfig) {
         let Some(mode) = self.mode.filter(|_| self.name.state() == State::Gone) else {
             (self.gone_at, self.due) = (None, None);
             return;
@@ -184,7 +184,7 @@ impl Watched {
         match unix::make_again(&self.name.path, mode) {
             Ok((socket, file)) if !control.is_stopping() => {
                 self.file = file.id();
-                orders.renew(self.socket, socket, file);
+                acceptor_config.renew(self.socket, socket, file);
                 self.is_refusal_told = false;
                 self.tell_made(now);
             }
@@ -231,7 +231,7 @@ mod tests {
         incidents: Incidents,
         names: Names,
         now: Instant,
-        orders: Arc<Orders>,
+        acceptor_config: Arc<AcceptorConfig>,
         path: PathBuf,
         sockets: Vec<ListeningSocket>,
     }
@@ -251,9 +251,20 @@ mod tests {
             let sockets = Listening::open(&config, Vec::new(), None).unwrap().sockets;
             meanwhile(&path);
             let control = Arc::new(Control::new(None));
-            let (orders, incidents) = (Arc::<Orders>::default(), Incidents::new(10));
-            let names = Names::of(&sockets, &orders, &control, incidents.writer()).unwrap();
-            Self { dir, control, incidents, names, now: Instant::now(), orders, path, sockets }
+            let (acceptor_config, incidents) =
+                (Arc::<AcceptorConfig>::default(), Incidents::new(10));
+            let names =
+                Names::of(&sockets, &acceptor_config, &control, incidents.writer()).unwrap();
+            Self {
+                dir,
+                control,
+                incidents,
+                names,
+                now: Instant::now(),
+                acceptor_config,
+                path,
+                sockets,
+            }
         }
 
         /// Looks until so much time has passed.
@@ -271,7 +282,7 @@ mod tests {
         }
 
         fn renew(&mut self) {
-            for (index, socket, file) in self.orders.renewed() {
+            for (index, socket, file) in self.acceptor_config.renewed() {
                 self.sockets.get_mut(index).unwrap().renew(socket, file);
             }
         }
@@ -356,7 +367,7 @@ mod tests {
             (fs::read_to_string(&precious).unwrap(), precious_mode()),
             ("data".into(), mode)
         );
-        assert_eq!(scene.orders.renewed().len(), 0);
+        assert_eq!(scene.acceptor_config.renewed().len(), 0);
         assert_eq!(fs::read_dir(scene.dir.path()).unwrap().count(), 2, "no half-made socket");
     }
 

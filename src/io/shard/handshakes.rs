@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Newcomer, Shard};
+use super::{AcceptedConnection, Shard};
 use crate::{
     io::{
         connection::{self},
@@ -25,7 +25,7 @@ pub(super) const QUICK_ENOUGH: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     running: Cell<usize>,
-    waiting: RefCell<VecDeque<Newcomer>>,
+    waiting: RefCell<VecDeque<AcceptedConnection>>,
 }
 
 impl Handshakes {
@@ -49,23 +49,23 @@ impl Drop for HandshakePlace {
 }
 
 impl Shard {
-    /// Begins to serve `newcomer`, or lets it wait, or closes it where too many do.
-    pub(super) fn begin(self: &Rc<Self>, newcomer: Newcomer) {
+    /// Begins to serve `accepted`, or lets it wait, or closes it where too many do.
+    pub(super) fn begin(self: &Rc<Self>, accepted: AcceptedConnection) {
         let limits = self.limits();
         let Handshakes { running, waiting } = &self.handshakes;
         if running.get() < limits.handshakes {
             running.set(running.get() + 1);
             self.tasks.set(self.tasks.get() + 1);
             let place = HandshakePlace { shard: Rc::clone(self) };
-            runtime::spawn(connection::serve(Rc::clone(self), newcomer, place));
+            runtime::spawn(connection::serve(Rc::clone(self), accepted, place));
         } else if self.draining.get() {
-            self.dismiss(newcomer, CloseReason::Drained);
+            self.dismiss(accepted, CloseReason::Drained);
         } else if waiting.borrow().len() < limits.handshakes_waiting {
-            waiting.borrow_mut().push_back(newcomer);
+            waiting.borrow_mut().push_back(accepted);
         } else {
             // Before the peer can know.
-            self.turned_away(newcomer.peer, TurnedAway::Handshakes);
-            drop(newcomer);
+            self.turned_away(accepted.peer, TurnedAway::Handshakes);
+            drop(accepted);
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -74,13 +74,13 @@ impl Shard {
     fn begin_waiting(self: &Rc<Self>) {
         let limit = self.limits().handshakes;
         while self.handshakes.running.get() < limit
-            && let Some(newcomer) = self.next_waiting()
+            && let Some(accepted) = self.next_waiting()
         {
-            self.begin(newcomer);
+            self.begin(accepted);
         }
     }
 
-    fn next_waiting(&self) -> Option<Newcomer> {
+    fn next_waiting(&self) -> Option<AcceptedConnection> {
         self.handshakes.waiting.borrow_mut().pop_front()
     }
 
@@ -88,14 +88,14 @@ impl Shard {
     /// They have come in order.
     pub(super) fn dismiss_late(&self, now: Instant, most: usize) -> usize {
         let timeout = self.limits().handshake_timeout;
-        let is_late = |newcomer: &Newcomer| newcomer.accepted_at + timeout <= now;
+        let is_late = |accepted: &AcceptedConnection| accepted.accepted_at + timeout <= now;
         let mut dismissed = 0;
         while dismissed < most
             && self.handshakes.waiting.borrow().front().is_some_and(is_late)
-            && let Some(newcomer) = self.next_waiting()
+            && let Some(accepted) = self.next_waiting()
         {
             self.metrics.handshakes_failed.increment();
-            self.dismiss(newcomer, CloseReason::HandshakeTimeout);
+            self.dismiss(accepted, CloseReason::HandshakeTimeout);
             dismissed += 1;
         }
         dismissed
@@ -103,14 +103,14 @@ impl Shard {
 
     /// Closes all that wait.
     pub(super) fn dismiss_waiting(&self) {
-        while let Some(newcomer) = self.next_waiting() {
-            self.dismiss(newcomer, CloseReason::Drained);
+        while let Some(accepted) = self.next_waiting() {
+            self.dismiss(accepted, CloseReason::Drained);
         }
     }
 
-    fn dismiss(&self, newcomer: Newcomer, reason: CloseReason) {
+    fn dismiss(&self, accepted: AcceptedConnection, reason: CloseReason) {
         self.metrics.closed(reason);
-        drop(newcomer);
+        drop(accepted);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

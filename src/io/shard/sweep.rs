@@ -12,7 +12,7 @@ use crate::io::runtime::{self, Rounds};
 const SWEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// The same during a stop, which waits for the last of them.
 const DRAIN_SWEEP: Duration = Duration::from_millis(20);
-/// Connections that a sweep ends, and looks at, before all others have their turn. An end is a last
+/// Connections that a sweep ends, and looks at, before all others have their slice. An end is a last
 /// word, encrypted and sent, and a look mostly a miss of the cache.
 const SWEEP_ENDS: usize = 2;
 const SWEEP_LOOKS: usize = 256;
@@ -51,11 +51,11 @@ struct Sweep {
 }
 
 impl Shard {
-    /// Goes on with `sweep` until it is over, which is true, or the others should have their turn:
+    /// Goes on with `sweep` until it is over, which is true, or the others should have their slice:
     /// thousands of deadlines may pass at once, and each of them means a last word and a close.
     fn sweep_on(&self, sweep: &mut Sweep) -> bool {
         let (now, limits) = (Instant::now(), self.limits());
-        self.pulse.beat(now);
+        self.heartbeat.beat(now);
         let are_awaited = self.handshakes.are_awaited();
         let connections = self.connections.borrow();
         let (mut ended, mut looks) = (0, 0);

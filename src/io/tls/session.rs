@@ -17,15 +17,15 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
 use super::{
     stream::{self, TlsStream},
-    tls12::OlderStream,
+    tls12::Tls12Stream,
 };
 use crate::{
     io::runtime::{self, Socket},
     proto::answers::Answer,
     tls::{
         records::{Direction, HEADER, Records, Suite},
+        recv_buffer::{BufferPool, Filled, RecvBuffer, Wait},
         secrets::Secrets,
-        unread::{Filled, Spares, Unread, Wait},
     },
 };
 
@@ -46,31 +46,31 @@ pub(crate) enum Step {
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Stream {
     /// TLS 1.2.
-    Older(Box<OlderStream>),
+    Tls12(Box<Tls12Stream>),
     Plain(Socket),
     Tls(TlsStream),
 }
 
 impl Stream {
-    /// Waits for bytes, which `unread` then has behind those it had; or tells what of a record has come,
+    /// Waits for bytes, which `recv_buffer` then has behind those it had; or tells what of a record has come,
     /// where `wait` is for something else.
     ///
     /// # Errors
     /// As [`TlsStream::fill`].
     pub(crate) async fn fill(
         &mut self,
-        unread: &mut Unread,
+        received: &mut RecvBuffer,
         wait: Wait,
-        spares: &Spares,
+        pool: &BufferPool,
     ) -> io::Result<Filled> {
         match self {
-            Self::Tls(stream) => stream.fill(unread, wait, spares).await,
+            Self::Tls(stream) => stream.fill(received, wait, pool).await,
             Self::Plain(socket) => {
-                let received = stream::receive(socket, unread, 0, wait, spares).await;
-                unread.take_plain();
-                received.map(Filled::of)
+                let outcome = stream::receive(socket, received, 0, wait, pool).await;
+                received.take_plain();
+                outcome.map(Filled::of)
             }
-            Self::Older(stream) => Box::pin(stream.fill(unread, wait, spares)).await,
+            Self::Tls12(stream) => Box::pin(stream.fill(received, wait, pool)).await,
         }
     }
 
@@ -82,7 +82,7 @@ impl Stream {
                 Answer::Bare(bytes) => runtime::write_all(socket, bytes).await.0,
                 Answer::Dated(bytes) => runtime::write_all(socket, bytes).await.0,
             },
-            Self::Older(stream) => Box::pin(stream.write_all(answer.bytes())).await,
+            Self::Tls12(stream) => Box::pin(stream.write_all(answer.bytes())).await,
         }
     }
 }
@@ -92,21 +92,21 @@ pub(crate) struct Established {
     pub(crate) kind: HandshakeKind,
     pub(crate) stream: Stream,
     /// Bytes that came behind the handshake.
-    pub(crate) unread: Unread,
+    pub(crate) received: RecvBuffer,
 }
 
 /// Does the handshake, to which `early` bytes have come already. Where it fails, the alert has been
 /// sent as far as the peer takes it, and the socket comes back to be closed.
 ///
-/// Each step that computes is done while what `turn` gives is held, so that the caller decides when;
-/// where `turn` fails, so does the handshake.
+/// Each step that computes is done while what `slice` gives is held, so that the caller decides when;
+/// where `slice` fails, so does the handshake.
 pub(crate) async fn accept<T>(
     mut socket: Socket,
     early: Vec<u8>,
     config: Arc<ServerConfig>,
-    turn: impl AsyncFn(Step) -> io::Result<T>,
+    slice: impl AsyncFn(Step) -> io::Result<T>,
 ) -> Result<Established, (Socket, io::Error)> {
-    let session = match begin(config, &turn).await {
+    let session = match begin(config, &slice).await {
         Ok(session) => session,
         Err(error) => return Err((socket, error)),
     };
@@ -118,7 +118,7 @@ pub(crate) async fn accept<T>(
         secrets: Secrets::default(),
         session,
     };
-    match handshake.run(&mut socket, turn).await {
+    match handshake.run(&mut socket, slice).await {
         Ok((kind, agreed, outgoing)) => Ok(agreed.over(socket, kind, outgoing)),
         Err(error) => Err((socket, error)),
     }
@@ -126,11 +126,11 @@ pub(crate) async fn accept<T>(
 
 async fn begin<T>(
     config: Arc<ServerConfig>,
-    turn: impl AsyncFn(Step) -> io::Result<T>,
+    slice: impl AsyncFn(Step) -> io::Result<T>,
 ) -> io::Result<ServerConnection> {
-    let turn = turn(Step::Begin).await?;
+    let slice = slice(Step::Begin).await?;
     let session = ServerConnection::new(config).map_err(io::Error::other);
-    drop(turn);
+    drop(slice);
     session
 }
 
@@ -161,11 +161,11 @@ impl Agreed {
         match self {
             Self::Records(records, rest) => {
                 let stream = Stream::Tls(TlsStream::new(socket, *records, outgoing));
-                Established { kind, stream, unread: Unread::sealed(rest) }
+                Established { kind, stream, received: RecvBuffer::sealed(rest) }
             }
             Self::Session(session, rest) => {
-                let stream = Stream::Older(Box::new(OlderStream::new(socket, *session, rest)));
-                Established { kind, stream, unread: Unread::default() }
+                let stream = Stream::Tls12(Box::new(Tls12Stream::new(socket, *session, rest)));
+                Established { kind, stream, received: RecvBuffer::default() }
             }
         }
     }
@@ -175,18 +175,18 @@ impl Handshake {
     async fn run<T>(
         mut self,
         socket: &mut Socket,
-        turn: impl AsyncFn(Step) -> io::Result<T>,
+        slice: impl AsyncFn(Step) -> io::Result<T>,
     ) -> io::Result<(HandshakeKind, Agreed, Vec<u8>)> {
         let mut step = Step::Begin;
         loop {
             if !self.incoming.is_empty() {
-                let turn = turn(step).await?;
+                let slice = slice(step).await?;
                 let fed = self.feed();
                 let is_over = !self.session.is_handshaking();
                 let told = self.collect();
                 if fed.is_ok() && told.is_ok() && is_over {
                     let (kind, agreed, mut outgoing) = self.end()?;
-                    drop(turn);
+                    drop(slice);
                     if matches!(agreed, Agreed::Session(..)) {
                         // The client waits for it. In TLS 1.3 it is a ticket, and can go with the answer.
                         let told = std::mem::take(&mut outgoing);
@@ -194,7 +194,7 @@ impl Handshake {
                     }
                     return Ok((kind, agreed, outgoing));
                 }
-                drop(turn);
+                drop(slice);
                 if !self.outgoing.is_empty() {
                     step = Step::GoOn;
                 }
@@ -296,7 +296,7 @@ fn tell_unknown_secrets() {
 }
 
 /// Ends a connection in the way that every client understands: close_notify and FIN at once, then
-/// the rest of the peer's bytes are read away, since closing over unread bytes sends an RST that
+/// the rest of the peer's bytes are read away, since closing over received bytes sends an RST that
 /// can overtake the last answer. `limit` bounds the bytes; the time is the caller's to bound.
 pub(crate) async fn close(stream: Stream, limit: usize) {
     let (mut socket, finished) = match stream {
@@ -305,7 +305,7 @@ pub(crate) async fn close(stream: Stream, limit: usize) {
             (socket, finished)
         }
         Stream::Tls(stream) => stream.finish().await,
-        Stream::Older(stream) => stream.finish().await,
+        Stream::Tls12(stream) => stream.finish().await,
     };
     if finished.is_ok() {
         runtime::discard(&mut socket, limit).await;

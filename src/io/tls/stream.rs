@@ -5,8 +5,8 @@ use std::io;
 use crate::{
     io::runtime::{self, Socket},
     tls::{
-        records::{Fault, Records},
-        unread::{Filled, Next, Spares, Unread, Wait},
+        records::{Records, TlsError},
+        recv_buffer::{BufferPool, Filled, Next, RecvBuffer, Wait},
     },
 };
 
@@ -32,7 +32,7 @@ impl TlsStream {
         Self { records, socket, outgoing, has_ended: false, is_over: false }
     }
 
-    /// Waits for data, which `unread` then has; or tells what of a record has come, where `wait` is for
+    /// Waits for data, which `recv_buffer` then has; or tells what of a record has come, where `wait` is for
     /// something else.
     ///
     /// # Errors
@@ -41,15 +41,15 @@ impl TlsStream {
     /// errors of the socket.
     pub(crate) async fn fill(
         &mut self,
-        unread: &mut Unread,
+        received: &mut RecvBuffer,
         wait: Wait,
-        spares: &Spares,
+        pool: &BufferPool,
     ) -> io::Result<Filled> {
         loop {
             if self.has_ended {
                 return Ok(Filled::End);
             }
-            let missing = match unread.open(&mut self.records) {
+            let missing = match received.open(&mut self.records) {
                 Ok(Next::Data(length)) => return Ok(Filled::Data(length)),
                 Ok(Next::End) => {
                     self.has_ended = true;
@@ -58,20 +58,20 @@ impl TlsStream {
                 Ok(Next::Missing(missing)) => missing,
                 Err(fault) => return Err(Box::pin(self.fail(fault)).await),
             };
-            if let Some(told) = wait.told(!unread.holds_nothing()) {
+            if let Some(told) = wait.told(!received.holds_nothing()) {
                 return Ok(told);
             }
             if !self.outgoing.is_empty() {
                 Box::pin(self.flush()).await?;
             }
-            if receive(&mut self.socket, unread, missing, wait, spares).await? == 0 {
+            if receive(&mut self.socket, received, missing, wait, pool).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
 
     /// Tells the peer why it cannot go on; whether it listens does not matter any more.
-    async fn fail(&mut self, fault: Fault) -> io::Error {
+    async fn fail(&mut self, fault: TlsError) -> io::Error {
         self.is_over = true;
         if self.records.alert(fault, &mut self.outgoing).is_ok() {
             let _ = self.flush().await;
@@ -123,20 +123,20 @@ impl TlsStream {
     }
 }
 
-/// Reads once behind what `unread` holds, where at least `missing` bytes are needed to go on; 0 is the
+/// Reads once behind what `recv_buffer` holds, where at least `missing` bytes are needed to go on; 0 is the
 /// end.
 pub(super) async fn receive(
     socket: &mut Socket,
-    unread: &mut Unread,
+    received: &mut RecvBuffer,
     missing: usize,
     wait: Wait,
-    spares: &Spares,
+    pool: &BufferPool,
 ) -> io::Result<usize> {
-    if unread.prepare(wait, spares) {
+    if received.prepare(wait, pool) {
         runtime::readable(socket).await;
     }
-    unread.make_room(missing, spares);
-    let (outcome, bytes) = runtime::append(socket, unread.lend()).await;
-    unread.take_back(bytes);
+    received.make_room(missing, pool);
+    let (outcome, bytes) = runtime::append(socket, received.lend()).await;
+    received.take_back(bytes);
     outcome
 }

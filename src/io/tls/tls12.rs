@@ -10,7 +10,7 @@ use crate::{
     io::runtime::{self, Socket},
     tls::{
         records::HEADER,
-        unread::{Filled, Spares, Unread, Wait},
+        recv_buffer::{BufferPool, Filled, RecvBuffer, Wait},
     },
 };
 
@@ -20,7 +20,7 @@ const BUSY_BYTES: usize = 16 * 1024;
 const WAIT_BYTES: usize = 4 * 1024;
 
 /// A connection whose handshake is over.
-pub(crate) struct OlderStream {
+pub(crate) struct Tls12Stream {
     session: ServerConnection,
     socket: Socket,
     /// Records as they come, and how much of them the session has got.
@@ -70,7 +70,7 @@ impl Part {
     }
 }
 
-impl OlderStream {
+impl Tls12Stream {
     /// Goes on with a `session` that has done its handshake over `socket`, from which `incoming` has
     /// been read and not fed to it.
     pub(super) fn new(socket: Socket, session: ServerConnection, incoming: Vec<u8>) -> Self {
@@ -81,12 +81,12 @@ impl OlderStream {
     /// As [`TlsStream::fill`](super::stream::TlsStream::fill).
     pub(crate) async fn fill(
         &mut self,
-        unread: &mut Unread,
+        received: &mut RecvBuffer,
         wait: Wait,
-        spares: &Spares,
+        pool: &BufferPool,
     ) -> io::Result<Filled> {
         loop {
-            match self.take_plaintext(unread, spares) {
+            match self.take_plaintext(received, pool) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return outcome.map(Filled::of),
             }
@@ -95,13 +95,17 @@ impl OlderStream {
             {
                 return Ok(told);
             }
-            let is_bare = unread.prepare(wait, spares);
+            let is_bare = received.prepare(wait, pool);
             self.receive(is_bare).await?;
         }
     }
 
-    /// Moves what is decrypted to what is unread, as far as that has room.
-    fn take_plaintext(&mut self, unread: &mut Unread, spares: &Spares) -> io::Result<usize> {
+    /// Moves what is decrypted to what is received, as far as that has room.
+    fn take_plaintext(
+        &mut self,
+        received: &mut RecvBuffer,
+        pool: &BufferPool,
+    ) -> io::Result<usize> {
         let mut moved = 0;
         let mut reader = self.session.reader();
         loop {
@@ -113,9 +117,9 @@ impl OlderStream {
                 Ok(chunk) => chunk,
             };
             if moved == 0 {
-                unread.make_room(0, spares);
+                received.make_room(0, pool);
             }
-            let taken = unread.put(chunk);
+            let taken = received.put(chunk);
             if taken == 0 {
                 break;
             }

@@ -423,8 +423,8 @@ impl Storage for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Stored>> {
         let mut disk = self.lock();
-        let is_well = disk.begin(Op::Read, name, 0)? && disk.broken != name;
-        match (is_well, disk.names.get(name)) {
+        let is_healthy = disk.begin(Op::Read, name, 0)? && disk.broken != name;
+        match (is_healthy, disk.names.get(name)) {
             (true, Some(inode)) => Ok(Arc::new(SimFile { disk: self.clone(), inode: *inode })),
             (true, None) => Err(io::ErrorKind::NotFound.into()),
             (false, _) => Err(broken()),

@@ -14,13 +14,13 @@ mod reader;
 
 use std::sync::Arc;
 
-use crate::bots::Roster;
+use crate::bots::BotRegistry;
 
 /// The bots of these names.
-pub(super) fn roster(names: &[String]) -> Arc<Roster> {
-    let roster = Arc::new(Roster::default());
-    roster.enrol(names.iter().map(String::as_str)).unwrap();
-    roster
+pub(super) fn registry(names: &[String]) -> Arc<BotRegistry> {
+    let registry = Arc::new(BotRegistry::default());
+    registry.register(names.iter().map(String::as_str)).unwrap();
+    registry
 }
 
 /// Random numbers that a seed gives again: splitmix64.

@@ -25,13 +25,13 @@ use super::{
     disk::{Crash, Op, SimDisk, Weather},
 };
 use crate::{
-    bots::{BotId, BotKey, Roster},
+    bots::{BotId, BotKey, BotRegistry},
     config::{Ack, Dispatch, Limits},
-    dispatch::{Budget, Delivery, Dispatcher, FullChats, Job, RecordId, Scheduler, Till},
+    dispatch::{Budget, Delivery, Dispatcher, FullChats, RecordId, Scheduler, SettledBatch, Task},
     journal::{
-        Backlog, Batch, Chore, Committer, Home, Housekeeper, Intake, Journal, Log, ReadBack,
-        RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover, segment, settled,
-        storage::Storage as _,
+        Backlog, Batch, BatchReturn, Committer, Housekeeper, Intake, Journal, Log, MaintenanceTask,
+        ReadBack, RecoveryError, SegmentHeader, Settings, housekeeper::SPARE, recover, segment,
+        settled, storage::Storage as _,
     },
     observe::metrics::{JournalState as _, ReadBackMetrics},
     proto::update::UpdateParser,
@@ -122,16 +122,16 @@ struct Chat {
 }
 
 struct SimWorker {
-    held: Vec<Job>,
+    held: Vec<Task>,
     /// Records of duplicates that have been dropped.
     dropped: Vec<RecordId>,
-    till: Till,
+    settled_batch: SettledBatch,
 }
 
 /// One process.
 struct Life {
     batches: Receiver<Batch>,
-    chores: Receiver<Chore>,
+    maintenance: Receiver<MaintenanceTask>,
     committer: Committer,
     housekeeper: Housekeeper,
     intakes: Vec<Rc<Intake>>,
@@ -141,7 +141,7 @@ struct Life {
     owed: HashMap<u32, Vec<(usize, usize)>>,
     read_back: ReadBack,
     read_metrics: Arc<ReadBackMetrics>,
-    roster: Arc<Roster>,
+    registry: Arc<BotRegistry>,
     scheduler: Arc<Scheduler>,
     workers: Vec<SimWorker>,
 }
@@ -289,14 +289,15 @@ impl World {
         };
         let segments = std::mem::take(&mut recovered.segments);
         let storage = Arc::new(self.disk.clone());
-        let roster = super::roster(&bots);
-        let (journal, chores) = Journal::new(storage, settings, Arc::clone(&roster), segments);
+        let registry = super::registry(&bots);
+        let (journal, maintenance) =
+            Journal::new(storage, settings, Arc::clone(&registry), segments);
         let (to_committer, batches) = unbounded();
-        let (mut homes, mut intakes) = (Vec::new(), Vec::new());
+        let (mut returns, mut intakes) = (Vec::new(), Vec::new());
         for shard in 0..setup.shards {
             let (back, returned) = unbounded();
             let waker = Arc::new(AtomicWaker::new());
-            homes.push(Home { batches: back, recycled: None, waker: Arc::clone(&waker) });
+            returns.push(BatchReturn { batches: back, recycled: None, waker: Arc::clone(&waker) });
             let (journal, to_committer) = (Arc::clone(&journal), to_committer.clone());
             intakes.push(Rc::new(Intake::new(journal, shard, to_committer, returned, waker)));
         }
@@ -310,16 +311,16 @@ impl World {
         let worker = |_| SimWorker {
             held: Vec::new(),
             dropped: Vec::new(),
-            till: Till::new(Arc::clone(&budget)),
+            settled_batch: SettledBatch::new(Arc::clone(&budget)),
         };
         self.life = Some(Life {
             batches,
-            chores,
+            maintenance,
             committer: Committer {
                 backlog: Arc::clone(&backlog),
                 committed: Vec::new(),
                 dispatcher: dispatcher(),
-                homes,
+                returns,
                 journal: Arc::clone(&journal),
                 log,
                 metrics: Arc::default(),
@@ -336,7 +337,7 @@ impl World {
                 Arc::clone(&read_metrics),
             ),
             read_metrics,
-            roster,
+            registry,
             journal,
             workers: (0..setup.workers).map(worker).collect(),
             scheduler,
@@ -388,7 +389,7 @@ impl World {
 
     /// A chat's sender sends its next update, or the one before once more.
     fn send(&mut self, index: usize, repeats: bool, long: bool) {
-        let is_served = self.chats[index].bot < self.life().roster.len() as u32;
+        let is_served = self.chats[index].bot < self.life().registry.len() as u32;
         let chat = &mut self.chats[index];
         if chat.under_way.is_some() || !is_served {
             return;
@@ -500,16 +501,16 @@ impl World {
         tell!(self, "read back: {step:?}");
     }
 
-    /// The housekeeper does a chore, if there is one.
-    fn chore(&mut self) -> bool {
+    /// The housekeeper does a task, if there is one.
+    fn task(&mut self) -> bool {
         let life = self.life();
-        let Ok(chore) = life.chores.try_recv() else { return false };
-        let name = format!("{chore:?}");
-        match chore {
-            Chore::Sync => life.is_sync_due = true,
-            chore => life.housekeeper.handle(chore),
+        let Ok(task) = life.maintenance.try_recv() else { return false };
+        let name = format!("{task:?}");
+        match task {
+            MaintenanceTask::Sync => life.is_sync_due = true,
+            task => life.housekeeper.handle(task),
         }
-        tell!(self, "chore {}", &name[..name.len().min(60)]);
+        tell!(self, "task {}", &name[..name.len().min(60)]);
         true
     }
 
@@ -520,7 +521,7 @@ impl World {
             return;
         }
         self.after();
-        self.life().housekeeper.handle(Chore::Sync);
+        self.life().housekeeper.handle(MaintenanceTask::Sync);
         let failed = self.disk.take_failed();
         let is_synced = !self.disk.is_crashed() && failed.is_empty();
         for sent in self.chats.iter_mut().flat_map(|chat| &mut chat.sent) {
@@ -538,26 +539,26 @@ impl World {
         let (now, turn) = (self.now, self.rng.below(200) as u32);
         let life = self.life();
         let Life { scheduler, workers, .. } = life;
-        let SimWorker { held, dropped, till } = &mut workers[worker];
+        let SimWorker { held, dropped, settled_batch } = &mut workers[worker];
         if !held.is_empty() {
             return;
         }
         let drop_one = |delivery: Delivery| {
-            till.take(delivery.update.byte_len() as u64);
+            settled_batch.take(delivery.update.byte_len() as u64);
             dropped.extend(delivery.record);
         };
         scheduler.next(worker, turn, now, limit, held, drop_one);
         if held.is_empty() {
-            till.empty();
+            settled_batch.empty();
         }
         self.settle(worker, Vec::new());
-        let mut jobs = std::mem::take(&mut self.life().workers[worker].held);
-        for job in &mut jobs {
-            let index = self.check_taken(&job.delivery);
-            job.delivery.attempts += 1;
-            tell!(self, "worker {worker} takes {index:?} from {:?}", job.delivery.record);
+        let mut tasks = std::mem::take(&mut self.life().workers[worker].held);
+        for task in &mut tasks {
+            let index = self.check_taken(&task.delivery);
+            task.delivery.attempts += 1;
+            tell!(self, "worker {worker} takes {index:?} from {:?}", task.delivery.record);
         }
-        self.life().workers[worker].held = jobs;
+        self.life().workers[worker].held = tasks;
     }
 
     fn number_of(delivery: &Delivery) -> (usize, usize) {
@@ -593,32 +594,32 @@ impl World {
 
     /// A worker's updates have been handled.
     fn finish(&mut self, worker: usize, retry: Option<u64>) {
-        let mut jobs = std::mem::take(&mut self.life().workers[worker].held);
-        if let (Some(ms), 1) = (retry, jobs.len()) {
-            let Job { delivery, place } = jobs.remove(0);
+        let mut tasks = std::mem::take(&mut self.life().workers[worker].held);
+        if let (Some(ms), 1) = (retry, tasks.len()) {
+            let Task { delivery, lane } = tasks.remove(0);
             tell!(self, "worker {worker} wants a retry in {ms} ms");
             let due = self.now + Duration::from_millis(ms);
-            self.life().scheduler.retry(place, delivery, due);
+            self.life().scheduler.retry(lane, delivery, due);
             return;
         }
-        let (mut places, mut handled) = (Vec::new(), Vec::new());
-        for Job { delivery, place } in jobs {
+        let (mut lanes, mut handled) = (Vec::new(), Vec::new());
+        for Task { delivery, lane } in tasks {
             let (index, number) = Self::number_of(&delivery);
             let sent = &mut self.chats[index].sent[number];
             sent.is_held = false;
             sent.is_done = true;
             tell!(self, "worker {worker} has handled {index} {number}");
-            self.life().workers[worker].till.take(delivery.update.byte_len() as u64);
+            self.life().workers[worker].settled_batch.take(delivery.update.byte_len() as u64);
             handled.push(((index, number), delivery.record.unwrap()));
-            places.push(place);
+            lanes.push(lane);
         }
-        places.dedup();
+        lanes.dedup();
         self.settle(worker, handled);
-        for place in places {
+        for lane in lanes {
             let Life { scheduler, workers, .. } = self.life();
-            let SimWorker { dropped, till, .. } = &mut workers[worker];
-            scheduler.finish(place, |delivery| {
-                till.take(delivery.update.byte_len() as u64);
+            let SimWorker { dropped, settled_batch, .. } = &mut workers[worker];
+            scheduler.finish(lane, |delivery| {
+                settled_batch.take(delivery.update.byte_len() as u64);
                 dropped.extend(delivery.record);
             });
         }
@@ -659,9 +660,9 @@ impl World {
     /// A reload brings all bots.
     fn reload(&mut self) {
         let names = self.setup.bot_names();
-        let Life { committer, roster, scheduler, .. } = self.life();
-        let ids = roster.enrol(names.iter().map(String::as_str)).unwrap();
-        scheduler.cover(roster.len());
+        let Life { committer, registry, scheduler, .. } = self.life();
+        let ids = registry.register(names.iter().map(String::as_str)).unwrap();
+        scheduler.cover(registry.len());
         let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::of(name)));
         committer.backlog.adopt(keys, |bot, window| scheduler.install(bot, window));
         tell!(self, "reloaded");
@@ -700,7 +701,7 @@ impl World {
                 self.commit(at_most);
             }
             24..=26 => self.read_back(),
-            27..=29 => drop(self.chore()),
+            27..=29 => drop(self.task()),
             30 => self.sync(),
             31..=34 => {
                 let limit = if rng.is_one(1, 4) { rng.range(2, 6) } else { 1 };
@@ -749,7 +750,7 @@ impl World {
                 self.take(worker, 3);
             }
             self.sync();
-            while self.chore() {}
+            while self.task() {}
             // The housekeeper looks again after a second.
             self.life().housekeeper.clean_up();
             self.after();
@@ -1032,7 +1033,7 @@ fn what_was_refused_does_not_come_again() {
         world.after();
         // Its ids, which would tell as well, cannot be kept.
         world.disk.set_weather(without(&[Op::Create, Op::Truncate]));
-        while is_next_done && world.chore() {}
+        while is_next_done && world.task() {}
         world.after();
         world.disk.set_weather(without(&[Op::Truncate]));
         let first = world.life().journal.segments().keys().copied().next();
@@ -1045,7 +1046,7 @@ fn what_was_refused_does_not_come_again() {
                 break;
             }
         }
-        while is_next_done && world.chore() {}
+        while is_next_done && world.task() {}
         assert_eq!(world.life().journal.segments().keys().copied().next(), first);
         world.crash(Crash::Kill);
         world.disk.set_weather(Weather::default());
@@ -1071,12 +1072,12 @@ fn an_id_without_its_record_is_none() {
             world.commit(1);
             world.chats[1].under_way = None;
         }
-        while world.chore() {}
+        while world.task() {}
         world.crash(Crash::PowerCut);
         world.start();
-        while world.chore() {}
+        while world.task() {}
         world.deliver(0, false);
-        while world.chore() {}
+        while world.task() {}
         world.crash(Crash::Kill);
         world.start();
         world.end();
@@ -1094,8 +1095,8 @@ fn a_segment_under_another_name_is_kept_and_delivered_when_it_is_put_back() {
     world.crash(Crash::Kill);
     world.disk.rename("0000000001.journal", "0000000007.journal").unwrap();
     let found = |disk: &SimDisk| {
-        let roster = world.setup.bot_names();
-        recover(disk, &roster, |_, _| true, |_| {}).unwrap()
+        let registry = world.setup.bot_names();
+        recover(disk, &registry, |_, _| true, |_| {}).unwrap()
     };
     let recovered = found(&world.disk);
     assert_eq!((recovered.records, recovered.last), (0, 7));
@@ -1156,7 +1157,7 @@ fn a_copy_stands_in_for_an_update_whose_file_was_removed() {
         world.chats[0].sent[0].may_repeat = false;
         world.take(1, 1);
         let unsettled = |world: &mut World| {
-            while world.chore() {}
+            while world.task() {}
             let segments = world.life().journal.segments();
             segments.values().map(|it| it.unsettled.load(SeqCst)).sum::<u64>()
         };
@@ -1219,7 +1220,7 @@ fn a_full_journal_takes_updates_again_when_they_are_settled() {
     let segments = world.life().journal.size().0;
     assert_eq!(segments, 1);
     world.commit(1);
-    while world.chore() {}
+    while world.task() {}
     assert!(!world.life().journal.is_full(), "{:?}", world.life().journal.size());
     world.end();
 }
@@ -1229,9 +1230,9 @@ fn a_full_journal_takes_updates_again_when_they_are_settled() {
 fn a_segment_that_is_sealed_early_gives_its_room_back() {
     let mut world = World::new(6, plain(Ack::Written));
     world.deliver(0, false);
-    world.life().roster.enrol(["late0", "late1", "late2"].into_iter()).unwrap();
+    world.life().registry.register(["late0", "late1", "late2"].into_iter()).unwrap();
     world.deliver(1, false);
-    while world.chore() {}
+    while world.task() {}
     let segment = world.life().journal.segment(1).unwrap();
     assert_eq!(segment.file.len().unwrap(), segment.end.load(SeqCst));
     drop(segment);
@@ -1243,10 +1244,10 @@ fn a_segment_that_is_sealed_early_gives_its_room_back() {
 fn ids_that_could_not_be_written_leave_no_file() {
     let mut world = World::new(7, plain(Ack::Written));
     world.deliver(0, false);
-    world.life().roster.enrol(["late"].into_iter()).unwrap();
+    world.life().registry.register(["late"].into_iter()).unwrap();
     world.deliver(1, false);
     world.disk.set_weather(without(&[Op::Write]));
-    while world.chore() {}
+    while world.task() {}
     let files = world.disk.files();
     assert!(!files.keys().any(|name| name.contains(".ids")), "{:?}", files.keys());
     world.after();

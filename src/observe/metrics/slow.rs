@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{Counter, Metrics, Stage};
 use crate::{
-    bots::{BotId, Roster},
+    bots::{BotId, BotRegistry},
     duration::nanos,
 };
 
@@ -146,7 +146,11 @@ impl SlowReport {
 
     /// What the threads have kept; `None` where nothing counts as slow. What shard and worker know of
     /// one request is put together.
-    pub(crate) fn of(metrics: &Metrics, roster: &Roster, started_at: Instant) -> Option<Self> {
+    pub(crate) fn of(
+        metrics: &Metrics,
+        registry: &BotRegistry,
+        started_at: Instant,
+    ) -> Option<Self> {
         let shards = || metrics.shards.iter().map(|shard| &shard.slow);
         let workers = || metrics.workers.iter().map(|worker| &worker.slow);
         let bound = shards().chain(workers()).map(|log| log.bound_ns.load(Relaxed)).next()?;
@@ -180,7 +184,7 @@ impl SlowReport {
                 .collect();
             let received = record.received_at.saturating_duration_since(started_at);
             SlowRequest {
-                bot: roster.name(record.bot).unwrap_or_default().to_owned(),
+                bot: registry.name(record.bot).unwrap_or_default().to_owned(),
                 update_id: record.update_id,
                 shard: (record.shard < metrics.shards.len()).then_some(record.shard),
                 received_s: (received.as_secs_f64() * 1e3).round() / 1e3,
@@ -215,17 +219,17 @@ mod tests {
         SlowRecord { bot, received_at, shard: usize::MAX, stages: stages.to_vec(), update_id }
     }
 
-    fn roster() -> Roster {
-        let roster = Roster::default();
-        roster.enrol(["shop"].into_iter()).unwrap();
-        roster
+    fn registry() -> BotRegistry {
+        let registry = BotRegistry::default();
+        registry.register(["shop"].into_iter()).unwrap();
+        registry
     }
 
     #[test]
     fn without_a_bound_nothing_is_slow() {
         let metrics = Metrics::new(1, 1);
         assert!(!metrics.shards[0].slow.is_slow(u64::MAX));
-        assert!(SlowReport::of(&metrics, &roster(), Instant::now()).is_none());
+        assert!(SlowReport::of(&metrics, &registry(), Instant::now()).is_none());
     }
 
     #[test]
@@ -245,7 +249,7 @@ mod tests {
         // The same update again, as Telegram sends it: another request.
         let again = start + Duration::from_secs(1);
         shard.note(record(slowest, again, &[(Stage::Answer, 5000)]));
-        let report = SlowReport::of(&metrics, &roster(), start).unwrap();
+        let report = SlowReport::of(&metrics, &registry(), start).unwrap();
         assert_eq!((report.answered, report.handled), (2, 1000));
         assert_eq!(report.requests.len(), SlowReport::REQUESTS_MAX);
         let first = &report.requests[0];

@@ -4,7 +4,7 @@ use std::{error, fmt, io};
 
 /// Why a connection cannot go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fault {
+pub(crate) enum TlsError {
     /// The peer has said that it cannot go on.
     AlertReceived,
     /// A record that its key does not open, or too short to be one.
@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     UnexpectedMessage,
 }
 
-impl Fault {
+impl TlsError {
     /// The description of the alert for the peer (RFC 8446 section 6); `None` where that has gone.
     pub(crate) const fn alert(self) -> Option<u8> {
         match self {
@@ -40,7 +40,7 @@ impl Fault {
     }
 }
 
-impl Fault {
+impl TlsError {
     /// In fixed words, which hold nothing that came from the peer.
     pub(crate) const fn words(self) -> &'static str {
         match self {
@@ -57,16 +57,16 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
     }
 }
 
-impl error::Error for Fault {}
+impl error::Error for TlsError {}
 
-impl From<Fault> for io::Error {
-    fn from(fault: Fault) -> Self {
+impl From<TlsError> for io::Error {
+    fn from(fault: TlsError) -> Self {
         Self::new(io::ErrorKind::InvalidData, fault)
     }
 }

@@ -8,7 +8,7 @@ use rustls::{CipherSuite, ConnectionTrafficSecrets};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{HEADER, TAG, fault::Fault};
+use super::{HEADER, TAG, fault::TlsError};
 
 /// The longest secret, of SHA-384.
 const SECRET_MAX: usize = 48;
@@ -87,15 +87,15 @@ impl Secret {
     }
 
     /// HKDF-Expand-Label without a context (RFC 8446 section 7.1), as many bytes as `out` has.
-    fn expand(&self, suite: Suite, label: &[u8], out: &mut [u8]) -> Result<(), Fault> {
+    fn expand(&self, suite: Suite, label: &[u8], out: &mut [u8]) -> Result<(), TlsError> {
         let prefix = b"tls13 ";
-        let length = u16::try_from(out.len()).map_err(|_| Fault::Internal)?.to_be_bytes();
-        let label_len = u8::try_from(prefix.len() + label.len()).map_err(|_| Fault::Internal)?;
+        let length = u16::try_from(out.len()).map_err(|_| TlsError::Internal)?.to_be_bytes();
+        let label_len = u8::try_from(prefix.len() + label.len()).map_err(|_| TlsError::Internal)?;
         let info: [&[u8]; 5] = [&length, &[label_len], prefix, label, &[0]];
         hkdf::Prk::new_less_safe(suite.hkdf(), self.bytes())
             .expand(&info, Length(out.len()))
             .and_then(|expanded| expanded.fill(out))
-            .map_err(|_| Fault::Internal)
+            .map_err(|_| TlsError::Internal)
     }
 
     #[cfg(test)]
@@ -104,15 +104,15 @@ impl Secret {
     }
 
     /// The one after it (section 7.2).
-    fn next(&self, suite: Suite) -> Result<Self, Fault> {
+    fn next(&self, suite: Suite) -> Result<Self, TlsError> {
         let mut bytes = Box::new(Zeroizing::new([0; SECRET_MAX]));
-        let out = bytes.get_mut(..self.len).ok_or(Fault::Internal)?;
+        let out = bytes.get_mut(..self.len).ok_or(TlsError::Internal)?;
         self.expand(suite, b"traffic upd", out)?;
         Ok(Self { bytes, len: self.len })
     }
 
     /// The key that is made of it (section 7.3).
-    fn key(&self, suite: Suite) -> Result<Key, Fault> {
+    fn key(&self, suite: Suite) -> Result<Key, TlsError> {
         let mut bytes = Zeroizing::new([0; KEY_MAX]);
         let (key, iv) = self.key_bytes(suite, &mut bytes)?;
         Key::new(suite, key, iv, 0)
@@ -123,8 +123,8 @@ impl Secret {
         &self,
         suite: Suite,
         bytes: &'a mut [u8; KEY_MAX],
-    ) -> Result<(&'a [u8], [u8; IV]), Fault> {
-        let key = bytes.get_mut(..suite.algorithm().key_len()).ok_or(Fault::Internal)?;
+    ) -> Result<(&'a [u8], [u8; IV]), TlsError> {
+        let key = bytes.get_mut(..suite.algorithm().key_len()).ok_or(TlsError::Internal)?;
         self.expand(suite, b"key", key)?;
         let mut iv = [0; IV];
         self.expand(suite, b"iv", &mut iv)?;
@@ -148,15 +148,15 @@ struct Key {
 }
 
 impl Key {
-    fn new(suite: Suite, key: &[u8], iv: [u8; IV], sequence: u64) -> Result<Self, Fault> {
-        let key = aead::UnboundKey::new(suite.algorithm(), key).map_err(|_| Fault::Internal)?;
+    fn new(suite: Suite, key: &[u8], iv: [u8; IV], sequence: u64) -> Result<Self, TlsError> {
+        let key = aead::UnboundKey::new(suite.algorithm(), key).map_err(|_| TlsError::Internal)?;
         Ok(Self { aead: aead::LessSafeKey::new(key), iv, sequence })
     }
 
     /// The nonce of the next record, which is given to none after it (section 5.3).
-    fn nonce(&mut self) -> Result<aead::Nonce, Fault> {
+    fn nonce(&mut self) -> Result<aead::Nonce, TlsError> {
         let sequence = self.sequence;
-        self.sequence = sequence.checked_add(1).ok_or(Fault::Internal)?;
+        self.sequence = sequence.checked_add(1).ok_or(TlsError::Internal)?;
         let mut nonce = self.iv;
         for (byte, of_sequence) in nonce.iter_mut().skip(IV - 8).zip(sequence.to_be_bytes()) {
             *byte ^= of_sequence;
@@ -184,37 +184,37 @@ impl Direction {
         suite: Suite,
         (sequence, keys): &(u64, ConnectionTrafficSecrets),
         secret: Secret,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, TlsError> {
         let (key, iv) = match (suite, keys) {
             (Suite::Aes128Gcm, ConnectionTrafficSecrets::Aes128Gcm { key, iv })
             | (Suite::Aes256Gcm, ConnectionTrafficSecrets::Aes256Gcm { key, iv })
             | (Suite::Chacha20Poly1305, ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) => {
                 (key, iv)
             }
-            _ => return Err(Fault::Internal),
+            _ => return Err(TlsError::Internal),
         };
         if secret.len != suite.secret_len() {
-            return Err(Fault::Internal);
+            return Err(TlsError::Internal);
         }
         let mut bytes = Zeroizing::new([0; KEY_MAX]);
         let (expected_key, expected_iv) = secret.key_bytes(suite, &mut bytes)?;
         let is_of_secret = key.as_ref().ct_eq(expected_key) & iv.as_ref().ct_eq(&expected_iv);
         if !bool::from(is_of_secret) {
-            return Err(Fault::KeysDiffer);
+            return Err(TlsError::KeysDiffer);
         }
-        let iv = iv.as_ref().try_into().map_err(|_| Fault::Internal)?;
+        let iv = iv.as_ref().try_into().map_err(|_| TlsError::Internal)?;
         let key = Key::new(suite, key.as_ref(), iv, *sequence)?;
         Ok(Self { key, records_max: suite.records_max(), secret, suite })
     }
 
     /// With the first key of `secret`.
-    pub(crate) fn of_secret(suite: Suite, secret: Secret) -> Result<Self, Fault> {
+    pub(crate) fn of_secret(suite: Suite, secret: Secret) -> Result<Self, TlsError> {
         let key = secret.key(suite)?;
         Ok(Self { key, records_max: suite.records_max(), secret, suite })
     }
 
     /// Goes on to the next key.
-    pub(crate) fn update(&mut self) -> Result<(), Fault> {
+    pub(crate) fn update(&mut self) -> Result<(), TlsError> {
         let secret = self.secret.next(self.suite)?;
         self.key = secret.key(self.suite)?;
         self.secret = secret;
@@ -227,10 +227,14 @@ impl Direction {
     }
 
     /// Decrypts `sealed`, which follows `header`, where it lies. How many bytes it was.
-    pub(crate) fn open(&mut self, header: [u8; HEADER], sealed: &mut [u8]) -> Result<usize, Fault> {
+    pub(crate) fn open(
+        &mut self,
+        header: [u8; HEADER],
+        sealed: &mut [u8],
+    ) -> Result<usize, TlsError> {
         let nonce = self.key.nonce()?;
         let opened = self.key.aead.open_in_place(nonce, aead::Aad::from(header), sealed);
-        Ok(opened.map_err(|_| Fault::BadRecordMac)?.len())
+        Ok(opened.map_err(|_| TlsError::BadRecordMac)?.len())
     }
 
     /// Encrypts `plain`, which follows `header`, where it lies, and gives the tag to follow it.
@@ -238,12 +242,12 @@ impl Direction {
         &mut self,
         header: [u8; HEADER],
         plain: &mut [u8],
-    ) -> Result<[u8; TAG], Fault> {
+    ) -> Result<[u8; TAG], TlsError> {
         let nonce = self.key.nonce()?;
         let sealed =
             self.key.aead.seal_in_place_separate_tag(nonce, aead::Aad::from(header), plain);
-        let tag = sealed.map_err(|_| Fault::Internal)?;
-        tag.as_ref().try_into().map_err(|_| Fault::Internal)
+        let tag = sealed.map_err(|_| TlsError::Internal)?;
+        tag.as_ref().try_into().map_err(|_| TlsError::Internal)
     }
 
     /// As after so many records, of which there may be fewer than usual.

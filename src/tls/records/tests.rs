@@ -27,7 +27,7 @@ fn forge(client: &mut Records, inner: &[u8]) -> Vec<u8> {
 }
 
 /// What a server makes of it.
-fn sent(server: &mut Records, client: &mut Records, inner: &[u8]) -> Result<Opened, Fault> {
+fn sent(server: &mut Records, client: &mut Records, inner: &[u8]) -> Result<Opened, TlsError> {
     server.open(&mut forge(client, inner))
 }
 
@@ -105,10 +105,10 @@ fn headers_are_of_data_and_bounded() {
     assert_eq!(Records::length(&[23, 3, 1, 0, 20, 9, 9]), Ok(Some(25)), "an older version");
     // 2^14 + 256 is the most.
     assert_eq!(Records::length(&[23, 3, 3, 0x41, 0]), Ok(Some(RECORD_MAX)));
-    assert_eq!(Records::length(&[23, 3, 3, 0x41, 1]), Err(Fault::RecordOverflow));
+    assert_eq!(Records::length(&[23, 3, 3, 0x41, 1]), Err(TlsError::RecordOverflow));
     // A change_cipher_spec after the handshake, plain alerts and handshakes, and what is no TLS.
     for outer in (0..=255).filter(|outer| *outer != 23) {
-        assert_eq!(Records::length(&[outer, 3, 3, 0, 1]), Err(Fault::UnexpectedMessage));
+        assert_eq!(Records::length(&[outer, 3, 3, 0, 1]), Err(TlsError::UnexpectedMessage));
     }
     // Section 5.1: the version "MUST be ignored for all purposes".
     for version in (0..=u16::MAX).step_by(255) {
@@ -128,20 +128,20 @@ fn what_is_changed_or_has_no_tag_is_refused() {
             changed[place] ^= 1;
             let (mut server, _) = pair(suite);
             // The header is authenticated as well; its length is what it is, here.
-            assert_eq!(server.open(&mut changed), Err(Fault::BadRecordMac), "{place}");
+            assert_eq!(server.open(&mut changed), Err(TlsError::BadRecordMac), "{place}");
         }
         for length in 0..TAG {
             let mut short = [&[23, 3, 3, 0, length as u8][..], &vec![0; length]].concat();
-            assert_eq!(pair(suite).0.open(&mut short), Err(Fault::BadRecordMac));
+            assert_eq!(pair(suite).0.open(&mut short), Err(TlsError::BadRecordMac));
         }
     }
     // A record again, or one left out.
     let (mut server, mut client) = both();
     let (first, second) = (forge(&mut client, b"1\x17"), forge(&mut client, b"2\x17"));
-    assert_eq!(server.open(&mut second.clone()), Err(Fault::BadRecordMac));
+    assert_eq!(server.open(&mut second.clone()), Err(TlsError::BadRecordMac));
     let (mut server, _) = both();
     assert_eq!(data(&mut server, &first), b"1");
-    assert_eq!(server.open(&mut first.clone()), Err(Fault::BadRecordMac));
+    assert_eq!(server.open(&mut first.clone()), Err(TlsError::BadRecordMac));
 }
 
 /// Section 5.4.
@@ -155,12 +155,12 @@ fn padding_is_taken_off_and_there_must_be_a_type() {
     for length in [0, 1, 2, 100, PLAIN_MAX + 1] {
         let (mut server, mut client) = both();
         let zeros = vec![0; length];
-        assert_eq!(sent(&mut server, &mut client, &zeros), Err(Fault::UnexpectedMessage));
+        assert_eq!(sent(&mut server, &mut client, &zeros), Err(TlsError::UnexpectedMessage));
     }
     for inner_kind in (1..=255).filter(|kind| ![21, 22, 23].contains(kind)) {
         let (mut server, mut client) = both();
         let outcome = sent(&mut server, &mut client, &[1, inner_kind]);
-        assert_eq!(outcome, Err(Fault::UnexpectedMessage), "{inner_kind}");
+        assert_eq!(outcome, Err(TlsError::UnexpectedMessage), "{inner_kind}");
     }
 }
 
@@ -187,14 +187,14 @@ fn content_is_bounded_with_and_without_padding() {
     let longest = HEADER..HEADER + PLAIN_MAX;
     assert_eq!(sent(&mut server, &mut client, &inner), Ok(Opened::Data(longest)));
     inner.push(0);
-    assert_eq!(sent(&mut server, &mut client, &inner), Err(Fault::RecordOverflow));
+    assert_eq!(sent(&mut server, &mut client, &inner), Err(TlsError::RecordOverflow));
     let (mut server, mut client) = both();
     inner.insert(0, b'x');
-    assert_eq!(sent(&mut server, &mut client, &inner), Err(Fault::RecordOverflow));
+    assert_eq!(sent(&mut server, &mut client, &inner), Err(TlsError::RecordOverflow));
     let (mut server, mut client) = both();
     let longest = SEALED_MAX - TAG;
     inner.resize(longest, 0);
-    assert_eq!(sent(&mut server, &mut client, &inner), Err(Fault::RecordOverflow));
+    assert_eq!(sent(&mut server, &mut client, &inner), Err(TlsError::RecordOverflow));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_peer_may_send_only_so_many_records_for_nothing() {
         for _ in 0..FRUITLESS_MAX {
             sent(&mut server, &mut client, b"\x17").unwrap();
         }
-        assert_eq!(sent(&mut server, &mut client, inner), Err(Fault::TooMany));
+        assert_eq!(sent(&mut server, &mut client, inner), Err(TlsError::TooMany));
     }
 }
 
@@ -228,7 +228,7 @@ fn a_peer_may_cancel_only_so_often() {
         assert_eq!(sent(&mut server, &mut client, warning), Ok(Opened::Nothing));
         assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(Opened::Data(5..6)));
     }
-    assert_eq!(sent(&mut server, &mut client, warning), Err(Fault::TooMany));
+    assert_eq!(sent(&mut server, &mut client, warning), Err(TlsError::TooMany));
 }
 
 /// Section 6.
@@ -238,16 +238,16 @@ fn alerts_end_the_connection_but_for_one() {
         (&[1, 0][..], Ok(Opened::End)),
         (&[2, 0], Ok(Opened::End)),
         (&[1, 90], Ok(Opened::Nothing)),
-        (&[2, 90], Err(Fault::AlertReceived)),
-        (&[2, 20], Err(Fault::AlertReceived)),
-        (&[2, 255], Err(Fault::AlertReceived)),
-        (&[1, 20], Err(Fault::Malformed)),
-        (&[0, 0], Err(Fault::IllegalParameter)),
-        (&[3, 10], Err(Fault::IllegalParameter)),
-        (&[], Err(Fault::UnexpectedMessage)),
-        (&[1], Err(Fault::Malformed)),
-        (&[1, 0, 1], Err(Fault::Malformed)),
-        (&[1, 0, 1, 0], Err(Fault::Malformed)),
+        (&[2, 90], Err(TlsError::AlertReceived)),
+        (&[2, 20], Err(TlsError::AlertReceived)),
+        (&[2, 255], Err(TlsError::AlertReceived)),
+        (&[1, 20], Err(TlsError::Malformed)),
+        (&[0, 0], Err(TlsError::IllegalParameter)),
+        (&[3, 10], Err(TlsError::IllegalParameter)),
+        (&[], Err(TlsError::UnexpectedMessage)),
+        (&[1], Err(TlsError::Malformed)),
+        (&[1, 0, 1], Err(TlsError::Malformed)),
+        (&[1, 0, 1, 0], Err(TlsError::Malformed)),
     ] {
         let (mut server, mut client) = both();
         let inner = [alert, &[kind::ALERT]].concat();
@@ -270,7 +270,7 @@ fn keys_change_when_the_peer_says_so() {
         // Under the old key.
         let mut late = forge(&mut client, b"x\x17");
         server.read.update().unwrap();
-        assert_eq!(server.open(&mut late), Err(Fault::BadRecordMac));
+        assert_eq!(server.open(&mut late), Err(TlsError::BadRecordMac));
     }
 }
 
@@ -299,14 +299,14 @@ fn a_key_update_may_come_in_parts_with_nothing_between() {
                 let inner = [part, &[22]].concat();
                 sent(&mut server, &mut client, &inner)
             });
-            assert!(outcomes.contains(&Err(Fault::Malformed)), "{first} {length:?}");
+            assert!(outcomes.contains(&Err(TlsError::Malformed)), "{first} {length:?}");
         }
         for between in [&b"x\x17"[..], b"\x17", b"\x01\0\x15", b"\x01\x5a\x15", b"\x16"] {
             let (mut server, mut client) = both();
             let inner = [&message[..first], &[22]].concat();
             sent(&mut server, &mut client, &inner).unwrap();
             let outcome = sent(&mut server, &mut client, between);
-            assert_eq!(outcome, Err(Fault::UnexpectedMessage), "{first} {between:?}");
+            assert_eq!(outcome, Err(TlsError::UnexpectedMessage), "{first} {between:?}");
         }
     }
 }
@@ -314,28 +314,28 @@ fn a_key_update_may_come_in_parts_with_nothing_between() {
 #[test]
 fn no_other_handshake_message_may_come() {
     for (message, expected) in [
-        (&[][..], Fault::UnexpectedMessage),
+        (&[][..], TlsError::UnexpectedMessage),
         // Neither of the two.
-        (&[24, 0, 0, 1, 2], Fault::IllegalParameter),
+        (&[24, 0, 0, 1, 2], TlsError::IllegalParameter),
         // Of another length.
-        (&[24, 0, 0, 0], Fault::Malformed),
-        (&[24, 0, 0, 2], Fault::Malformed),
-        (&[24, 0, 0, 2, 0, 0], Fault::Malformed),
-        (&[24, 0, 0, 2, 0, 0, 24, 0, 0, 1, 0], Fault::Malformed),
-        (&[24, 0, 0, 0, 24, 0, 0, 1, 0], Fault::Malformed),
-        (&[24, 0, 1, 1, 0], Fault::Malformed),
-        (&[24, 255, 255, 255, 0, 0, 0], Fault::Malformed),
-        (&[24, 1], Fault::Malformed),
+        (&[24, 0, 0, 0], TlsError::Malformed),
+        (&[24, 0, 0, 2], TlsError::Malformed),
+        (&[24, 0, 0, 2, 0, 0], TlsError::Malformed),
+        (&[24, 0, 0, 2, 0, 0, 24, 0, 0, 1, 0], TlsError::Malformed),
+        (&[24, 0, 0, 0, 24, 0, 0, 1, 0], TlsError::Malformed),
+        (&[24, 0, 1, 1, 0], TlsError::Malformed),
+        (&[24, 255, 255, 255, 0, 0, 0], TlsError::Malformed),
+        (&[24, 1], TlsError::Malformed),
         // Something behind it, which has the new keys.
-        (&[24, 0, 0, 1, 0, 24], Fault::UnexpectedMessage),
-        (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], Fault::UnexpectedMessage),
+        (&[24, 0, 0, 1, 0, 24], TlsError::UnexpectedMessage),
+        (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], TlsError::UnexpectedMessage),
         // A hello, a ticket, a certificate, a Finished, and what nobody knows.
-        (&[1], Fault::UnexpectedMessage),
-        (&[4, 0, 0, 1, 0], Fault::UnexpectedMessage),
-        (&[11, 0], Fault::UnexpectedMessage),
-        (&[20, 0, 0, 32], Fault::UnexpectedMessage),
-        (&[0], Fault::UnexpectedMessage),
-        (&[255], Fault::UnexpectedMessage),
+        (&[1], TlsError::UnexpectedMessage),
+        (&[4, 0, 0, 1, 0], TlsError::UnexpectedMessage),
+        (&[11, 0], TlsError::UnexpectedMessage),
+        (&[20, 0, 0, 32], TlsError::UnexpectedMessage),
+        (&[0], TlsError::UnexpectedMessage),
+        (&[255], TlsError::UnexpectedMessage),
     ] {
         let (mut server, mut client) = both();
         let inner = [message, &[22]].concat();
@@ -364,7 +364,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         assert_eq!(data(&mut client, &records[2]), b"another");
         // Before a goodbye and an alert as well.
         for say in [Records::goodbye, |records: &mut Records, out: &mut Vec<u8>| {
-            records.alert(Fault::Malformed, out)
+            records.alert(TlsError::Malformed, out)
         }] {
             let update = [24, 0, 0, 1, 1, 22];
             sent(&mut server, &mut client, &update).unwrap();
@@ -374,7 +374,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
             let records = split(&out);
             assert_eq!(records.len(), 2);
             assert_eq!(client.open(&mut records[0].clone()), Ok(Opened::Nothing));
-            let expected = [Ok(Opened::End), Err(Fault::AlertReceived)];
+            let expected = [Ok(Opened::End), Err(TlsError::AlertReceived)];
             assert!(expected.contains(&client.open(&mut records[1].clone())));
         }
     }
@@ -421,7 +421,7 @@ fn numbers_of_records_never_come_round() {
         client.write.set_numbers(u64::MAX - 1, u64::MAX);
         assert_eq!(data(&mut server, &forge(&mut client, b"x\x17")), b"x");
         client.write.set_numbers(0, u64::MAX);
-        assert_eq!(sent(&mut server, &mut client, b"x\x17"), Err(Fault::Internal));
+        assert_eq!(sent(&mut server, &mut client, b"x\x17"), Err(TlsError::Internal));
         // We change our keys before.
         server.write.set_numbers(u64::MAX - 1, u64::MAX);
         client.read.set_numbers(u64::MAX - 1, u64::MAX);

@@ -15,7 +15,8 @@ use crate::support::{
 /// A server without a listener whose handler notes its calls and goes through `valve`.
 fn deaf(calls: &Calls, valve: &Valve, adapt: impl FnOnce(Server) -> Server) -> ServerHandle {
     let (begin, pass) = (calls.clone(), valve.clone());
-    let server = Server::builder().without_listeners().bot(Bot::open("test", "/")).workers(2);
+    let server =
+        Server::builder().without_listeners().bot(Bot::without_secret("test", "/")).workers(2);
     let server = server.handler(move |update: &Update| {
         let _call = begin.begin(update);
         pass.pass();
@@ -28,7 +29,7 @@ fn kept_in(dir: &Path) -> Journal {
     let mut journal = Journal::default();
     journal.ack = Ack::Written;
     journal.dir = Some(dir.join("journal"));
-    // A hurried stop does not wait for the last threads.
+    // A is_forced stop does not wait for the last threads.
     journal.lock_wait = support::PATIENCE;
     journal
 }
@@ -43,7 +44,7 @@ fn without_listeners_nothing_is_bound_and_no_shard_runs() {
     valve.open();
     let server = deaf(&calls, &valve, |server| server);
     assert!(server.listeners().is_empty() && server.local_addrs().is_empty());
-    assert!(server.placement().shards.is_empty() && server.is_well());
+    assert!(server.placement().shards.is_empty() && server.is_healthy());
     assert_eq!(server.deliver("test", &updates(1, 1..=30)), Ok(30));
     assert_eq!(server.deliver("test", &updates(1, 20..=40)), Ok(21));
     assert_eq!(server.deliver::<&str>("test", &[]), Ok(0));
@@ -133,8 +134,8 @@ fn a_batch_is_one_write_and_outlives_the_process() {
     let server = deaf(&calls, &valve, keep);
     // More than the queues hold: the journal does.
     assert_eq!(server.deliver("test", &updates(1, 1..=100)), Ok(100));
-    let hurrier = server.hurrier();
-    hurrier.hurry();
+    let shutdown_handle = server.shutdown_handle();
+    shutdown_handle.force();
     let stopping = std::thread::spawn(move || server.stop());
     wait_until("the stop has gone without the handlers", || stopping.is_finished());
     valve.open();

@@ -623,20 +623,21 @@ fn a_stop_that_is_out_of_time_names_what_it_leaves() {
 fn a_stop_can_be_hurried_before_and_while_it_waits() {
     for before in [true, false] {
         let (server, _) = that_never_ends(Duration::from_secs(3600));
-        let (hurrier, addr) = (server.handle.hurrier(), server.handle.local_addr().unwrap());
-        assert!(!hurrier.is_hurried());
+        let (shutdown_handle, addr) =
+            (server.handle.shutdown_handle(), server.handle.local_addr().unwrap());
+        assert!(!shutdown_handle.is_hurried());
         if before {
-            hurrier.hurry();
+            shutdown_handle.force();
         }
         let start = Instant::now();
         let stop = thread::spawn(move || server.handle.stop());
         if !before {
             wait_until("nobody listens", || TcpStream::connect(addr).is_err());
             assert!(!stop.is_finished());
-            hurrier.hurry();
+            shutdown_handle.force();
         }
         assert_abandoned(stop.join().unwrap());
-        assert!(hurrier.is_hurried());
+        assert!(shutdown_handle.is_hurried());
         assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
     }
 }

@@ -149,7 +149,7 @@ fn a_program_that_settles_nothing_makes_the_sender_come_again() {
         wait_until("there is room", || client.post(&update_of(50, 50)).status == 200);
         assert_eq!(next(&mut updates).await.id().get(), 50);
     });
-    server.handle.hurrier().hurry();
+    server.handle.shutdown_handle().force();
     let report = server.handle.stop();
     let mut left: Vec<i64> = report.abandoned.iter().map(|(_, id)| *id).collect();
     left.sort_unstable();
@@ -311,7 +311,7 @@ fn what_is_settled_while_nobody_reads_on_is_not_named_as_left_behind() {
         });
         first.done();
     });
-    server.handle.hurrier().hurry();
+    server.handle.shutdown_handle().force();
     let report = server.handle.stop();
     let mut left: Vec<i64> = report.abandoned.iter().map(|(_, id)| *id).collect();
     left.sort_unstable();
@@ -370,11 +370,11 @@ fn let_go(
         server(it.workers(2)).on_failure(move |error| tell.send(error.to_string()).unwrap())
     });
     before(&server, &mut updates, &runtime);
-    assert!(server.handle.is_well());
+    assert!(server.handle.is_healthy());
     drop(updates);
     // No update has to come for that.
     let said = told.recv_timeout(support::PATIENCE).expect("on_failure is called");
-    assert!(!server.handle.is_well());
+    assert!(!server.handle.is_healthy());
     (server, said)
 }
 

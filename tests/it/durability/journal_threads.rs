@@ -210,7 +210,7 @@ fn nothing_is_lost_doubled_or_overtaken_whatever_the_threads_do() {
         *address.lock().unwrap() = None;
         was_hurried = matches!(end, End::Hurried);
         if was_hurried {
-            server.handle.hurrier().hurry();
+            server.handle.shutdown_handle().force();
         }
         let (report, _) = server.stop();
         let journal = report.journal.expect("a journal");

@@ -346,7 +346,7 @@ fn a_sink_that_takes_nothing_is_an_obstacle_and_one_that_is_gone_a_failure() {
     wait_until("it is broken", || ask(addr, "/healthz").0 == 503);
     let (_, why) = ask(addr, "/healthz");
     assert!(why.starts_with("failed: the sink's reader is gone"), "{why}");
-    assert!(!server.handle.is_well());
+    assert!(!server.handle.is_healthy());
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn said_of_panic(act: impl Fn() + Send + Sync + 'static) -> String {
     let addr = admin(&server);
     assert_eq!(server.connect().post(&update(1)).status, 200);
     wait_until("it is broken", || ask(addr, "/healthz").0 == 503);
-    assert!(!server.handle.is_well());
+    assert!(!server.handle.is_healthy());
     let (_, why) = ask(addr, "/healthz");
     let (report, _) = server.stop();
     assert_eq!((report.updates_handled, report.updates_abandoned), (0, 1));

@@ -274,7 +274,7 @@ fn a_reload_within_a_reload_is_refused_and_others_wait_for_their_turn() {
     let mut inner = None;
     let outer = server.handle.reload_from(|| {
         inner = Some(server.handle.reload(&config(&[("test", "/inner", SECRET)])));
-        assert!(server.handle.is_well() && server.handle.report().config_reloads == 0);
+        assert!(server.handle.is_healthy() && server.handle.report().config_reloads == 0);
         Ok(next.clone())
     });
     assert_eq!(outer.unwrap().bots_changed, ["test"]);

@@ -413,7 +413,7 @@ fn a_server_tells_what_it_finds_at_its_start_and_counts_the_days() {
     let now = SystemTime::now();
     soon.not_after = (now + 10 * DAY + DAY / 2).into();
     let own = self_signed(&soon);
-    let mut bot = ringhook::Bot::open("other", "/other");
+    let mut bot = ringhook::Bot::without_secret("other", "/other");
     bot.host = Some("other.example.com".to_owned());
     let tls = TlsConfig::builder().certificate(source(&own)).build().unwrap();
     let server = TestServer::with(|server| server.tls(tls).bot(bot));

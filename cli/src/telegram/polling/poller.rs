@@ -219,7 +219,7 @@ impl Poller {
     fn skip(&mut self, update: &RawUpdate, error: FeedError) {
         self.metrics.skipped.increment();
         let reason = format!("it came by getUpdates and is no update: {error}");
-        let is_kept = self.inlet.bury(&self.bot, update.id, &update.json, &reason);
+        let is_kept = self.inlet.dead_letter(&self.bot, update.id, &update.json, &reason);
         let (bot, update_id) = (&self.bot, update.id);
         tracing::error!(bot, update_id, %error, is_kept, "what came by getUpdates is skipped");
         self.next = Some(update.id.saturating_add(1));

@@ -14,7 +14,7 @@ fn errors_are_told_when_they_move_and_failing_ends_with_the_first_update() {
     assert!(run.machine.failing_since().is_some());
     run.see([failing(7), failing(8)]);
     assert_eq!(run.take_events(), []);
-    run.see([Look { is_heard: true, ..failing(9) }]);
+    run.see([Look { is_active: true, ..failing(9) }]);
     assert_eq!(run.take_events(), [Event::Delivers]);
     run.see([failing(9), failing(9)]);
     assert_eq!(run.take_events(), [], "no error came since");

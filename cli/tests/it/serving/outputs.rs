@@ -103,7 +103,7 @@ fn dead_letters_are_rotated_as_well() {
     let server = Server::builder()
         .config(config)
         .without_listeners()
-        .bot(Bot::open("shop", "/"))
+        .bot(Bot::without_secret("shop", "/"))
         .handler(|_: &Update| Outcome::Failed(Cow::Borrowed("no")))
         .start()
         .unwrap();

@@ -30,7 +30,7 @@ impl Manager {
     }
 
     /// The next message.
-    fn hear(&self) -> String {
+    fn mark_active(&self) -> String {
         let mut buffer = [0; 4096];
         let length = self.0.recv(&mut buffer).expect("a message");
         String::from_utf8(buffer[..length].to_vec()).unwrap()
@@ -72,10 +72,10 @@ fn it_is_told_of_the_end_of_the_start_and_of_the_beginning_of_the_stop() {
             command
         });
         let expected = format!("READY=1\nSTATUS=receiving on {}", process.addr);
-        assert_eq!(manager.hear(), expected);
+        assert_eq!(manager.mark_active(), expected);
         assert!(manager.is_silent(), "a watchdog was not asked for");
         process.signal("TERM");
-        assert!(manager.hear().starts_with("STOPPING=1\n"));
+        assert!(manager.mark_active().starts_with("STOPPING=1\n"));
         assert_eq!(process.wait().status.code(), Some(0));
         assert!(manager.is_silent());
     }
@@ -100,9 +100,9 @@ fn a_watchdog_hears_that_all_is_well() {
     let mut command = serve(&pki, &[]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     let process = Process::start(command);
-    assert!(manager.hear().starts_with("READY=1\n"));
+    assert!(manager.mark_active().starts_with("READY=1\n"));
     for _ in 0..5 {
-        assert_eq!(manager.hear(), "WATCHDOG=1");
+        assert_eq!(manager.mark_active(), "WATCHDOG=1");
     }
     let mut client = support::client::Client::connect(process.addr, &pki);
     client.send(&request(&update(1)));
@@ -115,9 +115,9 @@ fn a_watchdog_hears_that_all_is_well() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000").env("WATCHDOG_PID", "1");
     while !manager.is_silent() {}
     let process = Process::start(command);
-    assert!(manager.hear().starts_with("READY=1\n"));
+    assert!(manager.mark_active().starts_with("READY=1\n"));
     process.signal("TERM");
-    assert!(manager.hear().starts_with("STOPPING=1\n"));
+    assert!(manager.mark_active().starts_with("STOPPING=1\n"));
     process.wait();
 }
 

@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::*;
-use crate::tls::{TlsConfig, provider, records::Fault, unread::Next};
+use crate::tls::{TlsConfig, provider, records::TlsError, recv_buffer::Next};
 
 /// A server's configuration, and what a client has to trust.
 struct Sides {
@@ -71,7 +71,7 @@ fn said(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+fn mark_active(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
     while !bytes.is_empty() {
         client.read_tls(&mut bytes).unwrap();
         client.process_new_packets()?;
@@ -98,14 +98,14 @@ fn shake(
     piece: usize,
 ) -> Agreed {
     let answer = give(&mut server, &said(client), piece);
-    hear(client, &answer).unwrap();
+    mark_active(client, &answer).unwrap();
     client.writer().write_all(early).unwrap();
     let last = said(client);
     server.outgoing = give(&mut server, &last, piece);
     assert!(!server.session.is_handshaking());
     let (kind, agreed, outgoing) = server.end().unwrap();
     assert_eq!(kind, HandshakeKind::Full);
-    hear(client, &outgoing).unwrap();
+    mark_active(client, &outgoing).unwrap();
     agreed
 }
 
@@ -113,7 +113,7 @@ fn shake(
 struct Pair {
     client: ClientConnection,
     records: Records,
-    unread: Unread,
+    received: RecvBuffer,
 }
 
 impl Pair {
@@ -124,19 +124,19 @@ impl Pair {
         else {
             unreachable!("no keys")
         };
-        Self { client, records: *records, unread: Unread::sealed(rest) }
+        Self { client, records: *records, received: RecvBuffer::sealed(rest) }
     }
 
     /// What the server reads of what the client has to say.
     fn read(&mut self) -> Vec<u8> {
         let bytes = said(&mut self.client);
-        let mut all = self.unread.lend();
+        let mut all = self.received.lend();
         all.extend_from_slice(&bytes);
-        self.unread.take_back(all);
+        self.received.take_back(all);
         let mut read = Vec::new();
-        while let Next::Data(_) = self.unread.open(&mut self.records).unwrap() {
-            read.extend_from_slice(self.unread.bytes());
-            self.unread.consume(self.unread.bytes().len());
+        while let Next::Data(_) = self.received.open(&mut self.records).unwrap() {
+            read.extend_from_slice(self.received.bytes());
+            self.received.consume(self.received.bytes().len());
         }
         read
     }
@@ -145,7 +145,7 @@ impl Pair {
     fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         self.records.seal(bytes, &mut out).unwrap();
-        hear(&mut self.client, &out).unwrap();
+        mark_active(&mut self.client, &out).unwrap();
         let mut read = vec![0; bytes.len()];
         self.client.reader().read_exact(&mut read).unwrap();
         read
@@ -169,13 +169,13 @@ fn a_client_is_understood_with_every_suite_however_its_bytes_are_cut() {
             let Agreed::Records(mut records, rest) = agreed else { unreachable!("no keys") };
             // In small pieces the handshake ends before they are all there: then they are lost here.
             if piece > 1000 {
-                let mut unread = Unread::sealed(rest);
-                assert!(matches!(unread.open(&mut records), Ok(Next::Data(17))));
-                assert_eq!(unread.bytes(), early);
+                let mut received = RecvBuffer::sealed(rest);
+                assert!(matches!(received.open(&mut records), Ok(Next::Data(17))));
+                assert_eq!(received.bytes(), early);
             }
             let mut out = Vec::new();
             records.seal(b"answer", &mut out).unwrap();
-            hear(&mut client, &out).unwrap();
+            mark_active(&mut client, &out).unwrap();
             let mut answer = [0; 6];
             client.reader().read_exact(&mut answer).unwrap();
             assert_eq!(&answer, b"answer");
@@ -190,14 +190,14 @@ fn handshakes_beside_each_other_do_not_mix() {
     let (mut with_one, mut with_two) = (sides.handshake(), sides.handshake());
     let answer_one = give(&mut with_one, &said(&mut one), 1 << 20);
     let answer_two = give(&mut with_two, &said(&mut two), 1 << 20);
-    hear(&mut one, &answer_one).unwrap();
-    hear(&mut two, &answer_two).unwrap();
+    mark_active(&mut one, &answer_one).unwrap();
+    mark_active(&mut two, &answer_two).unwrap();
     for (mut client, mut server) in [(two, with_two), (one, with_one)] {
         server.outgoing = give(&mut server, &said(&mut client), 1 << 20);
         let (_, agreed, outgoing) = server.end().unwrap();
-        hear(&mut client, &outgoing).unwrap();
+        mark_active(&mut client, &outgoing).unwrap();
         let Agreed::Records(records, rest) = agreed else { unreachable!("no keys") };
-        let mut pair = Pair { client, records: *records, unread: Unread::sealed(rest) };
+        let mut pair = Pair { client, records: *records, received: RecvBuffer::sealed(rest) };
         // Only the secrets say what the next keys are.
         pair.client.refresh_traffic_keys().unwrap();
         pair.client.writer().write_all(b"x").unwrap();
@@ -215,7 +215,7 @@ fn secrets_of_another_handshake_are_refused() {
         let mut servers = clients.map(|mut client| {
             let mut server = sides.handshake();
             let answer = give(&mut server, &said(&mut client), 1 << 20);
-            hear(&mut client, &answer).unwrap();
+            mark_active(&mut client, &answer).unwrap();
             give(&mut server, &said(&mut client), 1 << 20);
             server
         });
@@ -225,7 +225,7 @@ fn secrets_of_another_handshake_are_refused() {
         for server in servers {
             let Err(error) = server.end() else { unreachable!("foreign secrets") };
             let words = crate::tls::fault::words(&error);
-            assert_eq!(words, Fault::KeysDiffer.words());
+            assert_eq!(words, TlsError::KeysDiffer.words());
         }
     }
 }
@@ -266,35 +266,35 @@ fn a_goodbye_is_one_both_ways() {
     let mut bytes = said(&mut pair.client);
     // What follows it is nobody's.
     bytes.extend_from_slice(b"junk");
-    let mut unread = Unread::sealed(bytes);
-    assert!(matches!(unread.open(&mut pair.records), Ok(Next::Data(4))));
-    assert_eq!(unread.bytes(), b"last");
-    unread.consume(4);
-    assert!(matches!(unread.open(&mut pair.records), Ok(Next::End)));
+    let mut received = RecvBuffer::sealed(bytes);
+    assert!(matches!(received.open(&mut pair.records), Ok(Next::Data(4))));
+    assert_eq!(received.bytes(), b"last");
+    received.consume(4);
+    assert!(matches!(received.open(&mut pair.records), Ok(Next::End)));
     let mut out = Vec::new();
     pair.records.goodbye(&mut out).unwrap();
-    hear(&mut pair.client, &out).unwrap();
+    mark_active(&mut pair.client, &out).unwrap();
     assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0, "a clean end");
 }
 
 #[test]
 fn a_client_is_told_what_was_wrong() {
     for (fault, description) in [
-        (Fault::BadRecordMac, AlertDescription::BadRecordMac),
-        (Fault::IllegalParameter, AlertDescription::IllegalParameter),
-        (Fault::Internal, AlertDescription::InternalError),
-        (Fault::Malformed, AlertDescription::DecodeError),
-        (Fault::RecordOverflow, AlertDescription::RecordOverflow),
-        (Fault::UnexpectedMessage, AlertDescription::UnexpectedMessage),
+        (TlsError::BadRecordMac, AlertDescription::BadRecordMac),
+        (TlsError::IllegalParameter, AlertDescription::IllegalParameter),
+        (TlsError::Internal, AlertDescription::InternalError),
+        (TlsError::Malformed, AlertDescription::DecodeError),
+        (TlsError::RecordOverflow, AlertDescription::RecordOverflow),
+        (TlsError::UnexpectedMessage, AlertDescription::UnexpectedMessage),
     ] {
         let mut pair = Pair::new(SUITES[1]);
         let mut out = Vec::new();
         pair.records.alert(fault, &mut out).unwrap();
-        let heard = hear(&mut pair.client, &out);
+        let heard = mark_active(&mut pair.client, &out);
         assert_eq!(heard, Err(rustls::Error::AlertReceived(description)));
     }
     let mut out = Vec::new();
-    Pair::new(SUITES[0]).records.alert(Fault::AlertReceived, &mut out).unwrap();
+    Pair::new(SUITES[0]).records.alert(TlsError::AlertReceived, &mut out).unwrap();
     assert!(out.is_empty(), "whoever has said it knows");
 }
 
@@ -304,10 +304,10 @@ fn tls_1_2_stays_with_rustls() {
     let mut client = sides.client(&TLS12, None);
     let mut server = sides.handshake();
     let answer = give(&mut server, &said(&mut client), 7);
-    hear(&mut client, &answer).unwrap();
+    mark_active(&mut client, &answer).unwrap();
     server.outgoing = give(&mut server, &said(&mut client), 7);
     let (_, agreed, outgoing) = server.end().unwrap();
-    hear(&mut client, &outgoing).unwrap();
+    mark_active(&mut client, &outgoing).unwrap();
     assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
 }
 

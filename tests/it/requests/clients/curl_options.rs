@@ -284,7 +284,7 @@ fn curl_with_other_methods_and_forms() {
 #[test]
 fn curl_with_user_and_password() {
     let bot = || {
-        let mut bot = Bot::open("basic", "/basic");
+        let mut bot = Bot::without_secret("basic", "/basic");
         bot.basic_auth = Some(BasicAuth::new("user:pass word", "bot.basic_auth").unwrap());
         bot
     };

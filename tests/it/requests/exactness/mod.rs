@@ -44,11 +44,11 @@ const TRAILER_BYTES: usize = 1024;
 /// The bots that entries are sent to: one for everybody, whose path is short, one with a token, one
 /// with user and password, one that has a host of its own.
 fn bots() -> Vec<Bot> {
-    let mut basic = Bot::open("basic", "/b");
+    let mut basic = Bot::without_secret("basic", "/b");
     basic.basic_auth = Some(BasicAuth::new("u:p", "bot.basic_auth").unwrap());
-    let mut named = Bot::open("named", "/n");
+    let mut named = Bot::without_secret("named", "/n");
     named.host = Some("n.example".to_owned());
-    vec![Bot::open("open", "/o"), Bot::new("shop", "/s", "t").unwrap(), basic, named]
+    vec![Bot::without_secret("open", "/o"), Bot::new("shop", "/s", "t").unwrap(), basic, named]
 }
 
 /// All entries.

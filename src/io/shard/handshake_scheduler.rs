@@ -1,8 +1,8 @@
-//! Turns of the handshakes: how the ones under way share a shard with the established connections.
+//! HandshakeScheduler of the handshakes: how the ones under way share a shard with the established connections.
 //!
 //! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
 //! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
-//! turns: [`ROUND`] of them go one after the other, then all that has come from the network
+//! scheduler: [`ROUND`] of them go one after the other, then all that has come from the network
 //! meanwhile is dealt with, then come the next. A request waits for one round of handshakes at the
 //! most. Who is in the middle goes before those who begin: the client of such a one takes its
 //! connection for established, since in TLS 1.3 it has done all of its own part, and its first request
@@ -35,9 +35,9 @@ const DEBT: Duration = Duration::from_millis(1);
 /// How long ago an update may have been answered for its connection to be at work.
 pub(super) const AT_WORK: Duration = Duration::from_millis(500);
 
-/// Who has the turn, and who waits for it.
+/// Who has the slice, and who waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(crate) struct HandshakeScheduler {
     state: RefCell<State>,
 }
 
@@ -45,25 +45,25 @@ pub(crate) struct Turns {
 struct State {
     /// Time that the others have to get until handshakes have had no more than their share.
     debt: Duration,
-    /// Somebody has the turn.
+    /// Somebody has the slice.
     is_taken: bool,
-    /// A round is under way, which [`Turns::end_round`] will end.
+    /// A round is under way, which [`HandshakeScheduler::end_round`] will end.
     is_begun: bool,
     /// Wakes whoever ends rounds.
     pacer: Option<Waker>,
     /// Time that handshakes took in this round.
     spent: Duration,
-    waiting: Line,
+    waiting: RunQueue,
 }
 
-/// Who waits for a turn.
+/// Who waits for a slice.
 #[derive(Debug, Default)]
-struct Line {
+struct RunQueue {
     beginners: VecDeque<Rc<Waiting>>,
     others: VecDeque<Rc<Waiting>>,
 }
 
-impl Line {
+impl RunQueue {
     fn is_empty(&self) -> bool {
         self.beginners.is_empty() && self.others.is_empty()
     }
@@ -82,24 +82,24 @@ impl Line {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    has_turn: Cell<bool>,
+    has_slice: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// A turn; it is passed on when this is dropped. To be held without an await.
+/// A slice; it is passed on when this is dropped. To be held without an await.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Turn<'a> {
+pub(crate) struct TimeSlice<'a> {
     began_at: Instant,
-    turns: &'a Turns,
+    scheduler: &'a HandshakeScheduler,
 }
 
-impl Turns {
-    /// Waits for a turn. The future must be polled to its end, as all that connections wait for.
-    pub(crate) async fn turn(&self, step: Step) -> Turn<'_> {
+impl HandshakeScheduler {
+    /// Waits for a slice. The future must be polled to its end, as all that connections wait for.
+    pub(crate) async fn slice(&self, step: Step) -> TimeSlice<'_> {
         if let Some(waiting) = self.take_or_wait(step) {
             poll_fn(|context| {
-                if waiting.has_turn.get() {
+                if waiting.has_slice.get() {
                     return Poll::Ready(());
                 }
                 *waiting.waker.borrow_mut() = Some(context.waker().clone());
@@ -107,10 +107,10 @@ impl Turns {
             })
             .await;
         }
-        Turn { began_at: Instant::now(), turns: self }
+        TimeSlice { began_at: Instant::now(), scheduler: self }
     }
 
-    /// `None` where the turn is the caller's at once.
+    /// `None` where the slice is the caller's at once.
     fn take_or_wait(&self, step: Step) -> Option<Rc<Waiting>> {
         let mut state = self.state.borrow_mut();
         if !state.is_taken && state.spent < ROUND && state.waiting.is_empty() {
@@ -159,23 +159,23 @@ impl Turns {
 }
 
 impl State {
-    /// Gives the turn to the first that waits, if the round has time left.
+    /// Gives the slice to the first that waits, if the round has time left.
     fn pass_on(&mut self) {
         if self.is_taken || self.spent >= ROUND {
             return;
         }
         let Some(next) = self.waiting.next() else { return };
         self.is_taken = true;
-        next.has_turn.set(true);
+        next.has_slice.set(true);
         if let Some(waker) = next.waker.take() {
             waker.wake();
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TimeSlice<'_> {
     fn drop(&mut self) {
-        let mut state = self.turns.state.borrow_mut();
+        let mut state = self.scheduler.state.borrow_mut();
         state.spent += self.began_at.elapsed();
         state.is_taken = false;
         if !state.is_begun {
@@ -198,31 +198,31 @@ mod tests {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn is_begun(turns: &Turns) -> bool {
-        turns.poll_begun(&Context::from_waker(Waker::noop())).is_ready()
+    fn is_begun(scheduler: &HandshakeScheduler) -> bool {
+        scheduler.poll_begun(&Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn short_steps_share_a_round_and_a_long_one_ends_it() {
-        let turns = Turns::default();
-        assert!(!is_begun(&turns));
-        let Poll::Ready(first) = poll(pin!(turns.turn(Step::Begin))) else {
+        let scheduler = HandshakeScheduler::default();
+        assert!(!is_begun(&scheduler));
+        let Poll::Ready(first) = poll(pin!(scheduler.slice(Step::Begin))) else {
             unreachable!("it is free")
         };
         let (mut second, mut third) =
-            (pin!(turns.turn(Step::Begin)), pin!(turns.turn(Step::Begin)));
+            (pin!(scheduler.slice(Step::Begin)), pin!(scheduler.slice(Step::Begin)));
         assert!(poll(second.as_mut()).is_pending(), "one at a time");
         assert!(poll(third.as_mut()).is_pending());
         drop(first);
-        assert!(is_begun(&turns));
+        assert!(is_begun(&scheduler));
         let Poll::Ready(second) = poll(second) else { unreachable!("the first was short") };
         assert!(poll(third.as_mut()).is_pending(), "in the order in which they came");
         thread::sleep(ROUND);
         drop(second);
         assert!(poll(third.as_mut()).is_pending(), "the round's time is over");
-        let mut late = pin!(turns.turn(Step::Begin));
+        let mut late = pin!(scheduler.slice(Step::Begin));
         assert!(poll(late.as_mut()).is_pending(), "for everybody");
-        turns.end_round();
+        scheduler.end_round();
         assert!(poll(late.as_mut()).is_pending(), "nobody overtakes");
         let Poll::Ready(third) = poll(third) else { unreachable!("a new round") };
         drop(third);
@@ -231,9 +231,12 @@ mod tests {
 
     #[test]
     fn who_is_in_the_middle_goes_first() {
-        let turns = Turns::default();
-        let Poll::Ready(first) = poll(pin!(turns.turn(Step::Begin))) else { unreachable!("free") };
-        let (mut begin, mut go_on) = (pin!(turns.turn(Step::Begin)), pin!(turns.turn(Step::GoOn)));
+        let scheduler = HandshakeScheduler::default();
+        let Poll::Ready(first) = poll(pin!(scheduler.slice(Step::Begin))) else {
+            unreachable!("free")
+        };
+        let (mut begin, mut go_on) =
+            (pin!(scheduler.slice(Step::Begin)), pin!(scheduler.slice(Step::GoOn)));
         assert!(poll(begin.as_mut()).is_pending());
         assert!(poll(go_on.as_mut()).is_pending());
         drop(first);
@@ -245,10 +248,10 @@ mod tests {
 
     #[test]
     fn handshakes_pause_for_what_they_took_beyond_their_share() {
-        let turns = Turns::default();
+        let scheduler = HandshakeScheduler::default();
         let took = |spent: u64, others: u64, is_shared| {
-            turns.state.borrow_mut().spent = Duration::from_micros(spent);
-            turns.settle(Duration::from_micros(others), is_shared)
+            scheduler.state.borrow_mut().spent = Duration::from_micros(spent);
+            scheduler.settle(Duration::from_micros(others), is_shared)
         };
         assert_eq!(took(120, 100, true), None, "half a millisecond is no time");
         assert_eq!(took(120, 100, true), Some(Duration::from_millis(1)));
@@ -266,11 +269,11 @@ mod tests {
 
     #[test]
     fn the_pacer_sleeps_when_nobody_shakes_hands() {
-        let turns = Turns::default();
-        drop(poll(pin!(turns.turn(Step::Begin))));
-        assert!(is_begun(&turns));
-        turns.end_round();
-        assert!(!is_begun(&turns));
-        assert!(poll(pin!(turns.turn(Step::Begin))).is_ready(), "its time begins anew");
+        let scheduler = HandshakeScheduler::default();
+        drop(poll(pin!(scheduler.slice(Step::Begin))));
+        assert!(is_begun(&scheduler));
+        scheduler.end_round();
+        assert!(!is_begun(&scheduler));
+        assert!(poll(pin!(scheduler.slice(Step::Begin))).is_ready(), "its time begins anew");
     }
 }

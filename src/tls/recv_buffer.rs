@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::records::{Fault, HEADER, Opened, RECORD_MAX, Records};
+use super::records::{HEADER, Opened, RECORD_MAX, Records, TlsError};
 use crate::config::RECEIVE_BYTES;
 
 /// Received bytes that no request has taken yet.
@@ -11,7 +11,7 @@ use crate::config::RECEIVE_BYTES;
 /// is opened or anything more is read. So what is left when more is read is a part of a head and a part of
 /// a record, and the buffer is never larger than these two may be and [`RECEIVE_BYTES`] beyond.
 #[derive(Default)]
-pub(crate) struct Unread {
+pub(crate) struct RecvBuffer {
     bytes: Vec<u8>,
     /// The first byte that no request has taken, and the end of these.
     start: usize,
@@ -75,7 +75,7 @@ pub(crate) enum Next {
     Missing(usize),
 }
 
-impl Unread {
+impl RecvBuffer {
     /// Plain bytes that have come already.
     pub(crate) fn plain(bytes: Vec<u8>) -> Self {
         let end = bytes.len();
@@ -117,7 +117,7 @@ impl Unread {
 
     /// Opens the next record, and puts what is in it behind what requests can read. Records without
     /// data are passed over.
-    pub(crate) fn open(&mut self, records: &mut Records) -> Result<Next, Fault> {
+    pub(crate) fn open(&mut self, records: &mut Records) -> Result<Next, TlsError> {
         loop {
             let sealed = self.bytes.get_mut(self.sealed..).unwrap_or_default();
             let Some(length) = Records::length(sealed)? else {
@@ -158,8 +158,8 @@ impl Unread {
     }
 
     /// Gets ready for a wait: true where it is to be done without a buffer, which is given to
-    /// `spares`.
-    pub(crate) fn prepare(&mut self, wait: Wait, spares: &Spares) -> bool {
+    /// `pool`.
+    pub(crate) fn prepare(&mut self, wait: Wait, pool: &BufferPool) -> bool {
         if !self.holds_nothing() {
             return false;
         }
@@ -167,16 +167,16 @@ impl Unread {
         // The memory of a long record or head is not kept for the short ones that follow.
         let is_long = self.bytes.capacity() >= LONG;
         if wait == Wait::Long || wait == Wait::Short && is_long {
-            spares.give(std::mem::take(&mut self.bytes));
+            pool.give(std::mem::take(&mut self.bytes));
         }
         wait == Wait::Long
     }
 
     /// Makes room for `missing` bytes, or for some of them as long as few have come: what is promised
     /// takes no memory. 0 where nobody knows how many are missing.
-    pub(crate) fn make_room(&mut self, missing: usize, spares: &Spares) {
+    pub(crate) fn make_room(&mut self, missing: usize, pool: &BufferPool) {
         if self.bytes.capacity() == 0 {
-            self.bytes = spares.take(RECEIVE_BYTES);
+            self.bytes = pool.take(RECEIVE_BYTES);
             return;
         }
         self.close_gaps();
@@ -188,9 +188,9 @@ impl Unread {
             self.bytes.reserve_exact(RECEIVE_BYTES);
             return;
         }
-        let mut longer = spares.take(length.saturating_add(missing).max(RECORD_MAX));
+        let mut longer = pool.take(length.saturating_add(missing).max(RECORD_MAX));
         longer.extend_from_slice(&self.bytes);
-        spares.give(std::mem::replace(&mut self.bytes, longer));
+        pool.give(std::mem::replace(&mut self.bytes, longer));
     }
 
     /// Moves what is held to the front.
@@ -242,7 +242,7 @@ impl Unread {
 /// Memory that a shard's connections take turns with: a connection has its own only while it reads, or
 /// where requests come one after the other.
 #[derive(Default)]
-pub(crate) struct Spares {
+pub(crate) struct BufferPool {
     long: RefCell<Vec<Vec<u8>>>,
     short: RefCell<Vec<Vec<u8>>>,
 }
@@ -255,7 +255,7 @@ const LONG_MAX: usize = 4;
 /// Longer ones, of long heads in long records, are not kept.
 const KEPT_MAX: usize = 2 * RECORD_MAX;
 
-impl Spares {
+impl BufferPool {
     /// An empty one with room for `length` bytes.
     fn take(&self, length: usize) -> Vec<u8> {
         let kept = if length > RECEIVE_BYTES { &self.long } else { &self.short };
@@ -310,23 +310,23 @@ mod tests {
         stream: &'a [u8],
         piece: usize,
         records: Option<Records>,
-        unread: Unread,
-        spares: Spares,
+        received: RecvBuffer,
+        pool: BufferPool,
         /// The largest that the buffer was.
         largest: usize,
     }
 
     impl<'a> Reader<'a> {
         fn new(stream: &'a [u8], piece: usize, records: Option<Records>) -> Self {
-            let (unread, spares) = (Unread::default(), Spares::default());
-            Self { stream, piece, records, unread, spares, largest: 0 }
+            let (received, pool) = (RecvBuffer::default(), BufferPool::default());
+            Self { stream, piece, records, received, pool, largest: 0 }
         }
 
         /// As a stream's `fill`: false at the end of all.
         fn fill(&mut self, wait: Wait) -> bool {
             loop {
                 let missing = match &mut self.records {
-                    Some(records) => match self.unread.open(records).unwrap() {
+                    Some(records) => match self.received.open(records).unwrap() {
                         Next::Data(_) => return true,
                         Next::End => return false,
                         Next::Missing(missing) => missing,
@@ -336,11 +336,11 @@ mod tests {
                 if self.stream.is_empty() {
                     return false;
                 }
-                assert_eq!(self.unread.prepare(wait, &self.spares), {
-                    wait == Wait::Long && self.unread.holds_nothing()
+                assert_eq!(self.received.prepare(wait, &self.pool), {
+                    wait == Wait::Long && self.received.holds_nothing()
                 });
-                self.unread.make_room(missing, &self.spares);
-                let mut bytes = self.unread.lend();
+                self.received.make_room(missing, &self.pool);
+                let mut bytes = self.received.lend();
                 self.largest = self.largest.max(bytes.capacity());
                 let room = bytes.capacity() - bytes.len();
                 assert!(room > 0);
@@ -348,9 +348,9 @@ mod tests {
                 let (read, later) = self.stream.split_at(length);
                 bytes.extend_from_slice(read);
                 self.stream = later;
-                self.unread.take_back(bytes);
+                self.received.take_back(bytes);
                 if self.records.is_none() {
-                    self.unread.take_plain();
+                    self.received.take_plain();
                     return true;
                 }
             }
@@ -361,11 +361,11 @@ mod tests {
             let mut http = HttpSession::new(HttpLimits::default());
             let mut answered = 0;
             loop {
-                let (consumed, step) = http.advance(self.unread.bytes());
+                let (consumed, step) = http.advance(self.received.bytes());
                 // The step borrows the buffer.
                 let (is_head, is_complete, needs_more) =
                     (matches!(step, Step::Head(_)), step == Step::Complete, step == Step::NeedMore);
-                self.unread.consume(consumed);
+                self.received.consume(consumed);
                 if is_head {
                     http.accept_body(crate::proto::update::UpdateBody::default());
                 } else if is_complete {
@@ -459,62 +459,62 @@ mod tests {
                 let mut reader = Reader::new(&stream[..cut], usize::MAX, Some(records()));
                 let mut read = Vec::new();
                 while reader.fill(Wait::Request) {
-                    read.extend_from_slice(reader.unread.bytes());
-                    reader.unread.consume(reader.unread.bytes().len());
+                    read.extend_from_slice(reader.received.bytes());
+                    reader.received.consume(reader.received.bytes().len());
                 }
                 reader.stream = &stream[cut..];
                 while reader.fill(Wait::Long) {
-                    read.extend_from_slice(reader.unread.bytes());
-                    reader.unread.consume(reader.unread.bytes().len());
+                    read.extend_from_slice(reader.received.bytes());
+                    reader.received.consume(reader.received.bytes().len());
                 }
                 assert_eq!(read, plain.as_bytes(), "cut at {cut}");
-                assert!(reader.unread.holds_nothing());
+                assert!(reader.received.holds_nothing());
             }
         }
     }
 
     #[test]
     fn memory_goes_from_one_to_the_next() {
-        let spares = Spares::default();
-        let mut unread = Unread::default();
-        assert!(unread.prepare(Wait::Long, &spares));
-        assert_eq!(unread.bytes.capacity(), 0);
-        unread.make_room(5, &spares);
-        let memory = unread.bytes.as_ptr();
-        assert_eq!(unread.put(&[1; 100]), 100);
-        unread.consume(100);
-        assert!(!unread.prepare(Wait::Short, &spares));
-        assert_eq!((unread.bytes.as_ptr(), unread.bytes.capacity()), (memory, RECEIVE_BYTES));
-        assert!(unread.prepare(Wait::Long, &spares));
-        assert_eq!(unread.bytes.capacity(), 0);
-        let mut other = Unread::default();
-        other.make_room(5, &spares);
+        let pool = BufferPool::default();
+        let mut received = RecvBuffer::default();
+        assert!(received.prepare(Wait::Long, &pool));
+        assert_eq!(received.bytes.capacity(), 0);
+        received.make_room(5, &pool);
+        let memory = received.bytes.as_ptr();
+        assert_eq!(received.put(&[1; 100]), 100);
+        received.consume(100);
+        assert!(!received.prepare(Wait::Short, &pool));
+        assert_eq!((received.bytes.as_ptr(), received.bytes.capacity()), (memory, RECEIVE_BYTES));
+        assert!(received.prepare(Wait::Long, &pool));
+        assert_eq!(received.bytes.capacity(), 0);
+        let mut other = RecvBuffer::default();
+        other.make_room(5, &pool);
         assert_eq!(other.bytes.as_ptr(), memory);
         // A long record's is given back before the next request.
         assert_eq!(other.put(&[1; RECEIVE_BYTES]), RECEIVE_BYTES);
-        other.make_room(10_000, &spares);
+        other.make_room(10_000, &pool);
         assert_eq!(other.bytes.capacity(), RECORD_MAX);
         let long = other.bytes.as_ptr();
-        assert!(!other.prepare(Wait::Long, &spares), "it holds something");
+        assert!(!other.prepare(Wait::Long, &pool), "it holds something");
         other.consume(RECEIVE_BYTES);
-        assert!(!other.prepare(Wait::Request, &spares));
+        assert!(!other.prepare(Wait::Request, &pool));
         assert_eq!(other.bytes.capacity(), RECORD_MAX);
-        assert!(!other.prepare(Wait::Short, &spares));
-        other.make_room(5, &spares);
+        assert!(!other.prepare(Wait::Short, &pool));
+        other.make_room(5, &pool);
         assert_eq!(other.bytes.as_ptr(), memory);
-        let last = spares.take(RECORD_MAX);
+        let last = pool.take(RECORD_MAX);
         assert_eq!(last.as_ptr(), long);
     }
 
     #[test]
     fn only_so_much_memory_is_kept() {
-        let spares = Spares::default();
+        let pool = BufferPool::default();
         for length in [1, 100, RECEIVE_BYTES, LONG - 1, LONG, RECORD_MAX, KEPT_MAX, KEPT_MAX + 1] {
             for _ in 0..100 {
-                spares.give(Vec::with_capacity(length));
+                pool.give(Vec::with_capacity(length));
             }
         }
-        assert_eq!(spares.short.borrow().len(), SHORT_MAX);
-        assert_eq!(spares.long.borrow().len(), LONG_MAX);
+        assert_eq!(pool.short.borrow().len(), SHORT_MAX);
+        assert_eq!(pool.long.borrow().len(), LONG_MAX);
     }
 }

@@ -16,28 +16,28 @@ use crossbeam_utils::CachePadded;
 /// again, whoever brings work looks at the flag afterwards; with a full fence between the two steps
 /// on each side, at least one of them sees the other.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct WorkerParker {
     asleep: CachePadded<AtomicBool>,
     /// When the sleeper gets up unasked, on the scheduler's clock. Holds while it sleeps.
     until_ns: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
-impl Gate {
+impl WorkerParker {
     /// To be called once by the worker's thread before it first sleeps.
     pub(crate) fn attach(&self) {
         let _ = self.thread.set(thread::current());
     }
 
     /// The first half of the worker's part: from now on it can be woken. It has to look for work
-    /// once more before it parks, and to [`get_up`](Self::get_up) in any case.
-    pub(crate) fn lie_down(&self, until_ns: u64) {
+    /// once more before it parks, and to [`cancel_park`](Self::cancel_park) in any case.
+    pub(crate) fn prepare_park(&self, until_ns: u64) {
         self.until_ns.store(until_ns, Ordering::Relaxed);
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    pub(crate) fn get_up(&self) {
+    pub(crate) fn cancel_park(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 

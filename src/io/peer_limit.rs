@@ -1,4 +1,4 @@
-//! How many connections each address has. Seats are given out where the address is known: by the
+//! How many connections each address has. PeerConnectionLimit are given out where the address is known: by the
 //! acceptor, or by the shard that has read the PROXY header. A connection's end gives its own back
 //! by dropping it, and nobody waits for that.
 
@@ -16,10 +16,10 @@ use crate::config::allow;
 /// Addresses that are remembered before those without a connection are forgotten.
 const FORGET_AT: usize = 1024;
 
-/// The seats of all addresses.
+/// The permits of all addresses.
 #[derive(Debug)]
-pub(crate) struct Seats {
-    /// Seats for each address; 0 is no limit, and nothing is counted.
+pub(crate) struct PeerConnectionLimit {
+    /// PeerConnectionLimit for each address; 0 is no limit, and nothing is counted.
     most: AtomicUsize,
     /// Locked once for a connection, for the time of a look.
     table: Mutex<Table>,
@@ -28,24 +28,24 @@ pub(crate) struct Seats {
 #[derive(Debug)]
 struct Table {
     forget_at: usize,
-    /// Each is shared by the seats that are taken.
+    /// Each is shared by the permits that are taken.
     taken: HashMap<IpAddr, Arc<()>>,
 }
 
 /// A connection's place among those of its address, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionPermit {
     _held: Option<Arc<()>>,
 }
 
-impl Seat {
+impl ConnectionPermit {
     /// Among those that are not counted: of a balancer, or of a peer without an address.
     pub(crate) fn uncounted() -> Self {
         Self { _held: None }
     }
 }
 
-impl Seats {
+impl PeerConnectionLimit {
     pub(crate) fn new(most: usize) -> Self {
         let table = Table { forget_at: FORGET_AT, taken: HashMap::new() };
         Self { most: AtomicUsize::new(most), table: Mutex::new(table) }
@@ -57,21 +57,21 @@ impl Seats {
         self.most.store(most, Relaxed);
     }
 
-    /// A seat for `address`; `None` where it has as many as it may.
-    pub(crate) fn take(&self, address: IpAddr) -> Option<Seat> {
+    /// A permit for `address`; `None` where it has as many as it may.
+    pub(crate) fn take(&self, address: IpAddr) -> Option<ConnectionPermit> {
         let most = self.most.load(Relaxed);
         if most == 0 {
-            return Some(Seat::uncounted());
+            return Some(ConnectionPermit::uncounted());
         }
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.taken.len() >= table.forget_at {
-            table.taken.retain(|_, seats| Arc::strong_count(seats) > 1);
+            table.taken.retain(|_, permits| Arc::strong_count(permits) > 1);
             table.forget_at = FORGET_AT.max(2 * table.taken.len());
         }
-        let seats = table.taken.entry(allow::host(address)).or_default();
+        let permits = table.taken.entry(allow::host(address)).or_default();
         // One of them is the table's own. Only under the lock are any added.
-        let is_free = Arc::strong_count(seats) <= most;
-        is_free.then(|| Seat { _held: Some(Arc::clone(seats)) })
+        let is_free = Arc::strong_count(permits) <= most;
+        is_free.then(|| ConnectionPermit { _held: Some(Arc::clone(permits)) })
     }
 }
 
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_seats_and_gets_them_back() {
-        let seats = Seats::new(2);
-        let take = |address: &str| seats.take(address.parse().unwrap());
+        let permits = PeerConnectionLimit::new(2);
+        let take = |address: &str| permits.take(address.parse().unwrap());
         let [first, second] = [take("192.0.2.1"), take("::ffff:192.0.2.1")];
         assert!(first.is_some() && second.is_some());
         assert!(take("192.0.2.1").is_none() && take("192.0.2.2").is_some());
@@ -99,22 +99,22 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let seats = Seats::new(0);
-        let held: Vec<_> = (0..100).map(|_| seats.take([127, 0, 0, 1].into())).collect();
-        assert!(held.iter().all(Option::is_some) && seats.table.lock().unwrap().taken.is_empty());
+        let permits = PeerConnectionLimit::new(0);
+        let held: Vec<_> = (0..100).map(|_| permits.take([127, 0, 0, 1].into())).collect();
+        assert!(held.iter().all(Option::is_some) && permits.table.lock().unwrap().taken.is_empty());
     }
 
     #[test]
     fn who_has_left_is_forgotten_and_who_is_there_is_not() {
-        let seats = Seats::new(1);
+        let permits = PeerConnectionLimit::new(1);
         let address = |n: u32| IpAddr::V4(n.into());
-        let held: Vec<_> = (0..10).map(|n| seats.take(address(n)).unwrap()).collect();
+        let held: Vec<_> = (0..10).map(|n| permits.take(address(n)).unwrap()).collect();
         for n in 10..100_000 {
-            assert!(seats.take(address(n)).is_some());
+            assert!(permits.take(address(n)).is_some());
         }
-        assert!(seats.table.lock().unwrap().taken.len() <= FORGET_AT);
-        assert!((0..10).all(|n| seats.take(address(n)).is_none()));
+        assert!(permits.table.lock().unwrap().taken.len() <= FORGET_AT);
+        assert!((0..10).all(|n| permits.take(address(n)).is_none()));
         drop(held);
-        assert!((0..10).all(|n| seats.take(address(n)).is_some()));
+        assert!((0..10).all(|n| permits.take(address(n)).is_some()));
     }
 }

@@ -5,23 +5,23 @@ use std::{fmt, sync::Arc};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::{
-    records::{Direction, Fault, Records, Suite},
+    records::{Direction, Records, Suite, TlsError},
+    recv_buffer::{BufferPool, Next, RecvBuffer, Wait},
     secrets::Secrets,
-    unread::{Next, Spares, Unread, Wait},
 };
 
 /// What a shard holds of a connection.
-pub struct BareConnection {
+pub struct LoopbackConnection {
     records: Records,
-    spares: Spares,
-    unread: Unread,
+    pool: BufferPool,
+    received: RecvBuffer,
 }
 
 /// A connection that cannot go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Broken;
 
-impl BareConnection {
+impl LoopbackConnection {
     /// Does the handshake: `client` gets what the server says, at first nothing, and answers. What it
     /// says last must not go beyond the handshake.
     ///
@@ -51,8 +51,8 @@ impl BareConnection {
         let write = Direction::new(suite, &keys.tx, secrets.server?).ok()?;
         Some(Self {
             records: Records::new(read, write),
-            spares: Spares::default(),
-            unread: Unread::default(),
+            pool: BufferPool::default(),
+            received: RecvBuffer::default(),
         })
     }
 
@@ -62,7 +62,7 @@ impl BareConnection {
     /// Where the peer has broken a rule or said goodbye.
     #[inline]
     pub fn open(&mut self) -> Result<Result<usize, usize>, Broken> {
-        match self.unread.open(&mut self.records) {
+        match self.received.open(&mut self.records) {
             Ok(Next::Data(length)) => Ok(Ok(length)),
             Ok(Next::Missing(missing)) => Ok(Err(missing)),
             Ok(Next::End) | Err(_) => Err(Broken),
@@ -73,28 +73,28 @@ impl BareConnection {
     /// what it holds; [`take_back`](Self::take_back) is next.
     #[inline]
     pub fn lend(&mut self, missing: usize) -> Vec<u8> {
-        self.unread.prepare(Wait::Short, &self.spares);
-        self.unread.make_room(missing, &self.spares);
-        self.unread.lend()
+        self.received.prepare(Wait::Short, &self.pool);
+        self.received.make_room(missing, &self.pool);
+        self.received.lend()
     }
 
     /// Takes back what was lent.
     #[inline]
     pub fn take_back(&mut self, bytes: Vec<u8>) {
-        self.unread.take_back(bytes);
+        self.received.take_back(bytes);
     }
 
     /// What requests can read.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.unread.bytes()
+        self.received.bytes()
     }
 
     /// A request has taken `n` bytes.
     #[inline]
     pub fn consume(&mut self, n: usize) {
-        self.unread.consume(n);
+        self.received.consume(n);
     }
 
     /// Encrypts `data` behind what `out` holds.
@@ -103,12 +103,12 @@ impl BareConnection {
     /// Where the cryptography fails.
     #[inline]
     pub fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
-        self.records.seal(data, out).map_err(|_: Fault| Broken)
+        self.records.seal(data, out).map_err(|_: TlsError| Broken)
     }
 }
 
-impl fmt::Debug for BareConnection {
+impl fmt::Debug for LoopbackConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BareConnection").finish_non_exhaustive()
+        f.debug_struct("LoopbackConnection").finish_non_exhaustive()
     }
 }

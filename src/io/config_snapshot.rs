@@ -8,7 +8,7 @@ use crate::{
 
 /// Which bots there are, and the bounds on what a peer can ask for.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct ConfigSnapshot {
     /// Whether answers have a `Date`.
     pub(crate) date: bool,
     pub(crate) http_limits: HttpLimits,
@@ -16,7 +16,7 @@ pub(crate) struct Live {
     pub(crate) router: Router,
 }
 
-impl Live {
+impl ConfigSnapshot {
     /// What `config` says, where `ids` are those of its bots.
     pub(crate) fn new(config: &Config, ids: &[BotId]) -> Self {
         let limits = config.limits;

@@ -10,22 +10,23 @@ use crate::config::Config;
 
 /// What others have for the acceptor, until it looks. A reload wakes it by a byte through its pair.
 #[derive(Debug, Default)]
-pub(crate) struct Orders {
-    order: Mutex<Option<Order>>,
+pub(crate) struct AcceptorConfig {
+    order: Mutex<Option<AcceptorSettings>>,
     renewed: Mutex<Vec<(usize, OwnedFd, SocketFile)>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct AcceptorSettings {
     pub(crate) connections: usize,
     /// By the listeners of the configuration.
     pub(crate) terms: Vec<Arc<Terms>>,
 }
 
-impl Orders {
+impl AcceptorConfig {
     /// Accepts by `config` from now on.
     pub(crate) fn give(&self, config: &Config) {
-        let order = Order { connections: config.limits.connections, terms: terms(config) };
+        let order =
+            AcceptorSettings { connections: config.limits.connections, terms: terms(config) };
         *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
     }
 
@@ -35,7 +36,7 @@ impl Orders {
         renewed.push((index, socket, file));
     }
 
-    pub(crate) fn take(&self) -> Option<Order> {
+    pub(crate) fn take(&self) -> Option<AcceptorSettings> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

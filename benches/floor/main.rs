@@ -25,7 +25,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use self::{echo::ECHOES, report::Report, requests::Requests};
 
 fn main() {
-    let asked = Asked::of(std::env::args().skip(1));
+    let asked = Asked::new(std::env::args().skip(1));
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
     let [server, client, ..] = cpus[..] else {
         println!("the floor needs two CPUs, one for the server and one for the client");
@@ -58,7 +58,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(mut args: impl Iterator<Item = String>) -> Self {
+    fn new(mut args: impl Iterator<Item = String>) -> Self {
         let mut asked = Self { json: None, rounds: 5, span: Duration::from_secs(2) };
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));

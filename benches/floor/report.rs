@@ -29,7 +29,7 @@ struct Figure {
 }
 
 impl Figure {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    fn new(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -72,7 +72,7 @@ impl Report {
     }
 
     fn piece_figure(&self, name: &str) -> Figure {
-        Figure::of(self.pieces.get(name).into_iter().flatten().copied())
+        Figure::new(self.pieces.get(name).into_iter().flatten().copied())
     }
 
     fn floor(&self) -> Figure {
@@ -125,15 +125,15 @@ impl Report {
 }
 
 fn cpu(samples: &[Sample]) -> Figure {
-    Figure::of(samples.iter().map(|sample| sample.cpu_us))
+    Figure::new(samples.iter().map(|sample| sample.cpu_us))
 }
 
 fn busy(samples: &[Sample]) -> f64 {
-    Figure::of(samples.iter().map(|sample| sample.busy)).median
+    Figure::new(samples.iter().map(|sample| sample.busy)).median
 }
 
 fn per_second(samples: &[Sample]) -> f64 {
-    Figure::of(samples.iter().map(|sample| sample.per_second)).median
+    Figure::new(samples.iter().map(|sample| sample.per_second)).median
 }
 
 fn kernel() -> String {

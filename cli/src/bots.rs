@@ -103,7 +103,7 @@ impl Bots {
             return Err(Error::config("--bot", "(none)", &expected));
         }
         let is_only_one = bots.len() == 1;
-        let chosen = chosen.into_iter().map(|section| ChosenBot::of(section, is_only_one));
+        let chosen = chosen.into_iter().map(|section| ChosenBot::new(section, is_only_one));
         let chosen = chosen.collect::<Result<_, _>>()?;
         Ok(Self { setup, config, chosen })
     }
@@ -113,7 +113,7 @@ impl Bots {
     /// # Errors
     /// Where the URL cannot be known, or a secret or certificate cannot be read.
     pub(super) fn plan(&self, bot: &ChosenBot, upload: Upload) -> Result<Plan, Error> {
-        Plan::of(&self.setup.file, &self.config, &bot.section, upload)
+        Plan::new(&self.setup.file, &self.config, &bot.section, upload)
     }
 
     /// Whether each of the chosen bots has a token of its own.
@@ -156,7 +156,7 @@ pub(super) fn check_tokens<'a>(
 
 impl ChosenBot {
     /// The bot of `section`, with the token of the environment where it `is_only_one` and has none.
-    pub(super) fn of(section: &BotSection, is_only_one: bool) -> Result<Self, Error> {
+    pub(super) fn new(section: &BotSection, is_only_one: bool) -> Result<Self, Error> {
         let token = match section.bot_token()? {
             None if is_only_one => token_of(env::var(TOKEN_VARIABLE))?,
             token => token,

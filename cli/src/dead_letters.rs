@@ -73,7 +73,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
     let is_read = |path: &Path| {
-        let places = Place::of(file).zip(Place::of(path));
+        let places = Place::new(file).zip(Place::new(path));
         places.is_some_and(|(letters, sink)| letters.is_same(&sink))
     };
     if sink.file().is_some_and(is_read) {
@@ -83,7 +83,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     }
     let registry = Arc::new(BotRegistry::default());
     let sink = sink.open(Ack::Memory, Some(meta.unwrap_or(has_meta)), None)?;
-    let mut writer = sink.writer_for(&BotNames::of(&registry))?;
+    let mut writer = sink.writer_for(&BotNames::new(&registry))?;
     replay(file, BufReader::new(letters), bot.as_deref(), &registry, &mut *writer)
 }
 

@@ -28,7 +28,7 @@ pub(super) fn write(
     text: &str,
     over: Over,
 ) -> io::Result<()> {
-    let (dir, name) = Dir::of(path, owner)?;
+    let (dir, name) = Dir::parent_of(path, owner)?;
     Half::write(dir, &name, mode, text.as_bytes())?.settle(over)
 }
 

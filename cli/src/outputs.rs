@@ -27,7 +27,7 @@ pub(super) struct Place {
 
 impl Place {
     /// `None` for a device: what is written to /dev/null or a terminal is kept in no file.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(super) fn new(path: &Path) -> Option<Self> {
         let path = resolved(path);
         match fs::metadata(&path) {
             Ok(metadata) => Self::of_open(&metadata, path),
@@ -63,11 +63,11 @@ impl Place {
 pub(super) fn check(setup: &Setup, report: Option<&Path>, inputs: &[PathBuf]) -> Result<(), Error> {
     let file = &setup.file;
     let sink = match &setup.sink {
-        SinkSpec::NdjsonFile(path) => Place::of(path),
+        SinkSpec::NdjsonFile(path) => Place::new(path),
         SinkSpec::NdjsonStdout => Place::stdout(),
         SinkSpec::Null => None,
     };
-    let place = |path: Option<&Path>| path.and_then(Place::of);
+    let place = |path: Option<&Path>| path.and_then(Place::new);
     let letters = file.dispatch.dead_letters.as_deref();
     let profile = setup.profile_dir();
     let named = |name: &str, path: Option<&Path>| {
@@ -88,7 +88,7 @@ pub(super) fn check(setup: &Setup, report: Option<&Path>, inputs: &[PathBuf]) ->
                 format!("{name} and {other} are one file: expected a file of its own for each");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        let is_input = |input: &&PathBuf| Place::of(input).is_some_and(|it| it.is_same(place));
+        let is_input = |input: &&PathBuf| Place::new(input).is_some_and(|it| it.is_same(place));
         if let Some(input) = inputs.iter().find(is_input) {
             let input = input.display();
             let message = format!(
@@ -164,7 +164,7 @@ mod tests {
                 at(sink).display(),
                 at(letters)
             );
-            let setup = Setup::of(text.parse::<ConfigFile>().unwrap()).unwrap();
+            let setup = Setup::new(text.parse::<ConfigFile>().unwrap()).unwrap();
             let inputs: Vec<_> = inputs.iter().map(|name| at(name)).collect();
             let report = report.map(at);
             check(&setup, report.as_deref(), &inputs).err().map(|error| error.to_string())

@@ -34,7 +34,7 @@ impl ShutIn {
         // A Bot API server of one's own may be on this machine.
         let bots = file.bots.iter().filter(|_| !file.webhook.local);
         let mut known = Vec::new();
-        let found = bots.filter_map(|bot| Self::of(file, bot, listeners)).filter(|found| {
+        let found = bots.filter_map(|bot| Self::new(file, bot, listeners)).filter(|found| {
             let is_new = !known.contains(&found.address);
             known.push(found.address);
             is_new
@@ -42,7 +42,7 @@ impl ShutIn {
         found.into_iter().find(|found| !is_taken(found.address.port()))
     }
 
-    fn of(file: &ConfigFile, bot: &BotSection, listeners: &[Listener]) -> Option<Self> {
+    fn new(file: &ConfigFile, bot: &BotSection, listeners: &[Listener]) -> Option<Self> {
         let addresses = listeners.iter().map(|listener| match &listener.address {
             ListenAddress::Tcp(address) => Some(*address),
             // Nobody knows here where it is bound.
@@ -107,7 +107,7 @@ mod tests {
         let text = format!("{server}\n[[bot]]\nname='a'\npath='/a'\nauth='none'\n{bot}\n");
         let file: ConfigFile = text.parse().unwrap();
         let listeners = file.to_config(Secrets::Leave).unwrap().all_listeners();
-        ShutIn::of(&file, file.bots.first().unwrap(), &listeners).map(|found| found.what())
+        ShutIn::new(&file, file.bots.first().unwrap(), &listeners).map(|found| found.what())
     }
 
     #[test]

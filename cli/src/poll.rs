@@ -241,7 +241,7 @@ impl Ended {
 
 /// What a refusal means for the bot.
 fn explained(bot: &str, error: &ApiError) -> Error {
-    let meaning = Conflict::of(error).map(|conflict| format!(" ({})", conflict.meaning()));
+    let meaning = Conflict::new(error).map(|conflict| format!(" ({})", conflict.meaning()));
     let message = format!("bot {bot:?}: {error}{}", meaning.unwrap_or_default());
     Error::new(ErrorKind::BotApi, message)
 }

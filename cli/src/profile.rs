@@ -183,7 +183,7 @@ impl Profile {
 
     /// Whoever reads the file meanwhile has the one before or this one, and no half of it.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (dir, name) = Dir::of(&self.dir.join(name), None)?;
+        let (dir, name) = Dir::parent_of(&self.dir.join(name), None)?;
         Half::draft(dir, &name, 0o666, bytes)?.0.settle(Over::Replace)
     }
 }

@@ -41,11 +41,11 @@ impl Setup {
             None => ConfigFile::default(),
         };
         args.apply_to(&mut file);
-        Self::of(file)
+        Self::new(file)
     }
 
     /// Completes `file`, which the flags have been applied to.
-    pub(super) fn of(mut file: ConfigFile) -> Result<Self, Error> {
+    pub(super) fn new(mut file: ConfigFile) -> Result<Self, Error> {
         let data_dir = DataDir::at(&file.server.data_dir);
         let own_secret = data_dir.secret_token();
         let has_default_bot = file.bots.is_empty();

@@ -55,7 +55,7 @@ pub(crate) async fn run(
             if now >= second {
                 second += SECOND;
                 end_second(&load, start, now);
-                progress(&Progress::of(&load.record.borrow(), now - start));
+                progress(&Progress::new(&load.record.borrow(), now - start));
             }
             now = load.clock.now();
         }

@@ -42,7 +42,7 @@ impl Progress {
     ];
 
     /// The state at the end of a second.
-    pub(crate) fn of(record: &Record, elapsed: Nanos) -> Self {
+    pub(crate) fn new(record: &Record, elapsed: Nanos) -> Self {
         let answered: u64 = record.statuses.values().sum();
         Self {
             elapsed: Duration::from_nanos(elapsed),

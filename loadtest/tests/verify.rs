@@ -23,7 +23,7 @@ const UPDATES: u64 = 2000;
 
 fn expected() -> Expected {
     let payload = PayloadOptions { seed: 7, chats: 50, ..Default::default() };
-    Expected { first_update_id: FIRST, updates: UPDATES, ..Expected::of(payload) }
+    Expected { first_update_id: FIRST, updates: UPDATES, ..Expected::new(payload) }
 }
 
 /// The lines of a sink that has everything: the bytes that were sent, on one line.

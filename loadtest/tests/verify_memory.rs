@@ -58,7 +58,7 @@ fn peak(lines: u64) -> isize {
     let payload = PayloadOptions { chats: 5000, ..Default::default() };
     let updates = PayloadGenerator::new(&payload);
     let sink = Sink { updates, next: 1, end: lines + 1, line: Vec::with_capacity(16_384), read: 0 };
-    let expected = Expected { updates: lines, ..Expected::of(payload) };
+    let expected = Expected { updates: lines, ..Expected::new(payload) };
     let (peak, verified) = peak_of(|| verify(&expected, BufReader::new(sink)).unwrap());
     assert_eq!(verified.lines, lines);
     assert!(!verified.ok && verified.missing.count > lines / 30, "{verified}");

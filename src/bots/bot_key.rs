@@ -8,7 +8,7 @@ pub struct BotKey(u32);
 
 impl BotKey {
     /// The key of the bot named `name`.
-    pub fn of(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         Self(crc32c::crc32c(name.as_bytes()))
     }
 

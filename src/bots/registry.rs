@@ -49,14 +49,16 @@ impl BotRegistry {
             return Err(Error::config("bot.name", names.count(), &expected));
         }
         for name in new() {
-            if let Some(other) = self.id_of_key(BotKey::of(name)).and_then(|id| self.name(id)) {
+            if let Some(other) =
+                self.id_of_key(BotKey::from_name(name)).and_then(|id| self.name(id))
+            {
                 let expected = format!("another name ({other:?} has the same CRC32C)");
                 return Err(Error::config("bot.name", name, &expected));
             }
         }
         let id_of = |name: &str| {
             self.id_of(name).unwrap_or_else(|| {
-                let (key, name) = (BotKey::of(name), name.to_owned());
+                let (key, name) = (BotKey::from_name(name), name.to_owned());
                 id_at(self.entries.push(Entry { is_active: AtomicBool::new(false), key, name }))
             })
         };
@@ -114,7 +116,7 @@ impl BotRegistry {
     #[inline]
     pub(crate) fn key_of(&self, bot: BotId) -> BotKey {
         let entry = self.entries.get(bot.index() as usize);
-        entry.map_or_else(|| BotKey::of(""), |entry| entry.key)
+        entry.map_or_else(|| BotKey::from_name(""), |entry| entry.key)
     }
 
     /// The bot with this key.
@@ -164,8 +166,8 @@ mod tests {
         // Among as many names there are two by the birthday paradox.
         let mut seen = HashMap::new();
         let names = (0_u64..).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let mut pairs =
-            names.filter_map(|name| Some((seen.insert(BotKey::of(&name), name.clone())?, name)));
+        let mut pairs = names
+            .filter_map(|name| Some((seen.insert(BotKey::from_name(&name), name.clone())?, name)));
         let (one, other) = pairs.next().unwrap();
         let registry = BotRegistry::default();
         registry.register([&*one].into_iter()).unwrap();

@@ -187,7 +187,7 @@ impl Config {
                     return Err(Error::config("bot.name", &bot.name, "a name of its own"));
                 }
                 // In the journal a bot is the CRC32C of its name.
-                if BotKey::of(&other.name) == BotKey::of(&bot.name) {
+                if BotKey::from_name(&other.name) == BotKey::from_name(&bot.name) {
                     let expected = format!("another name ({:?} has the same CRC32C)", other.name);
                     return Err(Error::config("bot.name", &bot.name, &expected));
                 }

@@ -34,7 +34,7 @@ pub(crate) struct LaneKey {
 
 impl LaneKey {
     /// The lane of `update`: its chat's, or one of its own where no order is asked for.
-    pub(crate) fn of(update: &Update, order: Order) -> Self {
+    pub(crate) fn from_update(update: &Update, order: Order) -> Self {
         let chat = match order {
             Order::Chat => update.chat_key(),
             Order::None => ChatKey::Update(update.id().get()),

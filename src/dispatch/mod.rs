@@ -164,7 +164,7 @@ impl Dispatcher {
         queued_at: Instant,
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
-        let hash = LaneKey::of(&update, self.order()).hash64();
+        let hash = LaneKey::from_update(&update, self.order()).hash64();
         if self.full.contains(hash) {
             return Err((Refusal::Chat, update));
         }

@@ -270,7 +270,7 @@ impl Scheduler {
     ) {
         for delivery in partition.inbox.try_iter().take(INTAKE) {
             if delivery.is_replayed || self.is_new(delivery.update.bot(), delivery.update.id()) {
-                lanes.push(LaneKey::of(&delivery.update, self.settings.order), delivery);
+                lanes.push(LaneKey::from_update(&delivery.update, self.settings.order), delivery);
             } else {
                 duplicate(delivery);
             }

@@ -110,7 +110,7 @@ impl Dir {
     ///
     /// # Errors
     /// Those of [`find`](Self::find), or that `path` names no file.
-    pub fn of(path: &Path, heir: Option<&User>) -> io::Result<(Self, OsString)> {
+    pub fn parent_of(path: &Path, heir: Option<&User>) -> io::Result<(Self, OsString)> {
         let (dir, name) = split(path)?;
         Ok((Self::find(dir, heir)?, name.to_owned()))
     }

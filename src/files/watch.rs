@@ -27,7 +27,7 @@ struct State {
 
 impl State {
     /// `None` for a file that is not there, or out of reach.
-    fn of(path: &PathBuf) -> Option<Self> {
+    fn new(path: &PathBuf) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -55,7 +55,7 @@ impl Watch {
     /// Takes the files as they are now: what has changed until now is known.
     pub fn rebase(&mut self) {
         for (path, state) in &mut self.files {
-            *state = State::of(path);
+            *state = State::new(path);
         }
         self.unsettled = None;
     }
@@ -68,7 +68,7 @@ impl Watch {
         }
         let known = |path: &PathBuf| self.files.iter().find(|(known, _)| known == path);
         let files = paths.into_iter().map(|path| {
-            let state = known(&path).map_or_else(|| State::of(&path), |(_, state)| *state);
+            let state = known(&path).map_or_else(|| State::new(&path), |(_, state)| *state);
             (path, state)
         });
         self.files = files.collect();
@@ -80,7 +80,7 @@ impl Watch {
     pub fn poll(&mut self) -> bool {
         let mut has_changed = false;
         for (path, state) in &mut self.files {
-            let now = State::of(path);
+            let now = State::new(path);
             has_changed |= *state != now;
             *state = now;
         }

@@ -284,7 +284,7 @@ pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>>
 /// The report of a server that has done nothing.
 #[must_use]
 pub fn empty_report() -> Report {
-    Report::of(&Metrics::new(1, 1), DriverKind::Epoll, Duration::ZERO, false)
+    Report::new(&Metrics::new(1, 1), DriverKind::Epoll, Duration::ZERO, false)
 }
 
 /// What shards serve TLS with.

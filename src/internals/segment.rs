@@ -52,7 +52,7 @@ pub fn segment<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, usize) {
     let start = bytes.len();
     for body in bodies {
         let at = bytes.len();
-        let header = RecordHeader::new(BotKey::of(""), UpdateId::new(0), 0, false, body);
+        let header = RecordHeader::new(BotKey::from_name(""), UpdateId::new(0), 0, false, body);
         bytes.extend(header.to_bytes());
         bytes.extend(body);
         bytes.get_mut(at..).into_iter().for_each(|record| seal(record, SEGMENT));

@@ -132,7 +132,7 @@ impl TestJournal {
             let mut body = self.parser.0.take_body(received.len());
             body.extend(received);
             let update = self.parser.0.parse(body, BotId::new(0), now).expect("an update");
-            batch.push(&staged, update, BotKey::of("bench"), received_us, true, 0);
+            batch.push(&staged, update, BotKey::from_name("bench"), received_us, true, 0);
         }
         self.spare = Some(batch);
     }

@@ -139,7 +139,7 @@ impl State {
         now: Instant,
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
-        let key = LaneKey::of(&update, dispatcher.order());
+        let key = LaneKey::from_update(&update, dispatcher.order());
         let is_deferred = !self.deferred.is_empty() && self.deferred.contains_key(&key);
         let outcome = match is_deferred {
             true => Err((Refusal::Chat, update)),

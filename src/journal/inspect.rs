@@ -139,7 +139,10 @@ impl<'a> Inspection<'a> {
             Head::Whole(header) => Some(header),
             _ => None,
         });
-        heads.flat_map(|head| &head.bots).map(|name| (BotKey::of(name), name.clone())).collect()
+        heads
+            .flat_map(|head| &head.bots)
+            .map(|name| (BotKey::from_name(name), name.clone()))
+            .collect()
     }
 
     /// Begins to read segment `number`; `None` where its file has gone.
@@ -424,7 +427,7 @@ mod tests {
 
     fn record(segment: u32, bot: &str, id: i64) -> Vec<u8> {
         let body = format!("{{\"update_id\":{id}}}").into_bytes();
-        let (bot, id) = (BotKey::of(bot), UpdateId::new(id));
+        let (bot, id) = (BotKey::from_name(bot), UpdateId::new(id));
         let header = RecordHeader::new(bot, id, 1000 * id.get(), false, &body);
         let mut record = header.to_bytes().to_vec();
         record.extend(body);
@@ -489,7 +492,7 @@ mod tests {
         let looker = Directory::look_into(dir.path()).unwrap();
         let journal = Inspection::new(&looker).unwrap();
         assert_eq!(journal.numbers().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(journal.bots()[&BotKey::of("a")], "a");
+        assert_eq!(journal.bots()[&BotKey::from_name("a")], "a");
         assert_eq!(read(&journal, 1), (vec![(10, true), (11, false), (12, true)], vec![]));
         assert_eq!(read(&journal, 2), (vec![(13, true), (14, true)], vec![]));
         let is_sealed = |number| journal.records(number).unwrap().unwrap().is_sealed;
@@ -559,7 +562,7 @@ mod tests {
     #[test]
     fn ids_are_told_apart_by_bot() {
         let mut seen = Seen::default();
-        let (a, b) = (BotKey::of("a"), BotKey::of("b"));
+        let (a, b) = (BotKey::from_name("a"), BotKey::from_name("b"));
         assert!(seen.remember(a, UpdateId::new(1)));
         assert!(seen.remember(b, UpdateId::new(1)));
         assert!(!seen.remember(a, UpdateId::new(1)));

@@ -452,7 +452,7 @@ mod tests {
             sync_interval: Duration::from_secs(1),
         };
         let (now, name) = (Instant::now(), "bot".to_owned());
-        let key = BotKey::of(&name);
+        let key = BotKey::from_name(&name);
         let storage = Arc::new(Directory::own(dir.path()).unwrap());
         let (journal, _chores) = Journal::new(storage, settings, registry(&[name]), Vec::new());
         let (full, budget) = (Arc::new(FullChats::new()), Arc::new(Budget::new(10, 1000)));

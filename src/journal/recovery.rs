@@ -161,7 +161,7 @@ pub(crate) fn recover(
     progress: impl FnMut(Progress),
 ) -> Result<Recovered, RecoveryError> {
     let start = Instant::now();
-    let bots = bots.iter().map(|name| BotKey::of(name)).collect();
+    let bots = bots.iter().map(|name| BotKey::from_name(name)).collect();
     let (elsewhere, found) = Default::default();
     let mut recovery = Recovery { storage, bots, elsewhere, remember, progress, told_at: 0, found };
     recovery.run()?;

@@ -66,7 +66,7 @@ impl Router {
                 allow: bot.allow.clone(),
                 basic_auth: bot.basic_auth.clone(),
                 bot: id,
-                host: Host::of(bot.host.as_deref()),
+                host: Host::new(bot.host.as_deref()),
                 previous_token: bot.previous_token.clone(),
                 secret_token: bot.secret_token.clone(),
             };
@@ -149,7 +149,7 @@ impl Route {
 }
 
 impl Host {
-    fn of(host: Option<&str>) -> Self {
+    fn new(host: Option<&str>) -> Self {
         match host.map(str::to_ascii_lowercase) {
             None => Self::Any,
             Some(host) => match host.strip_prefix('*') {

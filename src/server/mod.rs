@@ -185,8 +185,8 @@ impl ServerHandle {
     #[must_use]
     pub fn report(&self) -> Report {
         let uptime = self.started_at.elapsed();
-        let report = Report::of(&self.metrics, self.driver, uptime, self.stopped);
-        let slow = SlowReport::of(&self.metrics, &self.registry, self.started_at);
+        let report = Report::new(&self.metrics, self.driver, uptime, self.stopped);
+        let slow = SlowReport::new(&self.metrics, &self.registry, self.started_at);
         let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
         Report { slow, shard_cpus, worker_cpus, ..report }
     }

@@ -164,7 +164,7 @@ impl ServerHandle {
         self.scheduler.cover(self.registry.len());
         // So are their updates that the journal has kept.
         if let Some(journal) = &self.journal {
-            let keys = next.bots.iter().map(|bot| BotKey::of(&bot.name));
+            let keys = next.bots.iter().map(|bot| BotKey::from_name(&bot.name));
             let install = |bot, window| self.scheduler.install(bot, window);
             journal.backlog.adopt(ids.iter().copied().zip(keys), install);
         }

@@ -213,7 +213,7 @@ pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
         path: feed_path,
     });
     let names =
-        Names::of(&sockets, &handle.acceptor_config, &handle.control, handle.incidents.writer());
+        Names::new(&sockets, &handle.acceptor_config, &handle.control, handle.incidents.writer());
     let shards =
         handle.start_shards(&config, &snapshot, tls.as_ref(), &permits, paths, taken_back)?;
     if config.listens {
@@ -272,7 +272,7 @@ impl ServerHandle {
     ) -> Result<(), Error> {
         let cpus = self.placement.workers.clone();
         let metrics = self.metrics.workers.clone();
-        let names = BotNames::of(&self.registry);
+        let names = BotNames::new(&self.registry);
         for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
             let consumer = match consumer {
                 Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),

@@ -40,7 +40,7 @@ pub struct Facts {
 
 impl Facts {
     /// Those of the certificate in `der`; `None` where it is malformed.
-    pub fn of(der: &[u8]) -> Option<Self> {
+    pub fn from_der(der: &[u8]) -> Option<Self> {
         let certificate = CertificateInner::<Raw>::from_der(der).ok()?;
         let signed = certificate.tbs_certificate();
         let names = match signed.get_extension::<SubjectAltName>() {
@@ -54,11 +54,11 @@ impl Facts {
             common_name: common_name(signed.subject()),
             dns_names: names.iter().filter_map(dns_name).collect(),
             addresses: names.iter().filter_map(address).collect(),
-            key: KeyForm::of(signed.subject_public_key_info()),
+            key: KeyForm::from_public_key(signed.subject_public_key_info()),
             not_after: SystemTime::UNIX_EPOCH + validity.not_after.to_unix_duration(),
             not_before: SystemTime::UNIX_EPOCH + validity.not_before.to_unix_duration(),
             public_key: signed.subject_public_key_info().to_der().ok()?,
-            purpose: Purpose::of(signed).unwrap_or_default(),
+            purpose: Purpose::from_certificate(signed).unwrap_or_default(),
             issuer: signed.issuer().to_der().ok()?,
             issuer_name: spoken(signed.issuer()),
             issuer_key_id: issuer_key_id
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_certificate_have_no_facts() {
         for der in [&b""[..], b"\x30", b"\x30\x82\xff\xff", &[0x30, 0x80, 0, 0]] {
-            assert!(Facts::of(der).is_none());
+            assert!(Facts::from_der(der).is_none());
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct Purpose {
 }
 
 impl KeyForm {
-    pub(super) fn of(key: &SubjectPublicKeyInfoOwned) -> Self {
+    pub(super) fn from_public_key(key: &SubjectPublicKeyInfoOwned) -> Self {
         let algorithm = &key.algorithm;
         let other = |oid: ObjectIdentifier| Self::Other(oid.to_string());
         match algorithm.oid {
@@ -118,7 +118,7 @@ fn modulus_bits(key: &[u8]) -> Option<usize> {
 
 impl Purpose {
     /// `None` where what it says cannot be read, and OpenSSL refuses it then.
-    pub(super) fn of(signed: &TbsCertificateInner<Raw>) -> Option<Self> {
+    pub(super) fn from_certificate(signed: &TbsCertificateInner<Raw>) -> Option<Self> {
         let usage = signed.get_extension::<KeyUsage>().ok()?;
         // One of those is enough for OpenSSL, whatever the handshake needs.
         let may_sign = usage.as_ref().is_none_or(|(_, usage)| {

@@ -45,7 +45,7 @@ impl LoopbackConnection {
             }
             bytes.clear();
         }
-        let suite = Suite::of(session.negotiated_cipher_suite()?.suite())?;
+        let suite = Suite::from_cipher_suite(session.negotiated_cipher_suite()?.suite())?;
         let keys = session.dangerous_extract_secrets().ok()?;
         let read = Direction::new(suite, &keys.rx, secrets.client?).ok()?;
         let write = Direction::new(suite, &keys.tx, secrets.server?).ok()?;

@@ -60,7 +60,7 @@ pub(crate) enum Filled {
 
 impl Filled {
     /// As reads tell it: 0 is the end.
-    pub(crate) fn of(bytes: usize) -> Self {
+    pub(crate) fn from_count(bytes: usize) -> Self {
         if bytes == 0 { Self::End } else { Self::Data(bytes) }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Certificate {
 impl Certificate {
     /// Puts `key`'s chain in order.
     pub(super) fn new(name: String, mut key: CertifiedKey) -> Self {
-        let facts = key.cert.iter().map(|der| Facts::of(der)).collect::<Vec<_>>();
+        let facts = key.cert.iter().map(|der| Facts::from_der(der)).collect::<Vec<_>>();
         let unreadable = facts.iter().position(Option::is_none);
         if let Some(place) = unreadable {
             let order = Order { unreadable: Some(place + 1), ..Order::default() };

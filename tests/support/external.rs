@@ -52,7 +52,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn of(mut source: impl Read + Send + 'static) -> Self {
+    fn new(mut source: impl Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let gathered = Arc::clone(&text);
         let reader = thread::spawn(move || {
@@ -73,8 +73,8 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().expect("the client runs");
-        let stdout = Stream::of(child.stdout.take().unwrap());
-        let stderr = Stream::of(child.stderr.take().unwrap());
+        let stdout = Stream::new(child.stdout.take().unwrap());
+        let stderr = Stream::new(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
     }
 

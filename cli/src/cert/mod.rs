@@ -113,7 +113,7 @@ impl Pair {
         self.settle(key, &self.key)?;
         let written = self.settle(text, &self.text);
         if written.is_err() && self.over == Over::Keep {
-            let _ = Dir::of(&self.key, None).and_then(|(dir, name)| dir.remove(&name));
+            let _ = Dir::parent_of(&self.key, None).and_then(|(dir, name)| dir.remove(&name));
         }
         written
     }
@@ -121,7 +121,7 @@ impl Pair {
     fn prepare(path: &Path, mode: u32, text: &str) -> Result<Half, Error> {
         let write =
             |(dir, name): (_, std::ffi::OsString)| Half::write(dir, &name, mode, text.as_bytes());
-        Dir::of(path, None).and_then(write).map_err(|source| failed(path, source))
+        Dir::parent_of(path, None).and_then(write).map_err(|source| failed(path, source))
     }
 
     fn settle(&self, half: Half, path: &Path) -> Result<(), Error> {

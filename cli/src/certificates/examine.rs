@@ -97,7 +97,7 @@ impl Line {
         Self { level: Level::Fail, check, what: what.into(), fix: Some(fix.to_owned()) }
     }
 
-    fn of(level: Level, check: &'static str, kind: &FindingKind) -> Self {
+    fn new(level: Level, check: &'static str, kind: &FindingKind) -> Self {
         Self { level, check, what: kind.what(), fix: Some(kind.fix()) }
     }
 }
@@ -108,7 +108,7 @@ impl Described {
         format!("\"{}\", issued by \"{}\"", self.subject, self.issuer)
     }
 
-    fn of(facts: &Facts) -> Self {
+    fn new(facts: &Facts) -> Self {
         let names = facts.names().map(|name| name.escape_debug().to_string());
         Self {
             subject: facts.subject().to_owned(),
@@ -157,11 +157,11 @@ impl Question<'_> {
             // Whoever has asked knows why.
             return Examination::refused(Vec::new());
         }
-        let facts: Vec<_> = self.chain.iter().map(|der| Facts::of(der)).collect();
+        let facts: Vec<_> = self.chain.iter().map(|der| Facts::from_der(der)).collect();
         let mut findings = Vec::new();
         if let Some(place) = facts.iter().position(Option::is_none) {
             let kind = FindingKind::Unreadable { place: place + 1 };
-            findings.push(Line::of(Level::Fail, "chain", &kind));
+            findings.push(Line::new(Level::Fail, "chain", &kind));
             return Examination::refused(findings);
         }
         let facts: Vec<Facts> = facts.into_iter().flatten().collect();
@@ -189,7 +189,7 @@ impl Question<'_> {
         // What is wrong so far is wrong both ways, but for the chain's end.
         let is_good = |line: &Line| line.level < Level::Fail || line.check == "chain";
         let is_good = findings.iter().all(is_good);
-        let certificates = facts.iter().map(Described::of).collect();
+        let certificates = facts.iter().map(Described::new).collect();
         findings.append(&mut uploaded.lines);
         let (accepted_as_uploaded, accepted_as_signed) =
             (is_good && uploaded.is_trusted, is_good && signed.is_ok());
@@ -208,8 +208,9 @@ impl Question<'_> {
     ) -> Result<(), Unsigned> {
         // A root in the chain is no step on the way to another, and what is wrong with it would hide
         // that nobody knows it.
-        let is_step =
-            |der: &&CertificateDer<'_>| Facts::of(der).is_none_or(|facts| !facts.is_self_signed());
+        let is_step = |der: &&CertificateDer<'_>| {
+            Facts::from_der(der).is_none_or(|facts| !facts.is_self_signed())
+        };
         let steps: Vec<_> = others.iter().filter(is_step).cloned().collect();
         let error = match self.verify(leaf, &steps, self.roots) {
             Ok(()) => return Ok(()),
@@ -234,7 +235,8 @@ impl Question<'_> {
         path: &[Facts],
     ) -> Uploaded {
         let uploaded = self.uploaded.unwrap_or(self.chain);
-        let root = |der: &CertificateDer<'_>| Facts::of(der).filter(|facts| facts.is_self_signed());
+        let root =
+            |der: &CertificateDer<'_>| Facts::from_der(der).filter(|facts| facts.is_self_signed());
         if root(leaf).is_some() {
             return Uploaded { is_trusted: uploaded.contains(leaf), ..Uploaded::default() };
         }
@@ -263,7 +265,7 @@ impl Question<'_> {
         if let Some(kind) = check::validity(root, self.now) {
             let is_soon = matches!(kind, FindingKind::ExpiresSoon { .. });
             let level = if is_soon { Level::Warn } else { Level::Fail };
-            lines.push(Line::of(level, "dates", &kind));
+            lines.push(Line::new(level, "dates", &kind));
         }
         let purpose = &root.purpose;
         let itself = usize::from(path.last().is_some_and(Facts::is_self_signed));
@@ -329,11 +331,11 @@ impl Question<'_> {
                 }
                 FindingKind::OutOfOrder { .. } if self.is_sent => Line {
                     what: "the server sends the chain out of order".to_owned(),
-                    ..Line::of(Level::Warn, "chain", kind)
+                    ..Line::new(Level::Warn, "chain", kind)
                 },
                 FindingKind::OutOfOrder { .. }
                 | FindingKind::RootIncluded { .. }
-                | FindingKind::Unrelated { .. } => Line::of(Level::Warn, "chain", kind),
+                | FindingKind::Unrelated { .. } => Line::new(Level::Warn, "chain", kind),
                 // Whether one is missing depends on who is trusted.
                 _ => continue,
             };
@@ -341,7 +343,7 @@ impl Question<'_> {
         }
         if let (Err(Unsigned::Missing(issuer)), false) = (signed, uploaded.root.is_some()) {
             let kind = FindingKind::MissingIntermediate { issuer: issuer.clone() };
-            lines.push(Line::of(Level::Fail, "chain", &kind));
+            lines.push(Line::new(Level::Fail, "chain", &kind));
         }
         if lines.is_empty() {
             let subjects: Vec<_> =
@@ -370,7 +372,7 @@ impl Question<'_> {
         };
 
         match check::name(leaf, &Host::new(host)) {
-            Some(kind) => Line::of(Level::Fail, "names", &kind),
+            Some(kind) => Line::new(Level::Fail, "names", &kind),
             None if names == [host] => Line::ok("names", format!("for {host}")),
             None => Line::ok("names", format!("for {host} by {}", names.join(", "))),
         }
@@ -379,9 +381,9 @@ impl Question<'_> {
     fn of_dates(&self, kinds: &[FindingKind], path: &[Facts], uploaded: &Uploaded) -> Vec<Line> {
         let line = |kind: &FindingKind| match kind {
             FindingKind::Expired { .. } | FindingKind::NotYetValid { .. } => {
-                Some(Line::of(Level::Fail, "dates", kind))
+                Some(Line::new(Level::Fail, "dates", kind))
             }
-            FindingKind::ExpiresSoon { .. } => Some(Line::of(Level::Warn, "dates", kind)),
+            FindingKind::ExpiresSoon { .. } => Some(Line::new(Level::Warn, "dates", kind)),
             _ => None,
         };
         let mut lines: Vec<_> = kinds.iter().filter_map(line).collect();

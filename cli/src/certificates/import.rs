@@ -98,7 +98,7 @@ pub(crate) fn unpack(data: &[u8], password: &str, alias: Option<&str>) -> Result
     let (mut ders, mut facts) = (Vec::new(), Vec::new());
     for certificate in &archive.certs {
         let der = CertificateDer::from(certificate.cert.as_der().to_vec());
-        match Facts::of(&der) {
+        match Facts::from_der(&der) {
             // The same one twice is written once.
             Some(_) if ders.contains(&der) => {}
             Some(of) => {

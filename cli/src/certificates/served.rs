@@ -95,7 +95,7 @@ pub(crate) fn examine(
 }
 
 fn facts_of(chain: &[CertificateDer<'_>]) -> Option<Vec<Facts>> {
-    chain.iter().map(|der| Facts::of(der)).collect()
+    chain.iter().map(|der| Facts::from_der(der)).collect()
 }
 
 /// The certificates of a PEM file as they stand in it.

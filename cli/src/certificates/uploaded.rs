@@ -23,7 +23,7 @@ pub(crate) enum Objection {
 /// name of type DNS or, where there is none of that type, in the common name counts; one of type IP
 /// does not. Without a `host` names are not looked at.
 pub(crate) fn objection(der: &[u8], host: Option<&str>, now: SystemTime) -> Option<Objection> {
-    let Some(facts) = Facts::of(der) else { return Some(Objection::Malformed) };
+    let Some(facts) = Facts::from_der(der) else { return Some(Objection::Malformed) };
     if now > facts.not_after {
         return Some(Objection::Expired(facts.not_after));
     }

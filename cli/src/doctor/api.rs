@@ -61,7 +61,7 @@ fn refused(error: &ApiError) -> Finding {
 fn compare(plan: &Plan, info: &WebhookInfo, flags: &str, now: SystemTime) -> Finding {
     let set = format!("ringhook webhook set{flags}");
     let pending = info.pending_update_count;
-    let error = LastError::of(info, now);
+    let error = LastError::new(info, now);
     if info.url.is_empty() {
         return Finding::fail(format!("no webhook is set, {pending} update(s) wait"), set)
             .and("where the updates are fetched by polling, that is as it should be");
@@ -103,7 +103,7 @@ struct LastError<'a> {
 }
 
 impl<'a> LastError<'a> {
-    fn of(info: &'a WebhookInfo, now: SystemTime) -> Option<Self> {
+    fn new(info: &'a WebhookInfo, now: SystemTime) -> Option<Self> {
         let at = u64::try_from(info.last_error_date?).ok()?;
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at))?;
         let text = info.last_error_message.as_deref().unwrap_or("(no text)");

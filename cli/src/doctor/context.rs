@@ -54,7 +54,7 @@ impl<'a> DoctorContext<'a> {
                 file.server.listen = Some(address.clone());
             }
         }
-        let setup = Setup::of(file)?;
+        let setup = Setup::new(file)?;
         let config = setup.file.to_config(Secrets::Leave)?;
         Ok(Self { args, config, setup, until })
     }
@@ -79,7 +79,7 @@ impl<'a> DoctorContext<'a> {
 
     /// The bot with its token, if it has one.
     pub(super) fn chosen(&self, section: &BotSection) -> Result<ChosenBot, Error> {
-        ChosenBot::of(section, self.setup.file.bots.len() == 1)
+        ChosenBot::new(section, self.setup.file.bots.len() == 1)
     }
 
     /// True where the bot has no token: nothing outside this machine is asked for it then.
@@ -88,7 +88,7 @@ impl<'a> DoctorContext<'a> {
     }
 
     pub(super) fn plan(&self, section: &BotSection) -> Result<Plan, Error> {
-        Plan::of(&self.setup.file, &self.config, section, Upload::default())
+        Plan::new(&self.setup.file, &self.config, section, Upload::default())
     }
 
     /// What came of `call`, which gets the time that each of its `parts` may take.

@@ -354,5 +354,5 @@ fn of_machine(
 
 /// The process of the server that listens at `address`.
 fn owner(address: SocketAddr) -> Option<u32> {
-    Owner::of(address).filter(Owner::is_ours).map(|owner| owner.pid)
+    Owner::find(address).filter(Owner::is_ours).map(|owner| owner.pid)
 }

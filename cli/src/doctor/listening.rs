@@ -26,7 +26,7 @@ pub(super) struct Owner {
 impl Owner {
     /// The process that listens at `address`; `None` where that is not to be seen, for want of
     /// rights or because it is another container's.
-    pub(super) fn of(address: SocketAddr) -> Option<Self> {
+    pub(super) fn find(address: SocketAddr) -> Option<Self> {
         let mut inodes = Vec::new();
         for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
             inodes.extend(inodes_of(&fs::read_to_string(path).unwrap_or_default(), address));
@@ -120,7 +120,7 @@ pub(super) fn look(listener: &Listener, timeout: Duration) -> Finding {
         return refused(shown, &error);
     }
     let owner = match shown {
-        ListenAddress::Tcp(address) => Owner::of(*address),
+        ListenAddress::Tcp(address) => Owner::find(*address),
         _ => None,
     };
     match owner {
@@ -203,7 +203,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         // It may be forbidden to look.
-        if let Some(owner) = Owner::of(address) {
+        if let Some(owner) = Owner::find(address) {
             assert_eq!(owner.pid, std::process::id());
             let finding = look(&Listener::new(address.into()), TIMEOUT);
             assert_eq!(finding.verdict, Verdict::Warn, "{finding:?}");

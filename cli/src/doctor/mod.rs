@@ -155,10 +155,10 @@ mod tests {
              api_root='http://127.0.0.1:1'\n[tls]\ncert='{dir}/cert'\nkey='{dir}/key'\n\
              [[bot]]\nname='a'\npath='/x'\nhost='localhost'\nsecret_token='{secret}'\n"
         );
-        let setup = Setup::of(text.parse::<ConfigFile>().unwrap()).unwrap();
+        let setup = Setup::new(text.parse::<ConfigFile>().unwrap()).unwrap();
         let config = setup.file.to_config(Secrets::Leave).unwrap();
         let section = setup.file.bots.first().unwrap();
-        let plan = Plan::of(&setup.file, &config, section, Upload::default()).unwrap();
+        let plan = Plan::new(&setup.file, &config, section, Upload::default()).unwrap();
         self_check(&setup, &config, section, &plan)
     }
 

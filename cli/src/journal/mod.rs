@@ -159,7 +159,7 @@ impl Found {
     fn names(&self, journal: &Inspection<'_>) -> Names {
         let mut names = journal.bots();
         let configured = self.config.bots.iter().map(|bot| &bot.name);
-        names.extend(configured.map(|name| (BotKey::of(name), name.clone())));
+        names.extend(configured.map(|name| (BotKey::from_name(name), name.clone())));
         Names(names)
     }
 }
@@ -229,7 +229,7 @@ impl Filter {
             return Err(Error::config("--from", from, &format!("{to} or less, which is --to")));
         }
         let key = |name: &String| {
-            let key = BotKey::of(name);
+            let key = BotKey::from_name(name);
             // An empty journal knows no names.
             if names.0.is_empty() || names.0.contains_key(&key) {
                 return Ok(key);

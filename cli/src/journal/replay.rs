@@ -94,7 +94,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             // What is settled does not come again, so a power cut must not take it from the sink.
             sink: to
                 .open(Ack::Synced, Some(has_meta), None)?
-                .writer_for(&BotNames::of(&registry))?,
+                .writer_for(&BotNames::new(&registry))?,
             to,
         }),
     };

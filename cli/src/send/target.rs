@@ -171,7 +171,7 @@ fn setup(args: &SendArgs) -> Result<Setup, Error> {
             file.server.listen = Some(address.clone());
         }
     }
-    Setup::of(file)
+    Setup::new(file)
 }
 
 fn choose<'a>(bots: &'a [BotSection], name: Option<&str>) -> Result<&'a BotSection, Error> {

@@ -17,7 +17,7 @@ pub(super) enum Expected {
 }
 
 impl Expected {
-    pub(super) fn of(bots: &Bots, bot: &ChosenBot) -> Self {
+    pub(super) fn new(bots: &Bots, bot: &ChosenBot) -> Self {
         let error = match bots.plan(bot, Upload::default()) {
             Ok(plan) => return Self::Whole(plan),
             Err(error) => error.to_string(),

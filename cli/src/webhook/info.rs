@@ -60,7 +60,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<(), Error> {
             bot.client(&bots.file().webhook.api_root)?;
         }
     }
-    let expected: Vec<_> = bots.chosen.iter().map(|bot| Expected::of(&bots, bot)).collect();
+    let expected: Vec<_> = bots.chosen.iter().map(|bot| Expected::new(&bots, bot)).collect();
     if args.watch {
         return watch(args, &bots, &expected, interval);
     }
@@ -186,7 +186,7 @@ fn look(bots: &Bots, bot: &ChosenBot, expected: &Expected) -> Report {
         .client(&bots.file().webhook.api_root)
         .and_then(|client| client.get_webhook_info().map_err(|error| failed(bot, &error)));
     match info {
-        Ok(info) => Report::of(&bot.name, info, expected, SystemTime::now()),
+        Ok(info) => Report::new(&bot.name, info, expected, SystemTime::now()),
         Err(error) => Report::failed(&bot.name, without_name(&error.to_string(), &bot.name)),
     }
 }

@@ -54,11 +54,11 @@ pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
     // As the config has it, whatever flags say: that is what the server compares it with.
     let section = bots.file().bots.iter().find(|section| section.name == bot.name);
     let plan = section.and_then(|section| {
-        Plan::of(bots.file(), &bots.config, section, Upload::IfSelfSigned).ok()
+        Plan::new(bots.file(), &bots.config, section, Upload::IfSelfSigned).ok()
     });
     if let Some(token) = &bot.token
         && let Err(error) =
-            NoteFile::of(data_dir, token.bot_id()).leave(&Note::of(info, plan.as_ref()))
+            NoteFile::new(data_dir, token.bot_id()).leave(&Note::new(info, plan.as_ref()))
     {
         let dir = data_dir.display();
         log(format_args!("note: nothing is kept in {dir} for a server that looks on: {error}"));

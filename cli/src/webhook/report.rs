@@ -52,7 +52,7 @@ pub(super) struct Report {
 
 impl Report {
     /// What `info` says of `bot`, which was to be as `expected`.
-    pub(super) fn of(bot: &str, info: WebhookInfo, expected: &Expected, now: SystemTime) -> Self {
+    pub(super) fn new(bot: &str, info: WebhookInfo, expected: &Expected, now: SystemTime) -> Self {
         let text = info.last_error_message.as_deref();
         let known: Option<Meaning> = text.and_then(meaning);
         let differences = expected.plan().map(|plan| plan.differences(&info));
@@ -268,7 +268,7 @@ mod tests {
 
     fn report(info: WebhookInfo) -> Report {
         let expected = Expected::Silent("bot.host = (none): expected a name".to_owned());
-        Report::of("shop", info, &expected, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
+        Report::new("shop", info, &expected, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
     }
 
     fn info() -> WebhookInfo {

@@ -58,7 +58,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let kinds: Option<BTreeSet<_>> =
             plan.allowed_updates.as_ref().map(|kinds| kinds.iter().collect());
         let settings = serde_json::json!([
@@ -76,11 +76,11 @@ impl Sum {
 
 impl Note {
     /// That a command has left the webhook as `info` says, where the config asks for `plan`.
-    pub(crate) fn of(info: &WebhookInfo, plan: Option<&Plan>) -> Self {
+    pub(crate) fn new(info: &WebhookInfo, plan: Option<&Plan>) -> Self {
         if info.url.is_empty() {
             Self::Deleted
         } else {
-            Self::Set(Set::of(info, plan.map(Sum::of)))
+            Self::Set(Set::new(info, plan.map(Sum::new)))
         }
     }
 
@@ -88,7 +88,7 @@ impl Note {
     pub(super) fn is_of(&self, info: &WebhookInfo) -> bool {
         match self {
             Self::Deleted => info.url.is_empty(),
-            Self::Set(set) => !info.url.is_empty() && *set == Set::of(info, set.plan),
+            Self::Set(set) => !info.url.is_empty() && *set == Set::new(info, set.plan),
             Self::Fallback | Self::Own { .. } => false,
         }
     }
@@ -108,7 +108,7 @@ impl Note {
 }
 
 impl Set {
-    fn of(info: &WebhookInfo, plan: Option<Sum>) -> Self {
+    fn new(info: &WebhookInfo, plan: Option<Sum>) -> Self {
         Self {
             allowed_updates: info.allowed_updates.iter().flatten().cloned().collect(),
             has_custom_certificate: info.has_custom_certificate,
@@ -124,7 +124,7 @@ impl Set {
 pub(crate) struct NoteFile(PathBuf);
 
 impl NoteFile {
-    pub(crate) fn of(data_dir: &Path, bot_id: u64) -> Self {
+    pub(crate) fn new(data_dir: &Path, bot_id: u64) -> Self {
         Self(data_dir.join("webhook").join(format!("{bot_id}.json")))
     }
 
@@ -148,14 +148,14 @@ impl NoteFile {
         // A command of root's must not leave what a server with another user cannot read, and is
         // led nowhere by what that user has put there.
         Dir::make(path, 0o700, None)?;
-        let (dir, name) = Dir::of(&self.0, None)?;
+        let (dir, name) = Dir::parent_of(&self.0, None)?;
         Half::write(dir, &name, 0o600, &serde_json::to_vec(note)?)?.settle(Over::Replace)?;
         Dir::find(path, None)?.sync()
     }
 
     /// Takes it away, where there is one.
     pub(crate) fn forget(&self) -> io::Result<()> {
-        match Dir::of(&self.0, None).and_then(|(dir, name)| dir.remove(&name)) {
+        match Dir::parent_of(&self.0, None).and_then(|(dir, name)| dir.remove(&name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome,
         }
@@ -182,17 +182,17 @@ mod tests {
         let plan = planned("https://x/", |_| {});
         let certificate =
             |pem: &[u8]| planned("https://x/", |plan| plan.certificate = Some(pem.to_vec()));
-        assert_eq!(Sum::of(&plan), Sum::of(&plan.clone()));
+        assert_eq!(Sum::new(&plan), Sum::new(&plan.clone()));
         let count = planned("https://x/", |plan| plan.max_connections = Some(3));
         let url = planned("https://y/", |_| {});
         for other in [certificate(b"a"), count, url] {
-            assert_ne!(Sum::of(&plan), Sum::of(&other));
+            assert_ne!(Sum::new(&plan), Sum::new(&other));
         }
-        assert_ne!(Sum::of(&certificate(b"a")), Sum::of(&certificate(b"b")));
+        assert_ne!(Sum::new(&certificate(b"a")), Sum::new(&certificate(b"b")));
         let info = WebhookInfo { url: plan.url.clone(), ..WebhookInfo::default() };
-        let note = Note::of(&info, Some(&certificate(b"a")));
+        let note = Note::new(&info, Some(&certificate(b"a")));
         assert!(note.is_of(&info) && !note.is_of(&WebhookInfo::default()));
-        assert_eq!(note.certificate(), Sum::of(&certificate(b"a")).certificate);
+        assert_eq!(note.certificate(), Sum::new(&certificate(b"a")).certificate);
         // One of a version that knew no plans.
         let old = r#"{"webhook":"set","allowed_updates":[],"has_custom_certificate":false,
                       "max_connections":null,"url":"https://x/"}"#;
@@ -203,26 +203,26 @@ mod tests {
     #[test]
     fn is_there_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let file = NoteFile::of(dir.path(), 7);
+        let file = NoteFile::new(dir.path(), 7);
         assert_eq!(file.read(), None);
         file.forget().unwrap();
         let info = WebhookInfo { url: "https://u:s3cret@x/".to_owned(), ..WebhookInfo::default() };
         let plan = planned(&info.url, |_| {});
-        let deleted = Note::of(&WebhookInfo::default(), None);
+        let deleted = Note::new(&WebhookInfo::default(), None);
         assert_eq!(deleted, Note::Deleted);
         let own = Note::Own { certificate: Some(7) };
         for note in
-            [Note::Fallback, Note::of(&info, Some(&plan)), Note::of(&info, None), own, deleted]
+            [Note::Fallback, Note::new(&info, Some(&plan)), Note::new(&info, None), own, deleted]
         {
             file.leave(&note).unwrap();
             assert!(!fs::read_to_string(&file.0).unwrap().contains("s3cret"));
-            assert_eq!(NoteFile::of(dir.path(), 7).read(), Some(note));
+            assert_eq!(NoteFile::new(dir.path(), 7).read(), Some(note));
         }
-        assert_eq!(NoteFile::of(dir.path(), 8).read(), None);
+        assert_eq!(NoteFile::new(dir.path(), 8).read(), None);
         file.forget().unwrap();
         assert_eq!(file.read(), None);
         let nowhere = dir.path().join("nowhere");
-        NoteFile::of(&nowhere, 7).leave(&Note::Deleted).unwrap();
+        NoteFile::new(&nowhere, 7).leave(&Note::Deleted).unwrap();
         assert!(!nowhere.exists());
     }
 }

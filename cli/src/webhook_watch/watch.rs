@@ -204,7 +204,7 @@ impl Watched {
         let machine = Machine::new(bot.terms, at, bot.seed, is_noted);
         let mut watched = Self { machine, plan: None, known: (note, None), uploaded: None, bot };
         watched.plan_anew();
-        let planned = watched.plan.as_ref().and_then(|plan| Sum::of(plan).certificate);
+        let planned = watched.plan.as_ref().and_then(|plan| Sum::new(plan).certificate);
         watched.uploaded = noted.or(planned);
         watched.machine.set_terms(watched.terms(), false, at);
         watched
@@ -269,7 +269,7 @@ impl Watched {
     /// Whether a command of this machine has made it as `info` says, and the config asks for the
     /// same as then. Forgets a note that is of no use any more.
     fn is_on_purpose(&mut self, info: &WebhookInfo, place: &Place) -> bool {
-        let (note, sum) = (self.bot.note.read(), self.plan.as_ref().map(Sum::of));
+        let (note, sum) = (self.bot.note.read(), self.plan.as_ref().map(Sum::new));
         if note != self.known.0 {
             self.uploaded = note.as_ref().and_then(Note::certificate).or(self.uploaded);
             // A command may have read a config that is yet to be loaded here.
@@ -308,7 +308,7 @@ impl Watched {
         };
         let mut differences = plan.differences(info);
         if info.has_custom_certificate && plan.certificate.is_some() {
-            let is_another = Sum::of(plan).certificate != self.uploaded;
+            let is_another = Sum::new(plan).certificate != self.uploaded;
             let what = "certificate: another one is served than the one that was uploaded";
             differences.extend(is_another.then(|| what.to_owned()));
         }
@@ -333,7 +333,7 @@ impl Watched {
             plan.allowed_updates = None;
         }
         plan.apply(&self.bot.client, false).map_err(|error| trouble(&error))?;
-        let certificate = Sum::of(&plan).certificate;
+        let certificate = Sum::new(&plan).certificate;
         self.uploaded = certificate;
         self.plan = Some(plan);
         // In place of any other note. Without it, the next process takes its own certificate for

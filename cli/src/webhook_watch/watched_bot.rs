@@ -55,7 +55,7 @@ impl WatchedBot {
         };
         let data_dir = file.server.data_dir.clone();
         let is_only_one = file.bots.len() == 1;
-        let chosen = file.bots.iter().map(|section| ChosenBot::of(section, is_only_one));
+        let chosen = file.bots.iter().map(|section| ChosenBot::new(section, is_only_one));
         let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
         check_tokens(chosen.iter().filter_map(|bot| Some((&*bot.name, bot.token.as_ref()?))))?;
         let mut bots = Vec::new();
@@ -65,7 +65,7 @@ impl WatchedBot {
             bots.push(Self {
                 client: Client::new(&root, token)?.impatient(),
                 name,
-                note: NoteFile::of(&data_dir, bot_id),
+                note: NoteFile::new(&data_dir, bot_id),
                 terms,
                 seed: bot_id,
                 config: Arc::clone(&config),
@@ -99,12 +99,12 @@ impl WatchedBot {
 
     /// What its webhook is to be, by the files as they are now.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
-        Plan::of(&self.file, &self.config, &self.section, Upload::IfSelfSigned)
+        Plan::new(&self.file, &self.config, &self.section, Upload::IfSelfSigned)
     }
 
     /// Whether the way to this server works by which Telegram would come by `plan`; why not.
     pub(super) fn check(&self, plan: &Plan) -> Result<(), String> {
-        let setup = Setup::of(self.file.as_ref().clone()).map_err(|error| error.to_string())?;
+        let setup = Setup::new(self.file.as_ref().clone()).map_err(|error| error.to_string())?;
         doctor::self_check(&setup, &self.config, &self.section, plan)
     }
 

@@ -23,10 +23,10 @@ impl Keys {
             let line = before.map_or(1, |before| before.matches('\n').count() + 1);
             Error::Option(format!("plan {plan}, line {line}: {}", error.message()))
         })?;
-        Ok(Self::of(plan, "", table))
+        Ok(Self::from_parts(plan, "", table))
     }
 
-    fn of(plan: &str, prefix: &str, table: Table) -> Self {
+    fn from_parts(plan: &str, prefix: &str, table: Table) -> Self {
         Self { plan: plan.to_owned(), prefix: prefix.to_owned(), table, known: Vec::new() }
     }
 
@@ -74,7 +74,8 @@ impl Keys {
     /// A table within; none if it is not there.
     pub(super) fn inner(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
         let table = self.take(key, "a table", |value| value.as_table().cloned())?;
-        Ok(table.map(|table| Self::of(&self.plan, &format!("{}{key}.", self.prefix), table)))
+        Ok(table
+            .map(|table| Self::from_parts(&self.plan, &format!("{}{key}.", self.prefix), table)))
     }
 
     /// A list of tables within.
@@ -86,7 +87,7 @@ impl Keys {
         Ok(list
             .into_iter()
             .enumerate()
-            .map(|(index, table)| Self::of(&self.plan, &format!("{key}[{index}]."), table))
+            .map(|(index, table)| Self::from_parts(&self.plan, &format!("{key}[{index}]."), table))
             .collect())
     }
 

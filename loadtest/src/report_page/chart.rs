@@ -72,7 +72,7 @@ pub(super) struct Look {
 
 impl Look {
     /// The usual look of the line of number `index`.
-    pub(super) fn of(index: usize) -> Self {
+    pub(super) fn new(index: usize) -> Self {
         Self { colour: index % COLOURS, dash: index % 4, is_filled: false, is_faint: false }
     }
 

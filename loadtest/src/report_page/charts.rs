@@ -13,7 +13,7 @@ const PERCENTILES: &str = "percentiles";
 pub(super) fn percentiles(runs: &[Run]) -> Option<Picture> {
     let line = |(index, (name, latency)): (usize, (&str, &Latency))| Line {
         name: name.to_owned(),
-        look: Look::of(index),
+        look: Look::new(index),
         points: latency.one_in(),
     };
     let lines: Vec<Line> = match runs {
@@ -108,13 +108,14 @@ pub(super) fn over_time(runs: &[Run]) -> Vec<Picture> {
         [run] => {
             let lines = percentiles.iter().enumerate();
             let lines =
-                lines.map(|(index, (name, _, pick))| line(run, name, Look::of(index), *pick));
+                lines.map(|(index, (name, _, pick))| line(run, name, Look::new(index), *pick));
             vec![chart("latency".to_owned(), "Latency over time".to_owned(), lines.collect())]
         }
         runs => {
             let of = |(name, title, pick): &(&str, &str, Pick)| {
                 let lines = runs.iter().enumerate();
-                let lines = lines.map(|(index, run)| line(run, &run.label, Look::of(index), *pick));
+                let lines =
+                    lines.map(|(index, run)| line(run, &run.label, Look::new(index), *pick));
                 let file = format!("latency-{}", name.replace('.', ""));
                 chart(file, format!("{title} ({name})"), lines.collect())
             };
@@ -130,7 +131,7 @@ pub(super) fn throughput(runs: &[Run]) -> Option<Picture> {
         look,
         points: rates(run, pick),
     };
-    let faint = Look { is_faint: true, ..Look::of(0) };
+    let faint = Look { is_faint: true, ..Look::new(0) };
     let mut lines = Vec::new();
     // Where all were asked for the same, one line says so.
     if let Some(first) = runs.first().filter(|run| run.series.iter().any(|second| second.due > 0))
@@ -141,17 +142,17 @@ pub(super) fn throughput(runs: &[Run]) -> Option<Picture> {
     }
     match runs {
         [run] => {
-            let filled = Look { is_filled: true, ..Look::of(0) };
+            let filled = Look { is_filled: true, ..Look::new(0) };
             lines.push(line(run, "acknowledged", filled, |second| second.acknowledged));
             if run.series.iter().any(|second| second.refused > 0) {
-                lines.push(line(run, "refused", Look::of(1), |second| second.refused));
+                lines.push(line(run, "refused", Look::new(1), |second| second.refused));
             }
             if run.series.iter().any(|second| second.failed > 0) {
-                lines.push(line(run, "no answer", Look::of(3), |second| second.failed));
+                lines.push(line(run, "no answer", Look::new(3), |second| second.failed));
             }
         }
         runs => lines.extend(runs.iter().enumerate().map(|(index, run)| {
-            line(run, &run.label, Look::of(index), |second| second.acknowledged)
+            line(run, &run.label, Look::new(index), |second| second.acknowledged)
         })),
     }
     if lines.iter().all(|line| line.points.is_empty()) {
@@ -195,7 +196,7 @@ pub(super) fn stages_over_time(runs: &[Run]) -> Vec<Picture> {
                 .enumerate()
                 .map(|(index, (stage, points))| Line {
                     name: stage.clone(),
-                    look: Look { dash: index / 2, ..Look::of(index) },
+                    look: Look { dash: index / 2, ..Look::new(index) },
                     points: points.clone(),
                 })
                 .collect();

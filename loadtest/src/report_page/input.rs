@@ -299,7 +299,7 @@ impl ServerSide {
         if self.latency_us.is_empty() {
             let stages = sums.iter().filter(|(_, sum)| !sum.is_empty());
             self.latency_us =
-                stages.map(|(stage, sum)| ((*stage).to_owned(), Latency::of(sum))).collect();
+                stages.map(|(stage, sum)| ((*stage).to_owned(), Latency::new(sum))).collect();
             self.latency_us.sort_by_key(|(stage, _)| place(stage));
         }
         self.over_time =
@@ -309,7 +309,7 @@ impl ServerSide {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    fn new(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             count: histogram.len(),

@@ -45,7 +45,7 @@ fn named(runs: &[Run], index: usize) -> String {
     if runs.len() < 2 {
         return name;
     }
-    let classes = Look::of(index).classes();
+    let classes = Look::new(index).classes();
     format!(
         "<svg class=\"swatch\" viewBox=\"0 0 26 8\" aria-hidden=\"true\"><path class=\"{classes}\" d=\"M1 4h24\"/></svg>{name}"
     )

@@ -236,7 +236,7 @@ async fn drive(
             let in_flight = lines.iter().map(|line| line.bot.in_flight()).sum();
             let mut record = shared.record.borrow_mut();
             Series::end_second(&mut record, due, in_flight, now - shared.start);
-            progress(&Progress::of(&record, now - shared.start));
+            progress(&Progress::new(&record, now - shared.start));
         }
         let late = last_due.saturating_add(nanos(options.timeout)) <= now;
         if over || late || options.cancel.load(Ordering::Relaxed) {

@@ -31,7 +31,7 @@ impl Expected {
 
     /// One update with id 1, in order and once.
     #[must_use]
-    pub fn of(payload: PayloadOptions) -> Self {
+    pub fn new(payload: PayloadOptions) -> Self {
         Self {
             payload,
             first_update_id: 1,

@@ -80,7 +80,7 @@ impl Offences {
 /// PayloadGenerator::new(&payload).write(&mut line, 7);
 /// line.retain(|byte| *byte != b'\n');
 /// let expected =
-///     Expected { first_update_id: 7, updates: 2, ..Expected::of(payload) };
+///     Expected { first_update_id: 7, updates: 2, ..Expected::new(payload) };
 /// let verified = verify(&expected, line.as_slice())?;
 /// assert_eq!((verified.found, verified.missing.first), (1, vec![8]));
 /// # Ok(())

@@ -46,7 +46,7 @@ pub struct BotNames(Arc<BotRegistry>);
 
 impl BotNames {
     /// The names that `registry` has.
-    pub fn of(registry: &Arc<BotRegistry>) -> Self {
+    pub fn new(registry: &Arc<BotRegistry>) -> Self {
         Self(Arc::clone(registry))
     }
 

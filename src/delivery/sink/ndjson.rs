@@ -306,7 +306,7 @@ mod tests {
         let ids = registry.register(["a", "b"].into_iter()).unwrap();
         let (one, other) = (ids[0], ids[1]);
         let sink = NdjsonSink::to(disk.clone()).with_meta_by_bots();
-        let mut writer = sink.writer_for(&BotNames::of(&registry)).unwrap();
+        let mut writer = sink.writer_for(&BotNames::new(&registry)).unwrap();
         for (configured, bot) in [
             (vec![one], one),
             (vec![one, other], one),

@@ -25,7 +25,7 @@ fn delivery(chat: i64, id: i64) -> Delivery {
 
 fn push(lanes: &mut Lanes, chat: i64, id: i64) {
     let delivery = delivery(chat, id);
-    lanes.push(LaneKey::of(&delivery.update, Order::Chat), delivery);
+    lanes.push(LaneKey::from_update(&delivery.update, Order::Chat), delivery);
 }
 
 fn id(delivery: &Delivery) -> i64 {
@@ -99,10 +99,10 @@ fn reused_lanes_do_not_mix_chats() {
         let mut next = vec![0; 2500];
         while let Some((lane, taken)) = lanes.take(now) {
             let (chat, place) = ((id(&taken) / 10) as usize, id(&taken) % 10);
-            let key = LaneKey::of(&taken.update, Order::Chat);
+            let key = LaneKey::from_update(&taken.update, Order::Chat);
             assert_eq!(
                 key,
-                LaneKey::of(&message(0, round * 2500 + chat as i64, 0, 0), Order::Chat)
+                LaneKey::from_update(&message(0, round * 2500 + chat as i64, 0, 0), Order::Chat)
             );
             assert_eq!(place, next[chat], "order in chat {chat}");
             next[chat] += 1;

@@ -212,7 +212,7 @@ impl World {
 
     fn arrive(&mut self, shard: usize, bot: u32, chat: i64, id: i64, padding: usize) {
         let update = message(bot, chat, id, padding);
-        let key = LaneKey::of(&update, self.setup.order);
+        let key = LaneKey::from_update(&update, self.setup.order);
         let bytes = update.byte_len() as u64;
         match self.shards[shard].dispatch(update, self.now) {
             Ok(()) => {
@@ -322,7 +322,7 @@ impl World {
         let mut before = None;
         for task in batch {
             let update = &task.delivery.update;
-            let (key, id) = (LaneKey::of(update, self.setup.order), update.id().get());
+            let (key, id) = (LaneKey::from_update(update, self.setup.order), update.id().get());
             let chat = self.chats.get_mut(&key).expect("a chat with updates");
             assert!(chat.held.is_empty() || before == Some(key), "{key:?} is handled by another");
             assert_eq!(chat.waiting.pop_front(), Some(id), "order in {key:?}");
@@ -338,7 +338,7 @@ impl World {
         let State::Handling(batch) = state else { return };
         let mut batch = std::mem::take(batch);
         *state = State::Awake;
-        let key = |task: &Task| LaneKey::of(&task.delivery.update, self.setup.order);
+        let key = |task: &Task| LaneKey::from_update(&task.delivery.update, self.setup.order);
         if let (Some(after), [task]) = (retry, batch.as_slice()) {
             let due = self.now + after;
             let chat = self.chats.get_mut(&key(task)).unwrap();
@@ -550,7 +550,7 @@ fn the_time_of_a_retry_passes_to_another_sleeper() {
         order: Order::Chat,
         load: 8,
     });
-    let key = |chat| LaneKey::of(&message(0, chat, 0, 0), Order::Chat);
+    let key = |chat| LaneKey::from_update(&message(0, chat, 0, 0), Order::Chat);
     let [own, other]: [Vec<i64>; 2] =
         [0, 1].map(|half| (0..100).filter(|chat| key(*chat).hash64() >> 63 == half).collect());
     let arrive = |chat| Action::Arrive { chance: 1, shard: 0, bot: 0, chat, id: 0, padding: 0 };

@@ -27,7 +27,7 @@ fn hand_off(workers: usize, updates: usize) -> (Arc<Scheduler>, Dispatcher, Arc<
 /// The first chats of partition `partition` of `partitions`.
 fn chats_of(partition: usize, partitions: usize) -> impl Iterator<Item = i64> {
     (0..).filter(move |chat| {
-        let hash = LaneKey::of(&message(0, *chat, 0, 0), Order::Chat).hash64();
+        let hash = LaneKey::from_update(&message(0, *chat, 0, 0), Order::Chat).hash64();
         (u128::from(hash) * partitions as u128) >> 64 == partition as u128
     })
 }

@@ -49,7 +49,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    fn of(listener: &Listener, config: &Config) -> Self {
+    fn new(listener: &Listener, config: &Config) -> Self {
         let own = listener.allow.as_ref().or(config.allow.as_ref()).cloned();
         // Who may send to no bot has no business here.
         let bots = || AllowList::union(config.bots.iter().map(|bot| bot.allow.as_ref()));
@@ -70,7 +70,7 @@ impl Terms {
 /// The terms of all listeners of `config`, in their order.
 pub fn terms(config: &Config) -> Vec<Arc<Terms>> {
     let listeners = config.all_listeners();
-    listeners.iter().map(|listener| Arc::new(Terms::of(listener, config))).collect()
+    listeners.iter().map(|listener| Arc::new(Terms::new(listener, config))).collect()
 }
 
 /// A socket that is listened on.

@@ -109,7 +109,7 @@ struct Watched {
 impl Names {
     /// Of those among `sockets`; `None` where none has a name. New sockets go to the acceptor by
     /// `acceptor_config`.
-    pub(crate) fn of(
+    pub(crate) fn new(
         sockets: &[ListeningSocket],
         acceptor_config: &Arc<AcceptorConfig>,
         control: &Arc<Control>,
@@ -254,7 +254,7 @@ mod tests {
             let (acceptor_config, incidents) =
                 (Arc::<AcceptorConfig>::default(), Incidents::new(10));
             let names =
-                Names::of(&sockets, &acceptor_config, &control, incidents.writer()).unwrap();
+                Names::new(&sockets, &acceptor_config, &control, incidents.writer()).unwrap();
             Self {
                 dir,
                 control,

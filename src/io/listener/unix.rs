@@ -83,7 +83,7 @@ pub(super) fn bind(
         };
         error(advice, source)
     };
-    let (dir, name) = Dir::of(path, heir).map_err(failed)?;
+    let (dir, name) = Dir::parent_of(path, heir).map_err(failed)?;
     if let Err((advice, source)) = check_free(&dir, &name, path, take_over) {
         return Err(error(advice, source));
     }
@@ -96,7 +96,7 @@ pub(super) fn bind(
 /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where something has the name by now; else why it
 /// cannot be made.
 pub(super) fn make_again(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
-    let (dir, name) = Dir::of(path, None)?;
+    let (dir, name) = Dir::parent_of(path, None)?;
     make(dir, name, path, mode, Over::Keep)
 }
 

@@ -68,7 +68,7 @@ impl Stream {
             Self::Plain(socket) => {
                 let outcome = stream::receive(socket, received, 0, wait, pool).await;
                 received.take_plain();
-                outcome.map(Filled::of)
+                outcome.map(Filled::from_count)
             }
             Self::Tls12(stream) => Box::pin(stream.fill(received, wait, pool)).await,
         }
@@ -269,7 +269,8 @@ impl Handshake {
         let rest = self.incoming;
         let is_newer = self.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let suite = self.session.negotiated_cipher_suite();
-        let suite = suite.filter(|_| is_newer).and_then(|suite| Suite::of(suite.suite()));
+        let suite =
+            suite.filter(|_| is_newer).and_then(|suite| Suite::from_cipher_suite(suite.suite()));
         let (Some(suite), Secrets { client: Some(client), server: Some(server) }) =
             (suite, self.secrets)
         else {

@@ -88,7 +88,7 @@ impl Tls12Stream {
         loop {
             match self.take_plaintext(received, pool) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return outcome.map(Filled::of),
+                outcome => return outcome.map(Filled::from_count),
             }
             if self.fed == self.incoming.len()
                 && let Some(told) = wait.told(!self.part.is_none())

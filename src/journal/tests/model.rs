@@ -663,7 +663,7 @@ impl World {
         let Life { committer, registry, scheduler, .. } = self.life();
         let ids = registry.register(names.iter().map(String::as_str)).unwrap();
         scheduler.cover(registry.len());
-        let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::of(name)));
+        let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::from_name(name)));
         committer.backlog.adopt(keys, |bot, window| scheduler.install(bot, window));
         tell!(self, "reloaded");
     }

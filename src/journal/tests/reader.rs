@@ -28,7 +28,7 @@ fn segment(number: u32, bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<LaneRef>) {
     for (id, body) in bodies.iter().enumerate() {
         let at = bytes.len();
         let id = UpdateId::new(id as i64);
-        let header = RecordHeader::new(BotKey::of("bot"), id, 0, false, body);
+        let header = RecordHeader::new(BotKey::from_name("bot"), id, 0, false, body);
         bytes.extend(header.to_bytes());
         seal(&mut bytes[at..], number);
         bytes.extend(body);

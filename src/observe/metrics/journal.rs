@@ -115,7 +115,7 @@ pub struct JournalReport {
 }
 
 impl JournalReport {
-    pub(super) fn of(metrics: &Metrics, uptime: Duration) -> Option<Self> {
+    pub(super) fn new(metrics: &Metrics, uptime: Duration) -> Option<Self> {
         let JournalMetrics { ack, committer, journal, read_back, recovered } =
             metrics.journal.as_ref()?;
         let settled = |pick: fn(&super::WorkerMetrics) -> &Counter| -> u64 {

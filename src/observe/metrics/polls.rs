@@ -57,7 +57,7 @@ impl Polls {
 
     pub(super) fn report(&self) -> Vec<PollReport> {
         let polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        polls.iter().map(|(bot, metrics)| PollReport::of(bot, metrics)).collect()
+        polls.iter().map(|(bot, metrics)| PollReport::new(bot, metrics)).collect()
     }
 }
 
@@ -84,7 +84,7 @@ pub struct PollReport {
 }
 
 impl PollReport {
-    fn of(bot: &str, metrics: &PollMetrics) -> Self {
+    fn new(bot: &str, metrics: &PollMetrics) -> Self {
         let last = metrics.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (at, why) = last.unzip();
         Self {

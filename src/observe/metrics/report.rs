@@ -157,7 +157,7 @@ impl Report {
     pub const ABANDONED_MAX: usize = 10_000;
 
     /// Sums `metrics`. What a stopped server has not handled, it has abandoned.
-    pub(crate) fn of(
+    pub(crate) fn new(
         metrics: &Metrics,
         driver: DriverKind,
         uptime: Duration,
@@ -179,7 +179,7 @@ impl Report {
         let handled: u64 = workers(|worker| &worker.handled);
         let failed: u64 = workers(|worker| &worker.failed);
         let (delivered, fed) = (metrics.feeder.delivered.get(), metrics.feeder.fed.get());
-        let journal = JournalReport::of(metrics, uptime);
+        let journal = JournalReport::new(metrics, uptime);
         let tls = metrics.tls.as_ref();
         let (reloads, reload_failures) = tls.map_or((0, 0), TlsConfig::reloads);
         let expires_at = tls.and_then(TlsConfig::expires_at);
@@ -232,7 +232,7 @@ impl Report {
             slow: None,
             latency_us: Stage::ALL
                 .into_iter()
-                .filter_map(|stage| Some((stage, Percentiles::of(metrics, stage)?)))
+                .filter_map(|stage| Some((stage, Percentiles::new(metrics, stage)?)))
                 .collect(),
         }
     }
@@ -305,7 +305,7 @@ fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {
 }
 
 impl Percentiles {
-    fn of(metrics: &Metrics, stage: Stage) -> Option<Self> {
+    fn new(metrics: &Metrics, stage: Stage) -> Option<Self> {
         let mut sum = histogram::empty().ok()?;
         for histogram in metrics.stage(stage) {
             histogram.add_to(&mut sum);
@@ -483,7 +483,7 @@ mod tests {
         metrics.acceptor.refused(TurnedAway::Address);
         metrics.workers[0].handled.add(4);
         metrics.hangs.count(Step::Commit);
-        let report = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
+        let report = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates_received"], 6);
         assert_eq!(json["updates_handled"], 4);
@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(json["latency_us"]["parse"]["count"], 2);
         assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
         assert!(json["latency_us"].get("whole").is_none(), "nothing recorded, nothing shown");
-        let stopped = Report::of(&metrics, DriverKind::Epoll, Duration::from_secs(2), true);
+        let stopped = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), true);
         assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
         let table = report.to_string();
         assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");

@@ -146,7 +146,7 @@ impl SlowReport {
 
     /// What the threads have kept; `None` where nothing counts as slow. What shard and worker know of
     /// one request is put together.
-    pub(crate) fn of(
+    pub(crate) fn new(
         metrics: &Metrics,
         registry: &BotRegistry,
         started_at: Instant,
@@ -229,7 +229,7 @@ mod tests {
     fn without_a_bound_nothing_is_slow() {
         let metrics = Metrics::new(1, 1);
         assert!(!metrics.shards[0].slow.is_slow(u64::MAX));
-        assert!(SlowReport::of(&metrics, &registry(), Instant::now()).is_none());
+        assert!(SlowReport::new(&metrics, &registry(), Instant::now()).is_none());
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         // The same update again, as Telegram sends it: another request.
         let again = start + Duration::from_secs(1);
         shard.note(record(slowest, again, &[(Stage::Answer, 5000)]));
-        let report = SlowReport::of(&metrics, &registry(), start).unwrap();
+        let report = SlowReport::new(&metrics, &registry(), start).unwrap();
         assert_eq!((report.answered, report.handled), (2, 1000));
         assert_eq!(report.requests.len(), SlowReport::REQUESTS_MAX);
         let first = &report.requests[0];

@@ -26,7 +26,7 @@ impl ChatKey {
     ///
     /// An id that is missing or of a wrong type gives the update a lane of its own: it is
     /// delivered all the same.
-    pub(super) fn of(id: UpdateId, kind: UpdateKind, payload: Option<Value<'_>>) -> Self {
+    pub(super) fn from_update(id: UpdateId, kind: UpdateKind, payload: Option<Value<'_>>) -> Self {
         payload
             .and_then(|payload| Self::in_payload(kind, payload))
             .unwrap_or(Self::Update(id.get()))

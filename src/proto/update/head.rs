@@ -51,7 +51,7 @@ impl Head {
         }
         let id = id.and_then(Value::as_i64).map(UpdateId::new).ok_or(ParseError::NoUpdateId)?;
         let kind = carried.map_or(UpdateKind::Unknown, |(kind, ..)| kind);
-        let chat_key = ChatKey::of(id, kind, carried.map(|(_, value, _)| value));
+        let chat_key = ChatKey::from_update(id, kind, carried.map(|(_, value, _)| value));
         Ok(Self { id, kind, chat_key, payload_at: carried.map(|(.., at)| at) })
     }
 }

@@ -33,7 +33,7 @@ impl Answer {
     }
 
     /// What a status says by itself.
-    pub(super) fn of(status: Status) -> Self {
+    pub(super) fn new(status: Status) -> Self {
         Self::text(status, status.as_str())
     }
 

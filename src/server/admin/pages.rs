@@ -25,11 +25,11 @@ impl Pages {
             "/healthz" => Self::healthz,
             "/incidents" => Self::incidents,
             "/readyz" => Self::readyz,
-            _ => return Answer::of(Status::NotFound),
+            _ => return Answer::new(Status::NotFound),
         };
         match method {
             Method::Get | Method::Head => page(self, query),
-            Method::Options | Method::Other | Method::Post => Answer::of(Status::MethodNotAllowed),
+            Method::Options | Method::Other | Method::Post => Answer::new(Status::MethodNotAllowed),
         }
     }
 
@@ -61,11 +61,11 @@ impl Pages {
             return Answer::text(Status::BadRequest, "limit: expected a number");
         };
         let (incidents, dropped) = self.incidents.latest(limit);
-        let list = IncidentList { dropped, incidents: incidents.iter().map(Shown::of).collect() };
+        let list = IncidentList { dropped, incidents: incidents.iter().map(Shown::new).collect() };
         match serde_json::to_vec(&list) {
             Ok(json) => Answer::json(json),
             // Nothing in it has a way to fail.
-            Err(_) => Answer::of(Status::ServiceUnavailable),
+            Err(_) => Answer::new(Status::ServiceUnavailable),
         }
     }
 }
@@ -89,7 +89,7 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(incident: &'a Incident) -> Self {
+    fn new(incident: &'a Incident) -> Self {
         Self {
             time: Text(humantime::format_rfc3339_millis(incident.time)),
             since: Text(humantime::format_rfc3339_millis(incident.since)),

@@ -129,9 +129,9 @@ fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Opti
             bytes.drain(..consumed);
             None
         }
-        Step::Reject(status) => Some(Answer::of(status).to_bytes(None)),
+        Step::Reject(status) => Some(Answer::new(status).to_bytes(None)),
         // They come after a head.
-        Step::Closed | Step::Complete => Some(Answer::of(Status::BadRequest).to_bytes(None)),
+        Step::Closed | Step::Complete => Some(Answer::new(Status::BadRequest).to_bytes(None)),
     }
 }
 

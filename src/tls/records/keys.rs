@@ -25,7 +25,7 @@ pub(crate) enum Suite {
 
 impl Suite {
     /// `None` for one that is not known here.
-    pub(crate) fn of(suite: CipherSuite) -> Option<Self> {
+    pub(crate) fn from_cipher_suite(suite: CipherSuite) -> Option<Self> {
         match suite {
             CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Self::Aes128Gcm),
             CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Self::Aes256Gcm),

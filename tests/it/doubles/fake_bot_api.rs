@@ -60,13 +60,13 @@ static TURN: Mutex<()> = Mutex::new(());
 
 impl Api {
     /// The fake.
-    fn of(fake: FakeBotApi) -> Self {
+    fn new(fake: FakeBotApi) -> Self {
         let (authority, token) = (fake.addr().to_string(), fake.token().to_owned());
         Self { fake: Some(fake), authority, token, pause: SECOND, _turn: None }
     }
 
     fn fake() -> Self {
-        Self::of(FakeBotApi::start())
+        Self::new(FakeBotApi::start())
     }
 
     /// The real server where there is one, in the state of a new bot; a strict fake otherwise.
@@ -74,7 +74,7 @@ impl Api {
         let Ok(root) = std::env::var("RINGHOOK_BOT_API_ROOT") else {
             let fake = FakeBotApi::builder().permit_loopback(false).name("example.com", PUBLIC);
             let fake = fake.set_webhook_every(SHORT);
-            return Self { pause: 2 * SHORT, ..Self::of(fake.start()) };
+            return Self { pause: 2 * SHORT, ..Self::new(fake.start()) };
         };
         let authority = root.strip_prefix("http://").expect("RINGHOOK_BOT_API_ROOT is http://");
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -574,7 +574,7 @@ mod trouble {
     #[test]
     fn each_token_has_a_bot_of_its_own() {
         let fake = FakeBotApi::builder().token("1:first").token("2:second").start();
-        let api = Api::of(fake);
+        let api = Api::new(fake);
         api.must_set(&json!({"url": URL}));
         assert_eq!(api.bot().id(), 1);
         assert_eq!(api.bot().bot("2:second").webhook(), None);
@@ -584,7 +584,7 @@ mod trouble {
 
     #[test]
     fn a_local_server_takes_any_port_plain_http_and_more_connections() {
-        let api = Api::of(FakeBotApi::builder().local(true).permit_loopback(false).start());
+        let api = Api::new(FakeBotApi::builder().local(true).permit_loopback(false).start());
         api.must_set(&json!({"url": "http://10.0.0.1:1234/x"}));
         assert_eq!(api.info()["max_connections"], json!(100));
         api.pause();
@@ -665,7 +665,7 @@ mod delivery {
     const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
     fn local() -> Api {
-        Api::of(FakeBotApi::builder().local(true).time_scale(50).start())
+        Api::new(FakeBotApi::builder().local(true).time_scale(50).start())
     }
 
     #[test]
@@ -793,7 +793,7 @@ mod delivery {
     #[test]
     fn silence_garbage_and_a_closed_connection_are_failures() {
         let fake = FakeBotApi::builder().local(true).time_scale(50);
-        let api = Api::of(fake.read_timeout(Duration::from_millis(300)).start());
+        let api = Api::new(fake.read_timeout(Duration::from_millis(300)).start());
         let plain = Plain::start(|number, _| match number {
             1 => String::new(),
             2 => "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
@@ -836,7 +836,7 @@ mod delivery {
         strange.must_set(&parameters);
         strange.bot().push_many(1);
         strange.bot().wait_error(UNTRUSTED);
-        let known = Api::of(FakeBotApi::builder().trusts(&server.pki.cert).start());
+        let known = Api::new(FakeBotApi::builder().trusts(&server.pki.cert).start());
         known.must_set(&parameters);
         known.bot().push_many(1);
         known.bot().wait_delivered();
@@ -1000,7 +1000,7 @@ mod delivery {
     fn several_connections_are_used_as_max_connections_lets_them_be() {
         for (max, expected) in [(40, 4), (2, 2), (1, 1)] {
             let fake = FakeBotApi::builder().local(true).time_scale(50).connections(4);
-            let api = Api::of(fake.start());
+            let api = Api::new(fake.start());
             let plain = Plain::start(|_, _| {
                 // So long that others are needed.
                 thread::sleep(Duration::from_millis(20));

@@ -15,17 +15,17 @@ pub(super) struct Answer {
 impl Answer {
     /// `result` is JSON.
     pub(super) fn ok(result: &str) -> Self {
-        Self::of(200, format!("{{\"ok\":true,\"result\":{result}}}"))
+        Self::new(200, format!("{{\"ok\":true,\"result\":{result}}}"))
     }
 
     /// `true`, and what was done.
     pub(super) fn done(description: &str) -> Self {
-        Self::of(200, format!("{{\"ok\":true,\"result\":true,\"description\":\"{description}\"}}"))
+        Self::new(200, format!("{{\"ok\":true,\"result\":true,\"description\":\"{description}\"}}"))
     }
 
     pub(super) fn fail(status: u16, description: &str) -> Self {
         let body = json!({"ok": false, "error_code": status, "description": description});
-        Self::of(status, body.to_string())
+        Self::new(status, body.to_string())
     }
 
     pub(super) fn flood(retry_after: u64) -> Self {
@@ -35,7 +35,7 @@ impl Answer {
             "description": format!("Too Many Requests: retry after {retry_after}"),
             "parameters": {"retry_after": retry_after},
         });
-        Self { retry_after: Some(retry_after), ..Self::of(429, body.to_string()) }
+        Self { retry_after: Some(retry_after), ..Self::new(429, body.to_string()) }
     }
 
     /// As of a proxy whose server is away.
@@ -43,10 +43,10 @@ impl Answer {
         let body = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
                     <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.18.0</center>\r\n\
                     </body>\r\n</html>\r\n";
-        Self { content_type: "text/html", ..Self::of(502, body.to_owned()) }
+        Self { content_type: "text/html", ..Self::new(502, body.to_owned()) }
     }
 
-    pub(super) fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         Self { status, body, retry_after: None, content_type: "application/json" }
     }

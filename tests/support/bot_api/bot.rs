@@ -338,7 +338,7 @@ impl FakeBot {
             }
             match checked {
                 Ok((webhook, target)) => {
-                    let schedule = Schedule::of(&state.waiting);
+                    let schedule = Schedule::new(&state.waiting);
                     state.webhook = Some(Active::new(webhook, target, schedule));
                     Answer::done("Webhook was set")
                 }
@@ -656,7 +656,7 @@ pub(super) struct Idle;
 impl State {
     /// Takes up `allowed_updates`, if they are given.
     fn want(&mut self, call: &Call) {
-        if let Some(wanted) = Wanted::of(call.text("allowed_updates")) {
+        if let Some(wanted) = Wanted::new(call.text("allowed_updates")) {
             self.wanted = wanted;
         }
     }

@@ -50,7 +50,7 @@ impl Default for Wanted {
 impl Wanted {
     /// What `allowed_updates` asks for: the default where it is a list that names no kind; `None`
     /// where it is no list of strings, which changes nothing.
-    pub(super) fn of(allowed_updates: &str) -> Option<Self> {
+    pub(super) fn new(allowed_updates: &str) -> Option<Self> {
         let names: Vec<String> = serde_json::from_str(allowed_updates).ok()?;
         let is_named = |kind: &&str| names.iter().any(|name| name.eq_ignore_ascii_case(kind));
         let named: BTreeSet<_> = ALL.into_iter().filter(is_named).collect();

@@ -66,7 +66,7 @@ impl Service {
         let mut script = self.script.lock().unwrap();
         let at = script.iter().position(|(wanted, ..)| wanted.eq_ignore_ascii_case(method))?;
         let (_, status, body) = script.remove(at);
-        Some(Answer::of(status, body))
+        Some(Answer::new(status, body))
     }
 
     fn run(&self, call: &Call) -> Answer {

@@ -37,7 +37,7 @@ pub(super) struct Failed {
 }
 
 impl Schedule {
-    pub(super) fn of(waiting: &Waiting) -> Self {
+    pub(super) fn new(waiting: &Waiting) -> Self {
         let mut schedule = Self::default();
         let now = Instant::now();
         for (id, pending) in waiting {

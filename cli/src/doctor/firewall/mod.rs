@@ -59,7 +59,7 @@ fn judge(rules: &[Rules], ports: &[u16]) -> Finding {
         return Finding::ok(format!("{chain} drops by default, and rules name the ports"));
     };
     let networks = TELEGRAM.join(" and ");
-    let manager = Manager::of(rules);
+    let manager = Manager::new(rules);
     Finding::warn(
         format!(
             "{chain} would drop connections from {networks} to port {port}: it drops by default, \
@@ -86,7 +86,7 @@ impl Manager {
         }
     }
 
-    fn of(rules: &[Rules]) -> Self {
+    fn new(rules: &[Rules]) -> Self {
         rules.iter().find_map(|rules| rules.manager).unwrap_or(Self::None)
     }
 

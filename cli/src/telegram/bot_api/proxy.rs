@@ -42,14 +42,14 @@ impl Way {
     /// # Errors
     /// A proxy that is not understood. The message names the variable and never its value.
     pub(super) fn of_environment(root: &ApiRoot) -> Result<Self, Error> {
-        Self::of(root, |name| match env::var(name) {
+        Self::new(root, |name| match env::var(name) {
             Ok(value) => Some(Ok(value)),
             Err(env::VarError::NotPresent) => None,
             Err(env::VarError::NotUnicode(_)) => Some(Err(())),
         })
     }
 
-    fn of(
+    fn new(
         root: &ApiRoot,
         variable: impl Fn(&str) -> Option<Result<String, ()>>,
     ) -> Result<Self, Error> {
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn way(root: &str, set: &[(&str, &str)]) -> Result<Way, Error> {
-        Way::of(&root.parse().unwrap(), |name| {
+        Way::new(&root.parse().unwrap(), |name| {
             set.iter().find(|(set, _)| *set == name).map(|(_, value)| Ok((*value).to_owned()))
         })
     }

@@ -164,7 +164,7 @@ impl Poller {
     fn wait_after(&mut self, error: &ApiError) -> Duration {
         let wait = self.backoff.after(error);
         let mut why = error.to_string();
-        if let Some(conflict) = Conflict::of(error) {
+        if let Some(conflict) = Conflict::new(error) {
             why = format!("{why} ({})", conflict.meaning());
         }
         self.metrics.failed(&why);

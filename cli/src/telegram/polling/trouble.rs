@@ -25,7 +25,7 @@ pub(crate) enum Conflict {
 
 impl Conflict {
     /// `None` where `error` is none.
-    pub(crate) fn of(error: &ApiError) -> Option<Self> {
+    pub(crate) fn new(error: &ApiError) -> Option<Self> {
         let ApiError::Refused { code: 409, description, .. } = error else { return None };
         // "terminated by other getUpdates request", "terminated by setWebhook request" and "can't
         // use getUpdates method while webhook is active".
@@ -50,7 +50,7 @@ impl Conflict {
 
 /// True where calling again cannot help before somebody has changed something.
 pub(super) fn is_final(error: &ApiError) -> bool {
-    match Conflict::of(error) {
+    match Conflict::new(error) {
         Some(conflict) => conflict == Conflict::Webhook,
         None => !error.is_outage(),
     }
@@ -105,13 +105,13 @@ mod tests {
         let text = "Conflict: can't use getUpdates method while webhook is active; use \
                     deleteWebhook to delete the webhook first";
         let webhook = refused(409, text, None);
-        assert_eq!(Conflict::of(&webhook), Some(Conflict::Webhook));
+        assert_eq!(Conflict::new(&webhook), Some(Conflict::Webhook));
         let set = refused(409, "Conflict: terminated by setWebhook request", None);
-        assert_eq!(Conflict::of(&set), Some(Conflict::Webhook));
+        assert_eq!(Conflict::new(&set), Some(Conflict::Webhook));
         let text = "Conflict: terminated by other getUpdates request; make sure that only one bot \
                     instance is running";
         let poller = refused(409, text, None);
-        assert_eq!(Conflict::of(&poller), Some(Conflict::Poller));
+        assert_eq!(Conflict::new(&poller), Some(Conflict::Poller));
         assert!(is_final(&webhook) && is_final(&set) && !is_final(&poller));
         assert!(is_final(&refused(401, "Unauthorized", None)));
         for passing in [
@@ -120,7 +120,7 @@ mod tests {
             ApiError::Unreachable("no connection".to_owned()),
             ApiError::Odd("status 200, no JSON of its form".to_owned()),
         ] {
-            assert!(!is_final(&passing) && Conflict::of(&passing).is_none(), "{passing}");
+            assert!(!is_final(&passing) && Conflict::new(&passing).is_none(), "{passing}");
         }
     }
 

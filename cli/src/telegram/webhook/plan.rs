@@ -59,7 +59,7 @@ impl Plan {
     ///
     /// # Errors
     /// Where the URL cannot be known, or a secret or certificate cannot be read.
-    pub(crate) fn of(
+    pub(crate) fn new(
         file: &ConfigFile,
         config: &Config,
         bot: &BotSection,
@@ -281,7 +281,7 @@ mod tests {
     fn try_plan(text: &str) -> Result<Plan, Error> {
         let file: ConfigFile = text.parse().unwrap();
         let config = file.to_config(Secrets::Leave).unwrap();
-        Plan::of(&file, &config, file.bots.first().unwrap(), Upload::default())
+        Plan::new(&file, &config, file.bots.first().unwrap(), Upload::default())
     }
 
     fn url(text: &str) -> String {
@@ -393,7 +393,7 @@ mod tests {
         let file_of = |text: &str, upload| {
             let file: ConfigFile = text.parse().unwrap();
             let config = file.to_config(Secrets::Leave).unwrap();
-            let plan = Plan::of(&file, &config, file.bots.first().unwrap(), upload).unwrap();
+            let plan = Plan::new(&file, &config, file.bots.first().unwrap(), upload).unwrap();
             let file = plan.certificate_file.filter(|_| plan.certificate.is_some());
             file.map(|path| path.file_name().unwrap().to_owned())
         };

@@ -206,6 +206,6 @@ impl Setup {
             file.server.data_dir = dir.to_owned();
         }
         flags(&mut file);
-        Self::of(file)
+        Self::new(file)
     }
 }

@@ -1,5 +1,8 @@
 //! A report: the sums of all threads at one moment, as a table for people and JSON for machines.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -458,53 +461,4 @@ fn by_stage<S: Serializer>(
         map.serialize_entry(stage.as_str(), percentiles)?;
     }
     map.end()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use super::*;
-    use crate::control::operation::Step;
-
-    #[test]
-    fn sums_all_threads_in_json_and_in_the_table() {
-        let metrics = Metrics::new(2, 1);
-        for shard in &metrics.shards {
-            shard.received.add(3);
-            shard.rejected(Status::Forbidden);
-            shard.closed(CloseReason::IdleTimeout);
-            shard.parse.record(1_500);
-        }
-        metrics.shards[0].refused(Refusal::Chat);
-        metrics.shards[0].turned_away(TurnedAway::Connections);
-        metrics.shards[1].forbidden(Forbidden::Address);
-        metrics.acceptor.refused(TurnedAway::Connections);
-        metrics.acceptor.refused(TurnedAway::Address);
-        metrics.workers[0].handled.add(4);
-        metrics.hangs.count(Step::Commit);
-        let report = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
-        let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["updates_received"], 6);
-        assert_eq!(json["updates_handled"], 4);
-        assert_eq!(json["updates_abandoned"], 0);
-        assert_eq!(json["requests_rejected"]["403"], 2);
-        assert_eq!(json["connections_closed"]["idle_timeout"], 2);
-        assert_eq!(json["connections_refused"], 3);
-        let by_cause = serde_json::json!({"address": 1, "connections": 2});
-        assert_eq!(json["connections_refused_by"], by_cause);
-        assert_eq!(json["requests_forbidden_by"], serde_json::json!({"address": 1}));
-        assert_eq!(json["hangs"], serde_json::json!({"commit": 1}));
-        assert_eq!(json["driver"], "epoll");
-        assert_eq!(json["latency_us"]["parse"]["count"], 2);
-        assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
-        assert!(json["latency_us"].get("whole").is_none(), "nothing recorded, nothing shown");
-        let stopped = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), true);
-        assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
-        let table = report.to_string();
-        assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
-        assert!(table.contains("hung         1 (commit)"), "{table}");
-        assert!(table.contains("turned away  1 (address), 2 (connections)"), "{table}");
-        assert!(table.lines().any(|line| line.starts_with("parse") && line.contains("1.5 us")));
-    }
 }

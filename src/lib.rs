@@ -67,7 +67,7 @@ pub use crate::{
         stream::{OnDrop, PendingUpdate, Updates},
     },
     error::{Error, ErrorKind},
-    io::placement::Placement,
+    io::cpu_affinity::Placement,
     observe::metrics::{
         JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
         WebhookReport,

@@ -14,7 +14,7 @@ use crate::{
 use ringhook::{
     Ack, ListenAddress, Listener, ServerHandle,
     internals::{
-        io::placement::Ranges,
+        io::cpu_affinity::Ranges,
         journal::{Directory, inspect::Inspection},
     },
 };

@@ -22,8 +22,8 @@ pub mod io {
     pub mod listener {
         pub use crate::io::listener::{BACKLOG, Terms, terms};
     }
-    pub mod placement {
-        pub use crate::io::placement::Ranges;
+    pub mod cpu_affinity {
+        pub use crate::io::cpu_affinity::Ranges;
     }
     pub mod preflight {
         pub use crate::io::preflight::ring_advice;

@@ -33,9 +33,12 @@ use crate::{
     config::{Config, allow::admits},
     control::operation::{Operation, Step},
     io::{
+        accepted::AcceptedConnection,
+        connection_table::IDLE_ENOUGH,
         listener::{BACKLOG, ListeningSocket, Terms},
+        longest_idle::LongestIdle,
         peer_limit::{ConnectionPermit, PeerConnectionLimit},
-        shard::{AcceptedConnection, IDLE_ENOUGH, LongestIdle, Message},
+        shard::Message,
     },
     observe::{incidents::IncidentWriter, metrics::AcceptorMetrics},
     outcome::TurnedAway,

@@ -48,7 +48,7 @@ use crate::{
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
     dispatch::Scheduler,
     io::{
-        listener::AcceptorConfig, peer_limit::PeerConnectionLimit, placement::Placement,
+        cpu_affinity::Placement, listener::AcceptorConfig, peer_limit::PeerConnectionLimit,
         shard::Message,
     },
     observe::{

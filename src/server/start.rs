@@ -35,12 +35,13 @@ use crate::{
     io::{
         acceptor::{Acceptor, Admission, ShardLink},
         config_snapshot::ConfigSnapshot,
+        connection::IngestPath,
+        cpu_affinity::{self, Placement},
         listener::{Listening, ListeningSocket, Names},
         peer_limit::PeerConnectionLimit,
-        placement::{self, Placement},
         preflight,
         runtime::Runtime,
-        shard::{IngestPath, Seed},
+        shard::Seed,
     },
     observe::{
         incidents::Incidents,
@@ -419,7 +420,7 @@ impl ServerHandle {
             Acceptor::new(admission, incidents, sockets, metrics, acceptor_config, shards, stop);
         self.health.watch(acceptor.operation());
         let thread = self.spawn("ringhook-accept".to_owned(), None, || {
-            placement::be_patient();
+            cpu_affinity::be_patient();
             acceptor.run();
         })?;
         self.acceptor = Some((keep, thread));
@@ -449,7 +450,7 @@ fn spawn(
     let label = name.clone();
     let body = move || {
         if let Some(cpu) = cpu
-            && !placement::pin(cpu)
+            && !cpu_affinity::pin(cpu)
         {
             tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
         }

@@ -1,4 +1,4 @@
-//! HandshakeScheduler of the handshakes: how the ones under way share a shard with the established connections.
+//! How handshakes under way share a shard with the established connections.
 //!
 //! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
 //! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
@@ -18,12 +18,16 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use crate::io::tls::Step;
+use crate::io::{
+    background::Background,
+    runtime::{self, Rounds},
+    tls::Step,
+};
 
 /// Time for handshakes between two looks at the network; at least one step.
 const ROUND: Duration = Duration::from_micros(50);
@@ -33,11 +37,13 @@ const OTHERS: u32 = 5;
 /// measure.
 const DEBT: Duration = Duration::from_millis(1);
 /// How long ago an update may have been answered for its connection to be at work.
-pub(super) const AT_WORK: Duration = Duration::from_millis(500);
+const AT_WORK: Duration = Duration::from_millis(500);
 
 /// Who has the slice, and who waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeScheduler {
+    /// Updates acknowledged on connections that had had an answer before.
+    answered_again: Cell<u64>,
     state: RefCell<State>,
 }
 
@@ -95,6 +101,12 @@ pub(crate) struct TimeSlice<'a> {
 }
 
 impl HandshakeScheduler {
+    /// Notes that an established connection has had another update acknowledged.
+    #[inline]
+    pub(crate) fn note_answered_again(&self) {
+        self.answered_again.set(self.answered_again.get().wrapping_add(1));
+    }
+
     /// Waits for a slice. The future must be polled to its end, as all that connections wait for.
     pub(crate) async fn slice(&self, step: Step) -> TimeSlice<'_> {
         if let Some(waiting) = self.take_or_wait(step) {
@@ -185,6 +197,47 @@ impl Drop for TimeSlice<'_> {
             }
         }
         state.pass_on();
+    }
+}
+
+/// Lets the handshakes go on, round by round, whenever the network has been looked at. It holds
+/// `scheduler` weakly, and over no wait.
+pub(crate) async fn pace(
+    scheduler: Weak<HandshakeScheduler>,
+    background: Rc<Background>,
+    mut rounds: Option<Rounds>,
+) {
+    // Updates answered on connections that have had others before, and when there were last more of
+    // them: where each connection makes one request, handshakes are what there is to do.
+    let (mut answered, mut at_work_at) = (0, None::<Instant>);
+    loop {
+        poll_fn(|context| match scheduler.upgrade() {
+            Some(scheduler) if !background.is_over() => scheduler.poll_begun(context),
+            _ => Poll::Ready(()),
+        })
+        .await;
+        let began_at = Instant::now();
+        runtime::give_way(&mut rounds).await;
+        let settle = |scheduler: &HandshakeScheduler| {
+            let now = Instant::now();
+            let count = scheduler.answered_again.get();
+            if count != answered {
+                (answered, at_work_at) = (count, Some(now));
+            }
+            let is_shared =
+                at_work_at.is_some_and(|at| now.saturating_duration_since(at) < AT_WORK);
+            let others = now.saturating_duration_since(began_at).saturating_sub(scheduler.spent());
+            scheduler.settle(others, is_shared)
+        };
+        let Some(pause) = scheduler.upgrade().as_deref().map(settle) else { return };
+        if let Some(pause) = pause {
+            background.pause(pause, || false).await;
+        }
+        let Some(scheduler) = scheduler.upgrade() else { return };
+        scheduler.end_round();
+        if background.is_over() {
+            return;
+        }
     }
 }
 

@@ -5,30 +5,23 @@ use std::{
     collections::VecDeque,
     rc::Rc,
     sync::atomic::Ordering,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::{AcceptedConnection, Shard};
+use super::Shard;
 use crate::{
-    io::{
-        connection::{self},
-        runtime,
-    },
+    io::{accepted::AcceptedConnection, connection, runtime},
     outcome::{CloseReason, TurnedAway},
 };
 
-/// How long a handshake may take while others wait for theirs. A client far away needs three round
-/// trips of a quarter of a second; who takes longer holds up the others, with intent perhaps.
-pub(super) const QUICK_ENOUGH: Duration = Duration::from_secs(1);
-
 /// The handshakes in progress of a shard, and the connections that wait for theirs.
 #[derive(Debug, Default)]
-pub(super) struct Handshakes {
+pub(super) struct Admission {
     running: Cell<usize>,
     waiting: RefCell<VecDeque<AcceptedConnection>>,
 }
 
-impl Handshakes {
+impl Admission {
     /// True where somebody waits for one of those in progress to end.
     pub(super) fn are_awaited(&self) -> bool {
         !self.waiting.borrow().is_empty()
@@ -36,13 +29,13 @@ impl Handshakes {
 }
 
 /// A place among the handshakes in progress; it goes to the next that waits when this is dropped.
-pub(crate) struct HandshakePlace {
+struct HandshakePlace {
     shard: Rc<Shard>,
 }
 
 impl Drop for HandshakePlace {
     fn drop(&mut self) {
-        let running = &self.shard.handshakes.running;
+        let running = &self.shard.admission.running;
         running.set(running.get().saturating_sub(1));
         self.shard.begin_waiting();
     }
@@ -51,20 +44,24 @@ impl Drop for HandshakePlace {
 impl Shard {
     /// Begins to serve `accepted`, or lets it wait, or closes it where too many do.
     pub(super) fn begin(self: &Rc<Self>, accepted: AcceptedConnection) {
-        let limits = self.limits();
-        let Handshakes { running, waiting } = &self.handshakes;
+        let limits = self.context.limits();
+        let Admission { running, waiting } = &self.admission;
         if running.get() < limits.handshakes {
             running.set(running.get() + 1);
             self.tasks.set(self.tasks.get() + 1);
             let place = HandshakePlace { shard: Rc::clone(self) };
-            runtime::spawn(connection::serve(Rc::clone(self), accepted, place));
-        } else if self.draining.get() {
+            let (shard, context) = (Rc::clone(self), Rc::clone(&self.context));
+            runtime::spawn(async move {
+                connection::serve(context, accepted, place).await;
+                shard.connection_ended();
+            });
+        } else if self.context.is_draining.get() {
             self.dismiss(accepted, CloseReason::Drained);
         } else if waiting.borrow().len() < limits.handshakes_waiting {
             waiting.borrow_mut().push_back(accepted);
         } else {
             // Before the peer can know.
-            self.turned_away(accepted.peer, TurnedAway::Handshakes);
+            self.context.turned_away(accepted.peer, TurnedAway::Handshakes);
             drop(accepted);
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -72,8 +69,8 @@ impl Shard {
 
     /// Begins with those that wait, as many as there is room for.
     fn begin_waiting(self: &Rc<Self>) {
-        let limit = self.limits().handshakes;
-        while self.handshakes.running.get() < limit
+        let limit = self.context.limits().handshakes;
+        while self.admission.running.get() < limit
             && let Some(accepted) = self.next_waiting()
         {
             self.begin(accepted);
@@ -81,20 +78,20 @@ impl Shard {
     }
 
     fn next_waiting(&self) -> Option<AcceptedConnection> {
-        self.handshakes.waiting.borrow_mut().pop_front()
+        self.admission.waiting.borrow_mut().pop_front()
     }
 
     /// Closes up to `most` of those whose time is over before their handshake has begun: how many.
     /// They have come in order.
     pub(super) fn dismiss_late(&self, now: Instant, most: usize) -> usize {
-        let timeout = self.limits().handshake_timeout;
+        let timeout = self.context.limits().handshake_timeout;
         let is_late = |accepted: &AcceptedConnection| accepted.accepted_at + timeout <= now;
         let mut dismissed = 0;
         while dismissed < most
-            && self.handshakes.waiting.borrow().front().is_some_and(is_late)
+            && self.admission.waiting.borrow().front().is_some_and(is_late)
             && let Some(accepted) = self.next_waiting()
         {
-            self.metrics.handshakes_failed.increment();
+            self.context.metrics.handshakes_failed.increment();
             self.dismiss(accepted, CloseReason::HandshakeTimeout);
             dismissed += 1;
         }
@@ -109,7 +106,7 @@ impl Shard {
     }
 
     fn dismiss(&self, accepted: AcceptedConnection, reason: CloseReason) {
-        self.metrics.closed(reason);
+        self.context.metrics.closed(reason);
         drop(accepted);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Shard;
+use super::ConnectionTable;
 use crate::{
     config::Limits,
     io::runtime::{self, Shutdown},
@@ -124,15 +124,15 @@ impl Watch {
 /// without an await in between: its descriptor may be another socket's afterwards.
 pub(crate) struct Registration<'a> {
     key: usize,
-    shard: &'a Shard,
+    table: &'a ConnectionTable,
     watch: Rc<Watch>,
 }
 
 impl<'a> Registration<'a> {
-    pub(super) fn new(shard: &'a Shard, fd: RawFd) -> Self {
+    pub(super) fn new(table: &'a ConnectionTable, fd: RawFd) -> Self {
         let watch = Rc::new(Watch::new(fd, Instant::now()));
-        let key = shard.connections.borrow_mut().insert(Rc::clone(&watch));
-        Self { key, shard, watch }
+        let key = table.watches.borrow_mut().insert(Rc::clone(&watch));
+        Self { key, table, watch }
     }
 
     /// From now on the connection waits for `phase`, which began at `since`, to end before
@@ -175,7 +175,7 @@ impl<'a> Registration<'a> {
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.shard.connections.borrow_mut().try_remove(self.key);
+        self.table.watches.borrow_mut().try_remove(self.key);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::io::runtime;
 
 /// The background tasks of one shard.
 #[derive(Debug, Default)]
-pub(super) struct Background {
+pub(crate) struct Background {
     is_over: Cell<bool>,
     /// Wakes the main task when the last of them has ended.
     main: RefCell<Option<Waker>>,
@@ -28,7 +28,7 @@ pub(super) struct Background {
 
 impl Background {
     /// Runs `task` until it ends by itself, which it has to when it is [over](Self::is_over).
-    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         self.running.set(self.running.get() + 1);
         let background = Rc::clone(self);
         runtime::spawn(async move {
@@ -53,17 +53,17 @@ impl Background {
 
     /// True once the tasks are to end.
     #[inline]
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over.get()
     }
 
     /// Has all tasks look at what they wait for.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.tasks.borrow().iter().for_each(Waker::wake_by_ref);
     }
 
     /// Waits for `time`, or until it is over, or `is_enough` after a [`wake`](Self::wake).
-    pub(super) async fn pause(&self, time: Duration, is_enough: impl Fn() -> bool) {
+    pub(crate) async fn pause(&self, time: Duration, is_enough: impl Fn() -> bool) {
         let mut sleep = pin!(runtime::sleep(time));
         poll_fn(|context| {
             if self.is_over() || is_enough() {
@@ -75,7 +75,7 @@ impl Background {
     }
 
     /// Tells the tasks to end and waits until they have.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.is_over.set(true);
         self.wake();
         poll_fn(|context| {

@@ -1,26 +1,28 @@
 //! One connection: handshake, the request loop, the close. Every wait in it has a deadline, which
-//! the shard's sweep enforces by shutting the socket down; no operation is ever dropped.
+//! the context's sweep enforces by shutting the socket down; no operation is ever dropped.
 
 #[cfg(test)]
 mod tests;
 
+mod context;
+mod handshake;
+
 use std::{
     io,
     net::IpAddr,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
+pub(crate) use self::{
+    context::{ConnectionContext, IngestPath},
+    handshake::serve,
+};
 use crate::{
     bots::BotId,
     duration::nanos,
     io::{
-        balancer,
-        listener::Terms,
-        peer_limit::ConnectionPermit,
-        runtime,
-        shard::{AcceptedConnection, End, HandshakePlace, IngestPath, Phase, Registration, Shard},
-        tls::{self as session, Established},
+        connection_table::{End, Phase, Registration},
+        tls as session,
     },
     journal::Ticket,
     observe::{
@@ -35,12 +37,9 @@ use crate::{
             Step, response,
         },
         route::{RouteError, RouteRequest},
-        update::{ParseError, Update, UpdateBody},
+        update::{ParseError, Update},
     },
-    tls::{
-        fault,
-        recv_buffer::{Filled, RecvBuffer, Wait},
-    },
+    tls::recv_buffer::{Filled, RecvBuffer, Wait},
 };
 
 /// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
@@ -53,170 +52,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const SOON: Duration = Duration::from_secs(1);
 const BUSY: u8 = 2;
 
-/// Serves a connection from its handshake, in which it takes `place`, to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, accepted: AcceptedConnection, place: HandshakePlace) {
-    let AcceptedConnection { accepted_at, peer, permit, socket, terms } = accepted;
-    let reason = match runtime::adopt(socket, shard.driver) {
-        Ok(socket) => {
-            let begun_at = accepted_at;
-            let arrival = Arrival { accepted_at, begun_at, early: Vec::new(), peer, place };
-            admit(&shard, socket, arrival, &terms).await
-        }
-        Err(_) => Some(CloseReason::Io),
-    };
-    drop(permit);
-    if let Some(reason) = reason {
-        shard.metrics.closed(reason);
-    }
-    shard.connection_ended();
-}
-
-/// What is known of a connection before it is served.
-struct Arrival {
-    accepted_at: Instant,
-    /// When its shard took it up.
-    begun_at: Instant,
-    /// The client's bytes that have come already.
-    early: Vec<u8>,
-    /// Who it comes from; `None` where that is a Unix socket.
-    peer: Option<IpAddr>,
-    place: HandshakePlace,
-}
-
-/// Serves a connection to its end; one that may not be served is counted as turned away.
-async fn admit(
-    shard: &Shard,
-    socket: runtime::Socket,
-    arrival: Arrival,
-    terms: &Terms,
-) -> Option<CloseReason> {
-    let registration = shard.register(runtime::descriptor(&socket));
-    // In a box: what a beginning needs is given back when it is over.
-    let begun = Box::pin(begin(shard, socket, &registration, arrival, terms)).await;
-    match begun {
-        Begun::Established(connection, permit) => {
-            let reason = run(connection).await;
-            drop(permit);
-            Some(reason)
-        }
-        Begun::Ended(reason) => Some(reason),
-        Begun::TurnedAway => None,
-    }
-}
-
-/// What the beginning of a connection has come to.
-enum Begun<'a> {
-    /// It goes on; with its permit, where that is not the one it came with.
-    Established(Box<Connection<'a>>, Option<ConnectionPermit>),
-    Ended(CloseReason),
-    TurnedAway,
-}
-
-/// Finds out who is behind a balancer, and whether that is one who may be served.
-async fn begin<'a>(
-    shard: &'a Shard,
-    mut socket: runtime::Socket,
-    registration: &'a Registration<'a>,
-    mut arrival: Arrival,
-    terms: &Terms,
-) -> Begun<'a> {
-    let deadline = shard.handshake_deadline(arrival.accepted_at);
-    let now = Instant::now();
-    shard.metrics.accept_wait.record(nanos(now.saturating_duration_since(arrival.accepted_at)));
-    arrival.begun_at = now;
-    registration.enter(Phase::Handshake, now, deadline);
-    let mut permit = None;
-    if terms.proxy_protocol.is_some() {
-        let identified = balancer::identify(&mut socket, arrival.peer, terms, &shard.permits);
-        match identified.await {
-            Ok(client) => {
-                arrival.early = client.early;
-                arrival.peer = client.peer;
-                permit = Some(client.permit);
-            }
-            Err(why) => {
-                // Before the peer can know.
-                shard.turned_away(arrival.peer, why);
-                return Begun::TurnedAway;
-            }
-        }
-    }
-    match secure(shard, socket, registration, arrival, terms).await {
-        Ok(connection) => Begun::Established(connection, permit),
-        Err(reason) => Begun::Ended(reason),
-    }
-}
-
-/// Establishes a connection of one who may be served; why not, where that fails.
-async fn secure<'a>(
-    shard: &'a Shard,
-    socket: runtime::Socket,
-    registration: &'a Registration<'a>,
-    arrival: Arrival,
-    terms: &Terms,
-) -> Result<Box<Connection<'a>>, CloseReason> {
-    let Arrival { begun_at, early, peer, place, .. } = arrival;
-    if !terms.tls {
-        drop(place);
-        let (stream, received) = (session::Stream::Plain(socket), RecvBuffer::plain(early));
-        return Ok(Connection::new(shard, registration, stream, peer, received));
-    }
-    // A server does not start without it where a listener needs it.
-    let tls = shard.tls().ok_or(CloseReason::Io)?;
-    let slice = async |step| {
-        let slice = shard.handshake_scheduler.slice(step).await;
-        // Nobody is there any more to do it for.
-        if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(slice) }
-    };
-    let outcome = session::accept(socket, early, tls, slice).await;
-    drop(place);
-    match outcome {
-        Ok(Established { kind, stream, received }) => {
-            note_handshake(shard, kind, begun_at);
-            Ok(Connection::new(shard, registration, stream, peer, received))
-        }
-        Err((socket, error)) => Err(fail(shard, registration, peer, socket, error).await),
-    }
-}
-
-fn note_handshake(shard: &Shard, kind: rustls::HandshakeKind, begun_at: Instant) {
-    let metrics = &shard.metrics;
-    let (count, stage) = match kind {
-        rustls::HandshakeKind::Resumed => (&metrics.handshakes_resumed, &metrics.handshake_resumed),
-        _ => (&metrics.handshakes_full, &metrics.handshake_full),
-    };
-    count.increment();
-    stage.record(nanos(begun_at.elapsed()));
-}
-
-/// Ends a connection whose handshake has failed by `error`.
-async fn fail(
-    shard: &Shard,
-    registration: &Registration<'_>,
-    peer: Option<IpAddr>,
-    mut socket: runtime::Socket,
-    error: io::Error,
-) -> CloseReason {
-    shard.metrics.handshakes_failed.increment();
-    match registration.end() {
-        Some(End::Displaced) => return CloseReason::HandshakeDisplaced,
-        Some(_) => {
-            shard.note(IncidentKind::HandshakeTimeout, peer, None, "handshake_timeout");
-            return CloseReason::HandshakeTimeout;
-        }
-        None => shard.note(IncidentKind::HandshakeFailed, peer, None, fault::words(&error)),
-    }
-    registration.linger(LINGER);
-    // The alert must not be lost to an RST.
-    if runtime::finish(&mut socket).await.is_ok() {
-        runtime::discard(&mut socket, LINGER_BYTES).await;
-    }
-    CloseReason::HandshakeFailed
-}
-
 /// An established connection.
 struct Connection<'a> {
-    shard: &'a Shard,
+    context: &'a ConnectionContext,
     registration: &'a Registration<'a>,
     stream: session::Stream,
     http: HttpSession,
@@ -258,7 +96,7 @@ struct Trace {
 async fn run(mut connection: Box<Connection<'_>>) -> CloseReason {
     let reason = connection.requests().await;
     if let Some(body) = connection.http.take_body() {
-        connection.shard.parser.borrow_mut().keep_body(body);
+        connection.context.memory.keep_body(body);
     }
     if matches!(reason, CloseReason::Aborted | CloseReason::Io) {
         return reason;
@@ -270,7 +108,7 @@ async fn run(mut connection: Box<Connection<'_>>) -> CloseReason {
 
 impl<'a> Connection<'a> {
     fn new(
-        shard: &'a Shard,
+        context: &'a ConnectionContext,
         registration: &'a Registration<'a>,
         stream: session::Stream,
         peer: Option<IpAddr>,
@@ -281,10 +119,10 @@ impl<'a> Connection<'a> {
         }
         let now = Instant::now();
         Box::new(Self {
-            shard,
+            context,
             registration,
             stream,
-            http: HttpSession::new(shard.snapshot().http_limits),
+            http: HttpSession::new(context.snapshot().http_limits),
             peer,
             received,
             routed: Err(Status::NotFound),
@@ -340,16 +178,16 @@ impl<'a> Connection<'a> {
                     peer: self.peer,
                     secret_token: head.secret_token.value(),
                 };
-                let routed = self.shard.snapshot().router.route(request);
+                let routed = self.context.snapshot().router.route(request);
                 if let Err(why) = routed {
-                    note_refused(self.shard, self.peer, why, &head, request);
+                    note_refused(self.context, self.peer, why, &head, request);
                 }
                 self.routed = routed.map_err(RouteError::status);
                 self.received.consume(consumed);
                 self.head_at = self.read_at;
                 self.body_bytes = self.received.bytes().len();
                 if self.routed.is_ok() {
-                    self.http.accept_body(self.shard.spare_body());
+                    self.http.accept_body(self.context.memory.take_body());
                 } else {
                     self.http.discard_body();
                 }
@@ -365,9 +203,9 @@ impl<'a> Connection<'a> {
                 Next::Answer
             }
             Step::Reject(status) => {
-                self.shard.metrics.rejected(status);
+                self.context.metrics.rejected(status);
                 let kind = IncidentKind::MalformedRequest;
-                self.shard.note(kind, self.peer, None, status.as_str());
+                self.context.note(kind, self.peer, None, status.as_str());
                 Next::Refuse(status)
             }
             Step::Closed => Next::Close(CloseReason::Asked),
@@ -378,16 +216,16 @@ impl<'a> Connection<'a> {
     async fn read(&mut self) -> Result<(), CloseReason> {
         let phase = if self.http.is_in_body() {
             self.registration.note_body_bytes(self.body_bytes);
-            let timeout = self.shard.limits().body_timeout;
+            let timeout = self.context.limits().body_timeout;
             self.registration.enter(Phase::Body, self.head_at, self.head_at + timeout);
             Phase::Body
         } else if self.http.is_idle() && self.received.is_empty() && !self.has_part {
-            let deadline = self.read_at + self.shard.limits().idle_timeout;
+            let deadline = self.read_at + self.context.limits().idle_timeout;
             let deadline = match self.registration.is_fresh() {
-                true => self.shard.hastened(deadline),
+                true => self.context.hastened(deadline),
                 // The stop came while the last answer was written, which did not say so.
-                false if self.shard.is_draining() => {
-                    deadline.min(Shard::last_word_deadline(self.answered_at))
+                false if self.context.is_draining.get() => {
+                    deadline.min(ConnectionContext::last_word_deadline(self.answered_at))
                 }
                 false => deadline,
             };
@@ -396,12 +234,12 @@ impl<'a> Connection<'a> {
         } else {
             // It may have come while the one before it was answered, which is not its fault.
             let since = self.began_at.max(self.answered_at);
-            let timeout = self.shard.limits().head_timeout;
+            let timeout = self.context.limits().head_timeout;
             self.registration.enter(Phase::Head, since, since + timeout);
             Phase::Head
         };
         let wait = self.wait(phase);
-        let pool = &self.shard.buffer_pool;
+        let pool = &self.context.memory.buffers;
         match self.stream.fill(&mut self.received, wait, pool).await {
             Ok(Filled::End) => {
                 // What had begun was the goodbye.
@@ -428,7 +266,7 @@ impl<'a> Connection<'a> {
                     let is_short = self.began_at.duration_since(waited_since) < SOON;
                     self.short_waits =
                         if is_short { self.short_waits.saturating_add(1) } else { 0 };
-                    self.http.set_limits(self.shard.snapshot().http_limits);
+                    self.http.set_limits(self.context.snapshot().http_limits);
                     self.registration.has_begun();
                 }
                 Ok(())
@@ -456,7 +294,7 @@ impl<'a> Connection<'a> {
     async fn ended(&mut self, phase: Phase) -> CloseReason {
         let reason = match (phase, self.registration.end()) {
             (Phase::Idle, Some(End::Displaced)) => return CloseReason::Displaced,
-            (Phase::Idle, _) if self.shard.is_draining() => return CloseReason::Drained,
+            (Phase::Idle, _) if self.context.is_draining.get() => return CloseReason::Drained,
             (Phase::Idle, Some(_)) => return CloseReason::IdleTimeout,
             (Phase::Idle, None) => return CloseReason::Peer,
             (_, None) => return CloseReason::Aborted,
@@ -465,7 +303,7 @@ impl<'a> Connection<'a> {
             (_, Some(_)) => CloseReason::HeadTimeout,
         };
         self.note_timeout(reason.as_str());
-        self.shard.metrics.rejected(Status::RequestTimeout);
+        self.context.metrics.rejected(Status::RequestTimeout);
         let (status, directive) = (Status::RequestTimeout, ConnectionDirective::Close);
         let answer = self.dated(status, directive, Instant::now());
         self.write(answer).await.err().unwrap_or(reason)
@@ -480,13 +318,13 @@ impl<'a> Connection<'a> {
             Ok(bot) => bot,
             Err(status) => return Taken::Answered(status),
         };
-        let shard = self.shard;
+        let context = self.context;
         let read = nanos(self.read_at - began_at);
-        shard.metrics.read.record(read);
+        context.metrics.read.record(read);
         self.trace = Trace { read, ..Trace::default() };
-        match &shard.ingest_path {
+        match &context.ingest_path {
             IngestPath::Memory(dispatcher) => {
-                let parsed = self.shard.parse(body.unwrap_or_default(), bot, self.read_at);
+                let parsed = self.context.memory.parse(body.unwrap_or_default(), bot, self.read_at);
                 let update = match parsed {
                     Ok(update) => update,
                     Err(error) => return self.no_update(bot, error),
@@ -495,7 +333,7 @@ impl<'a> Connection<'a> {
                 match dispatcher.dispatch(update, parsed_at) {
                     Ok(()) => Taken::Answered(Status::Ok),
                     Err((refusal, update)) => {
-                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.context.memory.keep(update.recycle());
                         self.refused(refusal)
                     }
                 }
@@ -504,7 +342,7 @@ impl<'a> Connection<'a> {
                 let body = body.unwrap_or_default();
                 // The parser rewrites the body, and the journal keeps it as it came.
                 let staged = intake.stage(body.as_slice());
-                let parsed = self.shard.parse(body, bot, self.read_at);
+                let parsed = self.context.memory.parse(body, bot, self.read_at);
                 match (staged, parsed) {
                     (Ok(staged), Ok(update)) => {
                         let parsed_at = self.parsed(&update);
@@ -512,7 +350,7 @@ impl<'a> Connection<'a> {
                     }
                     (Err(refusal), Ok(update)) => {
                         self.parsed(&update);
-                        self.shard.parser.borrow_mut().keep(update.recycle());
+                        self.context.memory.keep(update.recycle());
                         self.refused(refusal)
                     }
                     (staged, Err(error)) => {
@@ -529,74 +367,73 @@ impl<'a> Connection<'a> {
         let now = Instant::now();
         self.trace.parse = nanos(now - self.read_at);
         self.trace.update = Some((update.bot(), update.id().get()));
-        self.shard.metrics.parse.record(self.trace.parse);
-        self.shard.metrics.received.increment();
-        self.shard.registry.mark_active(update.bot());
+        self.context.metrics.parse.record(self.trace.parse);
+        self.context.metrics.received.increment();
+        self.context.registry.mark_active(update.bot());
         now
     }
 
     /// The body of a request that was let in is no update of `bot`.
     #[cold]
     fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
-        let bot = self.shard.snapshot().router.name(bot);
-        self.shard.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
+        let bot = self.context.snapshot().router.name(bot);
+        self.context.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
         Taken::Answered(Status::BadRequest)
     }
 
     fn note_timeout(&self, what: &'static str) {
-        self.shard.note(IncidentKind::RequestTimeout, self.peer, None, what);
+        self.context.note(IncidentKind::RequestTimeout, self.peer, None, what);
     }
 
     fn refused(&self, refusal: Refusal) -> Taken {
-        self.shard.metrics.refused(refusal);
+        self.context.metrics.refused(refusal);
         Taken::Answered(Status::ServiceUnavailable)
     }
 
     /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
     /// other connections go on meanwhile.
     async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
-        let IngestPath::Journal(intake) = &self.shard.ingest_path else {
+        let IngestPath::Journal(intake) = &self.context.ingest_path else {
             return Status::ServiceUnavailable;
         };
         self.awaits_answer();
         if intake.committed(ticket).await {
             self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
-            self.shard.metrics.commit.record(self.trace.commit);
+            self.context.metrics.commit.record(self.trace.commit);
             return Status::Ok;
         }
         // The disk did not take it, and nothing was promised.
-        self.shard.metrics.refused(Refusal::Journal);
+        self.context.metrics.refused(Refusal::Journal);
         Status::ServiceUnavailable
     }
 
     fn awaits_answer(&self) {
         let since = self.read_at;
-        self.registration.enter(Phase::Answer, since, since + self.shard.limits().answer_timeout);
+        self.registration.enter(Phase::Answer, since, since + self.context.limits().answer_timeout);
     }
 
     async fn answer(&mut self, status: Status) -> Result<(), CloseReason> {
-        let draining = self.shard.is_draining();
+        let draining = self.context.is_draining.get();
         self.answered = self.answered.saturating_add(1);
-        let limit = self.shard.limits().requests_per_connection;
+        let limit = self.context.limits().requests_per_connection;
         let is_last = limit > 0 && self.answered >= limit;
         let directive = match self.http.directive() {
             _ if draining || is_last => ConnectionDirective::Close,
             directive => directive,
         };
         if status != Status::Ok {
-            self.shard.metrics.rejected(status);
+            self.context.metrics.rejected(status);
         }
         let answer = self.dated(status, directive, self.known_time());
         self.write(answer).await?;
         self.answered_at = Instant::now();
-        self.http.set_limits(self.shard.snapshot().http_limits);
+        self.http.set_limits(self.context.snapshot().http_limits);
         if status == Status::Ok {
             let answer = nanos(self.answered_at - self.read_at);
-            let metrics = &self.shard.metrics;
+            let metrics = &self.context.metrics;
             metrics.acknowledged.increment();
             if self.answered > 1 {
-                let again = &self.shard.answered_again;
-                again.set(again.get().wrapping_add(1));
+                self.context.handshakes.note_answered_again();
             }
             metrics.answer.record(answer);
             if metrics.slow.is_slow(answer.max(self.trace.read)) {
@@ -622,10 +459,10 @@ impl<'a> Connection<'a> {
             (Stage::Commit, commit),
             (Stage::Answer, answer),
         ];
-        self.shard.metrics.slow.note(SlowRecord {
+        self.context.metrics.slow.note(SlowRecord {
             bot,
             received_at: self.read_at,
-            // Its log is the shard's own.
+            // Its log is the context's own.
             shard: usize::MAX,
             // Without a journal there is no commit.
             stages: times
@@ -640,8 +477,8 @@ impl<'a> Connection<'a> {
     ///
     /// [`Answers::dated`]: crate::proto::answers::Answers::dated
     fn dated(&self, status: Status, directive: ConnectionDirective, at: Instant) -> Answer {
-        if self.shard.snapshot().date {
-            self.shard.answers.dated(status, directive, at)
+        if self.context.snapshot().date {
+            self.context.answers.dated(status, directive, at)
         } else {
             Answer::Bare(response(status, directive))
         }
@@ -651,7 +488,7 @@ impl<'a> Connection<'a> {
     /// answer to the one before it, or for its record.
     fn known_time(&self) -> Instant {
         let known = self.read_at.max(self.answered_at);
-        match &self.shard.ingest_path {
+        match &self.context.ingest_path {
             IngestPath::Journal(intake) => known.max(intake.returned_at()),
             IngestPath::Memory(_) => known,
         }
@@ -673,7 +510,7 @@ impl<'a> Connection<'a> {
 /// Counts and notes a request that goes to no bot.
 #[cold]
 fn note_refused(
-    shard: &Shard,
+    context: &ConnectionContext,
     peer: Option<IpAddr>,
     why: RouteError,
     head: &RequestHead<'_>,
@@ -681,11 +518,11 @@ fn note_refused(
 ) {
     let (kind, detail) = match why {
         RouteError::Forbidden(_, why @ Forbidden::Address) => {
-            shard.metrics.forbidden(why);
+            context.metrics.forbidden(why);
             (IncidentKind::AddressRefused, "bot.allow")
         }
         RouteError::Forbidden(_, why @ Forbidden::Credentials) => {
-            shard.metrics.forbidden(why);
+            context.metrics.forbidden(why);
             let detail = match (head.secret_token, head.authorization) {
                 (Credential::Absent, Credential::Absent) => "missing",
                 (Credential::Repeated, _) | (_, Credential::Repeated) => "repeated",
@@ -696,8 +533,8 @@ fn note_refused(
         RouteError::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
         RouteError::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
     };
-    let bot = shard.snapshot().router.meant(request);
-    shard.note(kind, peer, bot, detail);
+    let bot = context.snapshot().router.meant(request);
+    context.note(kind, peer, bot, detail);
 }
 
 /// What a connection does next.
@@ -720,12 +557,4 @@ enum Taken {
     Answered(Status),
     /// Its update, parsed at that time, is on its way into the journal.
     Submitted(Ticket, Instant),
-}
-
-/// A body that the parser can use, from its spare ones or new.
-impl Shard {
-    fn spare_body(&self) -> UpdateBody {
-        self.reclaim();
-        self.parser.borrow_mut().take_body(0)
-    }
 }

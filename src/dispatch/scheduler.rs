@@ -291,6 +291,7 @@ impl Scheduler {
 
     /// What an earlier run has seen of a bot that was not configured at the start.
     pub(crate) fn install(&self, bot: BotId, seen: Window) {
+        debug_assert!((bot.index() as usize) < self.windows.count(), "not covered");
         if let Some(window) = self.windows.get(bot.index() as usize) {
             *window.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         }
@@ -318,7 +319,26 @@ impl Scheduler {
 
     /// Puts an update back to the head of its lane, which waits until `due`.
     pub(crate) fn retry(&self, place: Place, delivery: Delivery, due: Instant) {
-        self.change(place, |_, lanes| lanes.retry(place.lane, delivery, due));
+        let mut delivery = Some(delivery);
+        self.change(place, |_, lanes| {
+            delivery = delivery.take().and_then(|it| lanes.retry(place.lane, it, due).err());
+        });
+        if let Some(delivery) = delivery {
+            self.put_somewhere(delivery);
+        }
+    }
+
+    /// Has an update handled that was to go back to a place that there is not. It is acknowledged, so it
+    /// must not be lost, although it may come out of its turn.
+    #[cold]
+    fn put_somewhere(&self, delivery: Delivery) {
+        let (bot, id) = (delivery.update.bot(), delivery.update.id());
+        tracing::error!(%bot, update_id = %id, "an update has lost its place in its chat");
+        if let Some(partition) = self.partitions.first() {
+            let mut lanes = partition.lock();
+            lanes.push(LaneKey::of(&delivery.update, self.settings.order), delivery);
+            self.publish(partition, &lanes);
+        }
     }
 
     fn change(&self, place: Place, change: impl FnOnce(&Partition, &mut Lanes)) {
@@ -366,7 +386,8 @@ impl Scheduler {
     pub(super) fn get_up(&self, worker: usize) {
         if let Some(gate) = self.gates.get(worker) {
             gate.get_up();
-            self.sleepers.fetch_sub(1, Relaxed);
+            let before = self.sleepers.fetch_sub(1, Relaxed);
+            debug_assert!(before > 0, "more get up than lie down");
         }
     }
 

@@ -86,13 +86,15 @@ impl Budget {
             granted = if free >= wanted.saturating_mul(LOT_SHARE) { wanted } else { needed };
             (free >= granted).then_some(used + granted)
         });
+        debug_assert!(granted >= needed && needed > 0, "{granted} are granted for {needed}");
         if drawn.is_ok() { granted } else { 0 }
     }
 
     fn give_back(&self, amounts: [u64; 2]) {
         for (used, amount) in self.used.iter().zip(amounts) {
             if amount > 0 {
-                used.fetch_sub(amount, Relaxed);
+                let before = used.fetch_sub(amount, Relaxed);
+                debug_assert!(before >= amount, "{amount} of {before} are given back");
             }
         }
     }
@@ -130,6 +132,7 @@ impl QuotaLease {
             self.empty();
             return provided;
         }
+        debug_assert!(updates_left.get() >= 1 && bytes_left.get() >= bytes);
         updates_left.set(updates_left.get() - 1);
         bytes_left.set(bytes_left.get() - bytes);
         Ok(())

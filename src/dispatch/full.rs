@@ -27,14 +27,16 @@ impl FullChats {
     /// A chat has become full. Each call is followed by one of [`lower`](Self::lower).
     pub(crate) fn raise(&self, hash: u64) {
         if let Some(place) = self.place(hash) {
-            place.fetch_add(1, Relaxed);
+            let before = place.fetch_add(1, Relaxed);
+            debug_assert!(before < u16::MAX, "more chats than updates may wait");
         }
     }
 
     /// A chat is not full any more.
     pub(crate) fn lower(&self, hash: u64) {
         if let Some(place) = self.place(hash) {
-            place.fetch_sub(1, Relaxed);
+            let before = place.fetch_sub(1, Relaxed);
+            debug_assert!(before > 0, "a chat that did not count as full");
         }
     }
 

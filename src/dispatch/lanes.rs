@@ -167,7 +167,8 @@ impl Lanes {
                 *place.insert(id)
             }
         };
-        let Some(lane) = self.lanes.get_mut(id) else { return };
+        let Some(lane) = self.lanes.get_mut(id) else { return self.push_anew(key, delivery) };
+        debug_assert!(lane.key == key && lane.state != State::Spare, "{key:?} in {lane:?}");
         self.store.push_back(&mut lane.updates, delivery);
         if matches!(lane.state, State::Gathering(_)) {
             // Whether the album is complete now is looked at when its turn comes.
@@ -180,6 +181,18 @@ impl Lanes {
         }
     }
 
+    /// Makes a lane for an update whose lane is none: it is delivered, whatever has gone wrong.
+    #[cold]
+    fn push_anew(&mut self, key: LaneKey, delivery: Delivery) {
+        self.lanes.push(Lane::new(key));
+        let id = self.lanes.len() - 1;
+        self.by_key.insert(key, id);
+        self.ready.push_back(id);
+        if let Some(lane) = self.lanes.last_mut() {
+            self.store.push_back(&mut lane.updates, delivery);
+        }
+    }
+
     /// The first update of the lane whose turn it is, to be handled now. The lane is
     /// held until [`finish`](Self::finish) or [`retry`](Self::retry).
     pub(crate) fn take(&mut self, now: Instant) -> Option<(LaneId, Delivery)> {
@@ -189,6 +202,8 @@ impl Lanes {
         }
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
+            debug_assert_eq!(lane.state, State::Ready, "held by another worker, or out of turn");
+            debug_assert!(lane.held.is_empty() && lane.updates.len() > 0, "{lane:?}");
             if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
                 && let Some(until) = lane.gathers_until(&self.store, wait)
                 && until > now
@@ -236,6 +251,7 @@ impl Lanes {
     pub(crate) fn finish(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         debug_assert_eq!(lane.state, State::Running);
+        debug_assert!(!lane.held.is_empty(), "nothing of it was handled");
         lane.held.clear();
         let length = lane.updates.len();
         if lane.full && length <= self.chat_updates / 2 {
@@ -251,19 +267,30 @@ impl Lanes {
     }
 
     /// Puts an update back at the head of its lane, which is let go and waits until `due`.
-    pub(crate) fn retry(&mut self, id: LaneId, delivery: Delivery, due: Instant) {
-        let Some(lane) = self.lanes.get_mut(id) else { return };
+    ///
+    /// # Errors
+    /// The update, where there is no such lane.
+    pub(crate) fn retry(
+        &mut self,
+        id: LaneId,
+        delivery: Delivery,
+        due: Instant,
+    ) -> Result<(), Delivery> {
+        let Some(lane) = self.lanes.get_mut(id) else { return Err(delivery) };
         debug_assert_eq!(lane.state, State::Running);
         lane.held.clear();
         self.store.push_front(&mut lane.updates, delivery);
         lane.state = State::Waiting(due);
         self.due.push(Reverse((due, id)));
+        Ok(())
     }
 
     fn close(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
+        debug_assert!(!lane.full && lane.held.is_empty() && lane.updates.len() == 0, "{lane:?}");
         lane.state = State::Spare;
-        self.by_key.remove(&lane.key);
+        let known = self.by_key.remove(&lane.key);
+        debug_assert_eq!(known, Some(id), "another lane has its chat");
         self.spare.push(id);
     }
 
@@ -320,21 +347,27 @@ fn open(lanes: &mut Vec<Lane>, spare: &mut Vec<LaneId>, key: LaneKey) -> LaneId 
     if let Some(id) = spare.pop()
         && let Some(lane) = lanes.get_mut(id)
     {
+        debug_assert_eq!(lane.state, State::Spare);
         lane.key = key;
         lane.state = State::Ready;
         return id;
     }
-    lanes.push(Lane {
-        full: false,
-        held: Vec::with_capacity(1),
-        key,
-        state: State::Ready,
-        updates: Queue::default(),
-    });
+    lanes.push(Lane::new(key));
     lanes.len() - 1
 }
 
 impl Lane {
+    /// An empty lane that counts as ready.
+    fn new(key: LaneKey) -> Self {
+        Self {
+            full: false,
+            held: Vec::with_capacity(1),
+            key,
+            state: State::Ready,
+            updates: Queue::default(),
+        }
+    }
+
     /// Takes the first update; with `albums`, those of its album that follow it as well.
     fn pop(&mut self, store: &mut Store, albums: bool) -> Option<Delivery> {
         let mut first = store.pop_front(&mut self.updates)?;

@@ -168,26 +168,28 @@ impl Dispatcher {
         if self.full.contains(hash) {
             return Err((Refusal::Chat, update));
         }
+        // Multiply and shift spreads a hash over n without the division of `%`.
+        let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
+        // Where there is no inbox at all, nothing may be promised.
+        let Some(inbox) = self.inboxes.get(index) else {
+            return Err((Refusal::Inbox, update));
+        };
         let bytes = update.byte_len() as u64;
         match self.lease.acquire(bytes) {
             Ok(()) => {}
             Err(Measure::Updates) => return Err((Refusal::Updates, update)),
             Err(Measure::Bytes) => return Err((Refusal::Bytes, update)),
         }
-        // Multiply and shift spreads a hash over n without the division of `%`.
-        let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
         let Origin { is_replayed, record, shard } = origin;
         let rest = Vec::new();
         let delivery =
             Delivery { update, queued_at, attempts: 0, is_replayed, record, rest, shard };
-        let refused = match self.inboxes.get(index).map(|inbox| inbox.try_send(delivery)) {
-            Some(Ok(())) => {
+        let refused = match inbox.try_send(delivery) {
+            Ok(()) => {
                 self.wakes.request(index);
                 return Ok(());
             }
-            Some(Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused))) => refused,
-            // The index is below the length, which is not 0.
-            None => return Ok(()),
+            Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => refused,
         };
         self.lease.refund(bytes);
         Err((Refusal::Inbox, refused.update))
@@ -232,6 +234,7 @@ struct Wakes {
 
 impl Wakes {
     fn request(&self, partition: usize) {
+        debug_assert!(partition < self.due.len(), "a partition that is never woken for");
         if let Some(due) = self.due.get(partition) {
             due.set(true);
         }

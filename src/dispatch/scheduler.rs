@@ -293,6 +293,7 @@ impl Scheduler {
 
     /// What an earlier run has seen of a bot that was not configured at the start.
     pub(crate) fn install(&self, bot: BotId, seen: Window) {
+        debug_assert!((bot.index() as usize) < self.windows.count(), "not covered");
         if let Some(window) = self.windows.get(bot.index() as usize) {
             *window.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         }
@@ -320,7 +321,26 @@ impl Scheduler {
 
     /// Puts an update back to the head of its lane, which waits until `due`.
     pub(crate) fn retry(&self, lane: LaneRef, delivery: Delivery, due: Instant) {
-        self.change(lane, |_, lanes| lanes.retry(lane.lane, delivery, due));
+        let mut delivery = Some(delivery);
+        self.change(lane, |_, lanes| {
+            delivery = delivery.take().and_then(|it| lanes.retry(lane.lane, it, due).err());
+        });
+        if let Some(delivery) = delivery {
+            self.push_without_lane(delivery);
+        }
+    }
+
+    /// Has an update handled whose lane is gone. It is acknowledged, so it must not be lost, although it
+    /// may come out of order.
+    #[cold]
+    fn push_without_lane(&self, delivery: Delivery) {
+        let (bot, id) = (delivery.update.bot(), delivery.update.id());
+        tracing::error!(%bot, update_id = %id, "an update has lost its lane");
+        if let Some(partition) = self.partitions.first() {
+            let mut lanes = partition.lock();
+            lanes.push(LaneKey::from_update(&delivery.update, self.settings.order), delivery);
+            self.publish(partition, &lanes);
+        }
     }
 
     fn change(&self, lane: LaneRef, change: impl FnOnce(&Partition, &mut Lanes)) {
@@ -368,7 +388,8 @@ impl Scheduler {
     pub(super) fn cancel_park(&self, worker: usize) {
         if let Some(parker) = self.parkers.get(worker) {
             parker.cancel_park();
-            self.sleepers.fetch_sub(1, Relaxed);
+            let before = self.sleepers.fetch_sub(1, Relaxed);
+            debug_assert!(before > 0, "more workers wake than sleep");
         }
     }
 

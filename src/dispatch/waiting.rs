@@ -52,6 +52,7 @@ impl Queue {
 
 impl Store {
     pub(super) fn push_back(&mut self, queue: &mut Queue, delivery: Delivery) {
+        debug_assert_eq!(queue.last == NONE, queue.len == 0);
         let at = self.put(delivery, NONE);
         match self.slot_mut(queue.last) {
             Some(last) => last.next = at,
@@ -73,6 +74,7 @@ impl Store {
         let (at, free) = (queue.first, self.free);
         let slot = self.slot_mut(at)?;
         let delivery = slot.delivery.take();
+        debug_assert!(delivery.is_some() && queue.len > 0, "a queue of another store");
         queue.first = mem::replace(&mut slot.next, free);
         self.free = at;
         if queue.first == NONE {

@@ -118,6 +118,7 @@ impl Backlog {
 impl State {
     /// From now on everything from `record` on is read back.
     pub(super) fn fall_behind(&mut self, record: RecordId) {
+        debug_assert!(self.from.is_none(), "{record:?} would hide {:?}", self.from);
         self.is_behind = true;
         self.from = Some(record);
     }

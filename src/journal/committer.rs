@@ -105,13 +105,17 @@ impl Committer {
                     let home = batch.home;
                     self.committed.extend(batch.entries.iter_mut().filter_map(|entry| {
                         // A segment is smaller than 4 GiB.
+                        debug_assert!(start + entry.at as u64 <= u64::from(u32::MAX));
                         let offset = (start + entry.at as u64) as u32;
                         let record = RecordId { segment: segment.number, offset };
+                        debug_assert!(entry.update.is_some(), "a record that is never settled");
                         let update = entry.update.take()?;
                         Some(Committed { home, is_fed: entry.is_fed, record, update })
                     }));
                     start += batch.bytes.len() as u64;
                 }
+                debug_assert_eq!(self.committed.len() as u64, records);
+                debug_assert_eq!(start, at + bytes);
                 self.metrics.records.add(records);
                 self.metrics.bytes.add(bytes);
                 self.metrics.batch_records.record(records);
@@ -129,6 +133,7 @@ impl Committer {
     fn send_home(&self, batches: &mut Vec<Batch>, now: Instant) {
         for batch in batches.drain(..) {
             self.metrics.commit.record(nanos(now.saturating_duration_since(batch.submitted_at)));
+            debug_assert!(batch.home < self.returns.len(), "its connections would wait for ever");
             if let Some(home) = self.returns.get(batch.home) {
                 // A shard stays until its batches are back.
                 let _ = home.batches.send(batch);
@@ -161,6 +166,7 @@ impl Committer {
                 }
             }
         }
+        debug_assert!(state.committed <= end, "{end:?} is before {:?}", state.committed);
         state.committed = end;
         let wakes = was_empty && !state.is_empty();
         drop(state);

@@ -258,7 +258,10 @@ impl Journal {
         records.sort_unstable();
         for run in records.chunk_by(|a, b| a.segment == b.segment) {
             let number = run.first().map_or(0, |record| record.segment);
-            let Some(segment) = self.segment(number) else { continue };
+            // One stays until all in it is settled.
+            let segment = self.segment(number);
+            debug_assert!(segment.is_some(), "segment {number} is gone, a record is settled twice");
+            let Some(segment) = segment else { continue };
             let offsets = run.iter().map(|record| record.offset);
             let (is_done, outcome) = segment.settle(offsets, &*self.storage);
             if let Err(error) = outcome {

@@ -265,6 +265,7 @@ impl ReadBack {
         let backlog = Arc::clone(&self.backlog);
         let mut state = backlog.lock();
         let (last, last_end) = state.committed;
+        debug_assert!(number <= last && state.is_behind, "segment {number} of {last} is read");
         let end = if number == last { last_end } else { segment.end() };
         let is_awaited = !state.adopted.is_empty();
         if at < end {
@@ -367,7 +368,12 @@ impl ReadBack {
 
     /// Hands on one deferred update: `Moved` where that is done, or can never be.
     fn resume_one(&mut self, record: RecordId, now: Instant) -> Step {
-        let Some(segment) = self.journal.segment(record.segment) else { return Step::Moved };
+        let segment = self.journal.segment(record.segment);
+        debug_assert!(segment.is_some(), "{record:?} is deferred and its segment gone");
+        let Some(segment) = segment else {
+            damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
+            return Step::Moved;
+        };
         let (header, body) = match segment.read(record.offset) {
             Ok(Some(found)) => found,
             Ok(None) => {

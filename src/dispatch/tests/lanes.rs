@@ -47,7 +47,7 @@ fn a_retry_comes_before_the_later_ones_and_not_before_its_time() {
     let (lane, first) = lanes.take(now).unwrap();
     assert_eq!(id(&first), 1);
     assert!(lanes.take(now).is_none(), "the chat is being handled");
-    lanes.retry(lane, first, now + SECOND);
+    lanes.retry(lane, first, now + SECOND).unwrap();
     assert_eq!(lanes.next_due(), Some(now + SECOND));
     assert_eq!(lanes.ready(), 0);
     // What arrives meanwhile neither hurries the lane nor overtakes.
@@ -72,7 +72,7 @@ fn lanes_that_wait_become_ready_in_the_order_of_their_times() {
     }
     let held: Vec<_> = delays.iter().map(|_| lanes.take(now).unwrap()).collect();
     for ((lane, delivery), delay) in held.into_iter().zip(delays) {
-        lanes.retry(lane, delivery, now + SECOND * delay);
+        lanes.retry(lane, delivery, now + SECOND * delay).unwrap();
     }
     for (delay, expected) in (1..=5).zip([20, 40, 50, 30, 10]) {
         assert_eq!(lanes.next_due(), Some(now + SECOND * delay));
@@ -147,9 +147,18 @@ fn a_chat_is_full_until_half_is_gone() {
     for left in (0..5).rev() {
         let (lane, first) = lanes.take(now).unwrap();
         // A retry gives nothing back.
-        lanes.retry(lane, first, now);
+        lanes.retry(lane, first, now).unwrap();
         let (lane, _) = lanes.take(now).unwrap();
         lanes.finish(lane);
         assert_eq!(full.count(), usize::from(left > 2), "{left} left");
     }
+}
+
+/// It cannot be, so nothing may come of it: the update is acknowledged.
+#[test]
+fn an_update_whose_lane_is_none_is_not_lost() {
+    let (mut lanes, _) = lanes_of(100);
+    let delivery = delivery(1, 1);
+    let delivery = lanes.retry(7, delivery, Instant::now()).unwrap_err();
+    assert_eq!(delivery.update.id().get(), 1);
 }

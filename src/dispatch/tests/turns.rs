@@ -90,3 +90,14 @@ fn a_full_inbox_refuses_until_somebody_has_looked_into_it() {
     }
     assert_eq!(handled, (0..=accepted).collect::<Vec<_>>());
 }
+
+/// Where nothing could ever take it, the sender is told so, and nothing of the limits is spent.
+#[test]
+fn without_an_inbox_no_update_is_accepted() {
+    let (scheduler, _, budget) = hand_off(1, 10);
+    let full = Arc::new(FullChats::new());
+    let shard = Dispatcher::new(&scheduler, Vec::new(), &full, &budget, 0);
+    let refused = shard.dispatch(message(0, 1, 1, 0), Instant::now()).unwrap_err();
+    assert_eq!((refused.0, refused.1.id().get()), (Refusal::Inbox, 1));
+    assert_eq!(budget.used(Measure::Updates), 0);
+}

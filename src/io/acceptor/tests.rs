@@ -124,7 +124,7 @@ fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one()
     let epoch = Instant::now() - Duration::from_secs(10);
     for (link, seconds) in acceptor.shards.iter_mut().zip([4, 2, 3]) {
         let idle = LongestIdle::from_epoch(epoch);
-        idle.tell(Some(epoch + Duration::from_secs(seconds)));
+        idle.set(Some(epoch + Duration::from_secs(seconds)));
         link.idle = Arc::new(idle);
     }
     let _peer = connect(&mut acceptor);
@@ -133,7 +133,7 @@ fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one()
     assert!(matches!(mailbox.try_recv(), Ok(Message::Connection(_))));
     assert!(matches!(mailbox.try_recv(), Ok(Message::ReplaceIdle(_))));
     for link in &acceptor.shards {
-        link.idle.tell(Some(Instant::now()));
+        link.idle.set(Some(Instant::now()));
     }
     let _peer = connect(&mut acceptor);
     assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 2, "none for long enough");

@@ -68,12 +68,13 @@ pub use crate::{
     },
     error::{Error, ErrorKind},
     io::cpu_affinity::Placement,
+    journal::RecoveryProgress,
     observe::metrics::{
         JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
         WebhookReport,
     },
     proto::{http, update, update::Update},
-    server::{FeedError, RecoveryProgress, Reload, Server, ServerHandle, ShutdownHandle},
+    server::{FeedError, Reload, Server, ServerHandle, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,

@@ -63,8 +63,6 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::CachePadded;
 
-#[allow(unreachable_pub)] // `crate::RecoveryProgress`
-pub use self::recovery::Progress;
 pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
@@ -83,7 +81,7 @@ pub(crate) use self::{
 pub use self::{
     directory::Directory,
     record::{RecordHeader, now_us},
-    recovery::RecoveryError,
+    recovery::{RecoveryError, RecoveryProgress},
 };
 use self::{segment::Segment, storage::Storage};
 use crate::{

@@ -32,7 +32,7 @@ const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
 /// How far the reading of a journal has got.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct RecoveryProgress {
     /// Bytes read so far.
     pub bytes: u64,
     /// Bytes that there are.
@@ -84,7 +84,7 @@ pub(crate) struct Recovered {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     /// Records read in all, and the bytes of all files up to the last record of each.
-    pub(crate) scanned: Progress,
+    pub(crate) scanned: RecoveryProgress,
     /// Parts in the middle of a segment that are no records.
     pub(crate) damages: Vec<Damage>,
     /// Records whose update is in an earlier one as well: settled now.
@@ -158,7 +158,7 @@ pub(crate) fn recover(
     storage: &dyn Storage,
     bots: &[String],
     remember: impl FnMut(BotId, UpdateId) -> bool,
-    progress: impl FnMut(Progress),
+    progress: impl FnMut(RecoveryProgress),
 ) -> Result<Recovered, RecoveryError> {
     let start = Instant::now();
     let bots = bots.iter().map(|name| BotKey::from_name(name)).collect();
@@ -173,7 +173,7 @@ pub(crate) fn recover(
 impl<R, P> Recovery<'_, R, P>
 where
     R: FnMut(BotId, UpdateId) -> bool,
-    P: FnMut(Progress),
+    P: FnMut(RecoveryProgress),
 {
     fn run(&mut self) -> Result<(), RecoveryError> {
         let files = list(self.storage)?;
@@ -475,7 +475,7 @@ where
     fn tell(&mut self, bytes: u64) {
         if bytes >= self.told_at + PROGRESS_BYTES {
             self.told_at = bytes;
-            (self.progress)(Progress { bytes, ..self.found.scanned });
+            (self.progress)(RecoveryProgress { bytes, ..self.found.scanned });
         }
     }
 }

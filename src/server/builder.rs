@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{Destination, ServerHandle, start, watch::Watched};
+use super::{Destination, ServerHandle, journal::OnRecovery, start, watch::Watched};
 use crate::{
     config::{
         AllowList, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile,
@@ -16,12 +16,9 @@ use crate::{
     error::Error,
     files::User,
     io::listener::Inherited,
-    journal::Progress,
+    journal::RecoveryProgress,
     tls::TlsConfig,
 };
-
-/// How far the reading of the journal has got at a start, told now and then.
-pub type RecoveryProgress = Progress;
 
 /// A receiver of webhooks that has not started yet.
 ///
@@ -61,9 +58,6 @@ pub struct Server {
 
 /// Called when all addresses are bound.
 pub(super) type OnBound = Box<dyn FnOnce() -> Result<(), Error> + Send>;
-
-/// Called while a start reads the journal.
-pub(super) type OnRecovery = Box<dyn FnMut(RecoveryProgress) + Send>;
 
 impl Server {
     /// A server with the defaults of [`Config`] and no bot, certificate or handler.

@@ -16,7 +16,7 @@ use crate::{
         operation::{Operation, Severity, Step},
     },
     io::listener::Name,
-    journal::{Journal, Progress},
+    journal::{Journal, RecoveryProgress},
 };
 
 /// Time without a sign of life after which a shard counts as stuck for good. It gives one each second,
@@ -44,7 +44,7 @@ enum Phase {
     /// It has begun.
     Starting,
     /// It reads the journal.
-    Recovering(Progress),
+    Recovering(RecoveryProgress),
     /// It accepts connections.
     Serving,
 }
@@ -71,7 +71,7 @@ impl Health {
     }
 
     /// The reading of the journal has come so far.
-    pub(crate) fn recovering(&self, progress: Progress) {
+    pub(crate) fn recovering(&self, progress: RecoveryProgress) {
         self.enter(Phase::Recovering(progress));
     }
 
@@ -150,7 +150,7 @@ impl Health {
         } else {
             match *self.phase.lock().unwrap_or_else(PoisonError::into_inner) {
                 Phase::Starting => obstacles.push("starting".to_owned()),
-                Phase::Recovering(Progress { bytes, of, .. }) => {
+                Phase::Recovering(RecoveryProgress { bytes, of, .. }) => {
                     obstacles.push(format!("starting: {bytes} of {of} bytes of the journal read"));
                 }
                 Phase::Serving => {}
@@ -210,7 +210,7 @@ mod tests {
         let health = Health::new(Arc::clone(&control));
         let now = Instant::now();
         assert_eq!(health.obstacles(now), ["starting"]);
-        health.recovering(Progress { bytes: 3, of: 9, records: 1 });
+        health.recovering(RecoveryProgress { bytes: 3, of: 9, records: 1 });
         assert_eq!(health.obstacles(now), ["starting: 3 of 9 bytes of the journal read"]);
         health.serving();
         assert!(health.obstacles(now).is_empty());

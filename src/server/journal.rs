@@ -11,7 +11,6 @@ use std::{
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::builder::OnRecovery;
 use crate::{
     bots::BotRegistry,
     config::{self, Ack},
@@ -21,11 +20,15 @@ use crate::{
     error::{Error, ErrorKind},
     journal::{
         Backlog, Batch, BatchReturn, Committer, Directory, Housekeeper, Intake, Journal, Log,
-        MaintenanceTask, ReadBack, Recovered, RecoveryError, Settings, is_held_here, recover,
+        MaintenanceTask, ReadBack, Recovered, RecoveryError, RecoveryProgress, Settings,
+        is_held_here, recover,
     },
     observe::metrics::JournalMetrics,
     proto::update::Recycled,
 };
+
+/// Called while a start reads the journal.
+pub(super) type OnRecovery = Box<dyn FnMut(RecoveryProgress) + Send>;
 
 /// How often a start looks whether the journal can be had.
 const LOCK_STEP: Duration = Duration::from_millis(20);

@@ -35,7 +35,7 @@ use std::{
 use futures_channel::mpsc;
 
 pub use self::{
-    builder::{RecoveryProgress, Server},
+    builder::Server,
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
     reload::Reload,

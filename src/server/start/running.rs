@@ -1,4 +1,4 @@
-//! Starting a server: which threads there are, in the order of their start.
+//! The third step of a start: the threads.
 
 use std::{
     io,
@@ -11,47 +11,38 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures_channel::mpsc;
 
-use super::{
-    Destination, Server, ServerHandle,
-    builder::OnRecovery,
-    feeder::{FeedPath, Feeder, Inlet},
-    files::Files,
-    journal::{IntakeEnd, Opened},
-    reload::ReloadLock,
-    watch::{self, Watcher},
-};
+use super::{bound::Bound, opened::Opened};
 use crate::{
-    bots::BotRegistry,
     config::{Config, DriverChoice, DriverKind, ListenAddress},
     control::{Control, panics},
     delivery::{
-        dead_letters::DeadLetters,
         sink::BotNames,
         stream::{OnDrop, Settlements},
         worker::{Consumer, Worker, WorkerContext},
     },
-    dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
+    dispatch::{Dispatcher, FullChats, SettledBatch},
     error::{Error, ErrorKind},
     io::{
         acceptor::{Acceptor, Admission, ShardLink},
         config_snapshot::ConfigSnapshot,
         connection::IngestPath,
-        cpu_affinity::{self, Placement},
-        listener::{Listening, ListeningSocket, Names},
+        cpu_affinity::{self},
+        listener::{ListeningSocket, Names},
         peer_limit::PeerConnectionLimit,
         preflight,
         runtime::Runtime,
         shard::Seed,
     },
-    observe::{
-        incidents::Incidents,
-        metrics::{Metrics, WorkerMetrics},
-    },
+    observe::metrics::{Metrics, WorkerMetrics},
     proto::update::{Recycled, UpdateParser},
     server::{
-        admin::{AdminListener, AdminThread, Pages},
+        Destination, ServerHandle,
+        feeder::{FeedPath, Feeder, Inlet},
+        files::Files,
         hangs::{self, Hangs},
-        health::Health,
+        journal::{self, IntakeEnd},
+        reload::ReloadLock,
+        watch::{self, Watcher},
     },
     tls::{FileWatch, TlsConfig},
 };
@@ -61,180 +52,148 @@ const MAILBOX: usize = 1024;
 /// Recycled bodies and tapes that may wait for a shard; the others are freed.
 const RETURNS: usize = 1024;
 
-pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    let Server {
-        config,
-        consumer,
-        inherited,
-        on_bound,
-        on_drop,
-        on_failure,
-        on_recovery,
-        socket_heir,
-        tls,
-        watch_certificates,
-        mut watched,
-    } = server;
-    config.validate()?;
-    let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
-    if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
-        return Err(missing("tls", "a certificate and its key"));
-    }
-    let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
-    let placement = match config.listens {
-        true => Placement::of_this_machine(config.shards, config.workers, &config.pin)?,
-        false => Placement::without_shards(config.workers, &config.pin)?,
-    };
-    let Listening { listeners, mut notices, sockets } =
-        Listening::open(&config, inherited, socket_heir.as_ref())?;
-    let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
-        ListenAddress::Tcp(address) => Some(*address),
-        _ => None,
-    });
-    let control = Arc::new(Control::new(on_failure));
-    let health = Arc::new(Health::new(Arc::clone(&control)));
-    let incidents = Arc::new(Incidents::new(config.admin.incidents));
-    // Before the journal is read, which may take its time: probes are answered meanwhile.
-    let admin = match config.admin.listen {
-        None => None,
-        Some(address) => {
-            let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
-            Some(AdminListener::bind(address, Pages { health, incidents })?)
+impl Opened {
+    /// Starts all threads. Where one cannot be, dropping the handle stops those that were.
+    ///
+    /// # Errors
+    /// A thread that cannot be started, or a driver that cannot be built.
+    pub(super) fn run(self) -> Result<ServerHandle, Error> {
+        let Self {
+            bound,
+            budget,
+            full,
+            inboxes,
+            journal: opened,
+            letters,
+            permits,
+            registry,
+            scheduler,
+            snapshot,
+        } = self;
+        let Bound {
+            admin,
+            config,
+            consumer,
+            control,
+            health,
+            incidents,
+            listeners,
+            notices,
+            on_drop,
+            placement,
+            sockets,
+            tls,
+            watch_certificates,
+            mut watched,
+            ..
+        } = bound;
+        let (shards, workers) = (placement.shards.len(), placement.workers.len());
+        let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
+            ListenAddress::Tcp(address) => Some(*address),
+            _ => None,
+        });
+        let dispatcher =
+            |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
+        let metrics = Metrics::new(shards, workers);
+        let sink = match &consumer {
+            Destination::Sink(sink) => Some(Arc::clone(sink)),
+            Destination::Handler(_) | Destination::Stream(_) => None,
+        };
+        let mut handle = ServerHandle {
+            acceptor: None,
+            admin,
+            control,
+            driver: DriverKind::Epoll,
+            files: Files::new(sink, letters.clone()),
+            hangs: None,
+            health,
+            incidents,
+            inlet: Inlet::closed(&metrics, &registry),
+            is_started: false,
+            is_streaming: matches!(consumer, Destination::Stream(_)),
+            journal: None,
+            scheduler: Arc::clone(&scheduler),
+            local_addrs: local_addrs.collect(),
+            listeners: listeners.clone(),
+            metrics,
+            notices,
+            acceptor_config: Arc::default(),
+            placement,
+            registry,
+            permits: Arc::clone(&permits),
+            settings: Mutex::new(config.clone()),
+            reload_lock: ReloadLock::default(),
+            shards: Vec::new(),
+            shard_threads: Vec::new(),
+            started_at: Instant::now(),
+            stopped: false,
+            watcher: None,
+            worker_threads: Vec::new(),
+        };
+        handle.watch_hangs()?;
+        if let Some(tls) = &tls {
+            handle.check_certificates(&config, tls);
         }
-    };
-    // Everything is bound.
-    if let Some(call) = on_bound {
-        call()?;
-    }
-    let spawn = |run| spawn(&control, "ringhook-admin".to_owned(), None, run);
-    let admin = admin.map(|listener| listener.start(spawn)).transpose()?;
-    let (shards, workers) = (placement.shards.len(), placement.workers.len());
-    let limits = &config.limits;
-    // Two of the shards' kind more: for the journal's threads, or for updates that are fed in.
-    let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
-        .shared_by(shards + 2 + workers, limits.body_bytes as u64);
-    let (budget, full) = (Arc::new(budget), Arc::new(FullChats::new()));
-    let now = Instant::now();
-    let settings = config.dispatch.clone();
-    let (scheduler, inboxes) =
-        Scheduler::new(workers, config.bots.len(), limits, settings, &full, now);
-    let scheduler = Arc::new(scheduler);
-    let registry = Arc::new(BotRegistry::default());
-    let ids = registry.register(config.bot_names())?;
-    registry.configure(&ids);
-    let snapshot = Arc::new(ConfigSnapshot::new(&config, &ids));
-    let mut on_recovery = on_recovery;
-    let on_recovery: OnRecovery = Box::new({
-        let health = Arc::clone(&health);
-        move |progress| {
-            health.recovering(progress);
-            on_recovery.iter_mut().for_each(|call| call(progress));
+        handle.metrics.set_slow(config.profile.slow);
+        // Where a step fails, dropping the handle stops what has started.
+        let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
+        let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
+        let context = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| WorkerContext {
+            control: Arc::clone(control),
+            copies: Vec::new(),
+            dead_letters: letters.clone(),
+            duplicates: Vec::new(),
+            journal: journal.clone(),
+            metrics,
+            operation: Arc::default(),
+            lanes: Vec::new(),
+            returns: returns.clone(),
+            settled_at: None,
+            settled: Vec::new(),
+            settled_batch: SettledBatch::new(Arc::clone(&budget)),
+        };
+        handle.start_workers(&consumer, on_drop, context)?;
+        let (paths, feed_path) = match opened {
+            Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
+            None => {
+                let paths =
+                    (0..shards).map(|shard| IngestPath::Memory(dispatcher(shard))).collect();
+                (paths, FeedPath::Memory(dispatcher(0).for_replay()))
+            }
+        };
+        handle.inlet.open(Feeder {
+            end: handle.inlet.end(),
+            letters,
+            parser: UpdateParser::default(),
+            path: feed_path,
+        });
+        let names = Names::new(
+            &sockets,
+            &handle.acceptor_config,
+            &handle.control,
+            handle.incidents.writer(),
+        );
+        let shards =
+            handle.start_shards(&config, &snapshot, tls.as_ref(), &permits, paths, taken_back)?;
+        if config.listens {
+            handle.start_acceptor(Admission::new(&config, permits), sockets, shards)?;
         }
-    });
-    let opened = Opened::open(&config.journal, &registry, &scheduler, on_recovery)?;
-    notices.extend(opened.iter().flat_map(Opened::notices));
-    notices.extend(admin.as_ref().and_then(AdminThread::notice));
-    let permits = Arc::new(PeerConnectionLimit::new(limits.connections_per_address));
-    let dispatcher = |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
-    let metrics = Metrics::new(shards, workers);
-    let mut handle = ServerHandle {
-        acceptor: None,
-        admin,
-        control,
-        driver: DriverKind::Epoll,
-        files: Files::default(),
-        hangs: None,
-        health,
-        incidents,
-        inlet: Inlet::closed(&metrics, &registry),
-        is_started: false,
-        is_streaming: matches!(consumer, Destination::Stream(_)),
-        journal: None,
-        scheduler: Arc::clone(&scheduler),
-        local_addrs: local_addrs.collect(),
-        listeners: listeners.clone(),
-        metrics,
-        notices,
-        acceptor_config: Arc::default(),
-        placement,
-        registry,
-        permits: Arc::clone(&permits),
-        settings: Mutex::new(config.clone()),
-        reload_lock: ReloadLock::default(),
-        shards: Vec::new(),
-        shard_threads: Vec::new(),
-        started_at: Instant::now(),
-        stopped: false,
-        watcher: None,
-        worker_threads: Vec::new(),
-    };
-    handle.watch_hangs()?;
-    if let Some(tls) = &tls {
-        handle.check_certificates(&config, tls);
-    }
-    handle.metrics.set_slow(config.profile.slow);
-    // Where a step fails, dropping the handle stops what has started.
-    let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
-    let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
-    let letters = config.dispatch.dead_letters.as_deref();
-    let letters = letters
-        .map(|path| DeadLetters::open(path, &handle.registry, config.journal.ack).map(Arc::new))
-        .transpose()?;
-    let sink = match &consumer {
-        Destination::Sink(sink) => Some(Arc::clone(sink)),
-        Destination::Handler(_) | Destination::Stream(_) => None,
-    };
-    handle.files = Files::new(sink, letters.clone());
-    let context = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| WorkerContext {
-        control: Arc::clone(control),
-        copies: Vec::new(),
-        dead_letters: letters.clone(),
-        duplicates: Vec::new(),
-        journal: journal.clone(),
-        metrics,
-        operation: Arc::default(),
-        lanes: Vec::new(),
-        returns: returns.clone(),
-        settled_at: None,
-        settled: Vec::new(),
-        settled_batch: SettledBatch::new(Arc::clone(&budget)),
-    };
-    handle.start_workers(&consumer, on_drop, context)?;
-    let (paths, feed_path) = match opened {
-        Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
-        None => {
-            let paths = (0..shards).map(|shard| IngestPath::Memory(dispatcher(shard))).collect();
-            (paths, FeedPath::Memory(dispatcher(0).for_replay()))
+        if let Some(tls) = tls.filter(|_| watch_certificates) {
+            let mut files = FileWatch::new(tls);
+            watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
         }
-    };
-    handle.inlet.open(Feeder {
-        end: handle.inlet.end(),
-        letters,
-        parser: UpdateParser::default(),
-        path: feed_path,
-    });
-    let names =
-        Names::new(&sockets, &handle.acceptor_config, &handle.control, handle.incidents.writer());
-    let shards =
-        handle.start_shards(&config, &snapshot, tls.as_ref(), &permits, paths, taken_back)?;
-    if config.listens {
-        handle.start_acceptor(Admission::new(&config, permits), sockets, shards)?;
+        if let Some(mut names) = names {
+            names.all().for_each(|name| handle.health.watch_name(name));
+            watched.push(Box::new(move |at| names.look(at)));
+        }
+        let operation = Arc::default();
+        handle.health.watch(&operation);
+        let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
+        handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
+        handle.health.serving();
+        handle.is_started = true;
+        Ok(handle)
     }
-    if let Some(tls) = tls.filter(|_| watch_certificates) {
-        let mut files = FileWatch::new(tls);
-        watched.push(Box::new(move |at| files.poll(at, SystemTime::now())));
-    }
-    if let Some(mut names) = names {
-        names.all().for_each(|name| handle.health.watch_name(name));
-        watched.push(Box::new(move |at| names.look(at)));
-    }
-    let operation = Arc::default();
-    handle.health.watch(&operation);
-    let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
-    handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
-    handle.health.serving();
-    handle.is_started = true;
-    Ok(handle)
 }
 
 /// What a shard's thread is told when all have tried to build their driver.
@@ -304,7 +263,7 @@ impl ServerHandle {
     /// Starts the journal's threads; for each shard its way into the journal, and the feeder's.
     fn start_journal(
         &mut self,
-        opened: Opened,
+        opened: journal::Opened,
         dispatcher: impl Fn() -> Dispatcher,
         full: &Arc<FullChats>,
         returns: Vec<Sender<Recycled>>,
@@ -440,7 +399,7 @@ impl ServerHandle {
 
 /// Starts a thread, pinned to `cpu`. Its panic would be a bug of ours: it is a failure of the
 /// server, never a silence.
-fn spawn(
+pub(super) fn spawn(
     control: &Arc<Control>,
     name: String,
     cpu: Option<usize>,

@@ -1,0 +1,112 @@
+//! The first step of a start: the settings are checked, and the sockets are there.
+
+use std::sync::Arc;
+
+use super::running::spawn;
+use crate::{
+    config::Config,
+    control::Control,
+    delivery::stream::OnDrop,
+    error::Error,
+    io::{
+        cpu_affinity::Placement,
+        listener::{Listening, ListeningSocket},
+    },
+    observe::incidents::Incidents,
+    server::{
+        Destination,
+        admin::{AdminListener, AdminThread, Pages},
+        builder::Server,
+        health::Health,
+        journal::OnRecovery,
+        watch::Watched,
+    },
+    tls::TlsConfig,
+};
+
+/// A server whose sockets are bound. Nothing of the journal has been looked at.
+pub(super) struct Bound {
+    pub(super) admin: Option<AdminThread>,
+    pub(super) config: Config,
+    pub(super) consumer: Destination,
+    pub(super) control: Arc<Control>,
+    pub(super) health: Arc<Health>,
+    pub(super) incidents: Arc<Incidents>,
+    pub(super) listeners: Vec<crate::config::Listener>,
+    pub(super) notices: Vec<String>,
+    pub(super) on_drop: OnDrop,
+    pub(super) on_recovery: Option<OnRecovery>,
+    pub(super) placement: Placement,
+    pub(super) sockets: Vec<ListeningSocket>,
+    pub(super) tls: Option<TlsConfig>,
+    pub(super) watch_certificates: bool,
+    pub(super) watched: Vec<Watched>,
+}
+
+impl Bound {
+    /// Checks the settings of `server` and binds its sockets.
+    ///
+    /// # Errors
+    /// A setting that is wrong or missing, or a socket that cannot be bound.
+    pub(super) fn new(server: Server) -> Result<Self, Error> {
+        let Server {
+            config,
+            consumer,
+            inherited,
+            on_bound,
+            on_drop,
+            on_failure,
+            on_recovery,
+            socket_heir,
+            tls,
+            watch_certificates,
+            watched,
+        } = server;
+        config.validate()?;
+        let missing = |what: &str, how: &str| Error::config(what, "(none)", how);
+        if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
+            return Err(missing("tls", "a certificate and its key"));
+        }
+        let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
+        let placement = match config.listens {
+            true => Placement::of_this_machine(config.shards, config.workers, &config.pin)?,
+            false => Placement::without_shards(config.workers, &config.pin)?,
+        };
+        let Listening { listeners, notices, sockets } =
+            Listening::open(&config, inherited, socket_heir.as_ref())?;
+        let control = Arc::new(Control::new(on_failure));
+        let health = Arc::new(Health::new(Arc::clone(&control)));
+        let incidents = Arc::new(Incidents::new(config.admin.incidents));
+        // Before the journal is read, which may take its time: probes are answered meanwhile.
+        let admin = match config.admin.listen {
+            None => None,
+            Some(address) => {
+                let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
+                Some(AdminListener::bind(address, Pages { health, incidents })?)
+            }
+        };
+        // Everything is bound.
+        if let Some(call) = on_bound {
+            call()?;
+        }
+        let spawn = |run| spawn(&control, "ringhook-admin".to_owned(), None, run);
+        let admin = admin.map(|listener| listener.start(spawn)).transpose()?;
+        Ok(Self {
+            admin,
+            config,
+            consumer,
+            control,
+            health,
+            incidents,
+            listeners,
+            notices,
+            on_drop,
+            on_recovery,
+            placement,
+            sockets,
+            tls,
+            watch_certificates,
+            watched,
+        })
+    }
+}

@@ -74,7 +74,7 @@ pub use crate::{
         WebhookReport,
     },
     proto::{http, update, update::Update},
-    server::{FeedError, Reload, Server, ServerHandle, ShutdownHandle},
+    server::{FeedError, Reload, Server, ServerBuilder, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,

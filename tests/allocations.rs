@@ -68,7 +68,7 @@ fn an_update_costs_no_allocation() {
 
 /// Allocations for [`COUNTED`] updates.
 fn counted(
-    change: impl FnOnce(ringhook::Server) -> ringhook::Server,
+    change: impl FnOnce(ringhook::ServerBuilder) -> ringhook::ServerBuilder,
     ack: Ack,
     is_tls: bool,
 ) -> u64 {

@@ -19,8 +19,8 @@ use std::{
 
 use allocator::bytes_in_use;
 use ringhook::{
-    Ack, Bot, Config, DriverChoice, Journal, ListenAddress, Listener, Outcome, Server,
-    ServerHandle, TlsConfig, Update,
+    Ack, Bot, Config, DriverChoice, Journal, ListenAddress, Listener, Outcome, Server, TlsConfig,
+    Update,
 };
 use support::{PATH, PATIENCE, SECRET, client::Client, pki::Pki, update, wait_until};
 
@@ -45,7 +45,7 @@ fn descriptors() -> Vec<String> {
 }
 
 /// A server with all that has a thread, a descriptor or a timer.
-fn start(driver: DriverChoice, pki: &Pki) -> ServerHandle {
+fn start(driver: DriverChoice, pki: &Pki) -> Server {
     let mut config = Config::default();
     config.driver = driver;
     config.shards = Some(2);

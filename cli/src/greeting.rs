@@ -12,7 +12,7 @@ use crate::{
     config::{BotSection, ConfigFile},
 };
 use ringhook::{
-    Ack, ListenAddress, Listener, ServerHandle,
+    Ack, ListenAddress, Listener, Server,
     internals::{
         io::cpu_affinity::Ranges,
         journal::{Directory, inspect::Inspection},
@@ -28,7 +28,7 @@ const SAMPLE: &str = r#"'{"update_id":'"$(od -An -N3 -tu4 /dev/urandom)"',"messa
 
 /// Tells a person what is running; the last line begins with `ready`.
 pub(super) fn greet(
-    server: &ServerHandle,
+    server: &Server,
     file: &ConfigFile,
     ack: Ack,
     own_certificate: bool,
@@ -100,7 +100,7 @@ pub(super) fn greet(
 
 /// The same for one that polls for `bots`.
 pub(super) fn greet_poller(
-    server: &ServerHandle,
+    server: &Server,
     file: &ConfigFile,
     bots: &[&str],
     ack: Ack,
@@ -129,7 +129,7 @@ pub(super) fn greet_poller(
 }
 
 /// What a person should know about this start.
-fn notices(server: &ServerHandle, file: &ConfigFile, ack: Ack) -> impl Iterator<Item = String> {
+fn notices(server: &Server, file: &ConfigFile, ack: Ack) -> impl Iterator<Item = String> {
     let clock = clock_fault(SystemTime::now()).map(str::to_owned);
     let left = left_by_an_earlier_run(file, ack);
     clock.into_iter().chain(server.notices().iter().cloned()).chain(left)

@@ -29,7 +29,7 @@ use crate::{
         polling::{Conflict, Poller, Stop, Stopper},
     },
 };
-use ringhook::{Error, ErrorKind, ServerHandle};
+use ringhook::{Error, ErrorKind, Server};
 
 /// How long a stop waits for the Bot API to take what is confirmed last.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ impl Pollers {
     /// Starts them. A bot whose first call is refused for good ends the service; with one that has
     /// been polled for before, the others go on.
     fn start(
-        server: &ServerHandle,
+        server: &Server,
         asked: Vec<Asked>,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, Error> {

@@ -14,7 +14,7 @@ use super::{
     webhook_watch::{WatchedBot, WebhookWatch},
 };
 use ringhook::{
-    Config, Error, ErrorKind, Reload, ServerHandle, TlsConfig, internals::files::watch::Watch,
+    Config, Error, ErrorKind, Reload, Server, TlsConfig, internals::files::watch::Watch,
 };
 
 /// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
@@ -61,7 +61,7 @@ impl<'a> Reloader<'a> {
 
     /// Puts in force what config file, secrets and certificates say now. Where something in them is
     /// wrong, everything stays as it was.
-    pub(super) fn reload(&self, server: &ServerHandle, cause: Cause) {
+    pub(super) fn reload(&self, server: &Server, cause: Cause) {
         // What changes from here on is looked at again.
         lock(self.files).rebase();
         let mut read = None;

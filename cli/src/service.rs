@@ -35,7 +35,7 @@ use super::{
 };
 use crate::config::{ConfigFile, LogFormat, LogLevel};
 use ringhook::{
-    Ack, Config, Error, ErrorKind, RecoveryProgress, Report, Server, ServerHandle, ShutdownHandle,
+    Ack, Config, Error, ErrorKind, RecoveryProgress, Report, Server, ServerBuilder, ShutdownHandle,
     internals::{
         files,
         files::{How, User},
@@ -209,8 +209,8 @@ impl Service {
         &mut self,
         config: Config,
         setup: &Setup,
-        adapt: impl FnOnce(Server) -> Server,
-    ) -> Result<ServerHandle, Error> {
+        adapt: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Result<Server, Error> {
         let ack = config.journal.ack;
         let events = self.events.clone();
         let server = Server::builder().config(config).on_failure(move |error| {
@@ -236,14 +236,14 @@ impl Service {
 
     /// Prints reports on SIGUSR1 and calls `reload` on SIGHUP and when files have changed, until a
     /// signal or a failure ends the service.
-    pub(super) fn run(&self, server: &ServerHandle, reload: impl Fn(Cause)) -> Option<Error> {
+    pub(super) fn run(&self, server: &Server, reload: impl Fn(Cause)) -> Option<Error> {
         let failure = self.wait(server, reload);
         self.notifier.stopping();
         tracing::info!("stopping");
         failure
     }
 
-    fn wait(&self, server: &ServerHandle, reload: impl Fn(Cause)) -> Option<Error> {
+    fn wait(&self, server: &Server, reload: impl Fn(Cause)) -> Option<Error> {
         let mut alive_at = Instant::now();
         loop {
             let event = match self.notifier.alive_every() {

@@ -102,7 +102,7 @@ fn is_near(ip: IpAddr) -> bool {
 #[non_exhaustive]
 pub enum ListenAddress {
     /// A socket that was passed to the process, by its name or by its number from 0 on
-    /// ([`Server::inherit`](crate::Server::inherit)).
+    /// ([`ServerBuilder::inherit`](crate::ServerBuilder::inherit)).
     Inherited(String),
     /// An address and port; port 0 takes a free one.
     Tcp(SocketAddr),

@@ -74,7 +74,7 @@ pub struct Config {
     pub limits: Limits,
     /// Whether to listen at all; true. A server that does not listen has no shards and needs no
     /// certificate: its updates are those that the program brings
-    /// ([`ServerHandle::deliver`](crate::ServerHandle::deliver)).
+    /// ([`Server::deliver`](crate::Server::deliver)).
     pub listens: bool,
     /// Where to listen, with TLS and for those on `allow`; 127.0.0.1:8443, or nowhere if there are
     /// `listeners`. Port 0 takes any free one.

@@ -33,7 +33,7 @@ use crate::{
 /// slows the sender down and nothing else.
 ///
 /// To drop it while the server runs is a failure of the server, as a sink's reader that goes is: its
-/// owner is told ([`on_failure`](crate::Server::on_failure)), and `/healthz` says so.
+/// owner is told ([`on_failure`](crate::ServerBuilder::on_failure)), and `/healthz` says so.
 #[derive(Debug)]
 pub struct Updates {
     queue: Receiver<PendingUpdate>,

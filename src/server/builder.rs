@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{Destination, ServerHandle, journal::OnRecovery, start, watch::Watched};
+use super::{Destination, journal::OnRecovery, watch::Watched};
 use crate::{
     config::{
         AllowList, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile,
@@ -23,7 +23,7 @@ use crate::{
 /// A receiver of webhooks that has not started yet.
 ///
 /// ```no_run
-/// use ringhook::{Bot, Outcome, Server, TlsConfig, Update};
+/// use ringhook::{Bot, Outcome, ServerBuilder, Server, TlsConfig, Update};
 ///
 /// # fn main() -> Result<(), ringhook::Error> {
 /// let server = Server::builder()
@@ -40,7 +40,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct Server {
+pub struct ServerBuilder {
     pub(super) config: Config,
     pub(super) consumer: Option<Destination>,
     pub(super) inherited: Vec<Inherited>,
@@ -59,10 +59,10 @@ pub struct Server {
 /// Called when all addresses are bound.
 pub(super) type OnBound = Box<dyn FnOnce() -> Result<(), Error> + Send>;
 
-impl Server {
+impl ServerBuilder {
     /// A server with the defaults of [`Config`] and no bot, certificate or handler.
     #[must_use]
-    pub fn builder() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             config: Config::default(),
             consumer: None,
@@ -99,7 +99,7 @@ impl Server {
         self
     }
 
-    /// Listens nowhere: updates come by [`deliver`](ServerHandle::deliver) alone.
+    /// Listens nowhere: updates come by [`deliver`](Server::deliver) alone.
     #[must_use]
     pub fn without_listeners(mut self) -> Self {
         self.config.listens = false;
@@ -254,7 +254,7 @@ impl Server {
 
     /// Whether the files of certificates and keys are watched, by a thread of the server, and
     /// [reloaded](TlsConfig::reload) within a second when they change. They are not by default.
-    /// What comes of it is told by `tracing` and counted in the [report](ServerHandle::report).
+    /// What comes of it is told by `tracing` and counted in the [report](Server::report).
     #[must_use]
     pub fn watch_certificates(mut self, watch: bool) -> Self {
         self.watch_certificates = watch;
@@ -306,21 +306,10 @@ impl Server {
         self.watched.push(Box::new(look));
         self
     }
-
-    /// Binds the addresses, reads the journal and starts all threads. When this returns, connections
-    /// are accepted.
-    ///
-    /// # Errors
-    /// A wrong setting, an address that cannot be bound, a driver that is not to be had, a sink
-    /// that cannot be opened, a journal that cannot be read or belongs to another process, or a
-    /// thread that cannot be started; nothing is left running then.
-    pub fn start(self) -> Result<ServerHandle, Error> {
-        start::start(self)
-    }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ServerBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }

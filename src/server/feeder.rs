@@ -101,7 +101,7 @@ impl Inlet {
         Held { feeder: Some(feeder), inlet: self }
     }
 
-    /// What [`ServerHandle::feed`](super::ServerHandle::feed) does.
+    /// What [`Server::feed`](super::Server::feed) does.
     pub(super) fn feed(&self, bot: &str, update: &[u8]) -> Result<(), FeedError> {
         let bot = self.bot(bot)?;
         self.with(|feeder| {
@@ -111,7 +111,7 @@ impl Inlet {
         })
     }
 
-    /// What [`ServerHandle::deliver`](super::ServerHandle::deliver) does.
+    /// What [`Server::deliver`](super::Server::deliver) does.
     pub fn deliver(&self, bot: &str, updates: &[impl AsRef<[u8]>]) -> Result<usize, FeedError> {
         let bot = self.bot(bot)?;
         let mut taken = 0;

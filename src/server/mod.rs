@@ -35,7 +35,7 @@ use std::{
 use futures_channel::mpsc;
 
 pub use self::{
-    builder::Server,
+    builder::ServerBuilder,
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
     reload::Reload,
@@ -69,10 +69,10 @@ enum Destination {
 ///
 /// Dropping it stops it as [`stop`](Self::stop) does, and nothing of it is left afterwards. In async
 /// code that is done by a thread of its own, since waiting would hold up other tasks: where the updates
-/// are taken as a [stream](Server::updates), and in a tokio runtime (feature `tokio`). A process that
+/// are taken as a [stream](ServerBuilder::updates), and in a tokio runtime (feature `tokio`). A process that
 /// ends at once ends such a stop with it: await [`stop_async`](Self::stop_async) before.
 #[derive(Debug)]
-pub struct ServerHandle {
+pub struct Server {
     acceptor: Option<(UnixStream, JoinHandle<()>)>,
     admin: Option<AdminThread>,
     control: Arc<Control>,
@@ -129,7 +129,13 @@ impl ShutdownHandle {
     }
 }
 
-impl ServerHandle {
+impl Server {
+    /// A server to be: with the defaults of [`Config`] and no bot, certificate or handler.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
     /// The address that is listened on, with the port that was found where 0 was asked for; the first
     /// one of several. `None` where there is none: there are only Unix sockets, or no listener.
     #[must_use]
@@ -239,7 +245,7 @@ impl ServerHandle {
     /// that takes nothing.
     ///
     /// ```
-    /// use ringhook::{Bot, Outcome, Server, Update};
+    /// use ringhook::{Bot, Outcome, ServerBuilder, Server, Update};
     ///
     /// let server = Server::builder()
     ///     .without_listeners()

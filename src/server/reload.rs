@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::ServerHandle;
+use super::Server;
 use crate::{
     bots::{BotId, BotKey},
     config::Config,
@@ -113,7 +113,7 @@ impl Drop for Held<'_> {
     }
 }
 
-impl ServerHandle {
+impl Server {
     /// Serves by `config` from now on: its bots with their hosts, credentials and lists, its other
     /// allow-lists, limits and drain timeout. The shards learn of it within a moment. Requests that
     /// are under way are finished by what they began with.

@@ -16,7 +16,7 @@ use std::{
 
 use futures_channel::{mpsc, oneshot};
 
-use super::{ServerHandle, feeder::Inlet, journal::JournalThreads, watch::Watcher};
+use super::{Server, feeder::Inlet, journal::JournalThreads, watch::Watcher};
 use crate::{
     bots::BotId,
     control::{Control, ended_by},
@@ -51,7 +51,7 @@ struct Stopping {
     worker_threads: Vec<JoinHandle<()>>,
 }
 
-impl ServerHandle {
+impl Server {
     /// Stops accepting, answers the requests in flight, drains the queues, ends all threads.
     ///
     /// Takes at most about the drain timeout: connections that are not done by then are cut, and
@@ -124,9 +124,9 @@ impl ServerHandle {
     }
 }
 
-/// Stops the server as [`stop`](ServerHandle::stop) does, and waits for that, unless it happens in async
+/// Stops the server as [`stop`](Server::stop) does, and waits for that, unless it happens in async
 /// code: then a thread of its own stops it, and nothing waits.
-impl Drop for ServerHandle {
+impl Drop for Server {
     fn drop(&mut self) {
         let Some(stopping) = self.begin_stop() else { return };
         if self.is_started && (self.is_streaming || is_in_runtime()) {

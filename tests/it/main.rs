@@ -9,6 +9,7 @@
 //! | `durability` | what the journal keeps |
 //! | `bounds` | what one may take, and that others are served meanwhile |
 //! | `operations` | a server that starts, tells how it is, is changed and stops |
+//! | `layers` | the direction of imports in the library |
 //! | `doubles` | what other tests take for Telegram |
 
 #![allow(
@@ -23,6 +24,7 @@ mod bounds;
 mod dispatch;
 mod doubles;
 mod durability;
+mod layers;
 mod operations;
 mod requests;
 mod secrecy;

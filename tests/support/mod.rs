@@ -33,7 +33,7 @@ use std::{
 };
 
 use ringhook::{
-    Bot, DriverChoice, Limits, Outcome, Report, Server, ServerHandle, TlsConfig, Update,
+    Bot, DriverChoice, Limits, Outcome, Report, Server, ServerBuilder, TlsConfig, Update,
 };
 
 use self::{client::Client, pki::Pki};
@@ -125,7 +125,7 @@ pub(crate) fn on_each_driver(limits: Limits, test: impl Fn(TestServer)) {
 
 /// A server whose handler keeps what it gets.
 pub(crate) struct TestServer {
-    pub(crate) handle: ServerHandle,
+    pub(crate) handle: Server,
     pub(crate) pki: Pki,
     pub(crate) handled: Handled,
 }
@@ -167,11 +167,13 @@ impl TestServer {
     }
 
     /// A server after `change`, which may replace the handler that keeps updates.
-    pub(crate) fn with(change: impl FnOnce(Server) -> Server) -> Self {
+    pub(crate) fn with(change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         Self::try_with(change).expect("a test server starts")
     }
 
-    pub(crate) fn try_with(change: impl FnOnce(Server) -> Server) -> Result<Self, ringhook::Error> {
+    pub(crate) fn try_with(
+        change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Result<Self, ringhook::Error> {
         let pki = Pki::ecdsa();
         let handled = Handled::default();
         let keep = handled.clone();

@@ -45,7 +45,7 @@ pub(super) use self::{
     polling::Ended,
     watched_bot::WatchedBot,
 };
-use ringhook::ServerHandle;
+use ringhook::Server;
 
 /// The thread that watches over the webhooks, from the first bot on that is to be watched.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) struct WebhookWatch {
 
 impl WebhookWatch {
     /// Watches over `bots`, bots of `server`.
-    pub(super) fn start(server: &ServerHandle, bots: Vec<WatchedBot>) -> Self {
+    pub(super) fn start(server: &Server, bots: Vec<WatchedBot>) -> Self {
         let pollers = Arc::new(Pollers::new(server.inlet(), server.polls()));
         let signal = Arc::<Signal>::default();
         let events = EventLog { incidents: server.incident_writer(), webhooks: server.webhooks() };

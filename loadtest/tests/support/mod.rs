@@ -46,7 +46,7 @@ pub enum Reply {
 type Script = Box<dyn Fn(u64, &Seen) -> Reply + Send + Sync>;
 
 /// The server, which goes away with this.
-pub struct Server {
+pub struct ServerBuilder {
     pub port: u16,
     shared: Arc<Shared>,
     certificate: Option<String>,
@@ -85,7 +85,7 @@ impl Seen {
     }
 }
 
-impl Server {
+impl ServerBuilder {
     /// Serves plain HTTP.
     pub fn plain(script: impl Fn(u64) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(Box::new(move |number, _| script(number)), None, None)
@@ -96,7 +96,7 @@ impl Server {
         Self::start(Box::new(move |_, seen| script(seen)), None, None)
     }
 
-    /// As [`Server::of_requests`], on a listener of the caller's.
+    /// As [`ServerBuilder::of_requests`], on a listener of the caller's.
     pub fn of_requests_on(
         listener: TcpListener,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
@@ -180,7 +180,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerBuilder {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the accepting thread.

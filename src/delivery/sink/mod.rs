@@ -30,7 +30,7 @@ pub trait Sink: Send + Sync + 'static {
         self.writer()
     }
 
-    /// Opens anew what was renamed or removed, as [`ServerHandle::reopen`](crate::ServerHandle::reopen)
+    /// Opens anew what was renamed or removed, as [`Server::reopen`](crate::Server::reopen)
     /// asks for. It may block. Does nothing unless it is written to.
     ///
     /// # Errors

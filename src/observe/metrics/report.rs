@@ -78,10 +78,10 @@ pub struct Report {
     pub certificate_expires_in_days: Option<i64>,
     /// Updates parsed and known to be for a bot.
     pub updates_received: u64,
-    /// Updates fed in again by the program ([`ServerHandle::feed`](crate::ServerHandle::feed)).
+    /// Updates fed in again by the program ([`Server::feed`](crate::Server::feed)).
     pub updates_fed: u64,
     /// Updates that the program has brought
-    /// ([`ServerHandle::deliver`](crate::ServerHandle::deliver)), such as polled ones.
+    /// ([`Server::deliver`](crate::Server::deliver)), such as polled ones.
     pub updates_delivered: u64,
     /// Updates whose 200 was handed to the kernel.
     pub updates_acknowledged: u64,

@@ -16,7 +16,7 @@ use crate::{
     server::{
         Destination,
         admin::{AdminListener, AdminThread, Pages},
-        builder::Server,
+        builder::ServerBuilder,
         health::Health,
         journal::OnRecovery,
         watch::Watched,
@@ -48,8 +48,8 @@ impl Bound {
     ///
     /// # Errors
     /// A setting that is wrong or missing, or a socket that cannot be bound.
-    pub(super) fn new(server: Server) -> Result<Self, Error> {
-        let Server {
+    pub(super) fn new(server: ServerBuilder) -> Result<Self, Error> {
+        let ServerBuilder {
             config,
             consumer,
             inherited,

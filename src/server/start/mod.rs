@@ -11,13 +11,18 @@ mod opened;
 mod running;
 
 use self::bound::Bound;
-use super::{ServerHandle, builder::Server};
+use super::{Server, builder::ServerBuilder};
 use crate::error::Error;
 
-/// Starts `server`.
-///
-/// # Errors
-/// The first thing that is in the way of it; nothing of the server is left then.
-pub(super) fn start(server: Server) -> Result<ServerHandle, Error> {
-    Bound::new(server)?.open()?.run()
+impl ServerBuilder {
+    /// Binds the addresses, reads the journal and starts all threads. When this returns, connections
+    /// are accepted.
+    ///
+    /// # Errors
+    /// A wrong setting, an address that cannot be bound, a driver that is not to be had, a sink
+    /// that cannot be opened, a journal that cannot be read or belongs to another process, or a
+    /// thread that cannot be started; nothing is left running then.
+    pub fn start(self) -> Result<Server, Error> {
+        Bound::new(self)?.open()?.run()
+    }
 }

@@ -36,7 +36,7 @@ use crate::{
     observe::metrics::{Metrics, WorkerMetrics},
     proto::update::{Recycled, UpdateParser},
     server::{
-        Destination, ServerHandle,
+        Destination, Server,
         feeder::{FeedPath, Feeder, Inlet},
         files::Files,
         hangs::{self, Hangs},
@@ -57,7 +57,7 @@ impl Opened {
     ///
     /// # Errors
     /// A thread that cannot be started, or a driver that cannot be built.
-    pub(super) fn run(self) -> Result<ServerHandle, Error> {
+    pub(super) fn run(self) -> Result<Server, Error> {
         let Self {
             bound,
             budget,
@@ -99,7 +99,7 @@ impl Opened {
             Destination::Sink(sink) => Some(Arc::clone(sink)),
             Destination::Handler(_) | Destination::Stream(_) => None,
         };
-        let mut handle = ServerHandle {
+        let mut handle = Server {
             acceptor: None,
             admin,
             control,
@@ -202,7 +202,7 @@ enum Verdict {
     ReplaceIdle(DriverKind),
 }
 
-impl ServerHandle {
+impl Server {
     /// Starts the thread that says what hangs, in all others and in a stop as well.
     fn watch_hangs(&mut self) -> Result<(), Error> {
         let (health, incidents) = (Arc::clone(&self.health), self.incidents.writer());

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Config, Dispatch, Handler, Outcome, Server, Update};
+use ringhook::{Config, Dispatch, Handler, Outcome, ServerBuilder, Update};
 
 use crate::support::{TestServer, update_of, wait_until};
 
@@ -39,7 +39,7 @@ fn part(chat: i64, id: i64, album: &str) -> String {
 fn gathering(groups: &Groups, wait: Duration) -> TestServer {
     let mut dispatch = Dispatch::default();
     dispatch.media_groups = Some(wait);
-    TestServer::with(|server: Server| server.dispatch(dispatch).handler(groups.clone()))
+    TestServer::with(|server: ServerBuilder| server.dispatch(dispatch).handler(groups.clone()))
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ringhook::{
-    Ack, Bot, FeedError, Journal, Limits, Outcome, Server, ServerHandle, Update, update::ParseError,
+    Ack, Bot, FeedError, Journal, Limits, Outcome, Server, ServerBuilder, Update,
+    update::ParseError,
 };
 
 use crate::support::{
@@ -13,7 +14,11 @@ use crate::support::{
 };
 
 /// A server without a listener whose handler notes its calls and goes through `valve`.
-fn deaf(calls: &Calls, valve: &Valve, adapt: impl FnOnce(Server) -> Server) -> ServerHandle {
+fn deaf(
+    calls: &Calls,
+    valve: &Valve,
+    adapt: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> Server {
     let (begin, pass) = (calls.clone(), valve.clone());
     let server =
         Server::builder().without_listeners().bot(Bot::without_secret("test", "/")).workers(2);
@@ -130,7 +135,7 @@ fn a_batch_is_one_write_and_outlives_the_process() {
     let (calls, valve) = (Calls::default(), Valve::default());
     let mut limits = Limits::default();
     limits.queue_updates = 10;
-    let keep = |server: Server| server.limits(limits).journal(kept_in(dir.path()));
+    let keep = |server: ServerBuilder| server.limits(limits).journal(kept_in(dir.path()));
     let server = deaf(&calls, &valve, keep);
     // More than the queues hold: the journal does.
     assert_eq!(server.deliver("test", &updates(1, 1..=100)), Ok(100));

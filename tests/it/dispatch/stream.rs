@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use ringhook::{
-    Dispatch, Limits, OnDrop, PendingUpdate, Report, Server, ServerHandle, Stage, Updates,
+    Dispatch, Limits, OnDrop, PendingUpdate, Report, Server, ServerBuilder, Stage, Updates,
 };
 use tokio::{runtime::Runtime, sync::Semaphore, time::timeout};
 
@@ -21,7 +21,7 @@ use crate::support::{
 /// A server whose updates come as a stream of `capacity`.
 fn streaming(
     capacity: usize,
-    change: impl FnOnce(Server) -> Server,
+    change: impl FnOnce(ServerBuilder) -> ServerBuilder,
 ) -> (TestServer, Updates, Runtime) {
     let mut updates = None;
     let server = TestServer::with(|server| {
@@ -46,14 +46,14 @@ async fn assert_silent(updates: &mut Updates) {
 }
 
 /// Stops the server beside the test's tasks.
-fn stop(handle: ServerHandle) -> thread::JoinHandle<Report> {
+fn stop(handle: Server) -> thread::JoinHandle<Report> {
     thread::spawn(move || handle.stop())
 }
 
 #[test]
 fn each_chat_comes_in_order_and_one_at_a_time_to_tasks_that_settle_as_they_like() {
     let (server, mut updates, runtime) =
-        streaming(16, |server: Server| server.shards(2).workers(2));
+        streaming(16, |server: ServerBuilder| server.shards(2).workers(2));
     let calls = Calls::default();
     let begin = calls.clone();
     let program = runtime.spawn(async move {
@@ -362,7 +362,7 @@ fn a_program_that_has_let_go_of_the_stream_costs_no_cpu() {
 
 /// Drops the stream of a running server; what is said of it.
 fn let_go(
-    server: impl FnOnce(Server) -> Server,
+    server: impl FnOnce(ServerBuilder) -> ServerBuilder,
     before: impl FnOnce(&TestServer, &mut Updates, &Runtime),
 ) -> (TestServer, String) {
     let (tell, told) = std::sync::mpsc::channel();
@@ -396,8 +396,9 @@ fn what_is_in_a_stream_that_is_dropped_stays_in_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let mut dispatch = Dispatch::default();
     dispatch.max_attempts = 1;
-    let journal =
-        |server: Server| server.journal(ringhook::Journal::at(dir.path(), ringhook::Ack::Written));
+    let journal = |server: ServerBuilder| {
+        server.journal(ringhook::Journal::at(dir.path(), ringhook::Ack::Written))
+    };
     let (server, _) = let_go(
         |server| journal(server).dispatch(dispatch).on_drop(OnDrop::Failed),
         |server, updates, runtime| {

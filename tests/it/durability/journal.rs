@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use ringhook::{Ack, Bot, FeedError, Journal, Limits, Outcome, Report, Server, Update};
+use ringhook::{Ack, Bot, FeedError, Journal, Limits, Outcome, Report, ServerBuilder, Update};
 
 use crate::support::{
     self, PATH, SECRET, TestServer, long, update_of,
@@ -18,7 +18,10 @@ fn journal(dir: &Path, ack: Ack) -> Journal {
 }
 
 /// A server with a journal in `dir`, whose handler waits at the valve with each update.
-fn held_up(dir: &Path, change: impl FnOnce(Server) -> Server) -> (TestServer, Calls, Valve) {
+fn held_up(
+    dir: &Path,
+    change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> (TestServer, Calls, Valve) {
     let (calls, valve) = (Calls::default(), Valve::default());
     let (begin, pass) = (calls.clone(), valve.clone());
     let server = TestServer::with(|server| {
@@ -37,7 +40,7 @@ fn held_up(dir: &Path, change: impl FnOnce(Server) -> Server) -> (TestServer, Ca
 fn putting_off(
     dir: &Path,
     count: usize,
-    change: impl FnOnce(Server) -> Server,
+    change: impl FnOnce(ServerBuilder) -> ServerBuilder,
 ) -> (TestServer, Calls) {
     let (calls, valve) = (Calls::default(), Valve::default());
     valve.admit(count);

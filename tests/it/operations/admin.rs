@@ -12,8 +12,8 @@ use std::{
 };
 
 use ringhook::{
-    Ack, AllowList, Bot, Error, ErrorKind, Journal, Limits, Outcome, Server, Sink, SinkWriter,
-    TlsConfig, Update,
+    Ack, AllowList, Bot, Error, ErrorKind, Journal, Limits, Outcome, Server, ServerBuilder, Sink,
+    SinkWriter, TlsConfig, Update,
 };
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ fn incidents(addr: SocketAddr, query: &str) -> (Vec<Value>, u64) {
     (list["incidents"].as_array().unwrap().clone(), list["dropped"].as_u64().unwrap())
 }
 
-fn with_admin(server: Server) -> Server {
+fn with_admin(server: ServerBuilder) -> ServerBuilder {
     server.admin(LOCAL.parse().unwrap())
 }
 

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ringhook::{Bot, Config, ErrorKind, Limits, Outcome, Server, TlsConfig, Update};
+use ringhook::{Bot, Config, ErrorKind, Limits, Outcome, Server, ServerBuilder, TlsConfig, Update};
 
 use crate::support::{
     self, Handled, SECRET, TestServer,
@@ -153,7 +153,7 @@ fn bots_of_one_server_are_told_apart() {
 
 /// The kind and the text of the error with which a server, otherwise sound, does not start.
 #[track_caller]
-fn refusal(change: impl FnOnce(Server) -> Server) -> (ErrorKind, String) {
+fn refusal(change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (ErrorKind, String) {
     let error = TestServer::try_with(change).err().expect("it must not start");
     let text = error.to_string();
     assert!(!text.contains('\n'), "more than one line: {text}");
@@ -215,7 +215,8 @@ fn a_program_makes_errors_of_its_own() {
             Err(ringhook::Error::other("the queue is not there"))
         }
     }
-    let refused = |change: fn(Server) -> Server| TestServer::try_with(change).err().unwrap();
+    let refused =
+        |change: fn(ServerBuilder) -> ServerBuilder| TestServer::try_with(change).err().unwrap();
     let error = refused(|server| server.sink(Closed));
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Other, "the queue is not there"));
     let error =
@@ -226,7 +227,7 @@ fn a_program_makes_errors_of_its_own() {
 
 /// A server that takes its drain timeout to stop, since its handler never returns; in a runtime whose
 /// one thread must not wait for that.
-fn stopped_in_tokio<F: Future<Output = ()>>(stop: impl FnOnce(ringhook::ServerHandle) -> F) {
+fn stopped_in_tokio<F: Future<Output = ()>>(stop: impl FnOnce(Server) -> F) {
     let entered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let told = std::sync::Arc::clone(&entered);
     let server = TestServer::with(|server| {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 
-use ringhook::{CpuList, ErrorKind, Pin, Profile, Server};
+use ringhook::{CpuList, ErrorKind, Pin, Profile, ServerBuilder};
 
 use crate::support::{self, TestServer, client::Client, update, wait_until};
 
@@ -20,7 +20,7 @@ fn allowed_in(status: &str) -> &str {
 fn a_program_pins_as_well() {
     let last = *allowed().last().unwrap();
     let pin: Pin = format!("shards={last},workers={last}").parse().unwrap();
-    let server = TestServer::with(|server: Server| server.pin(pin));
+    let server = TestServer::with(|server: ServerBuilder| server.pin(pin));
     assert_eq!(server.handle.placement().shards, [last]);
     assert_eq!(server.handle.placement().workers, [last]);
     let report = server.stop().0;

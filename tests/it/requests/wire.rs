@@ -737,9 +737,9 @@ fn a_flood_on_one_connection_does_not_starve_the_others() {
 
 /// A handler that waits for leave for each update, and the leaves.
 fn gated(
-    server: ringhook::Server,
+    server: ringhook::ServerBuilder,
     handled: &support::Handled,
-) -> (ringhook::Server, mpsc::Sender<()>) {
+) -> (ringhook::ServerBuilder, mpsc::Sender<()>) {
     let (leave, leaves) = mpsc::channel();
     let leaves = Mutex::new(leaves);
     let handled = handled.clone();

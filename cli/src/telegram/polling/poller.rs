@@ -12,7 +12,7 @@ use super::{
 };
 use crate::telegram::bot_api::{ApiError, Client, RawUpdate};
 use ringhook::{
-    Error, FeedError, ServerHandle,
+    Error, FeedError, Server,
     internals::{observe::metrics::PollMetrics, server::Inlet},
 };
 
@@ -46,7 +46,7 @@ impl Poller {
     /// # Errors
     /// Where its thread cannot be started.
     pub(crate) fn new(
-        server: &ServerHandle,
+        server: &Server,
         bot: &str,
         client: Client,
         allowed: Option<Vec<String>>,

@@ -6,7 +6,10 @@ use ringhook::{BasicAuth, Bot, Limits};
 use crate::support;
 
 /// As [`with_servers`], after `change`.
-fn with_curl(change: impl Fn(ringhook::Server) -> ringhook::Server, test: impl Fn(TestServer)) {
+fn with_curl(
+    change: impl Fn(ringhook::ServerBuilder) -> ringhook::ServerBuilder,
+    test: impl Fn(TestServer),
+) {
     if program("curl").is_none() {
         return;
     }

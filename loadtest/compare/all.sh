@@ -18,7 +18,7 @@
 # memory, summed over processes. Writes into --out (target/compare): the table, each round's report as
 # JSON, and report.html with the middle round of each.
 #
-# Needs python3 (3.10 or later) and release builds: cargo build --release --workspace. The other
+# Needs python3 (3.10 or later) and builds: cargo build --profile dist --workspace. The other
 # receivers are built when they are first needed. The journal is in TMPDIR, which should be on the
 # disk that is meant.
 set -euo pipefail

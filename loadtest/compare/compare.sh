@@ -9,7 +9,7 @@
 #
 # Prints the server's CPU time (user and system, all threads) per update of each round, with the
 # minimum and the median, and the latency percentiles that the generator saw. Needs python3 (3.10 or
-# later) and release builds: cargo build --release --workspace. The journal is in TMPDIR, which should
+# later) and builds: cargo build --profile dist --workspace. The journal is in TMPDIR, which should
 # be on the disk that is meant.
 set -euo pipefail
 

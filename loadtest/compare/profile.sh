@@ -6,7 +6,7 @@
 #
 # 200 connections, TLS 1.3, as fast as they go; the server on CPU 0, the generator on CPU 1. Needs perf,
 # the right to profile the kernel (root, or kernel.perf_event_paranoid at 1 or less) and release
-# builds: cargo build --release --workspace.
+# builds: cargo build --profile dist --workspace.
 #
 # A sample belongs to the first group that one of its callers is of, from the inside out: copying on
 # behalf of the JSON parser counts as JSON, all that happens within a send as sending. In the kernel,
@@ -14,7 +14,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-ack=memory seconds=4 functions=15 binary=$root/target/release/ringhook
+ack=memory seconds=4 functions=15 binary=$root/target/${RINGHOOK_PROFILE:-dist}/ringhook
 while (($#)); do
     case $1 in
     --ack | --seconds | --functions | --binary)
@@ -35,8 +35,8 @@ if ! perf --version >/dev/null 2>&1; then
     echo "skipped: no perf"
     exit 0
 fi
-for program in "$binary" "$root/target/release/loadtest"; do
-    [[ -x $program ]] || { echo "$program is not there: cargo build --release --workspace" >&2; exit 1; }
+for program in "$binary" "$root/target/${RINGHOOK_PROFILE:-dist}/loadtest"; do
+    [[ -x $program ]] || { echo "$program is not there: cargo build --profile dist --workspace" >&2; exit 1; }
 done
 
 dir=$(mktemp -d)
@@ -57,7 +57,7 @@ for ((i = 0; i < 200; i++)); do
     sleep 0.05
 done
 [[ -n $url ]] || { cat "$dir/log" >&2; exit 1; }
-taskset -c 1 "$root/target/release/loadtest" --target "$url" --ca "$dir/data/cert.pem" \
+taskset -c 1 "$root/target/${RINGHOOK_PROFILE:-dist}/loadtest" --target "$url" --ca "$dir/data/cert.pem" \
     --secret-token-file "$dir/data/secret-token" --tls 1.3 --quiet --connections 200 --rate max \
     --duration "$((seconds + 3))s" --report "$dir/report.json" >/dev/null &
 generator=$!

@@ -19,7 +19,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$root/loadtest/compare
 target=${CARGO_TARGET_DIR:-$root/target}
-bin=$target/release
+bin=$target/${RINGHOOK_PROFILE:-dist}
 python=$(command -v python3)
 # What flags of the scripts may change.
 tls=1.3 server_cpu=0 generator_cpu=1 install=''
@@ -32,7 +32,7 @@ begin() {
     local program
     for program in ringhook loadtest; do
         if [[ ! -x $bin/$program ]]; then
-            echo "$bin/$program is missing: cargo build --release --workspace" >&2
+            echo "$bin/$program is missing: cargo build --profile dist --workspace" >&2
             exit 2
         fi
     done

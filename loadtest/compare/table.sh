@@ -28,7 +28,7 @@
 # machine that does nothing else; what cannot be measured there is left out with a word. --json writes
 # everything as JSON, --keep keeps each round's report in DIR.
 #
-# Needs python3 (3.10 or later), nginx and release builds: cargo build --release --workspace. Receiver,
+# Needs python3 (3.10 or later), nginx and builds: cargo build --profile dist --workspace. Receiver,
 # bench and tests are built when they are first needed, before anything is measured.
 set -euo pipefail
 

@@ -33,7 +33,6 @@ enum Form {
     Update,
     WithMeta,
     /// The update alone while its bot is the only one that is configured, by each reload anew.
-    #[cfg(feature = "cli")]
     ByBots,
 }
 
@@ -42,7 +41,6 @@ impl Form {
         match self {
             Self::Update => false,
             Self::WithMeta => true,
-            #[cfg(feature = "cli")]
             Self::ByBots => !bots.is_alone(bot),
         }
     }
@@ -103,10 +101,10 @@ impl NdjsonSink {
         Self { form, ..self }
     }
 
-    /// As with meta while the server has more than one bot, and for updates of a bot that a reload has
-    /// removed; without for those of the only one.
-    #[cfg(feature = "cli")]
-    pub(crate) fn with_meta_by_bots(self) -> Self {
+    /// As [with meta](Self::with_meta) while the server has more than one bot, and for updates of a bot
+    /// that a reload has removed; without for those of the only one. A reload needs no other sink.
+    #[must_use]
+    pub fn with_meta_by_bots(self) -> Self {
         Self { form: Form::ByBots, ..self }
     }
 
@@ -233,7 +231,6 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::update::{UpdateBody, UpdateParser};
-    #[cfg(feature = "cli")]
     use crate::{config::Bot, roster::Roster};
 
     fn update(json: &str) -> Update {
@@ -299,7 +296,6 @@ mod tests {
     }
 
     /// By default, so that two bots' updates never look alike.
-    #[cfg(feature = "cli")]
     #[test]
     fn lines_follow_the_bots_and_name_those_that_were_removed() {
         let disk = Disk::default();

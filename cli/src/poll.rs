@@ -133,7 +133,7 @@ fn asked_for(args: &PollArgs, bots: &Bots) -> Result<Vec<Asked>, Error> {
     let mut names = HashMap::new();
     let asked = bots.chosen.iter().map(|chosen| {
         let ChosenBot { name, section, token } = chosen;
-        let client = chosen.client(&root)?;
+        let client = chosen.client(root)?;
         if let Some(other) = token.as_ref().and_then(|token| names.insert(token.bot_id(), name)) {
             let key = format!("the token of bot {name:?}");
             let expected = format!("another one: it is of the same bot as that of {other:?}");

@@ -29,6 +29,7 @@ pub(crate) struct ServerSection {
     /// Worker threads. Without it one for each CPU without a shard, or of `server.pin.workers`.
     pub(crate) workers: Option<usize>,
     /// The CPUs of the threads.
+    #[serde(skip_serializing_if = "is_unset")]
     pub(crate) pin: Pin,
     /// The sockets' SO_BUSY_POLL, for bare metal. Without it sockets are not polled.
     #[serde(with = "optional_duration")]
@@ -54,6 +55,10 @@ impl ServerSection {
     pub(crate) fn journal_dir(&self) -> PathBuf {
         self.data_dir.join("journal")
     }
+}
+
+fn is_unset(pin: &Pin) -> bool {
+    *pin == Pin::default()
 }
 
 impl Default for ServerSection {

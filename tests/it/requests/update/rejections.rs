@@ -238,6 +238,10 @@ proptest! {
             }
         }
         let theirs = serde_json::from_slice::<serde_json::Value>(&bytes);
+        // JSON has numbers of any size (RFC 8259, section 6). This parser takes them, serde_json
+        // has an error for those that are no f64.
+        let is_huge = |error: &serde_json::Error| error.to_string().contains("out of range");
+        prop_assume!(!theirs.as_ref().is_err_and(is_huge));
         match parse(&bytes) {
             Ok(update) => prop_assert_eq!(serde_json::to_value(&update).unwrap(), theirs.unwrap()),
             Err(ParseError::NotJson { .. }) => prop_assert!(theirs.is_err()),

@@ -352,7 +352,8 @@ mod tests {
         for is_read in [false, true] {
             let (mut reader, writer) = pipe().unwrap();
             let mut command = Command::new(env::current_exe().unwrap());
-            command.args(["--exact", "cli::stderr::tests::child", "--nocapture"]);
+            let (_, module) = module_path!().split_once("::").unwrap();
+            command.args(["--exact", &format!("{module}::child"), "--nocapture"]);
             command.env("RINGHOOK_TEST_PANICS", "1").env("RUST_BACKTRACE", "0");
             let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
             drop(command);
@@ -372,7 +373,7 @@ mod tests {
                 }
             };
             assert_eq!(status.code(), Some(7), "{text}");
-            let said = "thread 'worker' panicked at src/cli/stderr.rs:";
+            let said = concat!("thread 'worker' panicked at ", file!(), ":");
             assert_eq!(text.contains(said) && text.contains(":\non purpose\n"), is_read, "{text}");
         }
     }

@@ -170,7 +170,8 @@ fn documents_speak_of_peers_and_operators() {
 
 #[test]
 fn promises_name_tests_that_exist() {
-    let files = files_below("tests");
+    let mut files = files_below("tests");
+    files.extend(files_below("cli/tests"));
     let tests: BTreeSet<_> = files
         .iter()
         .flat_map(|path| {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 /// Index of a bot in the configuration, counted from zero; bots that a
-/// [reload](crate::ServerHandle::reload) adds count on, and a name keeps its number until the process
-/// ends.
+/// [reload](crate::ServerHandle::reload) adds count on, and a name keeps its number until the
+/// process ends.
 ///
 /// Not Telegram's id of the bot's account: it never leaves the process.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -2,15 +2,15 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `runtime` | the one door to monoio and its drivers |
-//! | `preflight`, `placement` | whether io_uring is to be had; which CPU each thread gets |
+//! | `runtime` | the only user of monoio and its drivers |
+//! | `preflight`, `placement` | why io_uring cannot be used; the CPU of each thread |
 //! | `listener` | the sockets that are listened on |
-//! | `peer_limit`, `balancer` | connections of each address; who is behind a balancer |
+//! | `peer_limit`, `balancer` | connections of each address; connections behind a balancer |
 //! | `acceptor` | takes connections and gives them to shards |
-//! | `config_snapshot` | what of the configuration a shard serves by |
+//! | `config_snapshot` | the part of the configuration by which a shard serves |
 //! | `tls` | the handshake and the records over a socket |
-//! | `shard` | a thread's connections |
-//! | `connection` | one of them |
+//! | `shard` | a thread and its connections |
+//! | `connection` | one connection |
 
 pub(crate) mod acceptor;
 pub(crate) mod balancer;

@@ -23,9 +23,9 @@ fn update(id: u64) -> Update {
         .unwrap()
 }
 
-/// Send and receive with nobody asleep: what an update costs at saturation, both sides together.
-/// The plain hash is a bounded channel for each worker, chosen by the chat's hash: no lanes, no
-/// duplicates, no bounds but the channel's.
+/// Send and receive while every thread is awake: the cost of an update at saturation, both sides
+/// together. The plain hash is a bounded channel for each worker, chosen by the chat's hash. It has
+/// no lanes, no deduplication and no bound but the channel's.
 fn busy(criterion: &mut Criterion) {
     let now = Instant::now();
     criterion.bench_function("dispatch/plain hash, both sides", |bencher| {

@@ -1,16 +1,17 @@
-//! How many instructions an update takes in this process, by step, compared with those that were taken
-//! for good: `benches/instructions.toml`. Times differ from run to run and from machine to machine;
+//! How many instructions an update takes in this process, by step, compared with the committed
+//! baseline `benches/instructions.toml`. Times differ from run to run and from machine to machine;
 //! instructions, which valgrind's callgrind counts, hardly do.
 //!
-//! `cargo bench --bench instructions` ends with 1 where a step or the whole has become more than 5 %
-//! dearer, and with 2 where that cannot be told: without valgrind, or where the compiler, the C library or
-//! the CPU's features are not those of the baseline, since then other code is compiled or chosen.
-//! `-- --bless` makes what is measured the baseline.
+//! `cargo bench --bench instructions` ends with 1 where a step or the whole takes over 5 % more
+//! than the baseline. It ends with 2 where no comparison is possible: without valgrind, or where
+//! the compiler, the C library or the CPU's features are not those of the baseline, since other
+//! code is compiled or chosen then. `-- --bless` makes what is measured the baseline.
 //!
-//! With `BENCH_WITHOUT_DATE=1` in the environment the answers have no `Date`, to see what that costs.
+//! With `BENCH_WITHOUT_DATE=1` in the environment the answers have no `Date`, to see what that
+//! costs.
 //!
-//! What is counted is `support/path.rs`: from a request's records to a settled update, without the kernel
-//! and what calls it. Callgrind knows no AVX-512, so the libraries choose what they do without it.
+//! What is counted is `support/path.rs`: from a request's records to a settled update, without the
+//! kernel and what calls it. Callgrind knows no AVX-512, so the libraries choose code without it.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 #[allow(dead_code)]
@@ -29,14 +30,14 @@ use support::path::{Path, STEPS};
 
 /// More than this much above the baseline fails.
 const TOLERANCE: f64 = 0.05;
-/// Instructions above the baseline that are nothing, however few a step takes.
+/// A difference of fewer instructions is ignored, however few a step takes.
 const TRIFLE: f64 = 10.0;
-/// Two counts of the same differ by less, or nothing can be told.
+/// Two counts of the same code must differ by less, or no comparison is possible.
 const REPEATABLE: f64 = 0.005;
 /// Updates before the count, so that all memory is there, and those that are counted.
 const WARM_UP: u64 = 1024;
 const COUNTED: u64 = 4096;
-/// How this program is told that it is the one under valgrind.
+/// The argument of the process that runs under valgrind.
 const DRIVEN: &str = "--driven-by-callgrind";
 
 fn main() -> ExitCode {
@@ -93,7 +94,7 @@ impl Count {
     }
 }
 
-/// Prints both counts beside the baseline, and says what has become dearer.
+/// Prints both counts beside the baseline, and lists the steps that take more.
 fn judge(baseline: &Count, first: &Count, second: &Count) -> ExitCode {
     println!("{:<10} {:>9} {:>9} {:>9} {:>7}", "step", "baseline", "count", "again", "change");
     let (mut dearer, mut unsure) = (Vec::new(), Vec::new());
@@ -145,7 +146,7 @@ fn judge(baseline: &Count, first: &Count, second: &Count) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Takes updates the whole way, and says under which circumstances.
+/// Takes updates along the whole path, and prints the circumstances.
 fn drive() {
     let mut path = Path::new();
     path.run(WARM_UP);
@@ -206,7 +207,7 @@ fn by_step(profile: &str) -> Result<BTreeMap<String, f64>, String> {
         } else if std::mem::take(&mut is_call)
             && let Some(step) = called.take()
         {
-            // The line in the source, then the cost.
+            // The line of the source, then the cost.
             let cost = line.split_whitespace().nth(1).and_then(|cost| cost.parse::<f64>().ok());
             let cost = cost.ok_or_else(|| format!("not a cost: {line}"))?;
             *costs.entry(step).or_default() += cost;
@@ -227,7 +228,7 @@ fn by_step(profile: &str) -> Result<BTreeMap<String, f64>, String> {
     Ok(costs)
 }
 
-/// The first line of what a program says of its version.
+/// The first line of a program's version output.
 fn said_by(program: &str) -> String {
     let said = Command::new(program).arg("--version").output();
     let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned());

@@ -1,5 +1,6 @@
-//! The journal by itself: from a batch handed over to its being committed, with so many records in
-//! flight. In a directory of the system's temporary one: `TMPDIR` says on which disk.
+//! The journal by itself: from the hand-over of a batch to its commit, for several numbers of
+//! records in flight. The journal is in the system's temporary directory; `TMPDIR` chooses the
+//! disk.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{

@@ -1,5 +1,5 @@
-//! The whole way of an update on bytes in memory: TLS records in, a handler done with the update, a
-//! 200 in TLS records out. No socket, no system call, one thread.
+//! The whole path of an update on bytes in memory: TLS records in, a handler done with the update,
+//! a 200 in TLS records out. No socket, no system call, one thread.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 #[allow(dead_code)]

@@ -1,9 +1,9 @@
-//! What a second shard and worker cost the first: an update's way on one thread and on two, each with a
-//! shard's and a worker's part, from body to recycled memory. No socket.
+//! What a second shard and worker cost the first: an update's path on one thread and on two, each
+//! with a shard's and a worker's part, from body to recycled memory. No socket.
 //!
-//! The two have nothing in common at first (what the machine makes of two busy CPUs), then they are of
-//! one server: half of the updates of each go to the other one's inbox. CPU time is counted, since who
-//! else runs on the machine does not matter to it.
+//! The two have nothing in common at first, which shows what the machine makes of two busy CPUs.
+//! Then they are of one server: half of the updates of each go to the other one's inbox. CPU time
+//! is counted, since other processes of the machine do not change it.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::{
@@ -40,7 +40,7 @@ struct Part {
     index: usize,
 }
 
-/// The load generator's updates, and where in each of them its id is.
+/// The load generator's updates, and where the id is in each of them.
 fn bodies(thread: usize) -> Vec<(Vec<u8>, usize)> {
     let updates = PayloadGenerator::new(&PayloadOptions::default());
     let body = |number: usize| {
@@ -88,7 +88,7 @@ impl Part {
         }
         let each = |time: Duration| time.as_nanos() as f64 / UPDATES as f64;
         let spent = (each(cpu_time() - cpu), each(start.elapsed()));
-        // Nothing of it is left to the other's round.
+        // No update is left for the other part's round.
         while self.work(&mut settled, &mut parser, BATCH) > 0 {}
         barrier.wait();
         spent
@@ -133,7 +133,7 @@ fn round(parts: Vec<Part>) -> Vec<(f64, f64)> {
 /// What runs at once.
 type Parts = fn() -> Vec<Part>;
 
-/// One thread, or two with what they have in common.
+/// One thread, or two with what they share.
 const KINDS: [(&str, Parts); 4] = [
     ("one thread", || vec![part(0, 0, HandOff::new(1, UNDER_WAY))]),
     ("two, a server each", || {
@@ -159,7 +159,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { ROUNDS } else { 1 };
     let mut spent: Vec<Vec<(f64, f64)>> = vec![Vec::new(); KINDS.len()];
     for _ in 0..rounds {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Longer than any wait that is meant.
 const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// When a wait that somebody else chose ends. Adding it up would panic where it means "for ever".
+/// When a wait that a caller chose ends. Adding it up would panic where it means "for ever".
 pub(crate) fn deadline(wait: Duration) -> Instant {
     Instant::now() + wait.min(AGE)
 }

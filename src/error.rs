@@ -66,8 +66,8 @@ impl Error {
         Self { kind, message: hide_tokens(&message.into()), source: Some(Box::new(source)) }
     }
 
-    /// An error of the program's own, such as one of a [`Sink`](crate::Sink) that cannot be opened. It
-    /// reads as `error` does.
+    /// An error of the program's own, such as one of a [`Sink`](crate::Sink) that cannot be opened.
+    /// It reads as `error` does.
     ///
     /// ```
     /// use ringhook::{Error, ErrorKind};
@@ -123,7 +123,7 @@ impl From<io::Error> for Error {
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         let source = self.source.as_deref().map(|source| source as &(dyn error::Error + 'static));
-        // What reads as its source has what is beneath that for one.
+        // An error without a message reads as its source, so its source is the one beneath that.
         if self.message.is_empty() { source.and_then(error::Error::source) } else { source }
     }
 }

@@ -24,7 +24,7 @@
 //! # }
 //! ```
 //!
-//! The way of an update, file by file:
+//! The path of an update, file by file:
 //!
 //! ```text
 //! acceptor -> shard -> connection -> tls -> http -> route -> update -> dispatch -> worker

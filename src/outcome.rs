@@ -1,4 +1,4 @@
-//! How connections and requests end: what is counted and told by name.
+//! How connections and requests end: outcomes that are counted and reported by name.
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,8 +32,8 @@ pub(crate) enum CloseReason {
     Io,
     /// The peer closed between two requests.
     Peer,
-    /// A request after which nobody knows where the next begins, or records that break a rule of
-    /// TLS.
+    /// A request after which the beginning of the next is not known, or records that break a rule
+    /// of TLS.
     Protocol,
     /// It has had as many requests as a connection may.
     RequestLimit,
@@ -83,7 +83,7 @@ impl CloseReason {
     }
 }
 
-/// Why a bot takes nothing from a client.
+/// Why a bot accepts nothing from a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub(crate) enum Forbidden {
@@ -143,7 +143,7 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub(crate) enum TurnedAway {
-    /// Its peer is not on the list of those who may connect.
+    /// Its peer is not on the allow-list.
     Address,
     /// There were as many as there may be, and none of them was idle.
     Connections,

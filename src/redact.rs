@@ -1,8 +1,8 @@
-//! What is shown of texts into which people put a bot's token: paths, URLs, hosts, names of files.
+//! Hiding of bots' tokens in texts that are shown: paths, URLs, hosts, names of files.
 
 use std::fmt;
 
-/// What stands where something secret stood.
+/// The replacement of a secret.
 pub const HIDDEN: &str = "(hidden)";
 /// What may stand between the id and the secret: a colon, as it is, in a URL, or in a URL in a URL.
 const COLONS: [&str; 3] = [":", "%3a", "%253a"];
@@ -25,7 +25,7 @@ impl<T: fmt::Debug> fmt::Debug for Shown<T> {
     }
 }
 
-/// `text` with all that looks like a bot's token hidden, whoever's it is.
+/// `text` with all that looks like a bot's token hidden.
 pub fn hide_tokens(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let (mut shown, mut rest, mut lower) = (String::new(), text, lower.as_str());

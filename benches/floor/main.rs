@@ -1,11 +1,11 @@
-//! The floor: what no receiver of the same updates can do without. Each piece is measured in the same
-//! run on the same bytes, those of the load generator's requests and of ringhook's answers:
+//! The floor: what every receiver of the same updates has to pay. Each piece is measured in the
+//! same run on the same bytes, those of the load generator's requests and of ringhook's answers:
 //!
-//! - echo: TCP alone. As many bytes as the encrypted request come in, as many as the encrypted answer
-//!   go out, over 200 connections with one request in flight each; server and client have a CPU each.
-//!   The best of several ways to talk to the kernel counts.
-//! - aes-gcm: the request's record opened and the answer's sealed, in place, with the library that
-//!   ringhook uses and the cipher that is agreed on.
+//! - echo: TCP alone. As many bytes as the encrypted request come in, as many as the encrypted
+//!   answer go out, over 200 connections with one request in flight each; server and client have a
+//!   CPU each. The best of several methods of talking to the kernel counts.
+//! - aes-gcm: the request's record opened and the answer's sealed, in place, with the library and
+//!   the cipher that ringhook uses.
 //! - httparse: the request's head split into its fields.
 //! - simd-json: the body copied once into padded memory and parsed there to a tape.
 //!
@@ -49,7 +49,7 @@ fn main() {
     }
 }
 
-/// What the command line says.
+/// The arguments of the command line.
 struct Asked {
     json: Option<PathBuf>,
     rounds: usize,
@@ -63,7 +63,7 @@ impl Asked {
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
             match arg.as_str() {
-                // Cargo says so to every bench.
+                // Cargo passes it to every bench.
                 "--bench" => {}
                 "--json" => asked.json = Some(value().into()),
                 "--rounds" => asked.rounds = value().parse().unwrap(),

@@ -18,9 +18,9 @@ use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
 
 use crate::requests::Requests;
 
-/// Requests that are prepared at once and then timed at once: with the clock read for each, the clock
-/// would be a part of the figure; many more, and they would not be in the cache any more, where a
-/// request's bytes are when they have just been received.
+/// Requests that are prepared at once and then timed at once. With the clock read for each request,
+/// the clock would be a part of the figure. With many more, they would not be in the cache any
+/// more, where a request's bytes are when they have just been received.
 const STRETCH: usize = 64;
 
 /// Length of a record's header, and what is behind its content: the true type and the tag.
@@ -30,10 +30,11 @@ const TAG: usize = 16;
 const APPLICATION_DATA: u8 = 23;
 const IV: [u8; NONCE_LEN] = [7; NONCE_LEN];
 
-/// Does its work for each request, and says how long that took.
+/// Does its work for each request and returns how long that took.
 type Piece = fn(&Requests) -> Duration;
 
-/// Measures each piece over all requests, on `cpu`; tells its name and the microseconds per request.
+/// Measures each piece over all requests on `cpu`, and passes its name and the microseconds per
+/// request to `report`.
 pub(crate) fn measure(requests: &Requests, cpu: CoreId, mut tell: impl FnMut(&'static str, f64)) {
     core_affinity::set_for_current(cpu);
     let pieces: [(_, Piece); 3] = [("aes-gcm", aes_gcm), ("httparse", http), ("simd-json", json)];

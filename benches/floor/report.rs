@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pieces: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// The least and the middle one of some figures.
+/// The lowest and the median of some figures.
 #[derive(Clone, Copy)]
 struct Figure {
     min: f64,

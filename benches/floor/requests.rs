@@ -26,7 +26,7 @@ pub(crate) struct Requests {
 impl Requests {
     pub(crate) fn new() -> Self {
         let plain: Vec<_> = (1..=COUNT).map(request).collect();
-        // Real records say how long records are, and which cipher it is.
+        // Real records give the length of a record and the cipher.
         let (mut client, mut server) = Configs::new(&TLS13, false).connected();
         let suite = server.negotiated_cipher_suite().unwrap().suite();
         let mut record = Vec::new();

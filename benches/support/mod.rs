@@ -17,7 +17,7 @@ use rustls::{
 pub(crate) const SECRET: &str = "3f9c1b2e7d8a4056b1c2d3e4f5a697883f9c1b2e7d8a4056b1c2d3e4f5a69788";
 pub(crate) const PATH: &str = "/webhook";
 
-/// Both sides' settings.
+/// The settings of both sides.
 pub(crate) struct Configs {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
@@ -75,7 +75,7 @@ impl Configs {
     }
 }
 
-/// What the client says to what the server has `said`.
+/// The client's answer to the bytes in `said`.
 pub(crate) fn answer(client: &mut ClientConnection, mut said: &[u8]) -> Vec<u8> {
     while !said.is_empty() {
         client.read_tls(&mut said).unwrap();

@@ -1,4 +1,5 @@
-//! The whole way of an update on bytes in memory, step by step: records in, a handler, records out.
+//! The whole path of an update on bytes in memory, step by step: records in, a handler, records
+//! out.
 
 use std::{
     env,
@@ -20,20 +21,20 @@ use super::{Configs, PATH, SECRET, answer, encrypted_requests};
 /// Where this variable is set, answers have no date.
 const WITHOUT_DATE: &str = "BENCH_WITHOUT_DATE";
 
-/// Updates that a shard hands over before the worker has its turn, as at saturation.
+/// Updates that a shard hands over before the worker runs, as at saturation.
 pub(crate) const BATCH: usize = 64;
 
 /// Steps in the order in which an update passes them.
 pub(crate) const STEPS: [&str; 8] =
     ["open", "http", "route", "parse", "dispatch", "answer", "work", "reclaim"];
 
-/// Each step in a function of its own, so that a profiler can tell them apart by name.
+/// Each step in a function of its own, so that a profiler can separate them by name.
 macro_rules! steps {
     ($($step:ident)*) => {$(
         #[inline(never)]
         fn $step<T>(work: impl FnOnce() -> T) -> T {
             let done = work();
-            // So that this is no tail call, in which a profiler would lose its way.
+            // So that this is no tail call, in which a profiler would lose the frame.
             black_box(());
             done
         }
@@ -82,8 +83,8 @@ impl Path {
         }
     }
 
-    /// Takes the next `updates` all the way; how long that was, without what the client does and the
-    /// copy that a kernel would make.
+    /// Takes the next `updates` along the whole path. Returns how long that was, without the
+    /// client's part and the copy that a kernel would make.
     pub(crate) fn run(&mut self, updates: u64) -> Duration {
         let mut spent = Duration::ZERO;
         let mut left = updates;

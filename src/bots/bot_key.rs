@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A bot in the journal: the CRC32C of its name, which stays when the configuration's order changes.
+/// A bot in the journal: the CRC32C of its name, which stays when the configuration's order
+/// changes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BotKey(u32);
 
@@ -29,7 +30,7 @@ impl BotKey {
     }
 }
 
-/// As eight digits, for bots whose names nobody knows.
+/// As eight digits, for bots whose names are not known.
 impl fmt::Display for BotKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)

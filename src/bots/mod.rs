@@ -1,4 +1,4 @@
-//! Which bots there are.
+//! The bots of a server: their numbers, their keys in the journal and their names.
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! The bots that a server has had since its start. A bot that is taken out of the configuration
-//! stays here: updates of it that were acknowledged may still be on their way.
+//! stays here: updates of it that were acknowledged may still be under way.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -15,11 +15,12 @@ use crate::{
 /// names again and again.
 const NAMES_MAX: usize = 1 << 16;
 
-/// All bots, by the [`BotId`]s that they got when their names were first seen. Reading takes no lock.
+/// All bots, by the [`BotId`]s that they got when their names were first seen. Reading takes no
+/// lock.
 #[derive(Debug, Default)]
 pub struct BotRegistry {
     entries: boxcar::Vec<Entry>,
-    /// Held while bots are added, so that no two get the same place.
+    /// Held while bots are added, so that no two get the same number.
     adding: Mutex<()>,
     /// One more than the index of the bot that is configured alone; 0 where none is.
     alone: AtomicU32,
@@ -27,7 +28,8 @@ pub struct BotRegistry {
 
 #[derive(Debug)]
 struct Entry {
-    /// Whether an update of it has come over the wire since somebody asked.
+    /// Whether an update of it has come over the wire since the last call of
+    /// [`take_active`](BotRegistry::take_active).
     is_active: AtomicBool,
     key: BotKey,
     name: String,
@@ -65,7 +67,7 @@ impl BotRegistry {
         Ok(names.map(id_of).collect())
     }
 
-    /// Takes note that `bots` are those that are configured now.
+    /// Records that `bots` are those that are configured now.
     pub(crate) fn configure(&self, bots: &[BotId]) {
         let alone = match bots {
             [bot] => bot.index().saturating_add(1),
@@ -79,8 +81,8 @@ impl BotRegistry {
         self.alone.load(Relaxed) == bot.index().saturating_add(1)
     }
 
-    /// Takes note that an update of `bot` has come over the wire. All shards may call it for each
-    /// update: it writes only where nobody has since it was asked for.
+    /// Records that an update of `bot` has come over the wire. All shards may call it for each
+    /// update: it writes only where the flag is not set already.
     #[inline]
     pub(crate) fn mark_active(&self, bot: BotId) {
         if let Some(entry) = self.entries.get(bot.index() as usize)
@@ -130,7 +132,7 @@ impl BotRegistry {
     }
 }
 
-/// There are fewer than [`NAMES_MAX`].
+/// An index is below [`NAMES_MAX`].
 fn id_at(index: usize) -> BotId {
     BotId::new(u32::try_from(index).unwrap_or(u32::MAX))
 }

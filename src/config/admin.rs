@@ -1,4 +1,4 @@
-//! What the server tells its operator over HTTP.
+//! The settings of the admin listener.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::value::socket_address;
 use crate::error::Error;
 
-/// The listener for probes and for people, and what it has to show.
+/// The listener for probes and operators, and how many incidents it can show.
 ///
 /// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents`, which
 /// shows the addresses of peers. Nothing of it is ever served on the public port.
@@ -30,7 +30,7 @@ impl Default for Admin {
 }
 
 impl Admin {
-    /// A bound against slips of the keyboard.
+    /// A bound against typing errors.
     const INCIDENTS_MAX: usize = 65_536;
 
     /// A listener on `address`.

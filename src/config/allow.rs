@@ -1,4 +1,4 @@
-//! Who may connect: a list of addresses and networks. Plain data, no socket.
+//! The allow-list: addresses and networks that may connect. Plain data, no socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ const TELEGRAM: [Network; 2] = [
     Network { base: IpAddr::V4(Ipv4Addr::new(91, 108, 4, 0)), prefix: 22 },
 ];
 
-/// The addresses that may connect; all others are turned away before a byte is read.
+/// The addresses that may connect; all others are refused before a byte is read.
 ///
 /// IPv4 addresses in IPv6 form (`::ffff:192.0.2.1`), as they come to a listener on `[::]`, are IPv4
 /// addresses here, in entries and in peers; so `::/0` is all of IPv6 and nothing of IPv4.
@@ -43,7 +43,7 @@ impl AllowList {
     ///
     /// # Errors
     /// A [`Config`](crate::ErrorKind::Config) error that names the first entry that is none of
-    /// these, or a list without entries, which would let nobody in.
+    /// these, or a list without entries, which would refuse every peer.
     pub fn new<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> Result<Self, Error> {
         Self::of_key(KEY, entries)
     }
@@ -76,8 +76,8 @@ impl AllowList {
 }
 
 impl AllowList {
-    /// Those on any of `lists`; `None` where one of them is missing, which lets everybody in, or
-    /// there is none.
+    /// The entries of all `lists`; `None` where one of them is missing, which admits every peer, or
+    /// there is no list.
     pub(crate) fn union<'a>(lists: impl IntoIterator<Item = Option<&'a Self>>) -> Option<Self> {
         let lists: Vec<_> = lists.into_iter().collect::<Option<_>>()?;
         let networks: Vec<_> = lists.iter().flat_map(|list| &list.networks).copied().collect();
@@ -115,7 +115,7 @@ impl Network {
             IpAddr::V4(address) => IpAddr::V4((address.to_bits() & mask_v4(prefix)).into()),
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() & mask_v6(prefix)).into()),
         };
-        // A slip in either half would open the door to others than were meant.
+        // A typing error in either half would admit other peers than were meant.
         if base != address {
             return Err(error(&format!(
                 "\"{base}/{prefix}\", or a longer prefix: bits behind the prefix are set"
@@ -150,7 +150,7 @@ fn mask_v6(prefix: u32) -> u128 {
     u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
 }
 
-/// What stands for all addresses that one host has for the asking.
+/// What stands for all addresses that one host can take.
 pub(crate) fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_HOST).into(),
@@ -158,7 +158,7 @@ pub(crate) fn host(address: IpAddr) -> IpAddr {
     }
 }
 
-/// True where there is no list, `peer` is on it, or has no address that could be.
+/// True where there is no list, `peer` is on it, or it has no address that could be.
 pub fn admits(list: Option<&AllowList>, peer: Option<IpAddr>) -> bool {
     list.zip(peer).is_none_or(|(list, peer)| list.contains(peer))
 }

@@ -1,4 +1,4 @@
-//! One bot of a server: where its updates arrive and how they are told from a stranger's.
+//! One bot of a server: where its updates arrive and which credentials they must carry.
 
 use std::{fmt, time::SystemTime};
 
@@ -16,9 +16,9 @@ const NAME_MAX: usize = 128;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Bot {
-    /// Who may send its updates; `None` is whoever may connect. A request from elsewhere is
-    /// answered
-    /// 403. A peer on a Unix socket has no address and may: the file's permissions guard it.
+    /// The addresses that may send its updates; `None` is every peer that may connect. A request
+    /// from elsewhere is answered 403. A peer on a Unix socket has no address and may: the file's
+    /// permissions guard it.
     pub allow: Option<AllowList>,
     /// What `Authorization` must hold, for a webhook URL like `https://user:password@host/path`;
     /// beside the secret token where both are given.
@@ -32,18 +32,18 @@ pub struct Bot {
     pub path: String,
     /// The secret token before this one, for as long as it is still taken.
     pub previous_token: Option<PreviousToken>,
-    /// What `X-Telegram-Bot-Api-Secret-Token` must hold; where this and `basic_auth` are `None`,
-    /// everybody is let in.
+    /// What `X-Telegram-Bot-Api-Secret-Token` must hold. Where this and `basic_auth` are `None`,
+    /// every request is accepted.
     pub secret_token: Option<SecretToken>,
 }
 
-/// A secret token that is being replaced: setWebhook and the config cannot change at the same
-/// moment, and what Telegram has sent before comes with the old one.
+/// A secret token that is being replaced. setWebhook and the config cannot change at the same
+/// moment, and what Telegram has sent before carries the old one.
 #[derive(Clone, Debug)]
 pub struct PreviousToken {
     /// The old token.
     pub token: SecretToken,
-    /// From when on it is refused.
+    /// The time from which on it is refused.
     pub until: SystemTime,
 }
 
@@ -57,7 +57,7 @@ impl Bot {
         Ok(Self { secret_token, ..Self::without_secret(name, path) })
     }
 
-    /// A bot whose updates arrive at `path` and may come from anybody.
+    /// A bot whose updates arrive at `path` without any credentials.
     #[must_use]
     pub fn without_secret(name: &str, path: &str) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Bot {
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
-        // It is in all that is told, and in the journal's files.
+        // The name is in the log, in reports and in the journal's files.
         if hide_tokens(&self.name) != self.name {
             return Err(Error::config("bot.name", "(hidden)", "a name without a bot's token"));
         }
@@ -108,7 +108,7 @@ impl Bot {
     }
 }
 
-/// The path without a bot's token, which people put into it.
+/// The path without a bot's token, which operators put into it.
 impl fmt::Debug for Bot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { allow, basic_auth, host, name, path, previous_token, secret_token } = self;

@@ -1,4 +1,4 @@
-//! What happens between an update's 200 and its handler.
+//! The settings of the hand-off: order, attempts and what becomes of updates that failed.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an update's 200 promises, and where it is kept until it is handled.
+//! The settings of the journal: what an update's 200 promises, and where it is kept meanwhile.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -23,8 +23,8 @@ pub struct Journal {
     /// unless `ack` is [`Ack::Memory`].
     #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// How long a start waits for another process to let go of the directory; 0, which is not at
-    /// all. New connections wait in the kernel meanwhile.
+    /// How long a start waits for another process to release the directory; 0, which is not at all.
+    /// New connections wait in the kernel meanwhile.
     #[serde(with = "duration")]
     pub lock_wait: Duration,
     /// How large it may become, in bytes; 4 GiB. Beyond it, senders get 503 and `Retry-After: 1`.
@@ -35,7 +35,7 @@ pub struct Journal {
     /// Size of a segment in bytes; 64 MiB. A segment goes when all updates in it are settled.
     #[serde(with = "size")]
     pub segment_bytes: u64,
-    /// With [`Ack::Written`], how long an update may be on its way to the disk; 100 ms. Also how
+    /// With [`Ack::Written`], how long an update may take to reach the disk; 100 ms. Also how
     /// long the notes on settled updates may be, which after a power cut decide how many come
     /// twice.
     #[serde(with = "duration")]
@@ -62,7 +62,7 @@ impl Journal {
         Self { ack, dir: Some(dir.into()), ..Self::default() }
     }
 
-    /// What a config file leaves out: the directory is that of the server, so updates are written.
+    /// The defaults of a config file. A directory is given elsewhere, so updates are written.
     pub fn of_file() -> Self {
         Self { ack: Ack::Written, ..Self::default() }
     }
@@ -101,7 +101,7 @@ impl Journal {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ack {
-    /// It is in a queue: it goes with the process.
+    /// It is in a queue: it is lost with the process.
     #[default]
     Memory,
     /// It is synced to the disk: it outlives a power cut.

@@ -9,8 +9,8 @@ use crate::error::Error;
 
 /// Size of a fresh receive buffer: an ordinary request with its head fits. It grows by so much.
 pub(crate) const RECEIVE_BYTES: usize = 4096;
-/// What TLS holds of a connection at the most, which is in TLS 1.2: a read of 16 KiB, what was left
-/// of a record before it, as it came and decrypted, and a record to be written.
+/// The most that TLS holds of a connection, which is in TLS 1.2: a read of 16 KiB, what was left of
+/// a record before it, as it came and decrypted, and a record to be written.
 const TLS_BYTES: usize = 96 * 1024;
 
 /// Bounds with their units and defaults; [`Limits::default`] suits Telegram's sender.
@@ -82,9 +82,9 @@ pub struct Limits {
     /// Requests answered on one connection; 0, which is no limit. The last answer says `Connection:
     /// close` (`request_limit`). Telegram makes at most 20 new connections a second for each bot.
     pub requests_per_connection: u64,
-    /// Connections at a time; 100,000. Beyond it the one that has been idle longest, for a second
-    /// at least, makes room for the new one (`displaced`); where none has, the new one is closed at
-    /// once (`connections`). Where the process may open fewer files, accepting pauses before.
+    /// Connections at a time; 100,000. Beyond it a new one replaces the one that has been idle
+    /// longest, for a second at least (`displaced`); where none has, the new one is closed at once
+    /// (`connections`). Where the process may open fewer files, accepting pauses before.
     pub connections: usize,
     /// Connections of one address at a time, an IPv6 one standing for its /64; 0, which is no
     /// limit. Beyond it the new one is closed at once (`per_address`). Telegram has few addresses

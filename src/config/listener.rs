@@ -1,4 +1,4 @@
-//! Where a server listens, and on which terms.
+//! Where a server listens, and the terms of each listener.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ const UNIX_PATH_MAX: usize = 103;
 /// Permissions of a Unix socket's file, unless said otherwise: those of its user and group.
 const MODE: u32 = 0o660;
 
-/// One place where a server listens, and on which terms.
+/// One place where a server listens, and its terms.
 ///
 /// ```
 /// use ringhook::{AllowList, Listener};
@@ -35,22 +35,23 @@ const MODE: u32 = 0o660;
 pub struct Listener {
     /// Where.
     pub address: ListenAddress,
-    /// Who may connect, instead of those on the server's list; `None` is these. A peer on a Unix
-    /// socket has no address and may always connect: the file's permissions guard it.
+    /// The addresses that may connect, instead of those on the server's list; `None` is these. A
+    /// peer on a Unix socket has no address and may always connect: the file's permissions guard
+    /// it.
     pub allow: Option<AllowList>,
     /// Permissions of a Unix socket's file; 0660. Not for sockets that were passed.
     pub mode: u32,
-    /// The balancers that tell by a PROXY header (version 1 or 2) who is behind them; `None` is
-    /// none. Nobody else may connect then, and who connects without the header is turned away. All
-    /// of them are on the list where the listener is a Unix socket.
+    /// The balancers, each of which sends the client's address in a PROXY header (version 1 or 2);
+    /// `None` is none. No other peer may connect then, and a connection without the header is
+    /// refused. Where the listener is a Unix socket, every peer counts as a balancer.
     pub proxy_protocol: Option<AllowList>,
-    /// Whether connections speak TLS; true. Without it whoever is on the way reads the updates and
-    /// the secret token.
+    /// Whether connections speak TLS; true. Without it every machine on the path can read the
+    /// updates and the secret token.
     pub tls: bool,
 }
 
 impl Listener {
-    /// A listener at `address` that speaks TLS and lets those on the server's list connect.
+    /// A listener at `address` that speaks TLS and admits the addresses on the server's list.
     #[must_use]
     pub fn new(address: ListenAddress) -> Self {
         Self { address, allow: None, mode: MODE, proxy_protocol: None, tls: true }
@@ -71,7 +72,7 @@ impl Listener {
         Ok(())
     }
 
-    /// True where both are served by the same socket; who may connect to it can differ.
+    /// True where both are served by the same socket; their allow-lists can differ.
     pub(super) fn is_bound_as(&self, other: &Self) -> bool {
         let Self { address, allow: _, mode, proxy_protocol: _, tls } = self;
         (address, mode, tls) == (&other.address, &other.mode, &other.tls)

@@ -1,4 +1,19 @@
-//! The settings of a server: typed ([`file`]), checked ([`Config::validate`]), then never changed.
+//! The settings of a server: typed, checked by [`Config::validate`], then never changed.
+//!
+//! | file | which settings |
+//! |---|---|
+//! | `mod` | all of them, and how they fit together |
+//! | `admin` | the admin listener |
+//! | `allow` | allow-lists |
+//! | `bot`, `secret` | bots and their credentials |
+//! | `dispatch` | the hand-off to the handler |
+//! | `journal` | the journal |
+//! | `limits` | bounds with their defaults |
+//! | `listener` | listeners and their terms |
+//! | `pin` | CPUs of the threads |
+//! | `profile` | which requests count as slow |
+//! | `reload` | which of them can change while the server runs |
+//! | `value` | how durations and sizes are written |
 
 mod admin;
 pub(crate) mod allow;
@@ -38,19 +53,19 @@ pub use self::{
 pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges, secret::base64};
 use crate::{bots::BotKey, error::Error};
 
-/// Most threads of one kind; a bound against slips of the keyboard, not a promise.
+/// Most threads of one kind; a bound against typing errors, not a promise.
 const THREADS_MAX: usize = 1024;
-/// What may be asked of busy polling.
+/// Range of the time for busy polling.
 const BUSY_POLL: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
 
-/// What a server needs to know before it starts, apart from certificates and handler.
+/// The settings that a server needs before it starts, apart from certificates and handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The listener for probes and for people, and what it has to show.
+    /// The listener for probes and operators.
     pub admin: Admin,
-    /// Who may connect; `None` is everybody. A connection from elsewhere is closed before a byte of
-    /// it is read.
+    /// The addresses that may connect; `None` is every peer. A connection from elsewhere is closed
+    /// before a byte of it is read.
     pub allow: Option<AllowList>,
     /// The bots whose updates are received; at least one.
     pub bots: Vec<Bot>,
@@ -87,9 +102,8 @@ pub struct Config {
     /// Which requests the report names as slow; none.
     pub profile: Profile,
     /// Whether another process of the same user may listen on the same addresses at the same time
-    /// (SO_REUSEPORT), and a Unix socket is taken over from whoever listens on it; false. The
-    /// kernel spreads new connections over all of them, so one server can follow another without a
-    /// gap.
+    /// (SO_REUSEPORT), and a Unix socket is taken over from another listener; false. The kernel
+    /// spreads new connections over all of them, so one server can follow another without a gap.
     pub reuse_port: bool,
     /// Shard threads; by default one for each CPU of `pin.shards`, or else one for two CPUs of the
     /// allowed set, at least one.
@@ -201,7 +215,7 @@ impl Config {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriverChoice {
-    /// io_uring, or else epoll with the reason and the remedy told.
+    /// io_uring, or else epoll, with the reason and a fix as a notice.
     #[default]
     Auto,
     /// epoll.
@@ -231,7 +245,7 @@ impl FromStr for DriverChoice {
     }
 }
 
-/// The way in which a shard talks to the kernel.
+/// How a shard talks to the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub enum DriverKind {

@@ -1,4 +1,4 @@
-//! What a server notes about slow requests.
+//! Which requests a server records as slow.
 
 use std::time::Duration;
 

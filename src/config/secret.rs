@@ -36,7 +36,7 @@ impl SecretToken {
 }
 
 impl SecretToken {
-    /// The token itself, for who has to present it.
+    /// The token itself, for a caller that has to present it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -84,7 +84,7 @@ impl BasicAuth {
 }
 
 impl BasicAuth {
-    /// The value of `Authorization`, for who has to present it.
+    /// The value of `Authorization`, for a caller that has to present it.
     pub fn reveal(&self) -> String {
         format!("Basic {}", self.0)
     }
@@ -110,7 +110,7 @@ fn are_equal(expected: &[u8], presented: &[u8]) -> bool {
     let (other_words, other_rest) = presented.as_chunks::<8>();
     let mut difference = 0;
     for (word, other) in words.iter().zip(other_words) {
-        // Whatever the compiler learns of it here, it must not leave the loop.
+        // The compiler must not learn the result here, or it could leave the loop early.
         difference =
             black_box(difference | (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*other)));
     }

@@ -1,4 +1,12 @@
-//! What all threads of one server share beside the updates: whether to go on, and what went wrong.
+//! What all threads of one server share beside the updates: flags to stop, the first failure, and
+//! what each thread is doing.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the flags of one server, and waiting for threads to end |
+//! | `operation` | what each thread is doing and since when |
+//! | `heartbeat` | the signs of life of a shard |
+//! | `panics` | catching panics of foreign code |
 
 mod heartbeat;
 pub(crate) mod operation;
@@ -17,14 +25,13 @@ use std::{
 pub(crate) use self::heartbeat::Heartbeat;
 use crate::error::{Error, ErrorKind};
 
-/// How often a wait for threads looks whether they have ended.
+/// Pause between two checks in a wait for threads.
 const END_STEP: Duration = Duration::from_millis(5);
 
-/// Waits until all `threads` have ended, calling `nudge` in between, and gives back what the kernel
-/// keeps of them.
+/// Waits until all `threads` have ended, calling `nudge` in between, and joins them.
 ///
 /// # Errors
-/// Those that have not, where `deadline` came first or `is_forced` said to wait no longer.
+/// The threads that have not ended, where `deadline` came first or `is_forced` ended the wait.
 pub(crate) fn ended_by(
     mut threads: Vec<JoinHandle<()>>,
     deadline: Instant,
@@ -34,7 +41,7 @@ pub(crate) fn ended_by(
     loop {
         nudge();
         for thread in threads.extract_if(.., |thread| thread.is_finished()) {
-            // Its panic has been told.
+            // The panic hook has logged its panic.
             let _ = thread.join();
         }
         if threads.is_empty() {
@@ -60,7 +67,7 @@ pub(crate) struct Control {
     reading_over: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
-    /// Workers whose file or pipe takes nothing.
+    /// Workers that wait for their file or pipe.
     waiting: AtomicUsize,
     on_failure: Option<OnFailure>,
 }
@@ -70,20 +77,20 @@ impl Control {
         Self { on_failure, ..Self::default() }
     }
 
-    /// Tells the workers to leave what still waits.
+    /// Makes the workers leave what still waits.
     pub(crate) fn abandon(&self) {
         self.abandon.store(true, Ordering::Release);
     }
 
-    /// True where the workers are to leave what still waits: because they were told to, or because
-    /// the server stops and the sink is gone for good, so that waiting would be for nothing.
+    /// True where the workers are to leave what still waits: because they were asked to, or because
+    /// the server stops and the sink is lost, so that waiting would be for nothing.
     pub(crate) fn is_abandoned(&self) -> bool {
         let is_hopeless =
             || self.sink_gone.load(Ordering::Acquire) && self.stopping.load(Ordering::Acquire);
         self.abandon.load(Ordering::Acquire) || is_hopeless()
     }
 
-    /// Asks a stop that is under way, or to come, to wait for nothing.
+    /// Makes a stop that is under way, or to come, wait for nothing.
     pub(crate) fn force(&self) {
         self.is_forced.store(true, Ordering::Release);
     }
@@ -92,7 +99,7 @@ impl Control {
         self.is_forced.load(Ordering::Acquire)
     }
 
-    /// Tells the thread that reads back to end: what is left in the journal is for the next start.
+    /// Makes the thread that reads back end: what is left in the journal is for the next start.
     pub(crate) fn end_reading(&self) {
         self.reading_over.store(true, Ordering::Release);
     }
@@ -126,14 +133,14 @@ impl Control {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Tells the server's owner of an error that it cannot recover from; only the first counts.
+    /// Reports an error from which the server cannot recover; only the first counts.
     pub(crate) fn fail(&self, error: &Error) {
         if error.kind() == ErrorKind::Sink {
             self.sink_gone.store(true, Ordering::Release);
         }
         if self.failure.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the server has failed");
-            // On a thread that may have better to do than to end by it.
+            // It runs on this thread, which must not end by its panic.
             if let Some(call) = &self.on_failure
                 && panics::caught(|| call(error)).is_err()
             {

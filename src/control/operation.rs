@@ -1,8 +1,8 @@
-//! What each thread is in the middle of, and since when: how a call is seen that never returns.
+//! What each thread is doing and since when, so that a call that never returns is seen.
 //!
-//! A thread notes the beginning of what may hang, with a time that it has at hand: one relaxed store
-//! to a cache line of its own. Whoever asks for health reads the notes, and takes no lock that a thread
-//! that hangs could hold.
+//! A thread notes the beginning of what may hang, with a time that it has at hand: one relaxed
+//! store to a cache line of its own. Health reads the notes, and takes no lock that a hanging
+//! thread could hold.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Watch,
 }
 
-/// How many things of a [`Crowd`] are told of.
+/// How many operations a [`Crowd`] records.
 const CROWD: usize = 8;
 
 /// What it means for the server that a step hangs.
@@ -59,7 +59,8 @@ pub(crate) enum Severity {
     Aside,
     /// No updates are taken or handled.
     Obstacle,
-    /// It is an obstacle where all workers are in it: one is as long as its program likes.
+    /// It is an obstacle where all workers are in it: a single one may take as long as its program
+    /// likes.
     OfAllWorkers,
 }
 
@@ -102,7 +103,7 @@ impl Step {
         }
     }
 
-    /// In words: who, and what has not returned.
+    /// In words: the thread, and what has not returned.
     pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::Accept => "acceptor: taking connections",
@@ -122,8 +123,8 @@ impl Step {
         }
     }
 
-    /// After how long it counts as hanging. What a program does may take as long as it likes, so that
-    /// is only worth a word.
+    /// The time after which it counts as hanging. A program's code may take as long as it likes, so
+    /// for that the limit is only for a notice.
     pub(crate) const fn limit(self) -> Duration {
         match self {
             Self::Handler | Self::Stream => Duration::from_secs(60),
@@ -142,8 +143,8 @@ impl Step {
     }
 }
 
-/// What one thread is in the middle of. It has a pair of cache lines of its own, since it is written
-/// for each batch of updates.
+/// What one thread is in the middle of. It has a pair of cache lines of its own, since it is
+/// written for each batch of updates.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Operation {
@@ -160,7 +161,7 @@ impl Default for Operation {
 }
 
 impl Operation {
-    /// `step` begins at `now`, and whatever was before is over.
+    /// `step` begins at `now`, and any step before is over.
     pub(crate) fn begin(&self, step: Step, now: Instant) {
         self.state.store(self.state_of(step, now), Relaxed);
     }
@@ -209,7 +210,7 @@ impl Crowd {
         self.slots.iter()
     }
 
-    /// As [`Operation::during`]. `None` where as many are under way as can be told of, all of which
+    /// As [`Operation::during`]. `None` where as many are under way as are recorded, all of which
     /// have begun before.
     pub(crate) fn during(&self, step: Step, now: Instant) -> Option<During<'_>> {
         let mut slots = self.slots.iter();

@@ -1,12 +1,11 @@
-//! Panics of code that is not ringhook's own: of a handler, a sink, whatever a program has given to
-//! the server.
+//! Panics of code that is not ringhook's own: of a handler, a sink and other code of the program.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The code that was called has panicked; the panic hook has told the message.
+/// The code that was called has panicked; the panic hook has logged the message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Panicked;
 

@@ -14,7 +14,7 @@ use crate::{
     proto::update::Update,
 };
 
-/// Where failed updates go.
+/// The file that failed updates go to.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     lines: Lines,
@@ -41,8 +41,8 @@ struct BrokenLetter<'a> {
     update_base64: String,
 }
 
-/// False where `json` has something that readers of JSON stumble over, such as half of a surrogate
-/// pair: the line would be lost to them. Depth is no harm, whoever has a limit can raise it.
+/// False where `json` has something that readers of JSON reject, such as half of a surrogate pair:
+/// the line would be lost to them. Depth is no obstacle, since a reader can raise its limit.
 fn is_readable(json: &str) -> bool {
     match serde_json::from_str::<serde_json::Value>(json) {
         Ok(_) => true,
@@ -51,8 +51,8 @@ fn is_readable(json: &str) -> bool {
 }
 
 impl DeadLetters {
-    /// Letters appended to the file at `path`, made with mode 0600. Where acknowledged updates
-    /// outlive a power cut, letters do as well.
+    /// A file of letters at `path`, to which they are appended, made with mode 0600. Where
+    /// acknowledged updates outlive a power cut, letters do as well.
     ///
     /// # Errors
     /// Where the file cannot be opened.
@@ -73,8 +73,8 @@ impl DeadLetters {
         }
     }
 
-    /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is, or,
-    /// where that is no JSON, its bytes in Base64.
+    /// The line of what came as update `id` of `bot` and could not be read as one: `json` as it is,
+    /// or, where that is no JSON, its bytes in Base64.
     pub(crate) fn write_raw(
         &self,
         bot: &str,
@@ -114,7 +114,7 @@ impl DeadLetters {
         self.lines.reopen()
     }
 
-    /// Brings `line` to the file.
+    /// Writes `line` to the file.
     ///
     /// # Errors
     /// The disk does not take it now; to be called again.

@@ -2,9 +2,9 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `worker` | a worker's thread |
-//! | `handler`, `sink`, `stream` | what it gives updates to |
-//! | `dead_letters` | the file of updates that were given up |
+//! | `worker` | the thread that takes updates and settles them |
+//! | `handler`, `sink`, `stream` | the consumers of updates |
+//! | `dead_letters` | the file of updates that finally failed |
 
 pub(crate) mod dead_letters;
 pub(crate) mod handler;

@@ -47,14 +47,14 @@ pub(crate) struct StreamSender {
     shared: Arc<WakeOnDrop>,
 }
 
-/// What both sides of a stream know.
+/// What both sides of a stream share.
 #[derive(Debug, Default)]
 struct Shared {
     /// Whether the receiver's side is gone.
     is_gone: AtomicBool,
     /// Of the receiver's task.
     waker: AtomicWaker,
-    /// Whose workers are told when the receiver goes, once there are any.
+    /// Whose workers are woken when the receiver is dropped, once there are any.
     workers: OnceLock<Weak<Scheduler>>,
 }
 
@@ -67,7 +67,7 @@ impl Shared {
     }
 }
 
-/// Wakes the stream's task when the last worker has gone, so that it sees the end.
+/// Wakes the stream's task when the last worker has ended, so that it sees the end.
 #[derive(Debug)]
 struct WakeOnDrop(Arc<Shared>);
 
@@ -77,7 +77,7 @@ impl Drop for WakeOnDrop {
     }
 }
 
-/// Nobody has to send an update to find out.
+/// Wakes the workers, so that they notice without an update to send.
 impl Drop for Updates {
     fn drop(&mut self) {
         self.shared.is_gone.store(true, SeqCst);
@@ -96,21 +96,21 @@ pub(crate) fn stream(capacity: usize) -> (StreamSender, Updates) {
 }
 
 impl StreamSender {
-    /// Has the workers of `scheduler` told when the receiver goes.
+    /// Has the workers of `scheduler` woken when the receiver is dropped.
     pub(crate) fn serve(&self, scheduler: &Arc<Scheduler>) {
         let _ = self.shared.0.workers.set(Arc::downgrade(scheduler));
     }
 
-    /// True where nobody listens any more.
+    /// True where the receiver has been dropped.
     pub(crate) fn is_gone(&self) -> bool {
         self.shared.0.is_gone.load(SeqCst)
     }
 
-    /// Hands an update over, waiting for room up to `timeout`; all of it where nobody listens any
-    /// more, for the caller tries again until it is told to stop.
+    /// Sends an update, waiting for room up to `timeout`. Waits all of it where the receiver has
+    /// been dropped, for the caller tries again until it is stopped.
     ///
     /// # Errors
-    /// The update, where there is no room yet or nobody listens any more.
+    /// The update, where there is no room yet or the receiver has been dropped.
     // The update itself comes back; a box for it would cost every update an allocation.
     #[allow(clippy::result_large_err)]
     pub(crate) fn send(
@@ -138,7 +138,7 @@ impl Stream for Updates {
                     return Poll::Ready(Some(update));
                 }
                 Err(TryRecvError::Disconnected) => return Poll::Ready(None),
-                // Registering comes before the second look, so that no update slips between.
+                // Registering comes before the second look, so that no update is missed in between.
                 Err(TryRecvError::Empty) if !registered => {
                     self.shared.waker.register(context.waker())
                 }
@@ -149,7 +149,7 @@ impl Stream for Updates {
     }
 }
 
-/// A worker's mailbox for what has become of updates it sent to a stream.
+/// A worker's mailbox for the outcomes of updates that it sent to a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
     /// `None` says that the program has never seen the update.
@@ -206,14 +206,14 @@ impl PendingUpdate {
         self.settle(Some(Outcome::Failed(reason.into())));
     }
 
-    /// Gives the task back unsettled.
+    /// Returns the task unsettled.
     pub(crate) fn into_job(mut self) -> Option<Task> {
         self.task.take()
     }
 
     fn settle(&mut self, outcome: Option<Outcome>) {
         if let Some(task) = self.task.take() {
-            // Where the worker is gone the server has stopped and has counted the update.
+            // Where the worker has ended, the server has stopped and has counted the update.
             let _ = self.settlements.mailbox.send((task, outcome));
             self.settlements.scheduler.wake(self.settlements.worker);
         }
@@ -225,14 +225,14 @@ impl Deref for PendingUpdate {
 
     #[allow(clippy::expect_used)]
     fn deref(&self) -> &Update {
-        // Settling consumes the value, so nobody can look at a settled one.
+        // Settling consumes the value, so a settled one has no other reader.
         &self.task.as_ref().expect("an update that is not settled").delivery.update
     }
 }
 
 impl Drop for PendingUpdate {
     fn drop(&mut self) {
-        // Where the stream goes with updates in it, that says nothing of them.
+        // Where the stream is dropped with updates in it, their outcome is not known.
         let outcome = self.is_taken.then(|| match self.settlements.on_drop {
             OnDrop::Failed => Outcome::Failed("dropped without being settled".into()),
             OnDrop::Retry => Outcome::Retry(Duration::from_secs(1)),

@@ -41,7 +41,7 @@ use crate::{
 const BATCH_UPDATES: usize = 128;
 /// First and longest pause before a disk or pipe that took nothing is tried again.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// The most duplicates that are logged of one turn.
+/// The most duplicates that are logged of one round.
 const DUPLICATES_MAX: usize = 1024;
 /// Longest wait between two looks at the flags.
 const STEP: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ pub(crate) enum Consumer {
     Stream(StreamSender, Settlements, Receiver<(Task, Option<Outcome>)>),
 }
 
-/// One worker thread's state.
+/// The state of one worker thread.
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) scheduler: Arc<Scheduler>,
@@ -71,33 +71,33 @@ pub(crate) struct WorkerContext {
     pub(crate) duplicates: Vec<(BotId, UpdateId)>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    /// What may hang. It is begun with a time that is at hand and ends with the next one or where the
-    /// worker sleeps, so it costs an update no more than a store.
+    /// What may hang. It is begun with a time that is at hand and ends with the next one or where
+    /// the worker sleeps, so an update costs no more than a store.
     pub(crate) operation: Arc<Operation>,
-    /// Lanes to let go together; empty in between.
+    /// Lanes to release together; empty in between.
     pub(crate) lanes: Vec<LaneRef>,
     /// Where each shard takes memory back.
     pub(crate) returns: Vec<Sender<Recycled>>,
-    /// When the update was settled that was the last one before this turn.
+    /// When the last update before this round was settled.
     pub(crate) settled_at: Option<Instant>,
-    /// Records of settled updates that the journal has not been told of.
+    /// Records of settled updates that the journal does not know yet.
     pub(crate) settled: Vec<RecordId>,
     pub(crate) settled_batch: SettledBatch,
 }
 
-/// The worker was told to leave what it has.
+/// The server abandons what is left: the worker ends.
 struct Abandoned;
 
 impl Worker {
     /// Works until the shards are gone and everything is settled, or until the server abandons.
     pub(crate) fn run(mut self) {
         self.work_to_the_end();
-        // What a stream's program has settled meanwhile is not left behind.
+        // Settlements that a stream's program has sent meanwhile.
         let _ = self.take_settlements();
         self.context.note_settled(Instant::now());
         let Self { consumer, context, .. } = self;
         context.operation.end();
-        // What is dropped last is the program's, and so is a panic of it.
+        // The consumer is the program's, so its drop may panic.
         let name = consumer.name();
         if panics::caught(|| drop(consumer)).is_err() {
             context.lost(&format!("{name} panicked as it was dropped"));
@@ -119,7 +119,7 @@ impl Worker {
             }
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
             let context = &mut self.context;
-            // Where the turn before had something to do, its end is the beginning of this one.
+            // Where the last round had something to do, its end is the beginning of this one.
             let looked_at = context.settled_at.take().unwrap_or_else(Instant::now);
             let duplicate = |duplicate| context.drop_duplicate(duplicate);
             let idle =
@@ -156,8 +156,8 @@ impl Worker {
         self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
     }
 
-    /// True where the program has dropped its side of the stream, and that has not been told. A stop
-    /// needs it no longer, unless an update is left.
+    /// True where the program has dropped its side of the stream, and no failure has been reported.
+    /// A stop needs the stream no longer, unless an update is left.
     fn has_lost_stream(&self) -> bool {
         let Consumer::Stream(stream, ..) = &self.consumer else { return false };
         let control = &self.context.control;
@@ -170,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// Settles what the stream's program has dealt with.
+    /// Settles the updates whose outcomes the stream's program has sent.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
         let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
         for (mut task, outcome) in settlements.try_iter() {
@@ -185,8 +185,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Deals with the updates of `batch`, whose lanes are held since `now`; the worker looked for
-    /// them at `looked_at`.
+    /// Handles the updates of `batch`, whose lanes are held since `now`; the worker looked for them
+    /// at `looked_at`.
     fn work(
         &mut self,
         batch: &mut Vec<Task>,
@@ -270,7 +270,7 @@ impl Consumer {
 }
 
 impl WorkerContext {
-    /// Settles an update that has been handled, and lets its lane go.
+    /// Settles an update that has been handled, and releases its lane.
     fn settle(
         &mut self,
         scheduler: &Scheduler,
@@ -327,8 +327,9 @@ impl WorkerContext {
         self.lanes = lanes;
     }
 
-    /// Times the whole way of updates whose handling is over, and notes those that were slow. What an
-    /// earlier process has received is not: nobody here knows what it waited for.
+    /// Times the whole path of updates whose handling is over, and records those that were slow.
+    /// Updates that an earlier process has received are left out: what they waited for is not
+    /// known.
     #[inline]
     fn time(&self, delivery: &Delivery, started_at: Instant, end: Instant) {
         for update in delivery.updates() {
@@ -351,8 +352,8 @@ impl WorkerContext {
         }
     }
 
-    /// Counts a failed update, keeps it where that is asked for, and logs it where the count has
-    /// doubled: a handler that fails always must not flood the log.
+    /// Counts a failed update, keeps it where there is a file of dead letters, and logs it where
+    /// the count has doubled: a handler that fails always must not flood the log.
     #[cold]
     fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
         let update = &delivery.update;
@@ -372,7 +373,7 @@ impl WorkerContext {
         Ok(())
     }
 
-    /// Skips what Telegram would take no answer to any more.
+    /// Skips updates to which Telegram takes no answer any more.
     fn drop_expired(&mut self, scheduler: &Scheduler, batch: &mut Vec<Task>, now: Instant) {
         let is_expired = |task: &Task| {
             let update = &task.delivery.update;
@@ -381,7 +382,7 @@ impl WorkerContext {
         if !batch.iter().any(is_expired) {
             return;
         }
-        // A lane is let go where none of its updates is left in the batch.
+        // A lane is released where none of its updates is left in the batch.
         let mut kept = Vec::with_capacity(batch.len());
         let mut gone = Vec::new();
         for task in batch.drain(..) {
@@ -403,8 +404,8 @@ impl WorkerContext {
         *batch = kept;
     }
 
-    /// Commits, however often that takes: these updates are acknowledged, so the worker stands
-    /// still and its queue fills until the destination takes them. A panic can be the sink's only.
+    /// Commits, however often that takes: these updates are acknowledged, so the worker waits and
+    /// its queue fills until the destination takes them. Only the sink's code can panic.
     fn commit(
         &mut self,
         step: Step,
@@ -414,7 +415,7 @@ impl WorkerContext {
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
         loop {
-            // The sink's has begun with its first write.
+            // A sink's operation has begun with its first write.
             if !is_sink || waiting.is_some() {
                 self.operation.begin(step, Instant::now());
             }
@@ -445,28 +446,29 @@ impl WorkerContext {
         }
     }
 
-    /// Tells the server's owner that the sink has panicked, so that nobody knows what it has and
-    /// what it will do next: the worker ends.
+    /// Reports that the sink has panicked. What it has written and what it would do next is not
+    /// known, so the worker ends.
     #[cold]
     fn lost_sink(&self) -> Abandoned {
         self.lost("the sink panicked: its worker has ended, and what it had is not delivered");
         Abandoned
     }
 
-    /// The same of a stream that the program has dropped. A stop waits for it no longer.
+    /// Reports that the program has dropped its stream. A stop waits for it no longer.
     #[cold]
     fn lost_stream(&self) {
         let message = "the stream's receiver was dropped, updates cannot be delivered";
         self.control.fail(&Error::new(ErrorKind::Sink, message));
     }
 
-    /// Tells the server's owner of what the program's own code has done to a worker.
+    /// Reports what the program's own code has done to a worker.
     #[cold]
     fn lost(&self, message: &str) {
         self.control.fail(&Error::new(ErrorKind::Thread, message));
     }
 
-    /// Tells the journal at `now` what is settled, so that it does not come again after a crash.
+    /// Notes in the journal at `now` which updates are settled, so that they do not come again
+    /// after a crash.
     fn note_settled(&mut self, now: Instant) {
         if !self.settled.is_empty()
             && let Some(journal) = &self.journal
@@ -476,7 +478,8 @@ impl WorkerContext {
         }
     }
 
-    /// The same of the duplicates that have been dropped, by this turn and by the ends of lanes before.
+    /// The same for the duplicates that have been dropped, in this round and when lanes were
+    /// released before.
     fn note_copies(&mut self, now: Instant) {
         if !self.copies.is_empty()
             && let Some(journal) = &self.journal
@@ -504,7 +507,7 @@ impl WorkerContext {
         }
     }
 
-    /// Gives an update's share of the limits and its memory back.
+    /// Gives back an update's share of the limits and its memory.
     fn release(&mut self, delivery: Delivery) {
         for further in delivery.rest {
             self.release(further);

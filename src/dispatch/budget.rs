@@ -1,9 +1,9 @@
 //! How much may be under way between shards and workers: so many updates, so many bytes.
 //!
-//! One count for all would be written by every thread for every update. So threads take and give
-//! back in lots: a shard draws a lot into its [`QuotaLease`] and spends from it, a worker gathers what
-//! it has settled in a [`SettledBatch`]. The shared counts are exact bounds all the same, because they
-//! include what lies in leases and settled.
+//! One count for all would be written by every thread for every update. So threads move quota in
+//! lots: a shard draws a lot into its [`QuotaLease`] and acquires from it, and a worker gathers the
+//! quota of the updates that it has settled in a [`SettledBatch`]. The shared counts are exact
+//! bounds all the same, because they include what is in leases and settled batches.
 
 use std::{
     cell::Cell,
@@ -17,8 +17,8 @@ use crossbeam_utils::CachePadded;
 
 /// Updates and bytes that are moved at once, at the most.
 const LOT: [u64; 2] = [64, 256 * 1024];
-/// All lots together are at most this part of a limit, so that a small one is not used up by leases
-/// and settled whose threads are idle or held up.
+/// All lots together are at most this part of a limit, so that a small limit is not used up by
+/// leases and settled batches of idle threads.
 const LOT_SHARE: u64 = 16;
 
 /// What a limit counts, as an index.
@@ -28,14 +28,14 @@ pub(crate) enum Measure {
     Bytes = 1,
 }
 
-/// The limits and what is taken of them.
+/// The limits and how much of them is taken.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limits: [u64; 2],
     lots: [u64; 2],
     /// Bytes that one update counts as at the most: what is free whenever nothing is under way,
-    /// whatever lies in leases and settled. A longer one, fed in or from a journal that was written
-    /// under other limits, must get its turn as well, or all behind it wait for ever.
+    /// however much leases and settled batches hold. A longer one, fed in or from a journal that
+    /// was written under other limits, must be accepted as well, or all behind it wait for ever.
     most: u64,
     used: CachePadded<[AtomicU64; 2]>,
 }
@@ -48,10 +48,10 @@ impl Budget {
         Self { most: u64::MAX, ..budget }
     }
 
-    /// The same with lots for `threads` leases and settled: whatever lies in the others, each shard
-    /// can always have an update of `largest` bytes when nothing is under way. A longer one counts
-    /// in full as well, since a reload may allow it, but for the small part of the limit that lies
-    /// in leases and settled.
+    /// The same with lots for `threads` leases and settled batches: however much the others hold,
+    /// each shard can always have an update of `largest` bytes when nothing is under way. A longer
+    /// one counts in full as well, since a reload may allow it, but for the small part of the limit
+    /// that leases and settled batches hold.
     pub(crate) fn shared_by(self, threads: usize, largest: u64) -> Self {
         let [updates, bytes] = self.limits;
         let threads = threads.max(1) as u64;
@@ -63,7 +63,7 @@ impl Budget {
         Self { lots, most, ..self }
     }
 
-    /// What is taken of a limit, with what lies in leases and settled.
+    /// What is taken of a limit, with what leases and settled batches hold.
     #[cfg(test)]
     pub(crate) fn used(&self, measure: Measure) -> u64 {
         self.used.get(measure as usize).map_or(0, |used| used.load(Relaxed))
@@ -82,7 +82,7 @@ impl Budget {
         let mut granted = 0;
         let drawn = used.fetch_update(Relaxed, Relaxed, |used| {
             let free = limit.saturating_sub(used);
-            // Towards the end no more than is needed, so that nobody hoards the rest.
+            // Towards the limit no more than is needed, so that no lease hoards the rest.
             granted = if free >= wanted.saturating_mul(LOT_SHARE) { wanted } else { needed };
             (free >= granted).then_some(used + granted)
         });
@@ -100,7 +100,8 @@ impl Budget {
     }
 }
 
-/// A part of the budget that one shard holds, so that it meets the others once for many updates.
+/// A part of the budget that one shard holds, so that it writes the shared counts once for many
+/// updates.
 #[derive(Debug)]
 pub(crate) struct QuotaLease {
     budget: Arc<Budget>,
@@ -128,7 +129,7 @@ impl QuotaLease {
             .provide(Measure::Updates, updates_left, 1)
             .and_then(|()| self.provide(Measure::Bytes, bytes_left, bytes));
         if provided.is_err() {
-            // What is short must not lie with a shard that cannot use it.
+            // Quota that is short must not stay with a shard that cannot use it.
             self.empty();
             return provided;
         }
@@ -138,7 +139,7 @@ impl QuotaLease {
         Ok(())
     }
 
-    /// Gives back what was spent on an update that went nowhere, with what is left in the lease: a
+    /// Gives back the quota of an update that was not dispatched, with what is left in the lease: a
     /// long body's bytes would be missing elsewhere for as long as this shard has no use for them.
     pub(crate) fn refund(&self, bytes: u64) {
         self.empty();
@@ -171,7 +172,7 @@ impl Drop for QuotaLease {
     }
 }
 
-/// What one worker has settled and not yet given back.
+/// The quota of updates that one worker has settled and not yet given back.
 #[derive(Debug)]
 pub(crate) struct SettledBatch {
     budget: Arc<Budget>,
@@ -193,7 +194,7 @@ impl SettledBatch {
         }
     }
 
-    /// Gives everything back; to be called before the worker waits for anything.
+    /// Gives everything back; to be called before the worker waits.
     pub(crate) fn empty(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.settled));
     }
@@ -274,7 +275,7 @@ mod tests {
         (0..2).for_each(|_| settled.take(LIMIT / 2));
         drop((lease, settled));
         assert_eq!(budget.used(Measure::Bytes), 0);
-        // What no limit allows gets its turn, and nothing else beside it.
+        // An update that is longer than any limit is accepted alone.
         let [fed, other] = [(); 2].map(|()| QuotaLease::new(Arc::clone(&budget)));
         assert_eq!(fed.acquire(64 << 20), Ok(()));
         assert_eq!(other.acquire(LIMIT / 15), Err(Measure::Bytes));
@@ -303,12 +304,12 @@ mod tests {
             settled.take(1300);
             look(&budget);
         }
-        // Both counts, both ways.
+        // Both counts, taken and given back.
         assert!(writes * 8 <= UPDATES, "{writes} writes for {UPDATES} updates");
     }
 
     proptest! {
-        /// Whatever shards and workers do, no more is under way than the limits say, and nothing is
+        /// In any order of steps, no more is under way than the limits say, and nothing is
         /// gone when all is settled.
         #[test]
         fn bounds_hold_and_nothing_is_lost(

@@ -9,14 +9,15 @@ const FIRST_IDS: usize = 64;
 /// Consecutive ids that stay together in the table: eight of them fill one cache line, and
 /// consecutive ids are what Telegram sends.
 const BLOCK_BITS: u32 = 3;
-/// Slots of the table before that are moved with each id until the larger one has all: the last step
-/// of growth alone would else take a worker some milliseconds.
+/// Slots of the table before that are moved with each id until the larger table has all: otherwise
+/// the last step of growth would take a worker some milliseconds.
 const MOVED: usize = 16;
-/// What a slot without an id holds: 0, so that a new table costs nothing before it is touched. The id
-/// of the same key has a flag of its own.
+/// What a slot without an id holds: 0, so that a new table costs nothing before it is touched. The
+/// id of the same key has a flag of its own.
 const EMPTY: u64 = 0;
 
-/// The last [`WINDOW_IDS`] ids accepted for one bot. Its memory grows with them, from 2 KiB to 3 MiB.
+/// The last [`WINDOW_IDS`] ids accepted for one bot. Its memory grows with them, from 2 KiB to 3
+/// MiB.
 ///
 /// It is a set with first in, first out: it knows no order among ids, so an id that is lower than
 /// the newest is as new as any, and a restart of the numbers at random changes nothing.
@@ -44,7 +45,7 @@ impl Window {
         Self::default()
     }
 
-    /// Takes note of `id`; false where it is remembered already.
+    /// Records `id`; false where it is remembered already.
     pub(crate) fn accept(&mut self, id: i64) -> bool {
         let key = key(id);
         if key == EMPTY {
@@ -65,7 +66,7 @@ impl Window {
         } else if let Some(place) = self.keys.get_mut(self.oldest) {
             let forgotten = mem::replace(place, key);
             self.oldest = (self.oldest + 1) % WINDOW_IDS;
-            // That moves other keys, so the slot has to be found again.
+            // The removal moves other keys, so the slot has to be found again.
             self.slots.remove(forgotten);
             self.slots.set(self.slots.find(key).0, key);
         }
@@ -82,7 +83,7 @@ impl Window {
         self.outgrown = Some((mem::replace(&mut self.slots, larger), 0));
     }
 
-    /// Moves a few keys of the table before, which is given back when it has been seen to its end.
+    /// Moves a few keys of the table before, which is freed when it has been read to its end.
     fn move_some(&mut self) {
         let Some((before, moved)) = &mut self.outgrown else { return };
         for key in before.0.iter().skip(*moved).take(MOVED).filter(|key| **key != EMPTY) {
@@ -113,7 +114,7 @@ impl Slots {
             return;
         }
         // Backward shift: a key behind the hole moves into it unless that would put it before its
-        // home, so that every search still ends at the first empty slot.
+        // first slot, so that every search still ends at the first empty slot.
         let mut slot = hole;
         loop {
             slot = self.within(slot + 1);
@@ -144,15 +145,15 @@ impl Slots {
         }
     }
 
-    /// The slot where the search for `key` begins: blocks of ids go anywhere, an id keeps its place
-    /// in its block.
+    /// The slot where the search for `key` begins: blocks of ids are spread by the hash, an id
+    /// keeps its position in its block.
     fn home(&self, key: u64) -> usize {
         let block = (key >> BLOCK_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
         let place = key & ((1 << BLOCK_BITS) - 1);
         self.within(((block << BLOCK_BITS) | place) as usize)
     }
 
-    /// A place in the table, whose length is a power of two.
+    /// An index into the table, whose length is a power of two.
     fn within(&self, place: usize) -> usize {
         place & self.0.len().wrapping_sub(1)
     }

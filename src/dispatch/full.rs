@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-/// Places for chats, by hash: 32 KiB, read by all and hardly ever written.
+/// Slots for chats, by hash: 32 KiB, read by all and hardly ever written.
 pub(super) const PLACES: usize = 1 << 14;
 
-/// Counts the full chats of each place.
+/// Counts the full chats of each slot.
 ///
-/// Two chats may share a place, one in 16,384; then the other one's sender is asked to come again
-/// while the full one drains. Nothing else comes of it.
+/// Two chats may share a slot, one in 16,384; then the other one's sender is asked to come again
+/// while the full one drains. This has no other effect.
 #[derive(Debug)]
 pub(crate) struct FullChats {
     places: Box<[AtomicU16]>,
@@ -19,7 +19,7 @@ impl FullChats {
         Self { places: (0..PLACES).map(|_| AtomicU16::new(0)).collect() }
     }
 
-    /// True where the chat of this hash is full, or one that shares its place.
+    /// True where the chat of this hash is full, or another chat of its slot.
     pub(crate) fn contains(&self, hash: u64) -> bool {
         self.place(hash).is_some_and(|place| place.load(Relaxed) > 0)
     }

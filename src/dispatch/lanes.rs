@@ -71,7 +71,7 @@ impl Hasher for Mixed {
     }
 }
 
-/// A lane by its place; valid while the lane is not empty or one of its updates is being handled.
+/// A lane by its index; valid while the lane is not empty or one of its updates is being handled.
 pub(crate) type LaneId = usize;
 
 /// The waiting updates of some chats, in order.
@@ -90,15 +90,15 @@ pub(crate) struct Lanes {
     spare: Vec<LaneId>,
     /// Lanes whose first update may be handled now, first come, first served.
     ready: VecDeque<LaneId>,
-    /// Lanes that have had their turn and may have another one: behind those of the updates that
-    /// have arrived meanwhile.
+    /// Lanes that have just been served and have more updates: they are served after those of the
+    /// updates that have arrived meanwhile.
     again: VecDeque<LaneId>,
     /// Whether some of those updates have not been put into lanes yet.
     is_behind: bool,
     /// Lanes that wait for a time, the earliest first. An entry whose lane has gone on meanwhile is
     /// out of date and skipped.
     due: BinaryHeap<Reverse<(Instant, LaneId)>>,
-    /// Where the updates of all lanes lie.
+    /// The memory of the waiting updates of all lanes.
     store: Store,
 }
 
@@ -113,7 +113,7 @@ struct Lane {
     updates: Queue,
 }
 
-/// What a lane is doing.
+/// The state of a lane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// It is empty and belongs to no chat.
@@ -129,7 +129,7 @@ enum State {
 }
 
 impl Lanes {
-    /// No lanes. A chat with `chat_updates` waiting ones is told to `full`.
+    /// No lanes. Chats that become full are counted in `full`.
     pub(crate) fn new(
         chat_updates: usize,
         album_wait: Option<Duration>,
@@ -151,8 +151,8 @@ impl Lanes {
         }
     }
 
-    /// Lets up to `chat_updates` updates of a chat wait. Who has more already counts as full with the
-    /// next one.
+    /// Lets up to `chat_updates` updates of a chat wait. A chat with more counts as full when its
+    /// next update comes.
     pub(crate) fn set_chat_updates(&mut self, chat_updates: usize) {
         self.chat_updates = chat_updates;
     }
@@ -171,7 +171,7 @@ impl Lanes {
         debug_assert!(lane.key == key && lane.state != State::Spare, "{key:?} in {lane:?}");
         self.store.push_back(&mut lane.updates, delivery);
         if matches!(lane.state, State::Gathering(_)) {
-            // Whether the album is complete now is looked at when its turn comes.
+            // Whether the album is complete is decided when the lane is taken.
             lane.state = State::Ready;
             self.ready.push_back(id);
         }
@@ -193,8 +193,8 @@ impl Lanes {
         }
     }
 
-    /// The first update of the lane whose turn it is, to be handled now. The lane is
-    /// held until [`finish`](Self::finish) or [`retry`](Self::retry).
+    /// The first update of the next ready lane, to be handled now. The lane is held until
+    /// [`finish`](Self::finish) or [`retry`](Self::retry).
     pub(crate) fn take(&mut self, now: Instant) -> Option<(LaneId, Delivery)> {
         self.promote(now);
         if !self.is_behind || self.ready.is_empty() {
@@ -241,13 +241,13 @@ impl Lanes {
         if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
             && lane.gathers_until(&self.store, wait).is_some()
         {
-            // An album that may get more waits for its own turn.
+            // An album that may get more waits until its lane is taken again.
             return None;
         }
         lane.pop(&mut self.store, self.album_wait.is_some())
     }
 
-    /// Lets go of a lane whose update has been handled.
+    /// Releases a lane whose update has been handled.
     pub(crate) fn finish(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         debug_assert_eq!(lane.state, State::Running);
@@ -315,9 +315,9 @@ impl Lanes {
         self.ready.len() + self.again.len()
     }
 
-    /// Says whether updates have arrived that are still to be pushed. While there are, no lane has
-    /// a second turn before a lane that is ready, so one that takes long holds up the others for
-    /// one turn only.
+    /// Sets whether updates have arrived that are still to be pushed. While there are, no lane is
+    /// served twice before a lane that is ready, so one that takes long holds up the others for one
+    /// update only.
     pub(crate) fn set_behind(&mut self, is_behind: bool) {
         self.is_behind = is_behind;
     }

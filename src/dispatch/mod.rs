@@ -8,6 +8,8 @@
 //! | `scheduler` | what a worker does next |
 //! | `lanes`, `waiting` | in which order |
 //! | `parker` | where an idle worker sleeps |
+//! | `dedup` | which ids have been accepted before |
+//! | `record_id` | which record of the journal an update is |
 
 mod budget;
 pub(crate) mod dedup;
@@ -41,7 +43,7 @@ pub(crate) use self::{
 };
 use crate::{config::Order, outcome::Refusal, proto::update::Update};
 
-/// An update on its way to a handler.
+/// An update between its acceptance and its settling.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) update: Update,
@@ -135,11 +137,11 @@ impl Dispatcher {
         }
     }
 
-    /// Puts `update` into the inbox of its chat's partition, without waiting and without waking
-    /// anybody yet.
+    /// Puts `update` into the inbox of its chat's partition, without waiting and without waking a
+    /// worker yet.
     ///
     /// # Errors
-    /// Why not, and the update itself: nothing has been promised, the sender has to come again.
+    /// The reason, and the update itself: nothing has been promised, the sender has to come again.
     pub(crate) fn dispatch(
         &self,
         update: Update,
@@ -221,7 +223,8 @@ impl Dispatcher {
     }
 }
 
-/// Which partitions have to be told, and the task of this shard that does it.
+/// Which partitions have got updates since their workers were woken, and the task of this shard
+/// that wakes them.
 ///
 /// The loop runs ready tasks first in, first out: a task that is scheduled by the first dispatch of
 /// a round runs behind all connections that were ready in that round.

@@ -12,19 +12,19 @@ use crossbeam_utils::CachePadded;
 
 /// Where a worker sleeps while there is nothing to do.
 ///
-/// The flag and the queues are a Dekker pair: the worker raises the flag and then looks for work
-/// again, whoever brings work looks at the flag afterwards; with a full fence between the two steps
-/// on each side, at least one of them sees the other.
+/// The flag and the queues are a Dekker pair. The worker raises the flag and then looks for work
+/// again; a thread that brings work looks at the flag afterwards. With a full fence between the two
+/// steps on each side, at least one of them sees the other.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerParker {
     asleep: CachePadded<AtomicBool>,
-    /// When the sleeper gets up unasked, on the scheduler's clock. Holds while it sleeps.
+    /// When the worker wakes up by itself, on the scheduler's clock. Valid while it sleeps.
     until_ns: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
 impl WorkerParker {
-    /// To be called once by the worker's thread before it first sleeps.
+    /// To be called once by the worker's thread before its first sleep.
     pub(crate) fn attach(&self) {
         let _ = self.thread.set(thread::current());
     }
@@ -41,13 +41,13 @@ impl WorkerParker {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// True where the worker sleeps, and no longer than until `due_ns`. Whoever asks has published
-    /// the time before, with a fence in between, so a worker that lies down now has seen it.
+    /// True where the worker sleeps, and no longer than until `due_ns`. The caller has published
+    /// the time before, with a fence in between, so a worker that goes to sleep now has seen it.
     pub(crate) fn is_up_by(&self, due_ns: u64) -> bool {
         self.asleep.load(Ordering::Relaxed) && self.until_ns.load(Ordering::Relaxed) <= due_ns
     }
 
-    /// Whether the worker is parked as far as anybody knows.
+    /// Whether the worker's flag says that it is parked.
     #[cfg(test)]
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
@@ -56,7 +56,7 @@ impl WorkerParker {
     /// Wakes the worker if it sleeps or is about to; false where it does not. What it should see
     /// has been written before, with a [`fence`] of sequential consistency in between.
     pub(crate) fn wake(&self) -> bool {
-        // The plain load first: at saturation nobody sleeps and the line stays shared.
+        // The plain load first: at saturation no worker sleeps and the line stays shared.
         let wakes =
             self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed);
         if wakes {
@@ -65,7 +65,7 @@ impl WorkerParker {
         wakes
     }
 
-    /// Wakes the worker whatever it does.
+    /// Wakes the worker, also where it does not sleep.
     pub(crate) fn wake_now(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();

@@ -2,8 +2,8 @@
 //!
 //! There is a partition for each worker: a bounded inbox, filled without a lock by the shards, and
 //! the lanes of the chats that belong to it. A worker empties its partition's inbox into the lanes
-//! and handles one lane after the other; one that has nothing to do there helps in the others. So
-//! a chat whose handler takes long holds up one worker, and no chat but itself.
+//! and handles one lane after the other; one that has nothing to do there steals from the others.
+//! So a chat whose handler takes long holds up one worker, and no chat but itself.
 //!
 //! The locks are between workers alone. They are held for the moves of a few dozen updates at most,
 //! never while a handler runs.
@@ -38,7 +38,7 @@ use crate::{
 
 /// Updates moved from an inbox into lanes under one lock.
 const INTAKE: usize = 64;
-/// Every so many turns a worker looks into the other partitions before its own, so that one whose
+/// Every so many rounds a worker looks into the other partitions before its own, so that one whose
 /// own worker is held up is not forgotten while all others are busy.
 pub(super) const STEAL_EVERY: u32 = 61;
 /// Smallest and largest inbox, in updates. What the limits allow beyond it waits in the lanes.
@@ -68,12 +68,12 @@ pub(crate) struct Scheduler {
 struct Partition {
     inbox: Receiver<Delivery>,
     lanes: Mutex<Lanes>,
-    /// Hints written under the lock, so that nobody takes it in vain.
+    /// Hints written under the lock, so that no thread takes it in vain.
     ready: AtomicUsize,
     next_due_ns: AtomicU64,
 }
 
-/// An update that a worker has to handle, and where it belongs.
+/// An update that a worker has to handle, and its lane.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) delivery: Delivery,
@@ -157,8 +157,8 @@ impl Scheduler {
         self.parkers.get(worker)
     }
 
-    /// Wakes the worker of `partition`, or one that can help it if that one is awake and so may be
-    /// held up in a handler. For shards, after they have filled the partition's inbox.
+    /// Wakes the worker of `partition`, or one that can steal from it if that one is awake and so
+    /// may be held up in a handler. For shards, after they have filled the partition's inbox.
     pub(crate) fn wake_for(&self, partition: usize) {
         fence(SeqCst);
         if !self.parkers.get(partition).is_some_and(WorkerParker::wake) {
@@ -166,8 +166,8 @@ impl Scheduler {
         }
     }
 
-    /// Wakes `worker` if it sleeps, for what nobody else can do. One that is awake looks again
-    /// before it sleeps.
+    /// Wakes `worker` if it sleeps, for work that no other worker can do. One that is awake looks
+    /// again before it sleeps.
     pub(crate) fn wake(&self, worker: usize) {
         fence(SeqCst);
         if let Some(parker) = self.parkers.get(worker) {
@@ -183,9 +183,9 @@ impl Scheduler {
         }
     }
 
-    /// Wakes one that sleeps where there is more to do than the caller has just taken. For workers,
-    /// before they call a handler: what they leave, in whichever partition, would wait for it. A
-    /// time at which a lane is due counts as well, unless a sleeper gets up for it.
+    /// Wakes a sleeping worker where there is more to do than the caller has just taken. For
+    /// workers, before they call a handler: what they leave, in any partition, would wait for it. A
+    /// time at which a lane is due counts as well, unless a sleeping worker wakes up for it.
     fn wake_for_rest(&self) {
         fence(SeqCst);
         if self.sleepers.load(Relaxed) == 0 {
@@ -214,8 +214,8 @@ impl Scheduler {
         self.parkers.iter().for_each(WorkerParker::wake_now);
     }
 
-    /// Updates for `worker` at its `turn`: up to `limit` of them into `batch`, lane by lane.
-    /// Whatever has been accepted before is given to `duplicate` instead.
+    /// Updates for `worker` in its round `round`: up to `limit` of them into `batch`, lane by lane.
+    /// Updates that have been accepted before are given to `duplicate` instead.
     pub(crate) fn next(
         &self,
         worker: usize,
@@ -278,15 +278,15 @@ impl Scheduler {
         lanes.set_behind(!partition.inbox.is_empty());
     }
 
-    /// Takes note of an accepted id. All copies of an update come through the same inbox, and
-    /// copies of different content meet here; so of any number exactly one is new.
+    /// Records an accepted id. All copies of an update come through the same inbox, and copies of
+    /// different content meet here; so of any number exactly one is new.
     fn is_new(&self, bot: BotId, id: UpdateId) -> bool {
         self.windows.get(bot.index() as usize).is_none_or(|window| {
             window.lock().unwrap_or_else(PoisonError::into_inner).accept(id.get())
         })
     }
 
-    /// Takes note of an id that was accepted by an earlier run; false where it is known.
+    /// Records an id that was accepted by an earlier run; false where it is known.
     pub(crate) fn remember(&self, bot: BotId, id: UpdateId) -> bool {
         self.is_new(bot, id)
     }
@@ -299,8 +299,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets go of a lane whose updates have been handled. What has arrived meanwhile is put into
-    /// lanes before, as by [`next`](Self::next), so that the lane's next turn comes behind theirs.
+    /// Releases a lane whose updates have been handled. What has arrived meanwhile is put into
+    /// lanes before, as by [`next`](Self::next), so that the lane is served behind theirs.
     pub(crate) fn finish(&self, lane: LaneRef, mut duplicate: impl FnMut(Delivery)) {
         self.change(lane, |partition, lanes| {
             self.take_in(partition, lanes, &mut duplicate);
@@ -365,8 +365,8 @@ impl Scheduler {
         self.cancel_park(worker);
     }
 
-    /// Makes `worker` one that can be woken, and tells how long it may sleep; `None` where there is
-    /// work already. To be followed by [`cancel_park`](Self::cancel_park) in any case.
+    /// Makes `worker` one that can be woken, and returns how long it may sleep; `None` where there
+    /// is work already. To be followed by [`cancel_park`](Self::cancel_park) in any case.
     pub(super) fn prepare_park(
         &self,
         worker: usize,
@@ -421,7 +421,7 @@ impl Scheduler {
     }
 }
 
-/// The partition to look into first at a `turn` for helping: another one each time, so that none
+/// The partition to look into first in a `round` of stealing: another one each time, so that none
 /// has to rely on the worker beside its own, which may be held up as well.
 fn steal_from(turn: u32) -> usize {
     (turn / STEAL_EVERY) as usize

@@ -1,6 +1,6 @@
 //! Updates that wait, in as many queues as there are lanes, in memory that all of them share: a
-//! queue that has become long gives its room to whichever comes next, and nothing is allocated
-//! once there is room for as many updates as wait at a time.
+//! queue that has become short gives its slots to the others, and nothing is allocated once there
+//! is room for as many updates as wait at a time.
 
 use std::{iter, mem};
 

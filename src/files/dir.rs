@@ -27,18 +27,18 @@ use super::{
 pub enum Over {
     /// It stays, and that is an error of kind `AlreadyExists`.
     Keep,
-    /// The file that is there gives way.
+    /// The file that is there is replaced.
     Replace,
 }
 
 /// A directory, found without following a link that another user has made for root, and the rights
-/// with which things are done in it. All names are of what is in the directory itself.
+/// with which it is worked in. All names are of what is in the directory itself.
 #[derive(Debug)]
 pub struct Dir {
     /// Whose rights; `None` for those of the process.
     actor: Option<User>,
     fd: OwnedFd,
-    /// Who gets what root makes.
+    /// The user who gets what root makes.
     heir: Option<User>,
     /// Whether the path may lead elsewhere by now.
     is_exposed: bool,
@@ -70,7 +70,7 @@ impl Dir {
         }
     }
 
-    /// As [`find`](Self::find); what is missing of the way is made, with `mode`.
+    /// As [`find`](Self::find); missing directories of the path are made, with `mode`.
     ///
     /// # Errors
     /// Those of `find` and mkdir.
@@ -130,8 +130,9 @@ impl Dir {
         Self { actor: None, fd, heir: None, is_exposed: false, is_shared: false }
     }
 
-    /// What is found in `dir` with the rights of `heir`, or else of its owner, and made where there is a
-    /// `mode`; `None` where root cannot act as the owner, as in a container without CAP_SETUID.
+    /// What is found in `dir` with the rights of `heir`, or else of its owner, and made where there
+    /// is a `mode`; `None` where root cannot act as the owner, as in a container without
+    /// CAP_SETUID.
     fn within(
         dir: &OwnedFd,
         heir: Option<&User>,
@@ -167,7 +168,7 @@ impl Dir {
         })
     }
 
-    /// Makes the directory `name`, which is not there yet, as the next step of a way.
+    /// Makes the directory `name`, which is not there yet, as the next step of a walk.
     fn make_dir(self, name: &OsStr, mode: u32) -> io::Result<Self> {
         self.run(|fd| Ok(mkdirat(fd, name, Mode::from_raw_mode(mode))?))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -191,7 +192,7 @@ impl Dir {
     /// That of `work`, or that the rights cannot be had.
     pub fn run<T>(&self, work: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         match &self.actor {
-            // Who has given up being root has no other rights.
+            // A process that has given up being root has no other rights.
             Some(actor) if geteuid().is_root() => actor.act(|| work(self.fd.as_fd()))?,
             _ => work(self.fd.as_fd()),
         }
@@ -205,7 +206,8 @@ impl Dir {
         }
     }
 
-    /// A path of `name` for calls that take no descriptor, where that of the directory's file is `path`.
+    /// A path of `name` for calls that take no descriptor, where that of the directory's file is
+    /// `path`.
     pub(crate) fn path_of(&self, path: &Path, name: &OsStr) -> PathBuf {
         match self.is_exposed && geteuid().is_root() {
             true => Path::new(&format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name),
@@ -218,7 +220,7 @@ impl Dir {
         self.actor.as_ref().filter(|_| geteuid().is_root())
     }
 
-    /// Who is to get what root makes here.
+    /// The user who is to get what root makes here.
     pub(crate) fn heir(&self) -> Option<&User> {
         self.heir.as_ref().filter(|_| geteuid().is_root())
     }
@@ -241,7 +243,7 @@ impl Dir {
         Ok(file)
     }
 
-    /// Gives the socket `name`, which was made just now, its permissions, and to whom it is meant for.
+    /// Sets the permissions and the owner of the socket `name`, which was made just now.
     ///
     /// # Errors
     /// Those of chmod and chown; `PermissionDenied` where it is another one by now.
@@ -273,7 +275,7 @@ impl Dir {
         self.run(|fd| Ok(statat(fd, name, AtFlags::empty())?)).is_ok()
     }
 
-    /// What is at `name` itself.
+    /// The metadata of `name` itself.
     ///
     /// # Errors
     /// Those of stat.

@@ -1,10 +1,19 @@
-//! With whose rights files are opened and made.
+//! Opening and making files with the rights that their directories ask for.
 //!
-//! Root may open everything, so a directory of another user's must not choose what root opens: a link
-//! there, or a directory that is exchanged for one, would have root write, make or give away a file
-//! of its own. As long as every directory on the way is root's, root goes on by itself; from the first
-//! one on that belongs to another user, all is done with that user's rights, who gains nothing then.
-//! Where the process is not root, nothing of this makes a difference.
+//! Root may open everything, so a directory of another user's must not choose what root opens: a
+//! link there, or a directory that is exchanged for one, would have root write, make or give away a
+//! file of its own. As long as every directory of a path is root's, root walks it with its own
+//! rights. From the first one on that belongs to another user, all is done with that user's rights,
+//! who gains nothing then. Where the process is not root, this makes no difference.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | opening files |
+//! | `way` | the walk along a path, and where it ends |
+//! | `dir` | a directory in which files are made |
+//! | `user` | acting with the rights of another user |
+//! | `watch` | detecting changes of files |
+//! | `text_file` | reading small files of text |
 
 mod dir;
 #[cfg(test)]
@@ -47,8 +56,8 @@ pub enum How {
     Read,
     /// To read, without a wait for a writer where it is a pipe.
     ReadFile,
-    /// To write it anew; made with mode 0666 less the umask where it is not there. A pipe has to have
-    /// its reader.
+    /// To write it anew; made with mode 0666 less the umask where it is not there. A pipe has to
+    /// have its reader.
     Replace,
 }
 
@@ -95,12 +104,12 @@ impl How {
     }
 }
 
-/// Opens the file at `path`. Root opens what a directory of another user's leads to with that user's
-/// rights, and beyond them what is a file of root's itself, with one name, in the very place that
-/// `path` names. In such a place a pipe without a reader or writer is not waited for.
+/// Opens the file at `path`. Root opens what a directory of another user's leads to with that
+/// user's rights. Beyond them it opens a file of root's itself, with one name, in the very place
+/// that `path` names. In such a place a pipe without a reader or writer is not waited for.
 ///
 /// # Errors
-/// Those of open; `PermissionDenied` where the way is by a link of another user's.
+/// Those of open; `PermissionDenied` where the path leads through a link of another user's.
 pub fn open(path: &Path, how: How) -> io::Result<File> {
     if !geteuid().is_root() {
         return how.finish(how.open(CWD, path, how.creating())?);
@@ -130,8 +139,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path, How::Read)?)
 }
 
-/// Opens a file that lies in a directory of another user's, by no link at all; it has to be as `is_meant`
-/// says.
+/// Opens a file that lies in a directory of another user's, by no link at all; `is_meant` has to be
+/// true of it.
 fn open_own(
     dir: &OwnedFd,
     rest: &Path,
@@ -177,7 +186,8 @@ fn is_regular(file: &File) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::RegularFile)
 }
 
-/// Calls `open`, which opens the file at `path` by its name, with the rights that the place asks for.
+/// Calls `open`, which opens the file at `path` by its name, with the rights that the place asks
+/// for.
 ///
 /// # Errors
 /// That of `open`, or that the rights cannot be had.
@@ -193,9 +203,9 @@ pub fn at<T>(path: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Erro
     open()
 }
 
-/// As [`at`], for a server that is about to become `user`: with the user's rights. A file that is not
-/// there is made for the user where only root may make it; one that only root may open is opened by
-/// root where no other user has a hand in what the path leads to.
+/// As [`at`], for a server that is about to become `user`: with the user's rights. A file that is
+/// not there is made for the user where only root may make it. One that only root may open is
+/// opened by root where no other user can change what the path leads to.
 ///
 /// # Errors
 /// That of `open`, or that the rights cannot be had.

@@ -1,4 +1,4 @@
-//! What root follows and what not. Without root there is nothing to see.
+//! What root follows and what not. Without root there is nothing to test.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -18,8 +18,8 @@ use super::*;
 /// A user that no machine has a name for.
 const UID: u32 = 4_000_000_003;
 
-/// A directory of root's, in it one of the user's, `theirs`, and another one of root's, `ours`, with a
-/// file; `None` where the test is not run by root.
+/// A directory of root's, in it one of the user's, `theirs`, and another one of root's, `ours`,
+/// with a file; `None` where the test is not run by root.
 fn scene() -> Option<tempfile::TempDir> {
     if !geteuid().is_root() {
         eprintln!("skipped: only root has anything to lose");
@@ -100,7 +100,7 @@ fn in_a_directory_for_all_only_what_root_has_put_there_is_opened() {
     }
 }
 
-/// The kernel itself refuses that where `fs.protected_regular` says so, as it does on most machines.
+/// The kernel itself refuses that where `fs.protected_regular` is set, as it is on most machines.
 #[test]
 fn what_another_has_put_into_a_sticky_directory_is_not_written_to() {
     let Some(dir) = scene() else { return };
@@ -150,7 +150,7 @@ fn what_is_made_is_for_whom_it_is_meant_and_nothing_else_changes_hands() {
     };
     drop(opened(at("ours/made")).unwrap());
     assert_eq!(owner("ours/made"), UID);
-    // Root has named what only root may open, and no other user has a hand in it.
+    // Root has named what only root may open, and no other user can change what it is.
     drop(opened(at("ours/file")).unwrap());
     assert_eq!(owner("ours/file"), 0);
     symlink(at("ours/file"), at("theirs/link")).unwrap();

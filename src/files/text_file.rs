@@ -1,4 +1,4 @@
-//! Small files of text that people write: settings, tokens, passwords.
+//! Small files of text that operators write: settings, tokens, passwords.
 
 use std::{
     io::{self, Read as _},
@@ -15,8 +15,8 @@ const FILE_MAX: u64 = 1 << 20;
 /// All of the file at `path`.
 ///
 /// # Errors
-/// Where it cannot be read, has more than 1 MiB, is not in UTF-8 (UTF-16 is named as such), or is none that ends, as a pipe or a
-/// device.
+/// Where it cannot be read, has more than 1 MiB, or is not in UTF-8 (UTF-16 is named as such), or
+/// where it has no end, as a pipe or a device.
 pub fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let file = files::open(path, How::ReadFile)?;
     let kind = file.metadata()?.file_type();

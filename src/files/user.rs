@@ -1,4 +1,4 @@
-//! Acting as another user.
+//! Acting with the rights of another user.
 
 use std::{io, process};
 
@@ -22,7 +22,7 @@ impl User {
         Self { uid, gid, groups }
     }
 
-    /// The owner of what `found` tells of; `None` where that is root ([`is_ours`]).
+    /// The owner of `found`; `None` where that is root ([`is_ours`]).
     pub(super) fn owner(found: &Stat) -> Option<Self> {
         if is_ours(found) {
             return None;
@@ -43,7 +43,7 @@ impl User {
     /// Does `work` with this user's rights and no others, in this thread alone.
     ///
     /// # Errors
-    /// The rights cannot be taken on, as by who is not root.
+    /// The rights cannot be taken on, as by a process that is not root.
     pub(crate) fn act<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         let back = self.become_now()?;
         let outcome = work();
@@ -57,12 +57,12 @@ impl User {
             io::Error::new(error.kind(), message)
         };
         let (gid, groups) = (getegid(), getgroups()?);
-        // Who may not do this could not undo it.
+        // A process that may not do this could not undo it.
         set_thread_groups(&self.groups).map_err(|error| cannot(error.into()))?;
         let back = Back { gid, groups };
         set_thread_res_gid(None, self.gid, None).map_err(|error| cannot(error.into()))?;
         set_thread_res_uid(None, self.uid, None).map_err(|error| cannot(error.into()))?;
-        // They go with root's id, unless the process was told to keep them.
+        // The capabilities go with root's id, unless the process keeps them.
         if !capabilities(None)?.effective.is_empty() {
             return Err(cannot(io::Error::other("root's capabilities stay (securebits)")));
         }
@@ -70,8 +70,8 @@ impl User {
     }
 }
 
-/// True for what belongs to root, or to a user that the process's user namespace does not have: only
-/// who is outside of it can be meant then, as with `/` for the root of `unshare -r`.
+/// True for a file of root, or of a user that the process's user namespace does not have. Such a
+/// user is outside of the namespace, as with `/` for the root of `unshare -r`.
 pub(super) fn is_ours(found: &Stat) -> bool {
     found.st_uid == 0 || !is_mapped(found.st_uid)
 }
@@ -104,8 +104,8 @@ impl Drop for Back {
             set_thread_groups(&self.groups)
         };
         if own().is_err() {
-            // Root's id, which is kept meanwhile, allows all of it. Half another user, what follows
-            // could not be known.
+            // Root's id, which is kept meanwhile, allows all of it. A process that is half another
+            // user cannot go on safely.
             process::abort();
         }
     }

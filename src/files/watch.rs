@@ -1,17 +1,17 @@
-//! Tells when files change, however they are replaced: written in place, renamed over, or behind a
-//! symbolic link that is turned to another file, as certbot and Kubernetes do. It looks at them now and
-//! then: an inotify watch sees a file, not what a chain of links and renames leads to tomorrow.
+//! Detects changes of files, however they are replaced: written in place, renamed over, or behind a
+//! symbolic link that is replaced, as certbot and Kubernetes do. It polls: an inotify watch sees a
+//! file, not what a chain of links and renames leads to tomorrow.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
-/// After so many looks a file that changes without end is told as changed all the same.
+/// After so many looks a file that changes without end is reported as changed all the same.
 const RESTLESS: u32 = 4;
 
 /// Some files and how they were when they were last looked at.
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<(PathBuf, Option<State>)>,
-    /// Looks since a change that has not been told yet.
+    /// Looks since a change that has not been reported yet.
     unsettled: Option<u32>,
 }
 
@@ -47,12 +47,12 @@ impl Watch {
         watch
     }
 
-    /// True where the last look has found a change that was not told yet.
+    /// True where the last look has found a change that was not reported yet.
     pub fn is_restless(&self) -> bool {
         self.unsettled.is_some()
     }
 
-    /// Takes the files as they are now: what has changed until now is known.
+    /// Takes the files as they are now: changes until now are not reported.
     pub fn rebase(&mut self) {
         for (path, state) in &mut self.files {
             *state = State::new(path);
@@ -75,8 +75,8 @@ impl Watch {
         true
     }
 
-    /// True once for each change: at the second look in a row that finds the same, so that whoever
-    /// writes has had time to end, and a write in the same tick of the clock is not missed.
+    /// True once for each change: at the second look in a row that finds the same, so that the
+    /// writer has had time to end, and a write in the same tick of the clock is not missed.
     pub fn poll(&mut self) -> bool {
         let mut has_changed = false;
         for (path, state) in &mut self.files {
@@ -95,7 +95,7 @@ impl Watch {
                 false
             }
             (Some(_), true) => {
-                // Told, and still not at rest.
+                // Reported, and still changing.
                 self.unsettled = Some(1);
                 true
             }
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// Polls until the change is told.
+    /// Polls until the change is reported.
     fn is_told(watch: &mut Watch) -> bool {
         (0..3).any(|_| watch.poll())
     }

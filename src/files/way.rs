@@ -1,4 +1,4 @@
-//! The way to a file, gone by root step by step.
+//! The walk of root along a path, directory by directory.
 
 use std::{
     collections::VecDeque,
@@ -28,13 +28,13 @@ const STICKY: u32 = 0o1000;
 /// Where a path leads.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// To a directory of another user's, or through it and into none of root's: all that follows is
-    /// theirs to say.
+    /// To a directory of another user's, or through it and into none of root's: that user decides
+    /// where the rest leads.
     Foreign { dir: OwnedFd, owner: User, rest: PathBuf },
     /// Through directories of root's, and by no link but root's.
     Ours {
         dir: OwnedFd,
-        /// Whether others may exchange a directory on the way, so that the path itself may lead
+        /// Whether others may exchange a directory of the path, so that the path itself may lead
         /// elsewhere by now.
         is_exposed: bool,
         /// Whether others may make and exchange what is in `dir`.
@@ -43,7 +43,7 @@ pub(super) enum Way {
     },
 }
 
-/// What there is in the last directory.
+/// What is at the end of the path in the last directory.
 #[derive(Debug)]
 pub(super) enum End {
     /// The path leads to the directory itself.
@@ -71,7 +71,7 @@ impl Way {
             let is_shared = found.st_mode & SHARED != 0;
             if let Some(owner) = User::owner(&found) {
                 match through(&dir, &left)? {
-                    // Whoever may move it cannot change what is in it.
+                    // A user who may move it cannot change what is in it.
                     Some((ours, steps)) => {
                         dir = ours;
                         left.drain(..steps);
@@ -180,7 +180,7 @@ fn push(left: &mut VecDeque<OsString>, path: &Path) {
 
 /// A link is followed where root alone can have put it there.
 fn check_link(link: &Stat, is_shared: bool) -> io::Result<()> {
-    // One with a second name may have been made for another place.
+    // A link with a second name may have been made for another place.
     if is_ours(link) && (!is_shared || link.st_nlink == 1) {
         return Ok(());
     }

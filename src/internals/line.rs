@@ -26,7 +26,8 @@ use crate::{
 /// Updates that a shard takes back at once, and that may wait for it.
 const RETURNS: usize = 64;
 
-/// A shard's side of the hand-off, and a worker with its handler and all that it keeps of them.
+/// A shard's side of the hand-off, and a worker with its handler and everything that it keeps of
+/// them.
 pub struct Line {
     dispatcher: Dispatcher,
     returns: Receiver<Recycled>,
@@ -87,7 +88,7 @@ impl Line {
         self.dispatcher.dispatch(update, now).map_err(|(_, update)| update)
     }
 
-    /// Gets ready for [`work`](Self::work) on the next `updates`, of which none is a duplicate.
+    /// Prepares [`work`](Self::work) for the next `updates`, of which none is a duplicate.
     pub fn prepare(&mut self, updates: usize) {
         let control = Arc::<Control>::default();
         self.worker.context.control = Arc::clone(&control);
@@ -95,8 +96,8 @@ impl Line {
         self.stop.left.store(updates, Relaxed);
     }
 
-    /// Runs the worker's loop until as many updates as were prepared for are settled. As many have to
-    /// be dispatched: it would sleep for more.
+    /// Runs the worker's loop until as many updates as were prepared for are settled. As many have
+    /// to be dispatched: it would sleep for more.
     pub fn work(&mut self) {
         self.worker.work_to_the_end();
     }

@@ -1,4 +1,5 @@
-//! Parts that benches measure one by one and fuzzing looks into. Not an interface: anything here may change at any time.
+//! Parts that benches measure one by one and fuzzing calls. Not an interface: anything here may
+//! change at any time.
 
 #![allow(missing_docs)]
 
@@ -48,7 +49,7 @@ use crate::{
 pub struct DatedAnswers(Answers);
 
 impl DatedAnswers {
-    /// Gives the 200 to `then`; `at` is a time not later than now.
+    /// Passes the 200 to `then`; `at` is a time not later than now.
     #[inline]
     pub fn with<T>(
         &self,
@@ -126,7 +127,7 @@ impl HandOff {
         self.dispatcher.wake_workers();
     }
 
-    /// One worker's turn: takes the next update, if there is one, and settles it at once.
+    /// One round of a worker: takes the next update, if there is one, and settles it at once.
     pub fn turn(&self, settled: &mut TestSettledBatch, now: Instant) -> Option<Update> {
         self.turn_of(0, settled, now)
     }
@@ -209,7 +210,7 @@ impl Window {
     }
 }
 
-/// Where a bench's worker gathers what it has settled.
+/// Where a bench's worker gathers the quota that it has settled.
 #[derive(Debug)]
 pub struct TestSettledBatch(SettledBatch);
 
@@ -270,7 +271,7 @@ impl Routes {
     }
 }
 
-/// What the PROXY protocol makes of a connection's first bytes: `None` where more are needed,
+/// How the first bytes of a connection parse as a PROXY header: `None` where more are needed,
 /// `Some(None)` where they are no header, else the client and the header's length.
 #[must_use]
 pub fn proxy_header(bytes: &[u8]) -> Option<Option<(Option<SocketAddr>, usize)>> {

@@ -81,8 +81,8 @@ impl TestRecords {
         let _ = self.records.seal(data, out);
     }
 
-    /// Reads `bytes` as a connection does, in reads as large as it has room for, and gives what was in
-    /// them to `read`. Why it ends, where it does.
+    /// Reads `bytes` as a connection does, in reads as large as it has room for, and passes what
+    /// was in them to `read`. Returns why it ends, where it does.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -113,7 +113,7 @@ impl TestRecords {
         }
     }
 
-    /// What it would say: the answer to all that was asked for, and a word.
+    /// What it would send: the answer to all key updates that were asked for, and some data.
     pub fn answer(&mut self) -> &[u8] {
         let _ = self.records.seal(b"answer", &mut self.out);
         &self.out

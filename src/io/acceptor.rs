@@ -44,16 +44,17 @@ use crate::{
     outcome::TurnedAway,
 };
 
-/// Connections taken in a row before a look whether to stop: those that are turned away keep nobody
-/// busy but the acceptor, and a flood of them has no end.
+/// Connections taken in a row before a check for a stop: those that are refused cost the acceptor
+/// alone, and a flood of them has no end.
 const ROUND: usize = 1024;
-/// How long a connection waits for shards that have as many new ones as they can remember, and the time
-/// between two looks.
+/// How long a connection waits for shards that have as many new ones as they can remember, and the
+/// time between two looks.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 const FULL_STEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// Pause after a failed accept that would fail again at once.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Time between two looks for a new socket in place of one whose file was gone, where there is a file.
+/// Time between two looks for a new socket in place of one whose file was gone, where there is a
+/// file.
 const RENEWAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Descriptors that connections leave to the journal, so that it can begin a segment however many
@@ -68,7 +69,7 @@ pub(crate) struct ShardLink {
     pub(crate) open: Arc<AtomicUsize>,
 }
 
-/// How many get in.
+/// The limits on connections.
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// Connections at a time.
@@ -95,7 +96,8 @@ pub(crate) struct Acceptor {
     operation: Arc<Operation>,
     acceptor_config: Arc<AcceptorConfig>,
     shards: Vec<ShardLink>,
-    /// The other end is shut down to stop the acceptor. A byte says that there are acceptor_config.
+    /// The other end is shut down to stop the acceptor. A byte says that its configuration has
+    /// changed.
     stop: UnixStream,
 }
 
@@ -172,8 +174,8 @@ impl Acceptor {
         if ready.is_empty() { Ready::PauseOver } else { Ready::Accept(ready) }
     }
 
-    /// Accepts at new sockets in place of those whose files were gone. Who waits at the old ones came
-    /// before that.
+    /// Accepts at new sockets in place of those whose files were gone. Peers that wait at the old
+    /// ones connected before that.
     fn renew(&mut self) {
         if !self.listeners.iter().any(ListeningSocket::may_be_renewed) {
             return;
@@ -187,7 +189,7 @@ impl Acceptor {
         }
     }
 
-    /// Does what it was told; false where that is to stop.
+    /// Applies what other threads have left; false where that is to stop.
     fn apply(&mut self) -> bool {
         if (&self.stop).read(&mut [0; 64]).is_ok_and(|n| n == 0) {
             return false;
@@ -199,14 +201,15 @@ impl Acceptor {
         true
     }
 
-    /// Takes who has connected before the stop: closing a socket over them would reset them. Who
-    /// waits at a socket of somebody else's is left to the next one who listens there.
+    /// Takes the connections that came before the stop: closing a socket over them would reset
+    /// them. Peers that wait at an inherited socket are left to the next process that listens
+    /// there.
     fn accept_last(&mut self) {
         // Their files go with them.
         drop(self.acceptor_config.renewed());
         for index in (0..self.listeners.len()).rev() {
             let Some(listener) = self.listeners.get_mut(index) else { return };
-            // Ever new ones could come, so there is an end to it.
+            // New ones could come without end, so there is a bound.
             let rounds = BACKLOG.unsigned_abs() as usize / ROUND;
             let rounds = if listener.is_inherited() { 0 } else { rounds };
             listener.remove_file();
@@ -217,7 +220,7 @@ impl Acceptor {
                     break;
                 }
             }
-            // Closed at once: whoever comes between the last look and this is reset.
+            // Closed at once: a peer that connects between the last look and this is reset.
             if let Some(listener) = self.listeners.get(index) {
                 listener.end();
             }
@@ -226,8 +229,8 @@ impl Acceptor {
     }
 
     /// Accepts all that wait at a listener, up to [`ROUND`]. An error means that accepting again
-    /// makes no sense for a while, mostly because the process has no descriptor left (EMFILE); waiting
-    /// connections stay in the kernel's queue meanwhile.
+    /// makes no sense for a while, mostly because the process has no descriptor left (EMFILE);
+    /// waiting connections stay in the kernel's queue meanwhile.
     fn accept_all(&mut self, listener: usize) -> Result<(), ()> {
         for _ in 0..ROUND {
             let is_room = self.check_room();
@@ -260,7 +263,8 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The kernel gives the lowest free descriptor, so a high one tells that few are left.
+    /// Checks that a descriptor is left for a connection. The kernel gives the lowest free
+    /// descriptor, so a high one means that few are left.
     ///
     /// # Errors
     /// `EMFILE` where only those are left that are not for connections.
@@ -275,11 +279,11 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Takes the connection from `peer`, or turns it away.
+    /// Takes the connection from `peer`, or refuses it.
     fn admit(&mut self, socket: OwnedFd, peer: Option<IpAddr>, terms: Arc<Terms>) {
         let is_balancer = terms.proxy_protocol.is_some();
         let is_admitted = match &terms.proxy_protocol {
-            // Who is behind it is known when the shard has read its header.
+            // The client behind it is known when the shard has read its header.
             Some(balancers) => admits(Some(balancers), peer),
             None => terms.admits(peer),
         };
@@ -294,7 +298,7 @@ impl Acceptor {
             return self.turn_away(&socket, peer, TurnedAway::PerAddress);
         };
         let accepted_at = Instant::now();
-        // Where shards have no room, each of them waits, and none of that hangs.
+        // Where shards have no room, each of them waits, which is no hang.
         self.operation.begin(Step::Accept, accepted_at);
         let accepted = AcceptedConnection { accepted_at, peer, permit, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
@@ -306,7 +310,7 @@ impl Acceptor {
     }
 
     /// Gives `accepted` to the shard with the connection that has been idle longest, to be served
-    /// in its place. Who closes takes its time, so a few more are open for a moment.
+    /// in its place. Closing takes its time, so a few more are open for a moment.
     fn replace_idle(&mut self, accepted: AcceptedConnection, peer: Option<IpAddr>) {
         let idle = |link: &ShardLink| link.idle.since();
         let longest = self.shards.iter_mut().filter(|link| idle(link).is_some());
@@ -325,7 +329,8 @@ impl Acceptor {
         }
     }
 
-    /// Closes `socket` with an RST: whoever comes again and again leaves nothing in the kernel.
+    /// Closes `socket` with an RST: a peer that connects again and again leaves nothing in the
+    /// kernel.
     fn turn_away(&self, socket: &OwnedFd, peer: Option<IpAddr>, why: TurnedAway) {
         // Where the option is refused, a FIN does as well.
         let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
@@ -346,14 +351,14 @@ impl Acceptor {
                     None => return,
                 }
             }
-            // All are at work on those that came before; who comes next waits in the kernel meanwhile.
+            // All are at work on those that came before; later ones wait in the kernel meanwhile.
             let is_hopeless = self.shards.iter().all(|link| link.mailbox.is_closed());
             if is_hopeless || Instant::now() >= until {
                 break;
             }
             let mut told = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
             if poll(&mut told, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
-                // A stop does not wait, and acceptor_config come first.
+                // A stop does not wait, and a new configuration comes first.
                 break;
             }
         }
@@ -378,11 +383,11 @@ impl ShardLink {
     }
 }
 
-/// What the acceptor's wait ended with.
+/// How the acceptor's wait ended.
 enum Ready {
     /// On these listeners, by their places.
     Accept(Vec<usize>),
     PauseOver,
-    /// There are acceptor_config, or it is over.
+    /// The configuration has changed, or it is to stop.
     Told,
 }

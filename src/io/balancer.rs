@@ -1,5 +1,5 @@
-//! Who is behind a balancer: its PROXY header is read, and the client in it is asked what a peer of
-//! our own is asked when it connects.
+//! Connections behind a balancer: its PROXY header is read, and the client in it is checked as a
+//! peer that connects directly.
 
 use std::net::IpAddr;
 
@@ -50,7 +50,7 @@ pub(crate) async fn identify(
     Ok(Client { early, peer, permit })
 }
 
-/// The client's address, if the balancer tells one, and what has come behind the header.
+/// The client's address, if the balancer sends one, and what has come behind the header.
 async fn read_header(socket: &mut Socket) -> Result<(Option<IpAddr>, Vec<u8>), TurnedAway> {
     let mut bytes = Vec::with_capacity(READ_BYTES);
     loop {

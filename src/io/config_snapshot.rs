@@ -1,4 +1,4 @@
-//! What of the configuration a shard serves by, and gets anew when it is reloaded.
+//! The part of the configuration by which a shard serves. A reload sends each shard a new one.
 
 use crate::{
     bots::BotId,

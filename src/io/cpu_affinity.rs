@@ -25,8 +25,9 @@ impl Placement {
     /// Quotas of a cgroup are not seen: give `shards` and `workers` by hand there.
     ///
     /// # Errors
+    /// # Errors
     /// Where `pin` has a CPU that the calling thread may not use or that does not exist, or the
-    /// kernel does not tell the allowed ones.
+    /// kernel does not report the allowed ones.
     pub fn of_this_machine(
         shards: Option<usize>,
         workers: Option<usize>,
@@ -51,8 +52,8 @@ impl Placement {
     }
 
     /// Shards take CPUs from the front, workers those that are left; where there are more threads
-    /// than CPUs they share, each kind going round its own part. A kind that is pinned has its list,
-    /// and the other one is put on what that leaves.
+    /// than CPUs they share, each kind going round its own part. A kind that is pinned has its
+    /// list, and the other one is put on what that leaves.
     fn on(cpus: &[usize], shards: Option<usize>, workers: Option<usize>, pin: &Pin) -> Self {
         let list = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpus.as_slice().to_vec());
         let without = |taken: &[usize]| {
@@ -93,7 +94,7 @@ fn check(key: &str, list: Option<&CpuList>, allowed: &[usize]) -> Result<(), Err
     Err(Error::config(key, list, &expected))
 }
 
-/// Numbers of CPUs for people, runs of them as ranges.
+/// Numbers of CPUs for a message, runs of them as ranges.
 pub struct Ranges<'a>(pub &'a [usize]);
 
 impl fmt::Display for Ranges<'_> {
@@ -124,15 +125,15 @@ pub(crate) fn pin(cpu: usize) -> bool {
 }
 
 /// Lets the calling thread wait for its CPU until others there pause or have had their slice
-/// (`SCHED_BATCH`, sched(7)), rather than interrupt them whenever it has something to do. A thread of
-/// another class than the usual one stays as it is.
+/// (`SCHED_BATCH`, sched(7)), rather than interrupt them whenever it has something to do. A thread
+/// of another class than the usual one stays as it is.
 pub(crate) fn be_patient() {
     // SAFETY: 0 is the calling thread, and the call takes no memory.
     let class = unsafe { libc::sched_getscheduler(0) };
     if class == libc::SCHED_OTHER {
         let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: 0 is the calling thread; the kernel reads the parameters during the call. That it
-        // refuses changes nothing but the order in which threads run.
+        // SAFETY: 0 is the calling thread; the kernel reads the parameters during the call. A
+        // refusal changes nothing but the order in which threads run.
         unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
     }
 }

@@ -1,6 +1,6 @@
-//! How many connections each address has. PeerConnectionLimit are given out where the address is known: by the
-//! acceptor, or by the shard that has read the PROXY header. A connection's end gives its own back
-//! by dropping it, and nobody waits for that.
+//! How many connections each address has. A [`ConnectionPermit`] is given out where the address is
+//! known: by the acceptor, or by the shard that has read the PROXY header. A connection's end gives
+//! its permit back by dropping it, and no thread waits for that.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ const FORGET_AT: usize = 1024;
 /// The permits of all addresses.
 #[derive(Debug)]
 pub(crate) struct PeerConnectionLimit {
-    /// PeerConnectionLimit for each address; 0 is no limit, and nothing is counted.
+    /// Permits for each address; 0 is no limit, and nothing is counted.
     most: AtomicUsize,
     /// Locked once for a connection, for the time of a look.
     table: Mutex<Table>,
@@ -32,14 +32,15 @@ struct Table {
     taken: HashMap<IpAddr, Arc<()>>,
 }
 
-/// A connection's place among those of its address, for as long as it lives.
+/// A connection's share of the limit of its address, held for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     _held: Option<Arc<()>>,
 }
 
 impl ConnectionPermit {
-    /// Among those that are not counted: of a balancer, or of a peer without an address.
+    /// A permit of the connections that are not counted: of a balancer, or of a peer without an
+    /// address.
     pub(crate) fn uncounted() -> Self {
         Self { _held: None }
     }

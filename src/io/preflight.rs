@@ -1,8 +1,8 @@
-//! Why io_uring is not to be had here, in words that tell the operator what to change.
+//! Why io_uring cannot be used here, in words from which the operator sees what to change.
 
 use std::{fs, io};
 
-/// The reason and the remedy for a ring that could not be built because of `error`.
+/// The reason and the fix for a ring that could not be built because of `error`.
 pub fn ring_advice(error: &io::Error) -> String {
     let facts = Facts {
         kernel: read("/proc/sys/kernel/osrelease"),
@@ -22,11 +22,11 @@ pub fn ring_advice(error: &io::Error) -> String {
     facts.advice(error)
 }
 
-/// What the system says of itself; empty where it does not.
+/// What the system reports of itself; empty where it does not.
 struct Facts {
     /// Release of the running kernel.
     kernel: String,
-    /// `kernel.io_uring_disabled`: 0 for all, 1 for privileged users only, 2 for nobody.
+    /// `kernel.io_uring_disabled`: 0 for all, 1 for privileged users only, 2 for no process.
     disabled: String,
     /// Seccomp mode of this process; 2 is a filter.
     seccomp: String,

@@ -1,7 +1,8 @@
 //! The only file that names monoio: ring flags, sockets, timer, spawn.
 //!
 //! No operation is ever dropped while it is under way, because monoio 0.2.4 loses bytes and leaks
-//! descriptors then. Whoever wants to end one shuts the socket down, and the operation completes.
+//! descriptors then. A caller that wants to end one shuts the socket down, and the operation
+//! completes.
 
 #[cfg(test)]
 mod tests;
@@ -72,9 +73,10 @@ impl Runtime {
 /// Tries the ring flags from the best to the plainest, since a kernel refuses those it does not
 /// know with EINVAL: SINGLE_ISSUER came with Linux 6.0, COOP_TASKRUN with 5.19.
 ///
-/// Not DEFER_TASKRUN: with it the kernel completes what has waited for the network only in a call that
-/// waits (`IORING_ENTER_GETEVENTS`), and monoio makes none while tasks are ready or another thread has
-/// woken one. In a flood of new connections the established ones were not heard for milliseconds.
+/// Not DEFER_TASKRUN: with it the kernel completes what has waited for the network only in a call
+/// that waits (`IORING_ENTER_GETEVENTS`), and monoio makes none while tasks are ready or another
+/// thread has woken one. In a flood of new connections the established ones were not served for
+/// milliseconds.
 fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Result<T> {
     let with = |flags: fn(&mut io_uring::Builder)| {
         let mut builder = io_uring::IoUring::builder();
@@ -105,11 +107,11 @@ fn build_ring<T>(build: impl Fn(io_uring::Builder) -> io::Result<T>) -> io::Resu
 /// How long an operation that does nothing may take.
 const TRIAL: Duration = Duration::from_secs(1);
 
-/// Has a small ring of this kind do nothing, twice. A filter of system calls may let a ring be set up
-/// and not be used, and monoio passes over errors of its waits: a server that turns round and hears
-/// nobody.
+/// Has a small ring of this kind do nothing, twice. A filter of system calls may let a ring be set
+/// up and not be used, and monoio ignores errors of its waits: the result is a server that spins
+/// and serves no peer.
 ///
-/// Waits in the way in which monoio does, but with a bound.
+/// Waits as monoio does, but with a bound.
 fn try_ring(builder: &io_uring::Builder) -> io::Result<()> {
     let mut ring = builder.build(4)?;
     let push = |ring: &mut io_uring::IoUring| {
@@ -174,8 +176,9 @@ const READ_SLICE: Duration = Duration::from_millis(5);
 /// does with a TCP stream here, it would do with a Unix one as well.
 ///
 /// On epoll, an operation that need not wait is done at once, so a peer that always has more to
-/// read, authorized or not, would never let another task run, nor a timer, nor a stop. Reads give
-/// way after [`READ_SLICE`]. With io_uring every operation goes through the ring, and nobody can hog it.
+/// read, authorized or not, would never let another task run, nor a timer, nor a stop. Reads yield
+/// after [`READ_SLICE`]. With io_uring every operation goes through the ring, and no peer can block
+/// the others.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -198,8 +201,8 @@ impl ReadSlice {
     }
 }
 
-/// Ends a read that has `waited` or not. Where it did not and the slice is over, all others go first: a
-/// sleep, since monoio fires timers only when no task is ready.
+/// Ends a read that has `waited` or not. Where it did not and the slice is over, all other tasks
+/// run first: by a sleep, since monoio fires timers only when no task is ready.
 async fn end_slice(slice: &mut ReadSlice, waited: bool) {
     if !waited {
         if slice.began_at.elapsed() < READ_SLICE {
@@ -214,8 +217,8 @@ async fn end_slice(slice: &mut ReadSlice, waited: bool) {
     slice.began_at = Instant::now();
 }
 
-/// Runs what `$read` makes, and sees to it that it keeps to its slice. A macro: a future that is handed
-/// on takes its place twice, and connections hold it while they wait.
+/// Runs what `$read` makes within its slice. A macro: a future that is passed on takes its memory
+/// twice, and connections hold it while they wait.
 macro_rules! in_slice {
     ($slice:expr, $read:expr) => {
         match $slice {
@@ -275,8 +278,8 @@ pub(crate) fn adopt(socket: OwnedFd, driver: DriverKind) -> io::Result<Socket> {
     Ok(Socket { stream: TcpStream::from_std(socket)?, slice })
 }
 
-/// Holds back what is written next until the socket is [finished](finish), so that both leave in one
-/// segment; a Unix socket knows no such thing.
+/// Holds back what is written next until the socket is [finished](finish), so that both leave in
+/// one segment; a Unix socket knows no such thing.
 pub(crate) fn cork(socket: &Socket) {
     // SAFETY: the descriptor is that of a socket which is borrowed, so it is open meanwhile.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.stream.as_raw_fd()) };
@@ -288,7 +291,7 @@ pub(crate) fn descriptor(socket: &Socket) -> RawFd {
     socket.stream.as_raw_fd()
 }
 
-/// A way to wait until the loop has looked at the network once.
+/// A wait until the loop has looked at the network once.
 ///
 /// monoio runs all tasks that are ready before it looks, and counts one that yields as ready, so it
 /// takes an operation.
@@ -296,8 +299,8 @@ pub(crate) fn descriptor(socket: &Socket) -> RawFd {
 pub(crate) enum Rounds {
     /// A byte that goes from one end to the other.
     Epoll { far: unix::net::UnixStream, near: UnixStream },
-    /// What is submitted ends in the call that submits it, which completes what has come from the network
-    /// as well.
+    /// A submission ends in the call that submits it, which completes what has come from the
+    /// network as well.
     Ring(Submitted),
 }
 
@@ -311,8 +314,8 @@ impl Rounds {
         Ok(Self::Epoll { far, near: UnixStream::from_std(near)? })
     }
 
-    /// Waits until whatever was ready when this was called has had its slice, and what has come from
-    /// the network by then is known.
+    /// Waits until all tasks that were ready when this was called have had their slice, and what
+    /// has come from the network by then is known.
     pub(crate) async fn next(&mut self) {
         let (mut far, near) = match self {
             Self::Epoll { far, near } => (&*far, near),
@@ -334,14 +337,14 @@ impl Rounds {
     }
 }
 
-/// A way to wait until the kernel has been told of all operations that were begun before: the ring takes
-/// them in their order, and sends as it takes them.
+/// A wait until the kernel knows all operations that were begun before: the ring takes them in
+/// their order, and sends as it takes them.
 ///
 /// On epoll whatever can be done has been done at once, and nothing is waited for.
 #[derive(Debug)]
 pub(crate) struct Submitted {
-    /// A socket with a byte that nobody reads, so that a look at it ends at once, and its other end;
-    /// `None` on epoll.
+    /// A socket with a byte that is never read, so that a poll of it ends at once, and its other
+    /// end; `None` on epoll.
     pair: Option<(UnixStream, unix::net::UnixStream)>,
 }
 
@@ -364,7 +367,7 @@ impl Submitted {
     }
 }
 
-/// Lets all others have their slice, and the loop look at the network.
+/// Lets all other tasks have their slice, and the loop look at the network.
 pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     match rounds {
         Some(rounds) => rounds.next().await,
@@ -373,8 +376,8 @@ pub(crate) async fn give_way(rounds: &mut Option<Rounds>) {
     }
 }
 
-/// Waits, without a buffer, until something can be read or the end has come: a poll on the ring. What
-/// goes wrong with the socket is left to the read; a poll alone may fail where a signal comes.
+/// Waits, without a buffer, until something can be read or the end has come: a poll on the ring.
+/// Errors of the socket are left to the read; a poll alone may fail where a signal comes.
 pub(crate) async fn readable(socket: &mut Socket) {
     let _ = in_slice!(&mut socket.slice, socket.stream.readable(false));
 }
@@ -400,8 +403,8 @@ pub(crate) async fn write_all<S: AsyncWriteRent, B: IoBuf>(
     (outcome.map(|_| ()), bytes)
 }
 
-/// Says that nothing more will be written: close_notify on TLS, then FIN. What the peer still sends
-/// can be read.
+/// Ends the writing direction: close_notify on TLS, then FIN. What the peer still sends can be
+/// read.
 pub(crate) async fn finish<S: AsyncWriteRent>(stream: &mut S) -> io::Result<()> {
     stream.shutdown().await
 }

@@ -19,7 +19,7 @@ use crate::{
     proto::update::Update,
 };
 
-/// Places of records of full chats that are kept, 8 bytes each. Beyond it, everything waits.
+/// Records of full chats whose positions are kept, 8 bytes each. Beyond it, everything waits.
 const DEFERRED_MAX: usize = 4 << 20;
 
 /// What the committer and the thread that reads back agree on.
@@ -33,7 +33,7 @@ pub(crate) struct Backlog {
 pub(super) struct State {
     /// Segment and offset at which the committed records end.
     pub(super) committed: (u32, u64),
-    /// Whether updates go to the workers by way of being read back.
+    /// Whether updates reach the workers by being read back.
     pub(super) is_behind: bool,
     /// Where reading back begins; taken by the reader.
     pub(super) from: Option<RecordId>,
@@ -70,8 +70,8 @@ impl Backlog {
     }
 
     /// Has the updates of `bots` delivered that an earlier run has left, before any that come from
-    /// now on. To be called where bots are configured anew, before updates of them are taken; the ids
-    /// that were seen of them go to `install`.
+    /// now on. To be called where bots are configured anew, before updates of them are taken; the
+    /// ids that were seen of them go to `install`.
     pub(crate) fn adopt(
         &self,
         bots: impl Iterator<Item = (BotId, BotKey)>,
@@ -107,7 +107,7 @@ impl Backlog {
         let _ = self.reader.set(thread::current());
     }
 
-    /// Tells the thread that reads back that there is work, or that it is to end.
+    /// Wakes the thread that reads back: there is work, or it is to end.
     pub(crate) fn wake(&self) {
         if let Some(reader) = self.reader.get() {
             reader.unpark();
@@ -131,8 +131,8 @@ impl State {
     /// before, it is deferred.
     ///
     /// # Errors
-    /// The update. [`Refusal::Chat`] says that it is deferred; with any other refusal it is for the
-    /// caller to come back to it before anything behind it.
+    /// The update. [`Refusal::Chat`] means that it is deferred; after any other refusal the caller
+    /// has to hand it on before anything behind it.
     pub(super) fn hand_on(
         &mut self,
         dispatcher: &Dispatcher,

@@ -1,4 +1,4 @@
-//! Records on their way from a shard to the committer and back.
+//! Batches of records, which go from a shard to the committer and back.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub(crate) struct Batch {
     /// The records, one behind the other.
     pub(super) bytes: Vec<u8>,
     pub(super) entries: Vec<Entry>,
-    /// Who gets it back.
+    /// The index of the shard or feeder to which it is returned.
     pub(super) home: usize,
     /// Whether the records have been committed; false until they are.
     pub(super) is_committed: bool,
@@ -29,7 +29,7 @@ pub(super) struct Entry {
     pub(super) is_fed: bool,
     /// The parsed form; taken when it goes to the workers.
     pub(super) update: Option<Update>,
-    /// What its connection waits for.
+    /// The ticket of the connection that waits for it.
     pub(super) ticket: usize,
 }
 
@@ -81,7 +81,7 @@ impl Batch {
         Staged { at }
     }
 
-    /// Takes back what is no update.
+    /// Removes a staged body that is no update.
     pub(super) fn discard(&mut self, staged: &Staged) {
         self.bytes.truncate(staged.at);
     }

@@ -1,4 +1,5 @@
-//! The committer: writes what has gathered, tells who waits, hands the updates on.
+//! The committer: writes the batches that have gathered, wakes the shards that wait for them, and
+//! hands the updates on.
 
 use std::{sync::Arc, thread, time::Instant};
 
@@ -19,13 +20,13 @@ use crate::{
 const BATCHES_MAX: usize = 256;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Where a batch goes back to.
+/// Where a batch is returned to.
 #[derive(Debug)]
 pub(crate) struct BatchReturn {
     pub(crate) batches: Sender<Batch>,
-    /// Where the memory of updates goes that stay in the journal for now.
+    /// Where the memory of updates is sent that stay in the journal for now.
     pub(crate) recycled: Option<Sender<Recycled>>,
-    /// Wakes who waits for the batches.
+    /// Wakes the shard that waits for the batches.
     pub(crate) waker: Arc<AtomicWaker>,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct Committer {
     /// Updates to be handed on; empty between two commits.
     pub(crate) committed: Vec<Committed>,
     pub(crate) dispatcher: Dispatcher,
-    /// By [`Batch::home`].
+    /// By [`Batch::batch_return`].
     pub(crate) returns: Vec<BatchReturn>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) log: Log,
@@ -53,7 +54,7 @@ pub(crate) struct Committed {
 }
 
 impl Committer {
-    /// Commits batches until nobody can send any more.
+    /// Commits batches until every sender has been dropped.
     pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
         self.journal.attach_committer();
         let mut gathered = Vec::new();
@@ -89,7 +90,7 @@ impl Committer {
         self.log.close();
     }
 
-    /// Commits `batches` together, sends them home and hands their updates on.
+    /// Commits `batches` together, returns them and hands their updates on.
     pub(crate) fn commit(&mut self, batches: &mut Vec<Batch>, now: Instant) {
         // Until the next one, or the sleep.
         self.journal.operations.committer.begin(Step::Commit, now);
@@ -177,8 +178,8 @@ impl Committer {
     }
 }
 
-/// A panic must not leave connections waiting, and with them a stop: the shards learn that nothing
-/// comes home any more.
+/// A panic must not leave connections waiting, and with them a stop: the shards learn that no batch
+/// is returned any more.
 impl Drop for Committer {
     fn drop(&mut self) {
         if !thread::panicking() {
@@ -186,7 +187,7 @@ impl Drop for Committer {
             return;
         }
         for BatchReturn { batches, waker, .. } in self.returns.drain(..) {
-            // First: who is woken looks whether anything can come.
+            // First: a shard that is woken looks whether a batch can still be returned.
             drop(batches);
             waker.wake();
         }

@@ -2,10 +2,11 @@
 //!
 //! Everything is done through the descriptor of the directory that was opened, never by a path: if
 //! the directory is moved or replaced, the files of the one that has taken its place are out of
-//! reach. Root goes to it by the way of [`files`](crate::files): no link of another user's leads it
-//! into a directory that is not that user's. The lock file says whose the directory is. Before a name in it is changed, the name of
-//! the lock must still lead to the file that this process has locked: a server that starts after
-//! the lock was removed makes a lock of its own first, and only then other files.
+//! reach. Root opens it through [`files`](crate::files): no link of another user's leads it into a
+//! directory that is not that user's. The lock file decides which process owns the directory.
+//! Before a name in it is changed, the name of the lock must still lead to the file that this
+//! process has locked: a server that starts after the lock was removed makes a lock of its own
+//! first, and only then other files.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use crate::files;
 
 /// The file that a process locks for as long as it owns the directory.
 const LOCK: &str = "lock";
-/// Permissions of the directory and of those that are made on the way to it.
+/// Permissions of the directory and of missing directories above it.
 const MODE: u32 = 0o700;
 /// Zeros written at once.
 const ZEROS: usize = 1 << 20;
@@ -56,7 +57,7 @@ pub struct Directory {
     is_owned: bool,
     /// Held for no longer than it takes to clone what is in it.
     place: Mutex<Arc<Place>>,
-    /// Held by who makes the directory or its lock anew.
+    /// Held while the directory or its lock is made anew.
     reclaiming: Mutex<()>,
     /// The files that this process has made, or found when it listed the directory that it owns.
     own: Mutex<HashMap<String, FileId>>,
@@ -68,14 +69,14 @@ struct Place {
     dir: OwnedFd,
     id: FileId,
     lock: Option<Lock>,
-    /// Who gets the files that root makes in a directory of another user.
+    /// The user who gets the files that root makes in a directory of another user.
     owner: Option<(Uid, Gid)>,
 }
 
 /// A lock file that this process has locked.
 #[derive(Debug)]
 struct Lock {
-    /// `None` once it is let go of.
+    /// `None` once it is released.
     file: Option<File>,
     id: FileId,
 }
@@ -91,7 +92,8 @@ impl Drop for Lock {
     }
 }
 
-/// The directory at the path is not the one that this process owns, or has another process's lock.
+/// The directory at the path is not the one that this process owns, or another process has its
+/// lock.
 #[derive(Debug)]
 struct Lost;
 
@@ -115,8 +117,7 @@ impl fmt::Display for HeldHere {
 
 impl error::Error for HeldHere {}
 
-/// What a name in a directory that was lost leads to is not there, as far as this process is
-/// concerned.
+/// A name in a directory that was lost counts as not there.
 pub(super) fn lost() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, Lost)
 }
@@ -154,7 +155,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where another process has it, or this one, as
-    /// [`is_held_here`] tells; else why it cannot be made or locked.
+    /// [`is_held_here`] returns; else why it cannot be made or locked.
     pub fn own(path: &Path) -> io::Result<Self> {
         for _ in 0..LOCK_TRIES {
             let missing = missing(path);
@@ -280,12 +281,12 @@ fn taken(error: io::Error) -> io::Error {
     }
 }
 
-/// What is synced in a directory is of no use where a power cut takes the directory's own name, or
-/// that of the data directory, which may have been made just before.
+/// A sync of a directory is of no use where a power cut takes the directory's own name, or that of
+/// the data directory, which may have been made just before.
 fn sync_parents(path: &Path, missing: usize) {
     for parent in path.ancestors().skip(1).take(missing.max(2)) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        // One that may not be read was not made by us.
+        // One that may not be read was not made by this process.
         let _ = files::Dir::find(parent, None).and_then(|parent| parent.sync());
     }
 }
@@ -326,7 +327,7 @@ impl Place {
     /// Opens the file `name`, which must be one: no link, no pipe, no device.
     fn find(&self, name: &str, is_writable: bool) -> io::Result<(File, Stat)> {
         let access = if is_writable { OFlags::RDWR } else { OFlags::RDONLY };
-        // What is no file may block who opens it.
+        // Opening something else, such as a pipe, may block.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
             Err(Errno::LOOP) => return Err(denied("it is a link, no file")),
@@ -337,7 +338,7 @@ impl Place {
             return Err(denied("it is no regular file"));
         }
         if let Some((uid, _)) = self.owner.filter(|_| is_writable) {
-            // Root could be led to a file of another user by a second name of it.
+            // A second name could lead root to a file of another user.
             let is_roots = stat.st_uid == 0 && stat.st_nlink == 1;
             if stat.st_uid != uid.as_raw() && !is_roots {
                 return Err(denied("it does not belong to the owner of the directory"));
@@ -366,7 +367,7 @@ impl Place {
         there.is_ok_and(|there| Some(id_of(&there)) == ours)
     }
 
-    /// Writes the process's number into the lock, for people; the lock is what counts.
+    /// Writes the process's number into the lock, for operators; the lock is what counts.
     fn sign(&self) {
         if let Some(Lock { file: Some(file), .. }) = &self.lock {
             let _ = file.set_len(0);
@@ -389,7 +390,7 @@ impl Lock {
     }
 }
 
-/// Names the lock as the file that an error is about, unless it says whose the directory is.
+/// Names the lock file in an error, unless the error is about which process owns the directory.
 fn at_lock(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => error,
@@ -407,7 +408,7 @@ impl Storage for Directory {
         let mut names = Vec::new();
         for entry in Dir::read_from(&place.dir)? {
             let entry = entry?;
-            // What has another name is not the journal's.
+            // A file with another name is not the journal's.
             let Some(name) = entry.file_name().to_str().ok().filter(|it| !it.starts_with('.'))
             else {
                 continue;
@@ -451,7 +452,7 @@ impl Storage for Directory {
             Room::Zero(len) => reserve(&file, len).and_then(|()| zero(&file, len)),
         };
         if let Err(error) = made {
-            // Half of a file would only take away what room there is.
+            // Half of a file would only take room.
             let _ = self.remove(name);
             return Err(error);
         }

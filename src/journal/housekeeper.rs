@@ -1,4 +1,5 @@
-//! What has to be done on the disk and can wait: files for the next segments, syncs, removals.
+//! The journal's maintenance on the disk, which can wait: files for the next segments, syncs,
+//! removals.
 
 use std::{
     io::{self, IoSlice},
@@ -27,17 +28,17 @@ pub(super) const SPARE: &str = "spare.journal";
 pub(super) const NEW: &str = "new.journal";
 /// Bytes of ids that are kept of segments that are gone: more than a million ids.
 const IDS_BYTES: u64 = 16 * 1024 * 1024;
-/// How long it waits where nothing is due, and where something could not be removed.
+/// Pause where nothing is due, and where something could not be removed.
 const IDLE: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a journal must not have been full before that is said. At its limit it is full and not
-/// full by turns.
+/// How long a journal must have had room before that is logged. At its limit it
+/// alternates between the two.
 const FULL_OVER: Duration = Duration::from_secs(10);
 /// A sealed segment of which more than this part is unused gives it back; else its file is kept for
 /// a later segment.
 const UNUSED_PART: u64 = 16;
 
-/// Something for the housekeeper to do.
+/// A task of the housekeeper.
 #[derive(Debug)]
 pub(crate) enum MaintenanceTask {
     /// Settle the copies that have been held back, if that can be.
@@ -50,9 +51,9 @@ pub(crate) enum MaintenanceTask {
     Sealed(u32, Ids),
     /// Sync what was written, within the sync interval.
     Sync,
-    /// Say that the journal is as large as it may be.
+    /// Log that the journal is as large as it may be.
     TellFull,
-    /// Do what is to be done, then end.
+    /// Do what is left to do, then end.
     Stop,
 }
 
@@ -62,11 +63,11 @@ pub(crate) struct Housekeeper {
     journal: Arc<Journal>,
     /// Segments whose ids are kept in files, with the files' lengths; the oldest first.
     ids: Vec<(u32, u64)>,
-    /// Segments that are done, whose files are still there; and whether that has been said.
+    /// Segments that are done, whose files are still there; and whether that has been logged.
     leaving: Vec<(Arc<Segment>, bool)>,
-    /// Whether it has been said that the journal is full.
+    /// Whether it has been logged that the journal is full.
     is_full_told: bool,
-    /// Since when it is not full any more, where that has been said.
+    /// Since when it is not full any more, where that has been logged.
     room_since: Option<Instant>,
     /// Those that are looked at for what is to be synced; empty in between.
     looked_at: Vec<Arc<Segment>>,
@@ -85,7 +86,7 @@ impl Housekeeper {
         }
     }
 
-    /// Does maintenance until it is told to stop.
+    /// Does maintenance until it is stopped.
     pub(crate) fn run(mut self, maintenance: &Receiver<MaintenanceTask>) {
         let journal = Arc::clone(&self.journal);
         let begin = |step| journal.operations.housekeeper.during(step, Instant::now());
@@ -153,7 +154,7 @@ impl Housekeeper {
         }
     }
 
-    /// Says once that the journal is not full any more, when that has lasted.
+    /// Logs once that the journal is not full any more, when that has lasted.
     fn tell_not_full(&mut self) {
         if !self.is_full_told {
             return;
@@ -186,17 +187,18 @@ impl Housekeeper {
         let len = journal.settings.segment_bytes;
         let room = match journal.settings.ack {
             Ack::Synced => Room::Zero(len),
-            // Who does not wait for the disk gains nothing from zeros, which are as much to write
-            // as the records themselves.
+            // Where no update waits for the disk, zeros gain nothing: they are as much to write as
+            // the records themselves.
             Ack::Memory | Ack::Written => Room::Reserve(len),
         };
-        // Without a spare the committer makes the file itself, and says what is wrong.
+        // Without a spare the committer makes the file itself, and logs what is wrong.
         if let Ok(file) = journal.storage.create_anew(NEW, room) {
             let _ = self.put_spare(NEW, &file, 0);
         }
     }
 
-    /// Makes the file called `name`, whose head has `head` bytes, the spare one unless there is one.
+    /// Makes the file called `name`, whose head has `head` bytes, the spare one unless there is
+    /// one.
     ///
     /// # Errors
     /// It has its name still, or no name.
@@ -224,8 +226,8 @@ impl Housekeeper {
     }
 
     fn keep_ids(&mut self, number: u32, ids: &Ids) {
-        // Where somebody has removed the segment's file, what is unsettled is lost with this process:
-        // should it come again, it must not be taken for known.
+        // Where a segment's file has been removed, what is unsettled in it is lost with this
+        // process: should it come again, it must not be taken for known.
         let is_removed = |segment: &Segment| !segment.is_done() && !segment.file.is_linked();
         if ids.ids.is_empty() || self.journal.segment(number).as_deref().is_some_and(is_removed) {
             return;
@@ -267,8 +269,8 @@ impl Housekeeper {
 
     /// Does what is overdue because the disk did not do it before.
     ///
-    /// What was refused stays behind a segment's end when it cannot be cut off. Then the next
-    /// segment's head alone says where the end is, so no segment goes before such an older one.
+    /// Bytes that the disk refused stay behind a segment's end when they cannot be cut off. Then
+    /// only the next segment's head has the end, so no segment is removed before such an older one.
     pub(super) fn clean_up(&mut self) {
         let is_uncut = |segment: &&Arc<Segment>| segment.is_uncut.load(SeqCst);
         // Not under the lock: workers need it, and the disk may hang.
@@ -294,7 +296,7 @@ impl Housekeeper {
         }
     }
 
-    /// Lets a segment go, its file first: records without a note that they are settled would be
+    /// Removes a segment, its file first: records without a note that they are settled would be
     /// delivered again.
     fn let_go(&self, segment: &Segment) -> io::Result<()> {
         let journal = &self.journal;
@@ -351,15 +353,15 @@ impl Housekeeper {
     }
 }
 
-/// Makes a file that is to be used again, with a head of `head` bytes, begin as a new one does: with
-/// the head of another segment it would look like one that was renamed.
+/// Makes a file that is to be used again, with a head of `head` bytes, begin as a new one does:
+/// with the head of another segment it would look like one that was renamed.
 fn blank(file: &dyn Stored, head: u64) -> io::Result<()> {
     let zeros = vec![0; usize::try_from(head).unwrap_or(0)];
     file.write_at(&mut [IoSlice::new(&zeros)], 0)?;
     file.sync()
 }
 
-/// What cannot be found was done before, or by who has removed the directory.
+/// A file that is not found was removed before, or with the directory.
 fn unless_gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

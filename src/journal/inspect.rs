@@ -1,9 +1,9 @@
-//! The journal as it lies on the disk, for whoever looks into it.
+//! The journal as it lies on the disk, for tools that look into it.
 //!
-//! Nothing is changed, and no lock is taken: a server may run meanwhile, whose files grow and go.
-//! A record that is being written looks like one that a crash has torn, so what looks wrong in the
-//! segment at the end is looked at again; and what is wrong in a segment that has gone is nobody's
-//! damage. The one thing here that writes is the [`Settler`], for who owns the directory.
+//! Nothing is changed, and no lock is taken: a server may run meanwhile, whose files grow and go. A
+//! record that is being written looks like one that a crash has torn, so what looks wrong in the
+//! segment at the end is looked at again. What is wrong in a segment that has gone is no damage.
+//! Only the [`Settler`] writes, for a caller that owns the directory.
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +33,8 @@ use crate::{
     proto::update::UpdateId,
 };
 
-/// How often in a segment, how often at one place in it, and after which pause something that looks
-/// unfinished is looked at again.
+/// Where something looks unfinished: how often it is looked at again in a segment, how often at one
+/// offset, and after which pause.
 const LOOKS: u32 = 20;
 const LOOKS_AT_ONE: u32 = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -62,7 +62,7 @@ pub struct Records<'a> {
     file: Arc<dyn Stored>,
     /// Where something was found first that is no record of it.
     is_empty: bool,
-    /// Whether its head is damaged, or none, which has not been told yet.
+    /// Whether its head is damaged, or none, which has not been reported yet.
     is_headless: bool,
     /// What it is where it is no segment of this number.
     foreign: Option<String>,
@@ -72,7 +72,7 @@ pub struct Records<'a> {
     storage: &'a dyn Storage,
 }
 
-/// What is at one place of a segment.
+/// What is at one offset of a segment.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A whole record.
@@ -223,7 +223,7 @@ impl<'a> Inspection<'a> {
         read().map_err(|error| (name.clone(), error))
     }
 
-    /// Names and lengths of the files that are kept for a person to see.
+    /// Names and lengths of the files that are kept for an operator to look at.
     pub fn kept(&self) -> Vec<(String, u64)> {
         self.lengths(self.files.values().flat_map(|files| files.damaged.iter().cloned()))
     }
@@ -240,7 +240,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn lengths(&self, names: impl Iterator<Item = String>) -> Vec<(String, u64)> {
-        // What has gone, or may not be read, has no length to be told.
+        // A file that has gone, or may not be read, has no length.
         let len = |name: &str| self.open(name).ok().flatten().and_then(|file| file.len().ok());
         names.filter_map(|name| len(&name).map(|len| (name, len))).collect()
     }
@@ -339,7 +339,7 @@ impl Records<'_> {
         Ok(false)
     }
 
-    /// True where the segment was let go of: its file may hold another one by now.
+    /// True where the segment was removed: its file may hold another one by now.
     fn is_gone(&self) -> bool {
         let opened = self.storage.open(&self.file_name());
         opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -351,13 +351,13 @@ impl Records<'_> {
 pub struct Seen(HashMap<BotKey, Window>);
 
 impl Seen {
-    /// Takes note of an id; false where it was known.
+    /// Records an id; false where it was known.
     pub fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
         self.0.entry(bot).or_default().accept(id.get())
     }
 }
 
-/// Notes which records are settled, for who owns the directory and runs no server in it.
+/// Notes which records are settled, for a caller that owns the directory and runs no server in it.
 #[derive(Debug)]
 pub struct Settler<'a> {
     storage: &'a dyn Storage,

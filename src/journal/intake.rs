@@ -1,5 +1,5 @@
-//! A shard's end of the journal: bodies are gathered into a batch, connections wait for it without
-//! holding up each other.
+//! A shard's end of the journal: bodies are gathered into a batch, and connections wait for it
+//! without holding up each other.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,10 +23,10 @@ use crate::{
 /// Bytes that may gather while the disk is slow; beyond it senders have to come again.
 const GATHERED_MAX: usize = 256 * 1024 * 1024;
 
-/// One shard's way into the journal. Never leaves its thread.
+/// A shard's end of the journal. Never leaves its thread.
 ///
-/// A batch is with the committer while the next one gathers, so records are written in lots as large
-/// as the disk is slow.
+/// A batch is with the committer while the next one gathers, so records are written in lots as
+/// large as the disk is slow.
 pub(crate) struct Intake {
     /// `None` once it is closed.
     batches: RefCell<Option<Sender<Batch>>>,
@@ -63,7 +63,7 @@ enum State {
 pub(crate) struct Ticket(usize);
 
 impl Intake {
-    /// The intake whose batches come back to `home`.
+    /// The intake whose batches are returned to `batch_return`.
     pub(crate) fn new(
         journal: Arc<Journal>,
         home: usize,
@@ -190,11 +190,11 @@ impl Intake {
         self.journal.wake_committer();
     }
 
-    /// Sends nothing any more, so that the committer, which ends with the last of those who could, does
-    /// not wait for whoever still holds this. To be called on the shard's thread, whose tasks must not
-    /// be woken from another any more.
+    /// Drops the sender. The committer, which ends with the last sender, then does not wait for
+    /// other owners of this. To be called on the shard's thread, whose tasks must not be woken from
+    /// another any more.
     pub(crate) fn close(&self) {
-        // After a panic it may be borrowed for good: then the shard's end has to do.
+        // After a panic it may be borrowed for good: then the shard's end drops it.
         if let Ok(mut batches) = self.batches.try_borrow_mut() {
             drop(batches.take());
         }
@@ -202,7 +202,7 @@ impl Intake {
         self.journal.wake_committer();
     }
 
-    /// When the batch came back that was the last to do so.
+    /// When the last batch was returned.
     pub(crate) fn returned_at(&self) -> Instant {
         self.returned_at.get()
     }

@@ -1,5 +1,5 @@
-//! The writing end: records go to the active segment, a new one is begun when it is full or when
-//! the disk has failed under it.
+//! The writing end of the journal: records go to the active segment, and a new one is begun when it
+//! is full or when the disk has failed under it.
 
 use std::{
     io::{self, IoSlice},
@@ -31,7 +31,7 @@ const TAKEN_MAX: u32 = 100;
 /// Batches that one call writes; there are more only where there are many shards.
 const PARTS: usize = 16;
 
-/// What the disk would not do.
+/// A kind of failure of the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub(crate) enum Failure {
@@ -135,7 +135,7 @@ impl Log {
                 segment.file.sync().map_err(|error| (Failure::Sync, error))?;
             }
             // Where the directory has gone, or is another process's, a later start would not find
-            // what was written. The next record begins a segment in a new one, if that can be.
+            // what was written. The next record begins a segment in a new one, if that is possible.
             let removed = |error| (Failure::Removed, error);
             self.journal.storage.is_ours().map_err(removed)?;
             match segment.file.is_linked() {
@@ -173,14 +173,14 @@ impl Log {
         Ok((segment, at))
     }
 
-    /// True where there are bots that the head of the segment does not name: whoever looks into the
-    /// journal later should find the names of all whose records are in it.
+    /// True where there are bots that the head of the segment does not name: tools that look into
+    /// the journal later should find the names of all bots whose records are in it.
     fn has_unnamed(&self, active: &Active) -> bool {
         active.named < self.journal.registry.len()
     }
 
-    /// Begins a segment before there is anything to write: what the disk will not do is known at
-    /// the start then, and the first update waits for nothing.
+    /// Begins a segment before there is anything to write: a disk that refuses is known at the
+    /// start then, and the first update waits for nothing.
     pub(crate) fn open(&mut self, now: Instant) {
         if self.active.is_none() {
             self.active = self.begin(0, now).ok();
@@ -274,7 +274,7 @@ impl Log {
     }
 
     /// Where the journal is full: seals the active segment if everything in it is settled, so that
-    /// its room is given back. It would not be sealed by further records, as there are none.
+    /// its room is given back. Further records would not seal it, as there are none.
     pub(super) fn make_room(&mut self) {
         let Some(Active { segment, .. }) = &self.active else { return };
         let is_empty = segment.end.load(Relaxed) == segment.start;
@@ -289,7 +289,7 @@ impl Log {
         let Some(Active { segment, ids, .. }) = self.active.take() else { return };
         let end = segment.end.load(Relaxed);
         if is_failed {
-            // The head of the next segment says where this one ends, should this not work.
+            // The head of the next segment has this one's end, should this not work.
             segment.cut(&*self.journal.storage);
         }
         self.previous = Some((segment.number, end));
@@ -307,8 +307,8 @@ impl Log {
         if let Err(error) = segment.file.sync() {
             self.journal.report(Failure::Sync, &error);
         }
-        // The next start does not read what was reserved. Should this not work, it does. A file that
-        // was moved away may be another process's by now.
+        // The next start does not read what was reserved. Should this not work, it does. A file
+        // that was moved away may be another process's by now.
         if self.journal.storage.owns(&file_name(segment.number)).unwrap_or(false) {
             let _ = segment.file.truncate(segment.end.load(Relaxed));
         }

@@ -1,4 +1,4 @@
-//! What is acknowledged is kept: every update is written to a file before its 200.
+//! The journal: with it every update is written to a file before its 200.
 //!
 //! ```text
 //! shard: intake ---batch--> committer ---update--> dispatch -> worker --settled--> segment
@@ -8,24 +8,24 @@
 //!
 //! A shard copies each body into its batch before the parser rewrites it ([`intake`](self)). The
 //! committer, one thread, writes what has gathered to the active segment while the next batches
-//! gather, so a batch is as large as the disk is slow, and nobody waits for a timer. Only then are
-//! the connections told, and the updates handed to the workers: no handler sees an update that a
-//! crash could take back. What does not fit into the queues stays in the journal and is read back
-//! when there is room. A worker notes what it has settled beside the segment; a segment with nothing
-//! left is used again or removed.
+//! gather, so a batch is as large as the disk is slow, and no update waits for a timer. Only then
+//! are the connections woken, and the updates handed to the workers: no handler sees an update that
+//! a crash could take back. What does not fit into the queues stays in the journal and is read back
+//! when there is room. A worker notes what it has settled beside the segment; a segment with
+//! nothing left is used again or removed.
 //!
 //! | file | question |
 //! |---|---|
 //! | `record`, `header`, `settled`, `segment` | what is in the files |
-//! | `reader` | how they are read, whatever has happened to them |
-//! | `storage` | what is asked of a file system |
-//! | `directory` | the real one: whose it is, and what is touched in it |
-//! | `batch`, `intake` | how a shard waits without waiting |
+//! | `reader` | how they are read, also when damaged |
+//! | `storage` | which operations of a file system are used |
+//! | `directory` | the real one: which process owns it, and what is touched in it |
+//! | `batch`, `intake` | how a shard waits for a commit without blocking |
 //! | `log`, `committer` | how records are written |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
 //! | `housekeeper` | what else is done on the disk |
 //! | `recovery` | what is found at the start |
-//! | `inspect` | what a person sees who looks into it |
+//! | `inspect` | what a tool sees that looks into it |
 
 mod backlog;
 mod batch;
@@ -92,7 +92,8 @@ use crate::{
     observe::metrics::JournalState,
 };
 
-/// How long a failed commit counts where none has come after it. The senders come again each second.
+/// How long a failed commit counts where none has come after it. The senders come again each
+/// second.
 const FAILING: Duration = Duration::from_secs(30);
 
 /// What a journal is made with.
@@ -104,7 +105,7 @@ pub(crate) struct Settings {
     pub(crate) sync_interval: Duration,
 }
 
-/// What its threads are in the middle of.
+/// The operations of its threads.
 #[derive(Debug, Default)]
 struct Operations {
     committer: Arc<Operation>,
@@ -123,8 +124,8 @@ pub(crate) struct Journal {
     failed_at: AtomicU64,
     /// Records of copies that are not to be settled yet.
     held_back: Mutex<Vec<RecordId>>,
-    /// Whether no more updates are taken because the journal is as large as it may be. Shards read it
-    /// for each update, so nothing that is written as often is beside it.
+    /// Whether no more updates are taken because the journal is as large as it may be. Shards read
+    /// it for each update, so nothing that is written as often is beside it.
     is_full: CachePadded<AtomicBool>,
     /// Whether its directory was taken away or is another process's.
     is_lost: AtomicBool,
@@ -178,7 +179,7 @@ impl Journal {
         (journal, to_do)
     }
 
-    /// What its threads are in the middle of.
+    /// The operations of its threads.
     pub(crate) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
         let Operations { committer, housekeeper, read_back } = &self.operations;
         [committer, housekeeper, read_back].into_iter()
@@ -194,7 +195,7 @@ impl Journal {
         let _ = self.committer.set(thread::current());
     }
 
-    /// Tells the committer that there is a batch, or that there may be none any more.
+    /// Wakes the committer: there is a batch, or there may be none any more.
     pub(crate) fn wake_committer(&self) {
         if let Some(committer) = self.committer.get() {
             committer.unpark();
@@ -228,7 +229,8 @@ impl Journal {
         }
     }
 
-    /// True where the last commit failed, and lately: where nothing has been tried since, nobody knows.
+    /// True where the last commit failed, and lately: an older failure says nothing of the disk
+    /// now.
     pub(crate) fn is_failing(&self, now: Instant) -> bool {
         let failed_at = self.failed_at.load(Relaxed);
         let since = self.millis(now).saturating_sub(failed_at);
@@ -327,7 +329,7 @@ impl Journal {
         self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the housekeeper to end when it has done what is to be done.
+    /// Makes the housekeeper end when it has done what is left to do.
     pub(crate) fn stop(&self) {
         self.task(MaintenanceTask::Stop);
     }
@@ -372,7 +374,8 @@ impl Journal {
     }
 
     fn ask_for_sync(&self) {
-        // Not relaxed: who finds it set relies on the housekeeper to see what was written before.
+        // Not relaxed: a thread that finds it set relies on the housekeeper to see what was written
+        // before.
         if !self.is_sync_due.load(SeqCst) && !self.is_sync_due.swap(true, SeqCst) {
             self.task(MaintenanceTask::Sync);
         }

@@ -33,7 +33,7 @@ const DISK_PAUSE: Duration = Duration::from_millis(250);
 /// What was written can be read, whatever the limit is now.
 const DEPTH_MAX: usize = 1024;
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     /// The disk cannot be read just now.
@@ -44,7 +44,7 @@ pub(crate) enum Step {
     Moved,
     /// The workers have no room.
     Full,
-    /// Nothing is left but updates of chats that have no room.
+    /// Nothing is left but updates of chats that have no room: they are deferred.
     Parked,
 }
 
@@ -123,7 +123,7 @@ impl ReadBack {
             (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
             (Step::Full, _) | (_, Step::Full) => Step::Full,
             (Step::Parked, _) | (_, Step::Parked) => Step::Parked,
-            // What was read last may have been deferred, of which nobody is told.
+            // What was read last may have been deferred, for which no wake-up comes.
             (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Parked,
             (Step::Idle, Step::Idle) => Step::Idle,
         }
@@ -221,7 +221,7 @@ impl ReadBack {
         Step::Moved
     }
 
-    /// Starts where the committer says; false where nothing is left behind.
+    /// Starts where the committer has left off; false where nothing is left behind.
     fn begin(&mut self) -> bool {
         let backlog = Arc::clone(&self.backlog);
         let mut state = backlog.lock();
@@ -230,8 +230,8 @@ impl ReadBack {
         let is_open = self.open(from.segment, last, Some(u64::from(from.offset)));
         match is_open || state.adopted.is_empty() {
             true => state.is_behind = is_open,
-            // Bots were brought back since the last look: nothing new overtakes what is left of them.
-            // A segment is smaller than 4 GiB.
+            // Bots were brought back since the last look: nothing new overtakes what is left of
+            // them. A segment is smaller than 4 GiB.
             false => state.fall_behind(RecordId { segment: last, offset: last_end as u32 }),
         }
         is_open
@@ -258,10 +258,11 @@ impl ReadBack {
     fn go_on(&mut self) -> bool {
         let Some((segment, reader)) = &mut self.reading else { return false };
         let (number, at) = (segment.number, reader.position());
-        // Let go of without the lock: its file may go with it, for which the disk may take its time.
+        // Dropped without the lock: its file may be removed with it, for which the disk may take
+        // its time.
         let segment = Arc::clone(segment);
-        // The committer tells under this lock what it has committed, and hands nothing on as long
-        // as it finds that reading back is not over.
+        // The committer publishes under this lock what it has committed, and hands nothing on as
+        // long as it finds that reading back is not over.
         let backlog = Arc::clone(&self.backlog);
         let mut state = backlog.lock();
         let (last, last_end) = state.committed;
@@ -446,8 +447,8 @@ mod tests {
         journal::{Directory, Settings, tests::registry},
     };
 
-    /// Between the look for such bots and the one for what to read: what is left of them goes before
-    /// anything new.
+    /// Between the look for such bots and the one for what to read: what is left of them goes
+    /// before anything new.
     #[test]
     fn bots_that_are_brought_back_while_nothing_is_left_to_read_come_first() {
         let dir = tempfile::tempdir().unwrap();

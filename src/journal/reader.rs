@@ -87,7 +87,7 @@ impl SegmentReader {
         self.saw_marker
     }
 
-    /// Takes note that records now end at `end`.
+    /// Records now end at `end`.
     pub(crate) fn extend_to(&mut self, end: u64) {
         if self.end.is_none_or(|old| old < end) {
             // What was read beyond the old end may have been written since.
@@ -152,7 +152,7 @@ impl SegmentReader {
         })
     }
 
-    /// The place of the first whole record from `from` on.
+    /// The offset of the first whole record from `from` on.
     fn find_record(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
         loop {

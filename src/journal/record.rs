@@ -36,7 +36,7 @@ pub(crate) fn record_len(body_len: u64) -> u64 {
 /// What a record says about its body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecordHeader {
-    /// Whose update it is.
+    /// The bot of the update.
     pub bot: BotKey,
     pub(crate) body_crc: u32,
     pub(crate) body_len: u32,
@@ -98,7 +98,7 @@ impl RecordHeader {
             && u32::from_le_bytes(take(bytes, 32)?) == segment
             && u32::from_le_bytes(take(bytes, 36)?) == crc32c::crc32c(checked);
         let body_len = u32::from_le_bytes(take(bytes, 4)?);
-        // Whoever writes such a header with its checksum does not make us set memory aside for it.
+        // A forged header with a right checksum must not make the reader allocate that much.
         (is_whole && body_len <= BODY_MAX).then_some(())?;
         Some(Self {
             bot: BotKey::from_crc(u32::from_le_bytes(take(bytes, 24)?)),

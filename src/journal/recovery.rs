@@ -1,4 +1,4 @@
-//! What the last run has left: found, checked, and made ready to be delivered.
+//! Recovery: reads what the last run has left, checks it, and prepares it to be delivered.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +26,7 @@ use crate::{
 /// Numbers of segments are below it. One that is not was not counted up to by a journal, and no
 /// segment could come after it.
 const NUMBER_MAX: u32 = 4_000_000_000;
-/// How often progress is told, in bytes read.
+/// How often progress is reported, in bytes read.
 const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How far the reading of a journal has got.
@@ -60,7 +60,7 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    /// What it is, and what a person can do about it.
+    /// What it is, and what an operator can do about it.
     pub(crate) fn tell(&self) -> String {
         let Self { file, kept_as, is_segment } = self;
         match is_segment {
@@ -110,7 +110,7 @@ pub(crate) struct Recovered {
 /// The files of a segment that are there.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Names of files that are kept for a person to see.
+    /// Names of files that are kept for an operator to look at.
     pub(super) damaged: Vec<String>,
     pub(super) ids: bool,
     /// Ids that were not all written.
@@ -261,7 +261,7 @@ where
         Ok(ids)
     }
 
-    /// Takes note of an id; false where it was known.
+    /// Records an id; false where it was known.
     fn remember(&mut self, key: BotKey, id: UpdateId) -> bool {
         match self.bot_of(key) {
             Some(bot) => (self.remember)(bot, id),
@@ -327,7 +327,8 @@ where
         self.found.scanned.of =
             self.found.scanned.of.saturating_sub(file_len - kept.end.min(file_len));
         if start == 0 && kept.ids.is_empty() {
-            // A file that was never begun, unless it is known to have held records or looks like it.
+            // A file that was never begun, unless it is known to have held records or looks like
+            // it.
             let is_begun = matches!(head, Head::Damaged);
             let is_damaged = !kept.damages.is_empty() || is_begun && reader.saw_marker();
             self.found.torn += u64::from(is_begun && !is_damaged);
@@ -514,7 +515,7 @@ pub(super) struct Heads {
 
 impl Heads {
     /// Opens the segments among `files`. One that has gone since is left out: a server that runs
-    /// lets segments go while somebody looks into them.
+    /// removes segments while a tool looks into them.
     ///
     /// # Errors
     /// A file cannot be read, or is of another version.
@@ -551,12 +552,12 @@ impl Heads {
     }
 }
 
-/// Names the file that an error is about.
+/// Names the file in an error.
 fn at_file<T>(name: String, outcome: io::Result<T>) -> Result<T, RecoveryError> {
     outcome.map_err(|error| RecoveryError::Io(Some(name), error))
 }
 
-/// What one segment turns out to hold.
+/// The contents of one segment.
 #[derive(Debug, Default)]
 struct Kept {
     damages: Vec<Damage>,
@@ -575,7 +576,7 @@ pub(super) fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
         let Some((number, kind)) = name.split_once('.') else { continue };
         let is_number = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
         let Some(number) = number.parse().ok().filter(|_| is_number) else { continue };
-        // What has another name is not the journal's.
+        // A file with another name is not the journal's.
         match kind {
             "ids" => files.entry(number).or_default().ids = true,
             "ids.new" => files.entry(number).or_default().new_ids = true,

@@ -32,7 +32,8 @@ pub(crate) struct Segment {
     pub(super) end: AtomicU64,
     /// Whether a sync of it has failed behind the committer's back, so that it must not grow.
     pub(super) has_failed: AtomicBool,
-    /// Whether bytes were found in it that are no record: its file is kept for a person to see.
+    /// Whether bytes were found in it that are no record: its file is kept for an operator to look
+    /// at.
     pub(super) is_damaged: bool,
     /// Whether an earlier run wrote it: the ids in it have been seen, that is no reason to drop its
     /// updates.
@@ -46,7 +47,7 @@ pub(crate) struct Segment {
     /// Of these, the ones that are not settled: their bot was not configured at the start.
     pub(super) orphans: Vec<u32>,
     pub(super) settled: Mutex<SettledLog>,
-    /// Up to where its file has been synced by the housekeeper, who alone writes this.
+    /// Up to where its file has been synced by the housekeeper, the only writer of this.
     pub(super) synced: AtomicU64,
     /// Records in it that are not settled.
     pub(super) unsettled: AtomicU64,

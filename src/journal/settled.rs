@@ -100,7 +100,7 @@ pub(super) fn read(segment: u32, file: &dyn Stored) -> io::Result<Vec<u32>> {
     read_with(segment, file, |_, _| {})
 }
 
-/// As [`read`]; `broken` is told where something is no entry, and what it is.
+/// As [`read`]; `broken` is called with the offset and the bytes of what is no entry.
 pub(super) fn read_with(
     segment: u32,
     file: &dyn Stored,

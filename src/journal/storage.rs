@@ -18,11 +18,11 @@ pub enum Room {
     /// a change of its own records.
     Reserve(u64),
     /// So many zeros are written and synced, so that later writes change nothing but data. For
-    /// threads that nobody waits for.
+    /// threads that hold up no update.
     Zero(u64),
 }
 
-/// A place for files, all in one directory.
+/// A directory of files, real or simulated.
 pub trait Storage: fmt::Debug + Send + Sync {
     /// The names of all files. They count as this process's from then on.
     fn names(&self) -> io::Result<Vec<String>>;
@@ -74,8 +74,8 @@ impl dyn Storage + '_ {
         }
     }
 
-    /// Gives a file that is not understood a name under which nothing reads or removes it; that
-    /// name.
+    /// Gives a file that is not understood a name under which nothing reads or removes it, and
+    /// returns that name.
     ///
     /// # Errors
     /// It cannot be renamed.
@@ -95,7 +95,7 @@ impl dyn Storage + '_ {
     }
 }
 
-/// Files that are kept under one name and numbers.
+/// Files that are kept under one name and a number.
 const ASIDE_MAX: u32 = 1000;
 
 /// An open file.

@@ -1,9 +1,9 @@
-//! What peers did wrong, and what befell the webhooks: the last ones of each thread that met any, and some of them as lines of the
-//! log.
+//! Incidents: what peers did wrong and what happened to the webhooks. The last ones of each thread
+//! are kept, and some of them are lines of the log.
 //!
-//! Writing costs a look into a table and waits for nobody, so that whoever does wrong on purpose
-//! slows nobody down: an incident that finds its ring being read is counted as dropped. The same
-//! thing from the same place is one entry with a count.
+//! Writing costs a look into a table and waits for no thread, so that a peer that misbehaves on
+//! purpose slows no other down: an incident that finds its ring being read is counted as dropped.
+//! The same incident from the same address is one entry with a count.
 
 use std::{
     cmp::Reverse,
@@ -21,13 +21,14 @@ use crate::{
     outcome::TurnedAway,
 };
 
-/// What somebody did wrong, or which limit they met.
+/// The kind of an incident: a fault of a peer, a limit that was reached, or a fault of the server's
+/// surroundings.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(usize)]
 pub enum IncidentKind {
     /// An address had as many connections as it may.
     AddressLimit,
-    /// An address that is not on the list of those who may connect.
+    /// An address that is not on the allow-list.
     AddressRefused,
     /// Missing, wrong or repeated credentials.
     AuthFailed,
@@ -139,7 +140,7 @@ impl IncidentKind {
         }
     }
 
-    /// What is everyday on the open internet is quiet.
+    /// Incidents that are common on the open internet have a low level.
     const fn level(self) -> Level {
         match self {
             Self::AuthFailed
@@ -182,9 +183,9 @@ pub(crate) struct Incident {
     pub(crate) count: u64,
 }
 
-/// What is the same incident again. All of an IPv6 /64 is one place: who does wrong on purpose has
-/// all of its addresses, and could push out everything else with them. Of what the server does wrong
-/// itself, the detail says what it is.
+/// What makes two incidents the same. All of an IPv6 /64 is one address: one host has all of its
+/// addresses, and could displace all other entries with them. Of the server's own incidents the
+/// detail counts as well.
 type Sameness = (IncidentKind, Option<IpAddr>, Option<Arc<str>>, Option<&'static str>);
 
 impl Incident {
@@ -239,7 +240,7 @@ pub(crate) struct Incidents {
     rings: Mutex<Vec<Arc<SharedRing>>>,
 }
 
-/// One thread's way of telling of incidents.
+/// One thread's writer of incidents.
 #[derive(Debug)]
 pub struct IncidentWriter {
     lines: Arc<Limited<{ IncidentKind::ALL.len() }>>,
@@ -278,14 +279,14 @@ impl Incidents {
         (incidents, dropped)
     }
 
-    /// Says how many lines were left out, at the end.
+    /// Logs at the end how many lines were left out.
     pub(crate) fn close(&self) {
         self.lines.last().for_each(tell_suppressed);
     }
 }
 
 impl IncidentWriter {
-    /// Takes note of something that `peer` did; `detail` is a fixed word or a status.
+    /// Records a fault of `peer`; `detail` is a fixed word or a status.
     #[cold]
     pub(crate) fn note(
         &self,
@@ -298,7 +299,7 @@ impl IncidentWriter {
         self.keep(kind, peer, bot, detail);
     }
 
-    /// As [`note`](Self::note) for something that no peer did, in words of its own.
+    /// As [`note`](Self::note), for an incident without a peer, in words of its own.
     pub fn note_text(
         &self,
         kind: IncidentKind,
@@ -327,7 +328,7 @@ impl IncidentWriter {
         }
     }
 
-    /// Takes note of a connection from `peer` that was not served.
+    /// Records a connection from `peer` that was not served.
     #[cold]
     pub(crate) fn turned_away(&self, peer: Option<IpAddr>, why: TurnedAway) {
         let (kind, detail) = match why {
@@ -344,12 +345,12 @@ impl IncidentWriter {
         self.note(kind, peer, None, detail);
     }
 
-    /// Says how many lines were left out in periods that are over at `now`.
+    /// Logs how many lines were left out in periods that are over at `now`.
     pub fn tell_suppressed(&self, now: Instant) {
         self.lines.ended(now).for_each(tell_suppressed);
     }
 
-    /// The line says `text`, or else the kind in words.
+    /// The line has `text`, or else the kind in words.
     fn tell(
         &self,
         kind: IncidentKind,
@@ -483,7 +484,7 @@ mod tests {
         let writer = incidents.writer();
         let shared = Arc::clone(&writer.shared);
         let reading = shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        // On another thread: it would never come back from a wait.
+        // On another thread, since a wait would never return.
         let writer = thread::spawn(move || {
             writer.note(IncidentKind::AuthFailed, None, None, "");
             writer

@@ -1,9 +1,9 @@
-//! What is counted and told.
+//! What is counted and logged.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `metrics` | counters, histograms and the report |
-//! | `incidents` | what peers did wrong, for the log and the admin listener |
+//! | `incidents` | faults of peers and of webhooks, for the log and the admin listener |
 //! | `rate_limit` | how many lines of a kind go to the log |
 
 pub(crate) mod incidents;

@@ -1,4 +1,5 @@
-//! How many lines of a kind go to the log: some for each period, then one that says how many did not.
+//! How many lines of a kind go to the log: some for each period, then one with the number of the
+//! others.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -22,7 +23,7 @@ pub(crate) struct Limited<const KINDS: usize> {
 pub(crate) struct Admission {
     /// This one is.
     pub(crate) is_admitted: bool,
-    /// So many of an earlier period were not, and nobody has said so yet.
+    /// So many of an earlier period were not, which has not been reported yet.
     pub(crate) suppressed: u32,
 }
 
@@ -54,7 +55,7 @@ impl<const KINDS: usize> Limited<KINDS> {
         }
     }
 
-    /// Of each kind whose period is over at `now`: how many lines were not written, told once.
+    /// Of each kind whose period is over at `now`: how many lines were not written, returned once.
     pub(crate) fn ended(&self, now: Instant) -> impl Iterator<Item = (usize, u32)> {
         self.told_before(self.period(now))
     }
@@ -69,7 +70,7 @@ impl<const KINDS: usize> Limited<KINDS> {
             let before = count.load(Relaxed);
             let (of, come) = parts(before);
             let suppressed = come.saturating_sub(LINES);
-            // Who comes second finds that it has been told.
+            // Where two threads look at once, the second one finds nothing left.
             let tells = of < period
                 && suppressed > 0
                 && count.compare_exchange(before, join(of, LINES), Relaxed, Relaxed).is_ok();
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(count(&limited, 0, 1000, start), (LINES, 0));
         assert_eq!(count(&limited, 1, LINES, start + PERIOD / 2), (LINES, 0), "its own");
         assert_eq!(limited.ended(start + PERIOD / 2).count(), 0);
-        // What was left out is told by the next line, or by who looks, and only once.
+        // The next line or the next look returns what was left out, and only once.
         assert_eq!(count(&limited, 0, 1, start + PERIOD), (1, 1000 - LINES));
         assert_eq!(limited.ended(start + PERIOD).count(), 0);
         assert_eq!(count(&limited, 0, LINES + 7, start + PERIOD), (LINES - 1, 0));
@@ -150,7 +151,7 @@ mod tests {
                 })
         });
         let told = told + limited.last().map(|(_, suppressed)| suppressed).sum::<u32>();
-        // Each of the lines was written, or is among those that were told of.
+        // Each of the lines was written, or is among those that were reported.
         assert_eq!(lines + told, 30_000);
         assert!(lines <= 10 * LINES, "{lines}");
     }

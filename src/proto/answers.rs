@@ -130,7 +130,7 @@ impl Dated {
             return Answer::Bare(response(status, directive));
         };
         let made = made.get_or_insert_default();
-        // Two take turns, so that the memory of one is free when it is wanted again.
+        // Two alternate, so that the memory of one is free when it is wanted again.
         mem::swap(&mut made.bytes, &mut made.previous);
         if Rc::get_mut(&mut made.bytes).is_none() {
             // It is still being written, and stays as it is.
@@ -216,7 +216,7 @@ mod tests {
         let second = at(&mut dated, start, SECOND, &mut readings);
         assert_eq!(first.bytes(), before);
         assert_ne!(second.bytes(), before);
-        // Otherwise two take turns in the same memory.
+        // Otherwise two alternate in the same memory.
         drop((first, second));
         let mut memory = [std::ptr::null(); 4];
         for (after, memory) in (2..).zip(&mut memory) {

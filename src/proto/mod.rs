@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `proxy_header` | who is behind a balancer |
+//! | `proxy_header` | the header of a balancer |
 //! | `http` | requests and answers of HTTP/1.1 |
 //! | `answers` | the answers of a shard, with their dates |
 //! | `route` | from a request to a bot |

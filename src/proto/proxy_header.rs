@@ -1,5 +1,6 @@
 //! The PROXY protocol, versions 1 and 2, by haproxy's `proxy-protocol.txt`: a header before
-//! everything else in which a balancer tells whose connection it passes on. Bytes in, a verdict out.
+//! everything else in which a balancer sends the address of the client whose connection it passes
+//! on. Bytes in, a verdict out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -94,7 +95,8 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
     let Some(&[command, family, high, low]) =
         bytes.get(V2_SIGNATURE.len()..V2_FIXED).and_then(|fixed| <&[u8; 4]>::try_from(fixed).ok())
     else {
-        // What is there of it is looked at, so that nobody waits for the rest of nonsense.
+        // What is there of it is checked, so that no connection waits for the rest of an invalid
+        // header.
         let command = bytes.get(V2_SIGNATURE.len());
         let is_good = command.is_none_or(|command| matches!(command, 0x20 | 0x21));
         return if is_good { Parsed::NeedMore } else { Parsed::Invalid };
@@ -296,7 +298,7 @@ mod tests {
             header[at] ^= 0x10;
             assert_eq!(parse(&header), Parsed::Invalid, "byte {at}");
         }
-        // Nobody waits for the rest of nonsense.
+        // An invalid header is refused before the rest has come.
         assert_eq!(parse(&v2(0x30, 0x11, &V4)[..13]), Parsed::Invalid);
         assert_eq!(parse(b"X"), Parsed::Invalid);
     }

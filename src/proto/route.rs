@@ -1,5 +1,4 @@
-//! From a request's host and path to a bot, and the check that the request comes from where it
-//! should.
+//! From a request's host and path to a bot, with the checks of address and credentials.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -13,7 +12,7 @@ use crate::{
 /// All bots of one port, by path and host.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// By the bots' places in the configuration.
+    /// By the bots' ids.
     names: HashMap<BotId, Arc<str>>,
     /// Of one path, those of a name before those of a pattern before that of any host.
     routes: HashMap<Box<[u8]>, Vec<Route>>,
@@ -38,7 +37,7 @@ enum Host {
     Any,
 }
 
-/// What a request says of where it comes from and where it goes.
+/// What a request contains of its origin and its destination.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RouteRequest<'a> {
     /// `Authorization`.
@@ -49,7 +48,7 @@ pub(crate) struct RouteRequest<'a> {
     pub(crate) is_post: bool,
     /// The path, in normal form.
     pub(crate) path: &'a [u8],
-    /// Where it comes from; `None` where that has no address.
+    /// The peer's address; `None` where it has none.
     pub(crate) peer: Option<IpAddr>,
     /// `X-Telegram-Bot-Api-Secret-Token`.
     pub(crate) secret_token: Option<&'a [u8]>,
@@ -78,13 +77,13 @@ impl Router {
         Self { names, routes }
     }
 
-    /// The bot that is request, or why there is none.
+    /// The bot that the request is for, or why there is none.
     pub(crate) fn route(&self, request: RouteRequest<'_>) -> Result<BotId, RouteError> {
         let route = self.find(request).ok_or(RouteError::Unknown)?;
         if !request.is_post {
             return Err(RouteError::Method);
         }
-        // From elsewhere, no credential is worth a look.
+        // From an address that may not send, no credential is checked.
         if !admits(route.allow.as_ref(), request.peer) {
             return Err(RouteError::Forbidden(route.bot, Forbidden::Address));
         }
@@ -95,7 +94,8 @@ impl Router {
         }
     }
 
-    /// The name of the bot that is request, whoever wants it.
+    /// The name of the bot at the request's path and host, whether or not the client may send to
+    /// it.
     pub(crate) fn meant(&self, request: RouteRequest<'_>) -> Option<Arc<str>> {
         self.name(self.find(request)?.bot)
     }
@@ -115,7 +115,7 @@ impl Router {
 /// Why a request is for no bot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum RouteError {
-    /// It is for this bot, and may not be.
+    /// It is for this bot, and is refused.
     Forbidden(BotId, Forbidden),
     /// It is no POST.
     Method,
@@ -124,7 +124,7 @@ pub(crate) enum RouteError {
 }
 
 impl RouteError {
-    /// What tells the client.
+    /// The status for the client.
     pub(crate) fn status(self) -> Status {
         match self {
             Self::Forbidden(..) => Status::Forbidden,

@@ -25,8 +25,8 @@ use crate::{
 /// Bytes of updates that are written together at the most; one update may have more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// How often a stop looks whether who brings updates is done, and who waits for the disk whether the
-/// server still does.
+/// Pause between two checks of a stop whether a caller that brings updates is done, and of a caller
+/// that waits for the disk whether the server still does.
 const CLOSE_STEP: Duration = Duration::from_millis(5);
 const END_LOOK: Duration = Duration::from_millis(100);
 
@@ -36,9 +36,9 @@ pub struct Inlet {
     /// `None` before the server has started and once it has stopped.
     feeder: Arc<Mutex<Option<Feeder>>>,
     end: Arc<End>,
-    /// What is under way under its lock.
+    /// The operation under its lock.
     feeding: Arc<Operation>,
-    /// And beside it, by several threads.
+    /// The operations beside it, of several threads.
     dead_lettering: Arc<Crowd>,
     metrics: Arc<FeederMetrics>,
     registry: Arc<BotRegistry>,
@@ -65,8 +65,9 @@ impl Inlet {
         *self.feeder.lock().unwrap_or_else(PoisonError::into_inner) = Some(feeder);
     }
 
-    /// Takes nothing any more, on no thread. Who brings updates at this moment has until `deadline` to
-    /// learn that they are safe, and is left alone then: a disk may keep it that does not answer.
+    /// Takes nothing any more, on no thread. A caller that brings updates at this moment has until
+    /// `deadline` to learn that they are safe, and is left alone then: a disk that does not answer
+    /// may keep it.
     pub(super) fn close(&self, deadline: Instant) {
         self.end.is_near.store(true, SeqCst);
         loop {
@@ -81,8 +82,8 @@ impl Inlet {
         self.leave();
     }
 
-    /// Drops the feeder where the server does not wait for it any more. To be called once that is so
-    /// and by each caller that has let go of the feeder: of the two, one at least sees the other.
+    /// Drops the feeder where the server does not wait for it any more. To be called once that is
+    /// so and by each caller that has released the feeder: of the two, one at least sees the other.
     fn leave(&self) {
         fence(SeqCst);
         if !self.end.has_come.load(SeqCst) {
@@ -162,7 +163,7 @@ impl Inlet {
 
 /// The feeder as one caller holds it.
 struct Held<'a> {
-    /// `None` once it is let go of.
+    /// `None` once it is released.
     feeder: Option<MutexGuard<'a, Option<Feeder>>>,
     inlet: &'a Inlet,
 }
@@ -170,8 +171,8 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         drop(self.feeder.take());
-        // A stop may have given up waiting: nobody else drops it then, and the committer waits for
-        // that.
+        // A stop may have given up waiting. Then no other thread drops it, and the committer waits
+        // for that.
         self.inlet.leave();
     }
 }
@@ -194,9 +195,9 @@ pub(super) struct Feeder {
     pub(super) end: Arc<End>,
 }
 
-/// How they get to the workers.
+/// How updates reach the workers.
 pub(super) enum FeedPath {
-    /// By way of the journal, like those of a shard.
+    /// Through the journal, like those of a shard.
     Journal {
         batches: Sender<Batch>,
         home: usize,
@@ -259,7 +260,7 @@ impl Feeder {
         let batch = loop {
             match returned.recv_timeout(END_LOOK) {
                 Ok(batch) => break batch,
-                // What comes back later finds nobody: the feeder is dropped.
+                // A batch that is returned later has no receiver: the feeder is dropped.
                 Err(RecvTimeoutError::Timeout) if end.has_come.load(SeqCst) => {
                     return Err(FeedError::Stopped);
                 }
@@ -369,7 +370,7 @@ mod tests {
         journal::{Directory, Settings},
     };
 
-    /// The call is over, and has looked before the stop gave up waiting.
+    /// The call is over, and has checked before the stop gave up waiting.
     #[test]
     fn a_caller_that_lets_go_after_a_stop_leaves_no_feeder() {
         let registry = Arc::new(BotRegistry::default());
@@ -401,7 +402,7 @@ mod tests {
         }
     }
 
-    /// The committer is in the kernel, and does not come back.
+    /// The committer is in a system call that does not return.
     #[test]
     fn who_waits_for_a_disk_that_hangs_does_not_hold_up_a_stop() {
         let dir = tempfile::tempdir().unwrap();

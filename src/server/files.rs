@@ -1,4 +1,4 @@
-//! Files that updates are written to, and that others rename meanwhile.
+//! Files of updates that are renamed or removed while the server writes to them.
 
 use std::{
     fmt,
@@ -29,14 +29,14 @@ impl Files {
     }
 
     /// Opens them anew, on a thread of its own: a disk may keep it waiting for as long as it likes.
-    /// While one waits there is no other; whoever commits looks at the file in any case.
+    /// While one waits there is no other; each commit looks at the file in any case.
     pub(super) fn reopen(&self) {
         if self.is_busy.swap(true, Ordering::AcqRel) {
             return;
         }
         let files = self.clone();
         let run = move || {
-            // A sink may be the program's own; the hook has told of its panic.
+            // A sink may be the program's own; the panic hook has logged its panic.
             let _ = panics::caught(|| files.reopen_all());
             files.is_busy.store(false, Ordering::Release);
         };

@@ -1,7 +1,7 @@
-//! Says what hangs, once, and once more when it is over.
+//! Logs what hangs, once, and once more when it is over.
 //!
-//! A thread of its own looks now and then, which does nothing that could hang itself: no I/O but a line
-//! of the log.
+//! A thread of its own looks now and then. It does nothing that could hang itself: no I/O but a
+//! line of the log.
 
 use std::{
     mem,
@@ -21,7 +21,7 @@ use crate::{
 /// Time between two looks. Rarely enough that an idle server stays idle.
 pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 
-/// What was seen of each step at the last look.
+/// The state of each step at the last look.
 #[derive(Debug)]
 pub(crate) struct Hangs {
     counts: Arc<HangCounts>,
@@ -38,7 +38,7 @@ enum Seen {
     /// It did at the last look for the first time. Where the whole process was stopped for a while,
     /// it does not at the next one.
     Once,
-    /// That has been told; it began then.
+    /// That has been reported; it began then.
     Told(Instant),
 }
 

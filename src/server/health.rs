@@ -1,6 +1,6 @@
-//! Whether the server is well, and whether it takes updates: what probes ask for.
+//! Whether the server is healthy, and whether it takes updates: the answers to probes.
 //!
-//! Who asks takes no lock that a thread could hold while it hangs.
+//! No lock is taken that a thread could hold while it hangs.
 
 use std::{
     sync::{
@@ -19,11 +19,11 @@ use crate::{
     journal::{Journal, RecoveryProgress},
 };
 
-/// Time without a sign of life after which a shard counts as stuck for good. It gives one each second,
-/// and a machine may be busy.
+/// Time without a sign of life after which a shard counts as stuck for good. It gives one each
+/// second, and a machine may be busy.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// What a server can say of itself at any time between its start and its end.
+/// What a server can report of itself at any time between its start and its end.
 #[derive(Debug)]
 pub(crate) struct Health {
     control: Arc<Control>,
@@ -38,7 +38,7 @@ pub(crate) struct Health {
     workers: AtomicUsize,
 }
 
-/// How far the server has come. Whether it stops is [`Control`]'s to say.
+/// How far the server has come. Whether it stops is in [`Control`].
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// It has begun.
@@ -267,7 +267,7 @@ mod tests {
         let said = |seconds| (health.obstacles(at(seconds)), health.asides(at(seconds)));
         let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
 
-        // A handler may take its time, as long as somebody else handles the other chats.
+        // A handler may take its time, as long as another worker handles the other chats.
         one.begin(Step::Handler, at(0));
         assert_eq!(said(50), (vec![], vec![]));
         let handler = "handler: a call has not returned for 70 s";

@@ -82,7 +82,7 @@ pub(super) type Spawn<'a> =
     &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>;
 
 impl Opened {
-    /// Takes the directory, reads what is in it and tells the scheduler which ids are known; `None`
+    /// Takes the directory, reads what is in it and passes the known ids to the scheduler; `None`
     /// where nothing is to be kept.
     pub(super) fn open(
         settings: &config::Journal,
@@ -110,7 +110,7 @@ impl Opened {
         Ok(Some(Self { journal, maintenance, recovered }))
     }
 
-    /// What an operator should know about what was found.
+    /// Notices about what was found.
     pub(super) fn notices(&self) -> Vec<String> {
         let found = &self.recovered;
         let mut notices = Vec::new();
@@ -146,7 +146,8 @@ impl Opened {
         notices
     }
 
-    /// Starts the threads for `shards` shards and one feeder; where each of them sends its batches.
+    /// Starts the threads for `shards` shards and one feeder, and returns their ends of the
+    /// journal.
     pub(super) fn start(
         self,
         dispatcher: impl Fn() -> Dispatcher,
@@ -156,7 +157,7 @@ impl Opened {
         spawn: Spawn<'_>,
     ) -> Result<(JournalThreads, JournalMetrics, Vec<IntakeEnd>), Error> {
         let Self { journal, maintenance, recovered } = self;
-        // Each of them has one batch that is out, so nobody ever waits to send one.
+        // Each of them has one batch that is out, so none ever waits to send one.
         let (batches, gathered) = bounded(recycled.len() + 1);
         let (mut returns, mut intakes) = (Vec::new(), Vec::new());
         for recycled in recycled.into_iter().map(Some).chain([None]) {

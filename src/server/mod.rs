@@ -8,9 +8,12 @@
 //! | `mod` | what can be done with a running one |
 //! | `stop` | how it stops |
 //! | `reload` | what can be changed of a running one |
-//! | `feeder` | updates that the program itself brings |
-//! | `files` | files that are opened anew once they were renamed |
-//! | `watch` | what is looked at a few times a second, such as files of certificates |
+//! | `feeder` | how the program itself brings updates |
+//! | `files` | which files are opened anew once they were renamed |
+//! | `watch` | what is checked a few times a second, such as files of certificates |
+//! | `admin` | what is served to probes and operators |
+//! | `health` | whether the server works and takes updates |
+//! | `hangs` | how hanging calls are reported |
 
 pub(crate) mod admin;
 mod builder;
@@ -68,8 +71,8 @@ enum Destination {
 /// A running server.
 ///
 /// Dropping it stops it as [`stop`](Self::stop) does, and nothing of it is left afterwards. In async
-/// code that is done by a thread of its own, since waiting would hold up other tasks: where the updates
-/// are taken as a [stream](ServerBuilder::updates), and in a tokio runtime (feature `tokio`). A process that
+/// code that is done by a thread of its own, since waiting would hold up other tasks: where the
+/// updates are taken as a [stream](ServerBuilder::updates), and in a tokio runtime. A process that
 /// ends at once ends such a stop with it: await [`stop_async`](Self::stop_async) before.
 #[derive(Debug)]
 pub struct Server {
@@ -78,7 +81,7 @@ pub struct Server {
     control: Arc<Control>,
     driver: DriverKind,
     files: Files,
-    /// Says what hangs; `None` once the server has stopped.
+    /// Reports what hangs; `None` once the server has stopped.
     hangs: Option<Watcher>,
     health: Arc<Health>,
     incidents: Arc<Incidents>,
@@ -100,7 +103,7 @@ pub struct Server {
     permits: Arc<PeerConnectionLimit>,
     /// What the server runs by now.
     settings: Mutex<Config>,
-    /// Who reloads.
+    /// Held by the thread that reloads.
     reload_lock: ReloadLock,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
@@ -122,7 +125,7 @@ impl ShutdownHandle {
         self.0.force();
     }
 
-    /// True once [`hurry`](Self::hurry) has been called on this or another handle of the server.
+    /// True once [`force`](Self::force) has been called on this or another handle of the server.
     #[must_use]
     pub fn is_hurried(&self) -> bool {
         self.0.is_hurried()
@@ -174,14 +177,14 @@ impl Server {
         &self.placement
     }
 
-    /// What the operator should know about this start, such as why io_uring was not to be had.
+    /// Notices for the operator about this start, such as why io_uring could not be used.
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// False where the server is broken for good: it has met an error from which it cannot recover, or a
-    /// shard gives no sign of life. `/healthz` says so as well, with the reason.
+    /// False where the server is broken for good: it has met an error from which it cannot recover,
+    /// or a shard gives no sign of life. `/healthz` says so as well, with the reason.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.health.failure(Instant::now()).is_none()
@@ -202,29 +205,29 @@ impl Server {
         self.metrics.intervals()
     }
 
-    /// Where what is known of the bots' webhooks is kept. It may outlive the server.
+    /// The state of the bots' webhooks. It may outlive the server.
     pub fn webhooks(&self) -> Arc<crate::observe::metrics::Webhooks> {
         Arc::clone(&self.metrics.webhooks)
     }
 
-    /// A way to tell of incidents. It may outlive the server.
+    /// A writer of incidents. It may outlive the server.
     pub fn incident_writer(&self) -> crate::observe::incidents::IncidentWriter {
         self.incidents.writer()
     }
 
-    /// All bots that there ever were, and whether they are heard of. It may outlive the server.
+    /// All bots since the start, and whether they are active. It may outlive the server.
     pub fn registry(&self) -> Arc<BotRegistry> {
         Arc::clone(&self.registry)
     }
 
-    /// What is counted of the polling. It may outlive the server.
+    /// The counters of the polling. It may outlive the server.
     pub fn polls(&self) -> Arc<crate::observe::metrics::Polls> {
         Arc::clone(&self.metrics.polls)
     }
 
     /// Feeds an update in as if it had come over the wire for the bot named `bot`, but without a
-    /// look at whether its id has been seen: a dead letter, or one kept elsewhere. With a journal it
-    /// is as safe as an update of the wire when this returns.
+    /// look at whether its id has been seen: a dead letter, or one kept elsewhere. With a journal
+    /// it is as safe as an update of the wire when this returns.
     ///
     /// # Errors
     /// No such bot, no update, a limit that is reached or a journal that takes nothing; then it was
@@ -233,19 +236,20 @@ impl Server {
         self.inlet.feed(bot, update)
     }
 
-    /// Takes updates that the program brings for the bot named `bot`, such as those of getUpdates, in
-    /// their order, as if they had come over the wire: one whose id has been seen is dropped. With a
-    /// journal they are written together, and as safe as its mode promises when this returns.
+    /// Takes updates that the program brings for the bot named `bot`, such as those of getUpdates,
+    /// in their order, as if they had come over the wire: one whose id has been seen is dropped.
+    /// With a journal they are written together, and as safe as its mode promises when this
+    /// returns.
     ///
     /// Returns how many were taken, from the first one on. Where that is fewer than all, the next
-    /// one was refused; a call that begins with it tells why.
+    /// one was refused; a call that begins with it returns why.
     ///
     /// # Errors
-    /// Why the first one was not taken: no such bot, no update, a limit that is reached or a journal
-    /// that takes nothing.
+    /// Why the first one was not taken: no such bot, no update, a limit that is reached or a
+    /// journal that takes nothing.
     ///
     /// ```
-    /// use ringhook::{Bot, Outcome, ServerBuilder, Server, Update};
+    /// use ringhook::{Bot, Outcome, Server, Update};
     ///
     /// let server = Server::builder()
     ///     .without_listeners()
@@ -262,13 +266,14 @@ impl Server {
         self.inlet.deliver(bot, updates)
     }
 
-    /// What is counted of the polling for the bot named `bot`, and shown in the report. There is one
-    /// of them for each name.
+    /// What is counted of the polling for the bot named `bot`, and shown in the report. There is
+    /// one of them for each name.
     pub fn poll_metrics(&self, bot: &str) -> Arc<crate::observe::metrics::PollMetrics> {
         self.metrics.polls.of(bot)
     }
 
-    /// Where threads of the program bring updates. It may outlive the server, and takes nothing then.
+    /// Where threads of the program bring updates. It may outlive the server, and takes nothing
+    /// then.
     pub fn inlet(&self) -> Inlet {
         self.inlet.clone()
     }
@@ -279,8 +284,8 @@ impl Server {
         ShutdownHandle(Arc::clone(&self.control))
     }
 
-    /// Opens the sink's file and that of the dead letters anew where they were renamed or removed, as
-    /// logrotate does it. Without it the next batch of updates finds out by itself, and is then
+    /// Opens the sink's file and that of the dead letters anew where they were renamed or removed,
+    /// as logrotate does it. Without it the next batch of updates finds that out, and is then
     /// written to both the renamed file and the new one. Never waits.
     pub fn reopen(&self) {
         self.files.reopen();

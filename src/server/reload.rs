@@ -16,7 +16,7 @@ use crate::{
     io::{config_snapshot::ConfigSnapshot, shard::Message},
 };
 
-/// How long a reload waits for the one before it, whose configuration is foreign code's to bring.
+/// How long a reload waits for the one before it, whose configuration is brought by foreign code.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// Bots that a line names.
@@ -30,8 +30,8 @@ pub struct Reload {
     pub bots_added: Vec<String>,
     /// Names of the bots that were there and have changed.
     pub bots_changed: Vec<String>,
-    /// Names of the bots whose requests are answered 404 now. What was acknowledged of them before is
-    /// still handled.
+    /// Names of the bots whose requests are answered 404 now. What was acknowledged of them before
+    /// is still handled.
     pub bots_removed: Vec<String>,
     /// Keys of the settings that have changed and are in force.
     pub changed: Vec<&'static str>,
@@ -79,7 +79,7 @@ fn some_of(names: &[String]) -> String {
     first.join(", ") + &rest
 }
 
-/// Whose lock it is to reload: one after the other, so that what was read last is in force.
+/// The lock of reloads: they run one after the other, so that what was read last is in force.
 #[derive(Debug, Default)]
 pub(super) struct ReloadLock {
     /// The thread that reloads.
@@ -87,11 +87,11 @@ pub(super) struct ReloadLock {
     over: Condvar,
 }
 
-/// A lock; it is over when this is dropped.
+/// The held lock; released when dropped.
 struct Held<'a>(&'a ReloadLock);
 
 impl ReloadLock {
-    /// Waits for its lock, for as long as that is bearable. Not where it would wait for itself.
+    /// Takes the lock within `wait`; fails at once where the holder is this very thread.
     fn take(&self, wait: Duration) -> Result<Held<'_>, Error> {
         let me = thread::current().id();
         let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,8 +127,8 @@ impl Server {
         self.reload_from(|| Ok(config.clone()))
     }
 
-    /// The same with what `load` brings, whose failure is counted as well. Other reloads wait for it,
-    /// up to 10 s, and one that `load` itself asks for is refused at once.
+    /// The same with what `load` brings, whose failure is counted as well. Other reloads wait for
+    /// it, up to 10 s, and one that `load` itself asks for is refused at once.
     ///
     /// # Errors
     /// Those of `load` and of [`reload`](Self::reload).
@@ -154,7 +154,7 @@ impl Server {
             Reload { needs_restart: settings.keep_fixed(&mut next), ..Reload::default() };
         next.validate()?;
         let ids = self.registry.register(next.bot_names())?;
-        // Before an update of a new bot can come: its line has to tell whose it is.
+        // Before an update of a new bot can come: its line contains the bot's name.
         self.registry.configure(&ids);
         reload.compare(settings, &next);
         if let Some(tls) = &self.metrics.tls {

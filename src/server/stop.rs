@@ -1,8 +1,8 @@
 //! How a server stops: which threads end in which order, and how long each may take.
 //!
-//! Nothing here waits for a thread, a lock or a queue without a bound. What is waited for in all is
-//! the drain timeout, [`ABORT_GRACE`] beyond it for who was told to leave everything, and
-//! [`HURRY_GRACE`] for each kind of threads that comes to its turn after that.
+//! Nothing here waits for a thread, a lock or a queue without a bound. In all, a stop waits for the
+//! drain timeout, then [`ABORT_GRACE`] for threads that were made to leave everything, and
+//! [`FORCED_GRACE`] for each kind of threads that comes after that.
 
 use std::{
     mem,
@@ -27,9 +27,9 @@ use crate::{
     server::admin::AdminThread,
 };
 
-/// Time that threads get to end after they were told to leave everything, and in a hurry or where
-/// others have taken that.
+/// Time that all threads get to end after they were made to leave everything.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
+/// Time for one kind of threads where the stop is forced, or where others have taken that.
 const HURRY_GRACE: Duration = Duration::from_millis(200);
 
 /// What a stop ends, taken out of the handle.
@@ -38,7 +38,7 @@ struct Stopping {
     admin: Option<AdminThread>,
     control: Arc<Control>,
     deadline: Instant,
-    /// What is left of the time for who was told to leave everything.
+    /// What is left of the time for threads that were made to leave everything.
     grace: Duration,
     hangs: Option<Watcher>,
     incidents: Arc<Incidents>,
@@ -70,9 +70,9 @@ impl Server {
         report
     }
 
-    /// As [`stop`](Self::stop), for async code of whichever runtime: a thread of its own does it. It
-    /// begins with this call, whether or not what is returned is awaited, and goes on where that is
-    /// dropped.
+    /// As [`stop`](Self::stop), for async code of whichever runtime: a thread of its own does it.
+    /// It begins with this call, whether or not what is returned is awaited, and goes on where that
+    /// is dropped.
     ///
     /// ```
     /// use ringhook::{Bot, Outcome, Server, Update};
@@ -91,7 +91,7 @@ impl Server {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop_async(self) -> impl Future<Output = Report> + Send + use<> {
-        // Should the stop panic, which would be a bug of ours.
+        // Returned should the stop panic, which would be a bug of ours.
         let so_far = self.report();
         let (tell, told) = oneshot::channel();
         on_own_thread(self, move |handle| drop(tell.send(handle.stop())));
@@ -142,7 +142,7 @@ fn is_in_runtime() -> bool {
     tokio::runtime::Handle::try_current().is_ok()
 }
 
-/// Has a new thread do `work` with `subject`, or this one where there can be none.
+/// Has a new thread do `work` with `subject`, or this one where none can be started.
 fn on_own_thread<T: Send + 'static>(subject: T, work: impl FnOnce(T) + Send + 'static) {
     let kept = Arc::new(Mutex::new(Some((subject, work))));
     let take = {
@@ -151,7 +151,7 @@ fn on_own_thread<T: Send + 'static>(subject: T, work: impl FnOnce(T) + Send + 's
     };
     let run = move || {
         if let Some((subject, work)) = take() {
-            // What it has printed is all that can be said.
+            // What it has printed is all that can be reported.
             let _ = catch_unwind(AssertUnwindSafe(|| work(subject)));
         }
     };
@@ -195,28 +195,28 @@ impl Stopping {
         }
         // It ends at once, unless a file system that does not answer keeps it.
         self.give_time(watcher, || {});
-        // It has told what the stop waited for.
+        // It has reported what the stop waited for.
         let hangs = self.hangs.take().into_iter().map(Watcher::stop).collect();
         self.give_time(hangs, || {});
         self.incidents.close();
-        // The last of all: it tells probes of the stop.
+        // The last of all: it shows the stop to probes.
         if let Some(admin) = self.admin.take() {
             self.give_time(admin.stop(), || {});
         }
     }
 
-    /// Ends the ways into the journal, and the one back: what has not gone to the workers stays
+    /// Ends the sending ends of the journal and its reader: what has not gone to the workers stays
     /// there for the next start.
     fn end_intake(&mut self) {
-        // Whoever could still send to the committer is gone then, so it ends.
+        // Then all senders to the committer are dropped, so it ends.
         self.inlet.close(self.deadline.max(Instant::now() + HURRY_GRACE));
         let Some(journal) = &mut self.journal else { return };
         let (committer, read_back) =
             (mem::take(&mut journal.committer), mem::take(&mut journal.read_back));
         let (journal, backlog) = (Arc::clone(&journal.journal), Arc::clone(&journal.backlog));
         if let Err(late) = self.drained(committer, || journal.wake_committer()) {
-            // It ends by itself, after a last sync. Until then the directory is locked, and a server
-            // that this process starts next would not get it.
+            // It ends by itself, after a last sync. Until then the directory is locked, and a
+            // server that this process starts next would not get it.
             self.give_time(late, || journal.wake_committer());
         }
         self.control.end_reading();
@@ -226,7 +226,7 @@ impl Stopping {
     /// Waits until the drain timeout for `threads` to end.
     ///
     /// # Errors
-    /// Those that have not by then, or when the stop was is_forced.
+    /// Those that have not by then, or when the stop was forced.
     fn drained(
         &self,
         threads: Vec<JoinHandle<()>>,
@@ -235,8 +235,9 @@ impl Stopping {
         ended_by(threads, self.deadline, || self.control.is_hurried(), nudge)
     }
 
-    /// Waits for threads that were told to leave everything. They share the time, and each kind of
-    /// them gets a moment whatever those before have taken; those that have not ended then are left.
+    /// Waits for threads that were made to leave everything. They share the time, and each kind of
+    /// them gets a moment however much those before have taken; those that have not ended then are
+    /// left.
     fn give_time(&mut self, threads: Vec<JoinHandle<()>>, nudge: impl Fn()) {
         let began_at = Instant::now();
         let grace = if self.control.is_hurried() { HURRY_GRACE } else { self.grace };
@@ -246,8 +247,8 @@ impl Stopping {
 
     fn tell_shards(&self, message: impl Fn() -> Message) {
         for mailbox in &self.shards {
-            // A sender of its own always finds room, and does not wait for a shard that hangs. A closed
-            // mailbox belongs to a shard that has ended.
+            // A sender of its own always finds room, and does not wait for a shard that hangs. A
+            // closed mailbox belongs to a shard that has ended.
             let _ = mailbox.clone().try_send(message());
         }
     }

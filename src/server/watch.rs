@@ -1,4 +1,4 @@
-//! The thread that looks, a few times a second, whether something outside has changed.
+//! A thread that checks a few times a second for outside changes, such as those of files.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -43,7 +43,7 @@ impl Stop {
 
 impl Watcher {
     /// Has `spawn` start a thread that looks at all of `watched` after each `pause`; `None` where
-    /// there is nothing to look at. `operation` says how long a look has taken.
+    /// there is nothing to look at. `operation` records how long a look has taken.
     pub(super) fn start(
         pause: Duration,
         mut watched: Vec<Watched>,
@@ -67,7 +67,7 @@ impl Watcher {
         Ok(Some(Self { stop, thread: spawn(Box::new(run))? }))
     }
 
-    /// Tells the thread to end, and gives it to whoever waits for that.
+    /// Makes the thread end, and returns it to be joined.
     pub(super) fn stop(self) -> JoinHandle<()> {
         *self.stop.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.told.notify_all();

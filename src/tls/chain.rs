@@ -13,8 +13,8 @@ pub struct Order {
     pub(super) unreadable: Option<usize>,
 }
 
-/// Puts `chain` in order, `facts` along with it. The leaf is the one with `public_key`, where the key
-/// tells it. What is linked to nothing comes last, in the order of the file.
+/// Puts `chain` in order, `facts` along with it. The leaf is the one with `public_key`, where the
+/// key has one. What is linked to nothing comes last, in the order of the file.
 pub fn put_in_order<T>(
     chain: Vec<T>,
     facts: Vec<Facts>,
@@ -53,16 +53,16 @@ enum Next {
     Several,
 }
 
-/// Who has issued the last of `path`, among those that are not on it; `None` where that is nobody, or
-/// it has signed itself.
+/// The issuer of the last of `path`, among those that are not on it; `None` where it is not in the
+/// file, or the last one has signed itself.
 fn issuer(facts: &[Facts], path: &[usize]) -> Option<Next> {
     let last = *path.last()?;
     let issued = facts.get(last).filter(|facts| !facts.is_self_signed())?;
     let is_issuer = |place: &usize| {
         !path.contains(place) && facts.get(*place).is_some_and(|other| issued.is_issued_by(other))
     };
-    // Where there is a choice, as between a root and the same root signed by another, the file's own
-    // order says which is meant.
+    // Where there is a choice, as between a root and the same root signed by another, the file's
+    // own order says which is meant.
     if is_issuer(&(last + 1)) {
         return Some(Next::One(last + 1));
     }

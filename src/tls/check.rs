@@ -1,4 +1,5 @@
-//! What is wrong with a certificate that can be served, in plain words. No file, no socket, no clock.
+//! The checks of a certificate that can be served: findings in plain words. No file, no socket, no
+//! clock.
 
 use std::{
     fmt,
@@ -11,7 +12,8 @@ use super::{
     facts::{self, Facts},
 };
 
-/// A certificate that ends within this time is worth a word; certbot renews 30 days before the end.
+/// A certificate that ends within this time is worth a notice; certbot renews 30 days before the
+/// end.
 const SOON: Duration = Duration::from_secs(30 * DAY);
 /// A day in seconds.
 pub const DAY: u64 = 24 * 3600;
@@ -76,12 +78,12 @@ pub enum FindingKind {
         /// Whether it is served in the right order; false where more than one was possible.
         put_right: bool,
     },
-    /// The chain ends in a root, which whoever trusts it has already.
+    /// The chain ends in a root, which each client that trusts it has already.
     RootIncluded {
         /// The root's name.
         subject: String,
     },
-    /// Some certificates of the file are not on the way from the leaf to a root.
+    /// Some certificates of the file are not on the path from the leaf to a root.
     Unrelated {
         /// How many.
         count: usize,
@@ -94,7 +96,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// True where nothing fails because of it: a word of advice, not a warning.
+    /// True where nothing fails because of it: advice, not a warning.
     #[must_use]
     pub fn is_advice(&self) -> bool {
         matches!(
@@ -128,7 +130,7 @@ impl Host {
     }
 }
 
-/// What is to be said at `now` of `chain`, leaf first.
+/// The findings at `now` for `chain`, leaf first.
 pub fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<FindingKind> {
     let mut found = Vec::new();
     if let Some(place) = order.unreadable {
@@ -139,7 +141,7 @@ pub fn chain(chain: &[Facts], order: &Order, now: SystemTime) -> Vec<FindingKind
         found.push(FindingKind::OutOfOrder { put_right });
     }
     let path = chain.get(..order.path).unwrap_or(chain);
-    // A root has no issuer to look for, and its end is whoever trusts it's to mind.
+    // A root has no issuer to look for, and its expiry concerns the client that trusts it.
     let root = path.iter().skip(1).find(|facts| facts.is_self_signed());
     let leaf = path.first().filter(|leaf| path.len() == 1 && !leaf.is_self_signed());
     if let Some(leaf) = leaf {
@@ -172,7 +174,7 @@ pub fn validity(facts: &Facts, now: SystemTime) -> Option<FindingKind> {
     }
 }
 
-/// What is to be said of `leaf` where it is served for `host`.
+/// The findings for `leaf` where it is served for `host`.
 pub fn name(leaf: &Facts, host: &Host) -> Option<FindingKind> {
     if leaf.names().any(|name| facts::covers(&name, &host.0)) {
         return None;
@@ -268,7 +270,7 @@ impl FindingKind {
     }
 }
 
-/// A time as people write it, to the second; one that RFC 3339 cannot express as the nearest.
+/// A time in RFC 3339, to the second; one that it cannot express as the nearest.
 pub fn moment(time: SystemTime) -> impl fmt::Display {
     /// The last second of the year 9999.
     const LAST: Duration = Duration::from_secs(253_402_300_799);

@@ -1,4 +1,4 @@
-//! What a certificate says of itself, as far as the checks and the choice by name need it.
+//! The facts in a certificate that the checks and the choice by name need.
 
 use std::{net::IpAddr, time::SystemTime};
 
@@ -70,12 +70,12 @@ impl Facts {
         })
     }
 
-    /// The subject, for people.
+    /// The subject, to be shown.
     pub fn subject(&self) -> &str {
         &self.subject_name
     }
 
-    /// The issuer, for people.
+    /// The issuer, to be shown.
     pub fn issuer(&self) -> &str {
         &self.issuer_name
     }
@@ -108,8 +108,8 @@ pub(super) fn after_first_label(name: &str) -> Option<&str> {
     (!label.is_empty() && !rest.is_empty()).then_some(rest)
 }
 
-/// True where a certificate for `pattern` is one for `host`, both in lower case. A wildcard stands for
-/// one label, and for none of a top-level domain.
+/// True where a certificate for `pattern` is one for `host`, both in lower case. A wildcard stands
+/// for one label, and for none of a top-level domain.
 pub fn covers(pattern: &str, host: &str) -> bool {
     let by_wildcard = || {
         let under = pattern.strip_prefix("*.").filter(|under| under.contains('.'))?;

@@ -136,7 +136,8 @@ impl Purpose {
         let may_issue = match (&usage, &constraints) {
             (Some((_, usage)), _) if !usage.key_cert_sign() => false,
             (_, Some(constraints)) => constraints.ca,
-            // Version 1 has no room for it, and who says that the key signs certificates is believed.
+            // Version 1 has no room for it, and who says that the key signs certificates is
+            // believed.
             (usage, None) => signed.version() == Version::V1 || usage.is_some(),
         };
         Some(Self {

@@ -22,10 +22,10 @@ pub struct LoopbackConnection {
 pub struct Broken;
 
 impl LoopbackConnection {
-    /// Does the handshake: `client` gets what the server says, at first nothing, and answers. What it
-    /// says last must not go beyond the handshake.
+    /// Does the handshake: `client` gets what the server sends, at first nothing, and returns its
+    /// answer. Its last answer must not go beyond the handshake.
     ///
-    /// `None` where it comes to nothing, or not to TLS 1.3.
+    /// `None` where the handshake fails, or is not one of TLS 1.3.
     pub fn accept(
         config: Arc<ServerConfig>,
         mut client: impl FnMut(&[u8]) -> Vec<u8>,
@@ -59,7 +59,7 @@ impl LoopbackConnection {
     /// Opens the next record: the bytes of data in it, or how many bytes are missing at least.
     ///
     /// # Errors
-    /// Where the peer has broken a rule or said goodbye.
+    /// Where the peer has broken a rule or sent a close_notify.
     #[inline]
     pub fn open(&mut self) -> Result<Result<usize, usize>, Broken> {
         match self.received.open(&mut self.records) {
@@ -69,7 +69,7 @@ impl LoopbackConnection {
         }
     }
 
-    /// Makes room for `missing` bytes, and gives the memory away as to a read, which puts them behind
+    /// Makes room for `missing` bytes, and lends the memory as to a read, which puts them behind
     /// what it holds; [`take_back`](Self::take_back) is next.
     #[inline]
     pub fn lend(&mut self, missing: usize) -> Vec<u8> {

@@ -1,18 +1,16 @@
 //! TLS as the shards serve it: certificates and keys in, one shared [`rustls::ServerConfig`] out.
 //!
-//! | file | question |
+//! | file | what is in it |
 //! |---|---|
-//! | `source`, `pem`, `tidy`, `password` | where a certificate comes from, and what is wrong with its files |
-//! | `facts`, `form`, `chain`, `check` | what is in it, and what its owner should know; bytes and time in |
-//! | `examine`, `look` | whether Telegram would accept it, and what a server shows |
-//! | `make`, `import` | new ones, and those out of PKCS#12 |
-//! | `store` | which of them a client gets |
-//! | `reload` | how they are replaced while the server runs |
-//! | `session`, `secrets` | the handshake, and how its keys are taken over |
+//! | `source`, `password` | where a certificate and its key come from |
+//! | `pem`, `tidy` | PEM files, and what is wrong with them |
+//! | `facts`, `form`, `chain`, `check` | the facts in a certificate, and findings for its owner |
+//! | `store` | which certificate a client gets |
+//! | `reload` | replacing certificates while the server runs |
+//! | `secrets` | the secrets of a handshake, from which later keys are derived |
 //! | `records`, `recv_buffer` | the records of TLS 1.3, and the bytes that were in them |
-//! | `loopback` | the same without a socket, for benches |
-//! | `stream`, `older` | both over a socket; TLS 1.2 |
-//! | `uploaded` | what Telegram's sender would say of a certificate |
+//! | `fault` | why a handshake failed, in fixed words |
+//! | `loopback` | a connection without a socket, for benches |
 
 pub mod chain;
 pub mod check;
@@ -62,8 +60,8 @@ use crate::error::{Error, ErrorKind};
 /// Tickets, which TLS 1.3 and most 1.2 clients use, cost the server no memory.
 const SESSION_CACHE: usize = 4096;
 
-/// Certificates, keys and session resumption, shared by all shards. A clone is the same one: what is
-/// [reloaded](Self::reload) or [replaced](Self::replace) by one is so for all.
+/// Certificates, keys and session resumption, shared by all shards. A clone is the same one: what
+/// is [reloaded](Self::reload) or [replaced](Self::replace) by one is so for all.
 #[derive(Clone, Debug)]
 pub struct TlsConfig(Arc<Shared>);
 
@@ -105,8 +103,8 @@ impl TlsBuilder {
         self
     }
 
-    /// Adds the certificate for clients that name no server, as Telegram where the webhook URL has
-    /// an address, or one that no certificate is for.
+    /// Adds the certificate for clients that ask for no name, as Telegram where the webhook URL has
+    /// an address, or for a name that no certificate covers.
     #[must_use]
     pub fn default_certificate(mut self, source: CertificateSource) -> Self {
         self.sources.extend(self.default.replace(source));
@@ -209,8 +207,8 @@ impl TlsConfig {
     }
 
     /// The hosts of webhook URLs, such as `bot.example.com`, `*.example.com` or an address, against
-    /// which the names of certificates are checked; they take the place of those before. A server
-    /// tells those of its bots by itself.
+    /// which the names of certificates are checked; they replace those before. A server sets those
+    /// of its bots by itself.
     pub fn expect_hosts<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) {
         let hosts = hosts.into_iter().map(Host::new).collect();
         self.plan(|plan| plan.hosts = hosts);
@@ -269,9 +267,10 @@ fn server_config(
     mut provider: CryptoProvider,
     store: Arc<CertStore>,
 ) -> Result<ServerConfig, rustls::Error> {
-    // Telegram's sender puts AES-256 with SHA-384 first, as OpenSSL does, but takes what RFC 8446, section
-    // 9.1, makes mandatory as well: fewer rounds for each record, and a hash that CPUs have instructions
-    // for, which is a tenth of a handshake. The order of clients holds where AES is the slow one.
+    // Telegram's sender puts AES-256 with SHA-384 first, as OpenSSL does, but takes what RFC 8446,
+    // section 9.1, makes mandatory as well: fewer rounds for each record, and a hash that CPUs have
+    // instructions for, which is a tenth of a handshake. The order of clients holds where AES is
+    // the slow one.
     let is_ours = has_aes();
     if is_ours {
         provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
@@ -291,7 +290,7 @@ fn server_config(
     // Its keys are replaced every six hours.
     config.ticketer = ticketer()?;
     config.session_storage = ServerSessionMemoryCache::new(SESSION_CACHE);
-    // The sender resumes nothing and each ticket costs about a tenth of a handshake; those who
+    // The sender resumes nothing and each ticket costs about a tenth of a handshake; clients that
     // do resume need one.
     config.send_tls13_tickets = 1;
     // Early data can be replayed, and a POST must not be.
@@ -361,7 +360,8 @@ mod tests {
         assert!(!kept(0) && kept(SESSION_CACHE), "the oldest has made room");
         assert!((1..=SESSION_CACHE).filter(|number| kept(*number)).count() <= SESSION_CACHE);
         assert!(config.ticketer.enabled());
-        // Twice the six hours after which a new key is made: the one before still opens its tickets.
+        // Twice the six hours after which a new key is made: the one before still opens its
+        // tickets.
         assert_eq!(config.ticketer.lifetime(), 12 * 3600);
         let ticket = config.ticketer.encrypt(b"session").unwrap();
         assert_eq!(tls().rustls().ticketer.decrypt(&ticket), None, "each server has its own keys");

@@ -1,4 +1,4 @@
-//! The password of an encrypted key: typed in a program, or the first line of a file.
+//! The password of an encrypted key: given by a program, or the first line of a file.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use crate::{
     files::text_file,
 };
 
-/// What opens an encrypted private key. Never shown, and wiped from memory when it is let go.
+/// What opens an encrypted private key. Never shown, and wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct KeyPassword(Place);
 

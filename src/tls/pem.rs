@@ -18,7 +18,7 @@ use crate::{
     files::{self, How},
 };
 
-/// Said of an encrypted key without a password: there is nobody to ask at a start.
+/// The error for an encrypted key without a password: a start has no terminal to ask at.
 const ENCRYPTED: &str = "the key is encrypted: give its password (key_password_file or \
                          key_password_env), or decrypt it with `openssl pkey -in FILE -out PLAIN`";
 /// Said of a key whose encryption is OpenSSL's own of old, which derives the key by one MD5.
@@ -139,7 +139,7 @@ impl Source {
     fn encrypted_key(&self) -> Option<Zeroizing<Vec<u8>>> {
         let begin = memchr::memmem::find(&self.text, BEGIN.as_bytes())? + BEGIN.len();
         let rest = self.text.get(begin..)?;
-        // Where it is cut off, the reader is the one to say so.
+        // Where it is cut off, the reader's error says so.
         let end = memchr::memmem::find(rest, END.as_bytes());
         let body = rest.get(..end.unwrap_or(rest.len()))?;
         let mut section = Zeroizing::new(b"-----BEGIN PRIVATE KEY-----".to_vec());

@@ -1,9 +1,10 @@
-//! The records of an established TLS 1.3 connection, in and out (RFC 8446). No socket, no clock, and
-//! no memory of its own: records are opened where they lie and sealed into a buffer of the caller's.
+//! The records of an established TLS 1.3 connection, in and out (RFC 8446). No socket, no clock,
+//! and no memory of its own: records are opened where they lie and sealed into a buffer of the
+//! caller's.
 //!
-//! rustls does the handshake and gives its keys away. From then on a server receives application data,
-//! alerts and key updates, and nothing else is allowed; that is all there is here. Where the RFC leaves a
-//! choice, this does as rustls does.
+//! rustls does the handshake and gives its keys away. From then on a server receives application
+//! data, alerts and key updates, and nothing else is allowed; that is all there is here. Where the
+//! RFC leaves a choice, this does as rustls does.
 
 mod fault;
 mod keys;
@@ -27,7 +28,7 @@ const PLAIN_MAX: usize = 1 << 14;
 const SEALED_MAX: usize = PLAIN_MAX + 256;
 /// The longest record with its header.
 pub(crate) const RECORD_MAX: usize = HEADER + SEALED_MAX;
-/// Records in a row that bring no data: empty ones, key updates and warnings. Each costs us a
+/// Records in a row that bring no data: empty ones, key updates and warnings. Each costs a
 /// decryption; rustls and BoringSSL allow as many empty records and as many key updates.
 const FRUITLESS_MAX: u8 = 32;
 /// Warnings on one connection, as rustls has it.
@@ -55,9 +56,9 @@ const USER_CANCELED: u8 = 90;
 pub(crate) enum Opened {
     /// Data, which is in that part of the record now.
     Data(Range<usize>),
-    /// The peer's goodbye: what follows it is nobody's.
+    /// The peer's close_notify: what follows it is ignored.
     End,
-    /// Nothing for whoever reads.
+    /// A record without data.
     Nothing,
 }
 
@@ -80,8 +81,8 @@ impl Records {
         Self { read, write, begun: 0, empty_records: 0, warnings: 0, update_due: false }
     }
 
-    /// The length of the record that begins with `bytes`, its header included; `None` where they do
-    /// not tell.
+    /// The length of the record that begins with `bytes`, its header included; `None` where they
+    /// are too few.
     ///
     /// # Errors
     /// Where no such record may come.
@@ -107,7 +108,7 @@ impl Records {
     /// Opens a whole `record`, of the [length](Self::length) that its header says.
     ///
     /// # Errors
-    /// Where the connection must not go on; the peer is to be [told](Self::alert).
+    /// Where the connection must not go on; the peer is to get the [alert](Self::alert).
     #[inline]
     pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, TlsError> {
         let Some((header, sealed)) = record.split_first_chunk_mut::<HEADER>() else {
@@ -161,8 +162,8 @@ impl Records {
         Ok(Opened::Nothing)
     }
 
-    /// Section 6. Every alert is an error "regardless of the AlertLevel" (section 6.2), but for two:
-    /// close_notify, and user_canceled, which a close_notify follows (section 6.1).
+    /// Section 6. Every alert is an error "regardless of the AlertLevel" (section 6.2), but for
+    /// two: close_notify, and user_canceled, which a close_notify follows (section 6.1).
     ///
     /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is
     /// answered as rustls and BoringSSL answer it, by a decode_error. One with the right level is
@@ -184,8 +185,8 @@ impl Records {
         }
     }
 
-    /// Takes a part of a handshake message, which can only be a key update (section 4.6): tickets are
-    /// for clients, and nobody was asked for a certificate.
+    /// Takes a part of a handshake message, which can only be a key update (section 4.6): tickets
+    /// are for clients, and no client was asked for a certificate.
     fn take_handshake(&mut self, content: &[u8]) -> Result<Opened, TlsError> {
         // Sections 5.1 and 5.4: none may be empty.
         if content.is_empty() {
@@ -245,7 +246,7 @@ impl Records {
         Self::seal_one(&mut self.write, kind::ALERT, &[FATAL, description], out)
     }
 
-    /// Encrypts our goodbye behind what `out` holds.
+    /// Encrypts our close_notify behind what `out` holds.
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
@@ -254,9 +255,9 @@ impl Records {
         Self::seal_one(&mut self.write, kind::ALERT, &[WARNING, CLOSE_NOTIFY], out)
     }
 
-    /// Changes our keys where the peer has asked for it (section 4.6.3), or where they have encrypted
-    /// as many records as they may (section 5.5). The message that says so is the last under the old
-    /// ones.
+    /// Changes our keys where the peer has asked for it (section 4.6.3), or where they have
+    /// encrypted as many records as they may (section 5.5). The message that says so is the last
+    /// under the old ones.
     #[inline]
     fn keep_keys_fresh(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.update_due || self.write.is_used_up() { self.change_keys(out) } else { Ok(()) }
@@ -294,8 +295,8 @@ impl Records {
         Ok(())
     }
 
-    /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type and
-    /// padding, behind what `out` holds. For fuzzing.
+    /// As a peer may do it that breaks the rules: one record with `inner`, which is content, type
+    /// and padding, behind what `out` holds. For fuzzing.
     pub(crate) fn forge(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.forge_with([3, 3], inner, out)
     }

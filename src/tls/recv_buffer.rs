@@ -1,4 +1,5 @@
-//! The receive buffer of a connection: what no request has taken yet, and records that are not opened.
+//! The receive buffer of a connection: what no request has taken yet, and records that are not
+//! opened.
 
 #[cfg(test)]
 mod tests;
@@ -10,9 +11,10 @@ use crate::config::RECEIVE_BYTES;
 
 /// Received bytes that no request has taken yet.
 ///
-/// Records are opened where they lie, one at a time, and what was in them is looked at before the next
-/// is opened or anything more is read. So what is left when more is read is a part of a head and a part of
-/// a record, and the buffer is never larger than these two may be and [`RECEIVE_BYTES`] beyond.
+/// Records are opened where they lie, one at a time, and what was in them is looked at before the
+/// next is opened or anything more is read. So what is left when more is read is a part of a head
+/// and a part of a record, and the buffer is never larger than these two may be and
+/// [`RECEIVE_BYTES`] beyond.
 #[derive(Default)]
 pub(crate) struct RecvBuffer {
     bytes: Vec<u8>,
@@ -37,7 +39,7 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
-    /// What has to be told of a wait that goes on, where a part of a record is held or not.
+    /// How a wait ends early, where a part of a record is held or not; `None` where it goes on.
     pub(crate) fn told(self, holds_part: bool) -> Option<Filled> {
         match self {
             Self::Long | Self::Short if holds_part => Some(Filled::Begun),
@@ -47,32 +49,32 @@ impl Wait {
     }
 }
 
-/// What a wait for bytes came to.
+/// The outcome of a wait for bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Filled {
-    /// While the next request was waited for, a part of a record has come. It takes memory, so it must
-    /// not take as long as that wait may.
+    /// While the next request was waited for, a part of a record has come. It takes memory, so it
+    /// must not take as long as that wait may.
     Begun,
     /// So many bytes more can be read by requests.
     Data(usize),
-    /// The peer has said goodbye.
+    /// The peer has sent a close_notify.
     End,
     /// A record that was [begun](Self::Begun) had no data in it.
     Nothing,
 }
 
 impl Filled {
-    /// As reads tell it: 0 is the end.
+    /// As reads return it: 0 is the end.
     pub(crate) fn from_count(bytes: usize) -> Self {
         if bytes == 0 { Self::End } else { Self::Data(bytes) }
     }
 }
 
-/// What opening the next record came to.
+/// The outcome of opening the next record.
 pub(crate) enum Next {
     /// So many bytes more can be read by requests.
     Data(usize),
-    /// The peer has said goodbye.
+    /// The peer has sent a close_notify.
     End,
     /// At least so many bytes of a record are missing.
     Missing(usize),
@@ -175,8 +177,8 @@ impl RecvBuffer {
         wait == Wait::Long
     }
 
-    /// Makes room for `missing` bytes, or for some of them as long as few have come: what is promised
-    /// takes no memory. 0 where nobody knows how many are missing.
+    /// Makes room for `missing` bytes, or for some of them as long as few have come: an announced
+    /// length alone takes no memory. `missing` is 0 where it is not known.
     pub(crate) fn make_room(&mut self, missing: usize, pool: &BufferPool) {
         if self.bytes.capacity() == 0 {
             self.bytes = pool.take(RECEIVE_BYTES);
@@ -234,7 +236,8 @@ impl RecvBuffer {
         self.bytes.capacity()
     }
 
-    /// Puts as many of `plain` bytes behind those there are as there is room for, and tells how many.
+    /// Puts as many of `plain` bytes behind those there are as there is room for, and returns how
+    /// many.
     pub(crate) fn put(&mut self, plain: &[u8]) -> usize {
         let taken = self.receive(plain);
         self.take_plain();
@@ -242,8 +245,8 @@ impl RecvBuffer {
     }
 }
 
-/// Memory that a shard's connections take turns with: a connection has its own only while it reads, or
-/// where requests come one after the other.
+/// Memory that a shard's connections share: a connection has a buffer only while it reads, or where
+/// requests come one after the other.
 #[derive(Default)]
 pub(crate) struct BufferPool {
     long: RefCell<Vec<Vec<u8>>>,

@@ -12,8 +12,8 @@ use std::{
 use super::{Finding, Pair, Plan, TlsConfig};
 use crate::{error::Error, files::watch::Watch};
 
-/// How long a pair may be broken before it is told: certificate and key are two files, and who
-/// replaces one is about to replace the other.
+/// How long a pair may be broken before it is logged: certificate and key are two files, and after
+/// one of them is replaced the other is about to be.
 const HALFWAY: Duration = Duration::from_secs(2);
 
 /// What a reload has done.
@@ -28,7 +28,7 @@ pub struct CertificateReload {
     pub findings: Vec<Finding>,
 }
 
-/// Counted for the report, whoever asks for a reload.
+/// Counted for the report, whatever asks for a reload.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     failures: AtomicU64,
@@ -104,9 +104,9 @@ impl TlsConfig {
     }
 }
 
-/// Reloads certificates when their files change, and says so.
+/// Reloads certificates when their files change, and logs it.
 pub(crate) struct FileWatch {
-    /// Since when a pair is broken and that is not told yet.
+    /// Since when a pair is broken and that is not logged yet.
     broken_since: Option<Instant>,
     /// Until the files have been read once: they may have changed before they were watched.
     is_new: bool,

@@ -1,9 +1,9 @@
-//! The traffic secrets of a handshake, on their way from rustls to [`super::records`].
+//! The traffic secrets of a handshake, from rustls to [`super::records`].
 //!
-//! rustls gives keys away, but not what the next ones are made of. It does tell a `KeyLog`, on the
-//! thread and within the call that reads the client's hello; whoever makes that call takes them right
-//! after it, so that no other handshake's can come between. [`Direction::new`] checks that they
-//! belong to the keys.
+//! rustls gives keys, but not what the next ones are derived from. It does pass that to a `KeyLog`,
+//! on the thread and within the call that reads the client's hello. The caller of that takes the
+//! secrets right after it, so that no other handshake's can come between. [`Direction::new`] checks
+//! that they belong to the keys.
 //!
 //! `KernelConnection` would make the next keys, but rustls 0.23.46 makes one of its unbuffered
 //! connections only (`UnbufferedServerConnection::dangerous_into_kernel_connection`).

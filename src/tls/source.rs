@@ -58,9 +58,9 @@ impl CertificateSource {
     }
 
     /// Serves it to clients that ask for one of `names`, such as `bot.example.com`, or
-    /// `*.example.com` for every name with one label more, whatever is written in it. Case does not
-    /// matter. Who asks for a name that no certificate is configured for gets the first that has it
-    /// in itself, and else the default one.
+    /// `*.example.com` for every name with one label more, whatever names are in the certificate.
+    /// Case does not matter. A client that asks for a name that no certificate is configured for
+    /// gets the first that contains the name, and else the default one.
     #[must_use]
     pub fn names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let lower = |name: String| name.to_ascii_lowercase();

@@ -116,8 +116,8 @@ impl CertSet {
     }
 }
 
-/// What rustls asks for each handshake. The set is replaced as a whole, so handshakes under way go on
-/// with what they have got.
+/// What rustls asks for each handshake. The set is replaced as a whole, so handshakes under way go
+/// on with what they have got.
 #[derive(Debug)]
 pub(super) struct CertStore(pub(super) ArcSwap<CertSet>);
 

@@ -1,5 +1,5 @@
-//! PEM text as people make it, brought into the form that its reader knows: that one takes a section
-//! only where BEGIN and END stand at the beginning of a line, and passes over all else.
+//! PEM text as it is found in practice, brought into the form that its reader knows: the reader
+//! takes a section only where BEGIN and END stand at the beginning of a line, and skips all else.
 
 use std::path::Path;
 
@@ -176,8 +176,8 @@ pub fn java_keystore(name: &str) -> String {
     )
 }
 
-/// True for the beginning of a PFX in DER (RFC 7292 section 4): a sequence whose first element is the
-/// number 3.
+/// True for the beginning of a PFX in DER (RFC 7292 section 4): a sequence whose first element is
+/// the number 3.
 fn is_pkcs12(data: &[u8]) -> bool {
     let Some((0x30, rest)) = data.split_first().map(|(first, rest)| (*first, rest)) else {
         return false;
@@ -199,8 +199,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `line` without what editors put in front: white space, and a byte order mark of each file that was
-/// put together.
+/// `line` without what editors put in front: white space, and a byte order mark of each file that
+/// was put together.
 fn without_lead(mut line: &[u8]) -> &[u8] {
     loop {
         line = line.trim_ascii();

@@ -1,7 +1,7 @@
-//! TCP alone: a server that answers as many bytes as ringhook does to as many as it gets, and how much
-//! CPU time it takes.
+//! TCP alone: a server that answers each request with as many bytes as ringhook does, and the CPU
+//! time that it takes.
 //!
-//! A request's first four bytes say how long it is, as the header of a record does.
+//! The first four bytes of a request are its length, as in the header of a record.
 
 mod epoll;
 mod monoio;
@@ -23,8 +23,8 @@ use crate::requests::Requests;
 
 /// As in the measurements of whole receivers.
 const CONNECTIONS: usize = 200;
-/// Answers for which the client waits before it sends the next requests, so that a server that is
-/// faster than the client does not pay for waking up for each of them: it has as many to do at once as
+/// Answers for which the client waits before it sends the next requests. A server that is faster
+/// than the client then does not pay for a wake-up per request: it has as many to serve at once as
 /// a server that is always behind.
 const CLIENT_BATCH: usize = CONNECTIONS / 4;
 /// Bytes that say how long a request is.
@@ -33,10 +33,10 @@ const PREFIX: usize = 4;
 const ANSWER_MAX: usize = 256;
 static ANSWER: [u8; ANSWER_MAX] = [b'a'; ANSWER_MAX];
 
-/// A way to serve: the sockets, the answer.
+/// How to serve: the sockets, the answer.
 type Serve = fn(Vec<TcpStream>, &'static [u8]) -> io::Result<()>;
 
-/// A way to talk to the kernel.
+/// A method of talking to the kernel.
 pub(crate) struct Echo {
     pub(crate) name: &'static str,
     serve: Serve,

@@ -1,5 +1,5 @@
-//! The echo in the way in which ringhook talks to the kernel: a task for each connection, on a ring
-//! with the flags of `src/runtime.rs`.
+//! The echo as ringhook talks to the kernel: a task for each connection, on a ring with the flags
+//! of `src/io/runtime.rs`.
 
 use std::{cell::Cell, io, net, rc::Rc, time::Duration};
 
@@ -11,7 +11,7 @@ use monoio::{
 
 use super::Framing;
 
-/// As in `src/runtime.rs`.
+/// As in `src/io/runtime.rs`.
 const RING_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 8192;
 const READ_BYTES: usize = 4096;

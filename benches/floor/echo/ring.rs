@@ -1,6 +1,6 @@
-//! io_uring itself, as sparing as it can be: one multishot receive for each connection, into buffers
-//! that the kernel chooses from a shared ring; sends submitted all together, silent where they work;
-//! one system call for a batch.
+//! io_uring itself, as sparing as it can be: one multishot receive for each connection, into
+//! buffers that the kernel chooses from a shared ring; sends submitted all together, silent where
+//! they work; one system call for a batch.
 
 use std::{
     alloc::{self, Layout},
@@ -45,7 +45,8 @@ pub(super) struct Ring {
     sockets: Vec<TcpStream>,
 }
 
-/// How long a wait for more completions than one may be, so that whoever waits for them looks up.
+/// How long a wait for more than one completion may be, so that the caller sees single ones in
+/// time.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 impl Ring {
@@ -70,8 +71,9 @@ impl Ring {
         Ok(Self { ring, buffers, flavour, sockets })
     }
 
-    /// Sends `first` on the connections in turn, then for each piece of bytes that one has received what
-    /// `answer` says, until all peers have gone or `is_over`, which is asked at least every 50 ms.
+    /// Sends `first` on each connection. Then sends what `answer` returns for each piece of bytes
+    /// that a connection has received, until all peers have gone or `is_over`, which is asked at
+    /// least every 50 ms, is true.
     ///
     /// It waits for `batch` pieces at once, for a millisecond at the most.
     pub(super) fn run<'a>(
@@ -96,7 +98,8 @@ impl Ring {
         while left > 0 {
             if !is_ending && is_over() {
                 is_ending = true;
-                // What is under way ends by itself then, so the kernel has no memory of ours any more.
+                // Operations under way end by themselves then, so the kernel has no memory of ours
+                // any more.
                 for socket in &self.sockets {
                     socket.shutdown(Shutdown::Both)?;
                 }
@@ -158,8 +161,8 @@ impl Ring {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: what is sent outlives `run`, which is told so by its lifetime, and a connection's
-            // next send comes only after the peer has got the last one; receives have no memory.
+            // SAFETY: what is sent outlives `run`, as its lifetime says, and a connection's next
+            // send comes only after the peer has got the last one; receives have no memory.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -168,7 +171,7 @@ impl Ring {
     }
 }
 
-/// Memory for receiving, and the ring in which the kernel is told of it.
+/// Memory for receiving, and the ring that describes it to the kernel.
 struct Buffers {
     entries: *mut BufRingEntry,
     memory: Vec<u8>,
@@ -200,8 +203,8 @@ impl Buffers {
     fn give(&mut self, buffer: u16) {
         let start = self.memory[usize::from(buffer) * BUFFER_BYTES..].as_mut_ptr();
         let index = usize::from(self.tail % BUFFERS);
-        // SAFETY: the index is below BUFFERS, so the entry is one of ours; the kernel reads no entry
-        // that is behind the published tail.
+        // SAFETY: the index is below BUFFERS, so the entry is one of ours; the kernel reads no
+        // entry that is behind the published tail.
         let entry = unsafe { &mut *self.entries.add(index) };
         entry.set_addr(start as u64);
         entry.set_len(BUFFER_BYTES as u32);
@@ -210,8 +213,8 @@ impl Buffers {
     }
 
     fn publish(&self) {
-        // SAFETY: the first entry's spare field is the tail, which the kernel reads at any time, so it
-        // is written as an atomic one.
+        // SAFETY: the first entry's spare field is the tail, which the kernel reads at any time, so
+        // it is written as an atomic one.
         unsafe {
             let tail = BufRingEntry::tail(self.entries).cast_mut().cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The file behind a path: opened, and whether the path still leads to it.
+//! The file behind a path: opening it, and noticing that the path leads to another file.
 
 use std::{
     fs::{self, File, Metadata},
@@ -17,7 +17,7 @@ use crate::{
     files::{self, How},
 };
 
-/// How often a file that is renamed while it is opened is opened again.
+/// How often opening is tried again where the file is renamed meanwhile.
 const LOOKS: u32 = 3;
 
 /// A file, or a pipe, socket or device, that lines are appended to.
@@ -30,21 +30,21 @@ pub(super) struct Destination {
 struct Regular {
     /// Device and inode.
     id: (u64, u64),
-    /// To look at the end of the file just before the first write, not sooner: a server whose journal
-    /// is waited for may be killed within a line until then. `None` once that has been done, or where
-    /// the file may not be read.
+    /// A descriptor to look at the end of the file just before the first write, not sooner: until
+    /// then a server before this one may be killed within a line, while this one waits for the
+    /// journal. `None` once that has been done, or where the file may not be read.
     unseen: Option<File>,
     /// True until the line feed is written that ends what a killed writer has left.
     is_within_line: bool,
-    /// False on a file system that tells another inode for the same file each time.
+    /// False on a file system that reports another inode for the same file each time.
     is_steady: bool,
     is_synced: bool,
     path: PathBuf,
 }
 
 impl Destination {
-    /// The end of the file at `path`, made with mode 0600 where there is none; with `is_synced`, its
-    /// name and what is written outlive a power cut.
+    /// The end of the file at `path`, made with mode 0600 where there is none; with `is_synced`,
+    /// its name and what is written outlive a power cut.
     ///
     /// # Errors
     /// Where it cannot be opened; the message is the path behind `what`.
@@ -85,7 +85,7 @@ impl Destination {
 
     fn once(path: &Path, is_synced: bool) -> io::Result<Self> {
         let file = open(path)?;
-        // Writes wait: the worker has nothing else to do.
+        // Writes block: the worker has nothing else to do.
         rustix::io::ioctl_fionbio(&file, false)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -95,7 +95,7 @@ impl Destination {
             // Its name is to outlive a power cut as well. A directory that may not be read was not
             // made for it just now.
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-            // Nothing but a directory is opened: a pipe would be waited for.
+            // Only a directory is opened: opening a pipe would block.
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let dir = rustix::fs::open(dir.unwrap_or(Path::new(".")), flags, Mode::empty());
             let _ = dir.and_then(rustix::fs::fsync);
@@ -131,16 +131,16 @@ impl Destination {
         if is_synced { self.file.sync_data() } else { Ok(()) }
     }
 
-    /// False where its path leads to another file or to none: it was renamed or removed, and what is
-    /// written to it may never be read.
+    /// False where its path leads to another file or to none: it was renamed or removed, and what
+    /// is written to it may never be read.
     pub(super) fn is_in_place(&self) -> bool {
         let Some(regular) = &self.regular else { return true };
         match fs::metadata(&regular.path) {
             Ok(metadata) => !regular.is_steady || id_of(&metadata) == regular.id,
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => false,
-                // The path may be behind a directory that the process may not enter any more. A file
-                // that has a name is then as good as before.
+                // The path may be behind a directory that the process may not enter any more. A
+                // file that has a name is then as good as before.
                 _ => self.file.metadata().map_or(true, |metadata| metadata.nlink() > 0),
             },
         }
@@ -161,13 +161,13 @@ impl Destination {
     }
 }
 
-/// Opens the file at `path` to append to it. The only place where a file of lines is opened to be
-/// written. A named pipe needs a reader: waiting for one would look as if the program hung.
+/// Opens the file at `path` to append to it. All files of lines that are written are opened here. A
+/// named pipe needs a reader: waiting for one would look as if the program hung.
 fn open(path: &Path) -> io::Result<File> {
     files::open(path, How::Append)
 }
 
-/// That of the process' own standard descriptors which is `file`, a second time.
+/// The standard descriptor of the process that refers to `file`, duplicated.
 fn own_descriptor(file: &Metadata) -> Option<OwnedFd> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let of = |fd: rustix::fd::BorrowedFd<'_>| {
@@ -181,13 +181,13 @@ fn id_of(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// `file` once more, to be read: not what has come to its path meanwhile.
+/// `file` once more, to be read: not a file that has come to its path meanwhile.
 fn to_be_read(file: &File, path: &Path) -> Option<File> {
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::open(own).or_else(|_| files::open(path, How::ReadFile)).ok()
 }
 
-/// True for a file whose last byte is no line feed. What cannot be read is none of our files.
+/// True for a file whose last byte is no line feed. False where it cannot be read.
 fn ends_within_a_line(file: &File) -> bool {
     let last = || {
         let len = file.metadata().ok()?.len().checked_sub(1)?;

@@ -1,4 +1,4 @@
-//! Lines to a file or a pipe, whole whatever happens in between.
+//! Lines to a file or a pipe: each is written whole, also across errors and renames.
 
 use std::{
     fmt,
@@ -13,10 +13,10 @@ use std::{
 use super::file::Destination;
 use crate::error::{Error, ErrorKind};
 
-/// A batch buffer larger than this is given back after its commit.
+/// A batch buffer larger than this is freed after its commit.
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
-/// How often a batch is written again because its file was renamed meanwhile, before the writer is
-/// told to come back later.
+/// How often a batch is written again because its file was renamed meanwhile, before an error is
+/// returned to the writer.
 const RENEWALS: u32 = 3;
 
 /// A destination of lines that several threads share.
@@ -78,24 +78,26 @@ impl Lines {
         Self(Mutex::new(Output { owed: Vec::new(), target, written: 0 }))
     }
 
-    /// Writes `batch`, which is empty afterwards unless somebody else's lines could not be written.
+    /// Writes `batch`, which is empty afterwards unless another writer's lines could not be
+    /// written.
     ///
     /// # Errors
-    /// The destination does not take it now. Nothing is lost: the next call goes on, whoever makes
-    /// it.
+    /// The destination does not take it now. Nothing is lost: the next call, by any writer, goes
+    /// on.
     pub(crate) fn commit(&self, batch: &mut Vec<u8>) -> io::Result<()> {
-        // A poisoned lock means that a foreign writer panicked; the lines it owes are still there.
+        // A poisoned lock means that a foreign writer panicked; the lines that are owed are still
+        // there.
         let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         output.settle()?;
         mem::swap(&mut output.owed, batch);
         output.settle()
     }
 
-    /// Opens the file anew where its path leads to another one by now, or to none. Waits for a batch
-    /// that is being written.
+    /// Opens the file anew where its path leads to another one by now, or to none. Waits for a
+    /// batch that is being written.
     ///
     /// # Errors
-    /// Where it cannot be opened. Whoever commits next tries again.
+    /// Where it cannot be opened. The next commit tries again.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).follow().map(drop)
     }
@@ -134,15 +136,16 @@ impl Output {
             }
         }
         match &mut self.target {
-            // The kernel says once that it has lost something, and that all is well if it is asked
-            // again: the lines have to be written again.
+            // After an error the kernel reports success to the next sync although the data may be
+            // lost: the lines have to be written again.
             Target::Path(file) => file.sync().inspect_err(|_| self.written = 0),
             Target::Writer(writer) => writer.flush(),
         }
     }
 
-    /// Opens the file anew where its path leads elsewhere: true where that was so. What is owed is
-    /// written from its beginning then, for a file that was moved may have been read to its end.
+    /// Opens the file anew where its path leads elsewhere: true where that was so. Owed lines are
+    /// written from their beginning then, since a file that was moved may have been read to its
+    /// end.
     fn follow(&mut self) -> io::Result<bool> {
         let Target::Path(file) = &mut self.target else { return Ok(false) };
         if file.is_in_place() {
@@ -187,7 +190,7 @@ mod tests {
             lines.reopen().unwrap();
             commit(&lines, "2\n").unwrap();
             assert_eq!((read("moved"), read("out")), ("1\n".to_owned(), "2\n".to_owned()));
-            // Nobody says so; what is in the moved file may not be read any more.
+            // No error reports it; what is in the moved file may not be read any more.
             fs::rename(at("out"), at("moved")).unwrap();
             commit(&lines, "3\n").unwrap();
             assert_eq!((read("moved"), read("out")), ("2\n3\n".to_owned(), "3\n".to_owned()));
@@ -203,7 +206,7 @@ mod tests {
             File::create(at("out")).unwrap();
             commit(&lines, "7\n").unwrap();
             assert_eq!(read("out"), "7\n");
-            // Behind a link that is turned.
+            // Behind a link that is replaced.
             symlink(at("one"), at("link")).unwrap();
             let lines = open(&at("link"), "").unwrap();
             fs::remove_file(at("link")).unwrap();

@@ -18,10 +18,10 @@ pub trait Sink: Send + Sync + 'static {
     /// A writer for one worker.
     ///
     /// # Errors
-    /// Where the destination cannot be had.
+    /// Where the destination cannot be opened.
     fn writer(&self) -> Result<Box<dyn SinkWriter>, Error>;
 
-    /// The same for who tells bots by their names; this is what the server calls.
+    /// The same for a writer that names bots; this is what the server calls.
     ///
     /// # Errors
     /// As [`writer`](Self::writer).
@@ -62,7 +62,7 @@ impl BotNames {
     }
 }
 
-/// One worker's way into a [`Sink`]: updates are gathered, then committed together.
+/// One worker's writer of a [`Sink`]: updates are gathered, then committed together.
 pub trait SinkWriter: Send {
     /// Takes one update into the batch.
     fn write(&mut self, update: &Update);
@@ -70,12 +70,12 @@ pub trait SinkWriter: Send {
     /// Bytes gathered since the last commit.
     fn pending_bytes(&self) -> usize;
 
-    /// Brings the batch to the destination. May block.
+    /// Writes the batch to the destination. May block.
     ///
     /// # Errors
     /// The destination does not take it now. Nothing is lost: the same batch is committed again
-    /// when the worker calls again. [`BrokenPipe`](io::ErrorKind::BrokenPipe) alone says that the
-    /// destination is gone for good: the server's owner is told, and a stop waits for it no longer.
+    /// when the worker calls again. Only [`BrokenPipe`](io::ErrorKind::BrokenPipe) means that the
+    /// destination is lost: the server reports a failure, and a stop waits for it no longer.
     fn commit(&mut self) -> io::Result<()>;
 }
 
@@ -93,7 +93,7 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
     }
 }
 
-/// Throws every update away: to measure everything before the sink.
+/// Discards every update: to measure everything before the sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 

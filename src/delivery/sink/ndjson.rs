@@ -19,15 +19,15 @@ use crate::{
 /// Writes lines to a file or a pipe.
 ///
 /// Lines are whole: a batch that was written in part goes on where it stopped before anything else
-/// is written. A file that is renamed or removed loses none: that is noticed before a batch counts as
-/// written, and the batch is written again to the file that is opened then.
+/// is written. No line is lost where the file is renamed or removed: that is noticed before a batch
+/// counts as written, and the batch is written again to the file that is opened then.
 #[derive(Clone, Debug)]
 pub struct NdjsonSink {
     form: Form,
     lines: Arc<Lines>,
 }
 
-/// What a line tells.
+/// What a line contains.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     /// The update alone.
@@ -47,7 +47,7 @@ impl Form {
     }
 }
 
-/// A line that tells more than the update does.
+/// A line with more than the update.
 #[derive(Serialize)]
 struct WithMeta<'a> {
     bot: &'a str,
@@ -83,8 +83,8 @@ impl NdjsonSink {
         Lines::file(path, "sink ndjson:").map(Self::from)
     }
 
-    /// Lines appended to the file at `path`, as by [`file`](Self::file); each batch is synced to the
-    /// disk before its updates count as handled, so that a power cut cannot take them.
+    /// Lines appended to the file at `path`, as by [`file`](Self::file); each batch is synced to
+    /// the disk before its updates count as handled, so that a power cut cannot take them.
     ///
     /// # Errors
     /// Where the file cannot be opened.
@@ -93,9 +93,9 @@ impl NdjsonSink {
     }
 
     /// With `has_meta`, a line is not the update alone but
-    /// `{"bot":"shop","update_id":7,"kind":"message","received":"2027-01-31T12:00:00.250Z","update":{...}}`:
-    /// the bot's name, the update's id and kind, and when it came in. Without, two bots' updates look
-    /// alike.
+    /// `{"bot":"shop","update_id":7,"kind":"message","received":"2027-01-31T12:00:00Z","update":{...}}`:
+    /// the bot's name, the update's id and kind, and when it came in. Without, two bots' updates
+    /// look alike.
     #[must_use]
     pub fn with_meta(self, has_meta: bool) -> Self {
         let form = if has_meta { Form::WithMeta } else { Form::Update };
@@ -155,7 +155,7 @@ struct Meta {
     clock: Option<Clock>,
 }
 
-/// Both clocks at one moment, by which a moment of the one is one of the other.
+/// Both clocks at one moment, by which one's time is converted to the other's.
 struct Clock {
     instant: Instant,
     time: SystemTime,
@@ -197,7 +197,7 @@ impl SinkWriter for NdjsonWriter {
         } else {
             serde_json::to_writer(&mut self.batch, &update.root())
         };
-        // Writing a parsed value to memory has no way to fail; should a change bring one, half a
+        // Writing a parsed value to memory cannot fail; should a change bring one, half a
         // line must not stay.
         if written.is_err() {
             self.batch.truncate(start);

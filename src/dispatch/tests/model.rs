@@ -1,8 +1,9 @@
 //! Any order of steps of shards and workers, one step at a time, against a list for each chat.
 //!
-//! The threads are simulated: a worker is a state that one step moves on, a clock moves when told
-//! to, sleeping is being skipped until somebody lowers the parker. So a worker that would sleep
-//! through work is seen at once, not after a minute, and proptest finds the fewest steps to it.
+//! The threads are simulated: a worker is a state that one step moves on, a clock moves when the
+//! test moves it, and a worker that sleeps is skipped until its parker is lowered. So a worker that
+//! would sleep through work is seen at once, not after a minute, and proptest finds the fewest
+//! steps to it.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -113,7 +114,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 #[derive(Debug)]
 enum State {
     Awake,
-    /// It found nothing and is about to lie down.
+    /// It found nothing and is about to park.
     Drowsy,
     Parked(Instant),
     Handling(Vec<Task>),
@@ -317,7 +318,8 @@ impl World {
         };
     }
 
-    /// Checks that `batch` is what the lists say: whole runs of heads, of chats nobody works on.
+    /// Checks that `batch` is what the lists say: whole runs of heads, of chats that no worker
+    /// holds.
     fn take(&mut self, batch: &[Task]) {
         let mut before = None;
         for task in batch {
@@ -370,7 +372,7 @@ impl World {
         self.drop_copies(&copies);
     }
 
-    /// Takes note of copies that were not handled again.
+    /// Records copies that were not handled again.
     fn drop_copies(&mut self, copies: &[crate::dispatch::Delivery]) {
         for copy in copies {
             self.updates -= 1;
@@ -393,7 +395,7 @@ impl World {
         self.check_nobody_sleeps_through_work();
     }
 
-    /// Where a worker sleeps and there is something to do, somebody is about to look for it.
+    /// Where a worker sleeps and there is something to do, a worker is about to look for it.
     fn check_nobody_sleeps_through_work(&self) {
         let Some(latest) = self.parked().min() else { return };
         let about_to_look = (0..self.workers.len()).any(|worker| match self.workers[worker].0 {
@@ -413,7 +415,7 @@ impl World {
         }
     }
 
-    /// When the workers get up that sleep.
+    /// When the parked workers wake up by themselves.
     fn parked(&self) -> impl Iterator<Item = Instant> {
         self.workers.iter().filter_map(|(state, _)| match state {
             State::Parked(until) => Some(*until),
@@ -421,7 +423,7 @@ impl World {
         })
     }
 
-    /// True where a worker that sleeps is to get up.
+    /// True where a worker that sleeps is to wake up.
     fn is_told(&self, worker: usize) -> bool {
         let State::Parked(until) = self.workers[worker].0 else { return false };
         until <= self.now || !self.scheduler.parker(worker).is_some_and(|parker| parker.is_asleep())
@@ -440,7 +442,7 @@ impl World {
         all
     }
 
-    /// Lets all work be done, with no more help than the workers give each other.
+    /// Does all work, with no more stealing than the workers need.
     fn work_off(&mut self) {
         for shard in 0..self.shards.len() {
             self.tell(shard);
@@ -460,7 +462,7 @@ impl World {
             if self.unsettled().is_empty() {
                 return;
             }
-            // Only times can be left; somebody gets up for the first of them, or even earlier.
+            // Only times can be left; a worker wakes up for the first of them, or even earlier.
             let due = self.chats.values().filter_map(|chat| chat.due).min();
             let first = self.parked().min().expect("all are parked");
             assert!(first <= due.expect("nobody works on what is left"));
@@ -537,8 +539,8 @@ proptest! {
     }
 }
 
-/// A worker has helped a chat of the other one's partition, which is due again later; then it gets
-/// an update of its own. Now the other has to get up for that time, though it lay down before.
+/// A worker has stolen a chat of the other one's partition, which is due again later; then it gets
+/// an update of its own. Now the other has to wake up for that time, though it parked before.
 #[test]
 fn the_time_of_a_retry_passes_to_another_sleeper() {
     let mut world = World::new(Setup {

@@ -47,7 +47,7 @@ fn watched(test: impl FnOnce() + Send + 'static) {
     });
     match end.recv_timeout(WATCHDOG) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("somebody sleeps through work"),
-        // A panic of the test's thread drops its end: joining tells which it was.
+        // A panic of the test's thread drops its end: the join returns which it was.
         _ => thread.join().unwrap(),
     }
 }
@@ -130,7 +130,7 @@ impl Rig {
         Self::new(shards, workers, limits, &To::Handler(Arc::new(handler)))
     }
 
-    /// One update through the first shard, told at once.
+    /// One update through the first shard, with the workers woken at once.
     fn send(&self, chat: i64, id: i64) -> Result<(), Refusal> {
         let sent = self.shards[0].dispatch(message(0, chat, id, 0), Instant::now());
         self.shards[0].wake_workers();
@@ -185,7 +185,7 @@ impl Latch {
     }
 }
 
-/// Checks each chat's order and that nobody else handles it meanwhile.
+/// Checks each chat's order and that no other worker handles it meanwhile.
 #[derive(Default)]
 struct Ledger {
     chats: Vec<Mutex<Vec<i64>>>,
@@ -347,7 +347,7 @@ fn a_stuck_handler_holds_up_its_chat_alone() {
     });
 }
 
-/// One retry is due while all workers but one are stuck, whichever of them was up for its time.
+/// One retry is due while all workers but one are stuck, including the one that was awake for it.
 #[test]
 fn a_retry_comes_in_time_while_others_are_stuck() {
     const WORKERS: u64 = 3;
@@ -411,7 +411,7 @@ impl Wake for Unpark {
 }
 
 /// A program takes updates, and two other threads settle them: each settlement has to reach the
-/// very worker that keeps the lane, however the others sleep.
+/// worker that keeps the lane, whichever of the others sleep.
 #[test]
 fn settlements_wake_the_worker_that_waits_for_them() {
     watched(|| {
@@ -468,7 +468,7 @@ fn settlements_wake_the_worker_that_waits_for_them() {
     });
 }
 
-/// Copies of one id that say different chats meet nowhere but in the window.
+/// Copies of one id in different chats meet only in the window.
 #[test]
 fn of_copies_with_different_content_one_is_handled() {
     watched(|| {

@@ -73,7 +73,7 @@ fn a_balancer_has_no_seat_and_nobody_else_may_come() {
     acceptor.admission.permits = Arc::new(PeerConnectionLimit::new(1));
     for (balancers, expected) in [("127.0.0.1", (vec![3], 0)), ("127.0.0.2", (vec![3], 3))] {
         let proxy_protocol = Some(AllowList::new([balancers]).unwrap());
-        // Whoever is behind it is looked for on the list, not the balancer.
+        // The client behind the balancer is looked for on the list, not the balancer.
         let allow = Some(AllowList::new(["telegram"]).unwrap());
         acceptor.listeners.first_mut().unwrap().terms =
             Arc::new(Terms { allow, proxy_protocol, tls: true });
@@ -120,7 +120,7 @@ fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one()
     let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
     let _peer = connect(&mut acceptor);
     assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 1, "none is idle");
-    // Behind what it is told now there are ten seconds.
+    // The test's times are ten seconds after the epoch.
     let epoch = Instant::now() - Duration::from_secs(10);
     for (link, seconds) in acceptor.shards.iter_mut().zip([4, 2, 3]) {
         let idle = LongestIdle::from_epoch(epoch);

@@ -1,4 +1,4 @@
-//! What the acceptor is told by other threads.
+//! Changes for the acceptor from other threads.
 
 use std::{
     os::fd::OwnedFd,
@@ -8,7 +8,7 @@ use std::{
 use super::{SocketFile, Terms, terms};
 use crate::config::Config;
 
-/// What others have for the acceptor, until it looks. A reload wakes it by a byte through its pair.
+/// Changes that wait until the acceptor looks. A reload wakes it by a byte through its socket pair.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptorConfig {
     order: Mutex<Option<AcceptorSettings>>,
@@ -18,7 +18,7 @@ pub(crate) struct AcceptorConfig {
 #[derive(Debug)]
 pub(crate) struct AcceptorSettings {
     pub(crate) connections: usize,
-    /// By the listeners of the configuration.
+    /// In the order of the configuration's listeners.
     pub(crate) terms: Vec<Arc<Terms>>,
 }
 

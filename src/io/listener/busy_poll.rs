@@ -1,4 +1,5 @@
-//! Busy polling (SO_BUSY_POLL): a read that finds nothing looks into the network card's queue itself.
+//! Busy polling (SO_BUSY_POLL): a read that finds nothing looks into the network card's queue
+//! itself.
 //!
 //! It is set on listening sockets alone, while the process still has its privileges: accepted ones
 //! inherit it in the kernel, so it costs no call for a connection.
@@ -18,8 +19,8 @@ use std::{
 /// where it is built without.
 pub(super) fn set(socket: &OwnedFd, time: Duration) -> io::Result<()> {
     let micros = libc::c_int::try_from(time.as_micros()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the kernel reads the four bytes of `micros`, which snapshot until the call returns, and the
-    // descriptor is open for as long as `socket` is borrowed.
+    // SAFETY: the kernel reads the four bytes of `micros`, which live until the call returns, and
+    // the descriptor is open for as long as `socket` is borrowed.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

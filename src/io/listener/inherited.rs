@@ -60,7 +60,7 @@ impl Pool {
         })
     }
 
-    /// What to tell of those that nobody has taken.
+    /// A notice about those that no listener has taken.
     pub(super) fn left(&self) -> Option<String> {
         let left: Vec<_> = self.names().collect();
         (!left.is_empty()).then(|| {
@@ -85,7 +85,8 @@ impl Pool {
     }
 }
 
-/// Makes the socket what ours are: not waited for in accept4(2), not inherited again.
+/// Gives the socket the flags of our own: accept4(2) does not block on it, and it is not inherited
+/// again.
 fn prepare(socket: &OwnedFd) -> io::Result<()> {
     let is_stream = sockopt::socket_type(socket)? == SocketType::STREAM;
     let families = [AddressFamily::INET, AddressFamily::INET6, AddressFamily::UNIX];

@@ -1,4 +1,5 @@
-//! The sockets that are listened on: bound here, or inherited from whoever started the process.
+//! The sockets that are listened on: bound here, or inherited from the process that started this
+//! one.
 
 mod acceptor_config;
 mod busy_poll;
@@ -37,12 +38,12 @@ use crate::{
 /// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
 pub const BACKLOG: i32 = 4096;
 
-/// On which terms a listener's connections are served.
+/// The terms by which a listener's connections are served.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Who may connect; `None` is everybody. Peers without an address may.
+    /// The addresses that may connect; `None` is every peer. Peers without an address may.
     pub(crate) allow: Option<AllowList>,
-    /// The balancers, all of which send a PROXY header; `None` where nobody does.
+    /// The balancers, all of which send a PROXY header; `None` where there are none.
     pub proxy_protocol: Option<AllowList>,
     /// Whether TLS is spoken.
     pub(crate) tls: bool,
@@ -51,7 +52,7 @@ pub struct Terms {
 impl Terms {
     fn new(listener: &Listener, config: &Config) -> Self {
         let own = listener.allow.as_ref().or(config.allow.as_ref()).cloned();
-        // Who may send to no bot has no business here.
+        // A peer that may send to no bot need not connect.
         let bots = || AllowList::union(config.bots.iter().map(|bot| bot.allow.as_ref()));
         Self {
             allow: own.or_else(bots),
@@ -60,8 +61,8 @@ impl Terms {
         }
     }
 
-    /// True where `peer` may be served. Whoever has no address came by a file whose permissions
-    /// let it.
+    /// True where `peer` may be served. A peer without an address came by a file whose permissions
+    /// admit it.
     pub fn admits(&self, peer: Option<IpAddr>) -> bool {
         admits(self.allow.as_ref(), peer)
     }
@@ -77,7 +78,7 @@ pub fn terms(config: &Config) -> Vec<Arc<Terms>> {
 #[derive(Debug)]
 pub(crate) struct ListeningSocket {
     pub(crate) terms: Arc<Terms>,
-    /// Place of its listener among those of the configuration.
+    /// Index of its listener among those of the configuration.
     listener: usize,
     /// Removed with the socket.
     file: Option<SocketFile>,
@@ -95,8 +96,8 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Listens wherever `config` says, on the sockets in `inherited` where they are meant. The files of
-    /// Unix sockets that root makes are for `heir`, where there is one.
+    /// Listens wherever `config` says, on the sockets in `inherited` where they are meant. The
+    /// files of Unix sockets that root makes are for `heir`, where there is one.
     ///
     /// # Errors
     /// A [`Bind`](ErrorKind::Bind) error with what to do about it.
@@ -136,8 +137,8 @@ impl Listening {
         Ok(opened)
     }
 
-    /// Has all TCP connections polled for `time`; what an operator should know where that is not to
-    /// be had, which is no reason not to serve.
+    /// Has all TCP connections polled for `time`. Returns a notice where the kernel refuses, which
+    /// is no reason not to serve.
     fn poll_busily(&self, time: Duration) -> Option<String> {
         let mut tcp = self.sockets.iter().filter(|socket| !socket.is_unix);
         let refused = tcp.find_map(|socket| busy_poll::set(&socket.socket, time).err());
@@ -179,11 +180,12 @@ impl ListeningSocket {
         let (socket, peer) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC)?;
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
         if peer.is_none() && !self.is_unix {
-            // The kernel tells it for every connection; one without must not pass for a trusted one.
+            // The kernel reports it for every connection; one without must not pass for a trusted
+            // one.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if self.is_inherited && !self.is_unix {
-            // Who waited before this process began has what the socket had then.
+            // A connection that waited before this process began has what the socket had then.
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         Ok((socket, peer.map(|peer| peer.ip().to_canonical())))
@@ -196,12 +198,12 @@ impl ListeningSocket {
         }
     }
 
-    /// Gives away the name, so that nobody comes any more who would find nobody here.
+    /// Removes the name, so that no client connects to a socket that is not served any more.
     pub(crate) fn remove_file(&mut self) {
         self.file = None;
     }
 
-    /// What tells its file from all others, where that is ours.
+    /// Identifies its file, where that is ours.
     fn file_id(&self) -> Option<names::FileId> {
         self.file.as_ref().map(SocketFile::id)
     }
@@ -229,15 +231,15 @@ impl ListeningSocket {
         self.file = Some(file);
     }
 
-    /// Listens no more, even where a child that was forked holds a copy. One that is inherited is left
-    /// as it is: whoever started the process listens on it as well.
+    /// Listens no more, even where a child that was forked holds a copy. One that is inherited is
+    /// left as it is: the process that passed it listens on it as well.
     pub(crate) fn end(&self) {
         if !self.is_inherited {
             let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         }
     }
 
-    /// Whether whoever started the process listens on it as well, and goes on to.
+    /// Whether the process that passed it listens on it as well, and goes on to.
     pub(crate) fn is_inherited(&self) -> bool {
         self.is_inherited
     }
@@ -280,8 +282,8 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> Result<OwnedFd, Error> {
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, reuse_port)?;
-        // Its connections take it from here: an answer that waits for the sender's delayed ACK costs it
-        // 40 ms. One that refuses it is broken, and will tell soon.
+        // Its connections take it from here: an answer that waits for the sender's delayed ACK
+        // costs it 40 ms. A socket that refuses the option is broken, and reports that soon.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         bind(&socket, &address)?;
         listen(&socket, BACKLOG)?;

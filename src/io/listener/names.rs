@@ -1,6 +1,6 @@
-//! Whether the names of Unix sockets still lead to them. A file that is gone is made again where that
-//! is allowed; one that is another's by now is left alone, since who takes over a socket does so by a
-//! file of its own.
+//! Whether the names of Unix sockets still lead to them. A file that is gone is made again where
+//! that is allowed. One that is another's by now is left alone, since a process that takes over a
+//! socket does so by a file of its own.
 
 use std::{
     fs, io,
@@ -19,13 +19,13 @@ use crate::{
     observe::incidents::{IncidentKind, IncidentWriter},
 };
 
-/// How long a file has to be gone until it is made again: another server that removes it and makes its
-/// own is quicker.
+/// How long a file has to be gone until it is made again: another server that removes it and makes
+/// its own is quicker.
 const GONE: Duration = Duration::from_secs(2);
 /// Time until that is tried again where it was not allowed.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// What tells a file from all others, those that get its place on the disk included.
+/// Identifies a file, also against files that get its inode later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct FileId {
     device: u64,
@@ -72,7 +72,7 @@ impl Name {
         }
     }
 
-    /// Why nobody comes by this name, in one line; `None` where they do.
+    /// Why no client can connect by this name, in one line; `None` where they can.
     pub(crate) fn trouble(&self) -> Option<String> {
         let what = match self.state() {
             State::Here => return None,
@@ -101,7 +101,7 @@ struct Watched {
     mode: Option<u32>,
     /// Its place among the acceptor's.
     socket: usize,
-    /// What was found at the last look, and whether why it cannot be made has been said.
+    /// What was found at the last look, and whether a failure to make it has been logged.
     seen: State,
     is_refusal_told: bool,
 }
@@ -117,8 +117,8 @@ impl Names {
     ) -> Option<Self> {
         let watched = |(socket, it): (usize, &ListeningSocket)| {
             let (path, mode) = it.name()?;
-            // Since ours was made, the journal was waited for and read. One that was inherited and is
-            // not there now has never led here as far as we see.
+            // Since ours was made, the journal was waited for and read. One that was inherited and
+            // is not there now has never led here as far as is known.
             let file = it.file_id().or_else(|| FileId::at(&path).ok())?;
             let name = Arc::new(Name { path, state: AtomicU8::new(State::Here as u8) });
             let (gone_at, due, seen) = (None, None, State::Here);
@@ -151,7 +151,7 @@ impl Watched {
             Ok(file) if file == self.file => State::Here,
             Ok(_) => State::Anothers,
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::Gone,
-            // Whether it is there cannot be told.
+            // Whether it is there is not known.
             Err(_) => return,
         };
         // At the second look that finds the same.
@@ -320,7 +320,7 @@ mod tests {
         scene.look_for(Duration::from_secs(20));
         assert!(scene.trouble().unwrap().contains("is another's"));
         assert_eq!(FileId::at(&scene.path).unwrap(), file.id());
-        // It goes, and leaves the name to who was there before.
+        // It is dropped, and leaves the name to the server that was there before.
         drop((successor, file));
         scene.look_for(Duration::from_secs(5));
         assert_eq!(scene.trouble(), None);
@@ -355,7 +355,7 @@ mod tests {
         scene.look_for(Duration::from_secs(20));
         assert_eq!(FileId::at(&scene.path).unwrap(), other);
         fs::remove_file(&scene.path).unwrap();
-        // A link of another user leads nowhere that we would write to.
+        // A link of another user must not lead to a file that is written to.
         let precious = scene.dir.path().join("precious");
         fs::write(&precious, "data").unwrap();
         let precious_mode = || fs::metadata(&precious).unwrap().permissions().mode();

@@ -26,7 +26,7 @@ use crate::{
 /// Attempts at a name that is not taken.
 const NAMES: usize = 8;
 
-/// A socket's file, removed when dropped, unless it is somebody else's by then.
+/// A socket's file, removed when dropped, unless it is another process's by then.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     dir: Dir,
@@ -63,8 +63,8 @@ impl Drop for SocketFile {
 }
 
 /// A listening socket at `path`, whose file has the permissions `mode`, and belongs to `heir` where
-/// root makes it. A file that a dead server has left is replaced; with `take_over` also one on which
-/// somebody listens.
+/// root makes it. A file that a dead server has left is replaced; with `take_over` also one on
+/// which a process listens.
 pub(super) fn bind(
     path: &Path,
     mode: u32,
@@ -109,7 +109,7 @@ fn make(
 ) -> io::Result<(OwnedFd, SocketFile)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // It gets its name when it is all that it should be, so no peer meets it half made.
+    // It gets its name when it is complete, so no peer meets it half made.
     let half = bind_half(&socket, &dir, path, &name)?;
     let finish = || -> io::Result<FileId> {
         dir.set_mode(&half, mode)?;
@@ -217,7 +217,7 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         assert!(said(&path, false).contains("another program listens there"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no half-made socket is left");
-        // Who takes it over keeps it when the first one goes.
+        // The second server keeps it when the first one ends.
         let (_second, second_file) = bind(&path, 0o600, true, None).unwrap();
         drop((socket, file));
         UnixStream::connect(&path).unwrap();

@@ -157,7 +157,7 @@ fn what_was_begun_before_has_left_when_all_is_submitted() {
         Runtime::new(driver).unwrap().block_on(async {
             let submitted = Submitted::new(driver).unwrap();
             let mut socket = adopt(near.into(), driver).unwrap();
-            // epoll has to hear first that a new socket can be written.
+            // epoll has to report first that a new socket can be written.
             write_all(&mut socket, &b"a"[..]).await.0.unwrap();
             assert_eq!(far.read(&mut [0; 2]).unwrap(), 1, "{driver}");
             // Twice: what it waits with is not used up.

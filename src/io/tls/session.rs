@@ -1,5 +1,5 @@
-//! A connection's stream: the handshake of TLS, then its records; or plain, where a listener was told
-//! so.
+//! A connection's stream: the handshake of TLS, then its records; or plain bytes, where the
+//! listener speaks no TLS.
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ const READ_BYTES: usize = 4096;
 /// How far a handshake has got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
-    /// The client has said nothing yet, or its hello.
+    /// The client has sent nothing yet, or its hello.
     Begin,
     /// It has been answered.
     GoOn,
@@ -52,8 +52,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Waits for bytes, which `recv_buffer` then has behind those it had; or tells what of a record has come,
-    /// where `wait` is for something else.
+    /// Waits for bytes, which `received` then has behind those it had; or reports that a part of a
+    /// record has come, where `wait` is for something else.
     ///
     /// # Errors
     /// As [`TlsStream::fill`].
@@ -96,10 +96,10 @@ pub(crate) struct Established {
 }
 
 /// Does the handshake, to which `early` bytes have come already. Where it fails, the alert has been
-/// sent as far as the peer takes it, and the socket comes back to be closed.
+/// sent as far as the peer takes it, and the socket is returned to be closed.
 ///
-/// Each step that computes is done while what `slice` gives is held, so that the caller decides when;
-/// where `slice` fails, so does the handshake.
+/// Each step that computes is done while what `slice` gives is held, so that the caller decides
+/// when; where `slice` fails, so does the handshake.
 pub(crate) async fn accept<T>(
     mut socket: Socket,
     early: Vec<u8>,
@@ -151,12 +151,12 @@ struct Handshake {
 enum Agreed {
     /// With keys of our own.
     Records(Box<Records>, Vec<u8>),
-    /// As rustls does it: TLS 1.2, and TLS 1.3 where rustls has told no secrets.
+    /// As rustls does it: TLS 1.2, and TLS 1.3 where rustls has given no secrets.
     Session(Box<ServerConnection>, Vec<u8>),
 }
 
 impl Agreed {
-    /// `outgoing` is what has to be told before anything is waited for.
+    /// `outgoing` is what has to be sent before anything is waited for.
     fn over(self, socket: Socket, kind: HandshakeKind, outgoing: Vec<u8>) -> Established {
         match self {
             Self::Records(records, rest) => {
@@ -188,7 +188,8 @@ impl Handshake {
                     let (kind, agreed, mut outgoing) = self.end()?;
                     drop(slice);
                     if matches!(agreed, Agreed::Session(..)) {
-                        // The client waits for it. In TLS 1.3 it is a ticket, and can go with the answer.
+                        // The client waits for it. In TLS 1.3 it is a ticket, and can go with the
+                        // answer.
                         let told = std::mem::take(&mut outgoing);
                         runtime::write_all(socket, told).await.0?;
                     }
@@ -226,14 +227,14 @@ impl Handshake {
             self.fed += taken;
             self.of_record -= taken;
             let processed = self.session.process_new_packets();
-            // Those of this call, which are nobody else's.
+            // Those of this call, which belong to no other connection.
             self.secrets = std::mem::take(&mut self.secrets).or(Secrets::take());
             processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
         Ok(())
     }
 
-    /// Takes what the session has to say.
+    /// Collects what the session has to send.
     fn collect(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             self.session.write_tls(&mut self.outgoing)?;
@@ -287,7 +288,7 @@ impl Handshake {
     }
 }
 
-/// Says, once, that the records of TLS 1.3 go another way than they should: each update costs more.
+/// Logs once that the records of TLS 1.3 do not go through [`Records`]: each update costs more.
 #[cold]
 fn tell_unknown_secrets() {
     static IS_TOLD: AtomicBool = AtomicBool::new(false);
@@ -296,9 +297,9 @@ fn tell_unknown_secrets() {
     }
 }
 
-/// Ends a connection in the way that every client understands: close_notify and FIN at once, then
-/// the rest of the peer's bytes are read away, since closing over received bytes sends an RST that
-/// can overtake the last answer. `limit` bounds the bytes; the time is the caller's to bound.
+/// Ends a connection in the form that every client understands: close_notify and FIN at once, then
+/// the rest of the peer's bytes are discarded, since closing over unread bytes sends an RST that
+/// can overtake the last answer. `limit` bounds the bytes; the caller bounds the time.
 pub(crate) async fn close(stream: Stream, limit: usize) {
     let (mut socket, finished) = match stream {
         Stream::Plain(mut socket) => {

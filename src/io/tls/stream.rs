@@ -19,21 +19,21 @@ pub(crate) struct TlsStream {
     socket: Socket,
     /// Records that have to leave before anything is waited for; empty between two writes.
     outgoing: Vec<u8>,
-    /// The peer has said goodbye.
+    /// The peer has sent a close_notify.
     has_ended: bool,
-    /// It was told that nothing more comes.
+    /// The connection cannot go on: the alert has been sent.
     is_over: bool,
 }
 
 impl TlsStream {
-    /// Goes on over `socket` with the keys of a handshake that is over, but for its last word in
-    /// `outgoing`: a ticket, which can wait for the answer where the request has come already.
+    /// Goes on over `socket` with the keys of a handshake that is over. Its last record, a ticket,
+    /// is in `outgoing`; it can wait for the answer where the request has come already.
     pub(super) fn new(socket: Socket, records: Records, outgoing: Vec<u8>) -> Self {
         Self { records, socket, outgoing, has_ended: false, is_over: false }
     }
 
-    /// Waits for data, which `recv_buffer` then has; or tells what of a record has come, where `wait` is for
-    /// something else.
+    /// Waits for data, which `received` then has; or reports that a part of a record has come,
+    /// where `wait` is for something else.
     ///
     /// # Errors
     /// `UnexpectedEof` where the peer ends the connection without a close_notify, which is how
@@ -70,7 +70,7 @@ impl TlsStream {
         }
     }
 
-    /// Tells the peer why it cannot go on; whether it listens does not matter any more.
+    /// Sends the alert for `fault`; whether the peer reads it does not matter any more.
     async fn fail(&mut self, fault: TlsError) -> io::Error {
         self.is_over = true;
         if self.records.alert(fault, &mut self.outgoing).is_ok() {
@@ -103,7 +103,8 @@ impl TlsStream {
         outcome
     }
 
-    /// Says goodbye: close_notify, then FIN. The socket, from which the peer's last bytes can be read.
+    /// Ends the connection: close_notify, then FIN. Returns the socket, from which the peer's last
+    /// bytes can be read.
     pub(super) async fn finish(mut self) -> (Socket, io::Result<()>) {
         // Nothing follows an alert that says why (RFC 8446 section 6.2).
         let said = if self.is_over {
@@ -123,8 +124,8 @@ impl TlsStream {
     }
 }
 
-/// Reads once behind what `recv_buffer` holds, where at least `missing` bytes are needed to go on; 0 is the
-/// end.
+/// Reads once behind what `received` holds, where at least `missing` bytes are needed to go on; 0
+/// is the end.
 pub(super) async fn receive(
     socket: &mut Socket,
     received: &mut RecvBuffer,

@@ -1,6 +1,6 @@
 //! An established connection of TLS 1.2: rustls' own session over a socket.
 //!
-//! Nobody who matters speaks it: Telegram's sender does TLS 1.3. So it may cost more.
+//! Telegram's sender speaks TLS 1.3, so TLS 1.2 may cost more.
 
 use std::io::{self, BufRead as _, Write as _};
 
@@ -71,8 +71,8 @@ impl Part {
 }
 
 impl Tls12Stream {
-    /// Goes on with a `session` that has done its handshake over `socket`, from which `incoming` has
-    /// been read and not fed to it.
+    /// Goes on with a `session` that has done its handshake over `socket`, from which `incoming`
+    /// has been read and not fed to it.
     pub(super) fn new(socket: Socket, session: ServerConnection, incoming: Vec<u8>) -> Self {
         let part = Part::default();
         Self { session, socket, incoming, fed: 0, outgoing: Vec::new(), part }
@@ -138,7 +138,7 @@ impl Tls12Stream {
         fed
     }
 
-    /// Waits for bytes of the peer; 0 are the end. Without a buffer where it is to be `bare`.
+    /// Waits for bytes of the peer; 0 is the end. Without a buffer where `is_bare`.
     async fn read(&mut self, is_bare: bool) -> io::Result<usize> {
         let mut incoming = std::mem::take(&mut self.incoming);
         self.fed = 0;
@@ -159,8 +159,8 @@ impl Tls12Stream {
         outcome
     }
 
-    /// Gives the session the next few bytes, or the end: it takes no more than a record at a time, and
-    /// nothing before what it has decrypted is taken.
+    /// Gives the session the next few bytes, or the end: it takes no more than a record at a time,
+    /// and nothing before what it has decrypted is taken.
     fn feed(&mut self, is_end: bool) -> io::Result<()> {
         let whole = self.incoming.get(self.fed..).unwrap_or_default();
         let mut rest = whole;
@@ -168,7 +168,7 @@ impl Tls12Stream {
         self.part.pass(whole.get(..taken).unwrap_or_default());
         self.fed += taken;
         if taken == 0 && !is_end {
-            // After a close_notify; what follows is nobody's.
+            // After a close_notify; what follows is ignored.
             self.fed = self.incoming.len();
         }
         self.session
@@ -183,7 +183,7 @@ impl Tls12Stream {
         self.flush().await
     }
 
-    /// Writes what the session has to say.
+    /// Writes what the session has to send.
     async fn flush(&mut self) -> io::Result<()> {
         if !self.session.wants_write() {
             return Ok(());
@@ -198,7 +198,8 @@ impl Tls12Stream {
         outcome
     }
 
-    /// Says goodbye: close_notify, then FIN. The socket, from which the peer's last bytes can be read.
+    /// Ends the connection: close_notify, then FIN. Returns the socket, from which the peer's last
+    /// bytes can be read.
     pub(super) async fn finish(mut self) -> (Socket, io::Result<()>) {
         self.session.send_close_notify();
         let said = self.flush().await;

@@ -55,7 +55,7 @@ fn a_lock_that_is_lost_is_taken_again() {
     assert!(owner.is_ours().is_ok());
 }
 
-/// Another owner has the path: nothing that is there is touched by the one before.
+/// Another process owns the path: the one before touches nothing there.
 #[test]
 fn what_a_successor_has_made_is_out_of_reach() {
     type Take = fn(&Path);
@@ -96,7 +96,7 @@ fn what_a_successor_has_made_is_out_of_reach() {
     }
 }
 
-/// A person has put another file in the place of one of ours.
+/// An operator has put another file in the place of one of ours.
 #[test]
 fn a_file_that_was_replaced_is_not_removed() {
     let parent = tempfile::tempdir().unwrap();

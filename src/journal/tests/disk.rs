@@ -1,12 +1,12 @@
-//! A disk in memory that does all that a disk may do to a program.
+//! A simulated disk in memory that shows a program all that a disk may do.
 //!
 //! What is written or renamed is seen at once, as through a page cache, and is durable when the
 //! file or the directory is synced. A `kill -9` leaves what is seen; a power cut leaves what is
 //! durable, and of each change that is not, at random, all, nothing or a part.
 //!
-//! A crash is told to come at a point: before an operation, or in the middle of a write. From there
-//! on nothing is changed any more and each operation fails, so the program runs on into the void
-//! until the test ends it, without a panic that would have to be caught.
+//! A test chooses the point at which a crash comes: before an operation, or in the middle of a
+//! write. From there on nothing is changed any more and each operation fails, so the program runs
+//! on without effect until the test ends it, without a panic that would have to be caught.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -196,7 +196,7 @@ impl SimDisk {
         disk.crash_at = Some(disk.points + points);
     }
 
-    /// Takes back what [`crash_in`](Self::crash_in) has told.
+    /// Takes back what [`crash_in`](Self::crash_in) has set.
     pub(super) fn crash_never(&self) {
         self.lock().crash_at = None;
     }
@@ -215,7 +215,7 @@ impl SimDisk {
         self.lock().points
     }
 
-    /// Somebody removes the directory.
+    /// Removes the directory.
     pub(super) fn remove_directory(&self) {
         let mut disk = self.lock();
         disk.names.clear();
@@ -224,7 +224,7 @@ impl SimDisk {
         disk.is_gone = true;
     }
 
-    /// Somebody removes the directory, and another process makes one of its own.
+    /// Removes the directory, and another process makes one of its own.
     pub(super) fn take_directory(&self) {
         self.remove_directory();
         self.lock().is_taken = true;
@@ -240,7 +240,7 @@ impl SimDisk {
         self.lock().is_taken
     }
 
-    /// Somebody puts a file into the directory that is not of the journal.
+    /// Puts a file into the directory that is not of the journal.
     pub(super) fn plant(&self, name: &str, bytes: &[u8]) {
         let mut disk = self.lock();
         if disk.names.contains_key(name) {
@@ -279,7 +279,7 @@ impl SimDisk {
         disk.crash_at = None;
         disk.is_gone = false;
         if std::mem::take(&mut disk.is_taken) {
-            // The other one goes its way, and its directory with it.
+            // The other process ends, and its directory with it.
             assert!(disk.names.is_empty() && disk.durable.is_empty(), "of another: {disk:?}");
         }
         if crash == Crash::Kill {

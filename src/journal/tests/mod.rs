@@ -1,4 +1,5 @@
-//! Tests of the journal as a whole, on a disk that fails, loses and dies as told.
+//! Tests of the journal as a whole, on a disk that fails, loses data and stops where a test says
+//! so.
 //!
 //! | file | question |
 //! |---|---|

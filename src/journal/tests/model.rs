@@ -86,7 +86,7 @@ impl Setup {
 #[derive(Debug)]
 struct Sent {
     text: String,
-    /// Whether its sender was told 200.
+    /// Whether its sender got 200.
     is_acked: bool,
     /// Whether a power cut cannot take it back.
     is_synced: bool,
@@ -255,8 +255,8 @@ impl World {
         let failed_syncs = self.disk.failed_syncs();
         let recovered = recover(&self.disk, &bots, remember, |_| {});
         if self.disk.failed_syncs() > failed_syncs {
-            // The kernel takes what it could not write for written, and a later sync says that all is
-            // well. The start has told of it; a power cut may take what was not synced before.
+            // The kernel takes what it could not write for written, and a later sync reports
+            // success. The start has logged it; a power cut may take what was not synced before.
             for sent in self.chats.iter_mut().flat_map(|chat| &mut chat.sent) {
                 sent.cannot_sync |= !sent.is_synced;
             }
@@ -344,7 +344,7 @@ impl World {
         });
     }
 
-    /// Takes note of what has failed, and that the process has ended, if it has.
+    /// Checks what has failed, and whether the process has ended.
     fn after(&mut self) {
         let done = self.disk.take_trace();
         self.trace.0.push_str(&done);
@@ -380,7 +380,8 @@ impl World {
                     sent.may_repeat &= !sent.is_void && !sent.is_settled;
                     sent.is_settled = false;
                 }
-                // Of an answer that was not given nothing is known, and the sender comes again.
+                // The outcome of an answer that was not given is not known, and the sender comes
+                // again.
                 sent.is_exposed = false;
             }
         }
@@ -448,7 +449,7 @@ impl World {
         tell!(self, "chat {index}: {number} {outcome}");
     }
 
-    /// A shard's turn: sends what has gathered, tells who waits.
+    /// A round of a shard: sends what has gathered, answers the connections that waited.
     fn shard(&mut self, shard: usize) {
         let intake = Rc::clone(&self.life().intakes[shard]);
         intake.work(drop);
@@ -625,7 +626,7 @@ impl World {
         }
     }
 
-    /// Tells the journal what a worker has settled.
+    /// Notes in the journal what a worker has settled.
     fn settle(&mut self, worker: usize, handled: Vec<((usize, usize), RecordId)>) {
         self.after();
         let life = self.life.as_mut().unwrap();
@@ -680,7 +681,7 @@ impl World {
         }
     }
 
-    /// One step that anybody could take next.
+    /// One step that any of the threads could take next.
     fn act(&mut self) {
         let rng = &mut self.rng;
         match rng.below(41) {
@@ -857,7 +858,7 @@ impl World {
     fn start_again(&mut self) {
         let mut weather = Weather::default();
         if self.rng.is_one(1, 4) {
-            // A sync that fails here takes back what was promised, and nobody could help it.
+            // A sync that fails here takes back what was promised, and nothing could prevent it.
             for op in [Op::Create, Op::Read, Op::Remove, Op::Rename, Op::Truncate, Op::Write] {
                 weather.chances[op as usize] = self.rng.below(60);
             }
@@ -873,7 +874,7 @@ impl World {
         self.ends_if_crashed();
     }
 
-    /// Somebody puts a file into the directory that is not of this journal.
+    /// Puts a file into the directory that is not of this journal.
     fn plant(&mut self) {
         let number = |name: &String| name.get(..10)?.parse().ok();
         let last: u32 = self
@@ -994,7 +995,7 @@ fn keeps_its_promises_wherever_the_process_ends() {
     }
 }
 
-/// Two chats, two workers, and nothing that is in the way.
+/// Two chats, two workers, and nothing that interferes.
 fn plain(ack: Ack) -> impl FnOnce(&mut Rng) -> Setup {
     move |rng| Setup {
         ack,
@@ -1018,8 +1019,8 @@ fn without(ops: &[Op]) -> Weather {
     weather
 }
 
-/// The disk takes a record, says that it has not, and does not cut it off either; then only the
-/// head of the next segment knows. That segment stays as long as nothing else does.
+/// The disk takes a record, reports an error, and does not cut it off either; then only the head of
+/// the next segment has the end. That segment stays as long as nothing else has it.
 #[test]
 fn what_was_refused_does_not_come_again() {
     for is_next_done in [false, true] {
@@ -1031,7 +1032,7 @@ fn what_was_refused_does_not_come_again() {
         world.deliver(1, false);
         assert!(!world.chats[1].sent[0].is_acked);
         world.after();
-        // Its ids, which would tell as well, cannot be kept.
+        // Its ids, which would give the end as well, cannot be kept.
         world.disk.set_weather(without(&[Op::Create, Op::Truncate]));
         while is_next_done && world.task() {}
         world.after();
@@ -1104,7 +1105,7 @@ fn a_segment_under_another_name_is_kept_and_delivered_when_it_is_put_back() {
     assert_eq!((&*aside.file, &*aside.kept_as), ("0000000007.journal", "0000000007.damaged"));
     assert_eq!(aside.is_segment, Some(1));
     assert_eq!(world.disk.files()["0000000007.damaged"], before);
-    // It is told once; put back, it is what it was.
+    // It is reported once; put back, it is what it was.
     assert!(found(&world.disk).aside.is_empty());
     world.disk.rename("0000000007.damaged", "0000000001.journal").unwrap();
     world.start();
@@ -1194,7 +1195,7 @@ fn the_file_that_cannot_be_read_is_the_one_that_is_named() {
         let mut world = World::new(4, plain(Ack::Written));
         world.deliver(0, false);
         world.crash(Crash::Kill);
-        // Once it has been read well, so that there are ids.
+        // After one good read, so that there are ids.
         recover(&world.disk, &world.setup.bot_names(), |_, _| true, |_| {}).unwrap();
         let name = format!("0000000001.{kind}");
         world.disk.break_file(&name);
@@ -1206,8 +1207,8 @@ fn the_file_that_cannot_be_read_is_the_one_that_is_named() {
     }
 }
 
-/// The journal is as large as it may be, everything is settled, and the rest is of a bot that is not
-/// configured: the active segment gives its room back.
+/// The journal is as large as it may be, everything is settled, and the rest is of a bot that is
+/// not configured: the active segment gives its room back.
 #[test]
 fn a_full_journal_takes_updates_again_when_they_are_settled() {
     let mut world = World::new(5, |rng| Setup { max_bytes: 1000, ..plain(Ack::Written)(rng) });

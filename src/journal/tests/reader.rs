@@ -53,7 +53,7 @@ fn file(bytes: &[u8]) -> Arc<dyn Stored> {
     file
 }
 
-/// What was read.
+/// The outcome of a read.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Read {
     records: Vec<LaneRef>,
@@ -230,8 +230,8 @@ fn any_bytes_come_to_an_end() {
     }
 }
 
-/// Each byte of a file, head and all, as a start finds it: nothing but its own record is lost, and
-/// it is said where.
+/// Each byte of a file, head and all, changed before a start: nothing but its own record is lost,
+/// and the report has its offset.
 #[test]
 fn a_start_tells_what_is_damaged() {
     let mut rng = Rng(5);
@@ -257,7 +257,7 @@ fn a_start_tells_what_is_damaged() {
         assert_eq!(ids, expected, "byte {at}");
         let damages: Vec<_> = found.damages.iter().map(|it| (it.offset, it.bytes)).collect();
         match hit {
-            // A head tells nothing that is needed; where it was is damage before the first record.
+            // A head has nothing that is needed; where it was is damage before the first record.
             None => assert_eq!(damages, [(0, places[0].0)], "byte {at}"),
             Some(4) => assert_eq!(damages, [], "the last one may never have been finished"),
             Some(hit) => {

@@ -1,11 +1,11 @@
-//! How often what has hung.
+//! How often each step was found to hang.
 
 use std::{collections::BTreeMap, iter::zip};
 
 use super::Counter;
 use crate::control::operation::Step;
 
-/// Times that each [`Step`] was found to hang; written by the thread that looks.
+/// How often each [`Step`] was found to hang; written by the thread that looks.
 #[derive(Debug, Default)]
 pub(crate) struct HangCounts([Counter; Step::ALL.len()]);
 

@@ -14,15 +14,15 @@ const SUB_BUCKETS: u64 = 256;
 const HALF: u64 = SUB_BUCKETS / 2;
 /// Bits of a value that fall into the first `SUB_BUCKETS`.
 const SUB_BUCKET_BITS: u32 = SUB_BUCKETS.trailing_zeros();
-/// The largest value that can be told from a larger one: 2^40 - 1 ns, about 18 minutes.
+/// The largest value that can be distinguished from a larger one: 2^40 - 1 ns, about 18 minutes.
 const MAX_NS: u64 = (1 << MAX_BITS) - 1;
 const MAX_BITS: u32 = 40;
 /// All buckets: the first `SUB_BUCKETS`, then `HALF` for each further bit; 34 KiB of counters.
 pub(super) const BUCKETS: usize =
     (SUB_BUCKETS + (MAX_BITS - SUB_BUCKET_BITS) as u64 * HALF) as usize;
 
-/// Counters at either end that nobody uses: two cache lines, which CPUs fetch in pairs. So no thread's
-/// writes are on a line that another one has something on.
+/// Counters at either end that are not used: two cache lines, which CPUs fetch in pairs. So no
+/// thread writes to a line that another one uses.
 const EDGE: usize = 16;
 
 /// Counts of durations in nanoseconds, from 0 to 18 minutes; longer ones count as the longest.

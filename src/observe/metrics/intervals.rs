@@ -1,5 +1,5 @@
 //! What was recorded since the last look: the difference of two snapshots of each stage, taken by
-//! whoever asks. The threads that record know nothing of it.
+//! the caller. The threads that record take no part in it.
 
 use std::{mem, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What each thread counts and times. Every counter has one writer; a report sums them.
+//! The counters and histograms of all threads. Each has one writer; a report sums them.
 
 mod counter;
 mod hangs;
@@ -34,11 +34,11 @@ use crate::{
     tls::TlsConfig,
 };
 
-/// A stretch of an update's way, timed on its own.
+/// A part of an update's path that is timed on its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// From the connection's being accepted to its shard's taking it up.
+    /// From accepting a connection to the moment when its shard takes it up.
     AcceptWait,
     /// From there to the end of a TLS handshake with certificate.
     HandshakeFull,
@@ -55,7 +55,7 @@ pub enum Stage {
     /// From the hand-off to a worker's looking for it.
     QueueWait,
     /// From there to the worker's having it: the inbox is emptied into the lanes, duplicates are
-    /// dropped, and the chat's turn is found.
+    /// dropped, and the chat's lane comes first.
     Dispatch,
     /// The handler's call, or the sink's write and flush.
     Handler,

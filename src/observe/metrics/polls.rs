@@ -1,4 +1,4 @@
-//! What is counted of getUpdates, and what a report says of it.
+//! Counters of getUpdates and their report.
 
 use std::{
     fmt,

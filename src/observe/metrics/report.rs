@@ -1,4 +1,4 @@
-//! A report: the sums of all threads at one moment, as a table for people and JSON for machines.
+//! A report: the sums of all threads at one moment, as a table and as JSON.
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +36,8 @@ pub struct Report {
     pub uptime_s: f64,
     /// CPU time of the whole process, in user mode and in the kernel, in seconds.
     pub cpu_s: f64,
-    /// The most memory that the process has had resident, in bytes; `None` where `/proc` does not
-    /// tell.
+    /// The most memory that the process has had resident, in bytes; `None` where `/proc` is not
+    /// there.
     pub memory_peak_bytes: Option<u64>,
     /// Shard threads.
     pub shards: usize,
@@ -105,8 +105,8 @@ pub struct Report {
     pub handler_retries: u64,
     /// Panics caught in a handler.
     pub handler_panics: u64,
-    /// Times that something of the server had not returned for long, by what it was: as the incidents
-    /// of the kind `hang` name it.
+    /// Times that something of the server had not returned for long, by what it was: as the
+    /// incidents of the kind `hang` name it.
     pub hangs: BTreeMap<&'static str, u64>,
     /// Requests not answered with 200, by status.
     pub requests_rejected: BTreeMap<u16, u64>,
@@ -123,11 +123,12 @@ pub struct Report {
     /// Lines for stderr that the command has dropped because stderr did not take them; 0 from the
     /// library, which writes none.
     pub stderr_lines_dropped: u64,
-    /// The bots' webhooks from Telegram's side, by the names of the bots; empty where nobody watches
-    /// them.
+    /// The bots' webhooks from Telegram's side, by the names of the bots; empty where they are not
+    /// watched.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub webhook: BTreeMap<String, WebhookReport>,
-    /// The slowest requests; `None` unless [`Profile::slow`](crate::Profile::slow) says what is slow.
+    /// The slowest requests; `None` unless [`Profile::slow`](crate::Profile::slow) says what is
+    /// slow.
     pub slow: Option<SlowReport>,
     /// Microseconds by stage.
     #[serde(serialize_with = "by_stage")]

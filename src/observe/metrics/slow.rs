@@ -1,4 +1,4 @@
-//! The slowest requests: which updates they were, and where their time went. No content.
+//! The slowest requests: their updates' ids and the times of their stages. No content.
 
 use std::{
     cmp::Reverse,
@@ -31,8 +31,8 @@ pub(crate) struct SlowLog {
     bound_ns: AtomicU64,
     /// Requests that were slow.
     count: Counter,
-    /// With all places taken, what a request must exceed to be kept, so that a flood of slow ones
-    /// does not take the lock for each of them.
+    /// With the log full, what a request must exceed to be kept, so that a flood of slow ones does
+    /// not take the lock for each of them.
     floor_ns: AtomicU64,
     records: Mutex<Vec<SlowRecord>>,
 }
@@ -78,8 +78,8 @@ impl SlowLog {
         ns > self.bound_ns.load(Relaxed)
     }
 
-    /// Keeps the record of a slow request if it is among the slowest. Only the log's thread may call
-    /// this.
+    /// Keeps the record of a slow request if it is among the slowest. Only the log's thread may
+    /// call this.
     #[cold]
     pub(crate) fn note(&self, record: SlowRecord) {
         self.count.increment();
@@ -122,8 +122,8 @@ pub struct SlowRequest {
     pub bot: String,
     /// The update's id.
     pub update_id: i64,
-    /// Index of the shard that received it; `None` where it came another way, or where only a worker
-    /// has found it slow after it had waited in the journal.
+    /// Index of the shard that received it; `None` where no shard did, or where only a worker has
+    /// found it slow after it had waited in the journal.
     pub shard: Option<usize>,
     /// When its last byte had come, in seconds after the server's start.
     pub received_s: f64,
@@ -144,8 +144,8 @@ impl SlowReport {
     /// The most requests of a report.
     pub const REQUESTS_MAX: usize = 64;
 
-    /// What the threads have kept; `None` where nothing counts as slow. What shard and worker know of
-    /// one request is put together.
+    /// What the threads have kept; `None` where nothing counts as slow. What shard and worker know
+    /// of one request is put together.
     pub(crate) fn new(
         metrics: &Metrics,
         registry: &BotRegistry,

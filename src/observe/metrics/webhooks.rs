@@ -1,4 +1,4 @@
-//! What is known of the bots' webhooks from Telegram's side; written by whoever watches them.
+//! The state of the bots' webhooks from Telegram's side; written by the program that watches them.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +19,8 @@ pub struct WebhookReport {
     pub looks_failed: u64,
     /// Updates that wait at Telegram.
     pub pending: u64,
-    /// Seconds since the last error of a delivery; `None` where there was none since the webhook was
-    /// set. A success does not clear it.
+    /// Seconds since the last error of a delivery; `None` where there was none since the webhook
+    /// was set. A success does not clear it.
     pub last_error_age_s: Option<u64>,
     /// That error in Telegram's words.
     pub last_error: Option<String>,

@@ -34,7 +34,7 @@ impl BodyReader {
         }
     }
 
-    /// Moves content from `input` to `body`, if there is one, and tells how many bytes it used.
+    /// Moves content from `input` to `body`, if there is one, and returns how many bytes it used.
     #[inline]
     pub(super) fn read(
         &mut self,

@@ -11,7 +11,7 @@ use super::{
 /// Digits of a chunk size, leading zeros among them: as many as 64 bits can have.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// A chunked body on its way.
+/// A reader of a chunked body.
 ///
 /// Framing is read bytewise by a machine whose state is all it remembers, so that a cut may fall
 /// anywhere; content is moved in as few pieces as it arrives in.
@@ -72,7 +72,7 @@ impl ChunkedReader {
         }
     }
 
-    /// Moves content from `input` to `body`, if there is one, and tells how many bytes it used.
+    /// Moves content from `input` to `body`, if there is one, and returns how many bytes it used.
     pub(super) fn read(
         &mut self,
         input: &[u8],

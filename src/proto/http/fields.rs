@@ -19,8 +19,8 @@ const FEW: usize = 16;
 ///
 /// 400 for fields that break a rule or contradict each other, 413 for a declared length over the
 /// limit, 415 for coded content, 417 for an unknown expectation, 431 for more fields than can be
-/// held, 501 for an unknown transfer coding under `chunked`. Where several apply, the first field in
-/// the head that is wrong by itself decides; contradictions come last, and transfer codings with
+/// held, 501 for an unknown transfer coding under `chunked`. Where several apply, the first field
+/// in the head that is wrong by itself decides; contradictions come last, and transfer codings with
 /// them, since all fields of them are one list.
 pub(super) fn read<'a>(
     section: &'a [u8],
@@ -74,7 +74,7 @@ struct Codings {
 }
 
 impl<'a> Seen<'a> {
-    /// Takes one field in. Names are told apart by their length first, which differs for all.
+    /// Takes one field in. Names are distinguished by their length first, which differs for all.
     fn read(
         &mut self,
         name: &[u8],
@@ -124,7 +124,7 @@ impl<'a> Seen<'a> {
     }
 
     /// RFC 9110 section 8.6: one number of decimal digits. Equal numbers in a list or in several
-    /// fields could be let through; nobody sends them but those who probe.
+    /// fields could be accepted; only probes send them.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Status> {
         if self.content_length.is_some() || value.is_empty() {
             return Err(Status::BadRequest);
@@ -193,11 +193,11 @@ impl Codings {
         }
     }
 
-    /// RFC 9112 section 6.3: where `chunked` is not the last coding, nobody knows where the content
-    /// ends, and 400 is a must. Section 7: `chunked` takes no parameters, and nothing is chunked
-    /// twice. Section 6.1: 501 for codings that are not understood. A field more that adds nothing
-    /// would do no harm here (RFC 9110 section 5.6.1), but who reads only the last one sees an empty
-    /// one: nobody sends it but those who probe.
+    /// RFC 9112 section 6.3: where `chunked` is not the last coding, the end of the content is not
+    /// known, and 400 is a must. Section 7: `chunked` takes no parameters, and nothing is chunked
+    /// twice. Section 6.1: 501 for codings that are not understood. A further field that adds
+    /// nothing would do no harm here (RFC 9110 section 5.6.1), but a parser that reads only the
+    /// last one sees an empty one; only probes send it.
     fn framing(&self) -> Result<Framing, Status> {
         if !self.ends_chunked || self.chunked > 1 {
             Err(Status::BadRequest)

@@ -1,4 +1,4 @@
-//! What a caller may know about a request before its body is read.
+//! The head of a request: what a caller may know before its body is read.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,7 +9,7 @@ use super::{Method, Version, request_line::RequestLine};
 /// Debug output shows the path, which may be a secret, too, but no credentials.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestHead<'a> {
-    /// What is wanted; anything but POST is the caller's to refuse with 405.
+    /// The method; anything but POST is the caller's to refuse with 405.
     pub method: Method,
     /// The path without the query, in the normal form of RFC 3986 section 6.2.2, so that it can be
     /// compared literally. Owned only where the client wrote another form. `*` for `OPTIONS *`.
@@ -38,7 +38,7 @@ pub enum Credential<'a> {
     Absent,
     /// The value, without the blanks around it. Compare it in constant time.
     Given(&'a [u8]),
-    /// There are several: whoever reads the other one would decide otherwise.
+    /// There are several: a parser that reads another one would decide otherwise.
     Repeated,
 }
 

@@ -1,4 +1,4 @@
-//! How much of anything one request may have.
+//! The limits on one request.
 
 /// Bounds on one request. All are inclusive: what is exactly as long as its limit passes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

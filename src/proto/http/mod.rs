@@ -17,7 +17,8 @@
 //!         Step::Head(head) if head.path == "/hook" => session.accept_body(UpdateBody::default()),
 //!         Step::Head(_) => session.discard_body(),
 //!         Step::Complete => {
-//!             let status = if session.take_body().is_some() { Status::Ok } else { Status::NotFound };
+//!             let is_taken = session.take_body().is_some();
+//!             let status = if is_taken { Status::Ok } else { Status::NotFound };
 //!             answers.push(response(status, session.directive()));
 //!         }
 //!         Step::Reject(status) => answers.push(response(status, ConnectionDirective::Close)),
@@ -28,8 +29,8 @@
 //! assert_eq!(answers, [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
 //! ```
 //!
-//! What a request means never depends on where the network cut it: every rejection is decided by
-//! the bytes up to the one that caused it, in the order in which they came.
+//! The result never depends on where the network cut a request: every rejection is decided by the
+//! bytes up to the one that caused it, in the order in which they came.
 //!
 //! | file | question |
 //! |---|---|

@@ -6,7 +6,7 @@ use super::{
     target::{self, Target},
 };
 
-/// A method, as far as a receiver of webhooks tells them apart.
+/// A method, as far as a receiver of webhooks distinguishes them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Method {
     /// GET: what a browser or a health check sends.
@@ -44,7 +44,7 @@ impl<'a> RequestLine<'a> {
     /// # Errors
     ///
     /// In this order: 400 where the line has no such form, 505 for another major version, 501 for a
-    /// method that nobody has registered, 414 for a target over its limit, and 400 for one that is
+    /// method that is not registered, 414 for a target over its limit, and 400 for one that is
     /// invalid.
     pub(super) fn parse(line: &'a [u8], limits: &HttpLimits) -> Result<Self, Status> {
         let (method, target, version) = split(line).ok_or(Status::BadRequest)?;

@@ -13,9 +13,9 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub enum ConnectionDirective {
     /// `Connection: close`: the server closes after this answer.
     Close,
-    /// `Connection: keep-alive`: an HTTP/1.0 client asked for it and has to be told.
+    /// `Connection: keep-alive`: an HTTP/1.0 client asked for it and needs the header.
     KeepAlive,
-    /// Nothing is said: in HTTP/1.1 a connection persists by itself.
+    /// No header: in HTTP/1.1 a connection persists by default.
     Persist,
 }
 

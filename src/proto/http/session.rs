@@ -79,7 +79,7 @@ impl HttpSession {
         }
     }
 
-    /// Goes on with `input`, which is all unread bytes, and tells how many of them are read now.
+    /// Goes on with `input`, which is all unread bytes, and returns how many of them are read now.
     ///
     /// The next call gets the others, followed by those that came since. A head stays unread until
     /// it is complete, so unread bytes have to fit [`HttpLimits::head_bytes`]; what is looked at
@@ -117,7 +117,7 @@ impl HttpSession {
     /// connection can be kept. To be called right after [`Step::Head`].
     ///
     /// A client that waits for `100 Continue` may or may not send its body after a refusal (RFC
-    /// 9110 section 10.1.1). Nothing tells the two apart, so that such a request is complete at
+    /// 9110 section 10.1.1). The two cannot be distinguished, so that such a request is complete at
     /// once and the last one of its connection.
     pub fn discard_body(&mut self) {
         self.body = None;

@@ -13,7 +13,7 @@ pub enum Status {
     BadRequest,
     /// 403: a wrong, missing or repeated credential.
     Forbidden,
-    /// 404: no bot lives at this path.
+    /// 404: no bot is at this path.
     NotFound,
     /// 405: a known method other than POST.
     MethodNotAllowed,

@@ -12,7 +12,7 @@ const PADDING: usize = simd_json::INPUT_PADDING;
 /// in, so a body filled within its reservation is parsed without being moved.
 ///
 /// The buffer keeps its capacity over [`clear`](Self::clear), so bodies can be recycled. `Debug`
-/// tells lengths only: the content is what people wrote to each other.
+/// shows lengths only: the content is users' messages.
 #[derive(Default)]
 pub struct UpdateBody {
     /// The content, and nothing else until [`padded_mut`](Self::padded_mut).
@@ -113,7 +113,7 @@ mod tests {
         body.extend(b"{}");
         body.reserve(98);
         body.extend(&[b' '; 98]);
-        // An allocator may grow memory where it lies, so the capacity tells more than the place.
+        // An allocator may grow memory where it lies, so the capacity is checked, not the address.
         let before = body.capacity();
         body.padded_mut();
         assert_eq!(body.capacity(), before);

@@ -106,7 +106,7 @@ const fn mix(mut value: u64) -> u64 {
     value ^ (value >> 33)
 }
 
-/// FNV-1a with 64 bits: for ids that Telegram does not send today, so speed is no matter.
+/// FNV-1a with 64 bits: for ids that Telegram does not send today, so speed does not matter.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,5 +1,5 @@
 //! A body and the tape that points into it, kept together: the one place of this folder where a
-//! borrow is told to be longer than the compiler can see.
+//! borrow is declared longer than the compiler can see.
 
 use std::{slice, time::Instant};
 
@@ -10,10 +10,10 @@ use super::{BotId, ParseError, UpdateBody, Value, head::Head};
 /// A body, its parsed form, and what is known of both. Memory that is used for one update after
 /// the other: [`read`](Self::read) fills it, [`empty`](Self::empty) forgets the update.
 ///
-/// The tape's strings point into the memory that `body` owns on the heap. That memory stays where it
-/// is when the document moves, also to another thread. As long as there is a node on the tape,
-/// nothing touches the body: every method that changes it empties the tape first, and whoever
-/// borrows from the tape borrows the document.
+/// The tape's strings point into the memory that `body` owns on the heap. That memory stays where
+/// it is when the document moves, also to another thread. As long as there is a node on the tape,
+/// nothing touches the body: every method that changes it empties the tape first, and a borrow from
+/// the tape borrows the document.
 pub(super) struct Document {
     /// One node per value and key. Before the body, so that it is dropped first.
     tape: Tape<'static>,
@@ -52,8 +52,8 @@ impl Document {
         self.body = body;
         let (bytes, byte_len) = self.body.padded_mut();
         // SAFETY: the slice is the whole content of a `Vec` that this document owns, so it is valid
-        // and nobody else's, and its memory lies at the same address until the `Vec` is changed or
-        // dropped. It is used by the parser, in this call, and through the nodes that the parser
+        // and has no other user, and its memory lies at the same address until the `Vec` is changed
+        // or dropped. It is used by the parser, in this call, and through the nodes that the parser
         // puts on `self.tape`. These leave the document only by `tape`, which gives them the
         // document's own lifetime. Before the `Vec` is changed, in `empty` and `take_body`, the
         // tape is cleared; when the document is dropped, the tape goes before it. A panic of the
@@ -72,7 +72,7 @@ impl Document {
         }
     }
 
-    /// What one pass over the update's keys has told.
+    /// What one pass over the update's keys has found.
     pub(super) fn head(&self) -> &Head {
         &self.head
     }

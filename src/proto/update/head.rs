@@ -2,7 +2,7 @@
 
 use super::{ChatKey, ParseError, UpdateId, UpdateKind, Value};
 
-/// What one pass over the keys of an update tells.
+/// The result of one pass over the keys of an update.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     pub(super) id: UpdateId,

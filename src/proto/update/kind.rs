@@ -1,4 +1,4 @@
-//! What an update tells: the optional field of the Bot API's `Update` that it carries.
+//! The kind of an update: the optional field of the Bot API's `Update` that it carries.
 
 use std::{error::Error, fmt, str::FromStr};
 
@@ -84,9 +84,9 @@ kinds! {
     PollAnswer = "poll_answer",
     /// The bot's own membership of a chat changed: a `ChatMemberUpdated`.
     MyChatMember = "my_chat_member",
-    /// Somebody's membership of a chat changed: a `ChatMemberUpdated`.
+    /// A user's membership of a chat changed: a `ChatMemberUpdated`.
     ChatMember = "chat_member",
-    /// Somebody asks to join a chat: a `ChatJoinRequest`.
+    /// A user asks to join a chat: a `ChatJoinRequest`.
     ChatJoinRequest = "chat_join_request",
     /// A boost was added to a chat or changed: a `ChatBoostUpdated`.
     ChatBoost = "chat_boost",

@@ -1,7 +1,7 @@
 //! An update: the body as received, parsed in place, owned and `Send`.
 //!
 //! A shard's [`UpdateParser`] turns an [`UpdateBody`] into an [`Update`]; a worker reads it through
-//! [`Value`], or as types of its own, and sends its memory home as [`Recycled`]. The JSON parser is
+//! [`Value`], or as types of its own, and returns its memory as [`Recycled`]. The JSON parser is
 //! named in this folder only.
 
 mod body;
@@ -35,7 +35,7 @@ use document::Document;
 /// One update: a Bot API `Update`, whole, with the bot it is for and the time it came in.
 ///
 /// It owns its bytes and can go to any thread. It serialises as one line of JSON of equal value;
-/// `Debug` tells id, kind, bot and length, never what people wrote.
+/// `Debug` shows id, kind, bot and length, never the message.
 pub struct Update {
     /// A pointer, so that an update is moved through queues at no cost. Box, body and tape are used
     /// again together.
@@ -53,7 +53,7 @@ impl Update {
         self.document.head().id
     }
 
-    /// What the update tells. Of several known fields, the first in the object decides.
+    /// The kind of the update. Of several known fields, the first in the object decides.
     #[must_use]
     pub fn kind(&self) -> UpdateKind {
         self.document.head().kind
@@ -71,7 +71,7 @@ impl Update {
         self.document.head().chat_key
     }
 
-    /// When it came in, as told to the parser.
+    /// When it came in, as given to the parser.
     #[must_use]
     pub fn received_at(&self) -> Instant {
         self.document.received_at

@@ -78,7 +78,8 @@ impl UpdateParser {
 
     /// Parses `body`, which came in for `bot` at `received_at`.
     ///
-    /// The content is rewritten in place: whoever needs the bytes as received takes them first.
+    /// The content is rewritten in place: a caller that needs the bytes as received copies them
+    /// first.
     ///
     /// # Errors
     ///

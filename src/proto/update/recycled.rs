@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::document::Document;
 
-/// The memory of an update that is done with, empty, on its way from a worker to a shard's
+/// The memory of an update that is done with, empty, which a worker returns to a shard's
 /// [`UpdateParser`](super::UpdateParser). Dropping it frees the memory.
 pub struct Recycled {
     document: Box<Document>,

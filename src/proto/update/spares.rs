@@ -27,7 +27,7 @@ impl Spares {
         self.bodies.pop().unwrap_or_default()
     }
 
-    /// An empty document; `now` is only what a new one says until it is told better.
+    /// An empty document; `now` is a placeholder until a body is read into it.
     pub(super) fn take_document(&mut self, now: Instant) -> Box<Document> {
         self.documents.pop().unwrap_or_else(|| Box::new(Document::new(now)))
     }

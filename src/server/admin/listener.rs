@@ -1,4 +1,4 @@
-//! Who waits for what, and how long.
+//! The admin listener's thread: what it waits for, and how long.
 
 use std::{
     io,
@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{pages::Pages, visitor::Visitor};
 use crate::control::operation::{Operation, Step};
 
-/// Connections at a time. The descriptors they take are of those that the shards leave to the journal.
+/// Connections at a time. The descriptors they take are of those that the shards leave to the
+/// journal.
 const VISITORS: usize = 8;
 /// Connections accepted between two looks at those that are there.
 const ROUND: usize = 64;
@@ -78,7 +79,7 @@ impl Listener {
         outcome.is_err() || fds.first().is_some_and(|stop| stop.revents().is_empty())
     }
 
-    /// Accepts all that wait, up to [`ROUND`]; who has been there longest makes room.
+    /// Accepts all that wait, up to [`ROUND`]; beyond the limit the oldest connection is dropped.
     ///
     /// # Errors
     /// Accepting again makes no sense for a while: no descriptor is left.

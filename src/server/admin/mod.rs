@@ -1,16 +1,15 @@
-//! The operator's listener: plain HTTP for probes and for people, on a thread and an address of its
-//! own.
+//! The admin listener: plain HTTP for probes and operators, on a thread and an address of its own.
 //!
-//! It has to answer when nothing else does, so it shares nothing with the shards: one thread waits for
-//! a few connections at once, each with a deadline, and where there are too many the oldest makes
-//! room. Nobody can hold it up by being slow.
+//! It has to answer when nothing else does, so it shares nothing with the shards: one thread waits
+//! for a few connections at once, each with a deadline, and where there are too many the oldest is
+//! dropped. A slow client holds up no other.
 //!
-//! | file | question |
+//! | file | what is in it |
 //! |---|---|
-//! | `listener` | who waits for what, and how long |
+//! | `listener` | the thread: what it waits for, and how long |
 //! | `visitor` | one connection: a request, an answer, the end |
-//! | `pages` | which path shows what |
-//! | `answer` | bytes of an answer |
+//! | `pages` | the pages by path |
+//! | `answer` | the bytes of an answer |
 
 mod answer;
 mod listener;
@@ -91,7 +90,7 @@ impl AdminThread {
         self.addr
     }
 
-    /// What an operator should know of the address.
+    /// A notice about the address.
     pub(crate) fn notice(&self) -> Option<String> {
         is_for_others(self.addr.ip()).then(|| {
             format!(
@@ -104,7 +103,7 @@ impl AdminThread {
 }
 
 impl AdminThread {
-    /// Tells the thread to end, and gives it to whoever waits for that.
+    /// Makes the thread end, and returns it to be joined.
     pub(crate) fn stop(mut self) -> Vec<JoinHandle<()>> {
         self.hang_up();
         self.thread.take().into_iter().collect()
@@ -124,7 +123,7 @@ impl Drop for AdminThread {
     }
 }
 
-/// True where others than this machine, or its private network, may come to `ip`.
+/// True where other hosts than this machine, or than its private network, can reach `ip`.
 fn is_for_others(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_private() && !ip.is_link_local(),

@@ -1,4 +1,4 @@
-//! Which path shows what.
+//! The pages of the admin listener, by path.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
@@ -33,7 +33,7 @@ impl Pages {
         }
     }
 
-    /// Whether the process is to be left alone, or started anew.
+    /// Whether the server works, or has to be restarted.
     fn healthz(&self, _: &str) -> Answer {
         match self.health.failure(Instant::now()) {
             None => Answer::text(Status::Ok, "ok"),
@@ -64,7 +64,7 @@ impl Pages {
         let list = IncidentList { dropped, incidents: incidents.iter().map(Shown::new).collect() };
         match serde_json::to_vec(&list) {
             Ok(json) => Answer::json(json),
-            // Nothing in it has a way to fail.
+            // Nothing in it can fail.
             Err(_) => Answer::new(Status::ServiceUnavailable),
         }
     }

@@ -1,4 +1,4 @@
-//! One connection: a request, an answer, the end.
+//! One connection of the admin listener: a request, an answer, the end.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
@@ -31,7 +31,7 @@ pub(super) struct Visitor {
 
 #[derive(Debug)]
 enum State {
-    /// For the peer to close; so many bytes more are read away.
+    /// For the peer to close; so many more bytes are discarded.
     Closing(usize),
     /// For a request.
     Reading(HttpSession, Vec<u8>),
@@ -117,7 +117,7 @@ impl Visitor {
 }
 
 /// The answer to the request in `bytes`, once its head is whole. A body, which no page asks for, is
-/// nobody's.
+/// ignored.
 fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Option<Vec<u8>> {
     let (consumed, step) = session.advance(bytes);
     match step {
@@ -136,7 +136,7 @@ fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Opti
 }
 
 /// The query of the request whose head is at the beginning of `bytes`: the session has checked the
-/// target, and thrown its query away.
+/// target, and discarded its query.
 fn query(bytes: &[u8]) -> &str {
     let target = bytes.trim_ascii_start().split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let query = target.iter().position(|byte| *byte == b'?').and_then(|at| target.get(at + 1..));

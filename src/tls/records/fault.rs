@@ -1,4 +1,4 @@
-//! What can be wrong with a peer's records, and the alert that tells it so.
+//! The faults of a peer's records, and the alert for each.
 
 use std::{error, fmt, io};
 
@@ -11,7 +11,7 @@ pub(crate) enum TlsError {
     BadRecordMac,
     /// The cryptography has failed us, or a key has been used as often as it may be.
     Internal,
-    /// rustls has given away keys that are not made of the secrets it has told.
+    /// rustls has given keys that are not derived from the secrets it has logged.
     KeysDiffer,
     /// A key update that is neither of the two there are, or an alert of an unknown level.
     IllegalParameter,
@@ -26,7 +26,7 @@ pub(crate) enum TlsError {
 }
 
 impl TlsError {
-    /// The description of the alert for the peer (RFC 8446 section 6); `None` where that has gone.
+    /// The description of the alert for the peer (RFC 8446 section 6); `None` where none is sent.
     pub(crate) const fn alert(self) -> Option<u8> {
         match self {
             Self::AlertReceived => None,

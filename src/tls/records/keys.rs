@@ -57,8 +57,8 @@ impl Suite {
         }
     }
 
-    /// Records that may be encrypted with one key (RFC 8446 section 5.5: 2^24.5 with AES-GCM; rustls
-    /// has 2^24). A sequence number must not come round (section 5.3), whatever the suite.
+    /// Records that may be encrypted with one key (RFC 8446 section 5.5: 2^24.5 with AES-GCM;
+    /// rustls has 2^24). A sequence number must not come round (section 5.3), whatever the suite.
     pub(crate) const fn records_max(self) -> u64 {
         match self {
             Self::Aes128Gcm | Self::Aes256Gcm => 1 << 24,
@@ -67,8 +67,8 @@ impl Suite {
     }
 }
 
-/// A traffic secret of one direction; wiped when dropped. In a box, since what moves leaves a copy behind
-/// that nobody wipes.
+/// A traffic secret of one direction; wiped when dropped. In a box, since a move leaves a copy that
+/// is not wiped.
 pub(crate) struct Secret {
     bytes: Box<Zeroizing<[u8; SECRET_MAX]>>,
     len: usize,

@@ -1,5 +1,5 @@
-//! Rules of the record layer, with records that a peer of the same code forges; `session` has tests with
-//! a client of rustls.
+//! Rules of the record layer, with records that a peer of the same code forges; `session` has tests
+//! with a client of rustls.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
@@ -329,7 +329,7 @@ fn no_other_handshake_message_may_come() {
         // Something behind it, which has the new keys.
         (&[24, 0, 0, 1, 0, 24], TlsError::UnexpectedMessage),
         (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], TlsError::UnexpectedMessage),
-        // A hello, a ticket, a certificate, a Finished, and what nobody knows.
+        // A hello, a ticket, a certificate, a Finished, and an unknown type.
         (&[1], TlsError::UnexpectedMessage),
         (&[4, 0, 0, 1, 0], TlsError::UnexpectedMessage),
         (&[11, 0], TlsError::UnexpectedMessage),
@@ -362,7 +362,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         assert!(!client.update_due, "nobody asks back");
         assert_eq!(data(&mut client, &records[1]), b"answer");
         assert_eq!(data(&mut client, &records[2]), b"another");
-        // Before a goodbye and an alert as well.
+        // Before a close_notify and an alert as well.
         for say in [Records::goodbye, |records: &mut Records, out: &mut Vec<u8>| {
             records.alert(TlsError::Malformed, out)
         }] {

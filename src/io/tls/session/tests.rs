@@ -79,7 +79,7 @@ fn mark_active(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), ru
     Ok(())
 }
 
-/// Gives `bytes` to the handshake in pieces of `piece` bytes; what the server says to it.
+/// Gives `bytes` to the handshake in pieces of `piece` bytes; what the server sends in return.
 fn give(handshake: &mut Handshake, bytes: &[u8], piece: usize) -> Vec<u8> {
     for piece in bytes.chunks(piece) {
         handshake.incoming.drain(..std::mem::take(&mut handshake.fed));
@@ -90,7 +90,7 @@ fn give(handshake: &mut Handshake, bytes: &[u8], piece: usize) -> Vec<u8> {
     std::mem::take(&mut handshake.outgoing)
 }
 
-/// Does a handshake behind which the client has said `early` in the same breath.
+/// Does a handshake behind which the client has sent `early` in the same write.
 fn shake(
     client: &mut ClientConnection,
     mut server: Handshake,
@@ -127,7 +127,7 @@ impl Pair {
         Self { client, records: *records, received: RecvBuffer::sealed(rest) }
     }
 
-    /// What the server reads of what the client has to say.
+    /// What the server reads of the client's bytes.
     fn read(&mut self) -> Vec<u8> {
         let bytes = said(&mut self.client);
         let mut all = self.received.lend();
@@ -141,7 +141,7 @@ impl Pair {
         read
     }
 
-    /// What the client reads of `bytes` that the server says.
+    /// What the client reads of `bytes` that the server sends.
     fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         self.records.seal(bytes, &mut out).unwrap();
@@ -167,7 +167,8 @@ fn a_client_is_understood_with_every_suite_however_its_bytes_are_cut() {
             let early = b"the first request";
             let agreed = shake(&mut client, sides.handshake(), early, piece);
             let Agreed::Records(mut records, rest) = agreed else { unreachable!("no keys") };
-            // In small pieces the handshake ends before they are all there: then they are lost here.
+            // In small pieces the handshake ends before they are all there: then they are lost
+            // here.
             if piece > 1000 {
                 let mut received = RecvBuffer::sealed(rest);
                 assert!(matches!(received.open(&mut records), Ok(Next::Data(17))));
@@ -198,7 +199,7 @@ fn handshakes_beside_each_other_do_not_mix() {
         mark_active(&mut client, &outgoing).unwrap();
         let Agreed::Records(records, rest) = agreed else { unreachable!("no keys") };
         let mut pair = Pair { client, records: *records, received: RecvBuffer::sealed(rest) };
-        // Only the secrets say what the next keys are.
+        // Only the secrets determine the next keys.
         pair.client.refresh_traffic_keys().unwrap();
         pair.client.writer().write_all(b"x").unwrap();
         assert_eq!(pair.read(), b"x");
@@ -206,7 +207,7 @@ fn handshakes_beside_each_other_do_not_mix() {
     }
 }
 
-/// Otherwise everything would go well until the client changes its keys.
+/// Without the check, the connection would work until the client changes its keys.
 #[test]
 fn secrets_of_another_handshake_are_refused() {
     let sides = Sides::new();
@@ -264,7 +265,7 @@ fn a_goodbye_is_one_both_ways() {
     pair.client.writer().write_all(b"last").unwrap();
     pair.client.send_close_notify();
     let mut bytes = said(&mut pair.client);
-    // What follows it is nobody's.
+    // What follows it is ignored.
     bytes.extend_from_slice(b"junk");
     let mut received = RecvBuffer::sealed(bytes);
     assert!(matches!(received.open(&mut pair.records), Ok(Next::Data(4))));

@@ -89,7 +89,7 @@ impl<'de> IntoDeserializer<'de, DeserializeError> for Value<'de> {
     }
 }
 
-/// Entries whose keys deserialise as what they are: strings that outlive the walk.
+/// Entries whose keys deserialise as what they are: strings that outlive the iterator.
 struct Fields<'a>(Entries<'a>);
 
 impl<'a> Iterator for Fields<'a> {

@@ -1,4 +1,4 @@
-//! Walks over arrays and objects.
+//! Iterators over arrays and objects.
 
 use std::{fmt, iter::FusedIterator};
 

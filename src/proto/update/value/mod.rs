@@ -16,7 +16,7 @@ pub use iter::{Elements, Entries};
 ///
 /// Asking a value for what it is not gives `None`, no elements or a length of zero, never a panic.
 /// Of several entries with one key, [`get`](Self::get) finds the first and
-/// [`entries`](Self::entries) shows all. Strings are unescaped already. `Debug` tells type and
+/// [`entries`](Self::entries) shows all. Strings are unescaped already. `Debug` shows type and
 /// length, never the content.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {

@@ -164,7 +164,7 @@ impl Run {
             }
             Fault::Bots => {
                 let named = if form.is_multiple_of(3) { Named::More } else { Named::Fewer };
-                self.senders.excuse(404);
+                self.senders.excuse(Some(404));
                 self.place.write_config(named);
                 Undo::Bots
             }

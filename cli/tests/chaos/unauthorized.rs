@@ -18,31 +18,31 @@ use crate::support::{raw, request_to, update_of};
 const UNKNOWN: usize = 9;
 const MOST: Duration = Duration::from_secs(5);
 
-/// One visit; the status that it was answered with.
-type Way = fn(&mut Stranger<'_>) -> io::Result<u16>;
+/// Sends one request and returns the status of its answer.
+type Request = fn(&mut Client<'_>) -> io::Result<u16>;
 
-/// Bothers the server for so long; what it took as if it were right.
-pub(crate) fn bother(
+/// Sends such requests for so long; the kinds that the server has answered with 200.
+pub(crate) fn send(
     addr: SocketAddr,
     config: &Arc<ClientConfig>,
     time: Duration,
 ) -> Vec<&'static str> {
     let until = Instant::now() + time;
-    let ways: [(&str, Way); 5] = [
+    let requests: [(&str, Request); 5] = [
         ("a wrong secret", wrong_secret),
         ("a wrong path", wrong_path),
         ("bytes that are no TLS", no_tls),
         ("bytes that are no HTTP", no_http),
-        ("half a request", half),
+        ("half a request", half_a_request),
     ];
     thread::scope(|scope| {
-        let threads = ways.map(|(name, way)| {
+        let threads = requests.map(|(name, request)| {
             scope.spawn(move || {
-                let mut stranger = Stranger { addr, config, number: 0 };
+                let mut client = Client { addr, config, number: 0 };
                 let mut is_taken = false;
                 while Instant::now() < until {
-                    stranger.number += 1;
-                    is_taken |= way(&mut stranger).is_ok_and(|status| status == 200);
+                    client.number += 1;
+                    is_taken |= request(&mut client).is_ok_and(|status| status == 200);
                     thread::sleep(Duration::from_millis(20));
                 }
                 is_taken.then_some(name)
@@ -52,13 +52,13 @@ pub(crate) fn bother(
     })
 }
 
-struct Stranger<'a> {
+struct Client<'a> {
     addr: SocketAddr,
     config: &'a Arc<ClientConfig>,
     number: u64,
 }
 
-impl Stranger<'_> {
+impl Client<'_> {
     fn socket(&self) -> io::Result<TcpStream> {
         let socket = TcpStream::connect_timeout(&self.addr, MOST)?;
         socket.set_read_timeout(Some(MOST))?;
@@ -83,27 +83,27 @@ impl Stranger<'_> {
     }
 }
 
-fn wrong_secret(it: &mut Stranger<'_>) -> io::Result<u16> {
+fn wrong_secret(it: &mut Client<'_>) -> io::Result<u16> {
     it.ask(&request_to(BOTS[0].1, "a-wrong-one", &it.update()))
 }
 
-fn wrong_path(it: &mut Stranger<'_>) -> io::Result<u16> {
+fn wrong_path(it: &mut Client<'_>) -> io::Result<u16> {
     it.ask(&request_to("/nowhere", BOTS[0].2, &it.update()))
 }
 
-fn no_tls(it: &mut Stranger<'_>) -> io::Result<u16> {
+fn no_tls(it: &mut Client<'_>) -> io::Result<u16> {
     let mut socket = it.socket()?;
     socket.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
     let _ = socket.read(&mut [0; 64])?;
     Err(io::ErrorKind::InvalidData.into())
 }
 
-fn no_http(it: &mut Stranger<'_>) -> io::Result<u16> {
+fn no_http(it: &mut Client<'_>) -> io::Result<u16> {
     it.ask(b"\0\x01\x02 nonsense\r\n\r\n")
 }
 
-/// It goes before the rest has come.
-fn half(it: &mut Stranger<'_>) -> io::Result<u16> {
+/// The client closes before it has sent the rest.
+fn half_a_request(it: &mut Client<'_>) -> io::Result<u16> {
     let mut tls = raw::tls(it.socket()?, Arc::clone(it.config)).stream;
     let request = request_to(BOTS[0].1, BOTS[0].2, &it.update());
     tls.write_all(&request[..request.len() / 2])?;

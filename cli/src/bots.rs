@@ -2,16 +2,18 @@
 
 use std::{
     env::{self, VarError},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
 
-use super::{log, service::over, setup::Setup};
 use crate::{
-    config::{BotSection, ConfigFile, Secrets},
+    config::{ApiRoot, BotSection, BotToken, ConfigFile, Secrets},
+    log,
+    service::over,
+    setup::Setup,
     telegram::{
-        bot_api::{ApiRoot, BotToken, Client},
+        bot_api::Client,
         webhook::{Plan, Upload},
     },
 };
@@ -79,7 +81,7 @@ impl Bots {
         flags: impl FnOnce(&mut ConfigFile),
     ) -> Result<Self, Error> {
         let (config, data_dir) = (args.config.as_deref(), args.data_dir.as_deref());
-        let mut setup = Setup::of_files(config, data_dir, flags)?;
+        let mut setup = Setup::from_files(config, data_dir, flags)?;
         let webhook = &mut setup.file.webhook;
         over(&args.api_root, &mut webhook.api_root);
         webhook.local |= args.local;
@@ -191,21 +193,5 @@ fn token_of(variable: Result<String, VarError>) -> Result<Option<BotToken>, Erro
         Ok(token) => BotToken::new(token.trim(), TOKEN_VARIABLE).map(Some),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(Error::config(TOKEN_VARIABLE, "(hidden)", "UTF-8")),
-    }
-}
-
-impl Setup {
-    /// What `serve` would be asked for by this config file and data directory, and by `flags`.
-    pub(super) fn of_files(
-        config: Option<&Path>,
-        data_dir: Option<&Path>,
-        flags: impl FnOnce(&mut ConfigFile),
-    ) -> Result<Self, Error> {
-        let mut file = config.map(ConfigFile::read).transpose()?.unwrap_or_default();
-        if let Some(dir) = data_dir {
-            file.server.data_dir = dir.to_owned();
-        }
-        flags(&mut file);
-        Self::new(file)
     }
 }

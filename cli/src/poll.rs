@@ -16,10 +16,10 @@ use clap::Args;
 
 use super::{
     bots::{Bots, BotsArgs, ChosenBot},
-    ended_in_time,
     greeting::greet_poller,
     log, outputs,
     service::{self, EarlyHangup, Event, Service, ServiceArgs},
+    threads::ended_in_time,
     webhook,
 };
 use crate::{

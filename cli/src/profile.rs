@@ -93,7 +93,7 @@ impl Profiler {
     fn finish_by(self, deadline: Instant, report: &Report) {
         let _ = self.commands.send(Command::Finish(Box::new(report.clone())));
         // A disk that does not answer is not waited for.
-        if super::ended_in_time(vec![self.thread], deadline).is_empty() {
+        if super::threads::ended_in_time(vec![self.thread], deadline).is_empty() {
             tracing::warn!("the profile is not written to its end: its disk does not answer");
         }
     }

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     serve::ServeArgs,
+    service::Cause,
     setup::Setup,
     webhook_watch::{WatchedBot, WebhookWatch},
 };
@@ -23,15 +24,6 @@ const FILE_MAX: u64 = 64 * 1024 * 1024;
 /// Looks at files that have changed before they are read: another second in which nothing changes,
 /// so that an editor that writes piece by piece is not read in between.
 const QUIET_LOOKS: u32 = 3;
-
-/// Why a reload was asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Cause {
-    /// Files have changed.
-    Files,
-    /// A signal.
-    Signal,
-}
 
 /// Reads everything again, as `serve` was started.
 pub(super) struct Reloader<'a> {
@@ -74,7 +66,7 @@ impl<'a> Reloader<'a> {
             (Ok(reload), Some((next, certificates, watched_bots))) => {
                 self.webhooks.follow(watched_bots);
                 let line = self.put_in_force(reload, &next, certificates);
-                if lock(self.files).set_paths(next.files(self.args)) {
+                if lock(self.files).set_paths(next.files(self.args.config.as_deref())) {
                     // They may have changed between being read and being watched.
                     self.say(line, cause);
                     return self.reload(server, Cause::Files);
@@ -91,12 +83,12 @@ impl<'a> Reloader<'a> {
     /// a moment must not become another one.
     fn read(&self) -> Result<(Config, Read), Error> {
         check(self.args.config.iter().map(PathBuf::as_path))?;
-        let next = Setup::read(self.args)?;
+        let next = self.args.setup()?;
         if next.has_default_bot && !self.setup.has_default_bot {
             let message = "the config names no bot, and those in force are not dropped for that";
             return Err(Error::new(ErrorKind::Config, message));
         }
-        check(next.files(self.args).iter().map(PathBuf::as_path))?;
+        check(next.files(self.args.config.as_deref()).iter().map(PathBuf::as_path))?;
         let config = next.to_config_again()?;
         let certificates = self.tls.map(|_| next.file.to_tls()).transpose()?;
         let watched_bots = WatchedBot::all(&next)?;

@@ -23,9 +23,6 @@ use ringhook::{
     internals::{files::watch::Watch, redact::hide_tokens},
 };
 
-/// Path of the bot that is there when the config has none.
-pub(super) const DEFAULT_PATH: &str = "/webhook";
-
 /// Receive updates over TLS and hand them on.
 ///
 /// Without any flag: listens on 127.0.0.1:8443, path /webhook, with a certificate and a secret
@@ -79,7 +76,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let hangup = EarlyHangup::watch()?;
     // Before there is any other thread: it changes the environment.
     let inherited = activation::sockets()?;
-    let setup = Setup::read(args)?;
+    let setup = args.setup()?;
     if args.print_config {
         return print(&hide_tokens(&setup.effective()?));
     }
@@ -88,7 +85,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;
     let watched_bots = WatchedBot::all(&setup)?;
-    let files = Arc::new(Mutex::new(Watch::new(setup.files(args))));
+    let files = Arc::new(Mutex::new(Watch::new(setup.files(args.config.as_deref()))));
     let mut service = Service::begin(&args.service, &setup, identity, &hangup)?;
     let ack = config.journal.ack;
     let (watched, changes, mut quiet) = (Arc::clone(&files), service.events.clone(), None);
@@ -133,8 +130,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
 }
 
 impl ServeArgs {
+    /// Reads the config file; the flags win over it.
+    pub(super) fn setup(&self) -> Result<Setup, Error> {
+        Setup::from_files(self.config.as_deref(), None, |file| self.apply_to(file))
+    }
+
     /// Writes what the flags say over what the file says.
-    pub(super) fn apply_to(&self, file: &mut ConfigFile) {
+    fn apply_to(&self, file: &mut ConfigFile) {
         self.service.apply_to(file);
         over(&self.listen, &mut file.server.listen);
         file.server.reuse_port |= self.reuse_port;

@@ -29,7 +29,6 @@ use super::{
     notify::Notifier,
     privileges::{self, Identity},
     profile::Profiler,
-    reload::Cause,
     setup::Setup,
     stderr::{self, log},
 };
@@ -129,6 +128,15 @@ pub(super) enum Event {
     Changed,
     Failure(Error),
     Signal(i32),
+}
+
+/// Why a reload was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Cause {
+    /// Files have changed.
+    Files,
+    /// A signal.
+    Signal,
 }
 
 /// A hangup from the first moment on: one that comes before there is anything to reload must not

@@ -6,19 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    data_dir::DataDir,
-    log,
-    privileges::Identity,
-    serve::{DEFAULT_PATH, ServeArgs},
-    sink::SinkSpec,
-};
+use super::{data_dir::DataDir, log, privileges::Identity, sink::SinkSpec};
 use crate::{
     certificates::make::host_name,
     config::{BotSection, ConfigFile, Secrets},
     telegram::webhook::WebhookUrl,
 };
 use ringhook::{Config, Error, Reload, TlsConfig};
+
+/// Path of the bot that is there when the config has none.
+const DEFAULT_PATH: &str = "/webhook";
 
 /// Config file and flags, completed and checked as far as that goes without reading secrets.
 pub(super) struct Setup {
@@ -34,13 +31,17 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Reads the config file again and lets the flags win over it.
-    pub(super) fn read(args: &ServeArgs) -> Result<Self, Error> {
-        let mut file = match &args.config {
-            Some(path) => ConfigFile::read(path)?,
-            None => ConfigFile::default(),
-        };
-        args.apply_to(&mut file);
+    /// What `serve` would be asked for by this config file and data directory, and by `flags`.
+    pub(super) fn from_files(
+        config: Option<&Path>,
+        data_dir: Option<&Path>,
+        flags: impl FnOnce(&mut ConfigFile),
+    ) -> Result<Self, Error> {
+        let mut file = config.map(ConfigFile::read).transpose()?.unwrap_or_default();
+        if let Some(dir) = data_dir {
+            file.server.data_dir = dir.to_owned();
+        }
+        flags(&mut file);
         Self::new(file)
     }
 
@@ -174,10 +175,11 @@ impl Setup {
         self.file.has_tls_listener().then(|| self.file.to_tls()).transpose()
     }
 
-    /// The files in which what it says can change, those of certificates apart.
-    pub(super) fn files(&self, args: &ServeArgs) -> Vec<PathBuf> {
+    /// The files in which what it says can change, with `config`, and without those of
+    /// certificates.
+    pub(super) fn files(&self, config: Option<&Path>) -> Vec<PathBuf> {
         let secrets = self.file.bots.iter().flat_map(BotSection::secret_files);
-        args.config.iter().cloned().chain(secrets.map(Path::to_owned)).collect()
+        config.into_iter().chain(secrets).map(Path::to_owned).collect()
     }
 
     /// All files that are read, with `config`, where it comes from one.

@@ -4,10 +4,11 @@ use std::{net::Ipv4Addr, path::PathBuf, time::SystemTime};
 
 use clap::Args;
 
-use super::{super::log, Place};
+use super::Place;
 use crate::{
     certificates::make::{KeyKind, Subject, VALID_DAYS, clock_fault, host_name},
-    telegram::webhook::is_reserved,
+    log,
+    net::address::is_reserved,
 };
 use ringhook::Error;
 

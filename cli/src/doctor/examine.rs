@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::{
-    super::{greeting::reachable, outside::ShutIn, send::target::SendTarget},
     api, certificate, clock,
     context::{self, DoctorContext, bare},
     firewall, kernel,
@@ -21,9 +20,11 @@ use super::{
 };
 use crate::{
     config::BotSection,
+    greeting::reachable,
+    outside::ShutIn,
+    send::target::SendTarget,
     telegram::{
-        bot_api,
-        bot_api::Client,
+        bot_api::{self, Client},
         webhook::{Plan, WebhookUrl},
     },
 };

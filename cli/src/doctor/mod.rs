@@ -38,10 +38,11 @@ use self::{
     report::Report,
     step::{Finding, Verdict},
 };
-use super::{send::target::SendTarget, setup::Setup};
 use crate::{
-    config::BotSection,
-    telegram::{bot_api::ApiRoot, webhook::Plan},
+    config::{ApiRoot, BotSection},
+    send::target::SendTarget,
+    setup::Setup,
+    telegram::webhook::Plan,
 };
 use ringhook::{Config, Error, ListenAddress};
 

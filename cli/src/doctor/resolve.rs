@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{program::within, step::Finding};
-use crate::telegram::webhook::is_reserved;
+use crate::net::address::is_reserved;
 
 const HOSTS: &str = "/etc/hosts";
 

@@ -9,16 +9,14 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 
-use super::{
-    super::{greeting::reachable, service::over, setup::Setup},
-    SendArgs,
-};
+use super::SendArgs;
 use crate::{
     config::{BotSection, ConfigFile, Secrets},
-    telegram::{
-        sender::{Place, Target, Tls, Trust, with_port},
-        url::UrlParts,
-    },
+    greeting::reachable,
+    net::url::UrlParts,
+    service::over,
+    setup::Setup,
+    telegram::sender::{Place, Target, Tls, Trust, with_port},
 };
 use ringhook::{
     Bot, Config, Error, ErrorKind, ListenAddress, Listener, SecretToken,

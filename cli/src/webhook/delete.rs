@@ -6,7 +6,7 @@ use clap::Args;
 use super::{Drop, each, failed, note, updates};
 use crate::{
     bots::{Bots, BotsArgs, ChosenBot},
-    telegram::webhook::without_userinfo,
+    net::url::without_userinfo,
 };
 use ringhook::{Error, ErrorKind};
 

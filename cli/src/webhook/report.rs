@@ -8,9 +8,12 @@ use std::{
 use serde::Serialize;
 
 use super::expected::Expected;
-use crate::telegram::{
-    bot_api::WebhookInfo,
-    webhook::{Meaning, meaning, without_userinfo},
+use crate::{
+    net::url::without_userinfo,
+    telegram::{
+        bot_api::WebhookInfo,
+        webhook::{Meaning, meaning},
+    },
 };
 use ringhook::update::UpdateKind;
 

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{Half, Over},
-    telegram::{
-        bot_api::WebhookInfo,
-        webhook::{Plan, without_userinfo},
-    },
+    net::url::without_userinfo,
+    telegram::{bot_api::WebhookInfo, webhook::Plan},
 };
 use ringhook::internals::{
     files,

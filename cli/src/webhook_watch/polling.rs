@@ -8,10 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::ended_in_time;
-use crate::telegram::{
-    bot_api::Client,
-    polling::{Poller, Stop, Stopper},
+use crate::{
+    telegram::{
+        bot_api::Client,
+        polling::{Poller, Stop, Stopper},
+    },
+    threads::ended_in_time,
 };
 use ringhook::{
     Error, ErrorKind,

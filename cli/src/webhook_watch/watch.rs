@@ -15,9 +15,12 @@ use super::{
     signal::{Signal, Woken},
     watched_bot::WatchedBot,
 };
-use crate::telegram::{
-    bot_api::{ApiError, WebhookInfo},
-    webhook::{Plan, WebhookUrl, without_userinfo},
+use crate::{
+    net::url::without_userinfo,
+    telegram::{
+        bot_api::{ApiError, WebhookInfo},
+        webhook::{Plan, WebhookUrl},
+    },
 };
 use ringhook::{Error, internals::bots::BotRegistry};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
-use crate::telegram::webhook::to_ascii;
+use crate::net::idn::to_ascii;
 
 /// As typed.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ApiError, ApiRoot, client::agent, proxy::Way};
+use super::{ApiError, client::agent, proxy::Way};
+use crate::config::ApiRoot;
 use ringhook::internals::redact::{HIDDEN, hide_tokens};
 
 /// Names of the months, as HTTP has them.

@@ -4,7 +4,7 @@ use std::{env, fmt, net::IpAddr};
 
 use ureq::Proxy;
 
-use super::ApiRoot;
+use crate::config::ApiRoot;
 use ringhook::{AllowList, Error, ErrorKind};
 
 /// What is said of one that cannot be used. Its value may hold a password.

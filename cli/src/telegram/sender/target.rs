@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::Trust;
-use crate::telegram::{
+use crate::net::{
+    idn::to_ascii,
     url::{UrlParts, default_port},
-    webhook::to_ascii,
 };
 use ringhook::{BasicAuth, Error, ErrorKind};
 

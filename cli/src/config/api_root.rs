@@ -8,9 +8,9 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::telegram::{
+use crate::net::{
+    address::is_reserved,
     url::{UrlParts, default_port},
-    webhook::is_reserved,
 };
 
 /// The address of a Bot API server, without a slash at its end.
@@ -40,17 +40,17 @@ impl ApiRoot {
     }
 
     /// True where it is reached over TLS.
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.0.starts_with("https://")
     }
 
     /// Its port: as written, or that of the scheme.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         UrlParts::parse(&self.0).map_or(default_port(true), |parts| parts.port())
     }
 
     /// Its host, without port and userinfo, brackets and zone.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         UrlParts::parse(&self.0).map_or("", |parts| parts.name())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use ringhook::internals::redact::hide_tokens;
+
 /// A URL as it is typed, taken apart; nothing in it is decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct UrlParts<'a> {
@@ -54,6 +56,20 @@ impl<'a> UrlParts<'a> {
 /// The port of a scheme.
 pub(crate) fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
+}
+
+/// `url` with what stands before its `@` hidden, and what looks like a bot's token, whether it is a
+/// good URL or not.
+pub(crate) fn without_userinfo(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, place)) => hide_tokens(&format!("{scheme}(hidden)@{place}{target}")),
+        None => hide_tokens(url),
+    }
 }
 
 /// Host and port of an authority without userinfo.

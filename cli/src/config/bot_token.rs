@@ -38,13 +38,13 @@ impl BotToken {
         self.0.split_once(':').and_then(|(id, _)| id.parse().ok()).unwrap_or(0)
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
     /// `text` with the token hidden, wherever it is in it: as it is, escaped for a URL, or its
     /// secret alone; and with whatever else looks like a token.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let secret = self.0.split_once(':').map_or("", |(_, secret)| secret);
         hide_tokens(text).replace(secret, HIDDEN)
     }

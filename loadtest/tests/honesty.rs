@@ -61,7 +61,7 @@ fn sink(server: &Server, twice: impl Fn(u64) -> bool) -> Vec<String> {
 #[test]
 fn drops_doubles_and_reordering_are_counted_to_the_last() {
     // Updates whose number ends with 3 never get an answer: the connection is cut.
-    let server = Server::of_requests(|seen| match seen.update_id() % 10 {
+    let server = Server::from_requests(|seen| match seen.update_id() % 10 {
         3 => Reply::Close,
         _ => Reply::Write(OK),
     });
@@ -108,7 +108,7 @@ fn drops_doubles_and_reordering_are_counted_to_the_last() {
 /// everything, in order.
 #[test]
 fn a_server_that_drops_now_and_then_gets_everything_in_order() {
-    let server = Server::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
         (3, 0) => Reply::Close,
         _ => Reply::Write(OK),
     });

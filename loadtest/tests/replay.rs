@@ -71,7 +71,7 @@ fn ids_are_kept_or_made_anew() {
 fn chats_keep_their_order_through_retries() {
     let file = file(&lines(200).join("\n"));
     for telegram in [false, true] {
-        let server = Server::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+        let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
             (0, 0..2) => Reply::Write(UNAVAILABLE),
             _ => Reply::Write(OK),
         });

@@ -89,7 +89,7 @@ fn gaps(server: &Server, update_id: u64) -> Vec<Duration> {
 #[test]
 fn refused_updates_come_again_when_the_server_says_so() {
     for driver in [Driver::Auto, Driver::Epoll] {
-        let server = Server::of_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
+        let server = Server::from_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
             (0, 0) => Reply::Write(COME_AGAIN_IN_2_S),
             (0, 1) if seen.update_id() % 25 == 0 => Reply::Write(UNAVAILABLE),
             _ => ok(),
@@ -125,7 +125,7 @@ fn refused_updates_come_again_when_the_server_says_so() {
 fn lost_connections_cost_delays_but_no_updates() {
     for tls in [false, true] {
         let server = match tls {
-            false => Server::of_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
+            false => Server::from_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
                 (7, 0..3) => Reply::Close,
                 _ => ok(),
             }),
@@ -152,7 +152,7 @@ fn lost_connections_cost_delays_but_no_updates() {
 
 #[test]
 fn delays_grow_as_the_table_says() {
-    let server = Server::of_requests(|seen| match (seen.update_id(), seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id(), seen.earlier) {
         (3, 0..8) => Reply::Write(UNAVAILABLE),
         _ => ok(),
     });
@@ -173,7 +173,7 @@ fn delays_grow_as_the_table_says() {
 
 #[test]
 fn silence_is_tried_again_after_the_timeout() {
-    let server = Server::of_requests(|seen| match (seen.update_id(), seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id(), seen.earlier) {
         (1 | 2, 0) => Reply::Silence,
         _ => ok(),
     });
@@ -197,7 +197,7 @@ fn a_chat_that_waits_holds_up_no_other() {
         assert!(matches!(chat, ChatKey::Chat(_)));
         let blocked = move |id| chat_of(&payload, id) == chat;
         let count = (1..=600).filter(|id| blocked(*id)).count() as u64;
-        let server = Server::of_requests(move |seen| match blocked(seen.update_id()) {
+        let server = Server::from_requests(move |seen| match blocked(seen.update_id()) {
             true => Reply::Write(NEVER),
             false => ok(),
         });
@@ -232,7 +232,7 @@ fn a_server_that_comes_back_gets_everything() {
         let running = scope.spawn(|| run(&options).unwrap());
         thread::sleep(Duration::from_millis(400));
         socket.listen(128).unwrap();
-        let server = Server::of_requests_on(socket.into(), |_| ok());
+        let server = Server::from_requests_on(socket.into(), |_| ok());
         let report = running.join().unwrap();
         check(&report, &options, &server);
         assert!(report.failures.connect > 0, "{report}");
@@ -241,7 +241,7 @@ fn a_server_that_comes_back_gets_everything() {
 
 #[test]
 fn many_chats_in_a_closed_loop() {
-    let server = Server::of_requests(|seen| match (seen.update_id() % 50, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 50, seen.earlier) {
         (0, 0) => Reply::Write(UNAVAILABLE),
         (1, 0) => Reply::Close,
         _ => Reply::Write(OK),
@@ -259,7 +259,7 @@ fn many_chats_in_a_closed_loop() {
 
 #[test]
 fn a_run_with_retries_can_be_ended_early() {
-    let server = Server::of_requests(|seen| match seen.update_id() % 2 {
+    let server = Server::from_requests(|seen| match seen.update_id() % 2 {
         0 => Reply::Write(COME_AGAIN_IN_2_S),
         _ => ok(),
     });
@@ -295,7 +295,7 @@ fn twice(server: &Server) -> Vec<(Seen, Seen)> {
 #[test]
 fn copies_come_on_other_connections_together_or_afterwards() {
     for retry in [None, Some(Retry::default())] {
-        let server = Server::of_requests(|_| Reply::WriteAfter(Duration::from_millis(10), OK));
+        let server = Server::from_requests(|_| Reply::WriteAfter(Duration::from_millis(10), OK));
         let mut options = options(&server, 1.0);
         options.retry = retry;
         options.duplicates = 0.2;
@@ -336,7 +336,7 @@ fn copies_come_on_other_connections_together_or_afterwards() {
 fn refused_copies_are_sent_again_only_with_retries() {
     for retry in [None, Some(Retry { scale: 100.0 })] {
         // The second request of each update is refused, and with retries the third taken.
-        let server = Server::of_requests(|seen| match seen.earlier {
+        let server = Server::from_requests(|seen| match seen.earlier {
             1 => Reply::WriteAfter(WORK, UNAVAILABLE),
             _ => ok(),
         });
@@ -361,7 +361,7 @@ fn refused_copies_are_sent_again_only_with_retries() {
 
 #[test]
 fn two_connections_are_enough_for_copies_of_everything() {
-    let server = Server::of_requests(|_| Reply::Write(OK));
+    let server = Server::from_requests(|_| Reply::Write(OK));
     let mut options = options(&server, 1.0);
     options.connections = 2;
     options.duplicates = 1.0;

@@ -124,7 +124,7 @@ fn a_server_that_closes_gets_twenty_per_second() {
 
 #[test]
 fn refused_updates_come_again_and_the_last_refusal_is_remembered() {
-    let server = Server::of_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
         (0, 0..3) => Reply::Write(UNAVAILABLE),
         _ => Reply::Write(OK),
     });

@@ -247,7 +247,7 @@ fn a_sink_that_cannot_be_read_is_an_error() {
 /// the binary that compares.
 #[test]
 fn a_run_with_retries_and_copies_arrives_as_it_was_sent() {
-    let server = Server::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
         (3, 0) => Reply::Write(UNAVAILABLE),
         (7, 0) => Reply::Close,
         _ => Reply::WriteAfter(Duration::from_millis(1), OK),

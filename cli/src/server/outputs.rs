@@ -30,7 +30,7 @@ impl Place {
     pub(crate) fn new(path: &Path) -> Option<Self> {
         let path = resolved(path);
         match fs::metadata(&path) {
-            Ok(metadata) => Self::of_open(&metadata, path),
+            Ok(metadata) => Self::from_metadata(&metadata, path),
             Err(_) => Some(Self { id: None, path }),
         }
     }
@@ -38,10 +38,10 @@ impl Place {
     /// Standard output's.
     fn stdout() -> Option<Self> {
         let output = io::stdout().as_fd().try_clone_to_owned().ok()?;
-        Self::of_open(&fs::File::from(output).metadata().ok()?, PathBuf::new())
+        Self::from_metadata(&fs::File::from(output).metadata().ok()?, PathBuf::new())
     }
 
-    fn of_open(metadata: &Metadata, path: PathBuf) -> Option<Self> {
+    fn from_metadata(metadata: &Metadata, path: PathBuf) -> Option<Self> {
         let kind = metadata.file_type();
         let is_kept = !kind.is_char_device() && !kind.is_block_device();
         is_kept.then(|| Self { id: Some((metadata.dev(), metadata.ino())), path })

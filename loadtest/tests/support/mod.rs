@@ -92,12 +92,12 @@ impl Server {
     }
 
     /// Serves plain HTTP, by what is asked.
-    pub fn of_requests(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn from_requests(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(Box::new(move |_, seen| script(seen)), None, None)
     }
 
-    /// As [`Server::of_requests`], on a listener of the caller's.
-    pub fn of_requests_on(
+    /// As [`Server::from_requests`], on a listener of the caller's.
+    pub fn from_requests_on(
         listener: TcpListener,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {

@@ -138,7 +138,7 @@ fn bot(
     })?;
     let send_target = {
         let trust = plan.as_ref().and_then(context::own_trust);
-        SendTarget::of_bot(
+        SendTarget::from_bot(
             &context.setup,
             &context.config,
             section,

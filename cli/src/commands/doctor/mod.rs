@@ -120,7 +120,7 @@ pub(crate) fn self_check(
     let trust = context::own_trust(plan);
     // Where the config does not tell the address, as with a socket that was passed, only the way
     // from outside is left to look at.
-    let send_target = SendTarget::of_bot(setup, config, section, None, trust).ok();
+    let send_target = SendTarget::from_bot(setup, config, section, None, trust).ok();
     if let Some(send_target) =
         send_target.filter(|send_target| probe::obstacle(send_target).is_none())
     {

@@ -64,7 +64,7 @@ impl Report {
         let finding = run();
         self.end_progress();
         let is_good = finding.is_good();
-        self.add(finding.of(step, bot))?;
+        self.add(finding.into_step(step, bot))?;
         Ok(is_good)
     }
 
@@ -192,16 +192,17 @@ mod tests {
 
     #[test]
     fn a_step_is_a_line_and_advice_is_indented() {
-        let step = Finding::warn("two\nlines", "do this").and("or that").of("clock", Some("shop"));
+        let step =
+            Finding::warn("two\nlines", "do this").and("or that").into_step("clock", Some("shop"));
         assert_eq!(
             report(false).lines_of(&step),
             "  warn  clock        two lines\n                     do this\n                     or that\n"
         );
         assert_eq!(report(false).heading(&step), "");
         let mut after = report(false);
-        after.steps.push(Finding::ok("fine").of("config", None));
+        after.steps.push(Finding::ok("fine").into_step("config", None));
         assert_eq!(after.heading(&step), "bot shop\n");
-        let step = Finding::ok("fine").of("clock", None);
+        let step = Finding::ok("fine").into_step("clock", None);
         assert_eq!(report(true).lines_of(&step), "  \x1b[32mok  \x1b[0m  clock        fine\n");
     }
 
@@ -209,9 +210,9 @@ mod tests {
     fn a_failure_is_the_end_s_error() {
         let mut with = report(false);
         with.is_json = true;
-        with.steps.push(Finding::skip("no token").of("api", None));
-        with.steps.push(Finding::fail("no", "yes").of("listening", None));
-        with.steps.push(Finding::fail("no", "yes").of("post", None));
+        with.steps.push(Finding::skip("no token").into_step("api", None));
+        with.steps.push(Finding::fail("no", "yes").into_step("listening", None));
+        with.steps.push(Finding::fail("no", "yes").into_step("post", None));
         assert_eq!(with.counts(), Counts { ok: 0, warn: 0, fail: 2, skip: 1 });
         let error = with.finish().map_err(|error| error.to_string());
         let expected = "2 step(s) failed: begin with \"listening\", which may explain the others";

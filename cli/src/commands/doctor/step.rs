@@ -80,7 +80,7 @@ impl Finding {
         self.verdict == Verdict::Fail
     }
 
-    pub(super) fn of(self, step: &'static str, bot: Option<&str>) -> Step {
+    pub(super) fn into_step(self, step: &'static str, bot: Option<&str>) -> Step {
         let Self { verdict, what, fix } = self;
         // What a peer or a file says may hold anything; a step is a line.
         let line = |text: String| text.replace(|c: char| c.is_control(), " ");

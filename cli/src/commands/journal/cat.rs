@@ -79,7 +79,7 @@ pub(super) fn run(args: &CatArgs, found: &Found) -> Result<(), Error> {
                         let line_of = Line {
                             segment: id.segment,
                             offset: id.offset,
-                            bot: &names.of(header.bot),
+                            bot: &names.name(header.bot),
                             update_id: header.update_id.get(),
                             received: rfc3339(header.received_us),
                             settled: is_settled,

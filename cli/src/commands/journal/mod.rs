@@ -179,8 +179,8 @@ impl Names {
         Ok(registry)
     }
 
-    /// The name of the bot with this key; the key itself where nobody knows it.
-    fn of(&self, key: BotKey) -> Cow<'_, str> {
+    /// The name of the bot with this key; the key itself where the config has no such bot.
+    fn name(&self, key: BotKey) -> Cow<'_, str> {
         match self.0.get(&key) {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Owned(key.to_string()),

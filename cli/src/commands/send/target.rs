@@ -56,8 +56,8 @@ impl SendTarget {
     /// A wrong setting, a file that cannot be read, several bots and none chosen.
     pub(super) fn take(args: &SendArgs) -> Result<Self, Error> {
         match &args.url {
-            Some(url) => Self::of_url(url, args),
-            None => Self::of_config(args),
+            Some(url) => Self::from_url(url, args),
+            None => Self::from_config(args),
         }
     }
 
@@ -70,7 +70,7 @@ impl SendTarget {
         format!("sending to {} at {}{of}", self.target.url(), self.target.place)
     }
 
-    fn of_url(url: &str, args: &SendArgs) -> Result<Self, Error> {
+    fn from_url(url: &str, args: &SendArgs) -> Result<Self, Error> {
         let trust = match &args.ca {
             _ if args.insecure => Trust::Anything,
             Some(path) => Trust::Certificates(certificates(path)?),
@@ -86,11 +86,11 @@ impl SendTarget {
         Ok(Self {
             known: None,
             secret_token: secret_token.transpose()?,
-            target: Target::of_url(url, trust)?,
+            target: Target::from_url(url, trust)?,
         })
     }
 
-    fn of_config(args: &SendArgs) -> Result<Self, Error> {
+    fn from_config(args: &SendArgs) -> Result<Self, Error> {
         let setup = setup(args)?;
         let config = setup.file.to_config(Secrets::Leave)?;
         let section = choose(&setup.file.bots, args.bot.as_deref())?;
@@ -99,7 +99,8 @@ impl SendTarget {
             Some(path) => Some(Trust::Certificates(certificates(path)?)),
             None => None,
         };
-        let mut send_target = Self::of_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
+        let mut send_target =
+            Self::from_bot(&setup, &config, section, args.listen.as_ref(), trust)?;
         if let (Some(known), Some(path)) = (&mut send_target.known, &args.ca) {
             known.certificates = vec![path.clone()];
         }
@@ -112,7 +113,7 @@ impl SendTarget {
     ///
     /// # Errors
     /// A secret or certificate that cannot be read, no place that is known to listen.
-    pub(crate) fn of_bot(
+    pub(crate) fn from_bot(
         setup: &Setup,
         config: &Config,
         section: &BotSection,

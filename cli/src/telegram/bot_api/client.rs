@@ -77,7 +77,7 @@ impl Client {
     /// # Errors
     /// A proxy in the environment that is not understood.
     pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Result<Self, Error> {
-        let way = Way::of_environment(root)?;
+        let way = Way::from_env(root)?;
         Ok(Self { agent: agent(&way), root: root.clone(), token, is_patient: true, way })
     }
 

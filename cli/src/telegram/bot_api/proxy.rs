@@ -41,7 +41,7 @@ impl Way {
     ///
     /// # Errors
     /// A proxy that is not understood. The message names the variable and never its value.
-    pub(super) fn of_environment(root: &ApiRoot) -> Result<Self, Error> {
+    pub(super) fn from_env(root: &ApiRoot) -> Result<Self, Error> {
         Self::new(root, |name| match env::var(name) {
             Ok(value) => Some(Ok(value)),
             Err(env::VarError::NotPresent) => None,

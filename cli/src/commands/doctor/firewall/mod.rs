@@ -140,8 +140,8 @@ impl Rules {
     /// `None` where `text` is not what the program writes.
     fn read(kind: Kind, text: &str) -> Option<Self> {
         let mut rules = match kind {
-            Kind::Iptables => Self::of_iptables(text),
-            Kind::Nft => Self::of_nft(&serde_json::from_str(text).ok()?)?,
+            Kind::Iptables => Self::from_iptables(text),
+            Kind::Nft => Self::from_nft(&serde_json::from_str(text).ok()?)?,
         };
         rules.manager = Manager::find(text);
         Some(rules)
@@ -152,7 +152,7 @@ impl Rules {
     }
 
     /// `iptables-save`: policies are lines like `:INPUT DROP [0:0]`.
-    fn of_iptables(text: &str) -> Self {
+    fn from_iptables(text: &str) -> Self {
         let mut rules = Self::default();
         let mut table = "";
         for line in text.lines().map(str::trim) {
@@ -183,7 +183,7 @@ impl Rules {
     }
 
     /// `nft -j list ruleset`. Tables that iptables has written are left to its own list.
-    fn of_nft(ruleset: &Value) -> Option<Self> {
+    fn from_nft(ruleset: &Value) -> Option<Self> {
         let objects = ruleset.get("nftables")?.as_array()?;
         let of_kind =
             |kind: &'static str| objects.iter().filter_map(move |object| object.get(kind));

@@ -1,67 +1,43 @@
-//! The command line: one file for each subcommand. Everything for people goes to stderr; stdout
-//! belongs to what a command was asked for.
+//! The command line. Messages for people go to stderr; stdout has only what a command was asked for.
+//!
+//! Lowest layer first: a module imports only modules above it in this table.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `files` | files with keys, made whole or not at all |
+//! | `net` | names, addresses and URLs |
+//! | `certificates` | making, importing and examining certificates |
+//! | `config` | the config file |
+//! | `process` | sockets, log, privileges and the service manager |
+//! | `telegram` | the Bot API and Telegram's sender |
+//! | `server` | a server from a config |
+//! | `commands` | one module for each subcommand |
 
-mod activation;
-mod bots;
-mod cert;
 mod certificates;
+mod commands;
 mod config;
-mod data_dir;
-mod dead_letters;
-mod doctor;
 mod files;
-mod greeting;
-mod journal;
-mod logging;
-mod notify;
-mod outputs;
-mod outside;
-mod poll;
-mod privileges;
-mod profile;
-mod reload;
-mod send;
-mod serve;
-mod service;
-mod setup;
-mod sink;
-mod stderr;
+mod net;
+mod process;
+mod server;
 mod telegram;
-mod webhook;
-mod webhook_watch;
 
-use std::{
-    process::{self, ExitCode},
-    thread,
-    time::{Duration, Instant},
+use std::process::{ExitCode, exit};
+
+use clap::Parser;
+
+use crate::{
+    config::{ConfigFile, Secrets},
+    process::stderr::log,
 };
-
-use clap::{Parser, Subcommand};
-
-use self::stderr::log;
-use ringhook::internals::redact::hide_tokens;
-
-use crate::config::{ConfigFile, Secrets};
-use ringhook::Error;
+use ringhook::{Error, internals::redact::hide_tokens};
 
 /// Receives Telegram webhooks straight off the wire: TLS, HTTP and JSON on io_uring, no proxy.
 #[derive(Debug, Parser)]
 #[command(name = "ringhook", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Serve(Box<serve::ServeArgs>),
-    Cert(cert::CertArgs),
-    DeadLetters(dead_letters::DeadLettersArgs),
-    Doctor(doctor::DoctorArgs),
-    Journal(journal::JournalArgs),
-    Poll(Box<poll::PollArgs>),
-    Send(send::SendArgs),
-    Webhook(webhook::WebhookArgs),
+    command: commands::Command,
 }
 
 /// Parses the process's arguments and runs the command.
@@ -73,16 +49,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => refuse(&error),
     };
-    let outcome = match command {
-        Command::Cert(args) => cert::run(&args),
-        Command::DeadLetters(args) => dead_letters::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Journal(args) => journal::run(&args),
-        Command::Poll(args) => poll::run(&args),
-        Command::Send(args) => send::run(&args),
-        Command::Serve(args) => serve::run(&args),
-        Command::Webhook(args) => webhook::run(&args),
-    };
+    let outcome = command.run();
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -90,26 +57,8 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     };
-    stderr::flush();
+    process::stderr::flush();
     code
-}
-
-/// Settings with a flag of their own, and the flag.
-#[cfg(test)]
-pub(crate) fn setting_flags() -> Vec<(String, String)> {
-    use clap::Args as _;
-
-    let commands = [serve::ServeArgs::augment_args, poll::PollArgs::augment_args];
-    let commands = commands.map(|augment| augment(clap::Command::new("ringhook")));
-    let mut flags: Vec<_> = commands
-        .iter()
-        .flat_map(clap::Command::get_arguments)
-        .filter(|arg| arg.get_id().as_str().contains('.'))
-        .map(|arg| (arg.get_id().to_string(), arg.get_long().unwrap_or_default().to_owned()))
-        .collect();
-    flags.sort();
-    flags.dedup();
-    flags
 }
 
 /// Ends the process as clap does, except that what was typed is shown without a bot's token.
@@ -117,50 +66,9 @@ fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
     if error.use_stderr() && hide_tokens(&text) != text {
         log(text.trim_end());
-        process::exit(error.exit_code());
+        exit(error.exit_code());
     }
     error.exit()
-}
-
-/// How often a wait for threads looks whether they have ended.
-const ENDED_STEP: Duration = Duration::from_millis(5);
-
-/// What the threads have come to that have ended by `deadline`; the others are left.
-fn ended_in_time<T>(threads: Vec<thread::JoinHandle<T>>, deadline: Instant) -> Vec<T> {
-    while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
-        thread::sleep(ENDED_STEP);
-    }
-    let ended = threads.into_iter().filter(thread::JoinHandle::is_finished);
-    ended.filter_map(|thread| thread.join().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::panic)]
-
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[test]
-    fn a_thread_that_does_not_end_is_left_and_what_the_others_came_to_is_kept() {
-        let (held, hold) = mpsc::channel::<()>();
-        let stuck = thread::spawn(move || {
-            let _ = hold.recv();
-            1
-        });
-        let threads = vec![stuck, thread::spawn(|| 2), thread::spawn(|| panic!("of a test"))];
-        while !threads.iter().skip(1).all(thread::JoinHandle::is_finished) {
-            thread::yield_now();
-        }
-        let (ended, has_ended) = mpsc::channel();
-        thread::spawn(move || ended.send(ended_in_time(threads, Instant::now())));
-        assert_eq!(has_ended.recv_timeout(Duration::from_secs(30)), Ok(vec![2]));
-        drop(held);
-        // One that ends before the deadline is waited for.
-        let soon = thread::spawn(thread::yield_now);
-        assert_eq!(ended_in_time(vec![soon], Instant::now() + Duration::from_secs(30)), [()]);
-    }
 }
 
 /// What `--print-config` makes of a file's text. No file or variable that it names is looked at.

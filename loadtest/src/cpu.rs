@@ -12,7 +12,7 @@ pub(crate) struct CpuTime {
 
 impl CpuTime {
     /// What the calling thread has taken since it began.
-    pub(crate) fn of_this_thread() -> Self {
+    pub(crate) fn for_this_thread() -> Self {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the call fills the struct, for which all zeros are a value too if it fails.
         let usage = unsafe {

@@ -32,7 +32,7 @@ pub(crate) async fn run(
 ) -> Span {
     warm_up(&load).await;
     let start = load.clock.now();
-    let cpu = crate::cpu::CpuTime::of_this_thread();
+    let cpu = crate::cpu::CpuTime::for_this_thread();
     load.pool.feed.borrow_mut().start(start);
     load.record.borrow_mut().timed_from = start.saturating_add(nanos(options.warmup));
     let (mut tick, mut second) = (start, start + SECOND);

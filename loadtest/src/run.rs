@@ -83,7 +83,7 @@ fn run_here(
             .collect();
         let started = SystemTime::now();
         let Span { start, end, cpu } = pacer::run(Rc::clone(&load), options, &mut progress).await;
-        let cpu = CpuTime::of_this_thread() - cpu;
+        let cpu = CpuTime::for_this_thread() - cpu;
         for client in clients {
             client.await;
         }

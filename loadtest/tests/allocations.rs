@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use allocator::of_thread;
 use loadtest::{Options, Rate, Stop, run_watched};
-use support::{OK, Reply, ServerBuilder};
+use support::{OK, Reply, Server};
 
 /// Allocations of the generator's thread per request, in the seconds after the first.
 fn per_request(mut options: Options) -> f64 {
@@ -30,14 +30,14 @@ fn per_request(mut options: Options) -> f64 {
 #[test]
 fn a_request_allocates_nothing() {
     for rate in [Rate::Max, Rate::PerSecond(500.0)] {
-        let server = ServerBuilder::plain(|_| Reply::Write(OK));
+        let server = Server::plain(|_| Reply::Write(OK));
         let mut options = server.options();
         options.rate = rate;
         let plain = per_request(options);
         // Buffers that grow with a longer body yet, and the record of each second.
         assert!(plain < 0.05, "{plain} allocations per request at {rate:?}");
     }
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     let mut options = server.options();
     options.rate = Rate::Max;
     let tls = per_request(options);

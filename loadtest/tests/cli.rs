@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn success_is_0_and_the_report_is_whole() {
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (certificate, token, json) = (file("cert.pem"), file("token"), file("report.json"));
@@ -65,8 +65,7 @@ fn success_is_0_and_the_report_is_whole() {
 
 #[test]
 fn a_refusal_is_1() {
-    let server =
-        ServerBuilder::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
+    let server = Server::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let output = loadtest(&["--target", &target, "--rate", "max", "--requests", "20", "--quiet"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -75,8 +74,7 @@ fn a_refusal_is_1() {
 
 #[test]
 fn with_retries_a_refusal_is_0_and_copies_are_counted() {
-    let server =
-        ServerBuilder::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
+    let server = Server::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
@@ -99,7 +97,7 @@ fn with_retries_a_refusal_is_0_and_copies_are_counted() {
 
 #[test]
 fn progress_is_a_line_per_second() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let output = loadtest(&["--target", &target, "--rate", "100", "--duration", "1200ms"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -171,7 +169,7 @@ fn help_names_every_flag_and_exit_code() {
 
 #[test]
 fn silent_and_slow_connections_are_held_beside_a_run() {
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     let directory = tempfile::tempdir().unwrap();
     let certificate = directory.path().join("cert.pem");
     fs::write(&certificate, server.certificate()).unwrap();
@@ -210,7 +208,7 @@ fn silent_and_slow_connections_are_held_beside_a_run() {
 
 #[test]
 fn a_second_run_against_a_server_sends_no_copies_of_the_first() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let typed = ["--target", &target, "--rate", "max", "--requests", "30", "--json", "--quiet"];
     let run = |more: &[&str]| {
@@ -232,7 +230,7 @@ fn a_second_run_against_a_server_sends_no_copies_of_the_first() {
 #[test]
 fn a_token_in_the_targets_path_is_sent_and_not_shown() {
     const TOKEN: &str = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQ_";
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (report, page) = (file("report.json"), file("page.html"));
@@ -264,7 +262,7 @@ fn a_token_in_the_targets_path_is_sent_and_not_shown() {
 
 #[test]
 fn a_signal_ends_the_run_with_its_report() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(["--target", &target, "--rate", "200", "--duration", "1h", "--quiet"]);

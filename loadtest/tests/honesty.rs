@@ -7,7 +7,7 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use loadtest::{ChatKey, Expected, Failures, Rate, Retry, Stop, chat_of, run, verify};
-use support::{OK, Reply, ServerBuilder};
+use support::{OK, Reply, Server};
 
 /// A server with a known delay that once stalls for a second. Who waits for updates feels that a
 /// hundred times; who only looks at requests that were sent sees one slow one.
@@ -17,7 +17,7 @@ fn a_stall_shows_from_due_time_and_hides_from_send_to_answer() {
     const STALL: Duration = Duration::from_secs(1);
     // Everything that must be short is so only while the machine has time for us.
     let quiet = (0..4).any(|_| {
-        let server = ServerBuilder::plain(|number| match number {
+        let server = Server::plain(|number| match number {
             500 => Reply::WriteAfter(STALL, OK),
             _ => Reply::WriteAfter(DELAY, OK),
         });
@@ -46,7 +46,7 @@ fn a_stall_shows_from_due_time_and_hides_from_send_to_answer() {
 }
 
 /// What the server took, in the order in which it answered, as lines of a sink.
-fn sink(server: &ServerBuilder, twice: impl Fn(u64) -> bool) -> Vec<String> {
+fn sink(server: &Server, twice: impl Fn(u64) -> bool) -> Vec<String> {
     let mut seen = server.seen();
     seen.retain(|seen| seen.answered.is_some());
     seen.sort_by_key(|seen| seen.answered.unwrap().1);
@@ -61,7 +61,7 @@ fn sink(server: &ServerBuilder, twice: impl Fn(u64) -> bool) -> Vec<String> {
 #[test]
 fn drops_doubles_and_reordering_are_counted_to_the_last() {
     // Updates whose number ends with 3 never get an answer: the connection is cut.
-    let server = ServerBuilder::of_requests(|seen| match seen.update_id() % 10 {
+    let server = Server::from_requests(|seen| match seen.update_id() % 10 {
         3 => Reply::Close,
         _ => Reply::Write(OK),
     });
@@ -108,7 +108,7 @@ fn drops_doubles_and_reordering_are_counted_to_the_last() {
 /// everything, in order.
 #[test]
 fn a_server_that_drops_now_and_then_gets_everything_in_order() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
         (3, 0) => Reply::Close,
         _ => Reply::Write(OK),
     });
@@ -131,7 +131,7 @@ fn an_answer_that_nobody_asked_for_is_told() {
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
     for tls in [false, true] {
         let script = |number| Reply::Write(if number == 3 { TWICE } else { OK });
-        let server = if tls { ServerBuilder::tls(script) } else { ServerBuilder::plain(script) };
+        let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = server.options();
         options.connections = 1;
         options.rate = Rate::Max;

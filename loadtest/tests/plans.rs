@@ -10,7 +10,7 @@ use std::{
 };
 
 use loadtest::{Expect, Phase, Plan, SlowPeers, Stop, run};
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Runs a plan with this text against a server.
-fn run_plan(server: &ServerBuilder, plan: &str, more: &[&str]) -> (Output, serde_json::Value) {
+fn run_plan(server: &Server, plan: &str, more: &[&str]) -> (Output, serde_json::Value) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("plan.toml");
     fs::write(&file, plan).unwrap();
@@ -61,7 +61,7 @@ fn the_list_names_every_plan_with_its_meaning() {
 
 #[test]
 fn a_plan_that_holds_is_0_and_the_report_tells_it() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let plan = "about = \"Lunch\"\nconnections = 3\nrate = 200\nrequests = 60\n[payload]\n\
                 chats = 7\n[expect]\np99 = \"10s\"\nerrors = 0\nrate = \"1%\"";
     let (output, report) = run_plan(&server, plan, &["--requests", "40"]);
@@ -98,7 +98,7 @@ fn a_plan_that_holds_is_0_and_the_report_tells_it() {
 
 #[test]
 fn an_expectation_that_fails_is_1_and_named_with_value_and_bound() {
-    let server = ServerBuilder::plain(|number| match number {
+    let server = Server::plain(|number| match number {
         5 => Reply::Write(UNAVAILABLE),
         _ => Reply::WriteAfter(Duration::from_millis(5), OK),
     });
@@ -120,7 +120,7 @@ fn an_expectation_that_fails_is_1_and_named_with_value_and_bound() {
 
 #[test]
 fn mistakes_are_2_and_named() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     for (plan, message) in [
         (
             "about = \"x\"\nexpect.p99 = \"soon\"",
@@ -148,7 +148,7 @@ fn mistakes_are_2_and_named() {
 
 #[test]
 fn phases_send_as_many_as_they_say() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let mut options = server.options();
     let half = Duration::from_millis(500);
     options.phases =
@@ -162,7 +162,7 @@ fn phases_send_as_many_as_they_say() {
 
 #[test]
 fn what_happens_in_the_warmup_is_counted_and_not_timed() {
-    let server = ServerBuilder::plain(|number| match number {
+    let server = Server::plain(|number| match number {
         0..50 => Reply::WriteAfter(Duration::from_millis(10), OK),
         _ => Reply::Write(OK),
     });
@@ -182,7 +182,7 @@ fn what_happens_in_the_warmup_is_counted_and_not_timed() {
 fn slow_peers_drip_beside_the_load() {
     for tls in [false, true] {
         let script = |_| Reply::Write(OK);
-        let server = if tls { ServerBuilder::tls(script) } else { ServerBuilder::plain(script) };
+        let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = server.options();
         options.connections = 2;
         options.rate = loadtest::Rate::PerSecond(50.0);
@@ -203,7 +203,7 @@ fn slow_peers_drip_beside_the_load() {
 /// Each as it is, but shorter; slow peers have a test of their own.
 #[test]
 fn every_built_in_plan_runs() {
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     for (name, text) in Plan::built_in().filter(|(name, _)| !["idle", "slow-peers"].contains(name))
     {
         let mut options = server.options();

@@ -19,7 +19,7 @@ use hdrhistogram::{
     },
 };
 use serde_json::Value;
-use support::{OK, Reply, ServerBuilder};
+use support::{OK, Reply, Server};
 
 /// The sums of all intervals by tag, and how many there are of each: with HdrHistogram's own reader.
 fn sums(log: &Path) -> BTreeMap<String, (Histogram<u64>, usize)> {
@@ -56,7 +56,7 @@ fn base64_of(text: &str) -> Vec<u8> {
 fn intervals_add_up_to_the_report_and_a_stall_is_in_its_second() {
     // Request 150 of 100 a second waits half a second, and with it those behind it.
     let slow = Duration::from_millis(500);
-    let server = ServerBuilder::plain(move |number| match number {
+    let server = Server::plain(move |number| match number {
         150 => Reply::WriteAfter(slow, OK),
         _ => Reply::Write(OK),
     });

@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use loadtest::{Options, Rate, Replay, Retry, Stop, Telegram, run};
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 /// Updates with ids 1000, 1003, 1006 and so on of five chats, as a sink has them.
 fn lines(count: u64) -> Vec<String> {
@@ -32,7 +32,7 @@ fn file(text: &str) -> File {
     File { _directory: directory, path }
 }
 
-fn options(server: &ServerBuilder, file: &File, renumber: bool) -> Options {
+fn options(server: &Server, file: &File, renumber: bool) -> Options {
     let mut options = server.options();
     options.connections = 6;
     options.rate = Rate::Max;
@@ -42,7 +42,7 @@ fn options(server: &ServerBuilder, file: &File, renumber: bool) -> Options {
     options
 }
 
-fn bodies(server: &ServerBuilder) -> Vec<String> {
+fn bodies(server: &Server) -> Vec<String> {
     let mut seen = server.seen();
     seen.sort_by_key(|seen| seen.update_id());
     seen.into_iter().map(|seen| String::from_utf8(seen.body).unwrap()).collect()
@@ -53,7 +53,7 @@ fn ids_are_kept_or_made_anew() {
     // Lines without anything on them, and no end after the last.
     let file = file(&lines(300).join("\n\n"));
     for renumber in [false, true] {
-        let server = ServerBuilder::plain(|_| Reply::Write(OK));
+        let server = Server::plain(|_| Reply::Write(OK));
         let report = run(&options(&server, &file, renumber)).unwrap();
         assert!(report.is_ok() && report.planned == 300, "{report}");
         let mut expected = lines(300);
@@ -71,11 +71,10 @@ fn ids_are_kept_or_made_anew() {
 fn chats_keep_their_order_through_retries() {
     let file = file(&lines(200).join("\n"));
     for telegram in [false, true] {
-        let server =
-            ServerBuilder::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
-                (0, 0..2) => Reply::Write(UNAVAILABLE),
-                _ => Reply::Write(OK),
-            });
+        let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+            (0, 0..2) => Reply::Write(UNAVAILABLE),
+            _ => Reply::Write(OK),
+        });
         let mut options = options(&server, &file, false);
         match telegram {
             true => {
@@ -98,7 +97,7 @@ fn chats_keep_their_order_through_retries() {
 
 #[test]
 fn a_line_that_is_no_update_is_named_and_nothing_is_sent() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     for (text, message) in [
         ("{\"update_id\":1}\n\n{\"message\":{}}", "line 3: expected an update as JSON"),
         ("nonsense", "line 1: expected an update as JSON"),
@@ -113,7 +112,7 @@ fn a_line_that_is_no_update_is_named_and_nothing_is_sent() {
 
 #[test]
 fn the_binary_sends_a_whole_file() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let file = file(&lines(150).join("\n"));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let path = file.path.to_str().unwrap();

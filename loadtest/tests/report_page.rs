@@ -12,7 +12,7 @@ use std::{
 
 use hdrprofile::{Histogram, IntervalLog};
 use serde_json::{Value, json};
-use support::{OK, Reply, ServerBuilder, browser::Browser};
+use support::{OK, Reply, Server, browser::Browser};
 
 const PROBE: &str = include_str!("support/probe.js");
 /// What a file could bring in to be run, if it were let.
@@ -339,7 +339,7 @@ fn a_report_of_an_older_version_still_makes_a_page() {
 /// From end to end: what `--profile` leaves is what the page is made of.
 #[test]
 fn a_profile_makes_a_page() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let files = Files::new();
     let profile = files.at("profile");

@@ -13,7 +13,7 @@ use std::{
 
 use loadtest::{ChatKey, Driver, Failures, Options, Rate, Report, Retry, Stop, chat_of, run};
 use socket2::{Domain, Type};
-use support::{OK, Reply, Seen, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
 const COME_AGAIN_IN_2_S: &str =
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
@@ -26,7 +26,7 @@ fn ok() -> Reply {
 }
 
 /// A run against this server with retries that wait `scale` times less than Telegram's.
-fn options(server: &ServerBuilder, scale: f64) -> Options {
+fn options(server: &Server, scale: f64) -> Options {
     let mut options = server.options();
     options.connections = 16;
     options.rate = Rate::PerSecond(2000.0);
@@ -37,7 +37,7 @@ fn options(server: &ServerBuilder, scale: f64) -> Options {
 }
 
 /// What must be true of every run with retries that ends well.
-fn check(report: &Report, options: &Options, server: &ServerBuilder) {
+fn check(report: &Report, options: &Options, server: &Server) {
     assert!(report.is_ok(), "{report}");
     let Stop::Requests(planned) = options.stop else { panic!("{:?}", options.stop) };
     let retries = report.retries.as_ref().unwrap();
@@ -56,7 +56,7 @@ fn check(report: &Report, options: &Options, server: &ServerBuilder) {
 }
 
 /// Of each chat, one update after the other: none arrives before the last was answered with 2xx.
-fn check_order(server: &ServerBuilder, options: &Options) {
+fn check_order(server: &Server, options: &Options) {
     let mut chats: BTreeMap<ChatKey, Vec<Seen>> = BTreeMap::new();
     for seen in server.seen() {
         chats.entry(chat_of(&options.payload, seen.update_id())).or_default().push(seen);
@@ -79,7 +79,7 @@ fn check_order(server: &ServerBuilder, options: &Options) {
 }
 
 /// How long after an answer, or else an arrival, the same update came again.
-fn gaps(server: &ServerBuilder, update_id: u64) -> Vec<Duration> {
+fn gaps(server: &Server, update_id: u64) -> Vec<Duration> {
     let list: Vec<Seen> =
         server.seen().into_iter().filter(|seen| seen.update_id() == update_id).collect();
     let end = |seen: &Seen| seen.answered.map_or(seen.arrived, |(_, at)| at);
@@ -89,12 +89,11 @@ fn gaps(server: &ServerBuilder, update_id: u64) -> Vec<Duration> {
 #[test]
 fn refused_updates_come_again_when_the_server_says_so() {
     for driver in [Driver::Auto, Driver::Epoll] {
-        let server =
-            ServerBuilder::of_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
-                (0, 0) => Reply::Write(COME_AGAIN_IN_2_S),
-                (0, 1) if seen.update_id() % 25 == 0 => Reply::Write(UNAVAILABLE),
-                _ => ok(),
-            });
+        let server = Server::from_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
+            (0, 0) => Reply::Write(COME_AGAIN_IN_2_S),
+            (0, 1) if seen.update_id() % 25 == 0 => Reply::Write(UNAVAILABLE),
+            _ => ok(),
+        });
         let mut options = options(&server, 10.0);
         options.driver = driver;
         options.first_update_id = 1000;
@@ -126,13 +125,11 @@ fn refused_updates_come_again_when_the_server_says_so() {
 fn lost_connections_cost_delays_but_no_updates() {
     for tls in [false, true] {
         let server = match tls {
-            false => {
-                ServerBuilder::of_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
-                    (7, 0..3) => Reply::Close,
-                    _ => ok(),
-                })
-            }
-            true => ServerBuilder::tls(|number| if number % 9 == 5 { Reply::Close } else { ok() }),
+            false => Server::from_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
+                (7, 0..3) => Reply::Close,
+                _ => ok(),
+            }),
+            true => Server::tls(|number| if number % 9 == 5 { Reply::Close } else { ok() }),
         };
         let options = options(&server, 20.0);
         let report = run(&options).unwrap();
@@ -155,7 +152,7 @@ fn lost_connections_cost_delays_but_no_updates() {
 
 #[test]
 fn delays_grow_as_the_table_says() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id(), seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id(), seen.earlier) {
         (3, 0..8) => Reply::Write(UNAVAILABLE),
         _ => ok(),
     });
@@ -176,7 +173,7 @@ fn delays_grow_as_the_table_says() {
 
 #[test]
 fn silence_is_tried_again_after_the_timeout() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id(), seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id(), seen.earlier) {
         (1 | 2, 0) => Reply::Silence,
         _ => ok(),
     });
@@ -200,7 +197,7 @@ fn a_chat_that_waits_holds_up_no_other() {
         assert!(matches!(chat, ChatKey::Chat(_)));
         let blocked = move |id| chat_of(&payload, id) == chat;
         let count = (1..=600).filter(|id| blocked(*id)).count() as u64;
-        let server = ServerBuilder::of_requests(move |seen| match blocked(seen.update_id()) {
+        let server = Server::from_requests(move |seen| match blocked(seen.update_id()) {
             true => Reply::Write(NEVER),
             false => ok(),
         });
@@ -235,7 +232,7 @@ fn a_server_that_comes_back_gets_everything() {
         let running = scope.spawn(|| run(&options).unwrap());
         thread::sleep(Duration::from_millis(400));
         socket.listen(128).unwrap();
-        let server = ServerBuilder::of_requests_on(socket.into(), |_| ok());
+        let server = Server::from_requests_on(socket.into(), |_| ok());
         let report = running.join().unwrap();
         check(&report, &options, &server);
         assert!(report.failures.connect > 0, "{report}");
@@ -244,7 +241,7 @@ fn a_server_that_comes_back_gets_everything() {
 
 #[test]
 fn many_chats_in_a_closed_loop() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id() % 50, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 50, seen.earlier) {
         (0, 0) => Reply::Write(UNAVAILABLE),
         (1, 0) => Reply::Close,
         _ => Reply::Write(OK),
@@ -262,7 +259,7 @@ fn many_chats_in_a_closed_loop() {
 
 #[test]
 fn a_run_with_retries_can_be_ended_early() {
-    let server = ServerBuilder::of_requests(|seen| match seen.update_id() % 2 {
+    let server = Server::from_requests(|seen| match seen.update_id() % 2 {
         0 => Reply::Write(COME_AGAIN_IN_2_S),
         _ => ok(),
     });
@@ -281,7 +278,7 @@ fn a_run_with_retries_can_be_ended_early() {
 }
 
 /// The updates that came twice: the first and the second request of each.
-fn twice(server: &ServerBuilder) -> Vec<(Seen, Seen)> {
+fn twice(server: &Server) -> Vec<(Seen, Seen)> {
     let mut first: BTreeMap<u64, Seen> = BTreeMap::new();
     let mut pairs = Vec::new();
     for seen in server.seen() {
@@ -298,8 +295,7 @@ fn twice(server: &ServerBuilder) -> Vec<(Seen, Seen)> {
 #[test]
 fn copies_come_on_other_connections_together_or_afterwards() {
     for retry in [None, Some(Retry::default())] {
-        let server =
-            ServerBuilder::of_requests(|_| Reply::WriteAfter(Duration::from_millis(10), OK));
+        let server = Server::from_requests(|_| Reply::WriteAfter(Duration::from_millis(10), OK));
         let mut options = options(&server, 1.0);
         options.retry = retry;
         options.duplicates = 0.2;
@@ -340,7 +336,7 @@ fn copies_come_on_other_connections_together_or_afterwards() {
 fn refused_copies_are_sent_again_only_with_retries() {
     for retry in [None, Some(Retry { scale: 100.0 })] {
         // The second request of each update is refused, and with retries the third taken.
-        let server = ServerBuilder::of_requests(|seen| match seen.earlier {
+        let server = Server::from_requests(|seen| match seen.earlier {
             1 => Reply::WriteAfter(WORK, UNAVAILABLE),
             _ => ok(),
         });
@@ -365,7 +361,7 @@ fn refused_copies_are_sent_again_only_with_retries() {
 
 #[test]
 fn two_connections_are_enough_for_copies_of_everything() {
-    let server = ServerBuilder::of_requests(|_| Reply::Write(OK));
+    let server = Server::from_requests(|_| Reply::Write(OK));
     let mut options = options(&server, 1.0);
     options.connections = 2;
     options.duplicates = 1.0;
@@ -383,7 +379,7 @@ fn two_connections_are_enough_for_copies_of_everything() {
 
 #[test]
 fn useless_values_are_named() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     for (part, change) in [
         ("scale", (|options| options.retry = Some(Retry { scale: 0.0 })) as fn(&mut Options)),
         ("scale", |options| options.retry = Some(Retry { scale: f64::NAN })),

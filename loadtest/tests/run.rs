@@ -12,7 +12,7 @@ use std::{
 };
 
 use loadtest::{Driver, Failures, PayloadGenerator, Rate, Report, Stop, TlsVersion, Trust, run};
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 fn ok(_: u64) -> Reply {
     Reply::Write(OK)
@@ -37,7 +37,7 @@ fn check(report: &Report) {
 fn every_update_arrives_once_with_its_own_bytes() {
     for driver in [Driver::Auto, Driver::Epoll] {
         for tls in [None, Some(TlsVersion::V1_2), Some(TlsVersion::V1_3)] {
-            let server = ServerBuilder::tls(ok);
+            let server = Server::tls(ok);
             let mut options = server.options();
             options.driver = driver;
             options.tls = tls;
@@ -79,7 +79,7 @@ fn every_update_arrives_once_with_its_own_bytes() {
 
 #[test]
 fn plain_http_works_too_in_a_closed_loop() {
-    let server = ServerBuilder::plain(ok);
+    let server = Server::plain(ok);
     let mut options = server.options();
     options.connections = 4;
     options.rate = Rate::Max;
@@ -92,7 +92,7 @@ fn plain_http_works_too_in_a_closed_loop() {
 
 #[test]
 fn a_run_of_some_time_makes_as_many_requests_as_the_rate_says() {
-    let server = ServerBuilder::plain(ok);
+    let server = Server::plain(ok);
     let mut options = server.options();
     options.rate = Rate::PerSecond(500.0);
     options.stop = Stop::After(Duration::from_millis(600));
@@ -106,7 +106,7 @@ fn a_run_of_some_time_makes_as_many_requests_as_the_rate_says() {
 #[test]
 fn a_stall_shows_in_the_latency_of_everything_that_was_due() {
     const STALL: Duration = Duration::from_millis(300);
-    let server = ServerBuilder::plain(|number| match number {
+    let server = Server::plain(|number| match number {
         100 => Reply::WriteAfter(STALL, OK),
         _ => Reply::Write(OK),
     });
@@ -130,7 +130,7 @@ fn a_stall_shows_in_the_latency_of_everything_that_was_due() {
 
 #[test]
 fn connections_take_turns() {
-    let server = ServerBuilder::plain(ok);
+    let server = Server::plain(ok);
     let mut options = server.options();
     options.connections = 10;
     options.rate = Rate::PerSecond(200.0);
@@ -148,7 +148,7 @@ fn connections_take_turns() {
 
 #[test]
 fn refusals_are_counted_by_status() {
-    let server = ServerBuilder::tls(|number| match number % 5 {
+    let server = Server::tls(|number| match number % 5 {
         0 => Reply::Write(UNAVAILABLE),
         1 => Reply::Write("HTTP/1.1 204 No Content\r\n\r\n"),
         _ => Reply::Write(OK),
@@ -168,7 +168,7 @@ fn refusals_are_counted_by_status() {
 fn a_server_that_hangs_up_costs_the_request_and_a_new_connection() {
     for tls in [false, true] {
         let script = |number| if number % 10 == 9 { Reply::Close } else { Reply::Write(OK) };
-        let server = if tls { ServerBuilder::tls(script) } else { ServerBuilder::plain(script) };
+        let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = server.options();
         options.connections = 1;
         options.rate = Rate::Max;
@@ -184,7 +184,7 @@ fn a_server_that_hangs_up_costs_the_request_and_a_new_connection() {
 
 #[test]
 fn an_announced_close_costs_nothing_but_the_connection() {
-    let server = ServerBuilder::tls(|_| {
+    let server = Server::tls(|_| {
         Reply::WriteAndClose("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     });
     let mut options = server.options();
@@ -202,7 +202,7 @@ fn an_announced_close_costs_nothing_but_the_connection() {
 fn a_close_while_idle_is_no_failure() {
     for tls in [false, true] {
         let script = |_| Reply::WriteAndClose(OK);
-        let server = if tls { ServerBuilder::tls(script) } else { ServerBuilder::plain(script) };
+        let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = server.options();
         options.connections = 1;
         options.rate = Rate::PerSecond(10.0);
@@ -218,7 +218,7 @@ fn a_close_while_idle_is_no_failure() {
 #[test]
 fn silence_is_a_timeout() {
     for driver in [Driver::Auto, Driver::Epoll] {
-        let server = ServerBuilder::tls(|number| match number {
+        let server = Server::tls(|number| match number {
             0..3 => Reply::Silence,
             _ => Reply::Write(OK),
         });
@@ -240,8 +240,8 @@ fn silence_is_a_timeout() {
 #[test]
 fn a_body_that_never_ends_is_a_timeout() {
     for server in [
-        ServerBuilder::plain(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
-        ServerBuilder::tls(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
+        Server::plain(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
+        Server::tls(|_| Reply::Write("HTTP/1.1 200 OK\r\n\r\nand more")),
     ] {
         let mut options = server.options();
         options.connections = 3;
@@ -254,7 +254,7 @@ fn a_body_that_never_ends_is_a_timeout() {
         assert!(report.statuses.is_empty() && report.acknowledged == 0, "{report}");
     }
     // One that the server ends is whole.
-    let server = ServerBuilder::plain(|_| Reply::WriteAndClose("HTTP/1.1 200 OK\r\n\r\nand more"));
+    let server = Server::plain(|_| Reply::WriteAndClose("HTTP/1.1 200 OK\r\n\r\nand more"));
     let mut options = server.options();
     options.stop = Stop::Requests(3);
     assert_eq!(run(&options).unwrap().acknowledged, 3);
@@ -262,7 +262,7 @@ fn a_body_that_never_ends_is_a_timeout() {
 
 #[test]
 fn what_no_connection_had_time_for_is_unsent() {
-    let server = ServerBuilder::plain(|_| Reply::Silence);
+    let server = Server::plain(|_| Reply::Silence);
     let mut options = server.options();
     options.connections = 1;
     options.timeout = Duration::from_millis(200);
@@ -279,7 +279,7 @@ fn what_no_connection_had_time_for_is_unsent() {
 #[test]
 fn a_server_that_is_not_there_fails_every_request() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = ServerBuilder::plain(ok);
+    let server = Server::plain(ok);
     let mut options = server.options();
     options.target = format!("http://127.0.0.1:{port}/").parse().unwrap();
     options.connections = 4;
@@ -293,7 +293,7 @@ fn a_server_that_is_not_there_fails_every_request() {
 
 #[test]
 fn a_certificate_that_is_not_trusted_fails_the_handshake() {
-    let (server, other) = (ServerBuilder::tls(ok), ServerBuilder::tls(ok));
+    let (server, other) = (Server::tls(ok), Server::tls(ok));
     let mut options = server.options();
     options.connections = 1;
     options.rate = Rate::Max;
@@ -313,7 +313,7 @@ fn a_certificate_that_is_not_trusted_fails_the_handshake() {
 
 #[test]
 fn what_is_no_http_is_a_bad_response() {
-    let server = ServerBuilder::plain(|number| match number {
+    let server = Server::plain(|number| match number {
         3 => Reply::Write("220 smtp.example.org ESMTP\r\n"),
         _ => Reply::Write(OK),
     });
@@ -329,7 +329,7 @@ fn what_is_no_http_is_a_bad_response() {
 
 #[test]
 fn churn_makes_a_connection_for_each_request() {
-    let server = ServerBuilder::tls(ok);
+    let server = Server::tls(ok);
     let mut options = server.options();
     options.churn = true;
     options.connections = 3;
@@ -351,7 +351,7 @@ fn churn_makes_a_connection_for_each_request() {
 
 #[test]
 fn runs_share_nothing() {
-    let servers = [(); 3].map(|()| ServerBuilder::tls(ok));
+    let servers = [(); 3].map(|()| Server::tls(ok));
     thread::scope(|scope| {
         let runs = servers.each_ref().map(|server| {
             let mut options = server.options();
@@ -370,7 +370,7 @@ fn runs_share_nothing() {
 
 #[test]
 fn a_run_can_be_ended_early() {
-    let server = ServerBuilder::plain(ok);
+    let server = Server::plain(ok);
     let mut options = server.options();
     options.stop = Stop::After(Duration::from_secs(3600));
     let cancel = options.cancel.clone();

@@ -12,7 +12,7 @@ use std::{
     ptr,
 };
 
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 /// Both ends of a pseudo-terminal of 80 columns and 24 rows.
 fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
@@ -90,8 +90,7 @@ fn masked(frame: &str) -> Vec<String> {
 
 #[test]
 fn a_terminal_shows_the_run_and_gets_the_table_in_the_end() {
-    let server =
-        ServerBuilder::plain(|number| Reply::Write(if number == 20 { UNAVAILABLE } else { OK }));
+    let server = Server::plain(|number| Reply::Write(if number == 20 { UNAVAILABLE } else { OK }));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let seen =
         watch(&["run", "--target", &target, "--rate", "200", "--duration", "2500ms"], "xterm");
@@ -133,7 +132,7 @@ fn a_terminal_shows_the_run_and_gets_the_table_in_the_end() {
 
 #[test]
 fn a_dumb_terminal_gets_a_line_and_quiet_gets_none() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let arguments = ["--target", &target, "--rate", "100", "--duration", "1200ms"];
     let seen = watch(&arguments, "dumb");

@@ -14,10 +14,10 @@ use loadtest::{
     Expected, Options, Rate, Stop, Telegram, TelegramBot, TlsVersion, Trust, chat_of, kind_of, run,
     verify,
 };
-use support::{OK, Reply, Seen, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
 /// A run as Telegram does it against this server, `scale` times as fast.
-fn options(server: &ServerBuilder, scale: f64) -> Options {
+fn options(server: &Server, scale: f64) -> Options {
     let mut options = server.options();
     options.connections = 40;
     options.rate = Rate::Max;
@@ -57,7 +57,7 @@ fn check_order(seen: &[Seen], options: &Options) {
 fn everything_arrives_in_order_with_its_headers() {
     for tls in [false, true] {
         let script = |_| Reply::WriteAfter(Duration::from_millis(1), OK);
-        let server = if tls { ServerBuilder::tls(script) } else { ServerBuilder::plain(script) };
+        let server = if tls { Server::tls(script) } else { Server::plain(script) };
         let mut options = options(&server, 1.0);
         options.secret_token = Some("s3cret".to_owned());
         let report = run(&options).unwrap();
@@ -93,7 +93,7 @@ fn everything_arrives_in_order_with_its_headers() {
 /// The first answer takes its time; until then there is one connection, whatever waits.
 #[test]
 fn one_request_hangs_and_everything_waits() {
-    let server = ServerBuilder::plain(|number| match number {
+    let server = Server::plain(|number| match number {
         0 => Reply::WriteAfter(Duration::from_millis(700), OK),
         _ => Reply::Write(OK),
     });
@@ -109,7 +109,7 @@ fn one_request_hangs_and_everything_waits() {
 /// What closes after each answer makes do with twenty connections per second, after ten.
 #[test]
 fn a_server_that_closes_gets_twenty_per_second() {
-    let server = ServerBuilder::plain(|_| {
+    let server = Server::plain(|_| {
         Reply::WriteAndClose("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     });
     let mut options = options(&server, 1.0);
@@ -124,7 +124,7 @@ fn a_server_that_closes_gets_twenty_per_second() {
 
 #[test]
 fn refused_updates_come_again_and_the_last_refusal_is_remembered() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 5, seen.earlier) {
         (0, 0..3) => Reply::Write(UNAVAILABLE),
         _ => Reply::Write(OK),
     });
@@ -149,7 +149,7 @@ fn refused_updates_come_again_and_the_last_refusal_is_remembered() {
 #[test]
 fn what_is_told_to_come_too_late_is_dropped() {
     const LATER: &str = "HTTP/1.1 429 Slow\r\nRetry-After: 1000\r\nContent-Length: 0\r\n\r\n";
-    let server = ServerBuilder::plain(|_| Reply::Write(LATER));
+    let server = Server::plain(|_| Reply::Write(LATER));
     let mut options = options(&server, 1.0);
     options.timeout = Duration::from_secs(3);
     options.stop = Stop::Requests(30);
@@ -194,7 +194,7 @@ fn each_trouble_has_telegrams_own_words() {
         (|_| Reply::Close, None),
     ];
     for (script, message) in scripts {
-        let server = ServerBuilder::plain(script);
+        let server = Server::plain(script);
         let mut options = options(&server, 60.0);
         options.stop = Stop::Requests(3);
         options.timeout = Duration::from_millis(2500);
@@ -204,14 +204,14 @@ fn each_trouble_has_telegrams_own_words() {
         assert_eq!((info.pending_update_count, info.delivered), (3, 0), "{report}");
     }
     // Nobody listens there.
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut refused = options(&server, 60.0);
     refused.stop = Stop::Requests(3);
     refused.timeout = Duration::from_millis(500);
     let mut untrusted = refused.clone();
     refused.target = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    let other = ServerBuilder::tls(|_| Reply::Write(OK));
+    let other = Server::tls(|_| Reply::Write(OK));
     untrusted.trust = Trust::pem(other.certificate().as_bytes()).unwrap();
     for (options, message) in [
         (refused, "Connection refused"),
@@ -228,9 +228,9 @@ fn each_trouble_has_telegrams_own_words() {
 #[test]
 fn several_bots_know_nothing_of_each_other() {
     let servers = [
-        ServerBuilder::plain(|_| Reply::Write(OK)),
-        ServerBuilder::plain(|_| Reply::Write(UNAVAILABLE)),
-        ServerBuilder::tls(|_| Reply::Write(OK)),
+        Server::plain(|_| Reply::Write(OK)),
+        Server::plain(|_| Reply::Write(UNAVAILABLE)),
+        Server::tls(|_| Reply::Write(OK)),
     ];
     let mut options = options(&servers[0], 10.0);
     options.trust = Trust::Anything;
@@ -260,7 +260,7 @@ fn several_bots_know_nothing_of_each_other() {
 
 #[test]
 fn max_connections_is_brought_into_its_bounds() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     for (asked, got) in [(1, 1), (100, 100), (5000, 100)] {
         let mut options = options(&server, 1.0);
         options.connections = asked;
@@ -272,7 +272,7 @@ fn max_connections_is_brought_into_its_bounds() {
 
 #[test]
 fn an_open_loop_has_its_rate() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let mut options = options(&server, 1.0);
     options.rate = Rate::PerSecond(200.0);
     options.stop = Stop::After(Duration::from_secs(1));
@@ -284,7 +284,7 @@ fn an_open_loop_has_its_rate() {
 
 #[test]
 fn a_closed_loop_never_runs_dry() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let mut options = options(&server, 1.0);
     options.stop = Stop::After(Duration::from_secs(2));
     let report = run(&options).unwrap();
@@ -296,7 +296,7 @@ fn a_closed_loop_never_runs_dry() {
 /// Each request but a connection's first has a second record, of 22 bytes with TLS 1.3.
 #[test]
 fn later_requests_are_cut_in_two() {
-    let server = ServerBuilder::tls(|_| Reply::Write(OK));
+    let server = Server::tls(|_| Reply::Write(OK));
     let mut options = options(&server, 1.0);
     options.connections = 1;
     options.tls = Some(TlsVersion::V1_3);
@@ -314,7 +314,7 @@ fn later_requests_are_cut_in_two() {
 
 #[test]
 fn the_binary_takes_bots_and_tells_what_telegram_would() {
-    let servers = [(); 2].map(|()| ServerBuilder::plain(|_| Reply::Write(OK)));
+    let servers = [(); 2].map(|()| Server::plain(|_| Reply::Write(OK)));
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "t0ken\n").unwrap();

@@ -16,7 +16,7 @@ use loadtest::{
     Verified, chat_of, run, verify,
 };
 use serde_json::Value;
-use support::{OK, Reply, ServerBuilder, UNAVAILABLE};
+use support::{OK, Reply, Server, UNAVAILABLE};
 
 const FIRST: u64 = 500;
 const UPDATES: u64 = 2000;
@@ -247,7 +247,7 @@ fn a_sink_that_cannot_be_read_is_an_error() {
 /// the binary that compares.
 #[test]
 fn a_run_with_retries_and_copies_arrives_as_it_was_sent() {
-    let server = ServerBuilder::of_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+    let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
         (3, 0) => Reply::Write(UNAVAILABLE),
         (7, 0) => Reply::Close,
         _ => Reply::WriteAfter(Duration::from_millis(1), OK),
@@ -337,7 +337,7 @@ fn the_binary_names_what_is_wrong() {
 
 #[test]
 fn a_steered_run_is_checked_by_its_report() {
-    let server = ServerBuilder::plain(|_| Reply::Write(OK));
+    let server = Server::plain(|_| Reply::Write(OK));
     let mut options = server.options();
     for (key, value) in [("kinds", "message:1,poll:1"), ("zipf", "0.5"), ("albums", "20%")] {
         options.payload.set(key, value).unwrap();

@@ -13,7 +13,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::telegram::webhook::to_ascii;
+use crate::net::idn::to_ascii;
 use ringhook::{Error, ErrorKind};
 
 /// How long a self-made certificate is valid by itself. Telegram says nothing when one expires, it

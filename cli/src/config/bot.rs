@@ -12,11 +12,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-use super::{Hidden, Secrets, tls::Files};
-use crate::telegram::{
-    bot_api::BotToken,
-    webhook::{to_ascii, without_userinfo},
-};
+use super::{BotToken, Hidden, Secrets, tls::Files};
+use crate::net::{idn::to_ascii, url::without_userinfo};
 use ringhook::{
     AllowList, BasicAuth, Bot, Error, ErrorKind, PreviousToken, SecretToken,
     internals::{

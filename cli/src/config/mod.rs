@@ -1,6 +1,8 @@
 //! The config file: TOML with unknown keys refused, each section a struct with its defaults.
 
+mod api_root;
 mod bot;
+mod bot_token;
 mod hidden;
 mod listener;
 mod log;
@@ -20,7 +22,9 @@ use std::{path::Path, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    api_root::ApiRoot,
     bot::{AllowedUpdates, BotSection},
+    bot_token::BotToken,
     hidden::Hidden,
     listener::ListenerSection,
     log::{LogFormat, LogLevel, LogSection},

@@ -211,7 +211,7 @@ fn plain(docs: &str) -> String {
 /// The page as it is to be.
 fn page() -> String {
     let defaults: toml::Table = ConfigFile::default().to_toml().unwrap().parse().unwrap();
-    let flags = crate::setting_flags();
+    let flags = crate::commands::setting_flags();
     let mut used = HashSet::new();
     let mut page = HEAD.to_owned();
     for section in &SECTIONS {

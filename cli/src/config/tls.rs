@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{BotSection, ConfigFile, Hidden, Secrets, bot::Source};
-use crate::certificates::{served, served::Served};
+use crate::certificates::served::{self, Served};
 use ringhook::{CertificateSource, Error, KeyPassword, TlsBuilder, TlsConfig};
 
 /// The certificate for clients that name no server, or one without a certificate of its own.

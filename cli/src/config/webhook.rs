@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::telegram::bot_api::ApiRoot;
+use super::ApiRoot;
 use ringhook::{Error, internals::config::value::duration};
 
 /// What holds for all bots; what is about one is in its `[[bot]]`.

@@ -6,12 +6,10 @@
 //! | `polling` | getUpdates, as a way in |
 //! | `samples` | an update of each kind |
 //! | `sender` | requests as Telegram's sender makes them |
-//! | `url` | the parts of a URL |
 //! | `webhook` | what a webhook is set to, and what is wrong with it |
 
 pub(crate) mod bot_api;
 pub(crate) mod polling;
 pub(crate) mod samples;
 pub(crate) mod sender;
-pub(crate) mod url;
 pub(crate) mod webhook;

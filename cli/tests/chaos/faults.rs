@@ -15,7 +15,7 @@ use super::{
     plan::{Event, Fault, Net},
     run::Run,
     sender::TIMER,
-    strangers,
+    unauthorized,
 };
 
 use crate::support::disk::Ballast;
@@ -89,7 +89,7 @@ impl Run {
         thread::sleep(event.lasts / 2);
         let goes_on = matches!(
             event.fault,
-            Fault::Certs | Fault::Clock | Fault::Config | Fault::Stderr | Fault::Strangers
+            Fault::Certs | Fault::Clock | Fault::Config | Fault::Stderr | Fault::Unauthorized
         );
         if matches!(undo, Undo::Stderr) {
             self.server.shut_stderr(true);
@@ -164,7 +164,7 @@ impl Run {
             }
             Fault::Bots => {
                 let named = if form.is_multiple_of(3) { Named::More } else { Named::Fewer };
-                self.senders.excuse(404);
+                self.senders.excuse(Some(404));
                 self.place.write_config(named);
                 Undo::Bots
             }
@@ -201,17 +201,17 @@ impl Run {
             Fault::Stderr => {
                 self.server.shut_stderr(true);
                 self.server.signal(Signal::USR1);
-                self.bother(event.lasts / 4);
+                self.send_unauthorized(event.lasts / 4);
                 Undo::Stderr
             }
-            Fault::Strangers => {
-                self.bother(event.lasts);
+            Fault::Unauthorized => {
+                self.send_unauthorized(event.lasts);
                 Undo::Nothing
             }
             // The network is as the event says already.
             _ => Undo::Nothing,
         };
-        let is_for_it = !matches!(event.fault, Fault::Clock | Fault::Net | Fault::Strangers);
+        let is_for_it = !matches!(event.fault, Fault::Clock | Fault::Net | Fault::Unauthorized);
         if hangs_up && is_for_it && !self.frozen {
             self.server.signal(Signal::HUP);
         }
@@ -291,8 +291,8 @@ impl Run {
         }
     }
 
-    fn bother(&self, time: Duration) {
-        for taken in strangers::bother(self.place.addr(), &self.config, time) {
+    fn send_unauthorized(&self, time: Duration) {
+        for taken in unauthorized::send(self.place.addr(), &self.config, time) {
             self.ledger.complain(format!("{taken} was answered with 200"));
         }
     }

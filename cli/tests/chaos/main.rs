@@ -14,7 +14,7 @@
 //! | `place` | disks, files, certificates and addresses |
 //! | `server` | one life of the server |
 //! | `sender` | Telegram's side |
-//! | `strangers` | other clients, which have no right to be served |
+//! | `unauthorized` | clients without a valid secret, or that speak no HTTP or TLS |
 //! | `proxy` | the network |
 //! | `ledger`, `output` | what was acknowledged, what came out, and what must be true of both |
 
@@ -38,9 +38,9 @@ mod proxy;
 mod run;
 mod sender;
 mod server;
-mod strangers;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
+mod unauthorized;
 
 use std::{
     env,

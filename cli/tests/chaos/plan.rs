@@ -36,7 +36,7 @@ pub(crate) enum Fault {
     /// stderr is not read.
     Stderr,
     /// Requests with wrong secrets and paths, and bytes that are no request.
-    Strangers,
+    Unauthorized,
     /// A successor waits for the journal while the server drains.
     TakeOver,
     Term,
@@ -62,7 +62,7 @@ impl Fault {
         (Self::Pause, "pause", 3),
         (Self::Rotate, "rotate", 5),
         (Self::Stderr, "stderr", 4),
-        (Self::Strangers, "strangers", 3),
+        (Self::Unauthorized, "unauthorized", 3),
         (Self::TakeOver, "take-over", 5),
         (Self::Term, "term", 5),
         (Self::Usurp, "usurp", 3),
@@ -85,7 +85,7 @@ impl Fault {
             | Self::Net
             | Self::Rotate
             | Self::Stderr
-            | Self::Strangers => &[Strike::Hangup, Strike::Kill, Strike::Pause, Strike::Term],
+            | Self::Unauthorized => &[Strike::Hangup, Strike::Kill, Strike::Pause, Strike::Term],
             Self::Certs | Self::Config | Self::Journal => &[Strike::Hangup, Strike::Pause],
             Self::Calm | Self::Kill | Self::Pause | Self::TakeOver | Self::Term | Self::Usurp => {
                 &[]
@@ -257,7 +257,7 @@ impl Event {
         let net = match fault {
             Fault::Net => Net::ALL[net.max(1)],
             // Whether updates are taken is to be seen.
-            Fault::Certs | Fault::Config | Fault::Stderr | Fault::Strangers => Net::Clear,
+            Fault::Certs | Fault::Config | Fault::Stderr | Fault::Unauthorized => Net::Clear,
             _ if is_bad => Net::ALL[net],
             _ => Net::Clear,
         };

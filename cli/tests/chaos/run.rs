@@ -180,7 +180,7 @@ impl Run {
     fn recover(&mut self) {
         self.await_ready();
         self.await_progress("again");
-        self.senders.excuse(0);
+        self.senders.excuse(None);
         self.check_conduct();
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Bot {
     pub(crate) secret: &'static str,
     index: usize,
     chats: Mutex<Chats>,
-    gate: Mutex<Gate>,
+    pacer: Mutex<ConnectPacer>,
     /// Updates that were made.
     made: AtomicU64,
 }
@@ -71,8 +71,16 @@ struct Chat {
     not_before: Option<Instant>,
 }
 
+/// A status that is no fault of the server for some time.
+#[derive(Default)]
+struct Excused {
+    current: Option<u16>,
+    /// Those of before, and when each was withdrawn.
+    withdrawn: Vec<(u16, Instant)>,
+}
+
 /// When a new connection may be made.
-struct Gate {
+struct ConnectPacer {
     success: Option<Instant>,
     /// When there was, or will be, room for one more.
     next: Instant,
@@ -93,8 +101,7 @@ struct Shared {
     is_dry: AtomicBool,
     /// No request is begun, and no connection kept.
     is_paused: AtomicBool,
-    /// A statuscode that is no fault of the server now.
-    excused: AtomicUsize,
+    excused: Mutex<Excused>,
     is_over: AtomicBool,
     busy: AtomicUsize,
 }
@@ -117,7 +124,7 @@ impl Senders {
             to,
             is_dry: AtomicBool::new(true),
             is_paused: AtomicBool::new(true),
-            excused: AtomicUsize::new(0),
+            excused: Mutex::default(),
             is_over: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         });
@@ -141,9 +148,10 @@ impl Senders {
         self.shared.is_dry.store(!make, Relaxed);
     }
 
-    /// From now on this status is no complaint (0: every one but 200 and 503 is).
-    pub(crate) fn excuse(&self, status: u16) {
-        self.shared.excused.store(usize::from(status), Relaxed);
+    /// From now on only this status is no complaint, besides 200 and 503. What was excused before
+    /// still is in answers to requests that were sent until now: the network may hold them back.
+    pub(crate) fn excuse(&self, status: Option<u16>) {
+        self.shared.excused().set(status, Instant::now());
     }
 
     /// Connections that have a request under way, or none yet but are there.
@@ -187,7 +195,7 @@ impl Bot {
             secret,
             index,
             chats: Mutex::new(Chats { chats, next: 0, waiting: 0 }),
-            gate: Mutex::new(Gate { success: None, next: Instant::now() }),
+            pacer: Mutex::new(ConnectPacer { success: None, next: Instant::now() }),
             made: AtomicU64::new(0),
         }
     }
@@ -234,7 +242,7 @@ impl Bot {
         chat.updates.pop_front();
         (chat.is_busy, chat.failures, chat.not_before) = (false, 0, None);
         chats.waiting -= 1;
-        self.gate().success = Some(Instant::now());
+        self.pacer().success = Some(Instant::now());
     }
 
     fn failed(&self, id: u64, retry_after: Option<u64>) {
@@ -250,14 +258,29 @@ impl Bot {
         chat.not_before = Instant::now().checked_add(wait / SCALE);
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pacer(&self) -> MutexGuard<'_, ConnectPacer> {
+        self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Gate {
+impl Excused {
+    fn set(&mut self, status: Option<u16>, now: Instant) {
+        let before = std::mem::replace(&mut self.current, status);
+        self.withdrawn.extend(before.map(|status| (status, now)));
+        // Connecting and the answer take no longer.
+        self.withdrawn.retain(|(_, end)| now.duration_since(*end) <= 2 * TIMER);
+    }
+
+    /// Whether `status` was excused at any time since `sent`, the start of its request.
+    fn covers(&self, status: u16, sent: Instant) -> bool {
+        self.current == Some(status)
+            || self.withdrawn.iter().any(|(excused, end)| *excused == status && sent <= *end)
+    }
+}
+
+impl ConnectPacer {
     /// Whether a connection may be made now.
-    fn pass(&mut self) -> bool {
+    fn admit(&mut self) -> bool {
         let now = Instant::now();
         let is_active = self.success.is_some_and(|time| now - time < ACTIVE);
         let (every, burst) = match is_active {
@@ -283,6 +306,10 @@ struct Connection {
 }
 
 impl Shared {
+    fn excused(&self) -> MutexGuard<'_, Excused> {
+        self.excused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn make(&self, rate: u32) {
         while !self.is_over.load(Relaxed) {
             if !self.is_dry.load(Relaxed) {
@@ -310,7 +337,7 @@ impl Shared {
                 thread::sleep(Duration::from_millis(2));
                 continue;
             };
-            if open.is_none() && !bot.gate().pass() {
+            if open.is_none() && !bot.pacer().admit() {
                 bot.put_back(id);
                 thread::sleep(Duration::from_millis(5));
                 continue;
@@ -323,7 +350,8 @@ impl Shared {
 
     /// Sends an update; the connection, if it may be used again.
     fn deliver(&self, bot: &Bot, id: u64, open: Option<Connection>) -> Option<Connection> {
-        let deadline = Instant::now() + TIMER;
+        let sent = Instant::now();
+        let deadline = sent + TIMER;
         let is_fresh = open.is_none();
         let outcome = match open {
             Some(open) => Ok(open.tls),
@@ -353,8 +381,7 @@ impl Shared {
             status => {
                 bot.failed(id, retry_after);
                 self.ledger.failed(&status.to_string());
-                let is_excused = status == 503 || self.excused.load(Relaxed) == usize::from(status);
-                if !is_excused {
+                if status != 503 && !self.excused().covers(status, sent) {
                     self.ledger.complain(format!("update {id} was answered with {status}"));
                 }
             }
@@ -405,4 +432,26 @@ fn body(bot: &Bot, id: u64) -> String {
         "{{\"update_id\":{id},\n\"message\":{{\"message_id\":{id},\"date\":1700000000,\
          \"chat\":{{\"id\":{chat},\"type\":\"private\"}},\"text\":\"{TEXT} \\u0416\"}}}}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excuse_covers_requests_that_were_sent_before_it_was_withdrawn() {
+        let start = Instant::now();
+        let [early, within, end, late] = [0, 1, 2, 3].map(|second| start + second * TIMER / 10);
+        let mut excused = Excused::default();
+        assert!(!excused.covers(404, early));
+        excused.set(Some(404), within);
+        assert!(excused.covers(404, early) && excused.covers(404, within));
+        assert!(!excused.covers(403, within));
+        excused.set(None, end);
+        assert!(excused.covers(404, early) && excused.covers(404, within));
+        assert!(!excused.covers(404, late) && !excused.covers(403, within));
+        excused.set(Some(404), end + 3 * TIMER);
+        excused.set(None, end + 4 * TIMER);
+        assert_eq!(excused.withdrawn, [(404, end + 4 * TIMER)]);
+    }
 }

@@ -143,7 +143,7 @@ pub(crate) async fn run(
     }
     shared.record.borrow_mut().profile = intervals;
     shared.record.borrow_mut().timed_from = shared.start.saturating_add(nanos(options.warmup));
-    let (started, cpu) = (SystemTime::now(), CpuTime::of_this_thread());
+    let (started, cpu) = (SystemTime::now(), CpuTime::for_this_thread());
     drive(&shared, &mut lines, options, progress).await;
     let end = clock.now();
     let planned = Planned { updates: lines.iter().map(|line| line.planned).sum(), copies: 0 };
@@ -156,7 +156,7 @@ pub(crate) async fn run(
         shared.timer.set(clock.now() + TICK / 10);
         shared.timer.fired().await;
     }
-    let cpu = CpuTime::of_this_thread() - cpu;
+    let cpu = CpuTime::for_this_thread() - cpu;
     // What came after the last whole second.
     shared.record.borrow_mut().end_interval(clock.now() - shared.start);
     let record = shared.record.replace(Record::new(options));

@@ -46,7 +46,7 @@ pub enum Reply {
 type Script = Box<dyn Fn(u64, &Seen) -> Reply + Send + Sync>;
 
 /// The server, which goes away with this.
-pub struct ServerBuilder {
+pub struct Server {
     pub port: u16,
     shared: Arc<Shared>,
     certificate: Option<String>,
@@ -85,19 +85,19 @@ impl Seen {
     }
 }
 
-impl ServerBuilder {
+impl Server {
     /// Serves plain HTTP.
     pub fn plain(script: impl Fn(u64) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(Box::new(move |number, _| script(number)), None, None)
     }
 
     /// Serves plain HTTP, by what is asked.
-    pub fn of_requests(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn from_requests(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(Box::new(move |_, seen| script(seen)), None, None)
     }
 
-    /// As [`ServerBuilder::of_requests`], on a listener of the caller's.
-    pub fn of_requests_on(
+    /// As [`Server::from_requests`], on a listener of the caller's.
+    pub fn from_requests_on(
         listener: TcpListener,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -180,7 +180,7 @@ impl ServerBuilder {
     }
 }
 
-impl Drop for ServerBuilder {
+impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the accepting thread.

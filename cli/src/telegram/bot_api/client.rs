@@ -15,10 +15,11 @@ use ureq::{
 };
 
 use super::{
-    ApiError, ApiRoot, BotToken, Me, RawUpdate, SetWebhook, WebhookInfo,
+    ApiError, Me, RawUpdate, SetWebhook, WebhookInfo,
     answer::{result_of, updates_of, wait_of},
     proxy::Way,
 };
+use crate::config::{ApiRoot, BotToken};
 use ringhook::{Error, internals::redact::HIDDEN};
 
 /// How long a call may take; a long poll has the time that it polls for beside this.
@@ -76,7 +77,7 @@ impl Client {
     /// # Errors
     /// A proxy in the environment that is not understood.
     pub(crate) fn new(root: &ApiRoot, token: BotToken) -> Result<Self, Error> {
-        let way = Way::of_environment(root)?;
+        let way = Way::from_env(root)?;
         Ok(Self { agent: agent(&way), root: root.clone(), token, is_patient: true, way })
     }
 
@@ -101,7 +102,7 @@ impl Client {
     }
 
     /// getWebhookInfo. The token is hidden in its texts, but not in the URL, which has to be compared:
-    /// [`without_userinfo`](crate::telegram::webhook::without_userinfo) hides it where that is shown.
+    /// [`without_userinfo`](crate::net::url::without_userinfo) hides it where that is shown.
     pub(crate) fn get_webhook_info(&self) -> Result<WebhookInfo, ApiError> {
         let info: WebhookInfo = self.patiently("getWebhookInfo", || Parameters::None, &[])?;
         let hide = |text: Option<String>| text.map(|text| self.token.redact(&text));

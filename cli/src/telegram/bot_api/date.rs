@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ApiError, ApiRoot, client::agent, proxy::Way};
+use super::{ApiError, client::agent, proxy::Way};
+use crate::config::ApiRoot;
 use ringhook::internals::redact::{HIDDEN, hide_tokens};
 
 /// Names of the months, as HTTP has them.
@@ -12,8 +13,7 @@ const MONTHS: [&str; 12] =
 /// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token,
 /// and whatever is answered will do.
 pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
-    let way =
-        Way::of_environment(root).map_err(|error| ApiError::Unreachable(error.to_string()))?;
+    let way = Way::from_env(root).map_err(|error| ApiError::Unreachable(error.to_string()))?;
     let request = agent(&way).get(format!("{root}/"));
     let request = request.config().timeout_global(Some(timeout)).build();
     let failed = |error| {

@@ -8,15 +8,11 @@ mod cut;
 mod date;
 mod error;
 mod proxy;
-mod root;
-mod token;
 mod types;
 
 pub(crate) use self::{
     client::Client,
     date::date,
     error::ApiError,
-    root::ApiRoot,
-    token::BotToken,
     types::{Me, RawUpdate, SetWebhook, WebhookInfo},
 };

@@ -4,7 +4,7 @@ use std::{env, fmt, net::IpAddr};
 
 use ureq::Proxy;
 
-use super::ApiRoot;
+use crate::config::ApiRoot;
 use ringhook::{AllowList, Error, ErrorKind};
 
 /// What is said of one that cannot be used. Its value may hold a password.
@@ -41,7 +41,7 @@ impl Way {
     ///
     /// # Errors
     /// A proxy that is not understood. The message names the variable and never its value.
-    pub(super) fn of_environment(root: &ApiRoot) -> Result<Self, Error> {
+    pub(super) fn from_env(root: &ApiRoot) -> Result<Self, Error> {
         Self::new(root, |name| match env::var(name) {
             Ok(value) => Some(Ok(value)),
             Err(env::VarError::NotPresent) => None,

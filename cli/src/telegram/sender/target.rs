@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::Trust;
-use crate::telegram::{
+use crate::net::{
+    idn::to_ascii,
     url::{UrlParts, default_port},
-    webhook::to_ascii,
 };
 use ringhook::{BasicAuth, Error, ErrorKind};
 
@@ -60,7 +60,7 @@ impl Target {
     ///
     /// # Errors
     /// Where it is no URL, or its name has no address.
-    pub(crate) fn of_url(url: &str, trust: Trust) -> Result<Self, Error> {
+    pub(crate) fn from_url(url: &str, trust: Trust) -> Result<Self, Error> {
         // What is before an @ may be a password.
         let shown = match url.rsplit_once('@') {
             Some((_, rest)) => format!("...@{rest}"),
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Target {
-        Target::of_url(url, Trust::Anything).unwrap()
+        Target::from_url(url, Trust::Anything).unwrap()
     }
 
     #[test]
@@ -170,10 +170,10 @@ mod tests {
             "https://127.0.0.1/a b",
             "https://127.0.0.1/\u{e4}",
         ] {
-            let error = Target::of_url(url, Trust::Anything).unwrap_err();
+            let error = Target::from_url(url, Trust::Anything).unwrap_err();
             assert!(error.is_usage(), "{url}: {error}");
         }
-        let error = Target::of_url("https://me:s3cret@host:x/", Trust::Anything).unwrap_err();
+        let error = Target::from_url("https://me:s3cret@host:x/", Trust::Anything).unwrap_err();
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }
 }

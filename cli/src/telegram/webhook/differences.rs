@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Plan, WebhookUrl, problems::NOT_BY_DEFAULT, url};
-use crate::telegram::bot_api::WebhookInfo;
+use crate::{net::url::without_userinfo, telegram::bot_api::WebhookInfo};
 use ringhook::update::UpdateKind;
 
 impl Plan {
@@ -19,7 +19,7 @@ impl Plan {
             false => url::are_same(&self.url, &info.url),
         };
         if !is_same {
-            let (is, planned) = (url::without_userinfo(&info.url), self.shown_url());
+            let (is, planned) = (without_userinfo(&info.url), self.shown_url());
             found.push(match is == planned {
                 true if url::have_same_target(&self.url, &info.url) => {
                     "url: user and password are others than those of the config".to_owned()

@@ -4,27 +4,21 @@
 //! |---|---|
 //! | `url` | what the URL of a webhook consists of, and how it is shown |
 //! | `host` | which hosts Telegram can look up |
-//! | `idn` | hosts in letters that are not ASCII |
-//! | `address` | which addresses Telegram sends nothing to |
 //! | `plan` | what setWebhook is called with, by the config |
 //! | `problems` | what the Bot API would refuse or silently change |
 //! | `differences` | whether getWebhookInfo is as planned |
 //! | `meaning` | what the text of the last error means, and what to do |
 
-mod address;
 mod differences;
 mod host;
-mod idn;
 mod meaning;
 mod plan;
 mod problems;
 mod url;
 
 pub(crate) use self::{
-    address::is_reserved,
-    idn::to_ascii,
     meaning::{Meaning, meaning, meaning_of_refusal},
     plan::{Plan, Upload},
     problems::Problem,
-    url::{WebhookUrl, without_userinfo},
+    url::WebhookUrl,
 };

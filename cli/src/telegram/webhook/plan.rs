@@ -8,6 +8,7 @@ use super::{Problem, WebhookUrl, url};
 use crate::{
     certificates::served::Served,
     config::{AllowedUpdates, BotSection, ConfigFile},
+    net::url::without_userinfo,
     telegram::bot_api::{ApiError, Client, SetWebhook},
 };
 use ringhook::{Config, Error, ListenAddress, SecretToken, update::UpdateKind};
@@ -154,7 +155,7 @@ impl Plan {
 
     /// The URL without user and password, and without what looks like a token.
     pub(crate) fn shown_url(&self) -> String {
-        url::without_userinfo(&self.url)
+        without_userinfo(&self.url)
     }
 }
 

@@ -3,10 +3,13 @@
 
 use std::{fmt, time::SystemTime};
 
-use super::{Plan, WebhookUrl, host, is_reserved};
-use crate::certificates::{
-    examine::{Level, Line},
-    served,
+use super::{Plan, WebhookUrl, host};
+use crate::{
+    certificates::{
+        examine::{Level, Line},
+        served,
+    },
+    net::address::is_reserved,
 };
 use ringhook::{FindingKind, internals::redact::hide_tokens, update::UpdateKind};
 

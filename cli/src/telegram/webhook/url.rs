@@ -2,8 +2,12 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::{host, idn, is_reserved};
-use crate::telegram::url::{UrlParts, default_port};
+use super::host;
+use crate::net::{
+    address::is_reserved,
+    idn,
+    url::{UrlParts, default_port},
+};
 use ringhook::internals::redact::hide_tokens;
 
 /// The parts of a webhook's URL, as Telegram's server takes it apart. Shown without the userinfo,
@@ -133,20 +137,6 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// `url` with what stands before its `@` hidden, and what looks like a bot's token, whether it is a
-/// good URL or not.
-pub(crate) fn without_userinfo(url: &str) -> String {
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), url),
-    };
-    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, place)) => hide_tokens(&format!("{scheme}(hidden)@{place}{target}")),
-        None => hide_tokens(url),
-    }
-}
-
 /// True where both have the same path and query.
 pub(super) fn have_same_target(one: &str, other: &str) -> bool {
     let target = |url| WebhookUrl::parse(url).map(|url| url.target);
@@ -199,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::url::without_userinfo;
 
     #[test]
     fn omits_the_usual_port() {

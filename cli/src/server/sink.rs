@@ -1,0 +1,84 @@
+//! `sink.to` and `--sink`: from words to a sink.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use ringhook::{
+    Ack, Error, NdjsonSink, NullSink, Sink,
+    internals::{files, files::User},
+};
+
+/// A sink as understood, not opened yet.
+pub(crate) enum SinkSpec {
+    NdjsonFile(PathBuf),
+    NdjsonStdout,
+    Null,
+}
+
+impl SinkSpec {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            None if text == "null" => Ok(Self::Null),
+            Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
+            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
+            _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
+        }
+    }
+
+    /// True where updates are written as lines.
+    pub(crate) fn has_lines(&self) -> bool {
+        !matches!(self, Self::Null)
+    }
+
+    /// The file that is made where it is not there.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::NdjsonFile(path) => Some(path),
+            Self::NdjsonStdout | Self::Null => None,
+        }
+    }
+
+    /// Opens it, with lines that tell more than the update where `has_meta`, or, where that is `None`,
+    /// while the server has more than one bot. Where acknowledged updates outlive a power cut, those it
+    /// has taken do as well. A file is opened with the rights of
+    /// `user`, where there is one, and is the user's where it is made.
+    pub(crate) fn open(
+        &self,
+        ack: Ack,
+        has_meta: Option<bool>,
+        user: Option<&User>,
+    ) -> Result<Box<dyn Sink>, Error> {
+        let formed = |sink: NdjsonSink| match has_meta {
+            Some(has_meta) => sink.with_meta(has_meta),
+            None => sink.with_meta_by_bots(),
+        };
+        Ok(match self {
+            Self::NdjsonFile(path) => {
+                let open = || match ack {
+                    Ack::Synced => NdjsonSink::synced_file(path),
+                    _ => NdjsonSink::file(path),
+                };
+                let sink = match user {
+                    Some(user) => files::for_user(user, path, open)?,
+                    None => files::at(path, open)?,
+                };
+                Box::new(formed(sink))
+            }
+            Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
+            Self::Null => Box::new(NullSink),
+        })
+    }
+}
+
+/// As typed.
+impl fmt::Display for SinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
+            Self::NdjsonStdout => f.write_str("ndjson:-"),
+            Self::Null => f.write_str("null"),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 mod tests;
 
 mod context;
+mod hand_off;
 mod handshake;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::hand_off::Taken;
 pub(crate) use self::{
     context::{ConnectionContext, IngestPath},
     handshake::serve,
@@ -24,12 +26,11 @@ use crate::{
         connection_table::{End, Phase, Registration},
         tls as session,
     },
-    journal::Ticket,
     observe::{
         incidents::IncidentKind,
         metrics::{SlowRecord, Stage},
     },
-    outcome::{CloseReason, Forbidden, Refusal},
+    outcome::{CloseReason, Forbidden},
     proto::{
         answers::Answer,
         http::{
@@ -37,7 +38,6 @@ use crate::{
             Step, response,
         },
         route::{RouteError, RouteRequest},
-        update::{ParseError, Update},
     },
     tls::recv_buffer::{Filled, RecvBuffer, Wait},
 };
@@ -309,102 +309,8 @@ impl<'a> Connection<'a> {
         self.write(answer).await.err().unwrap_or(reason)
     }
 
-    /// Parses the complete request's body and hands the update off.
-    fn take_update(&mut self) -> Taken {
-        let body = self.http.take_body();
-        // Bytes of the next request may have come with this one's last, refused or not.
-        let began_at = std::mem::replace(&mut self.began_at, self.read_at);
-        let bot = match self.routed {
-            Ok(bot) => bot,
-            Err(status) => return Taken::Answered(status),
-        };
-        let context = self.context;
-        let read = nanos(self.read_at - began_at);
-        context.metrics.read.record(read);
-        self.trace = Trace { read, ..Trace::default() };
-        match &context.ingest_path {
-            IngestPath::Memory(dispatcher) => {
-                let parsed = self.context.memory.parse(body.unwrap_or_default(), bot, self.read_at);
-                let update = match parsed {
-                    Ok(update) => update,
-                    Err(error) => return self.no_update(bot, error),
-                };
-                let parsed_at = self.parsed(&update);
-                match dispatcher.dispatch(update, parsed_at) {
-                    Ok(()) => Taken::Answered(Status::Ok),
-                    Err((refusal, update)) => {
-                        self.context.memory.keep(update.recycle());
-                        self.refused(refusal)
-                    }
-                }
-            }
-            IngestPath::Journal(intake) => {
-                let body = body.unwrap_or_default();
-                // The parser rewrites the body, and the journal keeps it as it came.
-                let staged = intake.stage(body.as_slice());
-                let parsed = self.context.memory.parse(body, bot, self.read_at);
-                match (staged, parsed) {
-                    (Ok(staged), Ok(update)) => {
-                        let parsed_at = self.parsed(&update);
-                        Taken::Submitted(intake.submit(&staged, update), parsed_at)
-                    }
-                    (Err(refusal), Ok(update)) => {
-                        self.parsed(&update);
-                        self.context.memory.keep(update.recycle());
-                        self.refused(refusal)
-                    }
-                    (staged, Err(error)) => {
-                        staged.iter().for_each(|staged| intake.discard(staged));
-                        self.no_update(bot, error)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts and times an update that was parsed just now.
-    fn parsed(&mut self, update: &Update) -> Instant {
-        let now = Instant::now();
-        self.trace.parse = nanos(now - self.read_at);
-        self.trace.update = Some((update.bot(), update.id().get()));
-        self.context.metrics.parse.record(self.trace.parse);
-        self.context.metrics.received.increment();
-        self.context.registry.mark_active(update.bot());
-        now
-    }
-
-    /// The body of a request that was let in is no update of `bot`.
-    #[cold]
-    fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
-        let bot = self.context.snapshot().router.name(bot);
-        self.context.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
-        Taken::Answered(Status::BadRequest)
-    }
-
     fn note_timeout(&self, what: &'static str) {
         self.context.note(IncidentKind::RequestTimeout, self.peer, None, what);
-    }
-
-    fn refused(&self, refusal: Refusal) -> Taken {
-        self.context.metrics.refused(refusal);
-        Taken::Answered(Status::ServiceUnavailable)
-    }
-
-    /// Waits until the record of an update that was parsed at `parsed_at` is in the journal; the
-    /// other connections go on meanwhile.
-    async fn committed(&mut self, ticket: Ticket, parsed_at: Instant) -> Status {
-        let IngestPath::Journal(intake) = &self.context.ingest_path else {
-            return Status::ServiceUnavailable;
-        };
-        self.awaits_answer();
-        if intake.committed(ticket).await {
-            self.trace.commit = nanos(intake.returned_at().saturating_duration_since(parsed_at));
-            self.context.metrics.commit.record(self.trace.commit);
-            return Status::Ok;
-        }
-        // The disk did not take it, and nothing was promised.
-        self.context.metrics.refused(Refusal::Journal);
-        Status::ServiceUnavailable
     }
 
     fn awaits_answer(&self) {
@@ -549,12 +455,4 @@ enum Next {
     Read,
     /// It answers what is no request, and closes.
     Refuse(Status),
-}
-
-/// What has become of a complete request.
-enum Taken {
-    /// It can be answered.
-    Answered(Status),
-    /// Its update, parsed at that time, is on its way into the journal.
-    Submitted(Ticket, Instant),
 }

@@ -1,8 +1,9 @@
 //! The tasks of a shard that belong to no connection, and their end.
 //!
-//! monoio drops no task that waits when its loop ends: the task's waker is in what it waits for, and
-//! that is in the task. Such a task keeps its descriptors, and a waker of it that another thread holds
-//! would free them there. So the shard's main task tells these to end and waits until they have.
+//! monoio drops no task that waits when its loop ends: the task's waker is in what it waits for,
+//! and that is in the task. Such a task keeps its descriptors, and a waker of it that another
+//! thread holds would free them there. So the shard's main task tells these to end and waits until
+//! they have.
 
 use std::{
     cell::{Cell, RefCell},
@@ -140,7 +141,7 @@ mod tests {
             });
             assert_eq!(Rc::strong_count(&held), 1, "{driver}");
             assert_eq!(Rc::strong_count(&background), 1, "{driver}");
-            assert!(began_at.elapsed() < Duration::from_secs(60), "nobody waits for a sleep");
+            assert!(began_at.elapsed() < Duration::from_secs(60), "no sleep is waited for");
         }
     }
 

@@ -1,18 +1,18 @@
 //! How handshakes under way share a shard with the established connections.
 //!
 //! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
-//! flood of them many are ready at once. Whoever is established would wait behind all. So steps take
-//! scheduler: [`ROUND`] of them go one after the other, then all that has come from the network
-//! meanwhile is dealt with, then come the next. A request waits for one round of handshakes at the
-//! most. Who is in the middle goes before those who begin: the client of such a one takes its
-//! connection for established, since in TLS 1.3 it has done all of its own part, and its first request
-//! is on the way.
+//! flood of them many are ready at once. Established connections would wait behind all of them. So
+//! steps take time slices: [`ROUND`] of them run one after the other, then all that has come from
+//! the network meanwhile is served, then the next ones run. A request waits for one round of
+//! handshakes at the most. Handshakes in the middle run before those that begin: in TLS 1.3 such a
+//! client has done its own part and takes its connection for established, so its first request is on
+//! the way.
 //!
 //! While established connections are at work, handshakes get a sixth of the shard's time, and pause
-//! where they have had it: a thread that is never idle would also keep waiting who shares its CPU, such
-//! as workers and the acceptor. That is more than a thousand full handshakes a second; a quarter was
-//! measured too, and comes near to doubling the p99 of the others. Where nobody is at work, handshakes get
-//! all of it.
+//! where they have had it: a thread that is never idle would also delay what shares its CPU, such as
+//! workers and the acceptor. That is more than a thousand full handshakes a second. A quarter was
+//! measured too, and comes near to doubling the p99 of the others. Where no connection is at work,
+//! handshakes get all of the time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -39,7 +39,7 @@ const DEBT: Duration = Duration::from_millis(1);
 /// How long ago an update may have been answered for its connection to be at work.
 const AT_WORK: Duration = Duration::from_millis(500);
 
-/// Who has the slice, and who waits for it.
+/// Which handshake has the slice, and which wait for one.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeScheduler {
     /// Updates acknowledged on connections that had had an answer before.
@@ -51,18 +51,18 @@ pub(crate) struct HandshakeScheduler {
 struct State {
     /// Time that the others have to get until handshakes have had no more than their share.
     debt: Duration,
-    /// Somebody has the slice.
+    /// A handshake has the slice.
     is_taken: bool,
     /// A round is under way, which [`HandshakeScheduler::end_round`] will end.
     is_begun: bool,
-    /// Wakes whoever ends rounds.
+    /// Wakes the task that ends rounds.
     pacer: Option<Waker>,
     /// Time that handshakes took in this round.
     spent: Duration,
     waiting: RunQueue,
 }
 
-/// Who waits for a slice.
+/// The handshakes that wait for a slice.
 #[derive(Debug, Default)]
 struct RunQueue {
     beginners: VecDeque<Rc<Waiting>>,
@@ -144,8 +144,8 @@ impl HandshakeScheduler {
         Poll::Pending
     }
 
-    /// Everything else took `others` since the round began: how long handshakes have to pause, where
-    /// that is necessary. `is_shared` says whether established connections are at work.
+    /// Everything else took `others` since the round began: how long handshakes have to pause,
+    /// where that is necessary. `is_shared` says whether established connections are at work.
     pub(crate) fn settle(&self, others: Duration, is_shared: bool) -> Option<Duration> {
         let mut state = self.state.borrow_mut();
         let debt = if is_shared { state.debt + OTHERS * state.spent } else { Duration::ZERO };
@@ -164,7 +164,7 @@ impl HandshakeScheduler {
     pub(crate) fn end_round(&self) {
         let mut state = self.state.borrow_mut();
         state.spent = Duration::ZERO;
-        // Who waits will begin the next round.
+        // The next handshake that waits begins the next round.
         state.is_begun = state.is_taken;
         state.pass_on();
     }
@@ -274,16 +274,16 @@ mod tests {
         drop(second);
         assert!(poll(third.as_mut()).is_pending(), "the round's time is over");
         let mut late = pin!(scheduler.slice(Step::Begin));
-        assert!(poll(late.as_mut()).is_pending(), "for everybody");
+        assert!(poll(late.as_mut()).is_pending(), "for all of them");
         scheduler.end_round();
-        assert!(poll(late.as_mut()).is_pending(), "nobody overtakes");
+        assert!(poll(late.as_mut()).is_pending(), "none overtakes");
         let Poll::Ready(third) = poll(third) else { unreachable!("a new round") };
         drop(third);
         assert!(matches!(poll(late), Poll::Ready(_)));
     }
 
     #[test]
-    fn who_is_in_the_middle_goes_first() {
+    fn handshakes_in_the_middle_go_first() {
         let scheduler = HandshakeScheduler::default();
         let Poll::Ready(first) = poll(pin!(scheduler.slice(Step::Begin))) else {
             unreachable!("free")
@@ -315,13 +315,13 @@ mod tests {
             None,
             "what others took is paid back, and no more than that"
         );
-        assert_eq!(took(5000, 0, false), None, "nobody else is there");
+        assert_eq!(took(5000, 0, false), None, "no other connection is there");
         assert_eq!(took(199, 0, true), None);
         assert_eq!(took(1, 0, true), Some(Duration::from_millis(1)));
     }
 
     #[test]
-    fn the_pacer_sleeps_when_nobody_shakes_hands() {
+    fn the_pacer_sleeps_without_handshakes() {
         let scheduler = HandshakeScheduler::default();
         drop(poll(pin!(scheduler.slice(Step::Begin))));
         assert!(is_begun(&scheduler));

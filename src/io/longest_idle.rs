@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Since when a shard's connection that has been idle longest is so. The shard tells it now and then,
-/// the acceptor reads it.
+/// Since when a shard's connection that has been idle longest is so. The shard tells it now and
+/// then, the acceptor reads it.
 #[derive(Debug)]
 pub(crate) struct LongestIdle {
     epoch: Instant,
@@ -27,7 +27,7 @@ impl LongestIdle {
     }
 
     pub(crate) fn set(&self, since: Option<Instant>) {
-        // Rounded up: who is idle for long enough by this is so by the shard's clock.
+        // Rounded up: a connection that is idle for long enough by this is so by the shard's clock.
         let millis = since.map_or(u64::MAX, |since| {
             u64::try_from(since.saturating_duration_since(self.epoch).as_millis())
                 .map_or(u64::MAX, |millis| millis.saturating_add(1))

@@ -48,7 +48,7 @@ pub struct ServerBuilder {
     pub(super) on_drop: OnDrop,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
-    /// Who gets the files of Unix sockets that root makes.
+    /// The user that gets the files of Unix sockets that root makes.
     pub(super) socket_heir: Option<User>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) watch_certificates: bool,
@@ -106,9 +106,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Takes over a stream socket that listens already, for the listener that names it (`fd:NAME`, or
-    /// `fd:N` for the N-th of these calls, from 0 on) or has its address. It stays what it is when
-    /// the server stops: who waits there is left to the next one who listens on it.
+    /// Takes over a stream socket that listens already, for the listener that names it (`fd:NAME`,
+    /// or `fd:N` for the N-th of these calls, from 0 on) or has its address. It stays what it is
+    /// when the server stops: clients that wait there are left to the next process that listens on
+    /// it.
     #[must_use]
     pub fn inherit(mut self, name: &str, socket: OwnedFd) -> Self {
         self.inherited.push(Inherited { name: name.to_owned(), socket });
@@ -130,7 +131,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets nobody connect but those on `list`.
+    /// Lets only the peers on `list` connect.
     #[must_use]
     pub fn allow(mut self, list: AllowList) -> Self {
         self.config.allow = Some(list);
@@ -167,8 +168,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Calls `call` when all addresses are bound, before the journal is opened and before any thread
-    /// of the server is started: the place to give up privileges. An error of it ends the start.
+    /// Calls `call` when all addresses are bound, before the journal is opened and before any
+    /// thread of the server is started: the place to give up privileges. An error of it ends the
+    /// start.
     #[must_use]
     pub fn on_bound(mut self, call: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Self {
         self.on_bound = Some(Box::new(call));
@@ -224,7 +226,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets a read that finds nothing look into the network card's queue; see [`Config::busy_poll`].
+    /// Lets a read that finds nothing look into the network card's queue; see
+    /// [`Config::busy_poll`].
     #[must_use]
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = Some(time);
@@ -275,8 +278,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that snapshot in
-    /// an async runtime. An update that is dropped unsettled comes again, unless
+    /// Gives the updates to a stream that holds up to `capacity` of them, for programs that
+    /// live in an async runtime. An update that is dropped unsettled comes again, unless
     /// [`on_drop`](Self::on_drop) says otherwise.
     #[must_use]
     pub fn updates(mut self, capacity: usize) -> (Self, Updates) {

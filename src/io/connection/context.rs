@@ -68,7 +68,8 @@ impl ConnectionContext {
         self.hastened(accepted_at + timeout)
     }
 
-    /// `deadline`, or the sooner one that a stop leaves to who has not made a request yet.
+    /// `deadline`, or the sooner one that a stop leaves to a client that has not made a request
+    /// yet.
     pub(crate) fn hastened(&self, deadline: Instant) -> Instant {
         if self.is_draining.get() {
             deadline.min(Instant::now() + DRAIN_HANDSHAKE)

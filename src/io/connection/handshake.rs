@@ -1,4 +1,4 @@
-//! A connection until it is established: who is behind a balancer, and the TLS handshake.
+//! A connection until it is established: the client behind a balancer, and the TLS handshake.
 
 use std::{io, net::IpAddr, rc::Rc, time::Instant};
 
@@ -47,7 +47,7 @@ struct Arrival<P> {
     begun_at: Instant,
     /// The client's bytes that have come already.
     early: Vec<u8>,
-    /// Who it comes from; `None` where that is a Unix socket.
+    /// Where it comes from; `None` where that is a Unix socket.
     peer: Option<IpAddr>,
     place: P,
 }
@@ -81,7 +81,7 @@ enum Begun<'a> {
     TurnedAway,
 }
 
-/// Finds out who is behind a balancer, and whether that is one who may be served.
+/// Finds out the client behind a balancer, and whether that is one who may be served.
 async fn begin<'a, P>(
     context: &'a ConnectionContext,
     mut socket: runtime::Socket,
@@ -116,7 +116,7 @@ async fn begin<'a, P>(
     }
 }
 
-/// Establishes a connection of one who may be served; why not, where that fails.
+/// Establishes a connection that may be served; the reason, where that fails.
 async fn secure<'a, P>(
     context: &'a ConnectionContext,
     socket: runtime::Socket,
@@ -134,7 +134,7 @@ async fn secure<'a, P>(
     let tls = context.tls.clone().ok_or(CloseReason::Io)?;
     let slice = async |step| {
         let slice = context.handshakes.slice(step).await;
-        // Nobody is there any more to do it for.
+        // Its client is gone.
         if registration.end().is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(slice) }
     };
     let outcome = session::accept(socket, early, tls, slice).await;

@@ -42,13 +42,13 @@ use crate::{
     tls::recv_buffer::{Filled, RecvBuffer, Wait},
 };
 
-/// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB before
-/// it reads the answer, and an RST would take that answer with it.
+/// Time and bytes granted to a peer between our FIN and its own. Telegram sends up to 512 KiB
+/// before it reads the answer, and an RST would take that answer with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// A wait for the next request that is as short as this costs a buffer rather than a poll, where that
-/// many before it were as short.
+/// A wait for the next request that is as short as this costs a buffer rather than a poll, where
+/// that many before it were as short.
 const SOON: Duration = Duration::from_secs(1);
 const BUSY: u8 = 2;
 
@@ -69,7 +69,8 @@ struct Connection<'a> {
     answered_at: Instant,
     /// When the current request's first bytes were read.
     began_at: Instant,
-    /// When the current request's head was complete, and the bytes of its body that were read since.
+    /// When the current request's head was complete, and the bytes of its body that were read
+    /// since.
     head_at: Instant,
     body_bytes: usize,
     /// Whether a part of a record has come with which the next request may begin.
@@ -81,7 +82,7 @@ struct Connection<'a> {
     trace: Trace,
 }
 
-/// The current request's stages so far, in nanoseconds, for when it handshake_scheduler out to be slow.
+/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
 #[derive(Clone, Copy, Default)]
 struct Trace {
     commit: u64,
@@ -91,8 +92,8 @@ struct Trace {
     update: Option<(BotId, i64)>,
 }
 
-/// Serves `connection` until there is a reason to close it. It stays in its box: a future holds what is
-/// moved into it twice.
+/// Serves `connection` until there is a reason to close it. It stays in its box: a future holds
+/// what is moved into it twice.
 async fn run(mut connection: Box<Connection<'_>>) -> CloseReason {
     let reason = connection.requests().await;
     if let Some(body) = connection.http.take_body() {
@@ -164,8 +165,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Goes on with the current request as far as its bytes have come. A function by itself: what it
-    /// looks at would be kept over each wait otherwise.
+    /// Goes on with the current request as far as its bytes have come. A function by itself: what
+    /// it looks at would be kept over each wait otherwise.
     fn advance(&mut self) -> Next {
         let (consumed, step) = self.http.advance(self.received.bytes());
         match step {

@@ -36,8 +36,8 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How long a connection must have been idle to be closed for a new one. In a shorter time a peer's
 /// next request may be on its way, and unauthorized peers could push out the busiest of senders.
 pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(1);
-/// Idle connections kept from one look at all, and the time until the next one: with ever new peers,
-/// a look for each of them would take all of the shard's time.
+/// Idle connections kept from one look at all, and the time until the next one: with ever new
+/// peers, a look for each of them would take all of the shard's time.
 const IDLE_CANDIDATES: usize = 1024;
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,8 +45,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// trips of a quarter of a second; one that takes longer holds up the others.
 const QUICK_ENOUGH: Duration = Duration::from_secs(1);
 
-/// Connections that a sweep ends, and looks at, before all other tasks run. An end is a last answer,
-/// encrypted and sent, and a look mostly a miss of the cache.
+/// Connections that a sweep ends, and looks at, before all other tasks run. An end is a last
+/// answer, encrypted and sent, and a look mostly a miss of the cache.
 pub(crate) const SWEEP_ENDS: usize = 2;
 const SWEEP_LOOKS: usize = 256;
 
@@ -94,7 +94,7 @@ impl ConnectionTable {
             idle_candidates.sort_unstable();
             idle_candidates.reverse();
         }
-        // Who has had a request since then, or has gone, is passed over.
+        // Those that have had a request since then, or have ended, are passed over.
         let mut is_found = false;
         while let Some((since, key)) = idle_candidates.last().copied() {
             let watch = connections.get(key);
@@ -108,7 +108,7 @@ impl ConnectionTable {
             }
             idle_candidates.pop();
         }
-        // Where nobody is left, the sweep tells before the next one is idle for long enough.
+        // Where none is left, the sweep sets it before the next one is idle for long enough.
         longest_idle.set(idle_candidates.last().map(|(since, _)| *since));
         is_found
     }
@@ -140,9 +140,10 @@ impl ConnectionTable {
         }
     }
 
-    /// Goes on with `sweep`, and ends the waits whose deadline has passed at `now`. False where other
-    /// tasks should run first: thousands of deadlines may pass at once, and each of them means a last
-    /// answer and a close. `are_awaited` says whether handshakes wait for others to end.
+    /// Goes on with `sweep`, and ends the waits whose deadline has passed at `now`. False where
+    /// other tasks should run first: thousands of deadlines may pass at once, and each of them
+    /// means a last answer and a close. `are_awaited` says whether handshakes wait for others to
+    /// end.
     pub(crate) fn sweep(
         &self,
         sweep: &mut Sweep,

@@ -22,7 +22,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// True where somebody waits for one of those in progress to end.
+    /// True where a connection waits for one of those in progress to end.
     pub(super) fn are_awaited(&self) -> bool {
         !self.waiting.borrow().is_empty()
     }

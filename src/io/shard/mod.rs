@@ -250,8 +250,8 @@ async fn end_rounds(shard: Weak<Shard>, submitted: Option<Submitted>) {
         if is_over {
             return;
         }
-        // The answers go first: waking a worker is a system call, and one that shares this CPU may take
-        // it at once.
+        // The answers go first: waking a worker is a system call, and one that shares this CPU may
+        // take it at once.
         if let Some(submitted) = &submitted {
             submitted.all().await;
         }

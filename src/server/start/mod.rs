@@ -15,8 +15,8 @@ use super::{Server, builder::ServerBuilder};
 use crate::error::Error;
 
 impl ServerBuilder {
-    /// Binds the addresses, reads the journal and starts all threads. When this returns, connections
-    /// are accepted.
+    /// Binds the addresses, reads the journal and starts all threads. When this returns,
+    /// connections are accepted.
     ///
     /// # Errors
     /// A wrong setting, an address that cannot be bound, a driver that is not to be had, a sink

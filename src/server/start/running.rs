@@ -209,7 +209,7 @@ impl Server {
         let mut hangs = Hangs::new(health, incidents, Arc::clone(&self.metrics.hangs));
         let look: watch::Watched = Box::new(move |now| hangs.look(now));
         let spawn = |run| self.spawn("ringhook-health".to_owned(), None, run);
-        // Nobody asks what this one does: it would have to say so itself.
+        // No thread watches this one: it would have to report itself.
         self.hangs = Watcher::start(hangs::PAUSE, vec![look], Arc::default(), spawn)?;
         self.inlet.operations().for_each(|operation| self.health.watch(operation));
         Ok(())

@@ -109,13 +109,13 @@ struct Lane {
     /// The updates being handled.
     held: Vec<UpdateId>,
     key: LaneKey,
-    state: State,
+    state: LaneState,
     updates: Queue,
 }
 
 /// The state of a lane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum LaneState {
     /// It is empty and belongs to no chat.
     Spare,
     /// Its first update may be handled: it is in the queue of ready lanes.
@@ -169,9 +169,9 @@ impl Lanes {
         };
         let Some(lane) = self.lanes.get_mut(id) else { return };
         self.store.push_back(&mut lane.updates, delivery);
-        if matches!(lane.state, State::Gathering(_)) {
+        if matches!(lane.state, LaneState::Gathering(_)) {
             // Whether the album is complete is decided when the lane is taken.
-            lane.state = State::Ready;
+            lane.state = LaneState::Ready;
             self.ready.push_back(id);
         }
         if !lane.full && lane.updates.len() >= self.chat_updates {
@@ -193,13 +193,13 @@ impl Lanes {
                 && let Some(until) = lane.gathers_until(&self.store, wait)
                 && until > now
             {
-                lane.state = State::Gathering(until);
+                lane.state = LaneState::Gathering(until);
                 self.due.push(Reverse((until, id)));
                 continue;
             }
             // A lane that is ready has an update: it was opened for one, or kept for the next.
             if let Some(delivery) = lane.pop(&mut self.store, self.album_wait.is_some()) {
-                lane.state = State::Running;
+                lane.state = LaneState::Running;
                 return Some((id, delivery));
             }
         }
@@ -212,8 +212,8 @@ impl Lanes {
             return;
         }
         for (id, lane) in self.lanes.iter_mut().enumerate() {
-            if matches!(lane.state, State::Gathering(_)) {
-                lane.state = State::Ready;
+            if matches!(lane.state, LaneState::Gathering(_)) {
+                lane.state = LaneState::Ready;
                 self.ready.push_back(id);
             }
         }
@@ -222,7 +222,7 @@ impl Lanes {
     /// The next update of a lane that is held already, for a worker that handles several at once.
     pub(crate) fn take_next_of(&mut self, id: LaneId) -> Option<Delivery> {
         let lane = self.lanes.get_mut(id)?;
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
             && lane.gathers_until(&self.store, wait).is_some()
         {
@@ -235,7 +235,7 @@ impl Lanes {
     /// Releases a lane whose update has been handled.
     pub(crate) fn finish(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         lane.held.clear();
         let length = lane.updates.len();
         if lane.full && length <= self.chat_updates / 2 {
@@ -243,7 +243,7 @@ impl Lanes {
             self.full.lower(lane.key.hash64());
         }
         if length > 0 {
-            lane.state = State::Ready;
+            lane.state = LaneState::Ready;
             self.again.push_back(id);
         } else {
             self.close(id);
@@ -253,16 +253,16 @@ impl Lanes {
     /// Puts an update back at the head of its lane, which is released and waits until `due`.
     pub(crate) fn retry(&mut self, id: LaneId, delivery: Delivery, due: Instant) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         lane.held.clear();
         self.store.push_front(&mut lane.updates, delivery);
-        lane.state = State::Waiting(due);
+        lane.state = LaneState::Waiting(due);
         self.due.push(Reverse((due, id)));
     }
 
     fn close(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        lane.state = State::Spare;
+        lane.state = LaneState::Spare;
         self.by_key.remove(&lane.key);
         self.spare.push(id);
     }
@@ -275,9 +275,9 @@ impl Lanes {
             }
             self.due.pop();
             if let Some(lane) = self.lanes.get_mut(id)
-                && matches!(lane.state, State::Gathering(at) | State::Waiting(at) if at == due)
+                && matches!(lane.state, LaneState::Gathering(at) | LaneState::Waiting(at) if at == due)
             {
-                lane.state = State::Ready;
+                lane.state = LaneState::Ready;
                 self.ready.push_back(id);
             }
         }
@@ -321,14 +321,14 @@ fn open(lanes: &mut Vec<Lane>, spare: &mut Vec<LaneId>, key: LaneKey) -> LaneId 
         && let Some(lane) = lanes.get_mut(id)
     {
         lane.key = key;
-        lane.state = State::Ready;
+        lane.state = LaneState::Ready;
         return id;
     }
     lanes.push(Lane {
         full: false,
         held: Vec::with_capacity(1),
         key,
-        state: State::Ready,
+        state: LaneState::Ready,
         updates: Queue::default(),
     });
     lanes.len() - 1

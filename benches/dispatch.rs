@@ -68,7 +68,7 @@ fn busy(criterion: &mut Criterion) {
                     hand_off.dispatch(update, now).unwrap();
                 }
                 let spent = start.elapsed();
-                while let Some(update) = hand_off.turn(&mut settled, now) {
+                while let Some(update) = hand_off.run(&mut settled, now) {
                     spare.push(update);
                 }
                 spent
@@ -86,7 +86,7 @@ fn busy(criterion: &mut Criterion) {
                     hand_off.dispatch(update, now).unwrap();
                 }
                 let start = Instant::now();
-                while let Some(update) = hand_off.turn(&mut settled, now) {
+                while let Some(update) = hand_off.run(&mut settled, now) {
                     spare.push(update);
                 }
                 start.elapsed()

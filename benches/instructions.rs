@@ -88,7 +88,7 @@ struct Circumstances {
 impl Count {
     fn to_toml(&self) -> String {
         let head = "# Instructions per update, as `cargo bench --bench instructions -- --bless` has counted \
-                    them.\n# Whoever changes it says in the commit message what became dearer, and why \
+                    them.\n# A commit that changes it says in its message what takes more, and why \
                     it is worth it.\n";
         format!("{head}{}", toml::to_string(self).unwrap())
     }

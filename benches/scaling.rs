@@ -102,8 +102,9 @@ impl Part {
         limit: usize,
     ) -> usize {
         let now = Instant::now();
-        let turns = (0..limit).map_while(|_| self.hand_off.turn_of(self.index, settled, now));
-        turns.map(|update| parser.keep(update.recycle())).count()
+        let settled_updates =
+            (0..limit).map_while(|_| self.hand_off.run_worker(self.index, settled, now));
+        settled_updates.map(|update| parser.keep(update.recycle())).count()
     }
 }
 

@@ -22,7 +22,7 @@ mod support;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use self::{echo::ECHOES, report::Report, requests::Requests};
+use self::{echo::ECHOES, report::FloorReport, requests::Requests};
 
 fn main() {
     let asked = Asked::new(std::env::args().skip(1));
@@ -32,7 +32,7 @@ fn main() {
         std::process::exit(1);
     };
     let requests = Requests::new();
-    let mut report = Report::new(&requests, &asked);
+    let mut report = FloorReport::new(&requests, &asked);
     for round in 1..=asked.rounds {
         eprintln!("round {round} of {}", asked.rounds);
         for echo in &ECHOES {

@@ -35,14 +35,14 @@ type Piece = fn(&Requests) -> Duration;
 
 /// Measures each piece over all requests on `cpu`, and passes its name and the microseconds per
 /// request to `report`.
-pub(crate) fn measure(requests: &Requests, cpu: CoreId, mut tell: impl FnMut(&'static str, f64)) {
+pub(crate) fn measure(requests: &Requests, cpu: CoreId, mut report: impl FnMut(&'static str, f64)) {
     core_affinity::set_for_current(cpu);
     let pieces: [(_, Piece); 3] = [("aes-gcm", aes_gcm), ("httparse", http), ("simd-json", json)];
     for (name, piece) in pieces {
         // The first pass warms up.
         piece(requests);
         let spent = piece(requests);
-        tell(name, spent.as_secs_f64() * 1e6 / requests.plain.len() as f64);
+        report(name, spent.as_secs_f64() * 1e6 / requests.plain.len() as f64);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{Asked, echo::Sample, requests::Requests};
 const PIECES: [&str; 3] = ["aes-gcm", "httparse", "simd-json"];
 
 /// What has been measured so far, in microseconds per exchange.
-pub(crate) struct Report {
+pub(crate) struct FloorReport {
     body_mean: f64,
     request_mean: f64,
     answer: usize,
@@ -42,7 +42,7 @@ impl Figure {
     }
 }
 
-impl Report {
+impl FloorReport {
     pub(crate) fn new(requests: &Requests, asked: &Asked) -> Self {
         let (body_mean, request_mean) = requests.means();
         Self {
@@ -140,7 +140,7 @@ fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for FloorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { answer, body_mean, request_mean, rounds, seconds, suite, .. } = self;
         writeln!(

@@ -11,7 +11,7 @@ use std::{
 use ringhook::{
     Bot,
     http::{HttpLimits, HttpSession, Status, Step, response},
-    internals::{DatedAnswers, Line, LoopbackConnection, Routes},
+    internals::{DatedAnswers, LoopbackConnection, Routes, TestPipeline},
     update::{BotId, Update, UpdateParser},
 };
 use rustls::{ClientConnection, version::TLS13};
@@ -53,7 +53,7 @@ pub(crate) struct Path {
     /// `None` where they are to be without.
     dates: Option<DatedAnswers>,
     http: HttpSession,
-    line: Line,
+    pipeline: TestPipeline,
     next_id: u64,
     parser: UpdateParser,
     routes: Routes,
@@ -73,7 +73,7 @@ impl Path {
             dates: env::var_os(WITHOUT_DATE).is_none().then(DatedAnswers::default),
             http: HttpSession::new(HttpLimits::default()),
             // What a handler looks at.
-            line: Line::new(|update: &Update| {
+            pipeline: TestPipeline::new(|update: &Update| {
                 let chat = update.payload().and_then(|payload| payload.get("chat"));
                 black_box((update.id(), update.kind(), chat.and_then(|chat| chat.get("id"))));
             }),
@@ -93,12 +93,12 @@ impl Path {
             let requests = encrypted_requests(&mut self.client, self.next_id, count);
             self.next_id += count;
             left -= count;
-            self.line.prepare(requests.len());
+            self.pipeline.prepare(requests.len());
             let start = Instant::now();
             for records in &requests {
                 self.take_update(records);
             }
-            step_work(|| self.line.work());
+            step_work(|| self.pipeline.work());
             spent += start.elapsed();
         }
         spent
@@ -128,8 +128,8 @@ impl Path {
             match then {
                 Then::Accept(routed) => {
                     bot = routed;
-                    let (line, parser) = (&self.line, &mut self.parser);
-                    step_reclaim(|| line.reclaim(parser));
+                    let (pipeline, parser) = (&self.pipeline, &mut self.parser);
+                    step_reclaim(|| pipeline.reclaim(parser));
                     self.http.accept_body(self.parser.take_body(0));
                 }
                 Then::Read => self.receive(&mut records),
@@ -140,7 +140,7 @@ impl Path {
         let body = self.http.take_body().unwrap();
         let update = step_parse(|| self.parser.parse(body, bot.unwrap(), now)).unwrap();
         let now = Instant::now();
-        step_dispatch(|| self.line.dispatch(update, now)).unwrap();
+        step_dispatch(|| self.pipeline.dispatch(update, now)).unwrap();
         let (http, connection) = (&self.http, &mut self.connection);
         self.answer.clear();
         let answer = &mut self.answer;

@@ -61,7 +61,7 @@ impl AllowList {
             }
         }
         if networks.is_empty() {
-            let expected = format!("{EXPECTED}; leave the key out to let everybody connect");
+            let expected = format!("{EXPECTED}; leave the key out to admit every peer");
             return Err(Error::config(key, "[]", &expected));
         }
         Ok(Self { networks })

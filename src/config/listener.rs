@@ -83,8 +83,8 @@ impl Listener {
         let ListenAddress::Tcp(address) = &self.address else { return None };
         (!self.tls && !is_near(address.ip().to_canonical())).then(|| {
             format!(
-                "{address} speaks plain HTTP: whoever is on the way reads updates and secret \
-                 tokens, and Telegram's own servers deliver to HTTPS only"
+                "{address} speaks plain HTTP: every machine on the path can read updates and \
+                 secret tokens, and Telegram's own servers deliver to HTTPS only"
             )
         })
     }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_round_trip_and_mistakes_are_told() {
+    fn addresses_round_trip_and_mistakes_are_reported() {
         for text in ["127.0.0.1:8443", "[::1]:0", "unix:/run/x.sock", "unix:x", "fd:0", "fd:https"]
         {
             let address: ListenAddress = text.parse().unwrap();

@@ -95,7 +95,7 @@ impl Control {
         self.is_forced.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_hurried(&self) -> bool {
+    pub(crate) fn is_forced(&self) -> bool {
         self.is_forced.load(Ordering::Acquire)
     }
 

@@ -110,9 +110,9 @@ impl Worker {
             parker.attach();
         }
         let mut batch = Vec::with_capacity(BATCH_UPDATES);
-        let mut turn = 0_u32;
+        let mut round = 0_u32;
         while !self.context.control.is_abandoned() {
-            turn = turn.wrapping_add(1);
+            round = round.wrapping_add(1);
             self.look_at_stream();
             if self.take_settlements().is_err() {
                 return;
@@ -123,9 +123,9 @@ impl Worker {
             let looked_at = context.settled_at.take().unwrap_or_else(Instant::now);
             let duplicate = |duplicate| context.drop_duplicate(duplicate);
             let idle =
-                self.scheduler.next(self.index, turn, looked_at, limit, &mut batch, duplicate);
+                self.scheduler.next(self.index, round, looked_at, limit, &mut batch, duplicate);
             self.context.note_copies(looked_at);
-            self.context.tell_duplicates();
+            self.context.log_duplicates();
             let outcome = match idle {
                 None => self.work(&mut batch, looked_at, Instant::now()),
                 Some(Idle::Finished) => return,
@@ -150,7 +150,7 @@ impl Worker {
         };
         let stop = || {
             control.is_abandoned()
-                || settlements.is_some_and(|box_| !box_.is_empty())
+                || settlements.is_some_and(|mailbox| !mailbox.is_empty())
                 || self.has_lost_stream()
         };
         self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
@@ -242,10 +242,10 @@ impl Worker {
                 task.delivery.queued_at = now;
                 context.operation.begin(Step::Stream, now);
                 let mut pending = PendingUpdate::new(task, settlements.clone());
-                let mut is_told = false;
+                let mut is_reported = false;
                 while let Err(refused) = stream.send(pending, STEP) {
                     pending = refused;
-                    if stream.is_gone() && !mem::replace(&mut is_told, true) {
+                    if stream.is_gone() && !mem::replace(&mut is_reported, true) {
                         context.lost_stream();
                     }
                     if context.control.is_abandoned() {
@@ -501,7 +501,7 @@ impl WorkerContext {
     }
 
     /// Logs the duplicates that have been dropped since the last time.
-    fn tell_duplicates(&mut self) {
+    fn log_duplicates(&mut self) {
         for (bot, id) in self.duplicates.drain(..) {
             tracing::debug!(%bot, update_id = %id, "dropped a copy: its id has been accepted before");
         }

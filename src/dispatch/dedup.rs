@@ -122,8 +122,8 @@ impl Slots {
             if key == EMPTY {
                 break;
             }
-            let home = self.home(key);
-            let distance_to = |to: usize| self.within(to.wrapping_sub(home));
+            let first = self.first_slot(key);
+            let distance_to = |to: usize| self.within(to.wrapping_sub(first));
             if distance_to(hole) < distance_to(slot) {
                 self.set(hole, key);
                 hole = slot;
@@ -134,7 +134,7 @@ impl Slots {
 
     /// The slot of `key`, or the empty one where it belongs.
     fn find(&self, key: u64) -> (usize, bool) {
-        let mut slot = self.home(key);
+        let mut slot = self.first_slot(key);
         // Half of the slots are empty, so this ends.
         loop {
             match self.at(slot) {
@@ -147,7 +147,7 @@ impl Slots {
 
     /// The slot where the search for `key` begins: blocks of ids are spread by the hash, an id
     /// keeps its position in its block.
-    fn home(&self, key: u64) -> usize {
+    fn first_slot(&self, key: u64) -> usize {
         let block = (key >> BLOCK_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
         let place = key & ((1 << BLOCK_BITS) - 1);
         self.within(((block << BLOCK_BITS) | place) as usize)

@@ -109,13 +109,13 @@ struct Lane {
     /// The updates being handled.
     held: Vec<UpdateId>,
     key: LaneKey,
-    state: State,
+    state: LaneState,
     updates: Queue,
 }
 
 /// The state of a lane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum LaneState {
     /// It is empty and belongs to no chat.
     Spare,
     /// Its first update may be handled: it is in the queue of ready lanes.
@@ -168,11 +168,11 @@ impl Lanes {
             }
         };
         let Some(lane) = self.lanes.get_mut(id) else { return self.push_anew(key, delivery) };
-        debug_assert!(lane.key == key && lane.state != State::Spare, "{key:?} in {lane:?}");
+        debug_assert!(lane.key == key && lane.state != LaneState::Spare, "{key:?} in {lane:?}");
         self.store.push_back(&mut lane.updates, delivery);
-        if matches!(lane.state, State::Gathering(_)) {
+        if matches!(lane.state, LaneState::Gathering(_)) {
             // Whether the album is complete is decided when the lane is taken.
-            lane.state = State::Ready;
+            lane.state = LaneState::Ready;
             self.ready.push_back(id);
         }
         if !lane.full && lane.updates.len() >= self.chat_updates {
@@ -202,19 +202,23 @@ impl Lanes {
         }
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            debug_assert_eq!(lane.state, State::Ready, "held by another worker, or out of turn");
+            debug_assert_eq!(
+                lane.state,
+                LaneState::Ready,
+                "held by another worker, or out of turn"
+            );
             debug_assert!(lane.held.is_empty() && lane.updates.len() > 0, "{lane:?}");
             if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
                 && let Some(until) = lane.gathers_until(&self.store, wait)
                 && until > now
             {
-                lane.state = State::Gathering(until);
+                lane.state = LaneState::Gathering(until);
                 self.due.push(Reverse((until, id)));
                 continue;
             }
             // A lane that is ready has an update: it was opened for one, or kept for the next.
             if let Some(delivery) = lane.pop(&mut self.store, self.album_wait.is_some()) {
-                lane.state = State::Running;
+                lane.state = LaneState::Running;
                 return Some((id, delivery));
             }
         }
@@ -227,8 +231,8 @@ impl Lanes {
             return;
         }
         for (id, lane) in self.lanes.iter_mut().enumerate() {
-            if matches!(lane.state, State::Gathering(_)) {
-                lane.state = State::Ready;
+            if matches!(lane.state, LaneState::Gathering(_)) {
+                lane.state = LaneState::Ready;
                 self.ready.push_back(id);
             }
         }
@@ -237,7 +241,7 @@ impl Lanes {
     /// The next update of a lane that is held already, for a worker that handles several at once.
     pub(crate) fn take_next_of(&mut self, id: LaneId) -> Option<Delivery> {
         let lane = self.lanes.get_mut(id)?;
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
             && lane.gathers_until(&self.store, wait).is_some()
         {
@@ -250,7 +254,7 @@ impl Lanes {
     /// Releases a lane whose update has been handled.
     pub(crate) fn finish(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         debug_assert!(!lane.held.is_empty(), "nothing of it was handled");
         lane.held.clear();
         let length = lane.updates.len();
@@ -259,7 +263,7 @@ impl Lanes {
             self.full.lower(lane.key.hash64());
         }
         if length > 0 {
-            lane.state = State::Ready;
+            lane.state = LaneState::Ready;
             self.again.push_back(id);
         } else {
             self.close(id);
@@ -277,10 +281,10 @@ impl Lanes {
         due: Instant,
     ) -> Result<(), Delivery> {
         let Some(lane) = self.lanes.get_mut(id) else { return Err(delivery) };
-        debug_assert_eq!(lane.state, State::Running);
+        debug_assert_eq!(lane.state, LaneState::Running);
         lane.held.clear();
         self.store.push_front(&mut lane.updates, delivery);
-        lane.state = State::Waiting(due);
+        lane.state = LaneState::Waiting(due);
         self.due.push(Reverse((due, id)));
         Ok(())
     }
@@ -288,7 +292,7 @@ impl Lanes {
     fn close(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         debug_assert!(!lane.full && lane.held.is_empty() && lane.updates.len() == 0, "{lane:?}");
-        lane.state = State::Spare;
+        lane.state = LaneState::Spare;
         let known = self.by_key.remove(&lane.key);
         debug_assert_eq!(known, Some(id), "another lane has its chat");
         self.spare.push(id);
@@ -302,9 +306,9 @@ impl Lanes {
             }
             self.due.pop();
             if let Some(lane) = self.lanes.get_mut(id)
-                && matches!(lane.state, State::Gathering(at) | State::Waiting(at) if at == due)
+                && matches!(lane.state, LaneState::Gathering(at) | LaneState::Waiting(at) if at == due)
             {
-                lane.state = State::Ready;
+                lane.state = LaneState::Ready;
                 self.ready.push_back(id);
             }
         }
@@ -347,9 +351,9 @@ fn open(lanes: &mut Vec<Lane>, spare: &mut Vec<LaneId>, key: LaneKey) -> LaneId 
     if let Some(id) = spare.pop()
         && let Some(lane) = lanes.get_mut(id)
     {
-        debug_assert_eq!(lane.state, State::Spare);
+        debug_assert_eq!(lane.state, LaneState::Spare);
         lane.key = key;
-        lane.state = State::Ready;
+        lane.state = LaneState::Ready;
         return id;
     }
     lanes.push(Lane::new(key));
@@ -363,7 +367,7 @@ impl Lane {
             full: false,
             held: Vec::with_capacity(1),
             key,
-            state: State::Ready,
+            state: LaneState::Ready,
             updates: Queue::default(),
         }
     }

@@ -219,14 +219,14 @@ impl Scheduler {
     pub(crate) fn next(
         &self,
         worker: usize,
-        turn: u32,
+        round: u32,
         now: Instant,
         limit: usize,
         batch: &mut Vec<Task>,
         mut duplicate: impl FnMut(Delivery),
     ) -> Option<Idle> {
         let count = self.partitions.len();
-        let first = if turn.is_multiple_of(STEAL_EVERY) { steal_from(turn) } else { worker };
+        let first = if round.is_multiple_of(STEAL_EVERY) { steal_from(round) } else { worker };
         let mut finished = self.closed.load(Acquire);
         for index in (0..count).map(|step| (first + step) % count) {
             let Some(partition) = self.partitions.get(index) else { continue };
@@ -423,8 +423,8 @@ impl Scheduler {
 
 /// The partition to look into first in a `round` of stealing: another one each time, so that none
 /// has to rely on the worker beside its own, which may be held up as well.
-fn steal_from(turn: u32) -> usize {
-    (turn / STEAL_EVERY) as usize
+fn steal_from(round: u32) -> usize {
+    (round / STEAL_EVERY) as usize
 }
 
 impl Partition {

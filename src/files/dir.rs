@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{
     User, split,
-    way::{End, Way, descend, enter},
+    walk::{End, Walk, descend, enter},
 };
 
 /// What is done where a file is there already.
@@ -55,18 +55,18 @@ impl Dir {
         if !geteuid().is_root() {
             return Ok(Self::plain(enter(CWD, path)?));
         }
-        match Way::to(path)? {
-            Way::Foreign { dir, owner, rest } => {
+        match Walk::to(path)? {
+            Walk::Foreign { dir, owner, rest } => {
                 match Self::within(&dir, heir, &owner, &rest, None) {
                     Some(found) => found,
                     None => Self::by_no_link(dir, &rest, None),
                 }
             }
-            Way::Ours { dir, is_exposed, is_shared, end: End::Here } => {
+            Walk::Ours { dir, is_exposed, is_shared, end: End::Here } => {
                 Ok(Self { is_exposed, ..Self::ours(dir, is_shared, heir) })
             }
-            Way::Ours { end: End::Missing(_), .. } => Err(Errno::NOENT.into()),
-            Way::Ours { .. } => Err(Errno::NOTDIR.into()),
+            Walk::Ours { end: End::Missing(_), .. } => Err(Errno::NOENT.into()),
+            Walk::Ours { .. } => Err(Errno::NOTDIR.into()),
         }
     }
 
@@ -79,21 +79,21 @@ impl Dir {
             make_all(CWD, path, mode)?;
             return Self::find(path, None);
         }
-        match Way::to(path)? {
-            Way::Foreign { dir, owner, rest } => {
+        match Walk::to(path)? {
+            Walk::Foreign { dir, owner, rest } => {
                 match Self::within(&dir, heir, &owner, &rest, Some(mode)) {
                     Some(made) => made,
                     None => Self::by_no_link(dir, &rest, Some(mode)),
                 }
             }
-            Way::Ours { dir, is_exposed, is_shared, end: End::Missing(names) } => {
+            Walk::Ours { dir, is_exposed, is_shared, end: End::Missing(names) } => {
                 if names.iter().any(|name| name == "..") {
                     return Err(Errno::NOENT.into());
                 }
                 let place = Self { is_exposed, ..Self::ours(dir, is_shared, heir) };
                 names.iter().try_fold(place, |place, name| place.make_dir(name, mode))
             }
-            Way::Ours { .. } => Self::find(path, heir),
+            Walk::Ours { .. } => Self::find(path, heir),
         }
     }
 

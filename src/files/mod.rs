@@ -9,7 +9,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | opening files |
-//! | `way` | the walk along a path, and where it ends |
+//! | `walk` | the walk along a path, and where it ends |
 //! | `dir` | a directory in which files are made |
 //! | `user` | acting with the rights of another user |
 //! | `watch` | detecting changes of files |
@@ -20,8 +20,8 @@ mod dir;
 mod tests;
 pub mod text_file;
 mod user;
+mod walk;
 pub mod watch;
-mod way;
 
 use std::{
     ffi::OsStr,
@@ -43,7 +43,7 @@ pub use self::{
 };
 use self::{
     user::is_ours,
-    way::{End, Way},
+    walk::{End, Walk},
 };
 use crate::error::Error;
 
@@ -114,8 +114,8 @@ pub fn open(path: &Path, how: How) -> io::Result<File> {
     if !geteuid().is_root() {
         return how.finish(how.open(CWD, path, how.creating())?);
     }
-    let file = match Way::to(path)? {
-        Way::Foreign { dir, owner, rest } => {
+    let file = match Walk::to(path)? {
+        Walk::Foreign { dir, owner, rest } => {
             let more = how.creating() | OFlags::NONBLOCK;
             match owner.act(|| how.open(&dir, &rest, more)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -126,7 +126,7 @@ pub fn open(path: &Path, how: How) -> io::Result<File> {
                 Ok(outcome) => outcome?,
             }
         }
-        Way::Ours { dir, is_shared, end, .. } => open_ours(dir, is_shared, end, how)?,
+        Walk::Ours { dir, is_shared, end, .. } => open_ours(dir, is_shared, end, how)?,
     };
     how.finish(file)
 }
@@ -148,7 +148,7 @@ fn open_own(
     is_meant: impl Fn(&Stat) -> bool,
 ) -> io::Result<File> {
     let name = rest.file_name().ok_or(Errno::ACCESS)?;
-    let parent = way::descend(dir, rest.parent().unwrap_or(Path::new("")))?;
+    let parent = walk::descend(dir, rest.parent().unwrap_or(Path::new("")))?;
     let file = how.open(parent, name, OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
     let found = fstat(&file)?;
     // What has another name may be any file, which the directory's owner has linked to.
@@ -193,7 +193,7 @@ fn is_regular(file: &File) -> io::Result<bool> {
 /// That of `open`, or that the rights cannot be had.
 pub fn at<T>(path: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     if geteuid().is_root()
-        && let Ok(Way::Foreign { owner, .. }) = Way::to(path)
+        && let Ok(Walk::Foreign { owner, .. }) = Walk::to(path)
         && let Ok(outcome) = owner.act(&open)
         && !outcome.as_ref().is_err_and(is_denied)
     {
@@ -225,12 +225,14 @@ pub fn for_user<T>(
     if !outcome.as_ref().is_err_and(is_denied) {
         return outcome;
     }
-    match Way::to(path) {
-        Ok(Way::Ours { dir, is_shared: false, end: End::Missing(names), .. }) => match &names[..] {
-            [name] if Dir::given_to(dir, user).create_new(name, 0o600).is_ok() => act(),
-            _ => outcome,
-        },
-        Ok(Way::Ours { is_shared: false, .. }) => open(),
+    match Walk::to(path) {
+        Ok(Walk::Ours { dir, is_shared: false, end: End::Missing(names), .. }) => {
+            match &names[..] {
+                [name] if Dir::given_to(dir, user).create_new(name, 0o600).is_ok() => act(),
+                _ => outcome,
+            }
+        }
+        Ok(Walk::Ours { is_shared: false, .. }) => open(),
         _ => outcome,
     }
 }

@@ -10,14 +10,14 @@ const RESTLESS: u32 = 4;
 /// Some files and how they were when they were last looked at.
 #[derive(Debug)]
 pub struct Watch {
-    files: Vec<(PathBuf, Option<State>)>,
+    files: Vec<(PathBuf, Option<FileStamp>)>,
     /// Looks since a change that has not been reported yet.
     unsettled: Option<u32>,
 }
 
 /// What is different in a file after any change: where it is, how long, and when it was changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct State {
+struct FileStamp {
     changed: (i64, i64),
     device: u64,
     inode: u64,
@@ -25,7 +25,7 @@ struct State {
     size: u64,
 }
 
-impl State {
+impl FileStamp {
     /// `None` for a file that is not there, or out of reach.
     fn new(path: &PathBuf) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
@@ -55,7 +55,7 @@ impl Watch {
     /// Takes the files as they are now: changes until now are not reported.
     pub fn rebase(&mut self) {
         for (path, state) in &mut self.files {
-            *state = State::new(path);
+            *state = FileStamp::new(path);
         }
         self.unsettled = None;
     }
@@ -68,7 +68,7 @@ impl Watch {
         }
         let known = |path: &PathBuf| self.files.iter().find(|(known, _)| known == path);
         let files = paths.into_iter().map(|path| {
-            let state = known(&path).map_or_else(|| State::new(&path), |(_, state)| *state);
+            let state = known(&path).map_or_else(|| FileStamp::new(&path), |(_, state)| *state);
             (path, state)
         });
         self.files = files.collect();
@@ -80,7 +80,7 @@ impl Watch {
     pub fn poll(&mut self) -> bool {
         let mut has_changed = false;
         for (path, state) in &mut self.files {
-            let now = State::new(path);
+            let now = FileStamp::new(path);
             has_changed |= *state != now;
             *state = now;
         }
@@ -116,12 +116,12 @@ mod tests {
     use super::*;
 
     /// Polls until the change is reported.
-    fn is_told(watch: &mut Watch) -> bool {
+    fn is_reported(watch: &mut Watch) -> bool {
         (0..3).any(|_| watch.poll())
     }
 
     /// Replaces the link `link` by one to `target`, as `ln -sfn` does.
-    fn turn(link: &Path, target: &str) {
+    fn relink(link: &Path, target: &str) {
         let new = link.parent().unwrap().join("turning");
         symlink(target, &new).unwrap();
         fs::rename(new, link).unwrap();
@@ -133,10 +133,10 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::write(at("file"), "one").unwrap();
         let mut watch = Watch::new([at("file")]);
-        assert!(!is_told(&mut watch));
+        assert!(!is_reported(&mut watch));
         let mut sees = |what: &str| {
-            assert!(is_told(&mut watch), "{what}");
-            assert!(!is_told(&mut watch), "{what} twice");
+            assert!(is_reported(&mut watch), "{what}");
+            assert!(!is_reported(&mut watch), "{what} twice");
         };
         fs::write(at("file"), "longer").unwrap();
         sees("written in place");
@@ -150,7 +150,7 @@ mod tests {
         fs::write(at("archive/file2"), "x").unwrap();
         symlink("archive/file1", at("file")).unwrap();
         sees("made again, as a link");
-        turn(&at("file"), "archive/file2");
+        relink(&at("file"), "archive/file2");
         sees("a link turned, as certbot does");
     }
 
@@ -165,9 +165,9 @@ mod tests {
         symlink("..1", at("..data")).unwrap();
         symlink("..data/tls.crt", at("tls.crt")).unwrap();
         let mut watch = Watch::new([at("tls.crt")]);
-        assert!(!is_told(&mut watch));
-        turn(&at("..data"), "..2");
-        assert!(is_told(&mut watch));
+        assert!(!is_reported(&mut watch));
+        relink(&at("..data"), "..2");
+        assert!(is_reported(&mut watch));
     }
 
     #[test]
@@ -175,14 +175,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut watch = Watch::new([file.path().to_owned()]);
         let mut text = String::new();
-        let mut told = 0;
+        let mut reported = 0;
         for _ in 0..10 {
             text.push('x');
             fs::write(file.path(), &text).unwrap();
-            told += u32::from(watch.poll());
+            reported += u32::from(watch.poll());
         }
-        assert_eq!(told, 2, "every fourth look of ten, and one until it has begun");
-        assert!(is_told(&mut watch), "and what came last");
+        assert_eq!(reported, 2, "every fourth look of ten, and one until it has begun");
+        assert!(is_reported(&mut watch), "and what came last");
     }
 
     #[test]
@@ -193,8 +193,8 @@ mod tests {
         fs::write(&a, "a").unwrap();
         assert!(watch.set_paths(vec![b.clone(), a.clone()]));
         assert!(!watch.set_paths(vec![b.clone(), a]));
-        assert!(is_told(&mut watch), "the change of a is not forgotten");
+        assert!(is_reported(&mut watch), "the change of a is not forgotten");
         fs::write(&b, "b").unwrap();
-        assert!(is_told(&mut watch));
+        assert!(is_reported(&mut watch));
     }
 }

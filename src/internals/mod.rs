@@ -4,9 +4,9 @@
 #![allow(missing_docs)]
 
 mod commands;
-mod line;
 mod segment;
 mod test_journal;
+mod test_pipeline;
 mod test_records;
 
 use std::{
@@ -23,9 +23,9 @@ use std::{
 
 pub use self::{
     commands::*,
-    line::Line,
     segment::{records, segment},
     test_journal::TestJournal,
+    test_pipeline::TestPipeline,
     test_records::TestRecords,
 };
 pub use crate::tls::loopback::LoopbackConnection;
@@ -74,7 +74,7 @@ pub struct HandOff {
     budget: Arc<Budget>,
     dispatcher: Dispatcher,
     scheduler: Arc<Scheduler>,
-    turn: Cell<u32>,
+    round: Cell<u32>,
 }
 
 impl HandOff {
@@ -89,7 +89,7 @@ impl HandOff {
             Scheduler::new(workers, 1, &limits, settings, &full, Instant::now());
         let scheduler = Arc::new(scheduler);
         let dispatcher = Dispatcher::new(&scheduler, inboxes, &full, &budget, 0);
-        Self { batch: RefCell::default(), budget, dispatcher, scheduler, turn: Cell::new(0) }
+        Self { batch: RefCell::default(), budget, dispatcher, scheduler, round: Cell::new(0) }
     }
 
     /// The same for updates whose ids may come again and again.
@@ -113,7 +113,7 @@ impl HandOff {
             budget: Arc::clone(&self.budget),
             dispatcher: self.dispatcher.another(),
             scheduler: Arc::clone(&self.scheduler),
-            turn: Cell::new(0),
+            round: Cell::new(0),
         }
     }
 
@@ -128,21 +128,21 @@ impl HandOff {
     }
 
     /// One round of a worker: takes the next update, if there is one, and settles it at once.
-    pub fn turn(&self, settled: &mut TestSettledBatch, now: Instant) -> Option<Update> {
-        self.turn_of(0, settled, now)
+    pub fn run(&self, settled: &mut TestSettledBatch, now: Instant) -> Option<Update> {
+        self.run_worker(0, settled, now)
     }
 
     /// The same of worker `index`.
-    pub fn turn_of(
+    pub fn run_worker(
         &self,
         index: usize,
         settled: &mut TestSettledBatch,
         now: Instant,
     ) -> Option<Update> {
-        self.turn.set(self.turn.get().wrapping_add(1));
+        self.round.set(self.round.get().wrapping_add(1));
         let settled = &mut settled.0;
-        let (mut batch, turn) = (self.batch.borrow_mut(), self.turn.get());
-        self.scheduler.next(index, turn, now, 1, &mut batch, |duplicate| {
+        let (mut batch, round) = (self.batch.borrow_mut(), self.round.get());
+        self.scheduler.next(index, round, now, 1, &mut batch, |duplicate| {
             settled.take(duplicate.update.byte_len() as u64);
         });
         let task = batch.pop()?;
@@ -169,11 +169,11 @@ impl HandOff {
             if let Some(parker) = scheduler.parker(index) {
                 parker.attach();
             }
-            let (mut batch, mut turn) = (Vec::with_capacity(1), 0);
+            let (mut batch, mut round) = (Vec::with_capacity(1), 0);
             while !stopped.load(Ordering::Relaxed) {
-                turn += 1;
+                round += 1;
                 let idle =
-                    scheduler.next(index, turn, Instant::now(), 1, &mut batch, |duplicate| {
+                    scheduler.next(index, round, Instant::now(), 1, &mut batch, |duplicate| {
                         settled.take(duplicate.update.byte_len() as u64);
                     });
                 if idle.is_some() {

@@ -84,7 +84,7 @@ impl TestJournal {
         let (back, returned) = unbounded();
         let (give, recycled) = bounded(4096);
         let waker = Arc::new(AtomicWaker::new());
-        let home =
+        let batch_return =
             BatchReturn { batches: back, recycled: Some(give.clone()), waker: Arc::clone(&waker) };
         let mut log = Log::new(Arc::clone(&journal), 0, None);
         log.open(Instant::now());
@@ -92,7 +92,7 @@ impl TestJournal {
             backlog: Arc::new(Backlog::new(None, (0, 0))),
             committed: Vec::new(),
             dispatcher: Dispatcher::new(&scheduler, inboxes, &full, &budget, 0),
-            returns: vec![home],
+            returns: vec![batch_return],
             journal: Arc::clone(&journal),
             log,
             metrics: Arc::default(),
@@ -190,10 +190,10 @@ impl Settler {
         if let Some(parker) = self.scheduler.parker(0) {
             parker.attach();
         }
-        let (mut tasks, mut settled, mut turn) = (Vec::new(), Vec::new(), 0);
+        let (mut tasks, mut settled, mut round) = (Vec::new(), Vec::new(), 0);
         while !self.stop.load(Ordering::Acquire) {
-            turn += 1;
-            let idle = self.scheduler.next(0, turn, Instant::now(), 128, &mut tasks, |_| {});
+            round += 1;
+            let idle = self.scheduler.next(0, round, Instant::now(), 128, &mut tasks, |_| {});
             if idle.is_some() {
                 self.settled.empty();
                 self.scheduler.sleep(0, Duration::from_millis(10), || false);

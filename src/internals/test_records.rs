@@ -96,7 +96,7 @@ impl TestRecords {
                     self.received.consume(self.received.bytes().len());
                     continue;
                 }
-                Ok(Next::End) => return Some("goodbye"),
+                Ok(Next::End) => return Some("close_notify"),
                 Ok(Next::Missing(missing)) => missing,
                 Err(fault) => {
                     let _ = self.records.alert(fault, &mut self.out);

@@ -139,8 +139,8 @@ impl Acceptor {
             self.operation.begin(Step::Accept, Instant::now());
             self.renew();
             match ready {
-                Ready::Told if self.apply() => {}
-                Ready::Told => {
+                Ready::Woken if self.apply() => {}
+                Ready::Woken => {
                     self.accept_last();
                     return self.operation.end();
                 }
@@ -167,7 +167,7 @@ impl Acceptor {
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         if fds.pop().is_some_and(|stop| is_ready(&stop)) {
-            return Ready::Told;
+            return Ready::Woken;
         }
         let ready = fds.iter().enumerate().filter(|(_, fd)| is_ready(fd));
         let ready: Vec<_> = ready.map(|(index, _)| index).collect();
@@ -356,8 +356,8 @@ impl Acceptor {
             if is_hopeless || Instant::now() >= until {
                 break;
             }
-            let mut told = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
-            if poll(&mut told, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
+            let mut wake = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+            if poll(&mut wake, Some(&FULL_STEP)).is_ok_and(|ready| ready > 0) {
                 // A stop does not wait, and a new configuration comes first.
                 break;
             }
@@ -389,5 +389,5 @@ enum Ready {
     Accept(Vec<usize>),
     PauseOver,
     /// The configuration has changed, or it is to stop.
-    Told,
+    Woken,
 }

@@ -114,7 +114,7 @@ impl fmt::Display for Placement {
 /// The CPUs that the calling thread may use.
 fn allowed_cpus() -> Result<Vec<usize>, Error> {
     let cpus = core_affinity::get_core_ids().filter(|cpus| !cpus.is_empty()).ok_or_else(|| {
-        Error::new(ErrorKind::Thread, "sched_getaffinity failed: cannot tell the allowed CPUs")
+        Error::new(ErrorKind::Thread, "sched_getaffinity failed: cannot find the allowed CPUs")
     })?;
     Ok(cpus.into_iter().map(|cpu| cpu.id).collect())
 }

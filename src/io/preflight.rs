@@ -4,7 +4,7 @@ use std::{fs, io};
 
 /// The reason and the fix for a ring that could not be built because of `error`.
 pub fn ring_advice(error: &io::Error) -> String {
-    let facts = Facts {
+    let facts = SystemFacts {
         kernel: read("/proc/sys/kernel/osrelease"),
         disabled: read("/proc/sys/kernel/io_uring_disabled"),
         seccomp: read("/proc/self/status")
@@ -23,7 +23,7 @@ pub fn ring_advice(error: &io::Error) -> String {
 }
 
 /// What the system reports of itself; empty where it does not.
-struct Facts {
+struct SystemFacts {
     /// Release of the running kernel.
     kernel: String,
     /// `kernel.io_uring_disabled`: 0 for all, 1 for privileged users only, 2 for no process.
@@ -34,7 +34,7 @@ struct Facts {
     memlock: String,
 }
 
-impl Facts {
+impl SystemFacts {
     fn advice(&self, error: &io::Error) -> String {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) if matches!(&*self.disabled, "1" | "2") => format!(
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_its_remedy() {
-        let facts = |disabled: &str, seccomp: &str| Facts {
+        let facts = |disabled: &str, seccomp: &str| SystemFacts {
             kernel: "4.19.0".to_owned(),
             disabled: disabled.to_owned(),
             seccomp: seccomp.to_owned(),

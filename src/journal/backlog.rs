@@ -25,12 +25,12 @@ const DEFERRED_MAX: usize = 4 << 20;
 /// What the committer and the thread that reads back agree on.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    state: Mutex<State>,
+    state: Mutex<BacklogState>,
     reader: OnceLock<Thread>,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct BacklogState {
     /// Segment and offset at which the committed records end.
     pub(super) committed: (u32, u64),
     /// Whether updates reach the workers by being read back.
@@ -50,7 +50,7 @@ pub(super) struct State {
 impl Backlog {
     /// Records from `from` on are to be read back, up to `committed` and what comes behind it.
     pub(crate) fn new(from: Option<RecordId>, committed: (u32, u64)) -> Self {
-        let state = State {
+        let state = BacklogState {
             committed,
             is_behind: from.is_some(),
             from,
@@ -78,7 +78,7 @@ impl Backlog {
         mut install: impl FnMut(BotId, Window),
     ) {
         let mut state = self.lock();
-        let State { adopted, orphaned, .. } = &mut *state;
+        let BacklogState { adopted, orphaned, .. } = &mut *state;
         let before = adopted.len();
         for (bot, key) in bots {
             if let Some(window) = orphaned.remove(&key) {
@@ -98,7 +98,7 @@ impl Backlog {
         self.wake();
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BacklogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,7 +115,7 @@ impl Backlog {
     }
 }
 
-impl State {
+impl BacklogState {
     /// From now on everything from `record` on is read back.
     pub(super) fn fall_behind(&mut self, record: RecordId) {
         debug_assert!(self.from.is_none(), "{record:?} would hide {:?}", self.from);

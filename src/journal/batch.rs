@@ -15,7 +15,7 @@ pub(crate) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) entries: Vec<Entry>,
     /// The index of the shard or feeder to which it is returned.
-    pub(super) home: usize,
+    pub(super) batch_return: usize,
     /// Whether the records have been committed; false until they are.
     pub(super) is_committed: bool,
     pub(super) submitted_at: Instant,
@@ -41,11 +41,11 @@ pub(crate) struct Staged {
 }
 
 impl Batch {
-    pub(crate) fn new(home: usize) -> Self {
+    pub(crate) fn new(batch_return: usize) -> Self {
         Self {
             bytes: Vec::new(),
             entries: Vec::new(),
-            home,
+            batch_return,
             is_committed: false,
             submitted_at: Instant::now(),
         }

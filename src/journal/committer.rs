@@ -47,7 +47,7 @@ pub(crate) struct Committer {
 /// An update whose record is committed.
 #[derive(Debug)]
 pub(crate) struct Committed {
-    home: usize,
+    batch_return: usize,
     is_fed: bool,
     record: RecordId,
     update: Update,
@@ -103,7 +103,7 @@ impl Committer {
                 let mut start = at;
                 for batch in &mut *batches {
                     batch.is_committed = true;
-                    let home = batch.home;
+                    let batch_return = batch.batch_return;
                     self.committed.extend(batch.entries.iter_mut().filter_map(|entry| {
                         // A segment is smaller than 4 GiB.
                         debug_assert!(start + entry.at as u64 <= u64::from(u32::MAX));
@@ -111,7 +111,7 @@ impl Committer {
                         let record = RecordId { segment: segment.number, offset };
                         debug_assert!(entry.update.is_some(), "a record that is never settled");
                         let update = entry.update.take()?;
-                        Some(Committed { home, is_fed: entry.is_fed, record, update })
+                        Some(Committed { batch_return, is_fed: entry.is_fed, record, update })
                     }));
                     start += batch.bytes.len() as u64;
                 }
@@ -120,25 +120,26 @@ impl Committer {
                 self.metrics.records.add(records);
                 self.metrics.bytes.add(bytes);
                 self.metrics.batch_records.record(records);
-                self.send_home(batches, Instant::now());
+                self.return_batches(batches, Instant::now());
                 self.hand_on((segment.number, start));
             }
             Err(_) => {
                 self.metrics.failed_batches.increment();
                 self.metrics.failed_records.add(records);
-                self.send_home(batches, Instant::now());
+                self.return_batches(batches, Instant::now());
             }
         }
     }
 
-    fn send_home(&self, batches: &mut Vec<Batch>, now: Instant) {
+    fn return_batches(&self, batches: &mut Vec<Batch>, now: Instant) {
         for batch in batches.drain(..) {
             self.metrics.commit.record(nanos(now.saturating_duration_since(batch.submitted_at)));
-            debug_assert!(batch.home < self.returns.len(), "its connections would wait for ever");
-            if let Some(home) = self.returns.get(batch.home) {
+            let has_return = batch.batch_return < self.returns.len();
+            debug_assert!(has_return, "its connections would wait for ever");
+            if let Some(batch_return) = self.returns.get(batch.batch_return) {
                 // A shard stays until its batches are back.
-                let _ = home.batches.send(batch);
-                home.waker.wake();
+                let _ = batch_return.batches.send(batch);
+                batch_return.waker.wake();
             }
         }
     }
@@ -148,11 +149,12 @@ impl Committer {
         let now = Instant::now();
         let mut state = self.backlog.lock();
         let was_empty = state.is_empty();
-        for Committed { home, is_fed, record, update } in self.committed.drain(..) {
+        for Committed { batch_return, is_fed, record, update } in self.committed.drain(..) {
             let outcome = if state.is_behind {
                 Err(update)
             } else {
-                let origin = Origin { is_replayed: is_fed, record: Some(record), shard: home };
+                let origin =
+                    Origin { is_replayed: is_fed, record: Some(record), shard: batch_return };
                 state.hand_on(&self.dispatcher, update, now, origin).map_err(|(refusal, update)| {
                     if refusal != Refusal::Chat {
                         state.fall_behind(record);
@@ -162,7 +164,9 @@ impl Committer {
             };
             if let Err(update) = outcome {
                 self.metrics.left.increment();
-                if let Some(recycled) = self.returns.get(home).and_then(|it| it.recycled.as_ref()) {
+                if let Some(recycled) =
+                    self.returns.get(batch_return).and_then(|it| it.recycled.as_ref())
+                {
                     let _ = recycled.try_send(update.recycle());
                 }
             }

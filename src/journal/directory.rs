@@ -56,7 +56,7 @@ pub struct Directory {
     /// False where it is only looked into.
     is_owned: bool,
     /// Held for no longer than it takes to clone what is in it.
-    place: Mutex<Arc<Place>>,
+    place: Mutex<Arc<OpenDirectory>>,
     /// Held while the directory or its lock is made anew.
     reclaiming: Mutex<()>,
     /// The files that this process has made, or found when it listed the directory that it owns.
@@ -65,7 +65,7 @@ pub struct Directory {
 
 /// A directory as it was opened.
 #[derive(Debug)]
-struct Place {
+struct OpenDirectory {
     dir: OwnedFd,
     id: FileId,
     lock: Option<Lock>,
@@ -161,7 +161,7 @@ impl Directory {
             let missing = missing(path);
             let dir = files::Dir::make(path, MODE, None)?;
             sync_parents(path, missing);
-            let mut place = Place::open(&dir)?;
+            let mut place = OpenDirectory::open(&dir)?;
             let lock = match place.make_lock() {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => place.find_lock(),
                 made => made,
@@ -187,10 +187,10 @@ impl Directory {
     /// # Errors
     /// There is none, or it may not be read.
     pub fn look_into(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(path, Place::open(&files::Dir::find(path, None)?)?, false))
+        Ok(Self::new(path, OpenDirectory::open(&files::Dir::find(path, None)?)?, false))
     }
 
-    fn new(path: &Path, place: Place, is_owned: bool) -> Self {
+    fn new(path: &Path, place: OpenDirectory, is_owned: bool) -> Self {
         Self {
             path: path.to_owned(),
             lock_path: path.join(LOCK),
@@ -201,7 +201,7 @@ impl Directory {
         }
     }
 
-    fn place(&self) -> Arc<Place> {
+    fn place(&self) -> Arc<OpenDirectory> {
         Arc::clone(&self.place.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -210,7 +210,7 @@ impl Directory {
     }
 
     /// The directory, if it is still where it was and has this process's lock.
-    fn check(&self) -> io::Result<Arc<Place>> {
+    fn check(&self) -> io::Result<Arc<OpenDirectory>> {
         if !self.is_owned {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -224,7 +224,7 @@ impl Directory {
 
     /// The directory; it or its lock is made anew where one has vanished and nothing has taken its
     /// place: without a lock, a second process would take the directory for its own.
-    fn checked_or_reclaimed(&self) -> io::Result<Arc<Place>> {
+    fn checked_or_reclaimed(&self) -> io::Result<Arc<OpenDirectory>> {
         if !self.is_owned {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -247,7 +247,7 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        let mut place = Place::open(&dir)?;
+        let mut place = OpenDirectory::open(&dir)?;
         if !is_new && place.id != before.id {
             return Err(lost());
         }
@@ -265,7 +265,7 @@ impl Directory {
     }
 
     /// Whether `name` leads to the file that this process knows by it.
-    fn is_own(&self, place: &Place, name: &str) -> io::Result<bool> {
+    fn is_own(&self, place: &OpenDirectory, name: &str) -> io::Result<bool> {
         let known = self.own_files().get(name).copied();
         let Some(known) = known else { return Ok(false) };
         let there = rustix::fs::statat(&place.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -296,7 +296,7 @@ fn missing(path: &Path) -> usize {
     path.ancestors().take_while(|dir| !dir.exists()).count()
 }
 
-impl Place {
+impl OpenDirectory {
     /// Opens the directory that was found.
     fn open(found: &files::Dir) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -305,7 +305,9 @@ impl Place {
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         // A link of the user's may have led there, and root works in it with its own rights.
         if found.actor().is_some_and(|user| user.uid != uid) {
-            return Err(denied("the way is through a directory of another user's than its owner"));
+            return Err(denied(
+                "the path leads through a directory of another user than its owner",
+            ));
         }
         let owner = Some((uid, gid)).filter(|_| is_root() && !uid.is_root());
         Ok(Self { dir, id: id_of(&stat), lock: None, owner })

@@ -52,7 +52,7 @@ pub(crate) enum MaintenanceTask {
     /// Sync what was written, within the sync interval.
     Sync,
     /// Log that the journal is as large as it may be.
-    TellFull,
+    LogFull,
     /// Do what is left to do, then end.
     Stop,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Housekeeper {
     /// Segments that are done, whose files are still there; and whether that has been logged.
     leaving: Vec<(Arc<Segment>, bool)>,
     /// Whether it has been logged that the journal is full.
-    is_full_told: bool,
+    is_full_logged: bool,
     /// Since when it is not full any more, where that has been logged.
     room_since: Option<Instant>,
     /// Those that are looked at for what is to be synced; empty in between.
@@ -80,7 +80,7 @@ impl Housekeeper {
             journal,
             ids,
             leaving: Vec::new(),
-            is_full_told: false,
+            is_full_logged: false,
             room_since: None,
             looked_at: Vec::new(),
         }
@@ -94,7 +94,7 @@ impl Housekeeper {
         let mut sync_due: Option<Instant> = None;
         loop {
             // Long when nothing is due, so that an idle server stays idle.
-            let is_idle = self.leaving.is_empty() && !self.is_full_told;
+            let is_idle = self.leaving.is_empty() && !self.is_full_logged;
             let longest = if is_idle { IDLE } else { RETRY };
             let wait = sync_due
                 .map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
@@ -116,7 +116,7 @@ impl Housekeeper {
                 let _doing = begin(Step::Housekeep);
                 self.sync();
             }
-            self.tell_not_full();
+            self.log_not_full();
         }
         let _doing = begin(Step::Housekeep);
         self.sync();
@@ -132,16 +132,16 @@ impl Housekeeper {
                 self.give_back(number);
             }
             MaintenanceTask::Sync => self.sync(),
-            MaintenanceTask::TellFull => self.tell_full(),
+            MaintenanceTask::LogFull => self.log_full(),
             MaintenanceTask::Copies | MaintenanceTask::Stop => {}
         }
         self.clean_up();
         self.journal.settle_held_back();
     }
 
-    fn tell_full(&mut self) {
+    fn log_full(&mut self) {
         self.room_since = None;
-        if !mem::replace(&mut self.is_full_told, true) {
+        if !mem::replace(&mut self.is_full_logged, true) {
             let (segments, bytes) = self.journal.size();
             let max_bytes = self.journal.settings.max_bytes;
             tracing::warn!(
@@ -155,14 +155,14 @@ impl Housekeeper {
     }
 
     /// Logs once that the journal is not full any more, when that has lasted.
-    fn tell_not_full(&mut self) {
-        if !self.is_full_told {
+    fn log_not_full(&mut self) {
+        if !self.is_full_logged {
             return;
         }
         if self.journal.is_full() {
             self.room_since = None;
         } else if self.room_since.get_or_insert_with(Instant::now).elapsed() >= FULL_OVER {
-            self.is_full_told = false;
+            self.is_full_logged = false;
             tracing::info!("the journal has room again");
         }
     }
@@ -279,14 +279,14 @@ impl Housekeeper {
             segment.cut(&*self.journal.storage);
             segment.is_uncut.load(SeqCst).then_some(segment.number)
         });
-        while let Some((segment, is_told)) = self.leaving.first_mut() {
+        while let Some((segment, is_logged)) = self.leaving.first_mut() {
             if uncut.is_some_and(|uncut| uncut < segment.number) {
                 return;
             }
             let (number, segment) = (segment.number, Arc::clone(segment));
-            let was_told = mem::replace(is_told, true);
+            let was_logged = mem::replace(is_logged, true);
             if let Err(error) = self.let_go(&segment) {
-                if !was_told {
+                if !was_logged {
                     tracing::warn!(segment = number, %error, "cannot be removed");
                 }
                 return;

@@ -348,9 +348,9 @@ impl Records<'_> {
 
 /// The ids of each bot that were seen, to find the records whose update is in an earlier one.
 #[derive(Debug, Default)]
-pub struct Seen(HashMap<BotKey, Window>);
+pub struct SeenIds(HashMap<BotKey, Window>);
 
-impl Seen {
+impl SeenIds {
     /// Records an id; false where it was known.
     pub fn remember(&mut self, bot: BotKey, id: UpdateId) -> bool {
         self.0.entry(bot).or_default().accept(id.get())

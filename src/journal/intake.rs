@@ -45,14 +45,14 @@ pub(crate) struct Intake {
     spare: RefCell<Option<Batch>>,
     /// The task that calls [`poll`](Self::poll).
     task: RefCell<Option<Waker>>,
-    tickets: RefCell<Slab<State>>,
+    tickets: RefCell<Slab<RecordState>>,
     /// Wakes that task from the committer's thread.
     waker: Arc<AtomicWaker>,
 }
 
 /// What becomes of one record.
 #[derive(Debug)]
-enum State {
+enum RecordState {
     Waiting(Option<Waker>),
     Known(bool),
 }
@@ -66,14 +66,14 @@ impl Intake {
     /// The intake whose batches are returned to `batch_return`.
     pub(crate) fn new(
         journal: Arc<Journal>,
-        home: usize,
+        batch_return: usize,
         batches: Sender<Batch>,
         returned: Receiver<Batch>,
         waker: Arc<AtomicWaker>,
     ) -> Self {
         Self {
             batches: RefCell::new(Some(batches)),
-            gathering: RefCell::new(Batch::new(home)),
+            gathering: RefCell::new(Batch::new(batch_return)),
             is_out: Cell::new(false),
             is_scheduled: Cell::new(false),
             journal,
@@ -110,7 +110,7 @@ impl Intake {
     /// Has what was staged last written as the record of `update`, with the other ones of this
     /// round.
     pub(crate) fn submit(&self, staged: &Staged, update: Update) -> Ticket {
-        let ticket = self.tickets.borrow_mut().insert(State::Waiting(None));
+        let ticket = self.tickets.borrow_mut().insert(RecordState::Waiting(None));
         let bot = self.journal.key_of(update.bot());
         let mut gathering = self.gathering.borrow_mut();
         if gathering.is_empty() {
@@ -133,11 +133,11 @@ impl Intake {
         poll_fn(|context| {
             let mut tickets = self.tickets.borrow_mut();
             match tickets.get_mut(ticket.0) {
-                Some(State::Waiting(waker)) => {
+                Some(RecordState::Waiting(waker)) => {
                     *waker = Some(context.waker().clone());
                     Poll::Pending
                 }
-                Some(State::Known(is_committed)) => {
+                Some(RecordState::Known(is_committed)) => {
                     let is_committed = *is_committed;
                     tickets.try_remove(ticket.0);
                     Poll::Ready(is_committed)
@@ -174,8 +174,8 @@ impl Intake {
         if self.is_out.get() || self.gathering.borrow().is_empty() {
             return;
         }
-        let home = self.gathering.borrow().home;
-        let next = self.spare.take().unwrap_or_else(|| Batch::new(home));
+        let batch_return = self.gathering.borrow().batch_return;
+        let next = self.spare.take().unwrap_or_else(|| Batch::new(batch_return));
         let mut batch = self.gathering.replace(next);
         batch.submitted_at = Instant::now();
         self.is_out.set(true);
@@ -210,14 +210,14 @@ impl Intake {
     /// Without a committer nothing more is committed, whether it is gathering or out.
     #[cold]
     fn give_up(&self, keep: &mut impl FnMut(Recycled)) {
-        let home = self.gathering.borrow().home;
-        let batch = self.gathering.replace(Batch::new(home));
+        let batch_return = self.gathering.borrow().batch_return;
+        let batch = self.gathering.replace(Batch::new(batch_return));
         self.take_back(batch, keep);
         let mut wakers = Vec::new();
         for (_, state) in &mut *self.tickets.borrow_mut() {
-            if let State::Waiting(waker) = state {
+            if let RecordState::Waiting(waker) = state {
                 wakers.extend(waker.take());
-                *state = State::Known(false);
+                *state = RecordState::Known(false);
             }
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -231,7 +231,8 @@ impl Intake {
             entry.update.take().map(Update::recycle).into_iter().for_each(&mut *keep);
             let mut tickets = self.tickets.borrow_mut();
             if let Some(state) = tickets.get_mut(entry.ticket)
-                && let State::Waiting(Some(waker)) = mem::replace(state, State::Known(is_committed))
+                && let RecordState::Waiting(Some(waker)) =
+                    mem::replace(state, RecordState::Known(is_committed))
             {
                 drop(tickets);
                 waker.wake();

@@ -384,7 +384,7 @@ impl Journal {
     fn grown_by(&self, bytes: u64) {
         if self.used.fetch_add(bytes, SeqCst) + bytes >= self.settings.max_bytes {
             if !self.is_full.swap(true, SeqCst) {
-                self.task(MaintenanceTask::TellFull);
+                self.task(MaintenanceTask::LogFull);
             }
             // It may have shrunk in between.
             self.shrunk_by(0);

@@ -28,7 +28,7 @@ const CHAT_ROUND: usize = 32;
 /// How long it waits where the workers have no room, where single chats have none, and where the
 /// disk cannot be read.
 const FULL_PAUSE: Duration = Duration::from_millis(3);
-const PARKED_PAUSE: Duration = Duration::from_millis(20);
+const DEFERRED_PAUSE: Duration = Duration::from_millis(20);
 const DISK_PAUSE: Duration = Duration::from_millis(250);
 /// What was written can be read, whatever the limit is now.
 const DEPTH_MAX: usize = 1024;
@@ -45,7 +45,7 @@ pub(crate) enum Step {
     /// The workers have no room.
     Full,
     /// Nothing is left but updates of chats that have no room: they are deferred.
-    Parked,
+    Deferred,
 }
 
 /// Where the updates are read that an earlier run has left of bots which a reload has brought back.
@@ -108,7 +108,7 @@ impl ReadBack {
                 Step::Disk => thread::park_timeout(DISK_PAUSE),
                 Step::Full => thread::park_timeout(FULL_PAUSE),
                 Step::Idle => thread::park(),
-                Step::Parked => thread::park_timeout(PARKED_PAUSE),
+                Step::Deferred => thread::park_timeout(DEFERRED_PAUSE),
                 Step::Moved => {}
             }
         }
@@ -122,9 +122,9 @@ impl ReadBack {
             (_, Step::Disk) | (Step::Disk, _) => Step::Disk,
             (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
             (Step::Full, _) | (_, Step::Full) => Step::Full,
-            (Step::Parked, _) | (_, Step::Parked) => Step::Parked,
+            (Step::Deferred, _) | (_, Step::Deferred) => Step::Deferred,
             // What was read last may have been deferred, for which no wake-up comes.
-            (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Parked,
+            (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Deferred,
             (Step::Idle, Step::Idle) => Step::Idle,
         }
     }
@@ -346,7 +346,7 @@ impl ReadBack {
         let has_room = |key: LaneKey| !full.contains(key.hash64());
         let chats = state.deferred_with_room(CHAT_ROUND, has_room);
         drop(state);
-        let mut step = Step::Parked;
+        let mut step = Step::Deferred;
         for (key, records) in chats {
             let mut gone = 0;
             for record in records {
@@ -360,7 +360,7 @@ impl ReadBack {
                 }
             }
             self.backlog.lock().resume(key, gone);
-            if gone > 0 && step == Step::Parked {
+            if gone > 0 && step == Step::Deferred {
                 step = Step::Moved;
             }
         }

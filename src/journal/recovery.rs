@@ -61,7 +61,7 @@ pub(crate) struct Aside {
 
 impl Aside {
     /// What it is, and what an operator can do about it.
-    pub(crate) fn tell(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Self { file, kept_as, is_segment } = self;
         match is_segment {
             Some(number) => format!(
@@ -127,7 +127,7 @@ struct Recovery<'a, R, P> {
     elsewhere: Vec<u32>,
     remember: R,
     progress: P,
-    told_at: u64,
+    reported_at: u64,
     found: Recovered,
 }
 
@@ -163,7 +163,8 @@ pub(crate) fn recover(
     let start = Instant::now();
     let bots = bots.iter().map(|name| BotKey::from_name(name)).collect();
     let (elsewhere, found) = Default::default();
-    let mut recovery = Recovery { storage, bots, elsewhere, remember, progress, told_at: 0, found };
+    let mut recovery =
+        Recovery { storage, bots, elsewhere, remember, progress, reported_at: 0, found };
     recovery.run()?;
     let mut found = recovery.found;
     found.elapsed = start.elapsed();
@@ -312,7 +313,7 @@ where
                     kept.ids.push((header.bot, header.update_id));
                     let is_settled = settled.binary_search(&offset).is_ok();
                     self.record(&mut kept, settled_log, number, &header, offset, is_settled);
-                    self.tell(bytes_before + kept.end);
+                    self.report_progress(bytes_before + kept.end);
                 }
                 Found::Corrupt { offset, len } => {
                     kept.end = offset + len;
@@ -473,9 +474,9 @@ where
         }
     }
 
-    fn tell(&mut self, bytes: u64) {
-        if bytes >= self.told_at + PROGRESS_BYTES {
-            self.told_at = bytes;
+    fn report_progress(&mut self, bytes: u64) {
+        if bytes >= self.reported_at + PROGRESS_BYTES {
+            self.reported_at = bytes;
             (self.progress)(RecoveryProgress { bytes, ..self.found.scanned });
         }
     }

@@ -295,7 +295,7 @@ impl IncidentWriter {
         bot: Option<Arc<str>>,
         detail: &'static str,
     ) {
-        self.tell(kind, peer, bot.as_deref(), detail, None);
+        self.record(kind, peer, bot.as_deref(), detail, None);
         self.keep(kind, peer, bot, detail);
     }
 
@@ -307,7 +307,7 @@ impl IncidentWriter {
         detail: &'static str,
         text: &str,
     ) {
-        self.tell(kind, None, bot.as_deref(), detail, Some(text));
+        self.record(kind, None, bot.as_deref(), detail, Some(text));
         self.keep(kind, None, bot, detail);
     }
 
@@ -351,7 +351,7 @@ impl IncidentWriter {
     }
 
     /// The line has `text`, or else the kind in words.
-    fn tell(
+    fn record(
         &self,
         kind: IncidentKind,
         peer: Option<IpAddr>,

@@ -57,24 +57,24 @@ impl<const KINDS: usize> Limited<KINDS> {
 
     /// Of each kind whose period is over at `now`: how many lines were not written, returned once.
     pub(crate) fn ended(&self, now: Instant) -> impl Iterator<Item = (usize, u32)> {
-        self.told_before(self.period(now))
+        self.take_before(self.period(now))
     }
 
     /// As [`ended`](Self::ended), where no period will come any more.
     pub(crate) fn last(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.told_before(u32::MAX)
+        self.take_before(u32::MAX)
     }
 
-    fn told_before(&self, period: u32) -> impl Iterator<Item = (usize, u32)> {
+    fn take_before(&self, period: u32) -> impl Iterator<Item = (usize, u32)> {
         self.counts.iter().enumerate().filter_map(move |(kind, count)| {
             let before = count.load(Relaxed);
             let (of, come) = parts(before);
             let suppressed = come.saturating_sub(LINES);
             // Where two threads look at once, the second one finds nothing left.
-            let tells = of < period
+            let takes = of < period
                 && suppressed > 0
                 && count.compare_exchange(before, join(of, LINES), Relaxed, Relaxed).is_ok();
-            tells.then_some((kind, suppressed))
+            takes.then_some((kind, suppressed))
         })
     }
 
@@ -136,23 +136,23 @@ mod tests {
         let start = Instant::now();
         let limited = Limited::<1>::new(start);
         let of_thread = || {
-            (0..10_000_u32).fold((0, 0), |(lines, told), n| {
+            (0..10_000_u32).fold((0, 0), |(lines, left_out), n| {
                 let admission = limited.admit(0, start + PERIOD * (n / 1000));
-                (lines + u32::from(admission.is_admitted), told + admission.suppressed)
+                (lines + u32::from(admission.is_admitted), left_out + admission.suppressed)
             })
         };
-        let (lines, told) = std::thread::scope(|scope| {
+        let (lines, left_out) = std::thread::scope(|scope| {
             let threads = [(); 3].map(|()| scope.spawn(of_thread));
-            threads
-                .into_iter()
-                .filter_map(|thread| thread.join().ok())
-                .fold((0, 0), |(lines, told), (more_lines, more_told)| {
-                    (lines + more_lines, told + more_told)
-                })
+            threads.into_iter().filter_map(|thread| thread.join().ok()).fold(
+                (0, 0),
+                |(lines, left_out), (more_lines, more_left_out)| {
+                    (lines + more_lines, left_out + more_left_out)
+                },
+            )
         });
-        let told = told + limited.last().map(|(_, suppressed)| suppressed).sum::<u32>();
+        let left_out = left_out + limited.last().map(|(_, suppressed)| suppressed).sum::<u32>();
         // Each of the lines was written, or is among those that were reported.
-        assert_eq!(lines + told, 30_000);
+        assert_eq!(lines + left_out, 30_000);
         assert!(lines <= 10 * LINES, "{lines}");
     }
 }

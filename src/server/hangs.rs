@@ -27,11 +27,11 @@ pub(crate) struct Hangs {
     counts: Arc<HangCounts>,
     health: Arc<Health>,
     incidents: IncidentWriter,
-    seen: [Seen; Step::ALL.len()],
+    seen: [HangStatus; Step::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Seen {
+enum HangStatus {
     /// It does not hang.
     #[default]
     No,
@@ -39,7 +39,7 @@ enum Seen {
     /// it does not at the next one.
     Once,
     /// That has been reported; it began then.
-    Told(Instant),
+    Reported(Instant),
 }
 
 impl Hangs {
@@ -48,7 +48,7 @@ impl Hangs {
         incidents: IncidentWriter,
         counts: Arc<HangCounts>,
     ) -> Self {
-        Self { counts, health, incidents, seen: [Seen::No; Step::ALL.len()] }
+        Self { counts, health, incidents, seen: [HangStatus::No; Step::ALL.len()] }
     }
 
     /// To be called every now and then.
@@ -58,21 +58,21 @@ impl Hangs {
             let hangs = hanging.iter().find(|it| it.step == step);
             let before = mem::take(seen);
             *seen = match (before, hangs) {
-                (Seen::No, Some(_)) => Seen::Once,
-                (Seen::Once, Some(hanging)) => {
+                (HangStatus::No, Some(_)) => HangStatus::Once,
+                (HangStatus::Once, Some(hanging)) => {
                     self.counts.count(step);
                     let text = hanging.to_string();
                     self.incidents.note_text(IncidentKind::Hang, None, step.as_str(), &text);
-                    Seen::Told(now.checked_sub(hanging.longest).unwrap_or(now))
+                    HangStatus::Reported(now.checked_sub(hanging.longest).unwrap_or(now))
                 }
-                (Seen::Told(since), Some(_)) => Seen::Told(since),
-                (Seen::Told(since), None) => {
+                (HangStatus::Reported(since), Some(_)) => HangStatus::Reported(since),
+                (HangStatus::Reported(since), None) => {
                     let seconds = now.saturating_duration_since(since).as_secs();
                     let what = step.words();
                     tracing::info!(step = step.as_str(), "{what} goes on again after {seconds} s");
-                    Seen::No
+                    HangStatus::No
                 }
-                (Seen::No | Seen::Once, None) => Seen::No,
+                (HangStatus::No | HangStatus::Once, None) => HangStatus::No,
             };
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         health.watch(&two);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let told = || incidents.latest(10).0.iter().map(|it| it.detail).collect::<Vec<_>>();
+        let reported = || incidents.latest(10).0.iter().map(|it| it.detail).collect::<Vec<_>>();
 
         one.begin(Step::Sink, at(0));
         hangs.look(at(4));
@@ -113,7 +113,11 @@ mod tests {
         hangs.look(at(6));
         one.end();
         hangs.look(at(8));
-        assert_eq!((told(), counts.get(Step::Sink)), (vec![], 0), "it went on at the second look");
+        assert_eq!(
+            (reported(), counts.get(Step::Sink)),
+            (vec![], 0),
+            "it went on at the second look"
+        );
 
         one.begin(Step::Sink, at(10));
         two.begin(Step::Sink, at(11));
@@ -122,13 +126,13 @@ mod tests {
         }
         let texts = health.hanging(at(30)).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(texts, ["sink: a write has not returned for 20 s (2 threads)"]);
-        assert_eq!((told(), counts.get(Step::Sink)), (vec!["sink"], 1));
+        assert_eq!((reported(), counts.get(Step::Sink)), (vec!["sink"], 1));
         one.end();
         two.begin(Step::Commit, at(20));
         for second in 31..40 {
             hangs.look(at(second));
         }
         assert_eq!((counts.get(Step::Sink), counts.get(Step::Commit)), (1, 1));
-        assert_eq!(told().len(), 2);
+        assert_eq!(reported().len(), 2);
     }
 }

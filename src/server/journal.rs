@@ -43,13 +43,13 @@ pub(super) struct Opened {
 /// Takes the directory, or waits up to `wait` until another process lets go of it.
 fn own(dir: &Path, wait: Duration) -> io::Result<Directory> {
     let deadline = deadline(wait);
-    let mut is_told = false;
+    let mut is_logged = false;
     loop {
         match Directory::own(dir) {
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
             {
-                if !std::mem::replace(&mut is_told, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     let dir = dir.display();
                     tracing::info!(%dir, "the journal belongs to another process: waiting");
                 }
@@ -136,7 +136,7 @@ impl Opened {
                 damage.bytes, damage.offset, damage.file
             ));
         }
-        notices.extend(found.aside.iter().map(|aside| format!("journal: {}", aside.tell())));
+        notices.extend(found.aside.iter().map(|aside| format!("journal: {}", aside.describe())));
         if found.orphans > 0 {
             notices.push(format!(
                 "journal: {} update(s) of bots that are not configured stay where they are",

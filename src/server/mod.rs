@@ -127,8 +127,8 @@ impl ShutdownHandle {
 
     /// True once [`force`](Self::force) has been called on this or another handle of the server.
     #[must_use]
-    pub fn is_hurried(&self) -> bool {
-        self.0.is_hurried()
+    pub fn is_forced(&self) -> bool {
+        self.0.is_forced()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a reload waits for the one before it, whose configuration is brought by foreign code.
-const TURN_WAIT: Duration = Duration::from_secs(10);
+const RELOAD_WAIT: Duration = Duration::from_secs(10);
 
 /// Bots that a line names.
 const NAMED: usize = 10;
@@ -137,10 +137,10 @@ impl Server {
         load: impl FnOnce() -> Result<Config, Error>,
     ) -> Result<Reload, Error> {
         // No lock is held while foreign code runs.
-        let lock = self.reload_lock.take(TURN_WAIT);
+        let lock = self.reload_lock.take(RELOAD_WAIT);
         let loaded = lock.and_then(|lock| Ok((load()?, lock)));
         let mut settings = self.settings();
-        let outcome = loaded.and_then(|(config, _turn)| self.put_in_force(&mut settings, config));
+        let outcome = loaded.and_then(|(config, _lock)| self.put_in_force(&mut settings, config));
         match &outcome {
             Ok(reload) if reload.is_empty() => {}
             Ok(_) => self.metrics.reloads.increment(),

@@ -30,7 +30,7 @@ use crate::{
 /// Time that all threads get to end after they were made to leave everything.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// Time for one kind of threads where the stop is forced, or where others have taken that.
-const HURRY_GRACE: Duration = Duration::from_millis(200);
+const FORCED_GRACE: Duration = Duration::from_millis(200);
 
 /// What a stop ends, taken out of the handle.
 struct Stopping {
@@ -93,9 +93,9 @@ impl Server {
     pub fn stop_async(self) -> impl Future<Output = Report> + Send + use<> {
         // Returned should the stop panic, which would be a bug of ours.
         let so_far = self.report();
-        let (tell, told) = oneshot::channel();
-        on_own_thread(self, move |handle| drop(tell.send(handle.stop())));
-        async move { told.await.unwrap_or(so_far) }
+        let (done, stopped) = oneshot::channel();
+        on_own_thread(self, move |handle| drop(done.send(handle.stop())));
+        async move { stopped.await.unwrap_or(so_far) }
     }
 
     /// Takes what is to be stopped; `None` where that has been done.
@@ -172,10 +172,10 @@ impl Stopping {
             let _ = stop.shutdown(Shutdown::Both);
             self.give_time(vec![thread], || {});
         }
-        self.tell_shards(|| Message::Drain);
+        self.send_to_shards(|| Message::Drain);
         let threads = mem::take(&mut self.shard_threads);
         if let Err(late) = self.drained(threads, || {}) {
-            self.tell_shards(|| Message::Abort);
+            self.send_to_shards(|| Message::Abort);
             self.give_time(late, || {});
         }
         self.shards.clear();
@@ -209,7 +209,7 @@ impl Stopping {
     /// there for the next start.
     fn end_intake(&mut self) {
         // Then all senders to the committer are dropped, so it ends.
-        self.inlet.close(self.deadline.max(Instant::now() + HURRY_GRACE));
+        self.inlet.close(self.deadline.max(Instant::now() + FORCED_GRACE));
         let Some(journal) = &mut self.journal else { return };
         let (committer, read_back) =
             (mem::take(&mut journal.committer), mem::take(&mut journal.read_back));
@@ -232,7 +232,7 @@ impl Stopping {
         threads: Vec<JoinHandle<()>>,
         nudge: impl Fn(),
     ) -> Result<(), Vec<JoinHandle<()>>> {
-        ended_by(threads, self.deadline, || self.control.is_hurried(), nudge)
+        ended_by(threads, self.deadline, || self.control.is_forced(), nudge)
     }
 
     /// Waits for threads that were made to leave everything. They share the time, and each kind of
@@ -240,12 +240,12 @@ impl Stopping {
     /// left.
     fn give_time(&mut self, threads: Vec<JoinHandle<()>>, nudge: impl Fn()) {
         let began_at = Instant::now();
-        let grace = if self.control.is_hurried() { HURRY_GRACE } else { self.grace };
-        let _ = ended_by(threads, began_at + grace.max(HURRY_GRACE), || false, nudge);
+        let grace = if self.control.is_forced() { FORCED_GRACE } else { self.grace };
+        let _ = ended_by(threads, began_at + grace.max(FORCED_GRACE), || false, nudge);
         self.grace = self.grace.saturating_sub(began_at.elapsed());
     }
 
-    fn tell_shards(&self, message: impl Fn() -> Message) {
+    fn send_to_shards(&self, message: impl Fn() -> Message) {
         for mailbox in &self.shards {
             // A sender of its own always finds room, and does not wait for a shard that hangs. A
             // closed mailbox belongs to a shard that has ended.

@@ -27,17 +27,17 @@ pub(super) struct Watcher {
 /// Ends the pause between two looks.
 #[derive(Debug, Default)]
 struct Stop {
-    is_told: Mutex<bool>,
-    told: Condvar,
+    is_stopped: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Stop {
     /// Waits for the next look; false where there is none.
     fn pause(&self, pause: Duration) -> bool {
-        let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.told.wait_timeout_while(is_told, pause, |is_told| !*is_told);
-        let (is_told, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !*is_told
+        let is_stopped = self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_stopped, pause, |is_stopped| !*is_stopped);
+        let (is_stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_stopped
     }
 }
 
@@ -54,9 +54,9 @@ impl Watcher {
             return Ok(None);
         }
         let stop = Arc::new(Stop::default());
-        let told = Arc::clone(&stop);
+        let pause_end = Arc::clone(&stop);
         let run = move || {
-            while told.pause(pause) {
+            while pause_end.pause(pause) {
                 for look in &mut watched {
                     let now = Instant::now();
                     let _looking = operation.during(Step::Watch, now);
@@ -69,8 +69,8 @@ impl Watcher {
 
     /// Makes the thread end, and returns it to be joined.
     pub(super) fn stop(self) -> JoinHandle<()> {
-        *self.stop.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.told.notify_all();
+        *self.stop.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.changed.notify_all();
         self.thread
     }
 }

@@ -26,8 +26,8 @@ pub fn put_in_order<T>(
     let (mut path, mut unambiguous) = (vec![leaf], true);
     while let Some(next) = issuer(&facts, &path) {
         match next {
-            Next::One(place) => path.push(place),
-            Next::Several => {
+            NextIssuer::One(place) => path.push(place),
+            NextIssuer::Several => {
                 unambiguous = false;
                 break;
             }
@@ -48,14 +48,14 @@ pub fn put_in_order<T>(
     (chain, facts, order)
 }
 
-enum Next {
+enum NextIssuer {
     One(usize),
     Several,
 }
 
 /// The issuer of the last of `path`, among those that are not on it; `None` where it is not in the
 /// file, or the last one has signed itself.
-fn issuer(facts: &[Facts], path: &[usize]) -> Option<Next> {
+fn issuer(facts: &[Facts], path: &[usize]) -> Option<NextIssuer> {
     let last = *path.last()?;
     let issued = facts.get(last).filter(|facts| !facts.is_self_signed())?;
     let is_issuer = |place: &usize| {
@@ -64,11 +64,11 @@ fn issuer(facts: &[Facts], path: &[usize]) -> Option<Next> {
     // Where there is a choice, as between a root and the same root signed by another, the file's
     // own order says which is meant.
     if is_issuer(&(last + 1)) {
-        return Some(Next::One(last + 1));
+        return Some(NextIssuer::One(last + 1));
     }
     let mut issuers = (0..facts.len()).filter(is_issuer);
     let first = issuers.next()?;
     // The same one twice is no choice.
     let is_clear = issuers.all(|other| facts.get(other) == facts.get(first));
-    Some(if is_clear { Next::One(first) } else { Next::Several })
+    Some(if is_clear { NextIssuer::One(first) } else { NextIssuer::Several })
 }

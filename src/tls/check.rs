@@ -230,7 +230,7 @@ impl FindingKind {
                 "the chain is out of order and is served put right".to_owned()
             }
             Self::OutOfOrder { put_right: false } => {
-                "the chain is out of order and can be put right in more than one way".to_owned()
+                "the chain is out of order and can be put right in more than one order".to_owned()
             }
             Self::RootIncluded { subject } => {
                 format!("the root \"{subject}\" in the chain is not needed")

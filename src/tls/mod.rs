@@ -172,11 +172,11 @@ impl Plan {
             let kind = certificate.facts.first().and_then(|leaf| check::name(leaf, host));
             found.extend(kind.map(|kind| Finding { certificate: certificate.name.clone(), kind }));
         }
-        let mut told: Vec<Finding> = Vec::new();
+        let mut seen: Vec<Finding> = Vec::new();
         // Two bots of one host, or one certificate for two names.
         found.retain(|finding| {
-            let is_new = !told.contains(finding);
-            told.extend(is_new.then(|| finding.clone()));
+            let is_new = !seen.contains(finding);
+            seen.extend(is_new.then(|| finding.clone()));
             is_new
         });
         found

@@ -15,10 +15,10 @@ use crate::{
 
 /// What opens an encrypted private key. Never shown, and wiped from memory when it is dropped.
 #[derive(Clone)]
-pub struct KeyPassword(Place);
+pub struct KeyPassword(PasswordSource);
 
 #[derive(Clone)]
-enum Place {
+enum PasswordSource {
     File(PathBuf),
     Memory(Arc<Zeroizing<String>>),
 }
@@ -27,27 +27,27 @@ impl KeyPassword {
     /// The password itself.
     #[must_use]
     pub fn new(password: impl Into<String>) -> Self {
-        Self(Place::Memory(Arc::new(Zeroizing::new(password.into()))))
+        Self(PasswordSource::Memory(Arc::new(Zeroizing::new(password.into()))))
     }
 
     /// The first line of the file at `path`, which is read each time that the key is.
     #[must_use]
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
-        Self(Place::File(path.into()))
+        Self(PasswordSource::File(path.into()))
     }
 
     /// The file that it is read from.
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.0 {
-            Place::File(path) => Some(path),
-            Place::Memory(_) => None,
+            PasswordSource::File(path) => Some(path),
+            PasswordSource::Memory(_) => None,
         }
     }
 
     pub(super) fn reveal(&self) -> Result<Zeroizing<String>, Error> {
         match &self.0 {
-            Place::Memory(password) => Ok(Zeroizing::clone(password)),
-            Place::File(path) => {
+            PasswordSource::Memory(password) => Ok(Zeroizing::clone(password)),
+            PasswordSource::File(path) => {
                 let text = text_file::read(path).map_err(|source| {
                     let message = format!("password of the key, {}", path.display());
                     Error::with_source(ErrorKind::Certificate, message, source)

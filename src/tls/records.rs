@@ -30,7 +30,7 @@ const SEALED_MAX: usize = PLAIN_MAX + 256;
 pub(crate) const RECORD_MAX: usize = HEADER + SEALED_MAX;
 /// Records in a row that bring no data: empty ones, key updates and warnings. Each costs a
 /// decryption; rustls and BoringSSL allow as many empty records and as many key updates.
-const FRUITLESS_MAX: u8 = 32;
+const EMPTY_RECORDS_MAX: u8 = 32;
 /// Warnings on one connection, as rustls has it.
 const WARNINGS_MAX: u8 = 4;
 
@@ -155,7 +155,7 @@ impl Records {
     }
 
     fn empty_records(&mut self) -> Result<Opened, TlsError> {
-        if self.empty_records == FRUITLESS_MAX {
+        if self.empty_records == EMPTY_RECORDS_MAX {
             return Err(TlsError::TooMany);
         }
         self.empty_records += 1;
@@ -250,7 +250,7 @@ impl Records {
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub(crate) fn goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(crate) fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.keep_keys_fresh(out)?;
         Self::seal_one(&mut self.write, kind::ALERT, &[WARNING, CLOSE_NOTIFY], out)
     }

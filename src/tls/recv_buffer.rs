@@ -40,7 +40,7 @@ pub(crate) enum Wait {
 
 impl Wait {
     /// How a wait ends early, where a part of a record is held or not; `None` where it goes on.
-    pub(crate) fn told(self, holds_part: bool) -> Option<Filled> {
+    pub(crate) fn ends_early(self, holds_part: bool) -> Option<Filled> {
         match self {
             Self::Long | Self::Short if holds_part => Some(Filled::Begun),
             Self::Record if !holds_part => Some(Filled::Nothing),

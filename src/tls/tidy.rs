@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_over_is_told() {
+    fn what_is_passed_over_is_reported() {
         let skipped = |text: &str| tidy(text.as_bytes()).unwrap().skipped;
         let comment = format!("# {}\n{ONE}", ONE.trim_end().replace('\n', "\n# "));
         assert_eq!(text(&comment), ONE);

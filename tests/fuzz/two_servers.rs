@@ -418,7 +418,7 @@ impl Comparison {
             let Some(end) = self.ours.receive(piece, |read| data.extend_from_slice(read)) else {
                 continue;
             };
-            if end == "goodbye" {
+            if end == "close_notify" {
                 return (Some(End::Goodbye), data);
             }
             let said = said(&mut self.from_ours, &self.ours.said());

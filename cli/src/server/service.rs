@@ -295,7 +295,7 @@ impl Service {
     pub(crate) fn finish(self, report: &Report, failure: Option<Error>) -> Result<(), Error> {
         tracing::info!(handled = report.updates_handled, "stopped");
         // What is written now may take its time: further signals still end the process.
-        let is_hurried = self.shutdown_handle.get().is_some_and(ShutdownHandle::is_hurried);
+        let is_forced = self.shutdown_handle.get().is_some_and(ShutdownHandle::is_forced);
         self.profiler.into_iter().for_each(|profiler| profiler.finish(report));
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
@@ -305,7 +305,7 @@ impl Service {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !is_hurried {
+        if !is_forced {
             return Ok(());
         }
         let message = match kept(report) {

@@ -60,7 +60,7 @@ impl Destination {
                     Some(None) => {
                         " (a socket cannot be opened: have it as standard output and write ndjson:-)"
                     }
-                    None => " (a pipe that nobody reads: start its reader first)",
+                    None => " (a pipe without a reader: start its reader first)",
                 };
             }
             let message = format!("{what}{}{advice}", path.display());

@@ -93,7 +93,7 @@ impl NdjsonSink {
     }
 
     /// With `has_meta`, a line is not the update alone but
-    /// `{"bot":"shop","update_id":7,"kind":"message","received":"2027-01-31T12:00:00Z","update":{...}}`:
+    /// `{"bot":"shop","update_id":7,"kind":"message","received":"...","update":{...}}`:
     /// the bot's name, the update's id and kind, and when it came in. Without, two bots' updates
     /// look alike.
     #[must_use]

@@ -61,11 +61,11 @@ enum Action {
         padding: usize,
     },
     /// A shard ends its round.
-    Tell {
+    EndRound {
         shard: usize,
     },
     /// A worker goes on for some steps, unless it handles something.
-    Turn {
+    Work {
         worker: usize,
         steps: usize,
         helps: u32,
@@ -100,9 +100,9 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => arrive.prop_map(|(chance, shard, bot, chat, id, padding)| {
             Action::Arrive { chance, shard, bot, chat, id, padding }
         }),
-        2 => (0..3_usize).prop_map(|shard| Action::Tell { shard }),
+        2 => (0..3_usize).prop_map(|shard| Action::EndRound { shard }),
         10 => (0..4_usize, 1..6_usize, 0..4_u32, limit).prop_map(|(worker, steps, helps, limit)| {
-            Action::Turn { worker, steps, helps, limit }
+            Action::Work { worker, steps, helps, limit }
         }),
         4 => (0..4_usize, retry).prop_map(|(worker, retry_ms)| Action::Settle { worker, retry_ms }),
         1 => (0..60_u64).prop_map(|ms| Action::Pass { ms }),
@@ -112,7 +112,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 
 /// What a simulated worker is doing.
 #[derive(Debug)]
-enum State {
+enum WorkerState {
     Awake,
     /// It found nothing and is about to park.
     Drowsy,
@@ -137,8 +137,8 @@ struct World {
     budget: Arc<Budget>,
     shards: Vec<Dispatcher>,
     /// Shards that have not ended their round since they accepted something.
-    untold: HashSet<usize>,
-    workers: Vec<(State, SettledBatch)>,
+    unfinished: HashSet<usize>,
+    workers: Vec<(WorkerState, SettledBatch)>,
     is_closed: bool,
     chats: HashMap<LaneKey, Chat>,
     accepted: HashSet<(BotId, i64)>,
@@ -166,11 +166,11 @@ impl World {
             Scheduler::new(setup.workers, BOTS as usize, &limits, settings, &full, now);
         let scheduler = Arc::new(scheduler);
         let shard = |index| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, index);
-        let worker = |_| (State::Awake, SettledBatch::new(Arc::clone(&budget)));
+        let worker = |_| (WorkerState::Awake, SettledBatch::new(Arc::clone(&budget)));
         Self {
             now,
             shards: (0..setup.shards).map(shard).collect(),
-            untold: HashSet::new(),
+            unfinished: HashSet::new(),
             workers: (0..setup.workers).map(worker).collect(),
             is_closed: false,
             chats: HashMap::new(),
@@ -192,14 +192,14 @@ impl World {
                 if chance < self.setup.load {
                     self.arrive(shard % self.setup.shards, bot, chat, chat * IDS + id, padding);
                     if chance % 4 > 0 {
-                        self.tell(shard % self.setup.shards);
+                        self.end_round(shard % self.setup.shards);
                     }
                 }
             }
-            Action::Tell { shard } => self.tell(shard % self.setup.shards),
-            Action::Turn { worker, steps, helps, limit } => {
+            Action::EndRound { shard } => self.end_round(shard % self.setup.shards),
+            Action::Work { worker, steps, helps, limit } => {
                 for _ in 0..steps {
-                    self.turn(worker % self.setup.workers, helps, limit);
+                    self.work(worker % self.setup.workers, helps, limit);
                     self.check();
                 }
             }
@@ -217,7 +217,7 @@ impl World {
         let bytes = update.byte_len() as u64;
         match self.shards[shard].dispatch(update, self.now) {
             Ok(()) => {
-                self.untold.insert(shard);
+                self.unfinished.insert(shard);
                 self.updates += 1;
                 self.bytes += bytes;
                 if self.accepted.insert((key.bot, id)) {
@@ -255,43 +255,43 @@ impl World {
         }
     }
 
-    fn tell(&mut self, shard: usize) {
-        self.untold.remove(&shard);
+    fn end_round(&mut self, shard: usize) {
+        self.unfinished.remove(&shard);
         if let Some(dispatcher) = self.shards.get(shard) {
             dispatcher.wake_workers();
         }
     }
 
-    fn turn(&mut self, worker: usize, helps: u32, limit: usize) {
-        let is_told = self.is_told(worker);
+    fn work(&mut self, worker: usize, helps: u32, limit: usize) {
+        let is_woken = self.is_woken(worker);
         let (state, settled) = &mut self.workers[worker];
         match state {
-            State::Awake => {}
-            State::Drowsy => {
+            WorkerState::Awake => {}
+            WorkerState::Drowsy => {
                 settled.empty();
                 let timeout = self.scheduler.prepare_park(worker, self.now, IDLE_SLEEP, || false);
                 *state = match timeout {
-                    Some(timeout) => State::Parked(self.now + timeout),
+                    Some(timeout) => WorkerState::Parked(self.now + timeout),
                     None => {
                         self.scheduler.cancel_park(worker);
-                        State::Awake
+                        WorkerState::Awake
                     }
                 };
                 return;
             }
-            State::Parked(_) => {
-                if is_told {
+            WorkerState::Parked(_) => {
+                if is_woken {
                     self.scheduler.cancel_park(worker);
-                    *state = State::Awake;
+                    *state = WorkerState::Awake;
                 }
                 return;
             }
-            State::Handling(_) | State::Gone => return,
+            WorkerState::Handling(_) | WorkerState::Gone => return,
         }
         // Turns at which a worker looks elsewhere first are as likely as others.
-        let turn = helps * STEAL_EVERY + u32::from(helps == 0);
+        let round = helps * STEAL_EVERY + u32::from(helps == 0);
         let (mut batch, mut dropped) = (Vec::new(), Vec::new());
-        let idle = self.scheduler.next(worker, turn, self.now, limit, &mut batch, |copy| {
+        let idle = self.scheduler.next(worker, round, self.now, limit, &mut batch, |copy| {
             settled.take(copy.update.byte_len() as u64);
             dropped.push(copy);
         });
@@ -300,11 +300,11 @@ impl World {
         self.drop_copies(&dropped);
         self.take(&batch);
         self.workers[worker].0 = match idle {
-            None => State::Handling(batch),
+            None => WorkerState::Handling(batch),
             Some(Idle::Finished) => {
                 assert!(self.is_closed, "finished while updates may come");
                 assert_eq!(self.unsettled(), [], "finished too early");
-                State::Gone
+                WorkerState::Gone
             }
             Some(Idle::Sleep) => {
                 for (key, chat) in &self.chats {
@@ -313,7 +313,7 @@ impl World {
                         assert!(due > self.now, "{key:?} could be handled");
                     }
                 }
-                State::Drowsy
+                WorkerState::Drowsy
             }
         };
     }
@@ -337,9 +337,9 @@ impl World {
 
     fn settle(&mut self, worker: usize, retry: Option<Duration>) {
         let (state, settled) = &mut self.workers[worker];
-        let State::Handling(batch) = state else { return };
+        let WorkerState::Handling(batch) = state else { return };
         let mut batch = std::mem::take(batch);
-        *state = State::Awake;
+        *state = WorkerState::Awake;
         let key = |task: &Task| LaneKey::from_update(&task.delivery.update, self.setup.order);
         if let (Some(after), [task]) = (retry, batch.as_slice()) {
             let due = self.now + after;
@@ -392,18 +392,18 @@ impl World {
         assert!(self.bytes <= used[1] && used[1] <= self.setup.queue_bytes);
         let is_lane_of = |key: &LaneKey| self.chats.get(key).is_some_and(|chat| !chat.is_idle());
         assert!(self.full.count() <= self.chats.keys().filter(|key| is_lane_of(key)).count());
-        self.check_nobody_sleeps_through_work();
+        self.check_no_worker_sleeps_through_work();
     }
 
     /// Where a worker sleeps and there is something to do, a worker is about to look for it.
-    fn check_nobody_sleeps_through_work(&self) {
+    fn check_no_worker_sleeps_through_work(&self) {
         let Some(latest) = self.parked().min() else { return };
         let about_to_look = (0..self.workers.len()).any(|worker| match self.workers[worker].0 {
-            State::Awake | State::Drowsy => true,
-            State::Parked(_) => self.is_told(worker),
-            State::Handling(_) | State::Gone => false,
+            WorkerState::Awake | WorkerState::Drowsy => true,
+            WorkerState::Parked(_) => self.is_woken(worker),
+            WorkerState::Handling(_) | WorkerState::Gone => false,
         });
-        if about_to_look || !self.untold.is_empty() {
+        if about_to_look || !self.unfinished.is_empty() {
             return;
         }
         assert!(self.copies.values().all(|copies| *copies == 0), "copies lie in an inbox");
@@ -418,14 +418,14 @@ impl World {
     /// When the parked workers wake up by themselves.
     fn parked(&self) -> impl Iterator<Item = Instant> {
         self.workers.iter().filter_map(|(state, _)| match state {
-            State::Parked(until) => Some(*until),
+            WorkerState::Parked(until) => Some(*until),
             _ => None,
         })
     }
 
     /// True where a worker that sleeps is to wake up.
-    fn is_told(&self, worker: usize) -> bool {
-        let State::Parked(until) = self.workers[worker].0 else { return false };
+    fn is_woken(&self, worker: usize) -> bool {
+        let WorkerState::Parked(until) = self.workers[worker].0 else { return false };
         until <= self.now || !self.scheduler.parker(worker).is_some_and(|parker| parker.is_asleep())
     }
 
@@ -445,16 +445,16 @@ impl World {
     /// Does all work, with no more stealing than the workers need.
     fn work_off(&mut self) {
         for shard in 0..self.shards.len() {
-            self.tell(shard);
+            self.end_round(shard);
         }
         loop {
             for worker in 0..self.workers.len() {
                 self.settle(worker, None);
-                self.turn(worker, 0, 1);
+                self.work(worker, 0, 1);
                 self.check();
             }
             let is_quiet = (0..self.workers.len()).all(|worker| {
-                matches!(self.workers[worker].0, State::Parked(_)) && !self.is_told(worker)
+                matches!(self.workers[worker].0, WorkerState::Parked(_)) && !self.is_woken(worker)
             });
             if !is_quiet {
                 continue;
@@ -472,19 +472,19 @@ impl World {
 
     fn close(&mut self) {
         self.shards.clear();
-        self.untold.clear();
+        self.unfinished.clear();
         self.scheduler.close();
         self.is_closed = true;
         // A stop wakes all workers again and again.
-        while !self.workers.iter().all(|(state, _)| matches!(state, State::Gone)) {
+        while !self.workers.iter().all(|(state, _)| matches!(state, WorkerState::Gone)) {
             for worker in 0..self.workers.len() {
-                if let State::Parked(until) = self.workers[worker].0 {
+                if let WorkerState::Parked(until) = self.workers[worker].0 {
                     self.now = self.now.max(until.min(self.now + Duration::from_millis(5)));
                     self.scheduler.cancel_park(worker);
-                    self.workers[worker].0 = State::Awake;
+                    self.workers[worker].0 = WorkerState::Awake;
                 }
                 self.settle(worker, None);
-                self.turn(worker, 1, 1);
+                self.work(worker, 1, 1);
             }
         }
     }
@@ -556,25 +556,25 @@ fn the_time_of_a_retry_passes_to_another_sleeper() {
     let [own, other]: [Vec<i64>; 2] =
         [0, 1].map(|half| (0..100).filter(|chat| key(*chat).hash64() >> 63 == half).collect());
     let arrive = |chat| Action::Arrive { chance: 1, shard: 0, bot: 0, chat, id: 0, padding: 0 };
-    let turns = |worker| Action::Turn { worker, steps: 3, helps: 0, limit: 1 };
+    let work = |worker| Action::Work { worker, steps: 3, helps: 0, limit: 1 };
     let settle = |worker, retry_ms| Action::Settle { worker, retry_ms };
     world.act(&arrive(other[0]));
-    world.act(&turns(1));
+    world.act(&work(1));
     world.act(&arrive(other[1]));
-    world.act(&turns(0));
+    world.act(&work(0));
     world.act(&settle(1, None));
-    world.act(&turns(1));
-    assert!(matches!(world.workers[1].0, State::Parked(_)), "it sleeps, for a minute");
+    world.act(&work(1));
+    assert!(matches!(world.workers[1].0, WorkerState::Parked(_)), "it sleeps, for a minute");
     world.act(&settle(0, Some(50)));
-    world.act(&turns(0));
-    assert!(matches!(world.workers[0].0, State::Parked(_)), "it sleeps until the retry");
+    world.act(&work(0));
+    assert!(matches!(world.workers[0].0, WorkerState::Parked(_)), "it sleeps until the retry");
     world.act(&arrive(own[0]));
-    world.act(&turns(0));
-    assert!(matches!(world.workers[0].0, State::Handling(_)));
-    world.act(&turns(1));
+    world.act(&work(0));
+    assert!(matches!(world.workers[0].0, WorkerState::Handling(_)));
+    world.act(&work(1));
     world.act(&Action::Pass { ms: 50 });
-    world.act(&turns(1));
-    assert!(matches!(world.workers[1].0, State::Handling(_)), "the retry is in time");
+    world.act(&work(1));
+    assert!(matches!(world.workers[1].0, WorkerState::Handling(_)), "the retry is in time");
     world.work_off();
     world.close();
     world.check_end();

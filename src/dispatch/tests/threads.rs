@@ -46,7 +46,7 @@ fn watched(test: impl FnOnce() + Send + 'static) {
         let _ = ended.send(());
     });
     match end.recv_timeout(WATCHDOG) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("somebody sleeps through work"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("a worker sleeps through work"),
         // A panic of the test's thread drops its end: the join returns which it was.
         _ => thread.join().unwrap(),
     }

@@ -73,7 +73,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let socket = OwnedFd::from(listener.try_clone().unwrap());
-        assert_eq!(get(&socket), 0, "net.core.busy_read is 0 unless somebody has set it");
+        assert_eq!(get(&socket), 0, "net.core.busy_read is 0 unless it has been set");
         if let Err(error) = set(&socket, Duration::from_micros(50)) {
             assert!(refusal(&error).contains("no busy polling"), "{error}");
             eprintln!("skipped: {error}");

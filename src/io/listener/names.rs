@@ -47,7 +47,7 @@ impl FileId {
 /// What a name leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-enum State {
+enum NameState {
     /// To the socket that is listened on.
     Here,
     /// To nothing.
@@ -64,20 +64,20 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    fn state(&self) -> State {
+    fn state(&self) -> NameState {
         match self.state.load(Relaxed) {
-            0 => State::Here,
-            1 => State::Gone,
-            _ => State::Anothers,
+            0 => NameState::Here,
+            1 => NameState::Gone,
+            _ => NameState::Anothers,
         }
     }
 
     /// Why no client can connect by this name, in one line; `None` where they can.
     pub(crate) fn trouble(&self) -> Option<String> {
         let what = match self.state() {
-            State::Here => return None,
-            State::Gone => "is gone: nobody can connect",
-            State::Anothers => "is another's: whoever connects gets to that one",
+            NameState::Here => return None,
+            NameState::Gone => "is gone: no client can connect",
+            NameState::Anothers => "belongs to another process: clients reach that one",
         };
         Some(format!("listener: the file of unix:{} {what}", self.path.display()))
     }
@@ -102,8 +102,8 @@ struct Watched {
     /// Its place among the acceptor's.
     socket: usize,
     /// What was found at the last look, and whether a failure to make it has been logged.
-    seen: State,
-    is_refusal_told: bool,
+    seen: NameState,
+    is_refusal_logged: bool,
 }
 
 impl Names {
@@ -120,9 +120,9 @@ impl Names {
             // Since ours was made, the journal was waited for and read. One that was inherited and
             // is not there now has never led here as far as is known.
             let file = it.file_id().or_else(|| FileId::at(&path).ok())?;
-            let name = Arc::new(Name { path, state: AtomicU8::new(State::Here as u8) });
-            let (gone_at, due, seen) = (None, None, State::Here);
-            Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_told: false })
+            let name = Arc::new(Name { path, state: AtomicU8::new(NameState::Here as u8) });
+            let (gone_at, due, seen) = (None, None, NameState::Here);
+            Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_logged: false })
         };
         let names: Vec<_> = sockets.iter().enumerate().filter_map(watched).collect();
         let (control, acceptor_config) = (Arc::clone(control), Arc::clone(acceptor_config));
@@ -148,9 +148,9 @@ impl Names {
 impl Watched {
     fn look(&mut self, incidents: &IncidentWriter) {
         let found = match FileId::at(&self.name.path) {
-            Ok(file) if file == self.file => State::Here,
-            Ok(_) => State::Anothers,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::Gone,
+            Ok(file) if file == self.file => NameState::Here,
+            Ok(_) => NameState::Anothers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => NameState::Gone,
             // Whether it is there is not known.
             Err(_) => return,
         };
@@ -165,14 +165,14 @@ impl Watched {
                 tracing::info!("the file of unix:{path} is there again");
             }
             Some(trouble) => {
-                let detail = if found == State::Gone { "gone" } else { "replaced" };
+                let detail = if found == NameState::Gone { "gone" } else { "replaced" };
                 incidents.note_text(IncidentKind::SocketFile, None, detail, &trouble);
             }
         }
     }
 
     fn make_again(&mut self, now: Instant, control: &Control, acceptor_config: &AcceptorConfig) {
-        let Some(mode) = self.mode.filter(|_| self.name.state() == State::Gone) else {
+        let Some(mode) = self.mode.filter(|_| self.name.state() == NameState::Gone) else {
             (self.gone_at, self.due) = (None, None);
             return;
         };
@@ -185,27 +185,27 @@ impl Watched {
             Ok((socket, file)) if !control.is_stopping() => {
                 self.file = file.id();
                 acceptor_config.renew(self.socket, socket, file);
-                self.is_refusal_told = false;
-                self.tell_made(now);
+                self.is_refusal_logged = false;
+                self.log_made(now);
             }
             // Its file goes with it.
             Ok(_) => {}
             Err(error) => {
                 let path = self.name.path.display();
-                if !std::mem::replace(&mut self.is_refusal_told, true) {
+                if !std::mem::replace(&mut self.is_refusal_logged, true) {
                     tracing::warn!(%error, "the file of unix:{path} cannot be made again");
                 }
             }
         }
     }
 
-    fn tell_made(&mut self, now: Instant) {
+    fn log_made(&mut self, now: Instant) {
         let path = self.name.path.display();
         let gone_at = self.gone_at.take().unwrap_or(now);
         let seconds = now.saturating_duration_since(gone_at).as_secs();
         tracing::warn!("the file of unix:{path} was gone for {seconds} s and has been made again");
-        self.seen = State::Here;
-        self.name.state.store(State::Here as u8, Relaxed);
+        self.seen = NameState::Here;
+        self.name.state.store(NameState::Here as u8, Relaxed);
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(scene.trouble(), None);
         fs::remove_file(&scene.path).unwrap();
         scene.look_for(Duration::from_secs(1));
-        assert!(scene.trouble().unwrap().ends_with("hook.sock is gone: nobody can connect"));
+        assert!(scene.trouble().unwrap().ends_with("hook.sock is gone: no client can connect"));
         assert!(!scene.path.exists());
         scene.look_for(GONE);
         assert_eq!(scene.trouble(), None);
@@ -309,8 +309,11 @@ mod tests {
         scene.look_for(Duration::from_secs(5));
         scene.sockets.first_mut().unwrap().remove_file();
         assert!(!scene.path.exists());
-        let told = scene.incidents.latest(10).0;
-        assert_eq!(told.iter().map(|it| (it.detail, it.count)).collect::<Vec<_>>(), [("gone", 1)]);
+        let latest = scene.incidents.latest(10).0;
+        assert_eq!(
+            latest.iter().map(|it| (it.detail, it.count)).collect::<Vec<_>>(),
+            [("gone", 1)]
+        );
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn check_free(
             io::ErrorKind::AddrInUse.into(),
         )),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) => Err((" (whether somebody listens there cannot be told)", error)),
+        Err(error) => Err((" (whether a process listens there is not known)", error)),
     }
 }
 

@@ -183,15 +183,15 @@ impl Handshake {
                 let slice = slice(step).await?;
                 let fed = self.feed();
                 let is_over = !self.session.is_handshaking();
-                let told = self.collect();
-                if fed.is_ok() && told.is_ok() && is_over {
+                let output = self.collect();
+                if fed.is_ok() && output.is_ok() && is_over {
                     let (kind, agreed, mut outgoing) = self.end()?;
                     drop(slice);
                     if matches!(agreed, Agreed::Session(..)) {
                         // The client waits for it. In TLS 1.3 it is a ticket, and can go with the
                         // answer.
-                        let told = std::mem::take(&mut outgoing);
-                        runtime::write_all(socket, told).await.0?;
+                        let output = std::mem::take(&mut outgoing);
+                        runtime::write_all(socket, output).await.0?;
                     }
                     return Ok((kind, agreed, outgoing));
                 }
@@ -199,8 +199,8 @@ impl Handshake {
                 if !self.outgoing.is_empty() {
                     step = Step::GoOn;
                 }
-                let told = self.write(socket).await.and(told);
-                fed.and(told)?;
+                let output = self.write(socket).await.and(output);
+                fed.and(output)?;
             }
             self.read(socket).await?;
         }
@@ -276,7 +276,7 @@ impl Handshake {
             (suite, self.secrets)
         else {
             if is_newer {
-                tell_unknown_secrets();
+                log_unknown_secrets();
             }
             return Ok((kind, Agreed::Session(Box::new(self.session), rest), self.outgoing));
         };
@@ -290,10 +290,10 @@ impl Handshake {
 
 /// Logs once that the records of TLS 1.3 do not go through [`Records`]: each update costs more.
 #[cold]
-fn tell_unknown_secrets() {
-    static IS_TOLD: AtomicBool = AtomicBool::new(false);
-    if !IS_TOLD.swap(true, Relaxed) {
-        tracing::warn!("TLS 1.3 goes through rustls: the secrets of its keys have not been told");
+fn log_unknown_secrets() {
+    static IS_LOGGED: AtomicBool = AtomicBool::new(false);
+    if !IS_LOGGED.swap(true, Relaxed) {
+        tracing::warn!("TLS 1.3 goes through rustls: the secrets of its keys are not known");
     }
 }
 

@@ -58,8 +58,8 @@ impl TlsStream {
                 Ok(Next::Missing(missing)) => missing,
                 Err(fault) => return Err(Box::pin(self.fail(fault)).await),
             };
-            if let Some(told) = wait.told(!received.holds_nothing()) {
-                return Ok(told);
+            if let Some(filled) = wait.ends_early(!received.holds_nothing()) {
+                return Ok(filled);
             }
             if !self.outgoing.is_empty() {
                 Box::pin(self.flush()).await?;
@@ -110,7 +110,7 @@ impl TlsStream {
         let said = if self.is_over {
             Ok(())
         } else {
-            match self.records.goodbye(&mut self.outgoing) {
+            match self.records.close_notify(&mut self.outgoing) {
                 Ok(()) => {
                     // It leaves with the FIN.
                     runtime::cork(&self.socket);

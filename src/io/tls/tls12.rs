@@ -91,9 +91,9 @@ impl Tls12Stream {
                 outcome => return outcome.map(Filled::from_count),
             }
             if self.fed == self.incoming.len()
-                && let Some(told) = wait.told(!self.part.is_none())
+                && let Some(filled) = wait.ends_early(!self.part.is_none())
             {
-                return Ok(told);
+                return Ok(filled);
             }
             let is_bare = received.prepare(wait, pool);
             self.receive(is_bare).await?;

@@ -38,10 +38,10 @@ fn write(storage: &Directory, number: u32, previous: Option<(u32, u64)>, ids: &[
     places
 }
 
-type Told = (Vec<(i64, bool)>, Vec<(&'static str, u64)>);
+type Listing = (Vec<(i64, bool)>, Vec<(&'static str, u64)>);
 
 /// What there is: ids of records, settled or not, and the places of everything else.
-fn read(journal: &Inspection<'_>, number: u32) -> Told {
+fn read(journal: &Inspection<'_>, number: u32) -> Listing {
     let mut records = journal.records(number).unwrap().unwrap();
     let (mut found, mut other) = (Vec::new(), Vec::new());
     while let Some(item) = records.next().unwrap() {
@@ -144,7 +144,7 @@ fn a_damaged_head_hides_no_record_and_is_told() {
 
 #[test]
 fn ids_are_told_apart_by_bot() {
-    let mut seen = Seen::default();
+    let mut seen = SeenIds::default();
     let (a, b) = (BotKey::from_name("a"), BotKey::from_name("b"));
     assert!(seen.remember(a, UpdateId::new(1)));
     assert!(seen.remember(b, UpdateId::new(1)));

@@ -109,14 +109,14 @@ struct Sent {
 }
 
 /// What a sender waits for: true where its update is committed.
-type Answer = Pin<Box<dyn Future<Output = bool>>>;
+type CommitFuture = Pin<Box<dyn Future<Output = bool>>>;
 
 /// A chat, its sender, and what was sent: the update of each number.
 struct Chat {
     bot: u32,
     sent: Vec<Sent>,
     /// The number that is under way, and what is waited for.
-    under_way: Option<(usize, Answer)>,
+    under_way: Option<(usize, CommitFuture)>,
     /// The last number that this process has begun to handle.
     last: Option<usize>,
 }
@@ -173,7 +173,7 @@ impl Drop for Trace {
     }
 }
 
-macro_rules! tell {
+macro_rules! log {
     ($world:expr, $($format:tt)*) => {{
         let done = $world.disk.take_trace();
         $world.trace.0.push_str(&done);
@@ -217,7 +217,7 @@ impl World {
     fn start(&mut self) {
         while self.life.is_none() {
             self.lives += 1;
-            tell!(self, "start {}", self.lives);
+            log!(self, "start {}", self.lives);
             self.try_start();
             self.after();
             if self.life.is_none() && self.disk.is_crashed() {
@@ -264,12 +264,12 @@ impl World {
         let mut recovered = match recovered {
             Ok(recovered) => recovered,
             Err(error) => {
-                tell!(self, "  does not start: {error:?}");
+                log!(self, "  does not start: {error:?}");
                 self.disk.set_weather(Weather::default());
                 return;
             }
         };
-        tell!(
+        log!(
             self,
             "  recovered {} from {:?}, last {}, previous {:?}",
             recovered.records,
@@ -362,7 +362,7 @@ impl World {
 
     /// The process ends.
     fn crash(&mut self, crash: Crash) {
-        tell!(self, "{crash:?}");
+        log!(self, "{crash:?}");
         self.life = None;
         let power_cut = crash == Crash::PowerCut;
         self.had_power_cut |= power_cut;
@@ -446,7 +446,7 @@ impl World {
             }
             Err(_) => "refused",
         };
-        tell!(self, "chat {index}: {number} {outcome}");
+        log!(self, "chat {index}: {number} {outcome}");
     }
 
     /// A round of a shard: sends what has gathered, answers the connections that waited.
@@ -465,7 +465,7 @@ impl World {
                 sent.is_acked = true;
                 sent.may_repeat = true;
             }
-            tell!(self, "chat {index}: {number} answered {is_committed}");
+            log!(self, "chat {index}: {number} answered {is_committed}");
         }
     }
 
@@ -493,13 +493,13 @@ impl World {
         assert!(batches.is_empty() && life.committer.committed.is_empty());
         let end = life.committer.backlog.lock().committed;
         assert!(!is_taken || end == before, "committed in the directory of another");
-        tell!(self, "commit {count}, end {end:?}");
+        log!(self, "commit {count}, end {end:?}");
     }
 
     fn read_back(&mut self) {
         let now = self.now;
         let step = self.life().read_back.step(now);
-        tell!(self, "read back: {step:?}");
+        log!(self, "read back: {step:?}");
     }
 
     /// The housekeeper does a task, if there is one.
@@ -511,7 +511,7 @@ impl World {
             MaintenanceTask::Sync => life.is_sync_due = true,
             task => life.housekeeper.handle(task),
         }
-        tell!(self, "task {}", &name[..name.len().min(60)]);
+        log!(self, "task {}", &name[..name.len().min(60)]);
         true
     }
 
@@ -533,7 +533,7 @@ impl World {
                 sent.cannot_sync |= !sent.is_synced;
             }
         }
-        tell!(self, "sync: {is_synced}");
+        log!(self, "sync: {is_synced}");
     }
 
     fn take(&mut self, worker: usize, limit: usize) {
@@ -557,7 +557,7 @@ impl World {
         for task in &mut tasks {
             let index = self.check_taken(&task.delivery);
             task.delivery.attempts += 1;
-            tell!(self, "worker {worker} takes {index:?} from {:?}", task.delivery.record);
+            log!(self, "worker {worker} takes {index:?} from {:?}", task.delivery.record);
         }
         self.life().workers[worker].held = tasks;
     }
@@ -598,7 +598,7 @@ impl World {
         let mut tasks = std::mem::take(&mut self.life().workers[worker].held);
         if let (Some(ms), 1) = (retry, tasks.len()) {
             let Task { delivery, lane } = tasks.remove(0);
-            tell!(self, "worker {worker} wants a retry in {ms} ms");
+            log!(self, "worker {worker} wants a retry in {ms} ms");
             let due = self.now + Duration::from_millis(ms);
             self.life().scheduler.retry(lane, delivery, due);
             return;
@@ -609,7 +609,7 @@ impl World {
             let sent = &mut self.chats[index].sent[number];
             sent.is_held = false;
             sent.is_done = true;
-            tell!(self, "worker {worker} has handled {index} {number}");
+            log!(self, "worker {worker} has handled {index} {number}");
             self.life().workers[worker].settled_batch.take(delivery.update.byte_len() as u64);
             handled.push(((index, number), delivery.record.unwrap()));
             lanes.push(lane);
@@ -655,7 +655,7 @@ impl World {
                 }
             }
         }
-        tell!(self, "worker {worker} has settled");
+        log!(self, "worker {worker} has settled");
     }
 
     /// A reload brings all bots.
@@ -666,11 +666,11 @@ impl World {
         scheduler.cover(registry.len());
         let keys = ids.into_iter().zip(names.iter().map(|name| BotKey::from_name(name)));
         committer.backlog.adopt(keys, |bot, window| scheduler.install(bot, window));
-        tell!(self, "reloaded");
+        log!(self, "reloaded");
     }
 
     fn remove_directory(&mut self, is_taken: bool) {
-        tell!(self, "the directory is removed, and another's is there: {is_taken}");
+        log!(self, "the directory is removed, and another's is there: {is_taken}");
         match is_taken {
             true => self.disk.take_directory(),
             false => self.disk.remove_directory(),
@@ -722,7 +722,7 @@ impl World {
 
     /// Sends what is not acknowledged, and works until everything is handled, on a good disk.
     fn work_off(&mut self) {
-        tell!(self, "work off");
+        log!(self, "work off");
         self.disk.set_weather(Weather::default());
         self.disk.crash_never();
         if self.disk.is_taken() {
@@ -823,7 +823,7 @@ impl World {
             2 | 3 => self.crash(Crash::PowerCut),
             4 | 5 => {
                 let points = rng.below(12);
-                tell!(self, "crash in {points}");
+                log!(self, "crash in {points}");
                 self.disk.crash_in(points);
             }
             6 => {
@@ -841,11 +841,11 @@ impl World {
                     }
                 }
                 weather.is_read_only = rng.is_one(1, 10);
-                tell!(self, "{weather:?}");
+                log!(self, "{weather:?}");
                 self.disk.set_weather(weather);
             }
             _ => {
-                tell!(self, "the weather is good");
+                log!(self, "the weather is good");
                 self.disk.set_weather(Weather::default());
             }
         }
@@ -892,7 +892,7 @@ impl World {
         let kind = ["journal", "ids", "settled"][self.rng.below(3) as usize];
         let name = format!("{number:010}.{kind}");
         let content = format!("not of this journal {}", self.planted.len()).into_bytes();
-        tell!(self, "{name} is planted");
+        log!(self, "{name} is planted");
         if !self.disk.files().contains_key(&name) {
             self.disk.plant(&name, &content);
             self.planted.push(content);
@@ -973,7 +973,7 @@ fn crash_everywhere(script: u64, ack: Ack) {
             if point < begun {
                 continue;
             }
-            tell!(world, "{crash:?} at {point}");
+            log!(world, "{crash:?} at {point}");
             world.disk.crash_in(point - begun);
             for _ in 0..STEPS {
                 world.act();

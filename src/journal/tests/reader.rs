@@ -19,10 +19,10 @@ use crate::{
 const SEGMENT: u32 = 4;
 
 /// Where a record begins and ends.
-type LaneRef = (u64, u64);
+type Span = (u64, u64);
 
 /// A segment's file, with the places of its records.
-fn segment(number: u32, bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<LaneRef>) {
+fn segment(number: u32, bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<Span>) {
     let mut bytes = SegmentHeader::new(number, None, 0, &["bot".to_owned()]).to_bytes();
     let mut places = Vec::new();
     for (id, body) in bodies.iter().enumerate() {
@@ -56,8 +56,8 @@ fn file(bytes: &[u8]) -> Arc<dyn Stored> {
 /// The outcome of a read.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Read {
-    records: Vec<LaneRef>,
-    damages: Vec<LaneRef>,
+    records: Vec<Span>,
+    damages: Vec<Span>,
     torn: usize,
 }
 
@@ -93,7 +93,7 @@ fn read(bytes: &[u8], start: u64, end: Option<u64>) -> Read {
 }
 
 /// What is to be read where the records of `places` are whole that `is_whole` says.
-fn expected(places: &[LaneRef], end: Option<u64>, is_whole: impl Fn(LaneRef) -> bool) -> Read {
+fn expected(places: &[Span], end: Option<u64>, is_whole: impl Fn(Span) -> bool) -> Read {
     let mut expected = Read::default();
     let mut at = places[0].0;
     for place in places.iter().copied().filter(|place| is_whole(*place)) {
@@ -110,8 +110,8 @@ fn expected(places: &[LaneRef], end: Option<u64>, is_whole: impl Fn(LaneRef) -> 
 }
 
 /// Compares what is read of `bytes` with what was written as `whole`, with and without the end.
-fn check(whole: &[u8], places: &[LaneRef], bytes: &[u8], what: &str) {
-    let slice = |bytes: &[u8], (from, to): LaneRef| -> Option<Vec<u8>> {
+fn check(whole: &[u8], places: &[Span], bytes: &[u8], what: &str) {
+    let slice = |bytes: &[u8], (from, to): Span| -> Option<Vec<u8>> {
         bytes.get(from as usize..to as usize).map(<[u8]>::to_vec)
     };
     let is_whole = |place| slice(whole, place) == slice(bytes, place);

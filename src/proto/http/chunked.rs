@@ -17,7 +17,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 /// anywhere; content is moved in as few pieces as it arrives in.
 #[derive(Debug)]
 pub(super) struct ChunkedReader {
-    state: State,
+    state: ChunkState,
     /// The size being read; then the bytes of this chunk that are still to come.
     size: u64,
     /// Digits of the size read so far.
@@ -32,7 +32,7 @@ pub(super) struct ChunkedReader {
 
 /// What the next byte has to be.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ChunkState {
     /// A digit of the size, or what may follow it.
     Size,
     /// A blank before a semicolon, or that.
@@ -63,7 +63,7 @@ impl ChunkedReader {
     /// A reader at the first size.
     pub(super) fn new(limits: &HttpLimits) -> Self {
         Self {
-            state: State::Size,
+            state: ChunkState::Size,
             size: 0,
             digits: 0,
             body_room: limits.body_bytes as u64,
@@ -80,7 +80,7 @@ impl ChunkedReader {
     ) -> (usize, Progress) {
         let mut rest = input;
         let progress = loop {
-            if let State::Content = self.state {
+            if let ChunkState::Content = self.state {
                 let wanted = usize::try_from(self.size).unwrap_or(usize::MAX);
                 let (content, after) = rest.split_at_checked(wanted).unwrap_or((rest, &[]));
                 if let Some(body) = body.as_deref_mut() {
@@ -91,7 +91,7 @@ impl ChunkedReader {
                 if self.size > 0 {
                     break Progress::NeedMore;
                 }
-                self.state = State::ContentCarriageReturn;
+                self.state = ChunkState::ContentCarriageReturn;
             }
             let Some((byte, after)) = rest.split_first() else {
                 break Progress::NeedMore;
@@ -112,68 +112,72 @@ impl ChunkedReader {
     ///
     /// 400 for a byte that may not stand here and for too long extensions, 413 for a chunk that
     /// would exceed the body's limit, 431 for too long trailers.
-    fn step(&mut self, byte: u8) -> Result<Option<State>, Status> {
+    fn step(&mut self, byte: u8) -> Result<Option<ChunkState>, Status> {
         let next = match (self.state, byte) {
-            (State::Size, _) => self.size(byte)?,
-            (State::Blank, b' ' | b'\t') => self.extension(State::Blank)?,
-            (State::Blank, b';') => self.extension(State::Extension)?,
-            (State::Extension, b'\r') => State::SizeLineFeed,
+            (ChunkState::Size, _) => self.size(byte)?,
+            (ChunkState::Blank, b' ' | b'\t') => self.extension(ChunkState::Blank)?,
+            (ChunkState::Blank, b';') => self.extension(ChunkState::Extension)?,
+            (ChunkState::Extension, b'\r') => ChunkState::SizeLineFeed,
             // Strings in quotes need no care: neither CR nor LF can be in one.
-            (State::Extension, _) if is_value_byte(byte) => self.extension(State::Extension)?,
-            (State::SizeLineFeed, b'\n') => self.chunk()?,
-            (State::ContentCarriageReturn, b'\r') => State::ContentLineFeed,
-            (State::ContentLineFeed, b'\n') => State::Size,
-            (State::TrailerStart, b'\r') => State::LastLineFeed,
-            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
-                self.trailer(State::TrailerName)?
+            (ChunkState::Extension, _) if is_value_byte(byte) => {
+                self.extension(ChunkState::Extension)?
             }
-            (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
-            (State::TrailerValue, b'\r') => self.trailer(State::TrailerLineFeed)?,
-            (State::TrailerValue, _) if is_value_byte(byte) => self.trailer(State::TrailerValue)?,
-            (State::TrailerLineFeed, b'\n') => self.trailer(State::TrailerStart)?,
-            (State::LastLineFeed, b'\n') => return Ok(None),
+            (ChunkState::SizeLineFeed, b'\n') => self.chunk()?,
+            (ChunkState::ContentCarriageReturn, b'\r') => ChunkState::ContentLineFeed,
+            (ChunkState::ContentLineFeed, b'\n') => ChunkState::Size,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLineFeed,
+            (ChunkState::TrailerStart | ChunkState::TrailerName, _) if is_token_byte(byte) => {
+                self.trailer(ChunkState::TrailerName)?
+            }
+            (ChunkState::TrailerName, b':') => self.trailer(ChunkState::TrailerValue)?,
+            (ChunkState::TrailerValue, b'\r') => self.trailer(ChunkState::TrailerLineFeed)?,
+            (ChunkState::TrailerValue, _) if is_value_byte(byte) => {
+                self.trailer(ChunkState::TrailerValue)?
+            }
+            (ChunkState::TrailerLineFeed, b'\n') => self.trailer(ChunkState::TrailerStart)?,
+            (ChunkState::LastLineFeed, b'\n') => return Ok(None),
             _ => return Err(Status::BadRequest),
         };
         Ok(Some(next))
     }
 
     /// A byte of the size line before its extensions.
-    fn size(&mut self, byte: u8) -> Result<State, Status> {
+    fn size(&mut self, byte: u8) -> Result<ChunkState, Status> {
         if let Some(value) = hex_value(byte) {
             if self.digits == SIZE_DIGITS_MAX {
                 return Err(Status::BadRequest);
             }
             self.digits = self.digits.saturating_add(1);
             self.size = self.size << 4 | u64::from(value);
-            return Ok(State::Size);
+            return Ok(ChunkState::Size);
         }
         match byte {
             _ if self.digits == 0 => Err(Status::BadRequest),
-            b'\r' => Ok(State::SizeLineFeed),
-            b';' => self.extension(State::Extension),
-            b' ' | b'\t' => self.extension(State::Blank),
+            b'\r' => Ok(ChunkState::SizeLineFeed),
+            b';' => self.extension(ChunkState::Extension),
+            b' ' | b'\t' => self.extension(ChunkState::Blank),
             _ => Err(Status::BadRequest),
         }
     }
 
     /// The end of the size line.
-    fn chunk(&mut self) -> Result<State, Status> {
+    fn chunk(&mut self) -> Result<ChunkState, Status> {
         self.digits = 0;
         if self.size == 0 {
-            return Ok(State::TrailerStart);
+            return Ok(ChunkState::TrailerStart);
         }
         self.body_room = self.body_room.checked_sub(self.size).ok_or(Status::PayloadTooLarge)?;
-        Ok(State::Content)
+        Ok(ChunkState::Content)
     }
 
     /// One more byte of extensions.
-    fn extension(&mut self, next: State) -> Result<State, Status> {
+    fn extension(&mut self, next: ChunkState) -> Result<ChunkState, Status> {
         self.extension_room = self.extension_room.checked_sub(1).ok_or(Status::BadRequest)?;
         Ok(next)
     }
 
     /// One more byte of trailers.
-    fn trailer(&mut self, next: State) -> Result<State, Status> {
+    fn trailer(&mut self, next: ChunkState) -> Result<ChunkState, Status> {
         self.trailer_room = self.trailer_room.checked_sub(1).ok_or(Status::HeaderTooLarge)?;
         Ok(next)
     }

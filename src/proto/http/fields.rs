@@ -43,7 +43,7 @@ pub(super) fn read<'a>(
         Err(httparse::Error::TooManyHeaders) => return Err(Status::HeaderTooLarge),
         Ok(_) | Err(_) => return Err(Status::BadRequest),
     };
-    let mut seen = Seen::default();
+    let mut seen = FieldsRead::default();
     for field in fields {
         seen.read(field.name.as_bytes(), field.value, head)?;
     }
@@ -52,7 +52,7 @@ pub(super) fn read<'a>(
 
 /// What has been read of fields that depend on each other.
 #[derive(Default)]
-struct Seen<'a> {
+struct FieldsRead<'a> {
     close: bool,
     content_length: Option<u64>,
     host: Option<&'a str>,
@@ -73,7 +73,7 @@ struct Codings {
     others: bool,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> FieldsRead<'a> {
     /// Takes one field in. Names are distinguished by their length first, which differs for all.
     fn read(
         &mut self,

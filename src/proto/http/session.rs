@@ -25,7 +25,7 @@ const RESERVED_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct HttpSession {
     limits: HttpLimits,
-    state: State,
+    state: SessionState,
     /// Where the content goes; it is thrown away where there is none.
     body: Option<UpdateBody>,
     /// What the answer to the current request says about the connection.
@@ -56,7 +56,7 @@ pub enum Step<'a> {
 }
 
 #[derive(Debug)]
-enum State {
+enum SessionState {
     /// Before or within a head.
     Head(HeadScan),
     /// After a head.
@@ -71,7 +71,7 @@ impl HttpSession {
     pub fn new(limits: HttpLimits) -> Self {
         Self {
             limits,
-            state: State::Head(HeadScan::default()),
+            state: SessionState::Head(HeadScan::default()),
             body: None,
             directive: ConnectionDirective::Persist,
             expects_continue: false,
@@ -88,8 +88,8 @@ impl HttpSession {
     #[inline]
     pub fn advance<'a>(&mut self, input: &'a [u8]) -> (usize, Step<'a>) {
         match &mut self.state {
-            State::Head(_) => self.advance_head(input),
-            State::Body(reader) => {
+            SessionState::Head(_) => self.advance_head(input),
+            SessionState::Body(reader) => {
                 let (consumed, progress) = reader.read(input, self.body.as_mut());
                 self.expects_continue &= consumed == 0;
                 let step = match progress {
@@ -99,7 +99,7 @@ impl HttpSession {
                 };
                 (consumed, step)
             }
-            State::Closed => (input.len(), Step::Closed),
+            SessionState::Closed => (input.len(), Step::Closed),
         }
     }
 
@@ -107,7 +107,7 @@ impl HttpSession {
     /// has. To be called right after [`Step::Head`].
     pub fn accept_body(&mut self, mut body: UpdateBody) {
         body.clear();
-        if let State::Body(BodyReader::Length(length)) = self.state {
+        if let SessionState::Body(BodyReader::Length(length)) = self.state {
             body.reserve(length.min(RESERVED_BYTES_MAX));
         }
         self.body = Some(body);
@@ -123,7 +123,7 @@ impl HttpSession {
         self.body = None;
         if self.expects_continue {
             self.directive = ConnectionDirective::Close;
-            self.state = State::Body(BodyReader::Length(0));
+            self.state = SessionState::Body(BodyReader::Length(0));
         }
     }
 
@@ -154,7 +154,7 @@ impl HttpSession {
     /// without an answer, whereas a request that began is answered with 408 when it takes too long.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(&self.state, State::Head(scan) if scan.is_fresh())
+        matches!(&self.state, SessionState::Head(scan) if scan.is_fresh())
     }
 
     /// Gives the requests from the next one on other limits.
@@ -165,7 +165,7 @@ impl HttpSession {
     /// True where a head has been read and its body has not come to its end.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
-        matches!(self.state, State::Body(_))
+        matches!(self.state, SessionState::Body(_))
     }
 
     fn advance_head<'a>(&mut self, input: &'a [u8]) -> (usize, Step<'a>) {
@@ -212,7 +212,7 @@ impl HttpSession {
         &mut self,
         input: &'a [u8],
     ) -> Result<Option<(usize, RequestHead<'a>)>, Status> {
-        let State::Head(scan) = &mut self.state else { return Ok(None) };
+        let SessionState::Head(scan) = &mut self.state else { return Ok(None) };
         // A CR may still become an empty line; it does not begin a request.
         if matches!(input, [] | [b'\r']) {
             return Ok(None);
@@ -250,7 +250,7 @@ impl HttpSession {
 
     /// Goes from the head to the content, which is discarded if nothing else is said.
     fn begin_body(&mut self, head: &RequestHead<'_>) {
-        self.state = State::Body(BodyReader::new(head.framing, &self.limits));
+        self.state = SessionState::Body(BodyReader::new(head.framing, &self.limits));
         self.body = None;
         self.blank_lines = 0;
         self.expects_continue = head.expects_continue;
@@ -259,9 +259,9 @@ impl HttpSession {
     /// The end of a request.
     fn complete(&mut self) -> Step<'static> {
         self.state = match self.directive {
-            ConnectionDirective::Close => State::Closed,
+            ConnectionDirective::Close => SessionState::Closed,
             ConnectionDirective::KeepAlive | ConnectionDirective::Persist => {
-                State::Head(HeadScan::default())
+                SessionState::Head(HeadScan::default())
             }
         };
         Step::Complete
@@ -270,7 +270,7 @@ impl HttpSession {
     /// The end of the connection.
     #[cold]
     fn reject(&mut self, status: Status) -> Step<'static> {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         self.directive = ConnectionDirective::Close;
         Step::Reject(status)
     }

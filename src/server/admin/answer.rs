@@ -12,13 +12,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What a page says.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AdminResponse {
     body: Vec<u8>,
     content_type: &'static str,
     status: Status,
 }
 
-impl Answer {
+impl AdminResponse {
     /// Lines for people and probes.
     pub(super) fn text(status: Status, text: impl Into<String>) -> Self {
         let mut text: String = text.into();

@@ -94,8 +94,8 @@ impl AdminThread {
     pub(crate) fn notice(&self) -> Option<String> {
         is_for_others(self.addr.ip()).then(|| {
             format!(
-                "http://{} answers whoever can reach it, and /incidents shows addresses: bind \
-                 admin.listen to loopback",
+                "http://{} answers every client that can reach it, and /incidents shows addresses: \
+                 bind admin.listen to loopback",
                 self.addr
             )
         })

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use super::answer::Answer;
+use super::answer::AdminResponse;
 use crate::{
     observe::incidents::{Incident, Incidents},
     proto::http::{Method, Status},
@@ -20,52 +20,54 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// The answer to a request for `path` with `query`.
-    pub(super) fn answer(&self, method: Method, path: &str, query: &str) -> Answer {
-        let page: fn(&Self, &str) -> Answer = match path {
+    pub(super) fn answer(&self, method: Method, path: &str, query: &str) -> AdminResponse {
+        let page: fn(&Self, &str) -> AdminResponse = match path {
             "/healthz" => Self::healthz,
             "/incidents" => Self::incidents,
             "/readyz" => Self::readyz,
-            _ => return Answer::new(Status::NotFound),
+            _ => return AdminResponse::new(Status::NotFound),
         };
         match method {
             Method::Get | Method::Head => page(self, query),
-            Method::Options | Method::Other | Method::Post => Answer::new(Status::MethodNotAllowed),
+            Method::Options | Method::Other | Method::Post => {
+                AdminResponse::new(Status::MethodNotAllowed)
+            }
         }
     }
 
     /// Whether the server works, or has to be restarted.
-    fn healthz(&self, _: &str) -> Answer {
+    fn healthz(&self, _: &str) -> AdminResponse {
         match self.health.failure(Instant::now()) {
-            None => Answer::text(Status::Ok, "ok"),
-            Some(failure) => Answer::text(Status::ServiceUnavailable, failure),
+            None => AdminResponse::text(Status::Ok, "ok"),
+            Some(failure) => AdminResponse::text(Status::ServiceUnavailable, failure),
         }
     }
 
     /// Whether updates are taken now.
-    fn readyz(&self, _: &str) -> Answer {
+    fn readyz(&self, _: &str) -> AdminResponse {
         let now = Instant::now();
         let obstacles = self.health.obstacles(now);
         match obstacles.is_empty() {
             true => {
                 let lines = ["ok".to_owned()].into_iter().chain(self.health.asides(now));
-                Answer::text(Status::Ok, lines.collect::<Vec<_>>().join("\n"))
+                AdminResponse::text(Status::Ok, lines.collect::<Vec<_>>().join("\n"))
             }
-            false => Answer::text(Status::ServiceUnavailable, obstacles.join("\n")),
+            false => AdminResponse::text(Status::ServiceUnavailable, obstacles.join("\n")),
         }
     }
 
     /// What peers did wrong lately.
-    fn incidents(&self, query: &str) -> Answer {
+    fn incidents(&self, query: &str) -> AdminResponse {
         let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
         let Ok(limit) = limit.map_or(Ok(usize::MAX), str::parse) else {
-            return Answer::text(Status::BadRequest, "limit: expected a number");
+            return AdminResponse::text(Status::BadRequest, "limit: expected a number");
         };
         let (incidents, dropped) = self.incidents.latest(limit);
         let list = IncidentList { dropped, incidents: incidents.iter().map(Shown::new).collect() };
         match serde_json::to_vec(&list) {
-            Ok(json) => Answer::json(json),
+            Ok(json) => AdminResponse::json(json),
             // Nothing in it can fail.
-            Err(_) => Answer::new(Status::ServiceUnavailable),
+            Err(_) => AdminResponse::new(Status::ServiceUnavailable),
         }
     }
 }

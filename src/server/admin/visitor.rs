@@ -9,7 +9,7 @@ use std::{
 
 use rustix::event::PollFlags;
 
-use super::{answer::Answer, pages::Pages};
+use super::{answer::AdminResponse, pages::Pages};
 use crate::proto::http::{HttpLimits, HttpSession, Status, Step};
 
 /// Time for a request to come and for its answer to be taken, whatever comes in between.
@@ -26,11 +26,11 @@ const READ_BYTES: usize = 1024;
 pub(super) struct Visitor {
     deadline: Instant,
     socket: TcpStream,
-    state: State,
+    state: VisitState,
 }
 
 #[derive(Debug)]
-enum State {
+enum VisitState {
     /// For the peer to close; so many more bytes are discarded.
     Closing(usize),
     /// For a request.
@@ -52,7 +52,7 @@ impl Visitor {
             target_bytes: HEAD_BYTES / 2,
             ..HttpLimits::default()
         };
-        let state = State::Reading(HttpSession::new(limits), Vec::new());
+        let state = VisitState::Reading(HttpSession::new(limits), Vec::new());
         Ok(Self { deadline: now + PATIENCE, socket, state })
     }
 
@@ -63,8 +63,8 @@ impl Visitor {
     /// What has to happen for it to go on.
     pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
         let flags = match self.state {
-            State::Closing(_) | State::Reading(..) => PollFlags::IN,
-            State::Writing(..) => PollFlags::OUT,
+            VisitState::Closing(_) | VisitState::Reading(..) => PollFlags::IN,
+            VisitState::Writing(..) => PollFlags::OUT,
         };
         (self.socket.as_fd(), flags)
     }
@@ -87,7 +87,7 @@ impl Visitor {
     /// One read or write; false where the connection is over.
     fn step(&mut self, pages: &Pages, now: Instant) -> io::Result<bool> {
         match &mut self.state {
-            State::Reading(session, bytes) => {
+            VisitState::Reading(session, bytes) => {
                 let mut chunk = [0; READ_BYTES];
                 let read = self.socket.read(&mut chunk)?;
                 bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
@@ -95,18 +95,18 @@ impl Visitor {
                     return Ok(false);
                 }
                 if let Some(answer) = answer(session, bytes, pages) {
-                    self.state = State::Writing(answer, 0);
+                    self.state = VisitState::Writing(answer, 0);
                 }
             }
-            State::Writing(bytes, taken) => {
+            VisitState::Writing(bytes, taken) => {
                 *taken += self.socket.write(bytes.get(*taken..).unwrap_or_default())?;
                 if *taken >= bytes.len() {
                     self.socket.shutdown(Shutdown::Write)?;
                     self.deadline = self.deadline.min(now + LINGER);
-                    self.state = State::Closing(LINGER_BYTES);
+                    self.state = VisitState::Closing(LINGER_BYTES);
                 }
             }
-            State::Closing(left) => {
+            VisitState::Closing(left) => {
                 let read = self.socket.read(&mut [0; READ_BYTES])?;
                 *left = left.saturating_sub(read);
                 return Ok(read > 0 && *left > 0);
@@ -129,9 +129,11 @@ fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Opti
             bytes.drain(..consumed);
             None
         }
-        Step::Reject(status) => Some(Answer::new(status).to_bytes(None)),
+        Step::Reject(status) => Some(AdminResponse::new(status).to_bytes(None)),
         // They come after a head.
-        Step::Closed | Step::Complete => Some(Answer::new(Status::BadRequest).to_bytes(None)),
+        Step::Closed | Step::Complete => {
+            Some(AdminResponse::new(Status::BadRequest).to_bytes(None))
+        }
     }
 }
 

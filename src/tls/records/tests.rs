@@ -203,7 +203,7 @@ fn a_peer_may_send_only_so_many_records_for_nothing() {
     for inner in [&b"\x17"[..], b"\x17\0\0", b"\x18\0\0\x01\0\x16"] {
         let (mut server, mut client) = both();
         for round in 0..3 {
-            for _ in 0..FRUITLESS_MAX {
+            for _ in 0..EMPTY_RECORDS_MAX {
                 assert_eq!(sent(&mut server, &mut client, inner), Ok(Opened::Nothing), "{round}");
                 if inner[0] == KEY_UPDATE[0] {
                     client.write.update().unwrap();
@@ -212,7 +212,7 @@ fn a_peer_may_send_only_so_many_records_for_nothing() {
             // Data between them is what they may be for.
             assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(Opened::Data(5..6)));
         }
-        for _ in 0..FRUITLESS_MAX {
+        for _ in 0..EMPTY_RECORDS_MAX {
             sent(&mut server, &mut client, b"\x17").unwrap();
         }
         assert_eq!(sent(&mut server, &mut client, inner), Err(TlsError::TooMany));
@@ -363,7 +363,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         assert_eq!(data(&mut client, &records[1]), b"answer");
         assert_eq!(data(&mut client, &records[2]), b"another");
         // Before a close_notify and an alert as well.
-        for say in [Records::goodbye, |records: &mut Records, out: &mut Vec<u8>| {
+        for say in [Records::close_notify, |records: &mut Records, out: &mut Vec<u8>| {
             records.alert(TlsError::Malformed, out)
         }] {
             let update = [24, 0, 0, 1, 1, 22];

@@ -625,7 +625,7 @@ fn a_stop_can_be_hurried_before_and_while_it_waits() {
         let (server, _) = that_never_ends(Duration::from_secs(3600));
         let (shutdown_handle, addr) =
             (server.handle.shutdown_handle(), server.handle.local_addr().unwrap());
-        assert!(!shutdown_handle.is_hurried());
+        assert!(!shutdown_handle.is_forced());
         if before {
             shutdown_handle.force();
         }
@@ -637,7 +637,7 @@ fn a_stop_can_be_hurried_before_and_while_it_waits() {
             shutdown_handle.force();
         }
         assert_abandoned(stop.join().unwrap());
-        assert!(shutdown_handle.is_hurried());
+        assert!(shutdown_handle.is_forced());
         assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
     }
 }

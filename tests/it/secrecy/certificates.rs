@@ -259,7 +259,7 @@ fn where_a_chain_could_go_on_in_two_ways_the_file_says_which() {
     assert_eq!(both, [FindingKind::Unrelated { count: 1 }], "the first of the two is meant");
     let unclear = findings(&[&one, &other, &leaf.cert], &leaf, &[], meanwhile());
     assert!(unclear.contains(&FindingKind::OutOfOrder { put_right: false }), "{unclear:?}");
-    assert!(unclear[0].to_string().contains("in more than one way"));
+    assert!(unclear[0].to_string().contains("in more than one order"));
     assert!(!unclear[0].is_advice());
 }
 

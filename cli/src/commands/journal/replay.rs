@@ -17,7 +17,7 @@ use ringhook::{
         dispatch::RecordId,
         journal::{
             Directory, RecordHeader,
-            inspect::{Inspection, Item, Seen, Settler},
+            inspect::{Inspection, Item, SeenIds, Settler},
             now_us,
         },
         server::not_owned,
@@ -144,7 +144,7 @@ struct Output<'a> {
 
 impl Replay<'_> {
     fn run(&mut self, found: &Found, journal: &Inspection<'_>) -> Result<(), Error> {
-        let mut seen = Seen::default();
+        let mut seen = SeenIds::default();
         for number in journal.numbers() {
             let Some(mut records) = found.records(journal, number)? else {
                 let ids = journal.ids(number);

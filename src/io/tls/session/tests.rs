@@ -71,7 +71,7 @@ fn said(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-fn mark_active(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+fn receive(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
     while !bytes.is_empty() {
         client.read_tls(&mut bytes).unwrap();
         client.process_new_packets()?;
@@ -98,14 +98,14 @@ fn shake(
     piece: usize,
 ) -> Agreed {
     let answer = give(&mut server, &said(client), piece);
-    mark_active(client, &answer).unwrap();
+    receive(client, &answer).unwrap();
     client.writer().write_all(early).unwrap();
     let last = said(client);
     server.outgoing = give(&mut server, &last, piece);
     assert!(!server.session.is_handshaking());
     let (kind, agreed, outgoing) = server.end().unwrap();
     assert_eq!(kind, HandshakeKind::Full);
-    mark_active(client, &outgoing).unwrap();
+    receive(client, &outgoing).unwrap();
     agreed
 }
 
@@ -145,7 +145,7 @@ impl Pair {
     fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         self.records.seal(bytes, &mut out).unwrap();
-        mark_active(&mut self.client, &out).unwrap();
+        receive(&mut self.client, &out).unwrap();
         let mut read = vec![0; bytes.len()];
         self.client.reader().read_exact(&mut read).unwrap();
         read
@@ -176,7 +176,7 @@ fn a_client_is_understood_with_every_suite_however_its_bytes_are_cut() {
             }
             let mut out = Vec::new();
             records.seal(b"answer", &mut out).unwrap();
-            mark_active(&mut client, &out).unwrap();
+            receive(&mut client, &out).unwrap();
             let mut answer = [0; 6];
             client.reader().read_exact(&mut answer).unwrap();
             assert_eq!(&answer, b"answer");
@@ -191,12 +191,12 @@ fn handshakes_beside_each_other_do_not_mix() {
     let (mut with_one, mut with_two) = (sides.handshake(), sides.handshake());
     let answer_one = give(&mut with_one, &said(&mut one), 1 << 20);
     let answer_two = give(&mut with_two, &said(&mut two), 1 << 20);
-    mark_active(&mut one, &answer_one).unwrap();
-    mark_active(&mut two, &answer_two).unwrap();
+    receive(&mut one, &answer_one).unwrap();
+    receive(&mut two, &answer_two).unwrap();
     for (mut client, mut server) in [(two, with_two), (one, with_one)] {
         server.outgoing = give(&mut server, &said(&mut client), 1 << 20);
         let (_, agreed, outgoing) = server.end().unwrap();
-        mark_active(&mut client, &outgoing).unwrap();
+        receive(&mut client, &outgoing).unwrap();
         let Agreed::Records(records, rest) = agreed else { unreachable!("no keys") };
         let mut pair = Pair { client, records: *records, received: RecvBuffer::sealed(rest) };
         // Only the secrets determine the next keys.
@@ -216,7 +216,7 @@ fn secrets_of_another_handshake_are_refused() {
         let mut servers = clients.map(|mut client| {
             let mut server = sides.handshake();
             let answer = give(&mut server, &said(&mut client), 1 << 20);
-            mark_active(&mut client, &answer).unwrap();
+            receive(&mut client, &answer).unwrap();
             give(&mut server, &said(&mut client), 1 << 20);
             server
         });
@@ -260,7 +260,7 @@ fn a_client_follows_when_our_keys_are_used_up() {
 }
 
 #[test]
-fn a_goodbye_is_one_both_ways() {
+fn a_close_notify_ends_both_directions() {
     let mut pair = Pair::new(SUITES[0]);
     pair.client.writer().write_all(b"last").unwrap();
     pair.client.send_close_notify();
@@ -273,8 +273,8 @@ fn a_goodbye_is_one_both_ways() {
     received.consume(4);
     assert!(matches!(received.open(&mut pair.records), Ok(Next::End)));
     let mut out = Vec::new();
-    pair.records.goodbye(&mut out).unwrap();
-    mark_active(&mut pair.client, &out).unwrap();
+    pair.records.close_notify(&mut out).unwrap();
+    receive(&mut pair.client, &out).unwrap();
     assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0, "a clean end");
 }
 
@@ -291,8 +291,8 @@ fn a_client_is_told_what_was_wrong() {
         let mut pair = Pair::new(SUITES[1]);
         let mut out = Vec::new();
         pair.records.alert(fault, &mut out).unwrap();
-        let heard = mark_active(&mut pair.client, &out);
-        assert_eq!(heard, Err(rustls::Error::AlertReceived(description)));
+        let received = receive(&mut pair.client, &out);
+        assert_eq!(received, Err(rustls::Error::AlertReceived(description)));
     }
     let mut out = Vec::new();
     Pair::new(SUITES[0]).records.alert(TlsError::AlertReceived, &mut out).unwrap();
@@ -305,10 +305,10 @@ fn tls_1_2_stays_with_rustls() {
     let mut client = sides.client(&TLS12, None);
     let mut server = sides.handshake();
     let answer = give(&mut server, &said(&mut client), 7);
-    mark_active(&mut client, &answer).unwrap();
+    receive(&mut client, &answer).unwrap();
     server.outgoing = give(&mut server, &said(&mut client), 7);
     let (_, agreed, outgoing) = server.end().unwrap();
-    mark_active(&mut client, &outgoing).unwrap();
+    receive(&mut client, &outgoing).unwrap();
     assert!(matches!(agreed, Agreed::Session(..)) && !client.is_handshaking());
 }
 
@@ -318,9 +318,9 @@ fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
     let mut server = (*sides.server).clone();
     server.key_log = Arc::new(rustls::NoKeyLog);
     sides.server = Arc::new(server);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let writer = Arc::clone(&told);
-    let writer = move || Told(Arc::clone(&writer));
+    let logged = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&logged);
+    let writer = move || Logged(Arc::clone(&writer));
     let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
     tracing::subscriber::with_default(subscriber, || {
         for _ in 0..3 {
@@ -329,14 +329,14 @@ fn a_session_whose_secrets_are_not_known_stays_with_rustls() {
             assert!(matches!(agreed, Agreed::Session(_, rest) if !rest.is_empty()));
         }
     });
-    let told = String::from_utf8(told.lock().unwrap().clone()).unwrap();
-    assert_eq!(told.matches("TLS 1.3 goes through rustls").count(), 1, "{told}");
+    let logged = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+    assert_eq!(logged.matches("TLS 1.3 goes through rustls").count(), 1, "{logged}");
 }
 
 /// What was logged.
-struct Told(Arc<Mutex<Vec<u8>>>);
+struct Logged(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Told {
+impl io::Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }

@@ -27,7 +27,7 @@ const STICKY: u32 = 0o1000;
 
 /// Where a path leads.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum Walk {
     /// To a directory of another user's, or through it and into none of root's: that user decides
     /// where the rest leads.
     Foreign { dir: OwnedFd, owner: User, rest: PathBuf },
@@ -56,7 +56,7 @@ pub(super) enum End {
     Missing(Vec<OsString>),
 }
 
-impl Way {
+impl Walk {
     /// Follows `path`. To be called by root.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ fn check_link(link: &Stat, is_shared: bool) -> io::Result<()> {
         return Ok(());
     }
     let message = format!(
-        "a symbolic link on the way belongs to user {}, and root follows no other user's",
+        "a symbolic link of the path belongs to user {}, and root follows no other user's",
         link.st_uid
     );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))

@@ -44,14 +44,14 @@ fn no_partition_is_forgotten_while_the_others_are_busy() {
     let busy: Vec<i64> =
         [0, 2, 3].map(|partition| chats_of(partition, WORKERS).next().unwrap()).into();
     let mut id = 0;
-    for turn in 1..=STEAL_EVERY * WORKERS as u32 {
+    for round in 1..=STEAL_EVERY * WORKERS as u32 {
         for worker in [2, 3] {
             for chat in &busy {
                 id += 1;
                 send(*chat, id).unwrap();
             }
             let mut batch = Vec::new();
-            scheduler.next(worker, turn, now, 1, &mut batch, |_| panic!("no id came twice"));
+            scheduler.next(worker, round, now, 1, &mut batch, |_| panic!("no id came twice"));
             for task in batch {
                 if task.delivery.update.id().get() == -1 {
                     return;
@@ -60,12 +60,12 @@ fn no_partition_is_forgotten_while_the_others_are_busy() {
             }
         }
     }
-    panic!("nobody has looked into the second partition");
+    panic!("no worker has looked into the second partition");
 }
 
 /// What a full inbox refuses is not accepted: it costs nothing and comes in later as a new one.
 #[test]
-fn a_full_inbox_refuses_until_somebody_has_looked_into_it() {
+fn a_full_inbox_refuses_until_a_worker_has_emptied_it() {
     let (scheduler, shard, budget) = hand_off(4, 4096);
     let now = Instant::now();
     let chat = chats_of(0, 4).next().unwrap();

@@ -28,7 +28,7 @@ const RETURNS: usize = 64;
 
 /// A shard's side of the hand-off, and a worker with its handler and everything that it keeps of
 /// them.
-pub struct Line {
+pub struct TestPipeline {
     dispatcher: Dispatcher,
     returns: Receiver<Recycled>,
     stop: Arc<Stop>,
@@ -42,7 +42,7 @@ struct Stop {
     left: AtomicUsize,
 }
 
-impl Line {
+impl TestPipeline {
     /// One shard, one worker and the usual limits.
     pub fn new(handle: impl Fn(&Update) + Send + Sync + 'static) -> Self {
         let limits = Limits::default();
@@ -113,8 +113,8 @@ impl Line {
     }
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for TestPipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").finish_non_exhaustive()
+        f.debug_struct("TestPipeline").finish_non_exhaustive()
     }
 }

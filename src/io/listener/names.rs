@@ -321,7 +321,7 @@ mod tests {
         let mut scene = Scene::new();
         let (successor, file) = unix::bind(&scene.path, 0o600, true, None).unwrap();
         scene.look_for(Duration::from_secs(20));
-        assert!(scene.trouble().unwrap().contains("is another's"));
+        assert!(scene.trouble().unwrap().contains("belongs to another process"));
         assert_eq!(FileId::at(&scene.path).unwrap(), file.id());
         // It is dropped, and leaves the name to the server that was there before.
         drop((successor, file));
@@ -338,7 +338,7 @@ mod tests {
         let mut scene =
             Scene::with(|path| successor = Some(unix::bind(path, 0o600, true, None).unwrap()));
         scene.look_for(Duration::from_secs(1));
-        assert!(scene.trouble().unwrap().contains("is another's"));
+        assert!(scene.trouble().unwrap().contains("belongs to another process"));
         let mut scene = Scene::with(|path| fs::remove_file(path).unwrap());
         scene.look_for(Duration::from_secs(1));
         assert!(scene.trouble().unwrap().contains("is gone"));
@@ -365,7 +365,7 @@ mod tests {
         let mode = precious_mode();
         std::os::unix::fs::symlink(&precious, &scene.path).unwrap();
         scene.look_for(Duration::from_secs(20));
-        assert!(scene.trouble().unwrap().contains("is another's"));
+        assert!(scene.trouble().unwrap().contains("belongs to another process"));
         assert_eq!(
             (fs::read_to_string(&precious).unwrap(), precious_mode()),
             ("data".into(), mode)

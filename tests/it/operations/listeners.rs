@@ -431,7 +431,7 @@ fn a_unix_socket_whose_file_is_removed_gets_it_again_and_leaves_the_name_to_a_su
     assert_eq!(before.post(&update(3)).status, 200, "who is connected notices nothing");
 
     let successor = start();
-    support::wait_until("that is named", || ready(admin).contains("hook.sock is another's"));
+    support::wait_until("that is named", || ready(admin).contains("hook.sock belongs to another process"));
     assert_eq!(ready(successor.handle.admin_addr().unwrap()), "ok\n");
     assert_eq!(Raw::new(unix(&path)).post(&update(4)).status, 200);
     assert_eq!(server.stop().1.ids(), [1, 2, 3]);

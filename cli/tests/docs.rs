@@ -168,28 +168,95 @@ fn documents_speak_of_peers_and_operators() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-#[test]
-fn promises_name_tests_that_exist() {
+/// The tests of the library and of the program, by their paths: a file without its extension, or
+/// the folder that a `mod.rs` or a `main.rs` is in.
+fn tests() -> Vec<PathBuf> {
+    let helpers = ["tests/support", "tests/fuzz"];
     let mut files = files_below("tests");
     files.extend(files_below("cli/tests"));
-    let tests: BTreeSet<_> = files
-        .iter()
-        .flat_map(|path| {
-            path.with_extension("")
-                .iter()
-                .map(|part| part.to_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.retain(|path| !helpers.iter().any(|folder| path.starts_with(folder)));
+    let name = |path: PathBuf| match path.file_name().and_then(|name| name.to_str()) {
+        Some("mod.rs" | "main.rs") => path.with_file_name(""),
+        _ => path.with_extension(""),
+    };
+    files.into_iter().map(name).collect()
+}
+
+/// What is wrong with the name of a test: it has to be the end of the path of one test.
+fn check_test(name: &str, tests: &[PathBuf]) -> Result<(), String> {
+    let found: Vec<_> = tests.iter().filter(|path| path.ends_with(name)).collect();
+    match found.len() {
+        0 => Err(format!("no test {name}")),
+        1 => Ok(()),
+        _ => Err(format!("the test {name} is one of {found:?}")),
+    }
+}
+
+#[test]
+fn promises_name_tests_that_exist() {
+    let tests = tests();
     let text = fs::read_to_string(root().join("docs/promises.md")).unwrap();
     let (_, table) = text.split_once("| promise | test |\n|---|---|\n").unwrap();
     let (table, _) = table.split_once("\n\n").unwrap();
     for row in table.lines() {
         let named = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
         assert!(!named.is_empty(), "a promise without a test: {row}");
-        let mut names = named.split('`').skip(1).step_by(2);
-        assert!(names.all(|name| tests.contains(name)), "a test that does not exist: {row}");
+        for name in named.split('`').skip(1).step_by(2) {
+            assert_eq!(check_test(name, &tests), Ok(()), "{row}");
+        }
     }
+}
+
+/// The names in "test `name`", and those in `cargo test --test name`.
+fn named_tests(text: &str) -> (Vec<String>, Vec<String>) {
+    let outside: Vec<_> =
+        lines(text).filter(|(block, _)| block.is_none()).map(|(_, line)| line.trim()).collect();
+    let outside = outside.join(" ");
+    let files = outside.split("test `").skip(1).map(|rest| rest.split('`').next().unwrap());
+    let scripts = scripts(text).join("\n");
+    let calls = scripts.lines().filter_map(|line| line.split_once("cargo test "));
+    let mut targets = Vec::new();
+    for (_, call) in calls {
+        let words: Vec<_> = call.split_whitespace().collect();
+        let chosen = words.windows(2).filter(|pair| pair[0] == "--test");
+        targets.extend(chosen.map(|pair| pair[1].to_owned()));
+    }
+    (files.map(str::to_owned).collect(), targets)
+}
+
+#[test]
+fn documents_name_tests_that_exist() {
+    let (tests, mut wrong, mut checked) = (tests(), Vec::new(), 0);
+    let is_target = |name: &str| {
+        ["tests", "cli/tests", "loadtest/tests"].iter().any(|folder| {
+            let path = root().join(folder).join(name);
+            path.with_extension("rs").is_file() || path.join("main.rs").is_file()
+        })
+    };
+    for (path, text) in documents() {
+        let (files, targets) = named_tests(&text);
+        checked += files.len() + targets.len();
+        let missing = targets.iter().filter(|name| !is_target(name));
+        let missing = missing.map(|name| format!("no target {name} of cargo test"));
+        let named = files.iter().filter_map(|name| check_test(name, &tests).err());
+        wrong.extend(missing.chain(named).map(|what| format!("{}: {what}", path.display())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(checked > 10, "only {checked} names were found");
+}
+
+#[test]
+fn tests_are_found_where_a_line_ends_within_their_names() {
+    let text = "the test\n`layers` and `cargo test --test\nquiet -- --nocapture`, (`cargo test\n\
+                --test allocations`)\n```sh\ncargo test --test chaos\n```\n";
+    let (files, targets) = named_tests(text);
+    assert_eq!(files, ["layers"]);
+    assert_eq!(targets, ["chaos", "quiet", "allocations"]);
+    let tests = tests();
+    assert_eq!(check_test("serving/limits", &tests), Ok(()));
+    assert!(check_test("limits", &tests).is_err(), "the library has one as well");
+    assert!(check_test("cli_quiet", &tests).is_err());
 }
 
 /// The program that the documents are about.

@@ -91,9 +91,9 @@ PROCESS = [
     ("allocator", r"malloc|realloc|calloc|_int_free|(^|_)free$|cfree|__rust_(no_)?alloc|mi_(malloc|free|heap)|unlink_chunk|sysmalloc|brk"),
     ("JSON", r"simd_json|UpdateParser|update::(document|head|parser|value|kind|chat_key)|Deserializer"),
     ("AES-GCM", r"aes|gcm|ghash|aead|AEAD|chacha|poly1305|CRYPTO_|EVP_"),
-    ("TLS besides", r"rustls|tls::(records|unread|stream|session|older)|Records|Unread"),
+    ("TLS besides", r"rustls|tls::(records|recv_buffer|stream|session|tls12)|Records|RecvBuffer|Tls12|TlsStream"),
     ("HTTP and route", r"httparse|http::|HttpSession|route::|subtle"),
-    ("hand-off, worker", r"dispatch::|worker::|crossbeam|Scheduler|dedup|Dispatcher|Worker|Desk|futex|Gate|parking"),
+    ("hand-off, worker", r"dispatch::|worker::|crossbeam|Scheduler|dedup|Dispatcher|Worker(Context|Parker)?|futex|parking"),
     ("clock, metrics", r"clock_gettime|Instant|Timespec|histogram|metrics::"),
     ("ring, tasks", r"monoio|io_uring|connection::|shard::"),
 ]

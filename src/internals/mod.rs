@@ -1,5 +1,14 @@
 //! Parts that benches measure one by one and fuzzing calls. Not an interface: anything here may
 //! change at any time.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the hand-off, routes and windows of ids |
+//! | `commands` | what the command line needs of the rooms |
+//! | `segment` | a segment of the journal in memory |
+//! | `test_journal` | the journal without a server around it |
+//! | `test_pipeline` | from a shard to a worker and back, driven by one thread |
+//! | `test_records` | a connection's records, and a peer that forges them |
 
 #![allow(missing_docs)]
 

@@ -1,5 +1,6 @@
 //! Imports of the library run one way: a room imports only rooms below it, by the table in
-//! `ARCHITECTURE.md`, and within a room no circle of files imports itself.
+//! `ARCHITECTURE.md`, and within a room no circle of files imports itself. The table of files in a
+//! folder's header is complete.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,12 @@ fn ranks() -> BTreeMap<String, usize> {
 
 /// All files below `src/` that are product code.
 fn sources() -> Vec<PathBuf> {
-    let (mut found, mut dirs) = (Vec::new(), vec![root().join("src")]);
+    sources_of("src")
+}
+
+/// The same of another folder of the workspace.
+fn sources_of(folder: &str) -> Vec<PathBuf> {
+    let (mut found, mut dirs) = (Vec::new(), vec![root().join(folder)]);
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -193,4 +199,63 @@ fn a_use_tree_is_read_as_the_compiler_does() {
                 fn x() { crate::i::j(); }";
     let paths: Vec<_> = named(code, &own).iter().map(|path| path.join("::")).collect();
     assert_eq!(paths, ["a::B", "a::c::self", "a::c::D", "e", "io::f::G", "i::j"]);
+}
+
+/// The names in the table of files, modules or folders of a header; `None` where it has none.
+fn table_of(text: &str) -> Option<BTreeSet<&str>> {
+    let header = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    let is_head = |line: &&str| {
+        ["| file |", "| module |", "| folder |"].iter().any(|head| line.starts_with(head))
+    };
+    let mut rows = header.skip_while(|line| !is_head(line));
+    rows.next()?;
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    Some(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect())
+}
+
+/// The files and folders that a module declares, its tests left out.
+fn declared(text: &str) -> BTreeSet<&str> {
+    let lines = text.lines().filter(|line| !line.starts_with(' '));
+    let names = lines.filter_map(|line| line.strip_suffix(';')?.split_once("mod "));
+    let modules = names.filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+    modules.map(|(_, name)| name).filter(|name| *name != "tests").collect()
+}
+
+#[test]
+fn a_table_of_files_is_complete() {
+    let folders = ["src", "cli/src", "loadtest/src"];
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for path in folders.into_iter().flat_map(sources_of) {
+        if !path.ends_with("mod.rs") && !path.ends_with("lib.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let Some(table) = table_of(&text) else { continue };
+        checked += 1;
+        let shown = path.strip_prefix(root()).unwrap().display();
+        let declared = declared(&text);
+        for name in declared.difference(&table) {
+            wrong.push(format!("{shown}: {name} is not in its table"));
+        }
+        for name in &table {
+            let file = path.with_file_name(format!("{name}.rs"));
+            let folder = path.with_file_name(name).join("mod.rs");
+            if !file.is_file() && !folder.is_file() {
+                wrong.push(format!("{shown}: there is no {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(checked > 30, "only {checked} tables were found");
+}
+
+#[test]
+fn a_header_is_read_as_it_is_shown() {
+    let text = "//! A room.\n//!\n//! | file | what |\n//! |---|---|\n//! | `a`, `b` | x |\n//!\n\
+                //! | key | what |\n//! |---|---|\n//! | `c` | y |\n\nmod a;\n\
+                #[cfg(test)]\nmod tests;\npub(crate) mod d;\nmod inline {\n    mod e;\n}\n";
+    assert_eq!(table_of(text), Some(BTreeSet::from(["a", "b"])));
+    assert_eq!(declared(text), BTreeSet::from(["a", "d"]));
+    assert_eq!(table_of("//! A room.\nmod a;\n"), None);
 }

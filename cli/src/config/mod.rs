@@ -1,4 +1,14 @@
 //! The config file: TOML with unknown keys refused, each section a struct with its defaults.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the whole file, and the settings that it means |
+//! | `server`, `listener`, `tls` | the sections of these names |
+//! | `bot`, `webhook` | the same |
+//! | `log`, `sink`, `profile` | the same |
+//! | `api_root` | where the Bot API is |
+//! | `bot_token`, `hidden` | secrets that are never shown |
+//! | `reference` | `docs/reference/settings.md`, made by a test |
 
 mod api_root;
 mod bot;

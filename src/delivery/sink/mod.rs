@@ -1,4 +1,11 @@
-//! Destinations of updates that are part of the program: one file for each.
+//! Destinations of updates that are part of the program.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the traits, and the sink that discards |
+//! | `ndjson` | the sink that writes lines of JSON |
+//! | `lines` | lines to a file or a pipe that several threads share |
+//! | `file` | the file behind a path |
 
 mod file;
 pub(crate) mod lines;

@@ -1,5 +1,12 @@
 //! One connection: handshake, the request loop, the close. Every wait in it has a deadline, which
 //! the context's sweep enforces by shutting the socket down; no operation is ever dropped.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the request loop, the answers and the close |
+//! | `handshake` | until it is established: the client behind a balancer, the TLS handshake |
+//! | `hand_off` | from a complete request to an update on its way |
+//! | `context` | what a connection uses of its shard |
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,13 @@
 //! The sockets that are listened on: bound here, or inherited from the process that started this
 //! one.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | binding and accepting, and the terms of a listener |
+//! | `inherited` | sockets that the process was started with |
+//! | `unix`, `names` | files of Unix sockets, and whether they still lead to them |
+//! | `busy_poll` | SO_BUSY_POLL |
+//! | `acceptor_config` | changes for the acceptor from other threads |
 
 mod acceptor_config;
 mod busy_poll;

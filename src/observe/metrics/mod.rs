@@ -1,4 +1,16 @@
 //! The counters and histograms of all threads. Each has one writer; a report sums them.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the stages, and what each thread counts |
+//! | `counter`, `histogram` | a counter and a histogram with one writer |
+//! | `hangs` | how often each step was found to hang |
+//! | `journal` | what the threads of the journal count, and their part of the report |
+//! | `polls`, `webhooks` | getUpdates and the webhooks of each bot, and their parts of the report |
+//! | `slow` | the slowest requests, and their part of the report |
+//! | `process` | CPU time and memory of the process |
+//! | `report` | the sums of all threads at one moment |
+//! | `intervals` | what was recorded since the last look, for profiles |
 
 mod counter;
 mod hangs;

@@ -36,6 +36,7 @@
 //! |---|---|
 //! | `session` | what happens next on this connection |
 //! | `limits` | how much of anything is too much |
+//! | `syntax` | which byte is allowed where |
 //! | `scan` | where a line of the head ends, and the head |
 //! | `request_line` | method and version |
 //! | `target` | which path is meant |

@@ -3,6 +3,16 @@
 //! A shard's [`UpdateParser`] turns an [`UpdateBody`] into an [`Update`]; a worker reads it through
 //! [`Value`], or as types of its own, and returns its memory as [`Recycled`]. The JSON parser is
 //! named in this folder only.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `body` | the bytes of a request body, in memory that can be parsed in place |
+//! | `parser`, `document` | from a body to an update; a body and the tape that points into it |
+//! | `head` | the few facts that every step asks for |
+//! | `kind`, `update_id`, `chat_key` | the kind, the number, and which updates stay in order |
+//! | `value` | a read-only view of a JSON value |
+//! | `error` | why bytes are no update |
+//! | `recycled`, `spares` | memory of handled updates, and where it is kept |
 
 mod body;
 mod chat_key;

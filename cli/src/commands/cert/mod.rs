@@ -1,5 +1,10 @@
-//! `ringhook cert`: certificates made, asked for, looked at and taken over. One file for each
-//! subcommand.
+//! `ringhook cert`: certificates made, asked for, looked at and taken over.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | what the subcommands have in common |
+//! | `new`, `csr`, `check`, `import` | the subcommands |
+//! | `password` | the password of a file |
 
 mod check;
 mod csr;

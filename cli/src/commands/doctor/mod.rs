@@ -5,7 +5,8 @@
 //! | `context` | what is looked at: config, bots, time that is left |
 //! | `examine` | which steps, in which order |
 //! | `step`, `report` | what a step says, and how it is told |
-//! | `listening`, `knock` | whether the server is there and answers as it should |
+//! | `listening`, `probe` | whether the server is there and answers as it should |
+//! | `secrets` | whether the credentials can be read, and by which other users |
 //! | `certificate`, `resolve`, `reachable` | whether Telegram would find it and trust it |
 //! | `firewall` | whether rules of this machine would drop Telegram |
 //! | `api` | what the Bot API says |

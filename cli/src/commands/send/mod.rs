@@ -1,4 +1,12 @@
 //! `ringhook send`: sample updates for the running receiver, sent as Telegram would.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | the flags, and one run |
+//! | `target` | where updates are sent, and with which credentials |
+//! | `feed` | the updates: samples, or those of a file |
+//! | `outcome` | what became of the updates |
+//! | `fix` | what to do where an update was not accepted |
 
 mod feed;
 pub(super) mod fix;

@@ -1,5 +1,11 @@
 //! `ringhook webhook`: what the Bot API is told of the bots of a config, and what it says of them.
-//! One file for each subcommand.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | what the subcommands have in common |
+//! | `set`, `info`, `delete` | the subcommands |
+//! | `expected` | what the config says of a webhook |
+//! | `report` | what getWebhookInfo says, as lines or as JSON |
 
 mod delete;
 mod expected;

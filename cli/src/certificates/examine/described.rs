@@ -7,7 +7,7 @@ use ringhook::internals::tls::{check, facts::Facts};
 /// A certificate by its own statements.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Described {
-    subject: String,
+    pub(super) subject: String,
     issuer: String,
     names: Vec<String>,
     addresses: Vec<String>,

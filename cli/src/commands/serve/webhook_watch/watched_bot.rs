@@ -60,7 +60,7 @@ impl WatchedBot {
             let Some(token) = token else { continue };
             let bot_id = token.bot_id();
             bots.push(Self {
-                client: Client::new(&root, token)?.impatient(),
+                client: Client::new(root, token)?.impatient(),
                 name,
                 note: NoteFile::new(&data_dir, bot_id),
                 terms,

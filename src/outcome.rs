@@ -1,4 +1,14 @@
-//! How connections and requests end: outcomes that are counted and reported by name.
+//! How connections and requests end: what is counted and reported by name.
+//!
+//! | enum | when | key of the report |
+//! |---|---|---|
+//! | `TurnedAway` | a connection is closed before it is served | `connections_refused_by` |
+//! | `CloseReason` | a connection that was served ends | `connections_closed` |
+//! | `Forbidden` | a request may not reach its bot | `requests_forbidden_by` |
+//! | `Refusal` | an update that was counted as received is not accepted | `updates_refused` |
+//!
+//! A `Refusal` is counted only of an update that was counted as received: the report subtracts one
+//! from the other.
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

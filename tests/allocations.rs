@@ -177,8 +177,8 @@ impl Drop for Sender {
     }
 }
 
-/// What the other process does: for each line on its input, which names the first id and how many, it
-/// sends them over its connections and says when all have been answered.
+/// What the other process does: for each line on its input, which names the first id and how many,
+/// it sends them over its connections and says when all have been answered.
 #[test]
 #[ignore = "is started by the other test"]
 fn the_sender() {
@@ -215,8 +215,8 @@ fn the_sender() {
     }
 }
 
-/// An update of some chat and length, the same for each id. Those that make warm are as long as any,
-/// which every buffer has held sooner or later.
+/// An update of some chat and length, the same for each id. Those that make warm are as long as
+/// any, which every buffer has held sooner or later.
 fn body(id: i64) -> String {
     let random = |modulus: i64| (id.wrapping_mul(0x5851_f42d_4c95_7f2d) >> 33).rem_euclid(modulus);
     let (shortest, longest) = LENGTHS;

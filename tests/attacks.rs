@@ -1,5 +1,5 @@
-//! Attackers that hold connections by being slow, thousands at once: the service goes on, nothing is
-//! lost, and each of them is ended by the timeout that is meant for it.
+//! Attackers that hold connections by being slow, thousands at once: the service goes on, nothing
+//! is lost, and each of them is ended by the timeout that is meant for it.
 //!
 //! How late updates are meanwhile is measured by `loadtest/compare/slowloris.sh`.
 
@@ -25,8 +25,8 @@ use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use support::{PATH, SECRET, TestServer, client, crowd, update, wait_until};
 
 const ATTACKERS: usize = 5_000;
-/// Those that never read: they cost the server work, since it answers until the buffers are full, and
-/// on the loopback interface a socket holds more than a megabyte.
+/// Those that never read: they cost the server work, since it answers until the buffers are full,
+/// and on the loopback interface a socket holds more than a megabyte.
 const NEVER_READ: usize = 10;
 /// Updates a second, and for how long.
 const RATE: f64 = 1_000.0;
@@ -77,7 +77,7 @@ impl Attacker {
         Self { attack: Attack::Hello, session: None, socket, said: 0 }
     }
 
-    /// Says the next byte. Whether anybody listens any more shows in the server's counters.
+    /// Says the next byte. Whether the peer still reads shows in the server's counters.
     fn drip(&mut self, hello: &[u8]) {
         if self.session.as_ref().is_some_and(|session| session.wants_write()) {
             // What was said before has not even left.
@@ -95,7 +95,7 @@ impl Attacker {
             .into_bytes(),
             Attack::Body => vec![b' '],
             Attack::Hello => hello.get(self.said..=self.said).unwrap_or_default().to_vec(),
-            Attack::NeverRead => b"GET /nobody HTTP/1.1\r\nHost: a\r\n\r\n".repeat(8_000),
+            Attack::NeverRead => b"GET /absent HTTP/1.1\r\nHost: a\r\n\r\n".repeat(8_000),
         };
         self.said += 1;
         match &mut self.session {
@@ -120,7 +120,7 @@ fn hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 }
 
 #[test]
-fn thousands_of_slow_connections_hold_up_nobody() {
+fn thousands_of_slow_connections_hold_up_no_client() {
     let attackers = crowd::room_for(ATTACKERS, 2);
     let slow = (attackers - NEVER_READ) / 3;
     let mut limits = Limits::default();
@@ -164,14 +164,15 @@ fn thousands_of_slow_connections_hold_up_nobody() {
                 thread::sleep(Duration::from_secs(1).saturating_sub(began_at.elapsed()));
             }
         });
-        // In the middle of it, somebody new is served as well.
+        // In the middle of it, a new client is served as well.
         let half = RATE as usize * SECONDS as usize / 2;
         wait_until("half of the updates are there", || server.handled.len() >= half);
         assert_eq!(server.connect().post(&update(-1)).status, 200);
         let loaded = load.join().unwrap();
         let expected: BTreeMap<_, _> = [
             ("body_rate", slow as u64),
-            // Whoever never reads is told by either, as buffers happen to hold half a request or not.
+            // A client that never reads is closed for either, as buffers happen to hold half a
+            // request or not.
             ("head or answer", (slow + NEVER_READ) as u64),
             // Those that are slow while others wait are cut off before their time.
             ("handshake", slow as u64),

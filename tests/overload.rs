@@ -228,7 +228,7 @@ fn ten_times_too_many_come_again_until_all_are_handled_once_and_in_order() {
     lines.assert_complete(&sent);
     let grown = after.saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more than before");
-    // The load is over and everybody is served at once.
+    // The load is over and all clients are served at once.
     assert_eq!(server.connect().post(&update_of(1, 5_000_000)).status, 200);
     let (report, _) = server.stop();
     assert_eq!((report.updates_handled, report.updates_abandoned), (1301, 0));

@@ -1,5 +1,5 @@
-//! Files that are made once and hold keys: whole or not there, and readable by nobody else from
-//! their first byte on.
+//! Files that are made once and hold keys: whole or not there, and readable by their owner alone
+//! from their first byte on.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -47,7 +47,7 @@ impl Half {
         mode: u32,
         text: &[u8],
     ) -> io::Result<(Self, File)> {
-        // Nobody else has a file of that name, and none is opened that is there.
+        // No other process has a file of that name, and none is opened that is there.
         let now: OsString = format!(".ringhook-{:016x}.new", random()?).into();
         let mut file = dir.create_new(&now, mode)?;
         let half = Self { dir, name: name.to_owned(), now: Some(now) };
@@ -109,7 +109,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");
         let foreign = dir.path().join("key.pem.new");
-        fs::write(&foreign, "somebody's").unwrap();
+        fs::write(&foreign, "foreign").unwrap();
         write(&path, 0o600, None, "one", Over::Keep).unwrap();
         let error = write(&path, 0o600, None, "two", Over::Keep).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -117,7 +117,7 @@ mod tests {
         write(&path, 0o600, None, "three", Over::Replace).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_to_string(foreign).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(foreign).unwrap(), "foreign");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing half is left");
     }
 

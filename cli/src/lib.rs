@@ -1,4 +1,5 @@
-//! The command line. Messages for people go to stderr; stdout has only what a command was asked for.
+//! The command line. Messages for people go to stderr; stdout has only what a command was asked
+//! for.
 //!
 //! Lowest layer first: a module imports only modules above it in this table.
 //!

@@ -28,7 +28,8 @@ const LOOK: Duration = Duration::from_secs(4);
 /// The most CPU time, as a part of one CPU: a debug build takes about a fifth of it.
 const CPU_MOST: f64 = 0.01;
 /// The most wake-ups in a second of each shard, which looks at its deadlines every 625 ms, of the
-/// thread that looks at files four times a second, and of any other thread: none of them has a timer.
+/// thread that looks at files four times a second, and of any other thread: none of them has a
+/// timer.
 const WAKES_MOST: [(&str, f64); 3] =
     [("ringhook-s", 8.0), ("ringhook-watch", 6.0), ("ringhook", 0.9)];
 

@@ -20,7 +20,7 @@ import time
 # How often the server is looked at, in seconds.
 SAMPLE_S = 0.05
 # The least of its CPU that a server must have used in a closed loop, or something else was the
-# bottleneck: the generator, or whoever took the CPU away.
+# bottleneck: the generator, or another process that took the CPU away.
 SATURATED = 0.95
 # The least of its CPU for a generator to have been the bottleneck.
 BUSY = 0.8

@@ -184,7 +184,7 @@ impl Client {
     }
 
     fn disconnect(&mut self) {
-        // The descriptor's number may be given to somebody else as soon as it is closed.
+        // The descriptor's number may be given to another file as soon as it is closed.
         self.load.pool.unwatch(self.slot);
         self.link = None;
     }

@@ -77,10 +77,10 @@ struct Question {
 }
 
 impl Crowd {
-    /// Makes `silent` connections that shake hands and say nothing more, and `slow` ones that send a
-    /// request at a byte a second: one half its head, the other its body. A slow one that the server
-    /// closes is made anew. Of `options`, what is about target, TLS, secret token and updates counts;
-    /// with [`Options::idle_asked`] the first updates are those of the silent ones.
+    /// Makes `silent` connections that shake hands and say nothing more, and `slow` ones that send
+    /// a request at a byte a second: one half its head, the other its body. A slow one that the
+    /// server closes is made anew. Of `options`, what is about target, TLS, secret token and
+    /// updates counts; with [`Options::idle_asked`] the first updates are those of the silent ones.
     ///
     /// # Errors
     /// If a connection cannot be made, or the options make no sense.

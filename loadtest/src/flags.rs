@@ -164,8 +164,8 @@ pub(crate) struct RunFlags {
     #[arg(long, conflicts_with_all = ["ca", "insecure"])]
     unchecked: bool,
 
-    /// Offer this version of TLS only. Always offered are the groups X25519, P-256 and P-384 in this
-    /// order, as Telegram does (its x448 and P-521 are left out), and no ALPN
+    /// Offer this version of TLS only. Always offered are the groups X25519, P-256 and P-384 in
+    /// this order, as Telegram does (its x448 and P-521 are left out), and no ALPN
     #[arg(long, value_name = "VERSION")]
     tls: Option<TlsFlag>,
 
@@ -201,8 +201,8 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Where the random numbers start: equal seeds and dates give equal updates [default: another one
-    /// for each run, which the report tells]
+    /// Where the random numbers start: equal seeds and dates give equal updates [default: another
+    /// one for each run, which the report tells]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -239,8 +239,8 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "SECONDS")]
     date: Option<u32>,
 
-    /// Id of the first update; the others follow without gaps [default: 1 with --seed, else another one
-    /// for each run, so that a server does not take them for copies]
+    /// Id of the first update; the others follow without gaps [default: 1 with --seed, else another
+    /// one for each run, so that a server does not take them for copies]
     #[arg(long, value_name = "N")]
     first_update_id: Option<u64>,
 

@@ -60,7 +60,8 @@ impl Latencies {
         self.0.count_between(nanos(limit).saturating_add(1), u64::MAX)
     }
 
-    /// The duration that a share `quantile` (0 to 1) of them does not exceed; zero if there is none.
+    /// The duration that a share `quantile` (0 to 1) of them does not exceed; zero if there is
+    /// none.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(quantile))

@@ -16,9 +16,12 @@
 //! The way of a request:
 //!
 //! ```text
-//! schedule -> feed -> pool -> client -> source, request -> tls -> socket   record, latencies -> report
-//!             |       ^ pacer, timer           response <- tls <-|         series, progress  -> table
+//! schedule -> feed -> pool -> client -> source, request -> tls -> socket
+//!             |       ^ pacer, timer           response <- tls <-|
 //!             copies, chats, backoff
+//!
+//! record, latencies -> report
+//! series, progress  -> table
 //! ```
 //!
 //! A [`Plan`] fills in the options of a run and says what must hold at its end ([`Expect`]). With

@@ -6,7 +6,8 @@ use std::mem::MaybeUninit;
 /// programs that use `select`; what lies above is ours without asking.
 pub(crate) fn raise_open_files() {
     let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: the first call fills the struct, for which zeros are a value too; the second reads it.
+    // SAFETY: the first call fills the struct, for which zeros are a value too; the second reads
+    // it.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) == 0 {
             let mut limit = limit.assume_init();

@@ -46,8 +46,8 @@ pub(crate) fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
     }
 }
 
-/// Leaves of a line as ringhook's sink writes it where there are several bots, `{"bot":...,"update":{...}}`,
-/// the update.
+/// Leaves of a line as ringhook's sink writes it where there are several bots,
+/// `{"bot":...,"update":{...}}`, the update.
 fn unwrap(line: &mut Vec<u8>) {
     const UPDATE: &[u8] = br#","update":"#;
     // Within a string its quotes would have backslashes.

@@ -165,7 +165,8 @@ fn end_early_on_a_signal(options: &Options) {
     }
 }
 
-/// The arguments of this process, without the users and passwords of URLs, and without bots' tokens.
+/// The arguments of this process, without the users and passwords of URLs, and without bots'
+/// tokens.
 fn command() -> Vec<String> {
     // Whatever stands between :// and the last @ before the path.
     let shown = |argument: String| {
@@ -198,7 +199,7 @@ fn generate(flags: &GenerateFlags) -> Result<bool, Failed> {
         out.flush()
     };
     match write() {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         Err(error) => Err(Failed { message: error.to_string(), code: FAILED }),
         Ok(()) => Ok(true),

@@ -29,7 +29,7 @@ pub struct Options {
     pub warmup: Duration,
     /// Connections beside the others that send a request drop by drop and never end it.
     pub slow_peers: Option<SlowPeers>,
-    /// Connections beside the others that shake hands and say nothing, for whoever calls
+    /// Connections beside the others that shake hands and say nothing, for callers of
     /// [`Crowd::gather`](crate::Crowd::gather) before the run; the run itself makes none.
     pub idle: usize,
     /// Whether each of them is asked one request first, and its answer waited for.

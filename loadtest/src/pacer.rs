@@ -45,7 +45,7 @@ pub(crate) async fn run(
             if !ended && is_time_up(&load, options, now) {
                 ended = true;
                 let unsent = load.pool.feed.borrow_mut().end(now);
-                // Whoever ends it early has not asked for what was just due.
+                // A caller that ends it early has not asked for what was just due.
                 if options.cancel.load(Ordering::Relaxed) {
                     load.pool.feed.borrow_mut().forgo(unsent);
                 } else {

@@ -21,7 +21,7 @@ use crate::{
 /// connection busy, as Telegram's many chats do; last in, first out would leave most of them idle.
 pub(crate) struct Pool {
     pub(crate) feed: RefCell<Feed>,
-    /// The connections', then those of whoever else pauses and is watched.
+    /// The connections', then those of the other threads that pause and are watched.
     slots: Box<[Slot]>,
     connections: usize,
     idle: RefCell<VecDeque<usize>>,
@@ -91,7 +91,7 @@ impl Pool {
     pub(crate) fn leave(&self) {
         self.active.set(self.active.get() - 1);
         if self.active.get() == 0 {
-            // Whoever paces the run may sleep for a while yet.
+            // The pacer of the run may sleep for a while yet.
             self.timer.set(0);
         }
     }

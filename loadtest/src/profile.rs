@@ -102,8 +102,8 @@ impl Profile {
         Ok((Self { dir: dir.to_owned(), thread }, intervals))
     }
 
-    /// Waits until all intervals are written, and writes the distributions of the whole run. What of
-    /// it failed, for people.
+    /// Waits until all intervals are written, and writes the distributions of the whole run. What
+    /// of it failed, for people.
     pub(crate) fn finish(self, report: &Report) -> Option<String> {
         let lost = self.thread.join().unwrap_or(1);
         let whole = [

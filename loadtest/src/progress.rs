@@ -24,7 +24,8 @@ pub struct Progress {
     pub latency: [Duration; 4],
     /// This second.
     pub second: Second,
-    /// How many of this second's answers took so long: up to each of [`Progress::HEAT`], and longer.
+    /// How many of this second's answers took so long: up to each of [`Progress::HEAT`], and
+    /// longer.
     pub heat: [u64; Self::HEAT.len() + 1],
 }
 

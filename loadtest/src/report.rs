@@ -9,7 +9,7 @@
 //! | key | what |
 //! |---|---|
 //! | `started_at` | RFC 3339 |
-//! | `command` | list of the arguments, users and passwords of URLs left out; empty from the library |
+//! | `command` | the arguments, without users and passwords of URLs; empty from the library |
 //! | `machine` | `cpu`, `cpus`, `kernel`, `memory_bytes` of the generator's machine |
 //! | `driver` | `io_uring` or `epoll` |
 //! | `plan` | null or `{name, about}` |
@@ -33,9 +33,9 @@
 //! | `warnings` | a list of texts: why the figures should be doubted |
 //! | `telegram` | null, or with `--as telegram` a list with a [`WebhookInfo`] of each bot |
 //!
-//! [`Latencies`] are `{count, min, mean, p50, p90, p99, "p99.9", max, curve}`, and `curve` is a list
-//! of pairs: a share from 0 to 1, and the microseconds that it does not exceed. A [`Second`] is
-//! `{at_s, due, sent, acknowledged, refused, failed, in_flight, p50, p99, "p99.9", max,
+//! [`Latencies`] are `{count, min, mean, p50, p90, p99, "p99.9", max, curve}`, and `curve` is a
+//! list of pairs: a share from 0 to 1, and the microseconds that it does not exceed. A [`Second`]
+//! is `{at_s, due, sent, acknowledged, refused, failed, in_flight, p50, p99, "p99.9", max,
 //! send_to_answer_p99}`, the last five in microseconds from due time but for the very last.
 
 use std::{
@@ -62,7 +62,7 @@ use crate::{
 pub struct Report {
     /// When the first request was due, as RFC 3339.
     pub started_at: String,
-    /// The command line, if whoever ran it fills it in.
+    /// The command line, if the caller fills it in.
     pub command: Vec<String>,
     /// Where the generator ran.
     pub machine: Machine,

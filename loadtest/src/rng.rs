@@ -19,7 +19,7 @@ impl Rng {
 
     /// A number in `0..end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        // Multiply-shift instead of a division; its bias is far below what anybody could notice.
+        // Multiply-shift instead of a division; its bias is far below what could be measured.
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 

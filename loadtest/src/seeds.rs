@@ -1,5 +1,5 @@
-//! What a run draws that is not told where to begin, so that no server takes its updates for copies of
-//! an earlier run's.
+//! What a run draws that is not told where to begin, so that no server takes its updates for copies
+//! of an earlier run's.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

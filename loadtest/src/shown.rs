@@ -7,7 +7,7 @@ const COLONS: [&str; 3] = [":", "%3a", "%253a"];
 /// The fewest characters of a token's secret.
 const SECRET_MIN: usize = 30;
 
-/// `text` with all that looks like a bot's token hidden, whoever's it is.
+/// `text` with all that looks like a bot's token hidden, of whichever bot.
 pub fn hide_tokens(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let (mut shown, mut rest, mut lower) = (String::new(), text, lower.as_str());

@@ -52,7 +52,7 @@ impl SlowPeer {
         let mut socket = Socket::connect(load.address).ok()?;
         load.pool.watch(self.slot, socket.descriptor(), load.clock.now() + load.timeout);
         let shaken = self.shake_hands(&mut socket).await;
-        // Nothing waits on the socket from here on, so nobody has to end it.
+        // Nothing waits on the socket from here on, so it needs no shutdown.
         load.pool.unwatch(self.slot);
         let mut session = shaken?;
         load.record.borrow_mut().slow_peers.connections += 1;

@@ -21,8 +21,8 @@ pub(crate) struct Socket {
 impl Socket {
     /// Begins to connect. [`Socket::connected`] must follow.
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        // Made here and not by monoio, because whoever watches the deadline needs the descriptor
-        // while it still connects.
+        // Made here and not by monoio, because the thread that watches the deadline needs the
+        // descriptor while it still connects.
         let kind = Type::STREAM.cloexec().nonblocking();
         let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;

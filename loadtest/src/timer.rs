@@ -30,7 +30,7 @@ impl Timer {
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor is new, so nobody else owns it.
+        // SAFETY: the descriptor is new, so nothing else owns it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let stream = TcpStream::from_std(net::TcpStream::from(descriptor))?;
         Ok(Self { clock, stream, armed: Cell::new(Nanos::MAX) })

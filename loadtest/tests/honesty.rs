@@ -126,7 +126,7 @@ fn a_server_that_drops_now_and_then_gets_everything_in_order() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_told() {
+fn an_unrequested_answer_is_reported() {
     const TWICE: &str =
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
     for tls in [false, true] {

@@ -21,7 +21,8 @@ use hdrhistogram::{
 use serde_json::Value;
 use support::{OK, Reply, Server};
 
-/// The sums of all intervals by tag, and how many there are of each: with HdrHistogram's own reader.
+/// The sums of all intervals by tag, and how many there are of each: with HdrHistogram's own
+/// reader.
 fn sums(log: &Path) -> BTreeMap<String, (Histogram<u64>, usize)> {
     let text = fs::read(log).unwrap();
     let mut sums: BTreeMap<String, (Histogram<u64>, usize)> = BTreeMap::new();
@@ -39,7 +40,7 @@ fn sums(log: &Path) -> BTreeMap<String, (Histogram<u64>, usize)> {
     sums
 }
 
-/// By a program that nobody here wrote either.
+/// By a program of another project.
 fn base64_of(text: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut base64 = Command::new("base64")

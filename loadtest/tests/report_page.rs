@@ -83,7 +83,7 @@ fn report(base: f64, seconds: u64) -> Value {
             "last_error_message": EVIL,
         }],
         "warnings": ["the generator used 95 % of its CPU: it was the bottleneck"],
-        "a key of later versions": {"which": "nobody knows"},
+        "a key of later versions": {"which": "is unknown"},
     })
 }
 
@@ -142,8 +142,8 @@ impl Files {
     }
 }
 
-/// What holds of every page, in every window: nothing is fetched, run or complained of; everything can
-/// be read; nothing has to be pushed sideways.
+/// What holds of every page, in every window: nothing is fetched, run or complained of; everything
+/// can be read; nothing has to be pushed sideways.
 #[track_caller]
 fn look(browser: &mut Browser, page: &Path) -> Value {
     let mut found = Value::Null;

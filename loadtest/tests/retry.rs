@@ -217,7 +217,7 @@ fn a_chat_that_waits_holds_up_no_other() {
 
 #[test]
 fn a_server_that_comes_back_gets_everything() {
-    // Nobody listens at first, but the port is ours.
+    // Nothing listens at first, but the port is ours.
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();

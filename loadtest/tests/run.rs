@@ -344,7 +344,8 @@ fn churn_makes_a_connection_for_each_request() {
     options.stop = Stop::Requests(300);
     options.connections = 30;
     let report = run(&options).unwrap();
-    // Those that begin together have nothing to resume yet; each of them leaves a ticket to the next.
+    // Those that begin together have nothing to resume yet; each of them leaves a ticket to the
+    // next.
     assert!(report.is_ok() && report.handshakes_full <= 30, "{report}");
     assert_eq!(report.handshakes_full + report.handshakes_resumed, 300, "{report}");
 }

@@ -23,7 +23,7 @@ fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
         libc::openpty(&raw mut ours, &raw mut theirs, ptr::null_mut(), ptr::null(), &raw const size)
     };
     assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: both are new, so nobody else owns them.
+    // SAFETY: both are new, so nothing else owns them.
     unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }
 

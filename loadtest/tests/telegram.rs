@@ -203,7 +203,7 @@ fn each_trouble_has_telegrams_own_words() {
         assert_eq!(info.last_error_message.as_deref(), message, "{report}");
         assert_eq!((info.pending_update_count, info.delivered), (3, 0), "{report}");
     }
-    // Nobody listens there.
+    // Nothing listens there.
     let server = Server::tls(|_| Reply::Write(OK));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut refused = options(&server, 60.0);

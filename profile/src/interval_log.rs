@@ -34,8 +34,8 @@ pub struct IntervalLog {
 }
 
 impl IntervalLog {
-    /// Makes the file, or empties it, and writes the head: `comment`, one line or more, and the time
-    /// from which intervals are counted.
+    /// Makes the file, or empties it, and writes the head: `comment`, one line or more, and the
+    /// time from which intervals are counted.
     ///
     /// # Errors
     /// The file cannot be made, or nothing can be written to it.
@@ -62,8 +62,8 @@ impl IntervalLog {
         Ok(log)
     }
 
-    /// Writes an interval that began `since_start` after the log's start and took `length`: for each
-    /// tag its histogram, empty ones included, so that a reader can tell silence from a gap.
+    /// Writes an interval that began `since_start` after the log's start and took `length`: for
+    /// each tag its histogram, empty ones included, so that a reader can tell silence from a gap.
     ///
     /// # Errors
     /// The disk does not take it, or a tag has a comma, a space or a line break in it; the file is

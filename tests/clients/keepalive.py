@@ -32,12 +32,12 @@ for update_id in range(int(first), int(first) + int(count)):
     sockets.add(connection.sock.getsockname())
 connection.close()
 
-# A client that trusts nobody yet must not be satisfied: proves that the check above is one.
-stranger = http.client.HTTPSConnection(
+# A client that trusts no authority must fail: this proves that the check above is one.
+untrusting = http.client.HTTPSConnection(
     host, int(port), context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), timeout=30
 )
 try:
-    stranger.connect()
+    untrusting.connect()
     verified = False
 except ssl.SSLCertVerificationError:
     verified = True

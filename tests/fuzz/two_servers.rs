@@ -145,8 +145,8 @@ impl Sides {
 /// How a server has ended a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum End {
-    /// The client has said goodbye.
-    Goodbye,
+    /// The client has sent close_notify.
+    CloseNotify,
     /// With the alert that it has sent, if any; true where the client's alert was the reason.
     Broken(Option<u8>, bool),
 }
@@ -282,7 +282,7 @@ impl Comparison {
         }
         match (&ours, &theirs) {
             (None, None) => true,
-            (Some(End::Goodbye), Some(End::Goodbye)) => {
+            (Some(End::CloseNotify), Some(End::CloseNotify)) => {
                 self.compare_answers();
                 false
             }
@@ -419,7 +419,7 @@ impl Comparison {
                 continue;
             };
             if end == "close_notify" {
-                return (Some(End::Goodbye), data);
+                return (Some(End::CloseNotify), data);
             }
             let said = said(&mut self.from_ours, &self.ours.said());
             return (Some(End::Broken(alert(&said), end == "alert from the peer")), data);
@@ -433,9 +433,10 @@ impl Comparison {
             let mut rest = piece;
             while !rest.is_empty() {
                 match self.theirs.read_tls(&mut rest) {
-                    Ok(0) => return (Some(End::Goodbye), data),
+                    Ok(0) => return (Some(End::CloseNotify), data),
                     Ok(_) => {}
-                    // Its buffer is full of a message that is longer than it takes: it says nothing.
+                    // Its buffer is full of a message that is longer than it takes: it says
+                    // nothing.
                     Err(_) => return (Some(End::Broken(None, false)), data),
                 }
                 let outcome = self.theirs.process_new_packets();
@@ -447,7 +448,7 @@ impl Comparison {
                     return (Some(End::Broken(alert(&said), is_alert)), data);
                 }
                 if is_over {
-                    return (Some(End::Goodbye), data);
+                    return (Some(End::CloseNotify), data);
                 }
             }
         }

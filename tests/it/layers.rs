@@ -1,4 +1,4 @@
-//! Imports of the library run one way: a room imports only rooms below it, by the table in
+//! Imports of the library run one way: a room imports only rooms that stand above it in the table of
 //! `ARCHITECTURE.md`, and within a room no circle of files imports itself. The table of files in a
 //! folder's header is complete.
 

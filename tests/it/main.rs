@@ -1,9 +1,9 @@
-//! The promises of the library, on real sockets and files: one program, so that the library is linked
-//! once. What has to be alone in its process is beside it, in `tests`.
+//! The promises of the library, on real sockets and files: one program, so that the library is
+//! linked once. What has to be alone in its process is beside it, in `tests`.
 //!
 //! | folder | what its tests are about |
 //! |---|---|
-//! | `requests` | what a request is, and what an update: whatever bytes come, from whichever client |
+//! | `requests` | requests and updates: any bytes, of any client |
 //! | `secrecy` | TLS: records, handshakes, keys, certificates |
 //! | `dispatch` | from the answer to the handler: once, in order, and as often as it takes |
 //! | `durability` | what the journal keeps |

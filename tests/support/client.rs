@@ -44,7 +44,7 @@ pub(crate) fn config(
     trusting(&pki.cert, versions)
 }
 
-/// As [`config`], for a certificate in PEM that somebody else made.
+/// As [`config`], for a certificate in PEM that another program made.
 pub(crate) fn trusting(
     cert: &str,
     versions: &[&'static SupportedProtocolVersion],
@@ -207,7 +207,7 @@ impl Client {
         assert_eq!(self.try_response(), None);
     }
 
-    /// Asserts that the server says goodbye in full and sends nothing else: close_notify, then FIN,
+    /// Asserts that the server closes in full and sends nothing else: close_notify, then FIN,
     /// and no RST, which could take answers that are still under way with it.
     #[track_caller]
     pub(crate) fn assert_clean_end(&mut self) {

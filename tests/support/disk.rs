@@ -1,7 +1,7 @@
 //! Small disks of a test's own, which can be filled, torn away and made to fail.
 //!
-//! They are mounted where nobody else sees them: on a thread that has left the others' mounts, and
-//! in the processes that it starts. With the last of these they are gone, however they end.
+//! They are mounted where no other process sees them: on a thread that has left the others' mounts,
+//! and in the processes that it starts. With the last of these they are gone, however they end.
 
 use std::{
     fs::{self, File},
@@ -126,8 +126,8 @@ pub(crate) struct BlockDisk {
 }
 
 impl BlockDisk {
-    /// An ext4 of so many MiB, made and mounted with these flags and options; `None`, which has been
-    /// said, where that is not to be had.
+    /// An ext4 of so many MiB, made and mounted with these flags and options; `None`, which has
+    /// been said, where that is not to be had.
     pub(crate) fn ext4(mib: u64, flags: &[&str], options: &str) -> Option<Self> {
         let below = Disk::in_memory(2 * mib);
         let image = below.path().join("image");
@@ -174,8 +174,8 @@ impl BlockDisk {
         Frozen(self.fs.path())
     }
 
-    /// Unmounts and mounts it again, as after a power cut: what is not on the device is lost. Nobody
-    /// may use it.
+    /// Unmounts and mounts it again, as after a power cut: what is not on the device is lost. No
+    /// process may use it.
     #[track_caller]
     pub(crate) fn mount_again(&self) {
         unmount(self.fs.path(), UnmountFlags::empty()).unwrap();

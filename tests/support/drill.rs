@@ -12,7 +12,7 @@ use loadtest::{Options, Progress};
 
 use super::{chance::Chance, wait_going_on};
 
-/// Ends a run where the test fails, so that nobody waits for it.
+/// Ends a run where the test fails, so that no other process waits for it.
 struct Cancel(Arc<AtomicBool>);
 
 impl Drop for Cancel {
@@ -21,8 +21,8 @@ impl Drop for Cancel {
     }
 }
 
-/// Sends `options` while `servers` has its way with the servers, and until everything is acknowledged
-/// by the one that it leaves running; what was sent, and what `servers` gives.
+/// Sends `options` while `servers` has its way with the servers, and until everything is
+/// acknowledged by the one that it leaves running; what was sent, and what `servers` gives.
 pub(crate) fn under_load<T>(
     options: &Options,
     servers: impl FnOnce() -> T,

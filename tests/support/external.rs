@@ -1,4 +1,4 @@
-//! Programs that nobody here wrote, run as clients.
+//! Programs of other projects, run as clients.
 
 use std::{
     io::{Read, Write as _},

@@ -1,11 +1,11 @@
-//! A disk that fails as it is told, and whose power can be cut: a file system in memory, spoken to by
-//! the kernel (FUSE).
+//! A disk that fails as it is told, and whose power can be cut: a file system in memory, spoken to
+//! by the kernel (FUSE).
 //!
-//! It keeps what a program sees apart from what is on the disk. A sync brings the one to the other; a
-//! sync that fails does not, and the kernel forgets then that there was something to bring, so the
-//! next one says that all is well. Names are on the disk once their directory was synced. A power cut
-//! leaves what is on the disk and, as it happens, some of the pages and the first of the names that
-//! were on their way.
+//! It keeps what a program sees apart from what is on the disk. A sync brings the one to the other;
+//! a sync that fails does not, and the kernel forgets then that there was something to bring, so
+//! the next one says that all is well. Names are on the disk once their directory was synced. A
+//! power cut leaves what is on the disk and, as it happens, some of the pages and the first of the
+//! names that were on their way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ const PAGE: usize = 4096;
 /// The longest write that the kernel may send at once.
 const MAX_WRITE: usize = 1 << 20;
 const ROOT: u64 = 1;
-/// What the kernel may keep for ever, since nobody else changes anything.
+/// What the kernel may keep for ever, since nothing else changes the files.
 const FOR_EVER: u64 = 1 << 30;
 
 /// The disk, and its file system while it is mounted.
@@ -120,7 +120,7 @@ impl Faulty {
         })
     }
 
-    /// Cuts the power and mounts what is left. Nobody may use it.
+    /// Cuts the power and mounts what is left. No process may use it.
     pub(crate) fn cut_power(&self, chance: &mut Chance) {
         unmount(self.path(), UnmountFlags::empty()).unwrap();
         self.state().cut_power(chance);

@@ -55,8 +55,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until `look` gives `true`, for as long as it goes on: fails the test where what else it gives
-/// has been the same for [`PATIENCE`], saying `what` was awaited.
+/// Waits until `look` gives `true`, for as long as it goes on: fails the test where what else it
+/// gives has been the same for [`PATIENCE`], saying `what` was awaited.
 #[track_caller]
 pub(crate) fn wait_going_on<T: PartialEq>(what: &str, mut look: impl FnMut() -> (bool, T)) {
     let (mut is_there, mut seen) = look();
@@ -72,8 +72,8 @@ pub(crate) fn wait_going_on<T: PartialEq>(what: &str, mut look: impl FnMut() -> 
     }
 }
 
-/// Waits until what `look` sees has been the same for as long as `quiet`, and gives it; fails the test
-/// after [`PATIENCE`], saying `what` was awaited.
+/// Waits until what `look` sees has been the same for as long as `quiet`, and gives it; fails the
+/// test after [`PATIENCE`], saying `what` was awaited.
 #[track_caller]
 pub(crate) fn wait_still<T: PartialEq>(
     what: &str,

@@ -12,7 +12,7 @@ use rustix::net::{
 /// A port of 127.0.0.1 on which a server can start, die and start again.
 ///
 /// A socket that never listens is bound to it, so connections are refused while no server is there,
-/// and nobody is given the port meanwhile: not even a client that connects to it, which could
+/// and no process is given the port meanwhile: not even a client that connects to it, which could
 /// otherwise end up connected to itself.
 pub(crate) struct Port {
     pub(crate) addr: SocketAddr,

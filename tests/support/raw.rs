@@ -71,7 +71,7 @@ impl<S: Read + Write> Raw<S> {
         self.response()
     }
 
-    /// The same, where there may be nobody to answer.
+    /// The same, where there may be no server.
     pub(crate) fn try_post(&mut self, body: &str) -> io::Result<Option<Response>> {
         self.stream.write_all(&super::request(body))?;
         self.stream.flush()?;

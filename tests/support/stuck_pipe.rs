@@ -20,8 +20,8 @@ impl StuckPipe {
         Self(OpenOptions::new().read(true).write(true).open(path).unwrap())
     }
 
-    /// An answer to getUpdates with an update that goes to the dead letters, and is longer than what a
-    /// pipe holds.
+    /// An answer to getUpdates with an update that goes to the dead letters, and is longer than
+    /// what a pipe holds.
     pub(crate) fn unreadable_answer(id: u32) -> String {
         let text = "x".repeat(256 * 1024);
         let update =

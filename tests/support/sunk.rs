@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::PATIENCE;
 
 /// Updates that a worker gives to a sink at once, at the most: so many may come twice for each
-/// worker that is killed, because nobody can know what a sink did with its last batch.
+/// worker that is killed, because what a sink did with its last batch is unknown.
 pub(crate) const BATCH: usize = 128;
 
 /// The lines that a sink has got, life by life of the server.
@@ -49,9 +49,10 @@ impl Sunk {
         self.lives.iter().map(|life| life.iter().map(|line| id_of(line)).collect()).collect()
     }
 
-    /// Asserts that all that is expected is there, unaltered; each chat in its order and nothing twice
-    /// within a life; and nothing twice over the lives but what `workers` workers can have had in
-    /// their hands when they were killed. For each life, how many updates came again after it.
+    /// Asserts that all that is expected is there, unaltered; each chat in its order and nothing
+    /// twice within a life; and nothing twice over the lives but what `workers` workers can have
+    /// had in their hands when they were killed. For each life, how many updates came again after
+    /// it.
     #[track_caller]
     pub(crate) fn check(&self, expected: Expected, workers: usize) -> Vec<usize> {
         let expected = Expected { once: false, ..expected };

@@ -12,7 +12,7 @@ use ringhook::{Update, update::ChatKey};
 pub(crate) struct Valve(Arc<(Mutex<usize>, Condvar)>);
 
 impl Valve {
-    /// Lets everybody pass from now on.
+    /// Lets all callers pass from now on.
     pub(crate) fn open(&self) {
         self.admit(usize::MAX / 2);
     }

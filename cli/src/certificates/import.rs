@@ -58,7 +58,8 @@ impl From<P12Error> for Failed {
     }
 }
 
-/// Whether `data` looks like a file of another kind; asked before anybody is asked for a password.
+/// Whether `data` looks like a file of another kind; checked before the operator is asked for a
+/// password.
 pub(crate) fn recognise(data: &[u8]) -> Result<(), Failed> {
     if is_keystore(data) {
         return Err(Failed::Java);
@@ -117,10 +118,10 @@ pub(crate) fn unpack(data: &[u8], password: &str, alias: Option<&str>) -> Result
         notes.push(format!("{count} certificate(s) that are not of its chain were left out"));
     }
     let root = facts.get(1..path).into_iter().flatten().position(Facts::is_self_signed);
-    // Whoever trusts it has it already.
+    // A client that trusts it has it already.
     let length = root.map_or(path, |place| place + 1);
     if length < path {
-        notes.push("the root was left out, nobody needs it".to_owned());
+        notes.push("the root was left out, no client needs it".to_owned());
     }
     let pem = |label, der: &[u8]| {
         encode_string(label, LineEnding::LF, der)

@@ -25,13 +25,13 @@ use rustls::{
 /// How long a server may take to say that it wants a client certificate.
 const REFUSAL: Duration = Duration::from_secs(2);
 
-/// How the error begins of a server that takes nobody without a client certificate.
+/// How the error begins of a server that demands a client certificate.
 pub(crate) const DEMANDS: &str = "it demands a client certificate, and Telegram has none";
 
 /// What a server showed.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// As it came, leaf first if all is well.
+    /// As it came, leaf first in a correct chain.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The cipher suite.
     pub(crate) suite: String,
@@ -106,8 +106,8 @@ impl ServerCertVerifier for Keep {
     }
 }
 
-/// One handshake with the server at `addr` that offers `version` only, and `name` as SNI where there
-/// is one; all of it within `timeout`.
+/// One handshake with the server at `addr` that offers `version` only, and `name` as SNI where
+/// there is one; all of it within `timeout`.
 pub(crate) fn handshake(
     addr: SocketAddr,
     version: &'static SupportedProtocolVersion,

@@ -21,8 +21,8 @@ use ringhook::{Error, ErrorKind};
 pub(crate) const VALID_DAYS: u32 = 3650;
 /// A certificate is valid a day early, for peers whose clocks are behind.
 const EARLY_DAYS: i64 = 1;
-/// When this was written, in seconds since 1970: 2026-01-01. A clock that shows less is wrong, such as
-/// that of a machine without a battery before it has heard of the time.
+/// When this was written, in seconds since 1970: 2026-01-01. A clock that shows less is wrong, such
+/// as that of a machine without a battery before it has heard of the time.
 const EARLIEST: i64 = 1_767_225_600;
 /// Most characters of a common name.
 const COMMON_NAME_MAX: usize = 64;
@@ -53,8 +53,8 @@ pub(crate) struct Made {
 }
 
 impl Subject {
-    /// This machine, known as `hosts`, names and addresses, and by itself: `localhost`, and 127.0.0.1
-    /// as clients other than Telegram look for it.
+    /// This machine, known as `hosts`, names and addresses, and by itself: `localhost`, and
+    /// 127.0.0.1 as clients other than Telegram look for it.
     pub(crate) fn this_machine(hosts: &[String]) -> Result<Self, Error> {
         let itself = "localhost".to_owned();
         let others = hosts.iter().filter(|host| **host != itself).cloned();
@@ -73,8 +73,8 @@ impl Subject {
         Ok(Self { common_name, names })
     }
 
-    /// A host without a name. Telegram's sender compares its address with names of type DNS and with
-    /// the common name only.
+    /// A host without a name. Telegram's sender compares its address with names of type DNS and
+    /// with the common name only.
     pub(crate) fn address(address: Ipv4Addr) -> Result<Self, Error> {
         let text = address.to_string();
         Ok(Self { names: vec![dns_name(&text)?], common_name: text })
@@ -95,8 +95,8 @@ impl Subject {
         self.self_signed_at(kind, days, OffsetDateTime::now_utc())
     }
 
-    /// As [`self_signed`](Self::self_signed), with the clock at `now`. Where that is wrong, it is dated
-    /// so that it is valid for those whose clocks are right.
+    /// As [`self_signed`](Self::self_signed), with the clock at `now`. Where that is wrong, it is
+    /// dated so that it is valid for those whose clocks are right.
     fn self_signed_at(&self, kind: KeyKind, days: u32, now: OffsetDateTime) -> Result<Made, Error> {
         let key = kind.generate()?;
         let mut params = self.params();
@@ -146,7 +146,7 @@ fn dns_name(name: &str) -> Result<SanType, Error> {
     Ia5String::try_from(name).map(SanType::DnsName).map_err(not_made)
 }
 
-/// What is to be told of a clock that shows `now`, where that cannot be.
+/// What is wrong with a clock that shows `now`, where that cannot be.
 pub(crate) fn clock_fault(now: SystemTime) -> Option<&'static str> {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let is_wrong = since.as_secs() < EARLIEST.cast_unsigned();
@@ -156,8 +156,8 @@ pub(crate) fn clock_fault(now: SystemTime) -> Option<&'static str> {
     )
 }
 
-/// The host in `text` in lower case, such as `bot.example.com` or `*.example.com`; else what is wrong
-/// with it.
+/// The host in `text` in lower case, such as `bot.example.com` or `*.example.com`; else what is
+/// wrong with it.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err("expected a host alone, without https:// and without a path".into());

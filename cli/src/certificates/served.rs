@@ -64,7 +64,8 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     facts::covers(pattern, host)
 }
 
-/// What there is to know at `now` of the chain in `pem` where it is uploaded, and served for `host`.
+/// What there is to know at `now` of the chain in `pem` where it is uploaded, and served for
+/// `host`.
 pub(crate) fn findings(pem: &[u8], host: &str, now: SystemTime) -> Vec<FindingKind> {
     let Ok(der) = Source::memory("certificate", pem).certificates() else {
         return vec![FindingKind::Unreadable { place: 1 }];
@@ -73,15 +74,15 @@ pub(crate) fn findings(pem: &[u8], host: &str, now: SystemTime) -> Vec<FindingKi
     let (_, facts, order): (Vec<()>, _, Order) =
         chain::put_in_order(vec![(); facts.len()], facts, None);
     let mut found = check::chain(&facts, &order, now);
-    // Where it is uploaded, nobody else vouches for its root.
+    // Where it is uploaded, no other authority vouches for its root.
     let roots = facts.iter().skip(1).filter(|facts| facts.is_self_signed());
     found.extend(roots.filter_map(|root| check::validity(root, now)));
     found.extend(facts.first().and_then(|leaf| check::name(leaf, &Host::new(host))));
     found
 }
 
-/// What Telegram would say at `now` of the chain in `pem` where it is served for `host`; `None` where it
-/// cannot be read. Where it `is_uploaded`, it is all that Telegram trusts.
+/// What Telegram would say at `now` of the chain in `pem` where it is served for `host`; `None`
+/// where it cannot be read. Where it `is_uploaded`, it is all that Telegram trusts.
 pub(crate) fn examine(
     pem: &[u8],
     host: &str,

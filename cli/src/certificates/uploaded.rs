@@ -4,7 +4,7 @@ use std::{error, fmt, time::SystemTime};
 
 use ringhook::internals::tls::facts::{Facts, covers};
 
-/// Why Telegram's sender would not take a certificate, whoever has signed it.
+/// Why Telegram's sender would not take a certificate, whatever authority has signed it.
 #[derive(Debug)]
 pub(crate) enum Objection {
     /// It could not be read.

@@ -1,4 +1,4 @@
-//! `ringhook dead-letters`: what finally failed, given another chance.
+//! `ringhook dead-letters`: updates that finally failed, sent to a sink again.
 
 use std::{
     fs::File,

@@ -36,12 +36,12 @@ const CONFIRM: Duration = Duration::from_secs(2);
 
 /// Fetch updates from Telegram where it cannot reach this machine, and hand them on.
 ///
-/// Long polling by getUpdates, into the same queues, journal and sink as "ringhook serve", in the same
-/// order and without duplicates: no public address, certificate or open port is needed. An update is
-/// confirmed to Telegram once it is as safe as --ack says, so none is lost and Telegram keeps what was
-/// not taken for 24 hours. All bots of the config are polled for, each with its token; without a
-/// config, the one whose token is in TELEGRAM_BOT_TOKEN. SIGTERM and SIGINT stop it without losing an
-/// update, SIGUSR1 prints a table of latencies.
+/// Long polling by getUpdates, into the same queues, journal and sink as "ringhook serve", in the
+/// same order and without duplicates: no public address, certificate or open port is needed. An
+/// update is confirmed to Telegram once it is as safe as --ack says, so none is lost and Telegram
+/// keeps what was not taken for 24 hours. All bots of the config are polled for, each with its
+/// token; without a config, the one whose token is in TELEGRAM_BOT_TOKEN. SIGTERM and SIGINT stop
+/// it without losing an update, SIGUSR1 prints a table of latencies.
 #[derive(Args, Debug)]
 #[command(
     mut_arg("all", |arg| arg.help("All bots of the config, as where no --bot is given")),
@@ -84,7 +84,7 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     let ack = config.journal.ack;
     let mut service = Service::begin(&args.service, setup, identity, &hangup)?;
     let server = service.start(config, setup, |server| server)?;
-    // Not before it is sure that somebody will poll.
+    // Not before it is sure that a poller will run.
     if args.delete_webhook
         && let Err(error) = delete_webhooks(&bots, &asked)
     {
@@ -154,7 +154,7 @@ struct Pollers {
 
 /// Those that have ended.
 struct Ended {
-    /// Why the first one did that was not told to.
+    /// Why the first one ended that was not stopped.
     failure: Option<Error>,
     pollers: Vec<Poller>,
 }
@@ -207,7 +207,7 @@ impl Pollers {
     }
 }
 
-/// Pollers that were told to end.
+/// Pollers that were stopped.
 struct Stopping(Vec<JoinHandle<(Poller, Option<Error>)>>);
 
 impl Stopping {

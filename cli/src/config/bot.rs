@@ -33,8 +33,8 @@ pub(crate) struct BotSection {
     /// The path of its webhook URL, such as `/webhook`. `poll` needs none.
     #[serde(default)]
     pub(crate) path: String,
-    /// The host of its webhook URL, such as `bot.example.com`, `*.example.com` or `бот.рф`. Without
-    /// it any.
+    /// The host of its webhook URL, such as `bot.example.com`, `*.example.com` or `бот.рф`.
+    /// Without it any.
     // As DNS has it, however it was typed.
     #[serde(default, deserialize_with = "host")]
     pub(crate) host: Option<String>,
@@ -174,11 +174,11 @@ impl Serialize for AllowedUpdates {
     }
 }
 
-/// How a bot's requests are told from a stranger's.
+/// How a bot's requests are authenticated.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Auth {
-    /// By nothing. Written out, so that nobody leaves the door open by a slip.
+    /// By nothing. It has to be written out, so that no bot is left open by a slip.
     None,
     /// By the credentials that are given; the default.
     SecretToken,
@@ -264,8 +264,8 @@ impl BotSection {
         }
     }
 
-    /// Completes what only a webhook needs, and nobody looks at where there is none; `number`
-    /// differs for each bot.
+    /// Completes what only a webhook needs and what is unused where there is none; `number` differs
+    /// for each bot.
     pub(crate) fn complete_for_poller(&mut self, number: usize) {
         if self.path.is_empty() {
             self.path = format!("/poll-{number}");
@@ -333,7 +333,7 @@ impl BotSection {
             }
         });
         let named: Vec<_> = named.collect();
-        if named.is_empty() { "none: anybody may send".to_owned() } else { named.join(" and ") }
+        if named.is_empty() { "none: any client may send".to_owned() } else { named.join(" and ") }
     }
 
     /// The certificate that it brings, if any.

@@ -55,7 +55,7 @@ pub(crate) enum Fallback {
     /// Nothing: Telegram keeps the updates for 24 hours.
     #[default]
     Off,
-    /// Delete it, without dropping anything, and fetch by getUpdates until it is well again.
+    /// Delete it, without dropping anything, and fetch by getUpdates until deliveries work again.
     Poll,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Networks that are nobody's in public, with the length of their prefixes.
+/// Networks that are not public, with the length of their prefixes.
 const RESERVED: [([u8; 4], u32); 14] = [
     ([0, 0, 0, 0], 8),
     ([10, 0, 0, 0], 8),

@@ -17,7 +17,7 @@ pub(crate) fn to_stderr(section: &LogSection) {
         // It would report that stderr is gone to stderr, and panic.
         .log_internal_errors(false)
         .with_max_level(section.level.filter());
-    // Where somebody has set a subscriber already, theirs stays.
+    // A subscriber that is set already stays.
     let _ = match section.format {
         LogFormat::Json => builder
             .json()

@@ -1,5 +1,5 @@
-//! What the service manager is told (sd_notify), and how often it wants to be told that all is
-//! well.
+//! What the service manager is sent (sd_notify), and how often it wants to hear that the server is
+//! healthy.
 //!
 //! Our own few lines: the small crates for it know no abstract sockets, as containers use them.
 
@@ -52,7 +52,7 @@ impl Notifier {
         self.watchdog.filter(|_| self.to.is_some()).map(|time| time / 2)
     }
 
-    /// All is well.
+    /// The server is healthy.
     pub(crate) fn alive(&self) {
         self.send("WATCHDOG=1");
     }
@@ -84,7 +84,7 @@ impl Notifier {
 
     fn send(&self, text: &str) {
         if let Some((socket, address)) = &self.to {
-            // There is nobody to tell that the manager is not there.
+            // Where the manager is not there, its messages are dropped.
             let _ = socket.send_to_addr(text.as_bytes(), address);
         }
     }

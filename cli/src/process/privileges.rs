@@ -125,7 +125,7 @@ impl Identity {
 fn threads_are(uid: u32, gid: u32) -> bool {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return false };
     threads.flatten().all(|thread| {
-        // One that has ended meanwhile is nobody's.
+        // The thread may have ended meanwhile.
         let Ok(status) = fs::read_to_string(thread.path().join("status")) else { return true };
         let all_are = |field: &str, id: u32| {
             let ids = status.lines().find_map(|line| line.strip_prefix(field));
@@ -153,8 +153,8 @@ mod tests {
     fn who_is_not_there_is_named() {
         assert!(Identity::find(None, None).unwrap().is_none());
         assert_eq!(
-            error(Some("nobody-there"), None),
-            "server.user = nobody-there: expected the name or number of a user"
+            error(Some("no-such-user"), None),
+            "server.user = no-such-user: expected the name or number of a user"
         );
         assert!(error(None, Some("root")).starts_with("server.group = root: expected server.user"));
         assert!(
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_a_name_is_somebody_too() {
+    fn a_number_without_a_name_is_a_user_too() {
         match Identity::find(Some("4294000000"), Some("4294000001")) {
             Ok(identity) => {
                 let identity = identity.unwrap();

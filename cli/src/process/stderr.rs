@@ -46,8 +46,8 @@ thread_local! {
     static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Has a thread write from now on whatever is told, logged, or said of a panic. Without this it is
-/// written at once, and whoever tells it waits.
+/// Has a thread write from now on all messages, log lines and panics. Without this they are
+/// written at once, and the caller waits.
 pub(crate) fn queue() -> io::Result<()> {
     if QUEUE.get().is_some() {
         return Ok(());
@@ -64,8 +64,8 @@ pub(crate) fn queue() -> io::Result<()> {
     Ok(())
 }
 
-/// A text for people, which ends its line. Where nobody reads stderr any more (`2>&1 | head`) there
-/// is nobody to tell, and that is no reason to stop serving: `eprintln!` would panic.
+/// A text for people, which ends its line. A closed stderr (`2>&1 | head`) is no reason to stop
+/// serving: `eprintln!` would panic.
 pub(crate) fn log(text: impl fmt::Display) {
     let text = format!("{text}\n");
     match QUEUE.get() {
@@ -76,8 +76,8 @@ pub(crate) fn log(text: impl fmt::Display) {
     }
 }
 
-/// Waits until stderr has taken all that was told, but not for longer than [`END_MAX`] in all calls
-/// together: the process is about to end.
+/// Waits until stderr has taken all that was logged, but not for longer than [`END_MAX`] in all
+/// calls together: the process is about to end.
 pub(crate) fn flush() {
     if let Some(queue) = QUEUE.get() {
         let begun = Instant::now();
@@ -234,7 +234,7 @@ impl Writer<'_> {
 
     /// Writes all of `text`, however long that takes.
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        // Here and not where it is told: whoever tells it may have more urgent things to do.
+        // Here and not in the caller, which may be a thread that must not wait.
         let shown = std::str::from_utf8(text).map(hide_tokens);
         let mut rest = shown.as_ref().map_or(text, |shown| shown.as_bytes());
         while !rest.is_empty() {

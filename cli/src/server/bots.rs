@@ -88,7 +88,7 @@ impl Bots {
         if root.shows_tokens() {
             let root = hide_tokens(&root.to_string());
             log(format_args!(
-                "notice: {root} is plain HTTP: whoever is on the way there can read the bots' tokens"
+                "notice: {root} is plain HTTP: each host on the way there can read the bots' tokens"
             ));
         }
         let config = setup.file.to_config(Secrets::Leave)?;

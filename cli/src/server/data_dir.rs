@@ -85,7 +85,7 @@ impl DataDir {
             }
         }
         let made = Subject::this_machine(hosts)?.self_signed(KeyKind::default(), VALID_DAYS)?;
-        // The key first: a certificate without a key would look like somebody's mistake.
+        // The key first: a certificate without a key would look like a mistake of the operator.
         self.write_new(&self.key(), 0o600, &made.key)?;
         self.write_new(&self.cert(), 0o644, &made.text)
     }

@@ -45,7 +45,7 @@ impl ShutIn {
     fn new(file: &ConfigFile, bot: &BotSection, listeners: &[Listener]) -> Option<Self> {
         let addresses = listeners.iter().map(|listener| match &listener.address {
             ListenAddress::Tcp(address) => Some(*address),
-            // Nobody knows here where it is bound.
+            // Where it is bound is not known here.
             _ => None,
         });
         let addresses = addresses.collect::<Option<Vec<_>>>()?;

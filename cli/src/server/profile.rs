@@ -1,6 +1,6 @@
-//! `--profile DIR`: interval logs of every stage while the server runs, percentile files and a report
-//! at the end. A thread of its own takes them from the histograms that are there anyway; no other
-//! thread knows of it.
+//! `--profile DIR`: interval logs of every stage while the server runs, percentile files and a
+//! report at the end. A thread of its own takes them from the histograms that are there anyway; no
+//! other thread knows of it.
 
 use std::{
     ffi::OsStr,
@@ -181,7 +181,7 @@ impl Profile {
         self.replace("server.json", &json)
     }
 
-    /// Whoever reads the file meanwhile has the one before or this one, and no half of it.
+    /// A reader of the file gets the one before or this one, never a part.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (dir, name) = Dir::parent_of(&self.dir.join(name), None)?;
         Half::draft(dir, &name, 0o666, bytes)?.0.settle(Over::Replace)

@@ -43,7 +43,7 @@ use ringhook::{
     },
 };
 
-/// Shortest wait between two looks whether the server is well.
+/// Shortest wait between two checks whether the server is healthy.
 const WATCH_STEP: Duration = Duration::from_millis(100);
 
 /// Flags of every command that runs a server.
@@ -322,10 +322,10 @@ impl Service {
 /// Tells how far the reading of the journal has got: nothing in the first second, then a line a
 /// second.
 fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + Send {
-    let mut told_at = Instant::now();
+    let mut printed_at = Instant::now();
     move |progress| {
-        if told_at.elapsed() >= Duration::from_secs(1) {
-            told_at = Instant::now();
+        if printed_at.elapsed() >= Duration::from_secs(1) {
+            printed_at = Instant::now();
             let mib = |bytes: u64| bytes >> 20;
             let (done, all) = (mib(progress.bytes), mib(progress.of));
             let line =

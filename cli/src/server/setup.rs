@@ -86,7 +86,7 @@ impl Setup {
     ) -> Result<(), Error> {
         let data_dir = self.data_dir.clone().owned_by(owner);
         if owner.is_some() {
-            // Whoever it is to belong to may not be able to make it.
+            // The user that it is to belong to may not be able to make it.
             data_dir.create()?;
         }
         if self.has_own_secret {

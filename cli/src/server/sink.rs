@@ -40,10 +40,10 @@ impl SinkSpec {
         }
     }
 
-    /// Opens it, with lines that tell more than the update where `has_meta`, or, where that is `None`,
-    /// while the server has more than one bot. Where acknowledged updates outlive a power cut, those it
-    /// has taken do as well. A file is opened with the rights of
-    /// `user`, where there is one, and is the user's where it is made.
+    /// Opens it, with lines that tell more than the update where `has_meta`, or, where that is
+    /// `None`, while the server has more than one bot. Where acknowledged updates outlive a power
+    /// cut, those it has taken do as well. A file is opened with the rights of `user`, where there
+    /// is one, and is the user's where it is made.
     pub(crate) fn open(
         &self,
         ack: Ack,

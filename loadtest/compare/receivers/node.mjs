@@ -1,4 +1,5 @@
-// A receiver made of Node's https alone: the token is compared in constant time, the body is parsed.
+// A receiver made of Node's https alone: the token is compared in constant time, the body is
+// parsed.
 //
 //   node node.mjs HOST PORT CERT KEY SECRET-TOKEN-FILE
 

@@ -85,7 +85,7 @@ fn template(kind: UpdateKind, album: bool, chat: ChatType, rng: &mut Rng) -> Tem
             write(kind, &mut writer);
         }
         let template = writer.draft.finish(kind);
-        // One word from somebody without a last name, or a long text in a script of which each
+        // One word from a user without a last name, or a long text in a script of which each
         // letter takes six bytes: rare, so roll again.
         if (shortest..=BYTES_MAX).contains(&template.len()) {
             return template;

@@ -43,8 +43,8 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// The rank of one of `chats` chats from 0, the first ones far more often than the last: the share of a chat
-    /// falls about as one over its rank, as in Zipf's law.
+    /// The rank of one of `chats` chats from 0, the first ones far more often than the last: the
+    /// share of a chat falls about as one over its rank, as in Zipf's law.
     fn pick_rank(chats: u32, rng: &mut Rng) -> u64 {
         // All ranks between two powers of two together are as likely as those between the next two.
         // That is Zipf's law in steps, in integers, so it is the same on every machine.

@@ -55,7 +55,7 @@ pub(super) struct Axis {
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
-    /// Number of its colour, and of its dashes: nobody has to tell colours apart.
+    /// Number of its colour, and of its dashes: colours alone distinguish no lines.
     pub(super) look: Look,
     pub(super) points: Vec<(f64, f64)>,
 }

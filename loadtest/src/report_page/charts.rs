@@ -268,7 +268,7 @@ fn time_axis(size: Size, max: f64) -> Axis {
     Axis { scale: Scale::linear_to(max), ticks, name: "since the first request was due".to_owned() }
 }
 
-/// What somebody who does not see it should know of a line.
+/// The description of a line for readers who do not see it.
 fn describe(line: &Line) -> String {
     let values = || line.points.iter().map(|(_, us)| *us);
     let least = values().fold(f64::INFINITY, f64::min);

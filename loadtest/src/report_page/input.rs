@@ -202,8 +202,8 @@ impl Run {
         Ok(Self { label, server, ..run })
     }
 
-    /// Joins what is left at the end of a run to the second before: percentiles of a few requests in
-    /// a few milliseconds would stand as high as a stall.
+    /// Joins what is left at the end of a run to the second before: percentiles of a few requests
+    /// in a few milliseconds would stand as high as a stall.
     fn round_off(&mut self) {
         let ends = |second: Option<&Second>| second.map_or(0.0, |second| second.at_s);
         let before = self.series.len().checked_sub(2).and_then(|index| self.series.get(index));
@@ -222,8 +222,8 @@ impl Run {
         }
     }
 
-    /// Warns where the server has dropped more updates as copies than the run has sent on purpose, and
-    /// tried again: it had seen their ids before, and its handlers had less to do.
+    /// Warns where the server has dropped more updates as copies than the run has sent on purpose,
+    /// and tried again: it had seen their ids before, and its handlers had less to do.
     fn doubt_copies(&mut self) {
         let Some(server) = &self.server else { return };
         let (taken, copies) = (server.updates_acknowledged, server.updates_duplicate);

@@ -7,8 +7,8 @@
 //! | `chart`, `scale` | how lines and axes are drawn |
 //! | `tables`, `html` | what stands beside them |
 //!
-//! A page is one file without scripts, and fetches nothing: it can be kept, mailed and opened in ten
-//! years. Each picture is in it twice, for wide and for narrow screens.
+//! A page is one file without scripts, and fetches nothing: it can be kept, mailed and opened in
+//! ten years. Each picture is in it twice, for wide and for narrow screens.
 
 mod bars;
 mod chart;

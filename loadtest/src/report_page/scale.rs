@@ -25,8 +25,8 @@ impl Scale {
         Self::Linear { max: max.max(1e-9) }
     }
 
-    /// From the round number below the least of `values` to the one above the largest: powers of ten
-    /// and their doubles and fivefolds.
+    /// From the round number below the least of `values` to the one above the largest: powers of
+    /// ten and their doubles and fivefolds.
     pub(super) fn log(values: impl Iterator<Item = f64>) -> Self {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|value| *value > 0.0 && value.is_finite()) {

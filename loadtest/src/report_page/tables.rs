@@ -228,8 +228,8 @@ pub(super) fn stages(runs: &[Run]) -> String {
     html
 }
 
-/// What a run tells beside its requests, if anything: retries, copies, slow peers, and what Telegram
-/// would say of the webhook.
+/// What a run tells beside its requests, if anything: retries, copies, slow peers, and what
+/// Telegram would say of the webhook.
 pub(super) fn asides(run: &Run) -> Vec<(&'static str, Vec<(String, String)>)> {
     let lists = [
         ("Sent again", run.retries.as_ref()),

@@ -167,7 +167,7 @@ impl Bot {
         let slot = Rc::new(Slot::default());
         self.slots.borrow_mut().insert(id, Rc::clone(&slot));
         self.shared.tasks.set(self.shared.tasks.get() + 1);
-        // Nobody waits for the task; it is counted instead.
+        // The task is not joined; it is counted instead.
         drop(spawn(connection::run(Rc::clone(self), id, slot)));
     }
 

@@ -155,7 +155,7 @@ impl Connection {
     }
 
     fn disconnect(&mut self) {
-        // The descriptor's number may be given to somebody else as soon as it is closed.
+        // The descriptor's number may be given to another file as soon as it is closed.
         self.slot.descriptor.set(None);
         self.link = None;
     }
@@ -242,7 +242,8 @@ impl Connection {
         self.bot.sent(id);
         let (answer, reason) = self.answer().await?;
         if self.slot.closing.get() {
-            // Its time was over just before: the update comes again, so this answer counts for none.
+            // Its time was over just before: the update comes again, so this answer counts for
+            // none.
             return Err(Trouble::ReadTimeout);
         }
         let times = Times { due, sent, answered: shared.clock.now() };
@@ -345,7 +346,7 @@ impl Connection {
     }
 }
 
-/// An end that nobody announced is an end, and the rest are errors.
+/// An end without close_notify is an end, and the rest are errors.
 fn broken(error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Trouble::Closed,

@@ -32,8 +32,8 @@ use crate::{
     options::{Options, TlsVersion, Trust},
 };
 
-/// What Telegram's sender offers, in its order, but for x448 and P-521, which rustls does not have. A
-/// key share is sent for the first alone.
+/// What Telegram's sender offers, in its order, but for x448 and P-521, which rustls does not have.
+/// A key share is sent for the first alone.
 const GROUPS: [&dyn SupportedKxGroup; 3] = [X25519, SECP256R1, SECP384R1];
 
 /// Makes TLS sessions to one target.

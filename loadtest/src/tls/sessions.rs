@@ -14,8 +14,8 @@ use rustls::{
 
 /// The sessions with one server.
 ///
-/// rustls' own store keeps eight tickets for a server. With many connections that are made anew all the
-/// time more of them are on the way at once, and the next ones would find none.
+/// rustls' own store keeps eight tickets for a server. With many connections that are made anew all
+/// the time more of them are on the way at once, and the next ones would find none.
 pub(super) struct Sessions {
     tickets_max: usize,
     kept: Mutex<Kept>,
@@ -36,7 +36,7 @@ impl Sessions {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Whoever panicked has left nothing half done.
+        // A thread that panicked has left nothing half done.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

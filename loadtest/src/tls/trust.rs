@@ -18,8 +18,8 @@ use rustls::{
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    /// Signatures are checked with any certificate, too, so that the work is the same, unless that is
-    /// not wanted either.
+    /// Signatures are checked with any certificate, too, so that the work is the same, unless that
+    /// is not wanted either.
     pub(super) checks_signatures: bool,
     /// `None` where any certificate is taken.
     pub(super) trusted: Option<Trusted>,

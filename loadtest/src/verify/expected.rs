@@ -15,8 +15,8 @@ pub struct Expected {
     pub first_update_id: u64,
     /// How many updates there were, 1 to [`Expected::UPDATES_MAX`]; their ids have no gaps.
     pub updates: u64,
-    /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if they
-    /// were sent one by one, as they are [with retries](crate::Options::retry).
+    /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if
+    /// they were sent one by one, as they are [with retries](crate::Options::retry).
     pub ordered: bool,
     /// Whether order is kept among updates of one kind only, as
     /// [with Telegram](crate::Options::telegram).

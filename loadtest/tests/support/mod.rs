@@ -24,7 +24,7 @@ use std::{
 use loadtest::{Options, Target, Trust};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// An answer nobody can object to.
+/// A correct answer.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 pub const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
 

@@ -1,5 +1,5 @@
-//! A config file: any text is one or is refused with a line about it, and what is printed of it can be
-//! read again and means the same.
+//! A config file: any text is one or is refused with a line about it, and what is printed of it can
+//! be read again and means the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

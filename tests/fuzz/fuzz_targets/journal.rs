@@ -12,7 +12,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((changes, bodies)) = rest.split_at_checked(4 * usize::from(count % 16)) else {
         return;
     };
-    // No body that is taken holds bytes that are not UTF-8, of which the marker of a record is made.
+    // No body that is taken holds bytes that are not UTF-8, of which the marker of a record is
+    // made.
     let bodies = bodies.split(|byte| *byte == b'\n').filter(|body| body.is_ascii());
     let (whole, start) = segment(bodies);
     let written = records(whole.clone(), start, None);
@@ -29,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     let expected: Vec<_> = written.into_iter().filter(kept).collect();
     assert_eq!(records(bytes.clone(), start, None), expected);
     assert_eq!(records(bytes, start, Some(whole.len() as u64)), expected);
-    // Bytes that nobody has written.
+    // Bytes that no journal has written.
     let _ = records(input.to_vec(), 0, None);
     let _ = records(input.to_vec(), 0, Some(input.len() as u64));
 });

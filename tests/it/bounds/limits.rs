@@ -20,7 +20,7 @@ const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(600);
 
 /// Limits whose timeouts play no part.
-fn patient() -> Limits {
+fn lenient() -> Limits {
     support::timeouts(LONG)
 }
 
@@ -61,7 +61,7 @@ fn head(length: usize) -> Vec<u8> {
 
 #[test]
 fn beyond_its_handshakes_a_shard_turns_connections_away() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.handshakes = 2;
     limits.handshakes_waiting = 0;
     on_one_shard(limits, |server| {
@@ -83,7 +83,7 @@ fn beyond_its_handshakes_a_shard_turns_connections_away() {
 
 #[test]
 fn a_connection_waits_for_its_handshake_and_slow_ones_give_way() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.handshakes = 2;
     limits.handshakes_waiting = 1;
     on_one_shard(limits, |server| {
@@ -101,7 +101,7 @@ fn a_connection_waits_for_its_handshake_and_slow_ones_give_way() {
 
 #[test]
 fn the_wait_for_a_handshake_is_a_part_of_its_time() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.handshakes = 1;
     limits.handshakes_waiting = 2;
     limits.handshake_timeout = SHORT;
@@ -117,7 +117,7 @@ fn the_wait_for_a_handshake_is_a_part_of_its_time() {
 
 #[test]
 fn a_stop_does_not_wait_for_those_that_wait() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.handshakes = 1;
     limits.handshakes_waiting = 10;
     on_one_shard(limits, |server| {
@@ -132,7 +132,7 @@ fn a_stop_does_not_wait_for_those_that_wait() {
 
 #[test]
 fn head_and_body_have_each_their_own_time() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.head_timeout = SHORT;
     on_each_driver(limits, |server| {
         let (mut client, body) = (server.connect(), update(1));
@@ -148,7 +148,7 @@ fn head_and_body_have_each_their_own_time() {
         assert_eq!(closed(&report, "head_timeout"), 1);
         assert_eq!(report.requests_rejected, [(408, 1)].into());
     });
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.body_timeout = SHORT;
     on_each_driver(limits, |server| {
         let (mut client, bytes) = (server.connect(), request(&update(1)));
@@ -169,7 +169,7 @@ fn head_and_body_have_each_their_own_time() {
 
 #[test]
 fn a_body_that_drips_is_ended_before_its_time() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.body_bytes_per_second = 20_000;
     limits.body_grace = SHORT;
     on_each_driver(limits, |server| {
@@ -209,10 +209,11 @@ fn a_body_that_drips_is_ended_before_its_time() {
     });
 }
 
-/// Bytes of a record that never becomes whole are the beginning of a request, however slowly they come.
+/// Bytes of a record that never becomes whole are the beginning of a request, however slowly they
+/// come.
 #[test]
 fn a_record_that_drips_has_the_time_of_a_head() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.head_timeout = SHORT;
     on_each_driver(limits, |server| {
         let mut client = server.connect();
@@ -238,12 +239,12 @@ fn a_record_that_drips_has_the_time_of_a_head() {
 
 #[test]
 fn the_last_request_of_a_connection_is_told_so() {
-    let mut limits = patient();
+    let mut limits = lenient();
     limits.requests_per_connection = 3;
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         assert!(!client.post(&update(1)).headers.contains_key("connection"));
-        client.send(b"GET /nobody HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(b"GET /absent HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.response().status, 404, "an answer like any other");
         // What comes behind the last one is not looked at, and the sender can tell.
         client.send(&[request(&update(2)), request(&update(3))].concat());

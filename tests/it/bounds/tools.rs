@@ -13,12 +13,13 @@ use crate::support::{
 
 /// Connections of an attack.
 const SLOW: &str = "300";
-/// Seconds that an attack may take. One whose connections are all cut off ends with the last of them.
+/// Seconds that an attack may take. One whose connections are all cut off ends with the last of
+/// them.
 const LONG: &str = "30";
 const SHORT: &str = "8";
 
-/// Runs slowhttptest in the mode that `flags` choose; its own probe, a request every second, must be
-/// answered within three seconds, each time.
+/// Runs slowhttptest in the mode that `flags` choose; its own probe, a request every second, must
+/// be answered within three seconds, each time.
 #[track_caller]
 fn attack(server: &TestServer, flags: &[&str]) {
     let mut command = program("slowhttptest").unwrap();

@@ -103,7 +103,7 @@ fn the_first_refused_one_ends_a_batch_and_the_next_call_says_why() {
             "{refused:?}"
         );
         assert_eq!(server.deliver("test", &batch[3..]), Ok(1));
-        assert_eq!(server.deliver("nobody", &batch), Err(FeedError::UnknownBot));
+        assert_eq!(server.deliver("absent", &batch), Err(FeedError::UnknownBot));
         let report = server.stop();
         assert_eq!(calls.of(1), [1, 2, 4]);
         assert_eq!(report.updates_delivered, 3, "{ack}");

@@ -1,4 +1,4 @@
-//! What happens to an update behind its 200: in order, once, and nobody waits for somebody else.
+//! What happens to an update behind its 200: in order, once, and no chat waits for another.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ fn a_chat_is_handled_one_update_at_a_time_in_the_order_of_the_200s() {
             server.driver(driver).shards(2).workers(2).handler(move |update: &Update| {
                 let _call = begin.begin(update);
                 pass.pass();
-                // Whoever else may handle this chat has time to do so.
+                // Another worker that may handle this chat has time to do so.
                 thread::yield_now();
                 Outcome::Done
             })
@@ -498,7 +498,7 @@ fn what_cannot_be_fed_in_is_refused_and_not_counted() {
         })
     });
     let feed = |bot: &str, update: &str| server.handle.feed(bot, update.as_bytes());
-    assert_eq!(feed("nobody", &update_of(1, 1)), Err(FeedError::UnknownBot));
+    assert_eq!(feed("absent", &update_of(1, 1)), Err(FeedError::UnknownBot));
     for bytes in ["", "{}", "[]", "{\"update_id\":\"1\"}", "{\"update_id\":1", "\0"] {
         assert!(matches!(feed("test", bytes), Err(FeedError::NotAnUpdate(_))), "{bytes:?}");
     }
@@ -556,7 +556,7 @@ fn a_stop_in_the_middle_of_a_load_handles_all_that_was_acknowledged() {
         // There is a queue when the stop begins, and the load goes on.
         wait_until("a queue has grown", || acknowledged.load(Ordering::Relaxed) > 500);
         let stop = thread::spawn(move || server.handle.stop());
-        wait_until("nobody listens", || TcpStream::connect(addr).is_err());
+        wait_until("nothing listens", || TcpStream::connect(addr).is_err());
         valve.open();
         let mut sent: Vec<i64> =
             senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
@@ -632,7 +632,7 @@ fn a_stop_can_be_hurried_before_and_while_it_waits() {
         let start = Instant::now();
         let stop = thread::spawn(move || server.handle.stop());
         if !before {
-            wait_until("nobody listens", || TcpStream::connect(addr).is_err());
+            wait_until("nothing listens", || TcpStream::connect(addr).is_err());
             assert!(!stop.is_finished());
             shutdown_handle.force();
         }

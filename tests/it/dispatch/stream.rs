@@ -295,7 +295,7 @@ fn what_is_settled_after_the_server_has_gone_does_no_harm() {
 }
 
 #[test]
-fn what_is_settled_while_nobody_reads_on_is_not_named_as_left_behind() {
+fn what_is_settled_without_a_reader_is_not_named_as_left_behind() {
     let (server, mut updates, runtime) = streaming(1, |server| server.workers(1));
     let mut client = server.connect();
     for id in 1..=4 {

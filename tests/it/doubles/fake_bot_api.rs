@@ -2,9 +2,9 @@
 //!
 //! What a real server can be asked as well goes to one where `RINGHOOK_BOT_API_ROOT` names it (a
 //! telegram-bot-api of one's own, over `http://`, started without `--local`) and
-//! `RINGHOOK_BOT_API_TOKEN` a bot: so the fake is compared with what it stands for. That bot's webhook
-//! is set and deleted again and again, its pending updates are dropped, and it must be one that nobody
-//! writes to. Those tests are in [`as_telegram`]; the other ones always ask the fake.
+//! `RINGHOOK_BOT_API_TOKEN` a bot: so the fake is compared with what it stands for. That bot's
+//! webhook is set and deleted again and again, its pending updates are dropped, and no user may
+//! write to it. Those tests are in [`as_telegram`]; the other ones always ask the fake.
 
 use std::{
     io::{Read as _, Write as _},
@@ -220,7 +220,7 @@ mod as_telegram {
     }
 
     #[test]
-    fn what_is_nobodys_token_and_no_method_is_refused() {
+    fn an_unknown_token_and_an_unknown_method_are_refused() {
         let api = Api::any();
         let as_other =
             |token: &str| api.exchange(&format!("GET /bot{token}/getMe HTTP/1.1\r\n"), b"");
@@ -497,7 +497,7 @@ mod get_updates {
     }
 
     #[test]
-    fn kinds_that_nobody_has_asked_for_never_come() {
+    fn kinds_that_were_not_asked_for_never_come() {
         let api = Api::fake();
         let bot = api.bot();
         let member = r#"{"chat_member":{"chat":{"id":1}}}"#;
@@ -519,7 +519,7 @@ mod trouble {
         let api = Api::fake();
         assert_eq!(api.get("getMe").0, 200);
         api.bot().reach(Reachable::Refused);
-        TcpStream::connect(&api.authority).expect_err("nobody listens");
+        TcpStream::connect(&api.authority).expect_err("nothing listens");
         api.bot().reach(Reachable::BadGateway);
         let response = api.send("GET / HTTP/1.1\r\n", b"").response();
         assert_eq!((response.status, &*response.headers["content-type"]), (502, "text/html"));
@@ -550,7 +550,7 @@ mod trouble {
     }
 
     #[test]
-    fn somebody_else_may_have_the_token() {
+    fn another_client_may_have_the_token() {
         let api = Api::fake();
         api.must_set(&json!({"url": URL, "secret_token": "x", "max_connections": 3}));
         api.bot().set_webhook_behind_back("https://elsewhere.example/");

@@ -35,8 +35,8 @@ fn held_up(
     (server, calls, valve)
 }
 
-/// The same with a handler that deals with the first `count` updates and asks to have any other much
-/// later: it does not hold up a stop. The calls are of those it has dealt with.
+/// The same with a handler that deals with the first `count` updates and asks to have any other
+/// much later: it does not hold up a stop. The calls are of those it has dealt with.
 fn putting_off(
     dir: &Path,
     count: usize,

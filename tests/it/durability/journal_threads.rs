@@ -75,12 +75,12 @@ fn handle(ledger: &Shared, update: &Update) -> Outcome {
 /// Where senders find the server of the moment.
 type Address = Arc<Mutex<Option<(SocketAddr, Arc<ClientConfig>)>>>;
 
-/// Sends the updates of some chats, several at once but of each chat one after the other, each until
-/// it gets a 200; how many got one, by chat.
+/// Sends the updates of some chats, several at once but of each chat one after the other, each
+/// until it gets a 200; how many got one, by chat.
 fn send(first_chat: i64, address: &Address, is_over: &AtomicBool, refused: &AtomicU64) -> Vec<i64> {
     let mut taken = vec![0; CHATS as usize];
     'connections: while !is_over.load(SeqCst) {
-        // Between two lives there is nobody, whose coming the sender has to try.
+        // Between two runs no server listens, and the sender has to retry.
         let Some((addr, config)) = address.lock().unwrap().clone() else {
             thread::sleep(Duration::from_millis(1));
             continue;
@@ -186,7 +186,8 @@ fn nothing_is_lost_doubled_or_overtaken_whatever_the_threads_do() {
         };
         let mut server = open(ack, drain_timeout);
         if was_hurried {
-            // Such a stop does not wait long for the last sync, until which the directory is locked.
+            // Such a stop does not wait long for the last sync, until which the directory is
+            // locked.
             wait_until("the directory is free", || {
                 if server.is_err() {
                     server = open(ack, drain_timeout);
@@ -222,7 +223,7 @@ fn nothing_is_lost_doubled_or_overtaken_whatever_the_threads_do() {
     is_over.store(true, SeqCst);
     let taken: Vec<i64> = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
 
-    // What is left is worked off with nobody sending.
+    // What is left is handled while no client sends.
     let server = open(Ack::Written, Duration::from_secs(60)).expect("the last life");
     wait_until("all is settled", || {
         server.handle.report().journal.is_some_and(|journal| journal.lag_records == 0)

@@ -1,4 +1,4 @@
-//! The operator's listener: probes are answered at all times, and by nobody's leave.
+//! The operator's listener: probes are answered at all times, whatever else waits.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -380,7 +380,7 @@ fn a_journal_that_is_full_is_an_obstacle() {
 }
 
 #[test]
-fn the_idle_and_the_slow_hold_up_nobody() {
+fn idle_and_slow_connections_hold_up_no_client() {
     let server = TestServer::with(with_admin);
     let addr = admin(&server);
     let over = Arc::new(AtomicBool::new(false));

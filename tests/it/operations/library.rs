@@ -225,8 +225,8 @@ fn a_program_makes_errors_of_its_own() {
     assert_eq!(error.io().unwrap().kind(), std::io::ErrorKind::NotFound);
 }
 
-/// A server that takes its drain timeout to stop, since its handler never returns; in a runtime whose
-/// one thread must not wait for that.
+/// A server that takes its drain timeout to stop, since its handler never returns; in a runtime
+/// whose one thread must not wait for that.
 fn stopped_in_tokio<F: Future<Output = ()>>(stop: impl FnOnce(Server) -> F) {
     let entered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let told = std::sync::Arc::clone(&entered);
@@ -273,14 +273,14 @@ fn a_stop_in_async_code_holds_up_no_other_task() {
 }
 
 #[test]
-fn a_server_dropped_in_tokio_stops_and_holds_up_nobody() {
+fn a_server_dropped_in_tokio_stops_and_holds_up_no_thread() {
     stopped_in_tokio(|handle| async { drop(handle) });
 }
 
 #[test]
-fn a_stop_goes_on_where_nobody_awaits_it() {
+fn a_stop_goes_on_where_no_task_awaits_it() {
     let server = TestServer::start();
     let addr = server.handle.local_addr().unwrap();
     drop(server.handle.stop_async());
-    support::wait_until("nobody listens", || std::net::TcpStream::connect(addr).is_err());
+    support::wait_until("nothing listens", || std::net::TcpStream::connect(addr).is_err());
 }

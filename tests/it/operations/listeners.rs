@@ -204,7 +204,8 @@ fn a_stop_answers_what_has_begun_on_a_plain_connection() {
 
 #[test]
 fn who_has_just_connected_when_a_stop_begins_is_answered() {
-    // A machine that stands still for the second that there is decides nothing: then it is tried again.
+    // A machine that stands still for the second that there is decides nothing: then it is tried
+    // again.
     let is_undecided = AtomicBool::new(true);
     for _ in 0..10 {
         is_undecided.store(false, Ordering::Relaxed);
@@ -224,8 +225,8 @@ fn who_has_just_connected_when_a_stop_begins_is_answered() {
             }
             let response = outcome.unwrap().expect("an answer");
             assert_eq!(response.status, 200);
-            // The shard hears of the stop a moment after the acceptor, and what it answers before does
-            // not say that it closes.
+            // The shard hears of the stop a moment after the acceptor, and what it answers before
+            // does not say that it closes.
             let said = response.headers.get("connection");
             assert!(said.is_none_or(|said| said == "close"), "{said:?}");
             fresh.assert_end();
@@ -341,7 +342,7 @@ fn a_bots_list_forbids_requests_from_elsewhere_and_nothing_else() {
         let mut client = server.connect();
         for (bot, status) in [("/guarded", 403), ("/near", 200), ("/webhook", 200)] {
             let request = request_to(bot, SECRET, &update(1));
-            // What a proxy would write there is anybody's to write.
+            // Any client can write what a proxy would write there.
             let request = String::from_utf8(request).unwrap().replacen(
                 "\r\n",
                 "\r\nX-Forwarded-For: 149.154.160.1\r\nForwarded: for=149.154.160.1\r\n",
@@ -385,7 +386,7 @@ fn who_may_send_to_no_bot_is_turned_away_before_tls() {
         assert_turned_away(server.handle.local_addr().unwrap());
         let (report, _) = server.stop();
         assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 1)]));
-        // One of them is here for me, or for everybody.
+        // One of them is installed for this user, or for all.
         for last in [Some(&["127.0.0.1"][..]), None] {
             let server = started(last);
             let mut client = server.connect();
@@ -431,7 +432,9 @@ fn a_unix_socket_whose_file_is_removed_gets_it_again_and_leaves_the_name_to_a_su
     assert_eq!(before.post(&update(3)).status, 200, "who is connected notices nothing");
 
     let successor = start();
-    support::wait_until("that is named", || ready(admin).contains("hook.sock belongs to another process"));
+    support::wait_until("that is named", || {
+        ready(admin).contains("hook.sock belongs to another process")
+    });
     assert_eq!(ready(successor.handle.admin_addr().unwrap()), "ok\n");
     assert_eq!(Raw::new(unix(&path)).post(&update(4)).status, 200);
     assert_eq!(server.stop().1.ids(), [1, 2, 3]);

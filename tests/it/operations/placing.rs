@@ -40,8 +40,8 @@ fn a_program_pins_as_well() {
 const SHARDS: usize = 16;
 const CONNECTIONS: usize = 40;
 
-/// The shard of each client, by the number of the one update that it has sent: a report names it for
-/// slow requests, and each request takes longer than a microsecond.
+/// The shard of each client, by the number of the one update that it has sent: a report names it
+/// for slow requests, and each request takes longer than a microsecond.
 fn shards_of(server: &TestServer, clients: &BTreeMap<i64, Client>) -> BTreeMap<i64, usize> {
     let slow = server.handle.report().slow.unwrap();
     let requests = slow.requests.iter().filter(|request| clients.contains_key(&request.update_id));

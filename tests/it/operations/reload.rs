@@ -192,7 +192,7 @@ fn who_may_connect_and_how_many_change_with_a_reload() {
     let mut next = config(&[("test", PATH, SECRET)]);
     next.allow = Some(AllowList::new(["192.0.2.0/24"]).unwrap());
     assert_eq!(server.handle.reload(&next).unwrap().changed, ["server.allow"]);
-    wait_until("nobody gets in", || !connects());
+    wait_until("no client can connect", || !connects());
     assert_eq!(post(&mut before, PATH, SECRET, 2), 200, "who was there stays");
 
     next.allow = None;
@@ -211,7 +211,7 @@ fn who_may_connect_and_how_many_change_with_a_reload() {
     next.bots[0].allow = Some(AllowList::new(["192.0.2.0/24"]).unwrap());
     assert_eq!(server.handle.reload(&next).unwrap().bots_changed, ["test"]);
     // The only bot's list is that of the listener, and one more line of defence on old connections.
-    wait_until("nobody gets in", || !connects());
+    wait_until("no client can connect", || !connects());
     // The shard hears of it when the acceptor does, or a moment later.
     wait_until("who was there is refused", || post(&mut before, PATH, SECRET, 3) == 403);
 }

@@ -1,4 +1,4 @@
-//! The end: what is acknowledged is kept, what is under way is finished, nobody waits for ever.
+//! The end: what is acknowledged is kept, what is under way is finished, no thread waits for ever.
 
 use std::{
     io,
@@ -172,7 +172,7 @@ fn a_connection_that_never_spoke_does_not_hold_up_a_stop() {
 
 /// Times a scene may be repeated in which this machine was too slow for anything to be seen.
 const TRIES: usize = 20;
-/// What a busy connection gets is 300 ms: whoever is held up for most of that has seen nothing.
+/// What a busy connection gets is 300 ms: a client that is delayed for most of that proves nothing.
 const SEEN: Duration = Duration::from_millis(200);
 
 /// A sender that finds its connection closed between two requests calls that an error.
@@ -268,7 +268,7 @@ fn dropping_the_handle_stops_the_server() {
         drop(server);
         reader.join().unwrap();
         assert_eq!(handled.ids(), [1]);
-        let error = TcpStream::connect(addr).expect_err("nobody listens");
+        let error = TcpStream::connect(addr).expect_err("nothing listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     });
 }

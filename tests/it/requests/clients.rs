@@ -1,4 +1,4 @@
-//! Clients that nobody here wrote get the answers they expect, and what they send arrives exactly
+//! Clients of other projects get the answers they expect, and what they send arrives exactly
 //! once: curl, openssl s_client, Python's http.client, Node's https, Java's HttpClient.
 
 mod curl_options;
@@ -62,7 +62,7 @@ fn post<'a>(curl: &'a mut Command, server: &TestServer, body: &str) -> &'a mut C
     curl.args(["-H", "Content-Type: application/json", "--data-binary", body, &server.url()])
 }
 
-/// curl without the settings of whoever runs the tests.
+/// curl without the settings of the user who runs the tests.
 fn curl(server: &TestServer) -> Command {
     let mut curl = program("curl").unwrap();
     transfer(curl.arg("-q"), server);

@@ -1,22 +1,34 @@
 //! What Telegram's sender is known to do, and what it does not forgive: each habit and its test.
 //!
-//! | habit | test |
-//! |---|---|
-//! | the first request comes in the segment of the client's Finished | `wire.rs`: `the_first_request_may_come_with_the_clients_last_handshake_message` |
-//! | later ones are cut into records anywhere, between CR and LF, too | [`a_record_may_end_between_cr_and_lf`]; at each byte: `wire.rs`: `a_request_may_be_cut_into_records_anywhere`, and `exactness/` |
-//! | path with query, port in `Host`, user and password, token; `\uXXXX` for all but ASCII | [`a_request_of_the_sender_means_what_it_says`] |
-//! | a body has up to 512 KiB | [`the_largest_update_is_taken`]; refused by a smaller limit without RST: `wire.rs`: `the_largest_update_that_telegram_sends_can_be_refused_without_a_reset` |
-//! | no 1xx is understood | `wire.rs`: `continue_is_said_to_those_who_wait_for_it_and_to_nobody_else`, and `exactness/` |
-//! | the answer is the shortest there is, and healthy connections stay | `wire.rs`: `an_answer_is_the_shortest_there_is_and_the_connection_stays` |
-//! | one request at a time, and one connection after a silence, which has to be answered at once | [`after_a_silence_the_first_request_is_answered`] |
-//! | a connection is idle for up to 60 s and then closed by the sender | [`a_connection_outlives_a_minute_of_silence`] |
-//! | it ends with FIN, without close_notify | [`fin_without_close_notify_is_a_clean_end`]; before the 200: `wire.rs`: `a_half_closed_connection_still_gets_its_answer` |
-//! | close_notify alone is not noticed, FIN is; it answers with neither | [`an_idle_connection_is_closed_in_full_for_who_never_says_goodbye`] |
-//! | a 408 that nobody asked for is taken for the next answer | `wire.rs`: `an_idle_connection_is_closed_without_a_byte` |
-//! | no server name for an address | `tls.rs`: `a_client_may_name_no_server_or_any` |
-//! | names are checked as OpenSSL does; an address has to be a common name or a DNS name | [`a_certificate_for_an_address_is_one_for_a_name`] |
-//! | what it does not understand it answers with `HTTP/1.1 501 Not Implemented` | `exactness/garbage.rs` |
-//! | an update comes again after a lost answer | `delivery.rs` |
+//! * the first request comes in the segment of the client's Finished: `wire.rs`:
+//!   `the_first_request_may_come_with_the_clients_last_handshake_message`
+//! * later ones are cut into records anywhere, between CR and LF, too:
+//!   [`a_record_may_end_between_cr_and_lf`]; at each byte: `wire.rs`:
+//!   `a_request_may_be_cut_into_records_anywhere`, and `exactness/`
+//! * path with query, port in `Host`, user and password, token; `\uXXXX` for all but ASCII:
+//!   [`a_request_of_the_sender_means_what_it_says`]
+//! * a body has up to 512 KiB: [`the_largest_update_is_taken`]; refused by a smaller limit without
+//!   RST: `wire.rs`: `the_largest_update_that_telegram_sends_can_be_refused_without_a_reset`
+//! * no 1xx is understood: `wire.rs`: `continue_is_sent_only_to_clients_that_wait_for_it`, and
+//!   `exactness/`
+//! * the answer is the shortest there is, and healthy connections stay: `wire.rs`:
+//!   `an_answer_is_the_shortest_there_is_and_the_connection_stays`
+//! * one request at a time, and one connection after a silence, which has to be answered at once:
+//!   [`after_a_silence_the_first_request_is_answered`]
+//! * a connection is idle for up to 60 s and then closed by the sender:
+//!   [`a_connection_outlives_a_minute_of_silence`]
+//! * it ends with FIN, without close_notify: [`fin_without_close_notify_is_a_clean_end`]; before
+//!   the 200: `wire.rs`: `a_half_closed_connection_still_gets_its_answer`
+//! * close_notify alone is not noticed, FIN is; it answers with neither:
+//!   [`an_idle_connection_is_closed_in_full_without_a_close_notify_of_the_client`]
+//! * an unrequested 408 is taken for the next answer: `wire.rs`:
+//!   `an_idle_connection_is_closed_without_a_byte`
+//! * no server name for an address: `tls.rs`: `a_client_may_name_no_server_or_any`
+//! * names are checked as OpenSSL does; an address has to be a common name or a DNS name:
+//!   [`a_certificate_for_an_address_is_one_for_a_name`]
+//! * what it does not understand it answers with `HTTP/1.1 501 Not Implemented`:
+//!   `exactness/garbage.rs`
+//! * an update comes again after a lost answer: `delivery.rs`
 
 use std::{
     io::{Read as _, Write as _},
@@ -179,22 +191,23 @@ fn fin_without_close_notify_is_a_clean_end() {
 }
 
 /// The sender neither reads close_notify nor says anything: what counts for it is that the socket
-/// is gone, and who waited for its goodbye would keep descriptors of dead connections.
+/// is gone, and a server that waited for its close_notify would keep descriptors of dead
+/// connections.
 #[test]
-fn an_idle_connection_is_closed_in_full_for_who_never_says_goodbye() {
+fn an_idle_connection_is_closed_in_full_without_a_close_notify_of_the_client() {
     let mut limits = timeouts(support::PATIENCE);
     limits.idle_timeout = Duration::from_secs(2);
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         assert_eq!(client.post(&update(1)).status, 200);
-        // Past TLS, as whoever does not look into records.
+        // Below TLS, as a client that does not look into records.
         let socket: &mut TcpStream = &mut client.stream.sock;
-        let mut goodbye = Vec::new();
-        socket.read_to_end(&mut goodbye).expect("FIN, not RST");
+        let mut close_notify = Vec::new();
+        socket.read_to_end(&mut close_notify).expect("FIN, not RST");
         // An alert and nothing else: type 21 in TLS 1.2, within application data in TLS 1.3.
-        assert!(matches!(goodbye.first(), Some(21 | 23)), "{goodbye:02x?}");
-        assert!(goodbye.len() < 64, "{goodbye:02x?}");
-        // Nobody is at the other end any more: what is sent now is answered with RST.
+        assert!(matches!(close_notify.first(), Some(21 | 23)), "{close_notify:02x?}");
+        assert!(close_notify.len() < 64, "{close_notify:02x?}");
+        // The peer has closed: what is sent now is answered with RST.
         wait_until("the server has let go of the socket", || {
             socket.write_all(b"x").is_err() || socket.take_error().unwrap().is_some()
         });

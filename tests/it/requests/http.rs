@@ -452,7 +452,7 @@ fn a_head_left_undecided_is_discarded() {
 }
 
 #[test]
-fn a_body_nobody_took_does_not_reach_the_next_request() {
+fn an_unread_body_does_not_reach_the_next_request() {
     let request = post("Content-Length: 2\r\n", "{}");
     let mut session = HttpSession::new(LIMITS);
     let (consumed, _) = session.advance(request.as_bytes());

@@ -1,4 +1,5 @@
-//! Behind a TCP balancer: the PROXY protocol tells who is behind it, and nobody else is believed.
+//! Behind a TCP balancer: the PROXY protocol names the client behind it, and only the balancer is
+//! believed.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +20,10 @@ use crate::support::{
     request, request_to, update, wait_until,
 };
 
-/// Two addresses of Telegram's, and one of a stranger.
+/// Two addresses of Telegram's, and one of another client.
 const TELEGRAM: &str = "149.154.160.7";
 const TELEGRAM_TOO: &str = "91.108.4.9";
-const STRANGER: &str = "192.0.2.1";
+const OTHER: &str = "192.0.2.1";
 
 /// A header of version 1 for a client at `source`.
 fn v1(source: &str) -> Vec<u8> {
@@ -142,7 +143,7 @@ fn a_plain_listener_reads_the_request_that_comes_with_the_header() {
         let bytes = [v2(TELEGRAM), request(&update(1)), request(&update(2))].concat();
         let mut client = Raw::new(connect(addr, &bytes));
         assert_eq!([client.response().status, client.response().status], [200, 200]);
-        let mut client = Raw::new(connect(addr, &[&v1(STRANGER)[..], b"POST /web"].concat()));
+        let mut client = Raw::new(connect(addr, &[&v1(OTHER)[..], b"POST /web"].concat()));
         client.send(&request(&update(3))[9..]);
         assert_eq!(client.response().status, 200);
         assert_eq!(server.stop().1.len(), 3);
@@ -178,7 +179,7 @@ fn the_lists_apply_to_who_is_behind_the_balancer() {
     let listener = balanced(&["127.0.0.1"], Some(&["telegram"]));
     on_each_server(&listener, Limits::default(), |server, addr| {
         assert_eq!(secure(&server, addr, &v2(TELEGRAM)).post(&update(1)).status, 200);
-        for header in [v1(STRANGER), v2(STRANGER), v1("127.0.0.1"), v2("::1")] {
+        for header in [v1(OTHER), v2(OTHER), v1("127.0.0.1"), v2("::1")] {
             assert_closed(connect(addr, &header));
         }
         // A health check is the balancer itself, which is not on the list either.
@@ -201,14 +202,14 @@ fn a_bots_list_applies_to_who_is_behind_the_balancer() {
             server.driver(driver).bot(bot).listener(balanced(&["127.0.0.1"], None))
         });
         let addr = server.handle.local_addrs()[1];
-        for (source, status) in [(TELEGRAM, 200), (STRANGER, 403)] {
+        for (source, status) in [(TELEGRAM, 200), (OTHER, 403)] {
             let mut client = secure(&server, addr, &v2(source));
             let request = request_to("/guarded", SECRET, &update(1));
             let request = String::from_utf8(request).unwrap();
             let forged = format!("\r\nX-Forwarded-For: {TELEGRAM}\r\n");
             client.send(request.replacen("\r\n", &forged, 1).as_bytes());
             assert_eq!(client.response().status, status);
-            assert_eq!(client.post(&update(2)).status, 200, "the other bot is everybody's");
+            assert_eq!(client.post(&update(2)).status, 200, "the other bot has no list");
         }
         let (report, _) = server.stop();
         assert_eq!(report.requests_forbidden_by, BTreeMap::from([("address", 1)]));
@@ -237,10 +238,10 @@ fn seats_are_those_of_who_is_behind_the_balancer() {
         }
         let report = server.handle.report();
         assert_eq!(report.connections_refused_by, BTreeMap::from([("per_address", 1)]));
-        // A seat comes back with its connection's end.
+        // A permit is released with its connection's end.
         held.remove(0);
         let mut again = None;
-        wait_until("there is a seat", || {
+        wait_until("there is a permit", || {
             let config = client::config(&server.pki, rustls::ALL_VERSIONS);
             let mut session = raw::session(config);
             let mut socket = connect(addr, &v2(TELEGRAM));
@@ -348,13 +349,13 @@ fn haproxy_in_front_passes_on_who_the_client_is() {
         let mut client = Client::over(raw::session(config.clone()), connect_from([127, 0, 0, 3]));
         assert_eq!(client.post(&update(1)).status, 200, "{send}");
         assert_eq!(client.post(&update(2)).status, 200, "{send}");
-        let mut stranger = connect_from([127, 0, 0, 4]);
-        let outcome = raw::session(config).complete_io(&mut stranger);
-        assert!(outcome.is_err(), "{send}: a stranger was let in");
+        let mut other = connect_from([127, 0, 0, 4]);
+        let outcome = raw::session(config).complete_io(&mut other);
+        assert!(outcome.is_err(), "{send}: another client was let in");
         drop(client);
         let (report, handled) = server.stop();
         assert_eq!(handled.ids(), [1, 2], "{send}");
-        // The looks whether haproxy listens were strangers, too.
+        // The checks whether haproxy listens came from other addresses, too.
         assert!(report.connections_refused_by["address"] >= 1, "{report}");
         assert_eq!(report.connections_refused_by.len(), 1, "{report}");
     }

@@ -79,7 +79,7 @@ fn pipelined_requests_are_answered_in_their_order() {
         for round in [10, 20, 30] {
             let requests = [
                 (200, request(&update(round + 1))),
-                (404, raw("POST", "/nobody", "Content-Length: 3\r\n", "abc")),
+                (404, raw("POST", "/absent", "Content-Length: 3\r\n", "abc")),
                 (200, chunked(&update(round + 2), 10)),
                 (405, raw("GET", PATH, "", "")),
                 (403, raw("POST", PATH, "Content-Length: 2\r\n", "{}")),
@@ -217,7 +217,7 @@ fn refused_but_kept() -> Vec<(u16, Vec<u8>)> {
     ]
 }
 
-/// Requests behind which nobody knows where the next one begins, or that only an attacker sends.
+/// Requests behind which the start of the next one is unknown, or that only an attacker sends.
 fn refused_and_closed() -> Vec<(u16, Vec<u8>)> {
     let long = "x".repeat(5_000);
     vec![
@@ -345,7 +345,7 @@ fn answers_say_when_they_were_given_after_an_idle_time_as_well() {
         assert!(second > first + Duration::from_secs(1));
         // Refusals of all kinds.
         for (request, status) in [
-            (raw("POST", "/nobody", "Content-Length: 0\r\n", ""), 404),
+            (raw("POST", "/absent", "Content-Length: 0\r\n", ""), 404),
             (post("Content-Length: x\r\n", ""), 400),
         ] {
             let mut client = server.connect();
@@ -402,7 +402,7 @@ fn http_1_0_closes_unless_asked_to_stay() {
 }
 
 #[test]
-fn continue_is_said_to_those_who_wait_for_it_and_to_nobody_else() {
+fn continue_is_sent_only_to_clients_that_wait_for_it() {
     on_each_driver(Limits::default(), |server| {
         let body = update(1);
         let expecting = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", body.len());
@@ -412,11 +412,11 @@ fn continue_is_said_to_those_who_wait_for_it_and_to_nobody_else() {
         client.assert_silent(Duration::from_millis(20));
         client.send(body.as_bytes());
         client.assert_bytes(OK);
-        // The body is here already: nobody waits.
+        // The body is here already: no wait.
         client.send(&post(&expecting, &update(2)));
         client.assert_bytes(OK);
         // A refusal is final, and whether the body follows is unknown.
-        client.send(&raw("POST", "/nobody", &expecting, ""));
+        client.send(&raw("POST", "/absent", &expecting, ""));
         client.assert_bytes(
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         );
@@ -546,7 +546,7 @@ fn the_time_of_a_request_begins_with_its_own_first_byte() {
     on_each_driver(limits, |server| {
         let requests = [
             (200, request(&update(1))),
-            (404, raw("GET", "/nobody", "", "")),
+            (404, raw("GET", "/absent", "", "")),
             (405, raw("GET", PATH, "", "")),
         ];
         let mut clients: Vec<_> = requests
@@ -673,7 +673,9 @@ fn a_record_in_pieces_that_brings_nothing_leaves_a_connection_idle() {
             send(&mut client, &record);
             client.assert_clean_end();
             let count = count as u64;
-            wait_until("it is a goodbye", || closed(&server.handle.report(), "peer") == count);
+            wait_until("it is counted as closed by the peer", || {
+                closed(&server.handle.report(), "peer") == count
+            });
         }
         assert_eq!(closed(&server.handle.report(), "head_timeout"), 0);
     });
@@ -686,7 +688,7 @@ fn a_peer_that_never_reads_its_answers_is_cut_off() {
     on_each_driver(limits, |server| {
         let mut client = server.connect();
         client.stream.sock.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-        let requests = raw("GET", "/nobody", "", "").repeat(400);
+        let requests = raw("GET", "/absent", "", "").repeat(400);
         let report = || server.handle.report();
         wait_until("the peer is cut off", || {
             // Until the buffers are full in both directions, and beyond.

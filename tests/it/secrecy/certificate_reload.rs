@@ -1,5 +1,5 @@
 //! Certificates replaced while the server runs, in every way in which files are replaced: the next
-//! handshakes get the new one, and nobody is cut off.
+//! handshakes get the new one, and no connection is cut off.
 
 use std::{
     fs,
@@ -103,7 +103,7 @@ fn replaced_by(set_up: impl Fn(&Dir, &Issued), replace: impl Fn(&Dir, &Issued, u
         let next = issue();
         replace(&dir, &next, round);
         wait_until("the new certificate is served", || is_served(&server, &next));
-        assert_eq!(established.post(&update(2)).status, 200, "nobody is cut off");
+        assert_eq!(established.post(&update(2)).status, 200, "no connection is cut off");
     }
     let report = server.handle.stop();
     assert_counts(&report, 2, 0);
@@ -289,8 +289,8 @@ fn sessions_are_resumed_across_a_reload_and_a_replacement() {
     }
 }
 
-/// A flood of handshakes while certificates are replaced as fast as they can be: each handshake gets
-/// one of them, whole.
+/// A flood of handshakes while certificates are replaced as fast as they can be: each handshake
+/// gets one of them, whole.
 #[test]
 fn handshakes_go_on_while_certificates_are_replaced() {
     let server_tls = |issued: &Issued| {

@@ -47,7 +47,7 @@ fn connect(server: &TestServer, sni: Option<&str>) -> Client {
     let mut config = client::trusting_all();
     config.enable_sni = sni.is_some();
     let addr = server.handle.local_addr().unwrap();
-    Client::try_connect_as(addr, Arc::new(config), sni.unwrap_or("nobody")).unwrap()
+    Client::try_connect_as(addr, Arc::new(config), sni.unwrap_or("absent")).unwrap()
 }
 
 fn der(issued: &Issued) -> CertificateDer<'static> {
@@ -264,10 +264,10 @@ fn where_a_chain_could_go_on_in_two_ways_the_file_says_which() {
 }
 
 #[test]
-fn strangers_in_the_file_are_counted() {
+fn unrelated_certificates_in_the_file_are_counted() {
     let Chain { intermediate, leaf, .. } = chain();
-    let stranger = Authority::root("Stranger").cert;
-    let all = [&*leaf.cert, &intermediate.cert, &stranger, &stranger];
+    let unrelated = Authority::root("Unrelated").cert;
+    let all = [&*leaf.cert, &intermediate.cert, &unrelated, &unrelated];
     let said = only(&findings(&all, &leaf, &[], meanwhile()));
     assert!(said.starts_with("2 certificate(s) in it do not belong to the chain"), "{said}");
 }

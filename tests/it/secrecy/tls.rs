@@ -276,9 +276,10 @@ fn what_is_no_tls_is_turned_away_and_counted() {
     });
 }
 
-/// rustls reads nothing behind a close_notify; whoever feeds it until all is read would never end.
+/// rustls reads nothing behind a close_notify; a caller that feeds it until all is read would never
+/// end.
 #[test]
-fn a_goodbye_with_junk_behind_it_does_not_hang_a_shard() {
+fn a_close_notify_with_junk_behind_it_does_not_hang_a_shard() {
     for driver in support::drivers() {
         // A chain so long that the server's buffer grows over what rustls takes at once.
         let pki = Pki::ecdsa();
@@ -301,7 +302,7 @@ fn a_goodbye_with_junk_behind_it_does_not_hang_a_shard() {
                 session.read_tls(&mut socket).unwrap();
                 session.process_new_packets().unwrap();
             }
-            // Finished, a request, goodbye and junk in one segment.
+            // Finished, a request, close_notify and junk in one segment.
             let mut bytes = Vec::new();
             session.writer().write_all(&request(&update(junk))).unwrap();
             session.send_close_notify();

@@ -1,5 +1,5 @@
-//! The records of TLS 1.3 over sockets: forged ones, changes of keys, records of all lengths and cut
-//! anywhere, waits of all lengths.
+//! The records of TLS 1.3 over sockets: forged ones, changes of keys, records of all lengths and
+//! cut anywhere, waits of all lengths.
 
 use std::{
     io::{Read as _, Write as _},
@@ -170,7 +170,8 @@ fn records_come_in_any_pieces_with_any_pauses() {
                 thread::sleep(Duration::from_millis(2));
             }
             assert_eq!(client.response().status, 200);
-            // Two pipelined in one record, one record with the end of one and the beginning of the next.
+            // Two pipelined in one record, one record with the end of one and the beginning of the
+            // next.
             let two = [request(&update(1_000 + id)), request(&update(2_000 + id))].concat();
             client.send(&two[..two.len() * 2 / 3]);
             client.send(&two[two.len() * 2 / 3..]);

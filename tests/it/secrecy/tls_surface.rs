@@ -1,5 +1,5 @@
-//! What TLS offers to strangers: 1.2 and 1.3, AEAD suites with forward secrecy, and nothing that has
-//! ever been a weakness. Refusals are alerts, not silence.
+//! What TLS offers to any client: 1.2 and 1.3, AEAD suites with forward secrecy, and nothing that
+//! has ever been a weakness. Refusals are alerts, not silence.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
 
-/// A ClientHello in a record: `version`, `suites`, `compressions` and what else makes it one that is
-/// taken.
+/// A ClientHello in a record: `version`, `suites`, `compressions` and what else makes it one that
+/// is taken.
 fn hello(version: [u8; 2], suites: &[[u8; 2]], compressions: &[u8]) -> Vec<u8> {
     fn sized(bytes: &[u8]) -> Vec<u8> {
         let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();

@@ -32,7 +32,7 @@ pub(crate) struct Ended {
 pub(crate) fn ringhook(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringhook"));
     command.current_dir(dir).stdin(Stdio::null());
-    // Those of whoever runs the tests are no part of them.
+    // Those of the user who runs the tests are no part of them.
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_ascii_lowercase());
     }
@@ -46,8 +46,8 @@ pub(crate) fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Gives `command`, if it is a `ringhook serve`, the driver of `RINGHOOK_TEST_DRIVER` unless it names
-/// one.
+/// Gives `command`, if it is a `ringhook serve`, the driver of `RINGHOOK_TEST_DRIVER` unless it
+/// names one.
 pub(crate) fn with_test_driver(command: &mut Command) -> &mut Command {
     let has = |word: &str| command.get_args().any(|arg| arg == word);
     let names_one = has("--driver") || !has("serve");

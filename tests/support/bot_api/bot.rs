@@ -77,7 +77,7 @@ struct State {
     /// The number of the long poll that waits, of all that there ever were.
     poll: Option<u64>,
     polls: u64,
-    /// Why the long poll that waited last was ended by somebody else.
+    /// Why the long poll that waited last was ended by another client.
     poll_ended: &'static str,
     is_over: bool,
 }
@@ -106,9 +106,9 @@ impl FakeBot {
         self.token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or_default()
     }
 
-    /// Something happens in Telegram: `update` is JSON, whose `update_id` is used if it has one, and
-    /// has to be higher than any before. Returns the id; `None` where the bot does not want this kind
-    /// or too much waits already.
+    /// Something happens in Telegram: `update` is JSON, whose `update_id` is used if it has one,
+    /// and has to be higher than any before. Returns the id; `None` where the bot does not want
+    /// this kind or too much waits already.
     #[track_caller]
     pub(crate) fn push(&self, update: &str) -> Option<i64> {
         let parsed: Value = serde_json::from_str(update).expect("an update is JSON");
@@ -184,14 +184,14 @@ impl FakeBot {
         self.lock().polls
     }
 
-    /// Somebody else with the token calls setWebhook, and names nothing but the URL.
+    /// Another client with the token calls setWebhook, and names nothing but the URL.
     #[track_caller]
     pub(crate) fn set_webhook_behind_back(&self, url: &str) {
         let answer = self.change_webhook(self.lock(), &internal("setWebhook", url));
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
-    /// Somebody else with the token calls deleteWebhook.
+    /// Another client with the token calls deleteWebhook.
     pub(crate) fn remove_webhook_behind_back(&self) {
         self.change_webhook(self.lock(), &internal("deleteWebhook", ""));
     }
@@ -528,8 +528,9 @@ impl FakeBot {
 
 /// The sender's side.
 impl FakeBot {
-    /// The next update for the webhook, and what is to be known to send it: waits until there is one.
-    /// `Err` where there is none for the time that a connection may be idle, and `None` at the end.
+    /// The next update for the webhook, and what is to be known to send it: waits until there is
+    /// one. `Err` where there is none for the time that a connection may be idle, and `None` at the
+    /// end.
     pub(super) fn next_job(&self, number: usize) -> Option<Result<Job, Idle>> {
         let idle = self.rules.scaled(Duration::from_secs(60));
         let mut state = self.lock();
@@ -551,7 +552,8 @@ impl FakeBot {
         }
     }
 
-    /// Waits until the sender would open a connection; false where there is another webhook by then.
+    /// Waits until the sender would open a connection; false where there is another webhook by
+    /// then.
     pub(super) fn may_connect(&self, generation: u64) -> bool {
         let mut state = self.lock();
         loop {
@@ -681,7 +683,8 @@ impl State {
         }
     }
 
-    /// What getUpdates answers with; forgets what lies before `offset`, which becomes the one meant.
+    /// What getUpdates answers with; forgets what lies before `offset`, which becomes the one
+    /// meant.
     fn batch(&mut self, offset: &mut i64, limit: usize) -> Vec<String> {
         self.expire();
         let tail = self.last_id + 1;
@@ -747,7 +750,7 @@ fn new_url(call: &Call) -> &str {
     if call.method.eq_ignore_ascii_case("setWebhook") { call.text("url") } else { "" }
 }
 
-/// A call that nobody has made.
+/// A call that no client has made.
 fn internal(method: &str, url: &str) -> Call {
     Call {
         at: Instant::now(),

@@ -1,4 +1,4 @@
-//! The port, and whether somebody opens.
+//! The port, and whether connections are accepted.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! The kinds of updates, of Bot API 10.3: which are wanted, how long they live, and what keeps them in
-//! order.
+//! The kinds of updates, of Bot API 10.3: which are wanted, how long they live, and what keeps them
+//! in order.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -3,21 +3,21 @@
 //! Telegram's sender does, over real TLS.
 //!
 //! What it knows and a reader of the documentation may not:
-//! - A setWebhook that is refused for its URL or its token has already deleted the webhook before it,
-//!   and has dropped the pending updates where that was asked for.
+//! - A setWebhook that is refused for its URL or its token has already deleted the webhook before
+//!   it, and has dropped the pending updates where that was asked for.
 //! - A setWebhook that changes nothing answers `Webhook is already set` and leaves the last error.
 //! - allowed_updates that are not given stay as they were, also where getUpdates or deleteWebhook
 //!   came between.
 //! - Kinds that are not allowed are never stored, so allowing them later does not bring them.
-//! - An update is forgotten by a 2xx of the webhook, by a later getUpdates with a higher offset, or by
-//!   age; age counts from [`FakeBot::push`]. So what is under way while the webhook is deleted comes
-//!   again by getUpdates, even if the receiver has just taken it.
+//! - An update is forgotten by a 2xx of the webhook, by a later getUpdates with a higher offset, or
+//!   by age; age counts from [`FakeBot::push`]. So what is under way while the webhook is deleted
+//!   comes again by getUpdates, even if the receiver has just taken it.
 //! - An offset that lies more than ten beyond the last update is taken for none.
-//! - For an address in the URL, a certificate has to have the address as common name or as a name of
-//!   type DNS; one of type IP is none. So [`Pki::ecdsa`](super::pki::Pki::ecdsa) is one for
+//! - For an address in the URL, a certificate has to have the address as common name or as a name
+//!   of type DNS; one of type IP is none. So [`Pki::ecdsa`](super::pki::Pki::ecdsa) is one for
 //!   `https://localhost:PORT`, not for `https://127.0.0.1:PORT`.
 //!
-//! Names that nobody has given an address with [`Builder::name`] lead to 127.0.0.1 (those under
+//! Names without an address by [`Builder::name`] lead to 127.0.0.1 (those under
 //! `.invalid` are unknown); [`FakeBot::route`] leads all deliveries to one address, as NAT does.
 
 mod answer;
@@ -184,8 +184,8 @@ impl Builder {
         self
     }
 
-    /// Divides the delays of the sender, and the pauses before a repeated 409, by `scale`. Timeouts of
-    /// long polls, the second between calls of setWebhook and the lives of updates stay.
+    /// Divides the delays of the sender, and the pauses before a repeated 409, by `scale`. Timeouts
+    /// of long polls, the second between calls of setWebhook and the lives of updates stay.
     pub(crate) fn time_scale(mut self, scale: u32) -> Self {
         assert!(scale > 0, "a time scale divides");
         self.rules.time_scale = scale;
@@ -199,15 +199,16 @@ impl Builder {
         self
     }
 
-    /// How much time has to lie between two calls of setWebhook: 1 s at Telegram, and where this is not
-    /// called. `retry_after` is 1 at any rate.
+    /// How much time has to lie between two calls of setWebhook: 1 s at Telegram, and where this is
+    /// not called. `retry_after` is 1 at any rate.
     pub(crate) fn set_webhook_every(mut self, pause: Duration) -> Self {
         self.rules.pause = pause;
         self
     }
 
-    /// False where addresses that are reserved are to be refused as Telegram does. Otherwise loopback
-    /// may have any port, and the networks for documentation (203.0.113.0/24 and the like) pass.
+    /// False where addresses that are reserved are to be refused as Telegram does. Otherwise
+    /// loopback may have any port, and the networks for documentation (203.0.113.0/24 and the like)
+    /// pass.
     pub(crate) fn permit_loopback(mut self, is_permitted: bool) -> Self {
         self.rules.is_loopback_permitted = is_permitted;
         self
@@ -219,15 +220,15 @@ impl Builder {
         self
     }
 
-    /// Another certificate in PEM that signs for webhooks whose own was not uploaded. Without any, no
-    /// such webhook works.
+    /// Another certificate in PEM that signs for webhooks whose own was not uploaded. Without any,
+    /// no such webhook works.
     pub(crate) fn trusts(mut self, root: &str) -> Self {
         self.rules.roots.push(root.to_owned());
         self
     }
 
-    /// How many connections to one webhook are used at the same time, as far as max_connections lets
-    /// it: 1 where this is not called.
+    /// How many connections to one webhook are used at the same time, as far as max_connections
+    /// lets it: 1 where this is not called.
     pub(crate) fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self

@@ -18,8 +18,8 @@ pub(super) struct Pending {
 /// By id.
 pub(super) type Waiting = BTreeMap<i64, Pending>;
 
-/// When what waits may go to a webhook. Made anew with each webhook, so that every one starts without
-/// a history of failures.
+/// When what waits may go to a webhook. Made anew with each webhook, so that every one starts
+/// without a history of failures.
 #[derive(Default)]
 pub(super) struct Schedule {
     lanes: BTreeMap<String, VecDeque<i64>>,
@@ -54,7 +54,8 @@ impl Schedule {
         ids.push_back(id);
     }
 
-    /// Takes the update that may go first, if that is already the case; otherwise when to ask again.
+    /// Takes the update that may go first, if that is already the case; otherwise when to ask
+    /// again.
     pub(super) fn take(&mut self, now: Instant) -> Result<i64, Option<Instant>> {
         match self.heads.first().copied() {
             Some((at, id)) if at <= now => {

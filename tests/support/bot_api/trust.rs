@@ -21,7 +21,7 @@ use x509_cert::{
 
 use crate::support::client::provider;
 
-/// Settings for connections to `host` that trust `anchors` and nobody else.
+/// Settings for connections to `host` that trust `anchors` alone.
 pub(super) fn config(host: &str, anchors: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let verifier = Verifier {
         host: host.to_ascii_lowercase(),
@@ -57,8 +57,8 @@ impl ServerCertVerifier for Verifier {
         if !covers(leaf, &self.host)? {
             return Err(CertificateError::NotValidForName.into());
         }
-        // One that has signed itself may be an authority as well, as those of `openssl req -x509` are;
-        // webpki would not have it.
+        // One that has signed itself may be an authority as well, as those of `openssl req -x509`
+        // are; webpki would not have it.
         if self.anchors.iter().any(|anchor| anchor == leaf && is_self_issued(leaf)) {
             return Ok(ServerCertVerified::assertion());
         }
@@ -100,8 +100,8 @@ fn is_self_issued(leaf: &CertificateDer<'_>) -> bool {
     parsed.is_ok_and(|it| it.tbs_certificate().issuer() == it.tbs_certificate().subject())
 }
 
-/// True where `leaf` is valid today and is for `host`: by a name of type DNS or, where it has none of
-/// these, by its common name. Names of type IP do not count.
+/// True where `leaf` is valid today and is for `host`: by a name of type DNS or, where it has none
+/// of these, by its common name. Names of type IP do not count.
 fn covers(leaf: &CertificateDer<'_>, host: &str) -> Result<bool, Error> {
     let bad = |_| Error::from(CertificateError::BadEncoding);
     let parsed = CertificateInner::<Raw>::from_der(leaf).map_err(bad)?;

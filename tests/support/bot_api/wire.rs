@@ -49,7 +49,7 @@ impl Wire {
         Ok(Self { stream: Stream::Tls(Box::new(stream)), unread: Vec::new() })
     }
 
-    /// False where the server has closed meanwhile, or sent what nobody asked for.
+    /// False where the server has closed meanwhile, or sent what was not asked for.
     pub(super) fn is_alive(&mut self) -> bool {
         self.socket().set_nonblocking(true).unwrap();
         let mut chunk = [0; 1024];

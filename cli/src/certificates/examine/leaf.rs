@@ -71,7 +71,8 @@ pub(super) fn purpose_line(leaf: &Facts) -> Option<Line> {
     })
 }
 
-/// The one that has issued none of the others, where there is only one of that kind; else the first.
+/// The one that has issued none of the others, where there is only one of that kind; else the
+/// first.
 pub(super) fn likely_leaf(facts: &[Facts]) -> Option<&Facts> {
     let is_end = |one: &&Facts| facts.iter().all(|other| other == *one || !other.is_issued_by(one));
     let mut ends = facts.iter().filter(is_end);

@@ -1,5 +1,5 @@
-//! Whether Telegram would accept a certificate, with all that led to the answer. No file, no socket,
-//! no clock, and no panic, whatever the bytes are.
+//! Whether Telegram would accept a certificate, with all that led to the answer. No file, no
+//! socket, no clock, and no panic, whatever the bytes are.
 //!
 //! | file | what is in it |
 //! |---|---|

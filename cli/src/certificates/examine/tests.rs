@@ -46,7 +46,7 @@ impl Pki {
         roots
     }
 
-    /// What is said of the certificates at these places where the root is known to everybody.
+    /// What is said of the certificates at these places where the root is a public one.
     fn judge(&self, places: &[usize], is_sent: bool) -> Examination {
         let chain: Vec<_> = places.iter().map(|place| self.0[*place].clone()).collect();
         judge(&chain, &self.roots(), is_sent)
@@ -112,7 +112,7 @@ fn a_chain_out_of_order_is_put_right_and_told_of() {
 }
 
 #[test]
-fn a_root_that_nobody_knows_is_to_be_uploaded() {
+fn a_root_that_is_not_public_is_to_be_uploaded() {
     let examination = judge(&Pki::new().0, &public_roots(), false);
     assert!(examination.accepted_as_uploaded && !examination.accepted_as_signed);
     assert!(of(&examination, "CA-signed").what.contains("\"Root\" is no public root"));

@@ -104,7 +104,8 @@ impl Question<'_> {
         found
     }
 
-    /// What OpenSSL checks of a root and [`Self::verify`] does not: there a root is a name and a key.
+    /// What OpenSSL checks of a root and [`Self::verify`] does not: there a root is a name and a
+    /// key.
     fn root_lines(&self, root: &Facts, path: &[Facts]) -> Vec<Line> {
         let mut lines = Vec::new();
         if let Some(kind) = check::validity(root, self.now) {

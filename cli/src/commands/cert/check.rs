@@ -135,7 +135,7 @@ fn of_url(
     let addr = resolve(url, &mut lines)?;
     let names = if target::is_address(host) { vec![None] } else { vec![Some(host), None] };
     let shakes = names.into_iter().flat_map(|name| [("1.2", &TLS12, name), ("1.3", &TLS13, name)]);
-    // All at once: a server that is silent keeps nobody waiting four times.
+    // All at once, so that a silent server costs one timeout and not four.
     let handshakes = thread::scope(|scope| {
         let begin = |(version, with, name)| scope.spawn(move || shake(addr, with, version, name));
         let begun: Vec<_> = shakes.map(begin).collect();
@@ -182,7 +182,7 @@ fn resolve(url: &UrlTarget, lines: &mut Vec<Line>) -> Result<SocketAddr, Error> 
     }
     let none = || failed(io::Error::other("the name has no address"));
     let addr = *v4.or(found.first()).ok_or_else(none)?;
-    // Whether anybody listens, before four handshakes fail for one reason.
+    // Whether the port listens, before four handshakes fail for one reason.
     TcpStream::connect_timeout(&addr, PATIENCE).map_err(failed)?;
     Ok(addr)
 }
@@ -259,7 +259,7 @@ impl Report {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            // Where nobody reads any more, nobody is to be told.
+            // A closed stdout (`| head`) is no failure.
             _ => Ok(()),
         }
     }

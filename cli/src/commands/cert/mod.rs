@@ -114,7 +114,7 @@ impl Pair {
         self.check_distinct()?;
         let key = Self::prepare(&self.key, 0o600, key)?;
         let text = Self::prepare(&self.text, 0o644, text)?;
-        // The key first: a certificate without a key would look like somebody's mistake.
+        // The key first: a certificate without a key would look like a mistake of the operator.
         self.settle(key, &self.key)?;
         let written = self.settle(text, &self.text);
         if written.is_err() && self.over == Over::Keep {

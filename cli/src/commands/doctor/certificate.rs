@@ -44,7 +44,7 @@ pub(super) fn look(
         Some(_) => (accepted_as_uploaded, "uploaded", "CA-signed", "as uploaded"),
         None => (accepted_as_signed, "CA-signed", "uploaded", "as signed by a public authority"),
     };
-    // What is said of the way that is not taken matters to nobody.
+    // What is said of the way that is not taken does not matter.
     let mut findings = findings;
     findings.retain(|line| line.check != other_way);
     let dates = findings.iter().find(|line| line.check == "dates").map(|line| line.what.clone());
@@ -53,12 +53,12 @@ pub(super) fn look(
         findings.retain(|line| line.check != taken);
     }
     let least = if is_accepted { Level::Warn } else { Level::Fail };
-    let mut told = findings.iter().filter(|line| line.level >= least);
+    let mut lines = findings.iter().filter(|line| line.level >= least);
     let advice = |line: &Line| match &line.fix {
         Some(fix) => format!("{}: {fix}", line.what),
         None => line.what.clone(),
     };
-    let Some(first) = told.next() else {
+    let Some(first) = lines.next() else {
         return match is_accepted {
             true => {
                 let dates = dates.map_or_else(String::new, |dates| format!("; {dates}"));
@@ -69,7 +69,7 @@ pub(super) fn look(
     };
     let (what, fix) = (format!("{shown}: {}", first.what), first.fix.clone().unwrap_or_default());
     let finding = if is_accepted { Finding::warn(what, fix) } else { Finding::fail(what, fix) };
-    let finding = told.map(advice).fold(finding, Finding::and);
+    let finding = lines.map(advice).fold(finding, Finding::and);
     if is_accepted { finding } else { finding.and(check(path, host)) }
 }
 

@@ -152,8 +152,8 @@ pub(super) fn trust(plan: &Plan) -> Trust {
     }
 }
 
-/// The same of this machine's own listener. Where Telegram is to come over plain HTTP, nobody but
-/// what is in front sees its certificate, and that of the config will do (`None`).
+/// The same of this machine's own listener. Where Telegram is to come over plain HTTP, only the
+/// proxy in front sees its certificate, and that of the config will do (`None`).
 pub(super) fn own_trust(plan: &Plan) -> Option<Trust> {
     url(plan).is_none_or(|url| url.is_https).then(|| trust(plan))
 }

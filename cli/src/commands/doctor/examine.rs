@@ -242,7 +242,7 @@ fn of_url(plan: &Result<Plan, Error>, has_secrets: bool) -> Finding {
         Err(error) if error.kind() == ErrorKind::Certificate => {
             return Finding::skip("the certificate cannot be read");
         }
-        // Whoever only wants to try a server has none.
+        // A server that is only tried out has none.
         Err(error) => {
             let fix = "without it Telegram cannot be told where to send updates; the local part \
                           works all the same";

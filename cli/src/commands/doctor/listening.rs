@@ -110,7 +110,7 @@ pub(super) fn look(listener: &Listener, timeout: Duration) -> Finding {
             TcpStream::connect_timeout(&reachable(*address), timeout).map(drop)
         }
         ListenAddress::Unix(path) => {
-            // It has no timeout of its own, and waits where nobody accepts.
+            // It has no timeout of its own, and waits where the connection is not accepted.
             let path = path.clone();
             within(timeout, move || UnixStream::connect(path).map(drop))
                 .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))

@@ -30,7 +30,7 @@ pub(super) fn ring(choice: DriverChoice) -> Finding {
             return locked_memory(&kernel_release(), getrlimit(Resource::Memlock).maximum);
         }
         Ok(Err(error)) => error,
-        Err(_) => io::Error::other("the attempt did not end well"),
+        Err(_) => io::Error::other("the attempt failed"),
     };
     let (what, fix) = (format!("no ring: {error}"), ring_advice(&error));
     match choice {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `context` | what is looked at: config, bots, time that is left |
 //! | `examine` | which steps, in which order |
-//! | `step`, `report` | what a step says, and how it is told |
+//! | `step`, `report` | what a step says, and how it is printed |
 //! | `listening`, `probe` | whether the server is there and answers as it should |
 //! | `secrets` | whether the credentials can be read, and by which other users |
 //! | `certificate`, `resolve`, `reachable` | whether Telegram would find it and trust it |
@@ -105,9 +105,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
 }
 
 /// Whether the receiver of `section`, one of the bots of `setup`, would take what Telegram sends by
-/// `plan`: TLS as Telegram speaks it, 403 without credentials, let in with them; and whether the URL
-/// leads to it, as far as that can be seen from here. Why not, in one line. What this machine cannot
-/// tell is taken to be well. No update is sent.
+/// `plan`: TLS as Telegram speaks it, 403 without credentials, let in with them; and whether the
+/// URL leads to it, as far as that can be seen from here. Why not, in one line. What this machine
+/// cannot tell is taken to be well. No update is sent.
 pub(crate) fn self_check(
     setup: &Setup,
     config: &Config,

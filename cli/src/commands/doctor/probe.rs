@@ -18,7 +18,7 @@ const PROBE: &[u8] = b"{\"update_id\":0,\n\"ringhook_doctor\":{}}";
 /// of it.
 const NOTHING: &[u8] = b"{}";
 
-/// Why a receiver cannot be spoken to from here, though it may be well.
+/// Why a receiver cannot be reached from here, though it may be healthy.
 pub(super) fn obstacle(send_target: &SendTarget) -> Option<String> {
     let (list, address) = send_target.known.as_ref()?.not_on?;
     Some(format!(
@@ -68,7 +68,7 @@ pub(super) fn requests(send_target: &SendTarget, posts: bool, timeout: Duration)
             Ok(answer) if is_open(&answer) => {
                 return Finding::fail(
                     format!("a request without credentials is let in ({})", answer.line()),
-                    "the server that runs lets everybody in: it has another config, or is another \
+                    "the server that runs accepts all clients: it has another config, or is another \
                      server; restart it, or look who listens",
                 );
             }
@@ -88,7 +88,7 @@ pub(super) fn requests(send_target: &SendTarget, posts: bool, timeout: Duration)
         Ok(answer) if answer.status == expected => match (has_credentials, posts) {
             (true, true) => Finding::ok("200 with the secret, 403 without"),
             (true, false) => Finding::ok("let in with the secret (400: no update), 403 without"),
-            (false, _) => Finding::ok(format!("{expected}, for everybody: there is no secret")),
+            (false, _) => Finding::ok(format!("{expected}, for all clients: there is no secret")),
         },
         Ok(answer) => Finding::fail(
             format!("with the secret of the config: {}, expected {expected}", answer.line()),
@@ -113,7 +113,7 @@ pub(super) fn authorized(
     Connection::open(target, TlsVersions::Both, timeout)?.post(NOTHING, secret_token)
 }
 
-/// True where somebody without credentials got past their check: what was sent is no update.
+/// True where a client without credentials got past their check: what was sent is no update.
 pub(super) fn is_open(answer: &Answer) -> bool {
     answer.is_taken() || answer.status == 400
 }

@@ -40,7 +40,7 @@ pub(super) struct Public<'a> {
     pub(super) basic_auth: Option<BasicAuth>,
     /// Whether the bot has a list of addresses.
     pub(super) has_allow: bool,
-    /// Whether the certificate is one that others have to be told to trust.
+    /// Whether the certificate is one that clients trust only where it is given to them.
     pub(super) is_uploaded: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is told: a line for each step and what to do, or all of it as JSON.
+//! The report: a line for each step and what to do, or all of it as JSON.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -25,7 +25,7 @@ pub(super) struct Counts {
 pub(super) struct Report {
     is_json: bool,
     is_coloured: bool,
-    /// Whether somebody sees on stderr what is being done.
+    /// Whether stderr is a terminal, on which progress is shown.
     has_progress: bool,
     /// Whether the bot is named in each line.
     names_bots: bool,
@@ -73,7 +73,7 @@ impl Report {
             let of = bot
                 .filter(|_| self.names_bots)
                 .map_or_else(String::new, |bot| format!(" of {bot}"));
-            // Rewritten by the next one; where nobody reads any more there is nobody to tell.
+            // Rewritten by the next one. A closed stderr is no failure.
             let _ = write!(io::stderr(), "\r\x1b[K  ...   {step}{of}");
             let _ = io::stderr().flush();
         }

@@ -57,7 +57,8 @@ fn judge(known: &Known<'_>, found: Result<Vec<IpAddr>, String>) -> (Finding, Vec
     let &Known { host, pinned, is_local, is_in_hosts } = known;
     let record = format!("add an A record for {host} with the public IPv4 address of this server");
     if let Some(pinned) = pinned {
-        let finding = Finding::ok(format!("Telegram is told ip_address {pinned}, and asks nobody"));
+        let finding =
+            Finding::ok(format!("Telegram is given ip_address {pinned} and asks no DNS server"));
         return (finding, vec![pinned]);
     }
     let addresses = match found {

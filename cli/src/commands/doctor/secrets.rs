@@ -6,7 +6,7 @@ use super::step::Finding;
 use crate::config::BotSection;
 use ringhook::Error;
 
-/// Permissions of everybody who is neither the owner nor of the group.
+/// Permissions of users who are neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
 /// What is to be said of the credentials of `section`, and of the files they are in; `data_dir` is
@@ -33,7 +33,7 @@ pub(super) fn look(section: &BotSection, data_dir: &Path) -> Finding {
         (Some(_), _) => Finding::ok(format!("the secret token is in {source}")),
         (None, Some(_)) => Finding::ok(format!("user and password are in {source}")),
         (None, None) => Finding::warn(
-            "none: whoever knows the URL can send updates",
+            "none: any client that knows the URL can send updates",
             "put secret_token_file = \"FILE\" in its [[bot]] in the place of auth = \"none\", then: \
              ringhook webhook set",
         ),

@@ -11,7 +11,7 @@ pub(super) enum Verdict {
     Warn,
     /// No update can arrive, or some will be lost, until this is put right.
     Fail,
-    /// It could not be looked at; why is told.
+    /// It could not be examined; the reason is given.
     Skip,
 }
 

@@ -234,7 +234,7 @@ impl Filter {
             if names.0.is_empty() || names.0.contains_key(&key) {
                 return Ok(key);
             }
-            // As `cat --meta` shows those that nobody knows.
+            // As `cat --meta` shows bots that the config does not have.
             if let Some(key) = BotKey::from_hex(name) {
                 return Ok(key);
             }
@@ -299,7 +299,7 @@ struct Part {
     bytes: u64,
 }
 
-/// A file that is only told of.
+/// A file that is only reported.
 #[derive(Debug, Serialize)]
 struct Named {
     file: String,
@@ -312,7 +312,7 @@ impl Named {
     }
 }
 
-/// Standard output. Where its reader has gone (`| head`), nobody wants more, and that is no
+/// Standard output. Where its reader has gone (`| head`), the rest is dropped, and that is no
 /// failure.
 struct Out(Option<BufWriter<File>>);
 

@@ -15,7 +15,7 @@ use ringhook::{
     internals::journal::inspect::{Inspection, Item, Records},
 };
 
-/// How often progress is told.
+/// How often progress is reported.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Records between two looks at the clock.
 const TELL_RECORDS: u64 = 1024;

@@ -84,14 +84,14 @@ pub(crate) struct SendArgs {
     /// config's first listener, else 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
-    /// Send to this webhook instead, whoever serves it; no config is read
+    /// Send to this webhook instead, of ringhook or another server; no config is read
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "data_dir", "bot", "listen"])]
     url: Option<String>,
     /// File with the secret token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     secret_token_file: Option<PathBuf>,
     /// Trust these certificates in PEM and no others [default: those of the config; with --url,
-    /// those of the authorities that everybody trusts]
+    /// those of the public authorities]
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
     /// Take any certificate; Telegram would not
@@ -154,7 +154,7 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
     };
     let first_id = first_id()?;
     let start = Instant::now();
-    let mut told = start;
+    let mut reported = start;
     for (index, id) in (0..total).zip(first_id..) {
         if let Some(rate) = args.rate {
             // 2^53 updates are out of reach.
@@ -170,8 +170,8 @@ pub(super) fn run(args: &SendArgs) -> Result<(), Error> {
                 break;
             }
         }
-        if !outcome.lists() && told.elapsed() >= PROGRESS && io::stderr().is_terminal() {
-            told = Instant::now();
+        if !outcome.lists() && reported.elapsed() >= PROGRESS && io::stderr().is_terminal() {
+            reported = Instant::now();
             log(format_args!("{} of {total}", index + 1));
         }
     }

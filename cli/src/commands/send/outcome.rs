@@ -16,7 +16,7 @@ use ringhook::{Error, ErrorKind, internals::redact::hide_tokens};
 /// Of so many updates each is listed; of more there is a summary.
 const LISTED: u64 = 50;
 
-/// The longest time that is told apart, in microseconds: an hour.
+/// The longest time that is distinguished, in microseconds: an hour.
 const LONGEST: u64 = 3_600_000_000;
 /// The most of an answer's body that is shown, in characters.
 const BODY_SHOWN: usize = 1000;
@@ -235,7 +235,7 @@ fn spoken(microseconds: u64) -> String {
     }
 }
 
-/// Where the reader of standard output has gone, nobody wants more, and that is no failure.
+/// Where the reader of standard output has gone, the rest is dropped, and that is no failure.
 fn print(line: &str) -> Result<(), Error> {
     match writeln!(io::stdout(), "{}", hide_tokens(line)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

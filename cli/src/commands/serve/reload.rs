@@ -17,8 +17,8 @@ use ringhook::{
     Config, Error, ErrorKind, Reload, Server, TlsConfig, internals::files::watch::Watch,
 };
 
-/// Largest file that is read while the server runs, in bytes. Whoever puts something endless in the
-/// place of a file must not use up the memory of a server at work.
+/// Largest file that is read while the server runs, in bytes. An endless file must not use up the
+/// memory of the server.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
 /// Looks at files that have changed before they are read: another second in which nothing changes,
 /// so that an editor that writes piece by piece is not read in between.
@@ -137,7 +137,7 @@ pub(super) fn settled(files: &Mutex<Watch>, quiet: &mut Option<u32>) -> bool {
     if lock(files).poll() {
         *quiet = Some(QUIET_LOOKS);
     } else if lock(files).is_restless() {
-        // Somebody writes again; the next poll that finds rest tells.
+        // A file is written again; the next poll that finds it unchanged reports it.
         *quiet = None;
     } else if let Some(left) = quiet {
         *left -= 1;
@@ -149,7 +149,7 @@ pub(super) fn settled(files: &Mutex<Watch>, quiet: &mut Option<u32>) -> bool {
     false
 }
 
-/// Whether all of them can be read without waiting for anybody, and to an end.
+/// Whether all of them can be read without blocking, and to an end.
 fn check<'p>(paths: impl Iterator<Item = &'p Path>) -> Result<(), Error> {
     for path in paths {
         let name = path.display();

@@ -104,8 +104,8 @@ struct Before {
     waiting: Option<u64>,
     /// How many times in a row it has grown.
     growths: u32,
-    /// The text whose meaning was told.
-    told: Option<String>,
+    /// The text whose meaning was shown.
+    shown: Option<String>,
 }
 
 impl Before {
@@ -122,12 +122,12 @@ impl Before {
         }
     }
 
-    /// What has to be told of the last error, once for each text.
+    /// The meaning of the last error, once for each text.
     fn explain(&mut self, report: &Report) -> Option<String> {
-        if self.told == report.last_error_message {
+        if self.shown == report.last_error_message {
             return None;
         }
-        self.told.clone_from(&report.last_error_message);
+        self.shown.clone_from(&report.last_error_message);
         let (what, fix) = report.meaning.zip(report.fix)?;
         Some(format!("  that means: {what}\n  to do: {fix}\n"))
     }

@@ -74,7 +74,7 @@ pub(super) fn note(bots: &Bots, bot: &ChosenBot, info: &WebhookInfo) {
 /// Whether what waits at Telegram is deleted, and who was asked.
 #[derive(Args, Clone, Copy, Debug)]
 struct Drop {
-    /// Delete the updates that wait at Telegram: nobody will ever see them. Asks first
+    /// Delete the updates that wait at Telegram: they are lost. Asks first
     #[arg(long)]
     drop_pending: bool,
     /// Answer yes to the question of --drop-pending; needed where there is no terminal
@@ -86,14 +86,14 @@ impl Drop {
     /// To be called before anything is done.
     ///
     /// # Errors
-    /// Where a question would have to be asked and there is nobody to answer it.
+    /// Where a question would have to be asked and there is no terminal.
     fn check(self) -> Result<(), Error> {
         let is_asked = self.drop_pending && !self.yes;
         if !is_asked || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
             return Ok(());
         }
-        let message = "--drop-pending deletes updates that nobody has seen: add --yes where nobody \
-                       can be asked";
+        let message = "--drop-pending deletes updates that no server has seen: add --yes where \
+                       there is no terminal";
         Err(Error::new(ErrorKind::Config, message))
     }
 

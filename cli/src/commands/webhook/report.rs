@@ -169,7 +169,7 @@ impl fmt::Display for Report {
             )?;
             line("address", self.ip_address.as_deref().unwrap_or("not resolved yet"))?;
             let most = self.max_connections.map(|count| format!("at most {count}"));
-            line("connections", most.as_deref().unwrap_or("not told"))?;
+            line("connections", most.as_deref().unwrap_or("unknown"))?;
         }
         line("updates", &kinds(self.allowed_updates.as_deref()))?;
         match (&self.last_error_message, self.last_error_date) {
@@ -212,7 +212,7 @@ impl fmt::Display for Report {
         {
             line("", &format!("certificate, user and password are not compared: {why}"))?;
         }
-        line("verdict", &if self.ok { "well".to_owned() } else { self.wrong.join("; ") })
+        line("verdict", &if self.ok { "ok".to_owned() } else { self.wrong.join("; ") })
     }
 }
 
@@ -309,7 +309,8 @@ mod tests {
             text.contains("https://(hidden)@a.example/x") && !text.contains("s3cret"),
             "{text}"
         );
-        for part in ["Connection refused, 2 h ago", "nobody listens", "a success does not clear it"]
+        for part in
+            ["Connection refused, 2 h ago", "nothing listens", "a success does not clear it"]
         {
             assert!(text.contains(part), "{text}");
         }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{ApiError, RawUpdate, cut};
 
-/// The longest wait that is understood; whoever waits has a bound of its own.
+/// The longest wait that is understood; the caller has a bound of its own.
 const WAIT_MAX: f64 = 1e6;
 /// How far into an answer the number of its first update is looked for.
 const HEAD_BYTES: usize = 256;
@@ -59,8 +59,8 @@ pub(super) fn updates_of(status: u16, body: &[u8], limit: u8) -> Result<Vec<RawU
     Ok(updates)
 }
 
-/// The one update of an answer whose brackets or quotes do not fit, so that nobody knows where it
-/// ends: all that there is. The answer itself has to have an end, or it was only cut off.
+/// The one update of an answer whose brackets or quotes do not fit, so that its end is
+/// unknown: all that there is. The answer itself has to have an end, or it was only cut off.
 fn only_one(body: &[u8]) -> Option<RawUpdate> {
     const BEGINNING: &[u8] = br#"{"ok":true,"result":["#;
     let json = body.trim_ascii().strip_prefix(BEGINNING)?.strip_suffix(b"]}")?;
@@ -73,7 +73,7 @@ fn only_one(body: &[u8]) -> Option<RawUpdate> {
 
 fn raw_result(status: u16, body: &str) -> Result<&RawValue, ApiError> {
     let odd = |what: &str| match status {
-        // Of whoever is in front of the Bot API.
+        // Of a proxy in front of the Bot API.
         429 => ApiError::Refused {
             code: 429,
             description: "Too Many Requests".to_owned(),
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Nobody knows where an update ends whose brackets do not; what was cut off on its way comes
+    /// The end of an update with unbalanced brackets is unknown; what was cut off on its way comes
     /// again.
     #[test]
     fn one_without_an_end_is_passed_over_where_it_is_alone() {

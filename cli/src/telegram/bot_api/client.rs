@@ -101,8 +101,9 @@ impl Client {
         self.patiently("getMe", || Parameters::None, &[])
     }
 
-    /// getWebhookInfo. The token is hidden in its texts, but not in the URL, which has to be compared:
-    /// [`without_userinfo`](crate::net::url::without_userinfo) hides it where that is shown.
+    /// getWebhookInfo. The token is hidden in its texts, but not in the URL, which has to be
+    /// compared: [`without_userinfo`](crate::net::url::without_userinfo) hides it where that is
+    /// shown.
     pub(crate) fn get_webhook_info(&self) -> Result<WebhookInfo, ApiError> {
         let info: WebhookInfo = self.patiently("getWebhookInfo", || Parameters::None, &[])?;
         let hide = |text: Option<String>| text.map(|text| self.token.redact(&text));
@@ -153,7 +154,7 @@ impl Client {
         }
         let json = serde_json::Value::Object(json).to_string();
         let answer = self.call("getUpdates", Parameters::Json(json), TIMEOUT + timeout);
-        self.told(answer, |status, body| updates_of(status, body, limit), &[])
+        self.checked(answer, |status, body| updates_of(status, body, limit), &[])
     }
 
     /// Calls, and again where the Bot API asks to wait for that. Besides the token, what is
@@ -167,7 +168,7 @@ impl Client {
         let mut waits = 0;
         loop {
             let answer = self.call(method, parameters(), TIMEOUT);
-            match self.told(answer, result_of, secret) {
+            match self.checked(answer, result_of, secret) {
                 Err(ApiError::Refused { code: 429, retry_after: Some(after), .. })
                     if self.is_patient && waits < WAITS && after <= WAIT_MAX =>
                 {
@@ -179,9 +180,9 @@ impl Client {
         }
     }
 
-    /// What `read` makes of an answer. Whoever answers may repeat what was sent, so that all errors
+    /// What `read` makes of an answer. The peer may repeat what was sent, so that all errors
     /// go through here: neither the token nor what is `secret` is in them.
-    fn told<T>(
+    fn checked<T>(
         &self,
         answer: Result<Answer, ApiError>,
         read: impl Fn(u16, &[u8]) -> Result<T, ApiError>,
@@ -245,7 +246,7 @@ pub(super) fn agent(way: &Way) -> Agent {
         .build();
     Agent::config_builder()
         .http_status_as_error(false)
-        // A redirect would carry the token to somebody else.
+        // A redirect would carry the token to another server.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .user_agent(concat!("ringhook/", env!("CARGO_PKG_VERSION")))
@@ -272,7 +273,7 @@ fn fields_of(webhook: &SetWebhook) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// What of the parameters of `webhook` nobody may see: the secret token, and user and password.
+/// What of the parameters of `webhook` is never shown: the secret token, and user and password.
 fn secrets_of(webhook: &SetWebhook) -> Vec<&str> {
     let rest = webhook.url.split_once("://").map(|(_, rest)| rest);
     let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());

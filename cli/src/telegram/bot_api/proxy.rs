@@ -58,7 +58,7 @@ impl Way {
             schemes.reverse();
         }
         let [own, other] = schemes;
-        // Whoever has set the other one alone does not expect to be seen by the Bot API.
+        // An operator who has set the other one alone expects no direct connection to the Bot API.
         let names = own.into_iter().chain(["ALL_PROXY", "all_proxy"]).chain(other);
         let mut set = names.filter_map(|name| Some((name, variable(name)?)));
         // Set to nothing means none.

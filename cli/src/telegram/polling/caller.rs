@@ -47,7 +47,7 @@ impl Caller {
         Ok(Self { answers, asks, is_left: false })
     }
 
-    /// True where a call that nobody waits for may still be under way.
+    /// True where a call that was given up may still be under way.
     pub(super) fn is_left(&self) -> bool {
         self.is_left
     }

@@ -144,7 +144,7 @@ impl Poller {
                 Some(Err(error)) => {
                     stop.pause(self.wait_after(&error));
                 }
-                // Nobody knows whether it has got there. Where it has not, duplicates are dropped.
+                // Whether it has got there is unknown. Where it has not, duplicates are dropped.
                 None => self.confirmed = offset,
             }
         }

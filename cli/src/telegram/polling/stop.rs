@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-/// Dropping it tells everybody who has the [`Stop`].
+/// Dropping it notifies all threads that have the [`Stop`].
 #[derive(Debug)]
 pub(crate) struct Stopper {
     _tells: Sender<Infallible>,

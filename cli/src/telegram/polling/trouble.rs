@@ -14,7 +14,7 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// bot.
 const ASKED_MAX: Duration = Duration::from_secs(600);
 
-/// Who else has the updates, where the Bot API says that somebody does (409).
+/// Who else has the updates, where the Bot API says that another client has them (409).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Conflict {
     /// Another program calls getUpdates for the same bot.
@@ -48,7 +48,7 @@ impl Conflict {
     }
 }
 
-/// True where calling again cannot help before somebody has changed something.
+/// True where calling again cannot help before the operator has changed something.
 pub(super) fn is_final(error: &ApiError) -> bool {
     match Conflict::new(error) {
         Some(conflict) => conflict == Conflict::Webhook,

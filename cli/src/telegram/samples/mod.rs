@@ -1,5 +1,5 @@
-//! One realistic update of every kind, in the shape that Telegram sends: what each kind's field holds
-//! is in a file named after it, text outside ASCII as escapes.
+//! One realistic update of every kind, in the shape that Telegram sends: what each kind's field
+//! holds is in a file named after it, text outside ASCII as escapes.
 //!
 //! In the files `@id` stands for a number that is new with each update, `"@now"` for the present as
 //! Unix time and `"@month"` for a month later.
@@ -15,7 +15,7 @@ const MONTH: u64 = 30 * 24 * 3600;
 macro_rules! payloads {
     ($($variant:ident = $file:literal,)+) => {
         /// What the kind's field holds, with what is to be filled in; `None` for
-        /// [`UpdateKind::Unknown`], of which nobody knows.
+        /// [`UpdateKind::Unknown`], which has no known form.
         fn payload(kind: UpdateKind) -> Option<&'static str> {
             match kind {
                 $(UpdateKind::$variant => Some(include_str!($file)),)+

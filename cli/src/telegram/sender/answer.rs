@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Failure;
 
-/// Fields of a head; nobody answers with more.
+/// The most fields of a head that are read.
 const FIELDS_MAX: usize = 100;
 /// Bytes of a head.
 const HEAD_MAX: usize = 64 * 1024;

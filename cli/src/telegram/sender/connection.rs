@@ -473,8 +473,8 @@ mod tests {
         assert!(try_with(Some("192.0.2.1"), |_| Trust::Anything).is_ok());
         let other = try_with(Some("192.0.2.1"), own).unwrap_err();
         assert!(other.contains("it is for bot.example.com, not for 192.0.2.1"), "{other}");
-        let stranger = try_with(Some("bot.example.com"), |_| Trust::Authorities).unwrap_err();
-        assert!(stranger.starts_with("nobody who is trusted"), "{stranger}");
+        let unknown = try_with(Some("bot.example.com"), |_| Trust::Authorities).unwrap_err();
+        assert!(unknown.starts_with("no trusted authority"), "{unknown}");
     }
 
     #[test]

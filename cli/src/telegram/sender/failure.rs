@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     TimedOut(Phase, Duration),
     /// TLS has failed for another reason than the certificate.
     Tls(String),
-    /// Nobody who is trusted has signed the server's certificate.
+    /// No trusted authority has signed the server's certificate.
     Untrusted,
 }
 
@@ -66,7 +66,7 @@ impl Failure {
         matches!(self, Self::Closed(Phase::Answer))
     }
 
-    /// True where nobody listens.
+    /// True where the connection was refused.
     pub(crate) fn is_refused(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         let Self::Io(Phase::Connect, error) = self else { return false };
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
             }
             Self::Tls(why) => write!(f, "TLS has failed: {why}"),
             Self::Untrusted => {
-                f.write_str("nobody who is trusted has signed the server's certificate")
+                f.write_str("no trusted authority has signed the server's certificate")
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::certificates::uploaded::objection;
 pub(crate) enum Trust {
     /// Any. Signatures are still checked.
     Anything,
-    /// Those of authorities that everybody trusts, as for a webhook that is set without a
+    /// Those of the public authorities, as for a webhook that is set without a
     /// certificate.
     Authorities,
     /// These and what they have signed, and no others: as for a certificate that was uploaded.
@@ -36,7 +36,7 @@ pub(super) struct Verifier {
     /// `None` where any is taken.
     chain: Option<Arc<WebPkiServerVerifier>>,
     host: Option<String>,
-    /// Taken without anybody's signature.
+    /// Taken without a check of its signature.
     listed: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }

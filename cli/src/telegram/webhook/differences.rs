@@ -56,7 +56,7 @@ impl Plan {
 }
 
 /// What differs where host and path are the same; `None` where they are not. No path and no query
-/// is in it: both may be somebody's secret, and this goes to logs.
+/// is in it: both may be secrets, and this goes to logs.
 fn moved(is: &str, planned: &str) -> Option<String> {
     let (is, planned) = (WebhookUrl::parse(is)?, WebhookUrl::parse(planned)?);
     if is.host != planned.host || is.path() != planned.path() {

@@ -237,7 +237,7 @@ const TEXTS: &[(&[&str], &str, &str)] = &[
     ),
     (
         &["connection refused"],
-        "nobody listens at the URL's address and port",
+        "nothing listens at the URL's address and port",
         "start `ringhook serve`, and compare its port with the URL: `ringhook doctor`",
     ),
     (
@@ -381,7 +381,7 @@ mod tests {
             ("Wrong response from the webhook: 100 Continue", "interim"),
             ("Read timeout expired", "60 s"),
             ("Write timeout expired", "60 s"),
-            ("Connection refused", "nobody listens"),
+            ("Connection refused", "nothing listens"),
             ("Connection reset by peer", "cut"),
             ("Connection timed out", "firewall"),
             ("Host is unreachable", "no way"),

@@ -218,12 +218,12 @@ fn of_place(url: &WebhookUrl, bot: &BotSection) -> Vec<Problem> {
     found
 }
 
-/// Whether what comes can be told from a stranger's.
+/// Whether requests can be authenticated.
 fn of_credentials(bot: &BotSection, userinfo: Option<&str>) -> Vec<Problem> {
     let mut found = Vec::new();
     if !bot.has_secret_token() && !bot.has_basic_auth() {
         found.push(Problem::advice(
-            "the bot has no secret token: whoever knows the URL can send it updates",
+            "the bot has no secret token: any client that knows the URL can send it updates",
             "put secret_token_file = \"FILE\" in its [[bot]] in the place of auth = \"none\"; the \
              file is made here if it is not there",
         ));

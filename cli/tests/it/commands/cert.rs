@@ -1,5 +1,5 @@
-//! `ringhook cert` as people use it, and what openssl, which Telegram's sender is made with, says of
-//! the same certificates.
+//! `ringhook cert` as people use it, and what openssl, which Telegram's sender is made with, says
+//! of the same certificates.
 
 use std::{
     fs,
@@ -161,7 +161,7 @@ fn new_makes_what_telegram_accepts() {
     assert!(of_ip.contains("DNS:203.0.113.7\n") && !of_ip.contains("IP Address:"), "{of_ip}");
     assert!(of_ip.contains("NIST CURVE: P-256"), "{of_ip}");
     assert!(text("several").contains("Public-Key: (2048 bit)"));
-    // An address is no address to it: such a name is for nobody who looks for that.
+    // An address is no address to it: a client that looks for one does not match such a name.
     let as_address = "verify -verify_ip 203.0.113.7 -CAfile cert.pem cert.pem";
     assert!(!talk(&mut openssl(dir, as_address), b"").status.success());
 }
@@ -191,13 +191,13 @@ fn nothing_is_overwritten_by_accident() {
         assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), "precious");
     }
     assert!(!dir.join("half/key.pem").exists() && !dir.join("new.pem").exists());
-    // With --force both are new, and nobody else may read the key, whatever it was before.
+    // With --force both are new, and only the owner may read the key, whatever it was before.
     fs::set_permissions(dir.join("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
     let (code, _, err) = cert(dir, "new --name bot.example.com --force");
     assert_eq!(code, 0, "{err}");
     assert_eq!(mode(&dir.join("key.pem")), 0o600);
     assert!(fs::read_to_string(dir.join("cert.pem")).unwrap().contains("BEGIN CERTIFICATE"));
-    // A place where nothing can be written, whoever asks.
+    // A place where nothing can be written, whatever the user.
     let nowhere = said(dir, "new --name bot.example.com --out cert.pem");
     assert!(nowhere.ends_with("--- exit 1\n"), "{nowhere}");
 }
@@ -586,10 +586,10 @@ fn a_name_of_type_ip_is_refused_as_the_sender_refuses_it() {
 fn servers_of_one_version_and_of_none() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let text = said(dir, &format!("check https://{nobody}/"));
-    assert_snapshot!("check_nobody", text.replace(&nobody.to_string(), "ADDRESS"));
-    // Somebody who says nothing that is TLS.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = said(dir, &format!("check https://{closed}/"));
+    assert_snapshot!("check_nothing_listens", text.replace(&closed.to_string(), "ADDRESS"));
+    // A server that does not speak TLS.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -684,10 +684,10 @@ fn p12(dir: &Path, file: &str, args: &str) -> bool {
     let root = Authority::root("Root");
     let intermediate = root.authorize("Intermediate");
     let issued = intermediate.issue(&params("bot.example.com", &["bot.example.com"], &[]));
-    let stranger = Authority::root("Stranger").cert;
+    let unrelated = Authority::root("Unrelated").cert;
     fs::write(dir.join("leaf.pem"), &issued.cert).unwrap();
     fs::write(dir.join("leaf.key"), &issued.key).unwrap();
-    fs::write(dir.join("others.pem"), format!("{}{stranger}{}", root.cert, intermediate.cert))
+    fs::write(dir.join("others.pem"), format!("{}{unrelated}{}", root.cert, intermediate.cert))
         .unwrap();
     let full = format!("{}{}", issued.cert, intermediate.cert);
     fs::write(dir.join("full.pem"), full).unwrap();
@@ -752,7 +752,7 @@ fn pkcs12_becomes_pem() {
         "import modern.p12 --out x --password-file missing",
         "import modern.p12 --out x --password-env RINGHOOK_NOT_SET",
         "import modern.p12 --out modern --password-file password",
-        "import open.p12 --out x --alias nobody",
+        "import open.p12 --out x --alias absent",
         "import leaf.pem --out x",
         "import missing.p12 --out x",
     ];
@@ -807,8 +807,8 @@ fn on_a_terminal_there_are_colours_and_a_password_is_asked_for_without_an_echo()
     }
 }
 
-/// `cat leaf.pem issuer.pem`, where the first one has no line feed at its end; and what else editors
-/// and tools leave behind.
+/// `cat leaf.pem issuer.pem`, where the first one has no line feed at its end; and what else
+/// editors and tools leave behind.
 #[test]
 fn a_chain_is_read_however_it_was_put_together() {
     let dir = tempfile::tempdir().unwrap();

@@ -221,9 +221,9 @@ fn where_all_is_well_it_says_so_and_leaves_one_update_behind() {
     let place = Place::new();
     let _server = place.serve();
     place.set();
-    let well = place.doctor(&[]);
-    assert_eq!(well.code, 0, "{well:#?}");
-    insta::assert_snapshot!("well", well.steady(&place));
+    let healthy = place.doctor(&[]);
+    assert_eq!(healthy.code, 0, "{healthy:#?}");
+    insta::assert_snapshot!("healthy", healthy.steady(&place));
     wait_until("the update is there", || !place.updates().is_empty());
     let again = place.doctor(&[]);
     assert_eq!(again.code, 0, "{again:#?}");
@@ -265,7 +265,7 @@ fn another_secret_is_found() {
 }
 
 #[test]
-fn a_server_that_lets_everybody_in_is_found() {
+fn a_server_that_accepts_all_clients_is_found() {
     let place = Place::new();
     let open = place.config("localhost", "");
     let open = open.replace("secret_token_file = 'secret'", "auth = 'none'");
@@ -276,8 +276,8 @@ fn a_server_that_lets_everybody_in_is_found() {
     place.doctor(&[]).expect("post", "FAIL", "a request without credentials is let in");
     let mut command = ringhook(place.dir());
     let open = run(command.args(["doctor", "--config", "open.toml"]));
-    open.expect("secret", "warn", "whoever knows the URL can send updates");
-    open.expect("post", "ok", "200, for everybody");
+    open.expect("secret", "warn", "any client that knows the URL can send updates");
+    open.expect("post", "ok", "200, for all clients");
     open.expect("reachable", "ok", "has the certificate of this server");
 }
 
@@ -316,7 +316,7 @@ fn a_server_that_has_not_read_the_new_certificate_is_found() {
     let mut command = ringhook(place.dir());
     let other = run(command.args(["doctor", "--config", "other.toml"]));
     other.expect("certificate", "ok", "new.pem: Telegram accepts it as uploaded");
-    other.expect("tls", "FAIL", "nobody who is trusted has signed the server's certificate");
+    other.expect("tls", "FAIL", "no trusted authority has signed the server's certificate");
 }
 
 #[test]
@@ -416,12 +416,12 @@ fn a_name_without_an_address_is_found() {
 #[test]
 fn an_address_that_does_not_lead_back_is_no_failure() {
     let place = Place::new();
-    // For documentation: nobody answers there.
+    // For documentation: nothing answers there.
     let config = place.config("localhost", "") + "ip_address = '192.0.2.1'\n";
     place.write("ringhook.toml", &config);
     let _server = place.serve();
     let away = place.doctor(&["--no-post"]);
-    away.expect("name", "ok", "Telegram is told ip_address 192.0.2.1, and asks nobody");
+    away.expect("name", "ok", "Telegram is given ip_address 192.0.2.1 and asks no DNS server");
     away.expect("reachable", "warn", "hairpin NAT");
     away.expect("reachable", "warn", "from a machine outside: curl -sS -k -o /dev/null");
 }
@@ -539,7 +539,7 @@ fn a_listener_without_tls_and_a_unix_socket_are_looked_at() {
 }
 
 #[test]
-fn a_secret_that_everybody_can_read_is_found() {
+fn a_secret_that_all_users_can_read_is_found() {
     let place = Place::new();
     let path = place.dir().join("token");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -614,9 +614,9 @@ fn a_clock_that_is_wrong_is_found() {
 #[test]
 fn a_wrong_config_or_bot_is_told_at_once() {
     let place = Place::new();
-    let unknown = place.doctor(&["--bot", "nobody"]);
+    let unknown = place.doctor(&["--bot", "absent"]);
     assert_eq!((unknown.code, unknown.stdout.as_str()), (2, ""));
-    assert_eq!(unknown.stderr, "ringhook: --bot = nobody: expected one of shop\n");
+    assert_eq!(unknown.stderr, "ringhook: --bot = absent: expected one of shop\n");
     place.configure("localhost", "ack = 'perhaps'\n");
     let wrong = place.doctor(&[]);
     assert_eq!(wrong.code, 1);

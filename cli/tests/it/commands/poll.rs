@@ -93,8 +93,8 @@ impl Place {
         serde_json::from_slice(&fs::read(self.dir.path().join("report")).unwrap()).unwrap()
     }
 
-    /// What is told at the end of a command that fails: the exit code and stderr, without what differs
-    /// from run to run.
+    /// What is told at the end of a command that fails: the exit code and stderr, without what
+    /// differs from run to run.
     fn fails(&self, mut command: Command) -> String {
         let output = command.output().unwrap();
         let stderr = self.plain(&String::from_utf8(output.stderr).unwrap());
@@ -288,7 +288,7 @@ fn full_queues_do_not_confirm_what_they_have_not_taken() {
     fs::write(place.dir.path().join("ringhook.toml"), config).unwrap();
     let pipe = place.dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // Opened for reading and writing, so that nobody waits for the other end.
+    // Opened for reading and writing, so that no open waits for the other end.
     let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let count = 3000;
     let pushed = place.api.push_many(count);
@@ -536,7 +536,7 @@ fn a_webhook_stays_where_polling_cannot_begin() {
     let place = Place::new();
     let process = place.poll(&[]);
     wait_until("it polls", || place.api.polls() > 0);
-    // Whoever it belongs to.
+    // Also that of another user.
     let api = FakeBotApi::start();
     api.set_webhook_behind_back("https://localhost:8443/webhook");
     let mut command = ringhook(place.dir.path());

@@ -361,7 +361,7 @@ fn it_goes_by_every_kind_of_listener() {
 }
 
 #[test]
-fn what_a_server_refuses_is_told_with_a_remedy() {
+fn what_a_server_refuses_is_reported_with_a_fix() {
     let dir = tempfile::tempdir().unwrap();
     let config = "[[bot]]\nname = 'a'\npath = '/a'\nsecret_token = 'right'\n";
     let server = serve(dir.path(), config);
@@ -385,7 +385,7 @@ fn what_a_server_refuses_is_told_with_a_remedy() {
     let unknown = run(dir.path(), &["send", "--url", &localhost]);
     assert_eq!(unknown.0, 1);
     assert!(
-        unknown.2.contains("nobody who is trusted") && unknown.2.contains("--ca"),
+        unknown.2.contains("no trusted authority") && unknown.2.contains("--ca"),
         "{unknown:?}"
     );
     fs::write(dir.path().join("token"), "right").unwrap();
@@ -404,9 +404,9 @@ fn a_list_that_this_machine_is_not_on_is_named() {
     assert_eq!((code, out.as_str()), (1, ""));
     // At which moment the connection is found closed is a matter of luck.
     assert!(said.contains("was not taken: the server has closed the connection ("), "{said}");
-    let remedy = "127.0.0.1 is not on the list server.allow or listener.allow: put it there, or send \
+    let fix = "127.0.0.1 is not on the list server.allow or listener.allow: put it there, or send \
                   by a Unix socket\n";
-    assert!(said.ends_with(remedy), "{said}");
+    assert!(said.ends_with(fix), "{said}");
     drop(server);
     let other = "[[bot]]\nname = 'b'\npath = '/b'\nauth = 'none'\n";
     let server = serve(dir.path(), &format!("{bot}allow = ['telegram']\n{other}"));

@@ -219,7 +219,7 @@ fn set_sends_what_the_config_says() {
     let uploaded = String::from_utf8(call.files["certificate"].clone()).unwrap();
     let file = fs::read_to_string(place.path().join("cert.pem")).unwrap();
     assert_eq!(uploaded.replace("\r\n", "\n"), file.replace("\r\n", "\n"));
-    insta::assert_snapshot!("info_well", place.run("info").all());
+    insta::assert_snapshot!("info_healthy", place.run("info").all());
     // Setting it again changes nothing and is well.
     assert_eq!(place.run("set").code, 0);
 }
@@ -525,7 +525,7 @@ fn what_would_be_refused_is_found_before() {
         ("", "", "set --allowed-updates mesage"),
         ("", "basic_auth = \"a:b/c\"", "set"),
         ("", "", "set --local --api-root https://api.telegram.org"),
-        ("", "", "set --bot nobody"),
+        ("", "", "set --bot absent"),
         ("", "", "set --allowed-updates message --max-connections many"),
         ("", "", "set --drop-pending"),
         ("", "", "set --yes"),
@@ -587,7 +587,7 @@ fn what_the_bot_api_refuses_is_told_with_its_meaning() {
     add("a name that leads nowhere", place.run("set --url https://bot.example.com/shop"));
     let info = r#"{"ok":true,"result":{"url":"https://u:p@else.example.com/","max_connections":40,"has_custom_certificate":false,"pending_update_count":3}}"#;
     place.api.answer_next("getWebhookInfo", 200, info);
-    add("somebody else sets it, too", place.run("set"));
+    add("another client sets it, too", place.run("set"));
     place.api.answer_next("setWebhook", 502, "<html>502 Bad Gateway</html>");
     add("no Bot API", place.run("set"));
     place.api.answer_next(
@@ -602,7 +602,7 @@ fn what_the_bot_api_refuses_is_told_with_its_meaning() {
     }
     place.api.reach(Reachable::Refused);
     for args in ["set", "info", "delete"] {
-        add("nobody is there", place.run(args));
+        add("nothing answers", place.run(args));
     }
     insta::assert_snapshot!("refused", all);
 }
@@ -619,7 +619,7 @@ fn waits_as_it_is_told() {
     assert!(calls[1].at - calls[0].at >= Duration::from_secs(1));
 }
 
-/// Three bots, of which the second has a token that nobody knows.
+/// Three bots, of which the second has a token that Telegram does not know.
 fn several() -> Place {
     let place = Place::with(FakeBotApi::builder().token(TOKEN).token(OTHER_TOKEN).start());
     let tls = place.signed_certificate();
@@ -757,7 +757,7 @@ fn watching_shows_the_trend() {
     place.api.push_many(1);
     terminal.wait_for("3 waiting (+1)");
     place.api.report_error(now(), "Connection refused");
-    terminal.wait_for("Connection refused\n  that means: nobody listens");
+    terminal.wait_for("Connection refused\n  that means: nothing listens");
     terminal.interrupt();
     let (code, screen) = terminal.finish();
     assert_eq!(code, 1, "{screen}");
@@ -831,7 +831,7 @@ fn a_person_is_asked_before_messages_are_deleted() {
     assert_eq!(code, 0, "{screen}");
     insta::assert_snapshot!("ask_yes", screen);
     assert!(place.api.pending().is_empty());
-    // Nobody can answer where only the output is a terminal.
+    // No question can be answered where only the output is a terminal.
     let said = place.run("delete --drop-pending");
     assert_eq!(said.code, 2);
 }

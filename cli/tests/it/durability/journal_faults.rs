@@ -1,5 +1,5 @@
-//! Disks that are full, broken, read-only or gone under the journal: whoever cannot be promised
-//! anything gets 503 until the disk is well again, and what was acknowledged is not lost by it.
+//! Disks that are full, broken, read-only or gone under the journal: requests get 503
+//! until the disk works again, and no acknowledged update is lost.
 //!
 //! What needs a mount or a device is skipped, with the reason, where these are not to be had;
 //! `RINGHOOK_TEST_DISKS=1` makes that a failure.
@@ -47,7 +47,7 @@ fn assert_failures_are_counted(service: &Service, refused: u64) {
 
 // A disk that is full
 
-/// Nobody takes anything out of the sink, so it is the journal that has to keep it all.
+/// Nothing is read from the sink, so it is the journal that has to keep it all.
 fn fill(disk: &Disk, service: &Service) {
     let (server, tap) = start(service);
     let mut sender = Sender::new(service);
@@ -109,7 +109,7 @@ fn a_server_killed_on_a_full_disk_starts_there_and_empties_it() {
     });
 }
 
-/// A limit that whoever runs the tests may set: files get no longer than it says.
+/// A limit that any user may set: files get no longer than it says.
 #[test]
 fn a_limit_on_the_size_of_files_refuses_until_it_is_lifted() {
     let dir = tempfile::tempdir().unwrap();
@@ -192,8 +192,8 @@ fn ready(admin: SocketAddr) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-/// As NFS, or a controller that resets: no error, the calls stay. That is told by whoever does not
-/// wait for the disk, and nothing is lost by it.
+/// As NFS, or a controller that resets: no error, the calls stay. A thread that does not wait for
+/// the disk reports it, and nothing is lost.
 #[test]
 fn a_disk_that_does_not_answer_is_named_until_it_does() {
     with_mounts(|| {
@@ -364,8 +364,8 @@ fn a_journal_that_is_moved_away_is_made_anew() {
     end_in_peace(server, tap, &mut sunk, &sender);
 }
 
-/// A server runs on in whose place another one has started: it takes nothing more, and what the other
-/// one has acknowledged is not touched by it.
+/// A server runs on in whose place another one has started: it takes nothing more, and what the
+/// other one has acknowledged is not touched by it.
 #[test]
 fn a_successor_keeps_what_it_has_acknowledged() {
     type Take<'a> = &'a dyn Fn(&Path);
@@ -447,7 +447,7 @@ fn a_second_process_on_the_same_directory_is_refused_by_name() {
     // The first one has not noticed.
     assert_eq!(service.connect().post(&update_of(1, 1)).status, 200);
     assert_eq!(server.terminate().status.code(), Some(0));
-    // Whoever is killed lets go of it as well.
+    // A killed process releases it as well.
     service.start().kill();
     assert_eq!(service.start().terminate().status.code(), Some(0));
 }

@@ -1,7 +1,8 @@
-//! The drill: a server that is killed in the middle of its work, again and again, loses nothing that
-//! it has acknowledged, keeps every chat's order and doubles no more than was in its hands.
+//! The drill: a server that is killed in the middle of its work, again and again, loses nothing
+//! that it has acknowledged, keeps every chat's order and doubles no more than was in its hands.
 //!
-//! Moments are drawn at random; a run prints its `RINGHOOK_TEST_SEED`, and takes the one that is set.
+//! Moments are drawn at random; a run prints its `RINGHOOK_TEST_SEED`, and takes the one that is
+//! set.
 
 use std::{
     collections::BTreeSet,
@@ -68,7 +69,7 @@ fn drill(ack: &str) {
                 (there >= lines, there)
             });
             if chance.between(0, 3) == 0 {
-                // Whoever stops a service does not always have the patience.
+                // An operator who stops a service does not always wait.
                 server.signal("TERM");
             }
             server.kill();
@@ -130,7 +131,7 @@ fn drill_with_tight_queues(ahead: u64, rate: Rate) {
     let mut sunk = Sunk::default();
     let (tap, stdout) = Tap::new();
     let first = service.start_with_stdout(stdout);
-    // Nobody takes anything out meanwhile.
+    // Nothing is read from the sink meanwhile.
     under_load(&service.load(ahead), || ());
     let mut options = service.load(UPDATES - ahead);
     options.first_update_id = ahead + 1;
@@ -177,7 +178,7 @@ fn kills_during_recovery_lose_nothing_either() {
     let mut sunk = Sunk::default();
     let (tap, stdout) = Tap::new();
     let first = service.start_with_stdout(stdout);
-    // Nobody reads what comes out, so all but a pipe's worth stays in the journal.
+    // stdout is not read, so all but a pipe's worth stays in the journal.
     let (sent, first) = under_load(&service.load(UPDATES), || first);
     first.kill();
     tap.end_life(&mut sunk);

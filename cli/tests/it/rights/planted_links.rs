@@ -1,5 +1,5 @@
-//! A service's user plants links in its own directory; what root does there leaves all of root's files
-//! as they are.
+//! A service's user plants links in its own directory; what root does there leaves all of root's
+//! files as they are.
 
 use std::{
     fs,
@@ -28,7 +28,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// `None` where this test is not run by root, which must be so where `RINGHOOK_TEST_ROOT` is set.
+    /// `None` where this test is not run by root, which must be so where `RINGHOOK_TEST_ROOT` is
+    /// set.
     fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("RINGHOOK_TEST_ROOT").is_none(), "root is required");

@@ -1,5 +1,5 @@
-//! What root does where a service's user could plant a link, by the kernel's own word: strace tells of
-//! all calls that take a path, and none that root's rights are used for follows a link there.
+//! What root does where a service's user could plant a link, by the kernel's own word: strace tells
+//! of all calls that take a path, and none that root's rights are used for follows a link there.
 
 use std::{
     collections::HashMap,
@@ -60,8 +60,8 @@ fn traced(dir: &Path, trace: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// The uses of root's rights in `trace` by which a link of another user's could have been followed, and
-/// the number of calls that were looked at.
+/// The uses of root's rights in `trace` by which a link of another user's could have been followed,
+/// and the number of calls that were looked at.
 fn followed(dir: &Path, trace: &str) -> (Vec<String>, usize) {
     let mut users: HashMap<&str, u32> = HashMap::new();
     let (mut cloning, mut found, mut calls) = (0, Vec::new(), 0);

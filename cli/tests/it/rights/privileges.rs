@@ -163,7 +163,7 @@ fn files_that_only_root_reads_are_read_before_and_a_named_user_brings_its_groups
 }
 
 #[test]
-fn no_new_privileges_are_ever_had_whoever_starts_it() {
+fn no_new_privileges_are_ever_had_by_any_user() {
     let dir = tempfile::tempdir().unwrap();
     let process = Process::serve(dir.path(), &["--sink", "null", "--ack", "memory"]);
     for thread in threads(&process, &["NoNewPrivs"]) {
@@ -175,7 +175,7 @@ fn no_new_privileges_are_ever_had_whoever_starts_it() {
 fn what_cannot_be_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     for (args, expected) in [
-        (&["--user", "nobody-there"][..], "server.user = nobody-there: expected the name or"),
+        (&["--user", "no-such-user"][..], "server.user = no-such-user: expected the name or"),
         (&["--user", "root"], "server.user = root: expected another user than root"),
         (&["--group", "daemon"], "server.group = daemon: expected server.user beside it"),
         (&["--user", "4000000001"], "expected server.group (--group) beside the number"),
@@ -187,8 +187,8 @@ fn what_cannot_be_is_refused_in_one_line() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing has been made");
 }
 
-/// `setpriv` with these flags, running a copy of the binary that everybody may run.
-fn as_nobody(dir: &Path, flags: &[&str]) -> Option<Command> {
+/// `setpriv` with these flags, running a copy of the binary that any user may run.
+fn as_unprivileged(dir: &Path, flags: &[&str]) -> Option<Command> {
     let mut command = program("setpriv")?;
     let binary = dir.join("ringhook");
     if !binary.exists() {
@@ -201,12 +201,12 @@ fn as_nobody(dir: &Path, flags: &[&str]) -> Option<Command> {
 }
 
 #[test]
-fn who_is_not_root_becomes_nobody_else() {
+fn a_process_that_is_not_root_becomes_no_other_user() {
     if !is_root() {
         return;
     }
     let dir = open_dir();
-    let Some(mut command) = as_nobody(dir.path(), &[]) else { return };
+    let Some(mut command) = as_unprivileged(dir.path(), &[]) else { return };
     let output = command.args(["serve", "--user", "nobody"]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -220,7 +220,7 @@ fn a_privileged_port_needs_one_capability_and_no_root() {
     }
     let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if start.trim().parse::<u16>().unwrap() < 1024 {
-        return eprintln!("skipped: all ports are for everybody here");
+        return eprintln!("skipped: any user may bind any port here");
     }
     let dir = open_dir();
     let data = dir.path().join("state");
@@ -229,7 +229,7 @@ fn a_privileged_port_needs_one_capability_and_no_root() {
     let port = (600..1024).rev().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     let listen = format!("127.0.0.1:{}", port.expect("a free port"));
     let args = ["serve", "--listen", &listen, "--data-dir", "state/data", "--sink", "null"];
-    let Some(mut without) = as_nobody(dir.path(), &[]) else { return };
+    let Some(mut without) = as_unprivileged(dir.path(), &[]) else { return };
     let output = without.args(args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -237,7 +237,7 @@ fn a_privileged_port_needs_one_capability_and_no_root() {
 
     let capability =
         ["--inh-caps", "-all,+net_bind_service", "--ambient-caps", "-all,+net_bind_service"];
-    let mut with = as_nobody(dir.path(), &capability).unwrap();
+    let mut with = as_unprivileged(dir.path(), &capability).unwrap();
     with.args(args);
     let process = Process::start(with);
     assert_eq!(process.addr.to_string(), listen);

@@ -111,7 +111,7 @@ fn duplicate(process: &Process, fd: i32) -> io::Result<OwnedFd> {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+        // SAFETY: the kernel has just made this descriptor for us, and nothing else has it.
         Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(result).unwrap()) })
     };
     // SAFETY: the call takes two integers.
@@ -129,7 +129,7 @@ fn descriptors_stay_in_the_process_and_answers_are_not_held_back() {
         assert_eq!(client.post(&update(1)).status, 200);
         let mut connections = 0;
         for (fd, target) in descriptors(&process) {
-            // Others may be inherited from whoever runs this test.
+            // Others may be inherited from the process that runs this test.
             if !target.starts_with("socket:") && !target.starts_with("anon_inode:") {
                 continue;
             }

@@ -25,7 +25,7 @@ fn the_command_line_has_it_and_tells_where() {
         .find_map(|line| line.trim().strip_prefix("admin").map(|rest| rest.trim().to_owned()));
     let addr = line.unwrap().strip_prefix("http://").unwrap().parse().unwrap();
     assert_eq!(ask(addr, "/readyz"), ok());
-    // By a client that nobody here wrote.
+    // By a client of another project.
     if let Some(mut curl) = program("curl") {
         let url = format!("http://{addr}/incidents");
         let said = talk(curl.args(["-sS", "-i", &url]), b"");

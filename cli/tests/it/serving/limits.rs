@@ -48,11 +48,12 @@ fn service() -> (Process, Vec<Client>) {
 fn what_is_pipelined_without_end_stays_with_the_kernel() {
     let (process, mut clients) = service();
     let before = resident(process.child.id());
-    let requests = b"GET /nobody HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400);
+    let requests = b"GET /absent HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400);
     for client in &mut clients[..FLOODS] {
         rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream.sock, 4096).unwrap();
         client.stream.sock.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        // Nobody reads the answers, so in the end nobody reads the requests.
+        // The client does not read the answers, so in the end the server does not read the
+        // requests.
         while client.stream.write_all(&requests).is_ok() {}
     }
     let limits = Limits::default();

@@ -87,7 +87,7 @@ fn what_cannot_be_made_anew_waits_until_it_can() {
     fs::rename(at("logs"), at("old")).unwrap();
     post(&mut client, PATH, 2);
     let is_told = |line: &String| line.contains("was renamed or removed and cannot be opened anew");
-    wait_until("it is told", || server.stderr().iter().any(is_told));
+    wait_until("it is logged", || server.stderr().iter().any(is_told));
     fs::create_dir(at("logs")).unwrap();
     wait_ids(&at("logs/out"), &[2]);
     assert!(server.terminate().status.success());

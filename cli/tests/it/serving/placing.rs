@@ -39,8 +39,8 @@ fn affinities(process: u32) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Waits until `thread` of `process` may use `cpus` and no others: at the time of the `ready` line it may not
-/// have come to its own first lines.
+/// Waits until `thread` of `process` may use `cpus` and no others: at the time of the `ready` line
+/// it may not have come to its own first lines.
 #[track_caller]
 fn assert_runs_on(process: u32, thread: &str, cpus: &str) {
     wait_until(&format!("{thread} runs on {cpus}"), || {
@@ -163,7 +163,7 @@ fn a_cpu_outside_of_the_affinity_mask_is_refused() {
 fn duplicate(process: u32, fd: i32) -> Option<OwnedFd> {
     let checked = |result: libc::c_long| {
         let fd = i32::try_from(result).ok().filter(|fd| *fd >= 0)?;
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+        // SAFETY: the kernel has just made this descriptor for us, and nothing else has it.
         Some(unsafe { OwnedFd::from_raw_fd(fd) })
     };
     // SAFETY: the call takes two integers.

@@ -1,4 +1,4 @@
-//! The promises of `ringhook serve` to whoever types it: what it makes, prints, writes and refuses,
+//! The promises of `ringhook serve` to the operator: what it makes, prints, writes and refuses,
 //! and the codes it exits with.
 
 use std::{
@@ -467,7 +467,7 @@ fn a_reader_that_leaves_stdout_ends_it_with_1_and_the_reason() {
     assert!(last.starts_with("ringhook: the sink's reader is gone"), "{:#?}", ended.stderr);
 }
 
-/// As under `ringhook serve 2>&1 | head`: nobody reads on, and the service must not care.
+/// As under `ringhook serve 2>&1 | head`: the reader closes, and the service must go on.
 #[test]
 fn a_reader_that_leaves_stderr_disturbs_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -610,7 +610,7 @@ fn each_bot_of_a_config_file_has_its_path_and_its_secret() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, expected);
-    assert!(!dir.path().join(SECRET_FILE).exists(), "a secret that nobody needs is not made");
+    assert!(!dir.path().join(SECRET_FILE).exists(), "a secret that no bot needs is not made");
 }
 
 /// Curl as a client that is told a URL with user and password, as Telegram is.
@@ -1210,7 +1210,7 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     server.signal("HUP");
     wait_until("the new secret is in force", || post("/a", "two", 2) == 200);
     assert_eq!(post("/a", "one", 3), 403);
-    wait_until("it is told", || says("config reloaded: bots changed: a") >= 1);
+    wait_until("it is logged", || says("config reloaded: bots changed: a") >= 1);
 
     // A token of that kind would not be taken by setWebhook.
     fs::write(path("secret"), "no token\u{1b}[31m").unwrap();
@@ -1320,7 +1320,7 @@ fn what_goes_missing_or_odd_while_it_runs_changes_nothing() {
     for name in ["cert.pem", "key.pem"] {
         fs::rename(path(name), path(DATA).join(name)).unwrap();
     }
-    // Nobody is waited for, nothing endless is read, and no bot is dropped for an empty file.
+    // Nothing blocks, nothing endless is read, and no bot is dropped for an empty file.
     fs::remove_file(path("ringhook.toml")).unwrap();
     succeed(Command::new("mkfifo").arg(path("ringhook.toml")));
     expect_failure("the pipe is told");

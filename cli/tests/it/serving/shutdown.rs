@@ -1,4 +1,4 @@
-//! The end of `ringhook serve`: by a signal, by two, and where nobody reads what it writes.
+//! The end of `ringhook serve`: by a signal, by two, and where its output is not read.
 
 use std::{
     collections::BTreeMap,
@@ -168,7 +168,7 @@ fn a_reader_that_is_gone_ends_the_process_with_one_line() {
 }
 
 #[test]
-fn nobody_listening_on_stderr_does_no_harm() {
+fn a_stderr_that_is_not_read_does_no_harm() {
     let pki = Pki::ecdsa();
     let mut command = serve(&pki, &["--sink", "ndjson:updates"]);
     let command = with_test_driver(&mut command);

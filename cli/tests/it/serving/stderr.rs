@@ -1,5 +1,5 @@
-//! A stderr that takes nothing: a full pipe that is not read, or a terminal that is stopped. Requests
-//! are answered, stops are obeyed, and what was dropped is counted and told.
+//! A stderr that takes nothing: a full pipe that is not read, or a terminal that is stopped.
+//! Requests are answered, stops are obeyed, and what was dropped is counted and told.
 
 use std::{
     fs::{self, File},

@@ -61,7 +61,8 @@ fn written(pki: &Pki, name: &str) -> BTreeMap<i64, usize> {
 
 // Sockets that are passed
 
-/// `ringhook` with `args`, started as systemd does: with `sockets` from descriptor 3 on, by `names`.
+/// `ringhook` with `args`, started as systemd does: with `sockets` from descriptor 3 on, by
+/// `names`.
 fn activated(pki: &Pki, sockets: &[&TcpListener], names: &str, args: &[String]) -> Command {
     // LISTEN_PID is known in the new process only.
     let mut command = Command::new("sh");
@@ -265,8 +266,8 @@ fn load(
     met
 }
 
-/// Posts one update: what the answer says of the connection. `is_first` is taken back as soon as the
-/// server has said anything.
+/// Posts one update: what the answer says of the connection. `is_first` is taken back as soon as
+/// the server has said anything.
 fn exchange(
     client: &mut Raw<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>,
     is_first: &mut bool,

@@ -223,7 +223,7 @@ fn errors_and_what_waits_are_told_and_counted() {
     stage.wait_looks(1);
     stage.way.shut();
     stage.api.push_many(3);
-    wait_until("it is told", || has_line(&process, "cannot deliver"));
+    wait_until("it is logged", || has_line(&process, "cannot deliver"));
     let told = lines(&process.stderr(), "webhook_failing");
     assert_eq!(told[0].0, "last_error");
     assert!(told[0].1.contains("Connection refused") && told[0].1.contains("ringhook"), "{told:?}");
@@ -254,10 +254,10 @@ fn it_ends_when_updates_arrive_again() {
     stage.wait_looks(1);
     stage.way.shut();
     let ids = stage.api.push_many(3);
-    wait_until("it is told", || has_line(&process, "cannot deliver"));
+    wait_until("it is logged", || has_line(&process, "cannot deliver"));
     stage.way.open();
     stage.api.wait_delivered();
-    wait_until("it is told", || has_line(&process, "can deliver to the webhook again"));
+    wait_until("it is logged", || has_line(&process, "can deliver to the webhook again"));
     assert!(process.terminate().status.success());
     assert!(stage.report()["webhook"]["shop"]["failing_for_s"].is_null());
     stage.check_sink(&ids);
@@ -271,14 +271,14 @@ fn what_changes_behind_its_back_is_noticed_and_left_alone() {
     let process = stage.start();
     stage.wait_looks(1);
     stage.api.set_webhook_behind_back("https://other.example/a-secret-path");
-    wait_until("it is told", || has_line(&process, "at another URL"));
+    wait_until("it is logged", || has_line(&process, "at another URL"));
     stage.wait_looks(3);
     stage.api.remove_webhook_behind_back();
-    wait_until("it is told", || has_line(&process, "no webhook is set"));
+    wait_until("it is logged", || has_line(&process, "no webhook is set"));
     stage.wait_looks(3);
     assert_eq!(stage.webhook(), "");
     stage.set();
-    wait_until("it is told", || has_line(&process, "as the config has it again"));
+    wait_until("it is logged", || has_line(&process, "as the config has it again"));
     let ended = process.terminate();
     assert_no_token(&ended);
     let told = lines(&ended.stderr, "webhook_changed");
@@ -305,16 +305,16 @@ fn what_changes_behind_its_back_is_set_again_three_times_an_hour() {
     let certificate = stage.api.webhook().unwrap().certificate.unwrap();
     assert_eq!(certificate, stage.pki.cert.as_bytes(), "all of it");
     assert_eq!(stage.api.webhook().unwrap().secret_token, SECRET);
-    // Whoever comes again means it.
+    // A change that comes again is on purpose.
     stage.api.set_webhook_behind_back("https://a.example/");
-    wait_until("it is told", || has_line(&process, "somebody means it"));
+    wait_until("it is logged", || has_line(&process, "so it is set on purpose"));
     stage.wait_looks(3);
     assert_eq!(stage.webhook(), "https://a.example/");
     stage.api.remove_webhook_behind_back();
     wait_until("it is set again", || stage.webhook() == stage.url());
     stage.wait_looks(1);
     stage.api.remove_webhook_behind_back();
-    wait_until("it is told", || has_line(&process, "three times within an hour"));
+    wait_until("it is logged", || has_line(&process, "three times within an hour"));
     stage.wait_looks(3);
     assert_eq!(stage.webhook(), "");
     let found = incidents(&process);
@@ -336,7 +336,7 @@ fn a_webhook_that_was_never_its_own_is_not_taken() {
     stage.configure("repair = true");
     stage.api.set_webhook_behind_back("https://other.example/");
     let process = stage.start();
-    wait_until("it is told", || has_line(&process, "it is left alone"));
+    wait_until("it is logged", || has_line(&process, "it is left alone"));
     stage.wait_looks(3);
     assert_eq!(stage.webhook(), "https://other.example/");
     assert!(process.terminate().status.success());
@@ -354,7 +354,7 @@ fn an_api_that_cannot_be_reached_stops_nothing() {
         let ids = stage.api.push_many(3);
         stage.api.wait_delivered();
         if how != Reachable::Silent {
-            wait_until("it is told", || has_line(&process, "cannot be looked at"));
+            wait_until("it is logged", || has_line(&process, "cannot be looked at"));
         }
         process.signal("HUP");
         wait_until("it has reloaded", || has_line(&process, "config reloaded"));
@@ -437,7 +437,7 @@ fn while_telegram_cannot_deliver_it_polls_and_each_update_comes_once() {
         assert_eq!(stage.api.webhook().unwrap().secret_token, SECRET);
         ids.extend(stage.api.push_many(300));
         stage.api.wait_delivered();
-        wait_until("it is told", || has_line(&process, "fetched no more"));
+        wait_until("it is logged", || has_line(&process, "fetched no more"));
         let ended = process.terminate();
         assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.stderr);
         assert_no_token(&ended);
@@ -545,7 +545,7 @@ fn without_the_bot_api_there_is_no_fallback() {
 }
 
 #[test]
-fn a_webhook_that_somebody_sets_meanwhile_ends_the_fallback() {
+fn a_webhook_that_another_client_sets_ends_the_fallback() {
     let mut stage = Stage::new();
     stage.configure(FALLBACK);
     stage.set();
@@ -556,7 +556,7 @@ fn a_webhook_that_somebody_sets_meanwhile_ends_the_fallback() {
     wait_until("it polls", || has_line(&process, "updates are fetched"));
     stage.way.open();
     stage.set();
-    wait_until("it is told", || has_line(&process, "somebody has set a webhook"));
+    wait_until("it is logged", || has_line(&process, "another client has set a webhook"));
     ids.extend(stage.api.push_many(20));
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());
@@ -571,7 +571,7 @@ fn a_way_that_is_shut_from_the_start_is_told_of() {
     stage.set();
     stage.way.shut();
     let process = stage.start();
-    wait_until("it is told", || has_line(&process, "would not end by itself"));
+    wait_until("it is logged", || has_line(&process, "would not end by itself"));
     assert!(process.terminate().status.success());
 }
 
@@ -581,11 +581,11 @@ fn what_a_command_does_is_on_purpose() {
     stage.configure("repair = true");
     let run = |args: &[&str]| stage.command(args);
     run(&["set"]);
-    assert!(!stage.pki.dir().join("ringhook-data").exists(), "nobody is there to read a note");
+    assert!(!stage.pki.dir().join("ringhook-data").exists(), "no server is there to read a note");
     let process = stage.start();
     stage.wait_looks(1);
     run(&["set", "--allowed-updates", "message"]);
-    wait_until("it is told", || has_line(&process, "allowed_updates"));
+    wait_until("it is logged", || has_line(&process, "allowed_updates"));
     stage.wait_looks(3);
     assert!(stage.api.push(r#"{"poll":{"id":"1"}}"#).is_none(), "it stays so");
     run(&["set", "--url", "https://localhost:8443/elsewhere"]);
@@ -595,7 +595,7 @@ fn what_a_command_does_is_on_purpose() {
     stage.wait_looks(3);
     assert_eq!(stage.webhook(), "");
     run(&["set"]);
-    wait_until("it is told", || has_line(&process, "as the config has it again"));
+    wait_until("it is logged", || has_line(&process, "as the config has it again"));
     // What others do is not.
     stage.api.remove_webhook_behind_back();
     wait_until("it is set again", || has_line(&process, "the webhook was set again"));
@@ -614,7 +614,7 @@ fn a_certificate_that_is_replaced_is_uploaded_again() {
     let next = stage.replace_certificate();
     stage.wait_uploaded(&next);
     // The Bot API knows of it before the watch has had its answer.
-    wait_until("it is told", || has_line(&process, "the webhook was set again"));
+    wait_until("it is logged", || has_line(&process, "the webhook was set again"));
     let ids = stage.api.push_many(5);
     stage.api.wait_delivered();
     assert!(process.terminate().status.success());
@@ -635,7 +635,7 @@ fn a_return_that_is_refused_is_tried_again_later() {
     let refusal = r#"{"ok":false,"error_code":500,"description":"Internal Server Error"}"#;
     stage.api.answer_next("setWebhook", 500, refusal);
     stage.way.open();
-    wait_until("it is told", || has_line(&process, "could not be set again after a fallback"));
+    wait_until("it is logged", || has_line(&process, "could not be set again after a fallback"));
     assert_eq!(stage.webhook(), "");
     ids.extend(stage.api.push_many(20));
     stage.api.wait_delivered();
@@ -669,7 +669,7 @@ fn each_bot_is_looked_at_by_itself() {
     stage.wait_looks(4);
     stage.api.remove_webhook_behind_back();
     wait_until("it is set again", || stage.webhook() == stage.url());
-    wait_until("it is told", || has_line(&process, "as the config has it again"));
+    wait_until("it is logged", || has_line(&process, "as the config has it again"));
     assert!(stage.api.bot(OTHER).webhook().is_none(), "it was never seen to be set");
     assert!(process.terminate().status.success());
     let report = stage.report();
@@ -703,7 +703,7 @@ fn a_token_that_was_revoked_stops_nothing() {
     stage.set();
     stage.api.revoke();
     let process = stage.start();
-    wait_until("it is told", || has_line(&process, "the token is wrong or was revoked"));
+    wait_until("it is logged", || has_line(&process, "the token is wrong or was revoked"));
     let ended = process.terminate();
     assert_eq!(ended.status.code(), Some(0));
     assert_no_token(&ended);
@@ -743,13 +743,13 @@ fn what_a_command_does_during_a_fallback_stays() {
     wait_until("it polls", || has_line(&process, "updates are fetched"));
     stage.command(&["delete"]);
     stage.way.open();
-    wait_until("it is told", || has_line(&process, "deleted on purpose"));
+    wait_until("it is logged", || has_line(&process, "deleted on purpose"));
     stage.wait_looks(6);
     assert_eq!((stage.webhook(), stage.noted()), (String::new(), "deleted".to_owned()));
     ids.extend(stage.api.push_many(20));
     stage.api.wait_delivered();
     stage.command(&["set", "--allowed-updates", "message"]);
-    wait_until("it is told", || has_line(&process, "somebody has set a webhook"));
+    wait_until("it is logged", || has_line(&process, "another client has set a webhook"));
     stage.wait_looks(2);
     assert_eq!((stage.webhook(), stage.noted()), (stage.url(), "set".to_owned()));
     ids.extend(stage.api.push_many(20));
@@ -772,12 +772,12 @@ fn another_token_ends_a_fallback_and_the_first_one_goes_on_with_it() {
     stage.api.wait_delivered();
     fs::write(stage.pki.dir().join("token"), OTHER).unwrap();
     process.signal("HUP");
-    wait_until("it is told", || has_line(&process, "of the bot before stays deleted"));
+    wait_until("it is logged", || has_line(&process, "of the bot before stays deleted"));
     stage.wait_looks(2);
     assert_eq!(stage.noted(), "fallback");
     let waits = stage.api.push_many(5);
     stage.wait_looks(3);
-    assert!(stage.sunk().iter().all(|(_, id)| !waits.contains(id)), "nobody fetches for it");
+    assert!(stage.sunk().iter().all(|(_, id)| !waits.contains(id)), "no poller fetches for it");
     fs::write(stage.pki.dir().join("token"), TOKEN).unwrap();
     process.signal("HUP");
     stage.api.wait_delivered();

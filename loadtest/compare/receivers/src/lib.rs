@@ -25,10 +25,12 @@ pub const TOKEN_HEADER: &str = "x-telegram-bot-api-secret-token";
 /// The longest body, in bytes: twice of what Telegram sends at most.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// How long a connection may be silent, or a head take: longer than Telegram keeps an idle connection.
+/// How long a connection may be silent, or a head take: longer than Telegram keeps an idle
+/// connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// What a receiver is started with: `--listen ADDRESS --cert FILE --key FILE --secret-token-file FILE`.
+/// What a receiver is started with: `--listen ADDRESS --cert FILE --key FILE --secret-token-file
+/// FILE`.
 pub struct Flags {
     pub listen: SocketAddr,
     pub secret_token: String,

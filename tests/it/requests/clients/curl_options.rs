@@ -156,7 +156,7 @@ fn curl_without_the_certificate_refuses_us() {
             let said = talk(post(&mut curl, &server, &update(9)), b"");
             assert_eq!(said.status.code(), Some(60), "{}", said.stderr);
             let said = succeed(post(super::curl(&server).arg("--insecure"), &server, &update(1)));
-            // It says what it did not mind: 18 is a certificate that nobody else has signed.
+            // It says what it did not mind: 18 is a self-signed certificate.
             assert_eq!(said.stdout, "200 1.1 1 18\n");
             posts(&server, &[], 2);
             let report = assert_arrived(server, 1..3);
@@ -239,7 +239,7 @@ fn curl_with_several_urls_goes_on_over_its_connection() {
             let mut curl = curl(&server);
             post(&mut curl, &server, &update(1));
             curl.args(["-o", "/dev/null", &format!("{url}?again")]);
-            curl.args(["-o", "/dev/null", &format!("{url}/nobody")]);
+            curl.args(["-o", "/dev/null", &format!("{url}/absent")]);
             assert_eq!(succeed(&mut curl).stdout, "200 1.1 1 0\n200 1.1 0 0\n404 1.1 0 0\n");
             server.wait_handled(1);
             let (report, handled) = server.stop();

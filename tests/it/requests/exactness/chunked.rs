@@ -97,12 +97,12 @@ fn sizes() -> Vec<Entry> {
             Then::Waits,
         ),
         refused(
-            ("chunks for nobody", "RFC 9112, 9.3: read to the end"),
+            ("chunks to an unknown path", "RFC 9112, 9.3: read to the end"),
             sized("18").replace("/o", "/x"),
             &[404],
         ),
         fatal(
-            ("a broken chunk for nobody", "RFC 9112, 9.3"),
+            ("a broken chunk to an unknown path", "RFC 9112, 9.3"),
             sized("19").replace("/o", "/x"),
             &[400],
         ),

@@ -80,8 +80,8 @@ fn pipelining() -> Vec<Entry> {
             Stays,
         ),
         kept("empty lines between", "\r\n\r\n", &[200, 200]),
-        kept("nobody between", &to("/x", LENGTH, TWO), &[200, 404, 200]),
-        kept("a stranger between", &to("/s", LENGTH, TWO), &[200, 403, 200]),
+        kept("an unknown path between", &to("/x", LENGTH, TWO), &[200, 404, 200]),
+        kept("an unauthorized request between", &to("/s", LENGTH, TWO), &[200, 403, 200]),
         kept("a GET between", "GET /o HTTP/1.1\r\nHost: a\r\n\r\n", &[200, 405, 200]),
         kept("a HEAD between", "HEAD /o HTTP/1.1\r\nHost: a\r\n\r\n", &[200, 405, 200]),
         kept("bad JSON between", &post("Content-Length: 2\r\n", "{x"), &[200, 400, 200]),
@@ -154,8 +154,9 @@ fn expectations() -> Vec<Entry> {
         )
         .uninvited(),
         // Whether the content follows a refusal is unknown.
-        fatal(("Expect to nobody", "RFC 9110, 10.1.1"), expecting("/x"), &[404]).uninvited(),
-        fatal(("Expect of a stranger", "RFC 9110, 10.1.1"), expecting("/s"), &[403]).uninvited(),
+        fatal(("Expect to an unknown path", "RFC 9110, 10.1.1"), expecting("/x"), &[404])
+            .uninvited(),
+        fatal(("Expect, unauthorized", "RFC 9110, 10.1.1"), expecting("/s"), &[403]).uninvited(),
         fatal(("another expectation", "RFC 9110, 10.1.1"), with("Expect: 200-ok"), &[417]),
         fatal(
             ("one expectation too many", "RFC 9110, 10.1.1"),

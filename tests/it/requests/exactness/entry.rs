@@ -37,8 +37,8 @@ pub(crate) enum Then {
     Closes,
     /// The next request is answered.
     Stays,
-    /// The entry is not a whole request: more bytes are awaited. Where FIN comes instead, the server
-    /// closes without a word.
+    /// The entry is not a whole request: more bytes are awaited. Where FIN comes instead, the
+    /// server closes without a word.
     Waits,
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn id(serial: i64, last: i64) -> i64 {
     1_000_000_000 + 10 * serial + last
 }
 
-/// A POST to the bot that lets everybody in; `fields` end with CR LF each.
+/// A POST to the bot without a secret; `fields` end with CR LF each.
 pub(crate) fn post(fields: &str, body: &str) -> String {
     to("/o", fields, body)
 }

@@ -12,7 +12,11 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         refused(("GET", "RFC 9110, 15.5.6"), bare("GET", "/o"), &[405]),
         refused(("HEAD", "RFC 9110, 9.3.2: no content"), bare("HEAD", "/o"), &[405]),
-        refused(("HEAD of nobody", "RFC 9110, 9.3.2: no content"), bare("HEAD", "/x"), &[404]),
+        refused(
+            ("HEAD of an unknown path", "RFC 9110, 9.3.2: no content"),
+            bare("HEAD", "/x"),
+            &[404],
+        ),
         refused(("OPTIONS", "RFC 9110, 15.5.6"), bare("OPTIONS", "/o"), &[405]),
         refused(("OPTIONS of all", "RFC 9112, 3.2.4"), bare("OPTIONS", "*"), &[404]),
         refused(("DELETE", "RFC 9110, 15.5.6"), bare("DELETE", "/o"), &[405]),
@@ -26,8 +30,12 @@ pub(crate) fn entries() -> Vec<Entry> {
             post(chunked, "2;a\r\n{}\r\n0\r\nA: b\r\n\r\n").replacen("POST", "PATCH", 1),
             &[405],
         ),
-        refused(("GET of nobody", "RFC 9110, 15.5.5"), bare("GET", "/favicon.ico"), &[404]),
-        refused(("POST to nobody", "RFC 9110, 15.5.5"), to("/x", LENGTH, ONE), &[404]),
+        refused(
+            ("GET of an unknown path", "RFC 9110, 15.5.5"),
+            bare("GET", "/favicon.ico"),
+            &[404],
+        ),
+        refused(("POST to an unknown path", "RFC 9110, 15.5.5"), to("/x", LENGTH, ONE), &[404]),
         refused(("GET without a token", "RFC 9110, 15.5.6"), bare("GET", "/s"), &[405]),
         fatal(("a method that is none", "RFC 9110, 9.1"), line("BREW /o HTTP/1.1"), &[501]),
         fatal(("a method in lower case", "RFC 9110, 9.1"), line("post /o HTTP/1.1"), &[501]),

@@ -1,9 +1,9 @@
 //! A table of raw requests, each with what has to become of it: the answers, the connection, and
 //! what reaches the handler. Where an RFC has a say, the entry names the section.
 //!
-//! Every entry is tried on the sans-I/O path (`sans_io`) and on real TLS sockets (`wire`): whole, cut
-//! at each byte, and with a good request behind it in the same record, which has to be answered if
-//! and only if the connection stays open.
+//! Every entry is tried on the sans-I/O path (`sans_io`) and on real TLS sockets (`wire`): whole,
+//! cut at each byte, and with a good request behind it in the same record, which has to be answered
+//! if and only if the connection stays open.
 //!
 //! | file | what its requests are about |
 //! |---|---|
@@ -41,8 +41,8 @@ const BODY_BYTES: usize = 1024;
 const EXTENSION_BYTES: usize = 1024;
 const TRAILER_BYTES: usize = 1024;
 
-/// The bots that entries are sent to: one for everybody, whose path is short, one with a token, one
-/// with user and password, one that has a host of its own.
+/// The bots that entries are sent to: one without a secret, whose path is short, one with a token,
+/// one with user and password, one that has a host of its own.
 fn bots() -> Vec<Bot> {
     let mut basic = Bot::without_secret("basic", "/b");
     basic.basic_auth = Some(BasicAuth::new("u:p", "bot.basic_auth").unwrap());

@@ -150,7 +150,7 @@ fn each_entry_means_the_same_however_it_is_cut() {
             let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
             let mut seen = seen(&routes, &bytewise);
             seen.taken.dedup();
-            // Who sends its head and waits is invited, if anybody may be.
+            // A client that sends its head and waits is invited, if the version allows it.
             assert_eq!(seen.invitations, usize::from(entry.invited), "{}", entry.name);
             assert_eq!((seen.answers, seen.taken, seen.then), expected, "{}, bytewise", entry.name);
         }

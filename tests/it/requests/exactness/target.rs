@@ -88,7 +88,7 @@ fn hosts() -> Vec<Entry> {
         taken(("the Host of a bot", "RFC 9110, 7.4"), hosted("/n", &["n.example"])),
         taken(("its Host in capitals", "RFC 9110, 4.2.3"), hosted("/n", &["N.Example:443"])),
         taken(("its Host with a final dot", "RFC 3986, 3.2.2"), hosted("/n", &["n.example."])),
-        refused(("the Host of nobody", "RFC 9110, 7.4"), hosted("/n", &["x.example"]), &[404]),
+        refused(("an unknown Host", "RFC 9110, 7.4"), hosted("/n", &["x.example"]), &[404]),
         taken(
             ("an absolute target against Host", "RFC 9112, 3.2.2: Host is ignored"),
             hosted("http://n.example/n", &["x.example"]),

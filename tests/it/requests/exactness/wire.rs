@@ -268,7 +268,7 @@ impl Sender<'_> {
     }
 }
 
-/// A connection cut in the middle of a request may end without goodbye.
+/// A connection cut in the middle of a request may end without close_notify.
 fn ended(error: String) -> Result<Option<Answer>, String> {
     if error.starts_with("FIN") { Ok(None) } else { Err(error) }
 }
@@ -308,7 +308,7 @@ fn run(driver: DriverChoice, parts: &[Part]) {
     let mut limits = Limits::default();
     limits.head_bytes = HEAD_BYTES;
     limits.body_bytes = BODY_BYTES;
-    // On a machine that stands still for a while nobody is to be told 408.
+    // On a machine that stands still for a while no client is to get 408.
     limits.handshake_timeout = Duration::from_secs(60);
     limits.head_timeout = Duration::from_secs(60);
     limits.body_timeout = Duration::from_secs(60);

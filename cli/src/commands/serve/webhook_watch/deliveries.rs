@@ -7,8 +7,8 @@ use super::look::{Event, Look, Terms};
 /// The longest time between two tries of Telegram's; an error that has not moved for longer, and an
 /// interval, is over.
 const RETRY_MAX: Duration = Duration::from_secs(125);
-/// For how long an error of the same text is not told again.
-const TOLD_FOR: Duration = Duration::from_secs(3600);
+/// For how long an error of the same text is not reported again.
+const REPORTED_FOR: Duration = Duration::from_secs(3600);
 /// Looks in a row that must fail for an outage that begins the count of failing deliveries anew.
 const OUTAGE_LOOKS: u32 = 3;
 
@@ -17,15 +17,15 @@ const OUTAGE_LOOKS: u32 = 3;
 pub(super) struct Deliveries {
     state: State,
     error: LastError,
-    /// The last error that was told, and when.
-    told: Option<(Duration, String)>,
+    /// The last error that was reported, and when.
+    reported: Option<(Duration, String)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 enum State {
     #[default]
     Working,
-    /// That was told. `since` leaves out outages, and is `None` after a long one.
+    /// That was reported. `since` leaves out outages, and is `None` after a long one.
     Failing { since: Option<Duration> },
 }
 
@@ -98,11 +98,11 @@ impl Deliveries {
             LastError::Seen { moved_at, .. } => (false, moved_at),
         };
         if has_moved {
-            let is_told = |(at, told): &(Duration, String)| {
-                *told == text() && now.saturating_sub(*at) < TOLD_FOR
+            let is_reported = |(at, reported): &(Duration, String)| {
+                *reported == text() && now.saturating_sub(*at) < REPORTED_FOR
             };
-            if !self.told.as_ref().is_some_and(is_told) {
-                self.told = Some((now, text()));
+            if !self.reported.as_ref().is_some_and(is_reported) {
+                self.reported = Some((now, text()));
                 events.push(Event::Error(text()));
             }
         }
@@ -112,7 +112,7 @@ impl Deliveries {
         let is_fresh = moved_at.is_some_and(|at| now.saturating_sub(at) <= fresh);
         if !(look.is_ours() && look.pending > 0 && is_fresh) {
             if let State::Failing { .. } = std::mem::take(&mut self.state) {
-                self.told = None;
+                self.reported = None;
                 events.push(Event::Delivers);
             }
             return false;

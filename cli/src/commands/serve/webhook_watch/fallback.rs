@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::look::{Action, Event, Look, Place, Terms, Trouble};
 
-/// Checks in a row that must be well before a return.
-const WELLS: u32 = 3;
+/// Checks in a row that must pass before a return.
+const PASSES: u32 = 3;
 /// The longest time between two checks.
 const CHECK_MAX: Duration = Duration::from_secs(30);
 /// The longest wait after returns that have failed, unless `fallback_after` is longer.
@@ -47,10 +47,10 @@ enum Hold {
 /// What the checks of the public way say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Health {
-    /// So many in a row were well.
-    Well(u32),
-    /// The last one was not, which was told.
-    Unwell,
+    /// So many in a row have passed.
+    Passed(u32),
+    /// The last one has failed, which was reported.
+    Failed,
 }
 
 /// The check that is made while there is no need for one.
@@ -181,15 +181,15 @@ impl Fallback {
         };
         *check_at = now + pause(terms);
         match (outcome, *health) {
-            (Ok(()), Health::Well(times)) => *health = Health::Well(times.saturating_add(1)),
-            (Ok(()), Health::Unwell) => *health = Health::Well(1),
-            (Err(_), Health::Unwell) => {}
-            (Err(why), Health::Well(_)) => {
-                *health = Health::Unwell;
+            (Ok(()), Health::Passed(times)) => *health = Health::Passed(times.saturating_add(1)),
+            (Ok(()), Health::Failed) => *health = Health::Passed(1),
+            (Err(_), Health::Failed) => {}
+            (Err(why), Health::Passed(_)) => {
+                *health = Health::Failed;
                 events.push(Event::CheckFailed(why));
             }
         }
-        matches!(health, Health::Well(times) if *times >= WELLS).then_some(Action::GoBack)
+        matches!(health, Health::Passed(times) if *times >= PASSES).then_some(Action::GoBack)
     }
 
     /// Takes what has come of a return.
@@ -219,7 +219,7 @@ impl Fallback {
                 after.saturating_mul(1 << failed.min(12)).min(WAIT_MAX.max(after))
             }
         };
-        State::Polling { check_at: now + wait, hold: Hold::None, health: Health::Well(0) }
+        State::Polling { check_at: now + wait, hold: Hold::None, health: Health::Passed(0) }
     }
 }
 

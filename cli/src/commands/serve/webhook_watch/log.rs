@@ -1,4 +1,4 @@
-//! What is told of a bot's webhook: incidents, lines of the log, and what a report shows.
+//! What is reported of a bot's webhook: incidents, lines of the log, and what a report shows.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ringhook::internals::observe::{
     metrics::Webhooks,
 };
 
-/// Where it is told.
+/// Where it is reported.
 #[derive(Debug)]
 pub(super) struct EventLog {
     pub(super) incidents: IncidentWriter,
@@ -59,7 +59,7 @@ impl EventLog {
                 note(IncidentKind::WebhookFallback, "held", text);
             }
             Event::LetGo => {
-                let text = "somebody has set a webhook: updates are fetched no more";
+                let text = "another client has set a webhook: updates are fetched no more";
                 note(IncidentKind::WebhookFallback, "ended", text);
             }
             Event::Outage(why) => {
@@ -132,7 +132,7 @@ fn what(change: &Change) -> String {
     match change {
         Change::Gone => "no webhook is set".to_owned(),
         Change::Moved(what) => format!("the webhook's URL has changed: {}", what.join("; ")),
-        // What follows the host may be somebody's secret.
+        // What follows the host may be a secret.
         Change::Other(url) => match WebhookUrl::parse(url) {
             Some(url) => format!("the webhook is at another URL, on {}:{}", url.host, url.port),
             None => "the webhook is at another URL".to_owned(),
@@ -150,7 +150,7 @@ fn doing(change: &Change, fix: Fix) -> &'static str {
              it"
         }
         Fix::Off => "`ringhook webhook set` sets it again, webhook.repair = true does it for you",
-        Fix::OnPurpose => "so somebody of this machine has asked for it",
+        Fix::OnPurpose => "so a command on this machine has asked for it",
         Fix::Repair => "it is set again if it stays so",
         Fix::UsedUp => "it is not set again now: it was three times within an hour",
         Fix::Useless => match change {
@@ -158,7 +158,7 @@ fn doing(change: &Change, fix: Fix) -> &'static str {
                 "setting it again did not help; `ringhook webhook set` tells why"
             }
             Change::Gone | Change::Other(_) => {
-                "it came back after it was replaced, so somebody means it; `ringhook webhook set` \
+                "it came back after it was replaced, so it is set on purpose; `ringhook webhook set` \
                  replaces it"
             }
         },

@@ -1,4 +1,4 @@
-//! The words of the machines: what is seen of a webhook, what is done about it, what is told.
+//! The words of the machines: what is seen of a webhook, what is done about it, what is reported.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) struct Look {
     pub(super) error: Option<(i64, String)>,
     /// Whether an update has come over the wire since the look before.
     pub(super) is_active: bool,
-    /// Whether somebody of this machine has made it so on purpose.
+    /// Whether a command on this machine has made it so on purpose.
     pub(super) is_on_purpose: bool,
     pub(super) pending: u64,
     pub(super) place: Place,
@@ -76,7 +76,7 @@ pub(super) enum Action {
     FallBack,
     /// Stop polling, set the webhook, forget the note. Where that fails, poll on.
     GoBack,
-    /// Stop polling, and forget the note: somebody has set a webhook.
+    /// Stop polling, and forget the note: another client has set a webhook.
     LetGo,
     /// Call getWebhookInfo.
     Look,
@@ -87,7 +87,7 @@ pub(super) enum Action {
 /// What has come of an action.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// Why it is not well, if it is not.
+    /// Why it is not healthy, if it is not.
     Checked(Result<(), String>),
     FellBack(Result<(), Trouble>),
     /// A check or a return was not made: a command has left a note since. A look tells what it is.
@@ -120,7 +120,7 @@ impl Outcome {
     }
 }
 
-/// Something to be told.
+/// Something to be reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Event {
     /// It is as the config has it again.
@@ -138,7 +138,7 @@ pub(super) enum Event {
     /// From now on updates are fetched.
     FellBack,
     FallBackFailed(String),
-    /// Somebody has asked for no webhook during a fallback: updates are fetched until one is set.
+    /// A command has asked for no webhook during a fallback: updates are fetched until one is set.
     Held,
     /// The look did not succeed.
     Outage(String),
@@ -149,7 +149,7 @@ pub(super) enum Event {
     RepairFailed(String),
     /// Nothing is repaired until an hour has fewer repairs.
     RepairsUsedUp,
-    /// Somebody else has set a webhook, so nothing is fetched any more.
+    /// Another client has set a webhook, so nothing is fetched any more.
     LetGo,
     WentBack,
     ReturnFailed(String),
@@ -158,7 +158,7 @@ pub(super) enum Event {
 /// What is done about a change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fix {
-    /// Nothing: it was never seen as the config has it, so it may belong to somebody else.
+    /// Nothing: it was never seen as the config has it, so it may belong to another client.
     NotOurs,
     /// Nothing: it was made so on purpose.
     OnPurpose,
@@ -166,7 +166,7 @@ pub(super) enum Fix {
     Off,
     /// It will be set again.
     Repair,
-    /// Nothing: setting it again did not help, or somebody sets it again each time.
+    /// Nothing: setting it again did not help, or another client sets it again each time.
     Useless,
     /// Nothing until an hour has fewer repairs.
     UsedUp,

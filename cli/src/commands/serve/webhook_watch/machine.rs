@@ -21,7 +21,7 @@ const DEFER_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     terms: Terms,
-    chance: Chance,
+    jitter: Jitter,
     api: Api,
     look_at: Duration,
     queued: Option<Action>,
@@ -46,7 +46,7 @@ impl Machine {
     pub(super) fn new(terms: Terms, now: Duration, seed: u64, is_noted: bool) -> Self {
         Self {
             terms,
-            chance: Chance(seed),
+            jitter: Jitter(seed),
             api: Api::Up,
             look_at: now,
             queued: None,
@@ -99,7 +99,7 @@ impl Machine {
         self.fallback.is_polling()
     }
 
-    /// Takes what has come of an action at `now`; what is to be told of it.
+    /// Takes what has come of an action at `now`; what is to be reported of it.
     pub(super) fn done(&mut self, now: Duration, outcome: Outcome) -> Vec<Event> {
         let retry_after = outcome.trouble().and_then(|trouble| trouble.retry_after);
         let mut events = Vec::new();
@@ -123,7 +123,7 @@ impl Machine {
                 if outcome.is_ok() {
                     self.begin_anew();
                 }
-                events.push(told(outcome, Event::FellBack, Event::FallBackFailed));
+                events.push(reported(outcome, Event::FellBack, Event::FallBackFailed));
             }
             Outcome::Held => {
                 self.fallback.held(now, &self.terms);
@@ -136,7 +136,7 @@ impl Machine {
             }
             Outcome::Looked(outcome) => {
                 let tenth = self.terms.interval / 10;
-                let jitter = tenth.mul_f64(2.0 * self.chance.next());
+                let jitter = tenth.mul_f64(2.0 * self.jitter.next());
                 self.look_at = now + self.terms.interval - tenth + jitter;
                 self.looked(now, outcome, events);
             }
@@ -145,7 +145,7 @@ impl Machine {
                 if outcome.is_ok() {
                     self.begin_anew();
                 }
-                events.push(told(outcome, Event::Repaired, Event::RepairFailed));
+                events.push(reported(outcome, Event::Repaired, Event::RepairFailed));
             }
             Outcome::WentBack(outcome) => {
                 self.fallback.went_back(now, &outcome, &self.terms);
@@ -153,7 +153,7 @@ impl Machine {
                     self.repairs.own();
                     self.begin_anew();
                 }
-                events.push(told(outcome, Event::WentBack, Event::ReturnFailed));
+                events.push(reported(outcome, Event::WentBack, Event::ReturnFailed));
             }
         }
     }
@@ -210,17 +210,17 @@ impl Machine {
     }
 }
 
-/// What is to be told of an outcome.
-fn told(outcome: Result<(), Trouble>, done: Event, failed: impl Fn(String) -> Event) -> Event {
+/// What is to be reported of an outcome.
+fn reported(outcome: Result<(), Trouble>, done: Event, failed: impl Fn(String) -> Event) -> Event {
     outcome.map_or_else(|trouble| failed(trouble.text), |()| done)
 }
 
-/// Numbers that need not be random for anybody but several machines of one config, which must not
-/// all call at the same moment.
+/// Numbers that differ between several machines of one config, which must not all call at the same
+/// moment. They need no other randomness.
 #[derive(Clone, Debug)]
-struct Chance(u64);
+struct Jitter(u64);
 
-impl Chance {
+impl Jitter {
     /// One of 0 to 1 (splitmix64).
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

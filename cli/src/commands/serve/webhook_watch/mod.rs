@@ -12,7 +12,7 @@
 //! | `deliveries` | its part: does Telegram deliver |
 //! | `repairs` | its part: is the webhook set again |
 //! | `fallback` | its part: are updates fetched instead |
-//! | `look` | what is seen, done and told |
+//! | `look` | what is seen, done and reported |
 //! | `watch` | the thread that does it |
 //! | `signal` | how the main thread reaches it |
 //! | `watched_bot` | what the config says of a bot |

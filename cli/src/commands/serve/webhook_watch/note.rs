@@ -1,5 +1,5 @@
-//! What this machine has done to a bot's webhook on purpose, kept in the data directory for whoever
-//! looks at the webhook later: a server that runs, or the next one.
+//! What this machine has done to a bot's webhook on purpose, kept in the data directory for
+//! the server that runs, or the next one.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ pub(crate) enum Note {
     Set(Set),
 }
 
-/// What getWebhookInfo says of a webhook, as far as nobody but setWebhook changes it.
+/// What getWebhookInfo says of a webhook, as far as only setWebhook changes it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Set {
     allowed_updates: BTreeSet<String>,
@@ -133,8 +133,8 @@ impl NoteFile {
         serde_json::from_slice(&text).ok()
     }
 
-    /// As [`write`](Self::write) where a server has been with this data directory; elsewhere there is
-    /// nobody to read it.
+    /// As [`write`](Self::write) where a server has been with this data directory; elsewhere no
+    /// server would read it.
     pub(crate) fn leave(&self, note: &Note) -> io::Result<()> {
         let data_dir = self.0.ancestors().nth(2);
         if data_dir.is_some_and(Path::is_dir) { self.write(note) } else { Ok(()) }

@@ -57,7 +57,7 @@ impl Pollers {
         Self { inlet, polls, running: Mutex::default() }
     }
 
-    /// Polls for `bot`, unless somebody does, or the server stops.
+    /// Polls for `bot`, unless a poller of it runs, or the server stops.
     ///
     /// # Errors
     /// Where a thread cannot be started.
@@ -90,8 +90,8 @@ impl Pollers {
         Ok(())
     }
 
-    /// Stops polling for `bot`. With `confirm`, what was taken is confirmed within that time, so that
-    /// it does not come again; where that fails, it does, and is recognised.
+    /// Stops polling for `bot`. With `confirm`, what was taken is confirmed within that time, so
+    /// that it does not come again; where that fails, it does, and is recognised.
     pub(super) fn end(&self, bot: &str, confirm: Option<Duration>) {
         let polling = self.lock().polling.remove(bot);
         let poller = polling.and_then(Polling::end);
@@ -118,13 +118,13 @@ impl Pollers {
     }
 }
 
-/// Pollers that were told to stop.
+/// Pollers that were stopped.
 #[derive(Debug)]
 pub(crate) struct Ended(Vec<JoinHandle<Poller>>);
 
 impl Ended {
-    /// Confirms what they have taken. To be called once that may be gone for good; takes a second at
-    /// the most.
+    /// Confirms what they have taken. To be called once that may be gone for good; takes a second
+    /// at the most.
     pub(crate) fn confirm(self) {
         let end = Instant::now() + CONFIRM;
         let pollers = ended_in_time(self.0, end);

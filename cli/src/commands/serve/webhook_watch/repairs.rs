@@ -1,7 +1,7 @@
 //! Whether a webhook that was changed is set again.
 //!
-//! Two looks in a row must show a change before it is repaired: whoever replaces a webhook may
-//! delete it first, and whoever changes the config and the webhook does one after the other.
+//! Two looks in a row must show a change before it is repaired: a client that replaces a
+//! webhook may delete it first, and an operator changes config and webhook one after the other.
 //!
 //! What is repaired, where `webhook.repair` asks for it:
 //!
@@ -51,8 +51,8 @@ enum Owner {
 enum State {
     #[default]
     AsConfigured,
-    /// `fix` is what was told of it, `times` how often in a row it was seen since it was last set
-    /// again.
+    /// `fix` is what was reported of it, `times` how often in a row it was seen since it was last
+    /// set again.
     Changed { change: Change, fix: Fix, times: u32 },
 }
 
@@ -113,11 +113,11 @@ impl Repairs {
         if fix == Fix::Repair && !self.quota.has_room(now) {
             fix = Fix::UsedUp;
         }
-        let (told, times) = match before {
+        let (reported, times) = match before {
             State::Changed { change: same, fix, times } if same == change => (Some(fix), times),
             _ => (None, 0),
         };
-        if told != Some(fix) {
+        if reported != Some(fix) {
             events.push(Event::Changed(change.clone(), fix));
         }
         let times = times.saturating_add(1);

@@ -7,15 +7,15 @@ use std::{
 
 use super::watched_bot::WatchedBot;
 
-/// What the thread has been told and not taken yet.
+/// What the thread has been asked for and has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
-    told: Mutex<Told>,
+    request: Mutex<Request>,
     change: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Request {
     is_stopped: bool,
     bots: Option<Vec<WatchedBot>>,
 }
@@ -47,23 +47,23 @@ impl Signal {
 
     /// True where a wait would end at once.
     pub(super) fn is_set(&self) -> bool {
-        let told = self.lock();
-        told.is_stopped || told.bots.is_some()
+        let request = self.lock();
+        request.is_stopped || request.bots.is_some()
     }
 
     /// Waits for so long at the most.
     pub(super) fn wait(&self, time: Duration) -> Woken {
-        let is_idle = |told: &mut Told| !told.is_stopped && told.bots.is_none();
+        let is_idle = |request: &mut Request| !request.is_stopped && request.bots.is_none();
         let waited = self.change.wait_timeout_while(self.lock(), time, is_idle);
-        let (mut told, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match told.bots.take() {
-            _ if told.is_stopped => Woken::Stop,
+        let (mut request, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match request.bots.take() {
+            _ if request.is_stopped => Woken::Stop,
             Some(bots) => Woken::Follow(bots),
             None => Woken::Due,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

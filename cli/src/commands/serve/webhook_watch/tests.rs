@@ -31,7 +31,7 @@ fn falling_back() -> Terms {
     Terms { can_fall_back: true, ..terms() }
 }
 
-fn well() -> Look {
+fn healthy() -> Look {
     Look {
         differences: Vec::new(),
         error: None,
@@ -43,7 +43,7 @@ fn well() -> Look {
 }
 
 fn at(place: Place) -> Look {
-    Look { place, ..well() }
+    Look { place, ..healthy() }
 }
 
 fn other(url: &str) -> Look {
@@ -51,7 +51,7 @@ fn other(url: &str) -> Look {
 }
 
 fn failing(date: i64) -> Look {
-    Look { error: Some((date, "Connection refused".to_owned())), pending: 3, ..well() }
+    Look { error: Some((date, "Connection refused".to_owned())), pending: 3, ..healthy() }
 }
 
 fn outage() -> Trouble {
@@ -120,14 +120,14 @@ impl Run {
     }
 }
 
-/// The outcome of `action` where it succeeds; a look is that at a webhook that is well.
+/// The outcome of `action` where it succeeds; a look is that at a healthy webhook.
 fn good(action: Action) -> Outcome {
     match action {
         Action::Check => Outcome::Checked(Ok(())),
         Action::FallBack => Outcome::FellBack(Ok(())),
         Action::GoBack => Outcome::WentBack(Ok(())),
         Action::LetGo => Outcome::LetGo,
-        Action::Look => Outcome::Looked(Ok(well())),
+        Action::Look => Outcome::Looked(Ok(healthy())),
         Action::Repair => Outcome::Repaired(Ok(())),
     }
 }
@@ -146,7 +146,7 @@ fn looks_come_at_intervals_give_or_take_a_tenth() {
 #[test]
 fn new_terms_are_followed() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     fail(&mut run);
     run.machine.set_terms(terms(), false, run.now);
     assert_eq!(run.machine.due(run.now), Some(Action::GoBack), "no fallback any more");

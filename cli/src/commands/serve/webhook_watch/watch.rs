@@ -28,7 +28,7 @@ use ringhook::{Error, internals::bots::BotRegistry};
 const STAGGER: Duration = Duration::from_millis(200);
 /// How long the last updates may take to be confirmed before a webhook is set.
 const CONFIRM: Duration = Duration::from_secs(10);
-/// The longest wait, so that lines that were left out of the log are told of.
+/// The longest wait, so that the number of lines left out of the log is reported.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Characters of an error in Telegram's words.
 const TEXT_MAX: usize = 300;
@@ -67,7 +67,7 @@ impl Watch {
         Self { epoch, pollers, registry, signal, events, watched: Vec::new() }
     }
 
-    /// Watches until it is told to stop.
+    /// Watches until it is stopped.
     pub(super) fn run(mut self) {
         loop {
             let due = self.watched.iter().map(|watched| watched.machine.next()).min();
@@ -287,7 +287,7 @@ impl Watched {
                 let then = note.plan();
                 then.is_none() || sum.is_none() || is_same(then) || is_same(self.known.1)
             }
-            // Somebody has changed it since.
+            // Another client has changed it since.
             Some(_) if self.machine.is_polling() => {
                 let _ = self.bot.note.write(&Note::Fallback);
                 false

@@ -1,4 +1,4 @@
-//! What is told of deliveries that fail.
+//! What is reported of deliveries that fail.
 
 use super::*;
 
@@ -40,6 +40,6 @@ fn the_same_error_is_told_once_an_hour() {
 #[test]
 fn an_error_that_does_not_move_is_over_in_the_end() {
     let mut run = Run::new(terms());
-    run.see([well()]).see(vec![failing(5); 9]);
+    run.see([healthy()]).see(vec![failing(5); 9]);
     assert_eq!(run.events.last(), Some(&Event::Delivers));
 }

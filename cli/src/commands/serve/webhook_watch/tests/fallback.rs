@@ -29,7 +29,7 @@ fn back(run: &mut Run) {
 #[test]
 fn it_polls_when_deliveries_have_failed_for_long_and_goes_back_after_good_checks() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     let failed_at = run.now;
     fail(&mut run);
     let after = run.now - failed_at;
@@ -53,7 +53,7 @@ fn it_polls_when_deliveries_have_failed_for_long_and_goes_back_after_good_checks
 #[test]
 fn without_the_bot_api_nothing_is_changed() {
     let mut run = Run::new(Terms { can_repair: true, ..falling_back() });
-    run.see([well()]);
+    run.see([healthy()]);
     let mut date = 0;
     run.until(HOUR, &mut |action, _| match action {
         Action::Look => {
@@ -74,7 +74,7 @@ fn without_the_bot_api_nothing_is_changed() {
 #[test]
 fn a_look_that_fails_now_and_then_is_a_pause() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     let (start, mut date) = (run.now, 0);
     while !run.machine.is_polling() {
         run.step(&mut |action, _| match action {
@@ -102,7 +102,7 @@ fn the_bot_api_is_left_alone_for_as_long_as_it_asks() {
         let trouble = || Trouble { retry_after: Some(asked * MINUTE), ..outage() };
         run.step(&mut |_, _| Outcome::Looked(Err(trouble())));
         assert_eq!(run.machine.next(), run.now + waited * MINUTE);
-        run.see([well(), at(Place::Gone)]);
+        run.see([healthy(), at(Place::Gone)]);
         run.step(&mut |_, _| Outcome::Looked(Ok(at(Place::Gone))));
         run.step(&mut |_, _| Outcome::Repaired(Err(trouble())));
         assert_eq!(run.machine.next(), run.now + waited * MINUTE);
@@ -112,7 +112,7 @@ fn the_bot_api_is_left_alone_for_as_long_as_it_asks() {
 #[test]
 fn who_deletes_the_webhook_during_a_fallback_means_it() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     fail(&mut run);
     run.take_events();
     let deleted = || Look { is_on_purpose: true, ..at(Place::Gone) };
@@ -124,7 +124,7 @@ fn who_deletes_the_webhook_during_a_fallback_means_it() {
     assert_eq!(run.take_events(), [Event::Held]);
     assert!(run.machine.is_polling());
     // Until it is set.
-    run.see([Look { is_on_purpose: true, ..well() }]);
+    run.see([Look { is_on_purpose: true, ..healthy() }]);
     assert_eq!(run.take_events(), [Event::LetGo]);
     assert!(!run.machine.is_polling());
 }
@@ -157,7 +157,7 @@ fn a_way_that_cannot_be_checked_is_told_before_it_matters() {
 #[test]
 fn one_check_that_is_not_well_begins_the_count_anew() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     fail(&mut run);
     let mut checks = 0;
     run.until(run.now + HOUR, &mut |action, _| match action {
@@ -174,7 +174,7 @@ fn one_check_that_is_not_well_begins_the_count_anew() {
 #[test]
 fn returns_that_fail_come_ever_later() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     let mut waits = Vec::new();
     for _ in 0..7 {
         fail(&mut run);
@@ -195,7 +195,7 @@ fn returns_that_fail_come_ever_later() {
 #[test]
 fn a_return_that_is_refused_polls_on() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     fail(&mut run);
     let start = run.now;
     run.until(start + 24 * HOUR, &mut |action, _| match action {
@@ -209,10 +209,10 @@ fn a_return_that_is_refused_polls_on() {
 }
 
 #[test]
-fn a_webhook_that_somebody_sets_meanwhile_ends_the_fallback() {
-    for look in [well(), other("https://a"), at(Place::Moved)] {
+fn a_webhook_that_another_client_sets_ends_the_fallback() {
+    for look in [healthy(), other("https://a"), at(Place::Moved)] {
         let mut run = Run::new(falling_back());
-        run.see([well()]);
+        run.see([healthy()]);
         fail(&mut run);
         run.see([look]);
         assert_eq!(run.done.last().map(|(_, action)| *action), Some(Action::LetGo));
@@ -232,8 +232,8 @@ fn a_fallback_outlives_the_process() {
     run.see([at(Place::Gone)]);
     assert_eq!(run.count(Action::GoBack), 1);
     assert_eq!(run.events, [Event::WentBack]);
-    // And somebody may have set it meanwhile.
-    for look in [well(), other("https://a")] {
+    // And another client may have set it meanwhile.
+    for look in [healthy(), other("https://a")] {
         let mut run = Run::with(falling_back(), true);
         run.see([look]);
         assert_eq!(run.count(Action::LetGo), 1);
@@ -244,7 +244,7 @@ fn a_fallback_outlives_the_process() {
 #[test]
 fn a_fallback_that_fails_half_way_is_found_by_the_next_look() {
     let mut run = Run::new(falling_back());
-    run.see([well()]);
+    run.see([healthy()]);
     let mut date = 0;
     while run.count(Action::FallBack) == 0 {
         run.step(&mut |action, _| match action {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_change_is_told_once_and_only_mended_where_that_is_asked_for() {
     let mut run = Run::new(terms());
-    run.see([well(), other("https://a"), other("https://a"), other("https://a"), well()]);
+    run.see([healthy(), other("https://a"), other("https://a"), other("https://a"), healthy()]);
     let change = Change::Other("https://a".to_owned());
     assert_eq!(run.take_events(), [Event::Changed(change, Fix::Off), Event::AsConfigured]);
     assert_eq!(run.count(Action::Repair), 0);
@@ -15,11 +15,11 @@ fn a_change_is_told_once_and_only_mended_where_that_is_asked_for() {
 fn what_was_the_configs_is_set_again_at_the_second_look() {
     for look in [other("https://a"), at(Place::Gone), at(Place::Moved)] {
         let mut run = Run::new(repairing());
-        run.see([well(), look.clone()]);
+        run.see([healthy(), look.clone()]);
         assert_eq!(run.count(Action::Repair), 0, "it may be in the middle of a replacement");
         run.see([look]);
         assert_eq!(run.count(Action::Repair), 1);
-        run.see([well()]);
+        run.see([healthy()]);
         assert_eq!(run.events[1..], [Event::Repaired, Event::AsConfigured]);
     }
 }
@@ -42,44 +42,44 @@ fn what_was_never_seen_as_the_configs_is_left_alone() {
 fn what_was_done_on_purpose_is_left_alone() {
     let mut run = Run::new(repairing());
     let deleted = Look { is_on_purpose: true, ..at(Place::Gone) };
-    run.see([well(), deleted.clone(), deleted.clone(), deleted.clone()]);
+    run.see([healthy(), deleted.clone(), deleted.clone(), deleted.clone()]);
     assert_eq!(run.events, [Event::Changed(Change::Gone, Fix::OnPurpose)]);
     assert_eq!(run.count(Action::Repair), 0);
 }
 
 #[test]
-fn whoever_sets_another_url_again_does_so_on_purpose() {
+fn a_url_that_is_set_again_is_set_on_purpose() {
     let mut run = Run::new(repairing());
     let theirs = || vec![other("https://a"); 5];
-    run.see([well()]).see(theirs()).see([well()]).see(theirs());
+    run.see([healthy()]).see(theirs()).see([healthy()]).see(theirs());
     assert_eq!(run.count(Action::Repair), 1);
     let last = Event::Changed(Change::Other("https://a".to_owned()), Fix::Useless);
     assert_eq!(run.events.last(), Some(&last));
-    run.see([well()]).see(vec![other("https://b"); 2]);
+    run.see([healthy()]).see(vec![other("https://b"); 2]);
     assert_eq!(run.count(Action::Repair), 2, "another one may be by mistake");
 }
 
 #[test]
 fn settings_that_cannot_be_changed_are_not_set_again_and_again() {
     let mut run = Run::new(repairing());
-    let look = Look { differences: vec!["max_connections".to_owned()], ..well() };
+    let look = Look { differences: vec!["max_connections".to_owned()], ..healthy() };
     run.see(vec![look.clone(); 9]);
     assert_eq!(run.count(Action::Repair), 1);
-    run.see([well(), look.clone(), look]);
+    run.see([healthy(), look.clone(), look]);
     assert_eq!(run.count(Action::Repair), 2, "it did help, and was changed later");
 }
 
 #[test]
 fn an_hour_has_three_repairs() {
     let mut run = Run::new(repairing());
-    run.see([well()]);
+    run.see([healthy()]);
     run.until(HOUR, &mut |action, _| match action {
         Action::Look => Outcome::Looked(Ok(at(Place::Gone))),
         action => good(action),
     });
     assert_eq!(run.count(Action::Repair), 3);
-    let told = run.events.iter().filter(|event| **event == Event::RepairsUsedUp).count();
-    assert_eq!(told, 1);
+    let reported = run.events.iter().filter(|event| **event == Event::RepairsUsedUp).count();
+    assert_eq!(reported, 1);
     let last = run.events.iter().rfind(|event| matches!(event, Event::Changed(..)));
     assert_eq!(last, Some(&Event::Changed(Change::Gone, Fix::UsedUp)));
     run.until(2 * HOUR, &mut |action, _| match action {
@@ -92,7 +92,7 @@ fn an_hour_has_three_repairs() {
 #[test]
 fn a_repair_that_did_not_reach_the_bot_api_is_no_repair() {
     let mut run = Run::new(repairing());
-    run.see([well()]);
+    run.see([healthy()]);
     run.until(10 * MINUTE, &mut |action, _| match action {
         Action::Look => Outcome::Looked(Ok(at(Place::Gone))),
         _ => Outcome::Repaired(Err(outage())),

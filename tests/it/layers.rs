@@ -1,6 +1,6 @@
-//! Imports of the library run one way: a room imports only rooms that stand above it in the table of
-//! `ARCHITECTURE.md`, and within a room no circle of files imports itself. The table of files in a
-//! folder's header is complete.
+//! Imports of the library run one way: a room imports only rooms that stand above it in the table
+//! of `ARCHITECTURE.md`, and within a room no circle of files imports itself. The table of files in
+//! a folder's header is complete.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -20,7 +20,8 @@ A duration is text such as `\"500ms\"`, `\"10s\"` or `\"1m 30s\"`. A size is tex
 number of bytes; its bounds are in bytes. A key without a default may be left out, unless it says
 that it is required.
 
-This page is made from `src/config` and `cli/src/config` by `RINGHOOK_BLESS=1 cargo test settings_reference`.
+This page is made from `src/config` and `cli/src/config` by
+`RINGHOOK_BLESS=1 cargo test settings_reference`.
 ";
 
 /// A section of the file and the struct that it is read into.

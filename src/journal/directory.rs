@@ -8,6 +8,8 @@
 //! process has locked: a server that starts after the lock was removed makes a lock of its own
 //! first, and only then other files.
 
+mod lock;
+mod opened;
 #[cfg(test)]
 mod tests;
 
@@ -16,20 +18,18 @@ use std::{
     error, fmt,
     fs::{self, File},
     io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::FileExt as _,
-    },
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat},
+    fs::{AtFlags, CWD, Dir, RenameFlags, Stat},
     io::Errno,
-    process::{Gid, Uid},
 };
 
+pub(crate) use self::lock::is_held_here;
+use self::{lock::at_lock, opened::OpenDirectory};
 use super::storage::{Room, Storage, Stored};
 use crate::files;
 
@@ -41,9 +41,6 @@ const MODE: u32 = 0o700;
 const ZEROS: usize = 1 << 20;
 /// How often a start tries again to lock a file that was replaced meanwhile.
 const LOCK_TRIES: usize = 16;
-
-/// Lock files that this process holds.
-static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
 
 /// Device and inode of a file.
 type FileId = (u64, u64);
@@ -63,35 +60,6 @@ pub struct Directory {
     own: Mutex<HashMap<String, FileId>>,
 }
 
-/// A directory as it was opened.
-#[derive(Debug)]
-struct OpenDirectory {
-    dir: OwnedFd,
-    id: FileId,
-    lock: Option<Lock>,
-    /// The user who gets the files that root makes in a directory of another user.
-    owner: Option<(Uid, Gid)>,
-}
-
-/// A lock file that this process has locked.
-#[derive(Debug)]
-struct Lock {
-    /// `None` once it is released.
-    file: Option<File>,
-    id: FileId,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Before the list says so: another thread that finds it locked must find it in the list.
-        drop(self.file.take());
-        let mut held = held();
-        if let Some(index) = held.iter().position(|id| *id == self.id) {
-            held.swap_remove(index);
-        }
-    }
-}
-
 /// The directory at the path is not the one that this process owns, or another process has its
 /// lock.
 #[derive(Debug)]
@@ -105,18 +73,6 @@ impl fmt::Display for Lost {
 
 impl error::Error for Lost {}
 
-/// The lock is held by this very process.
-#[derive(Debug)]
-struct HeldHere;
-
-impl fmt::Display for HeldHere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this process has locked it already")
-    }
-}
-
-impl error::Error for HeldHere {}
-
 /// A name in a directory that was lost counts as not there.
 pub(super) fn lost() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, Lost)
@@ -127,27 +83,10 @@ pub(crate) fn is_lost(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|error| error.is::<Lost>())
 }
 
-/// True where this process itself has the lock that is asked for.
-pub(crate) fn is_held_here(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|error| error.is::<HeldHere>())
-}
-
-fn held() -> MutexGuard<'static, Vec<FileId>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 // The types differ between architectures.
 #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
 fn id_of(stat: &Stat) -> FileId {
     (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 impl Directory {
@@ -294,114 +233,6 @@ fn sync_parents(path: &Path, missing: usize) {
 /// How many directories at the end of `path` are not there.
 fn missing(path: &Path) -> usize {
     path.ancestors().take_while(|dir| !dir.exists()).count()
-}
-
-impl OpenDirectory {
-    /// Opens the directory that was found.
-    fn open(found: &files::Dir) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = found.run(|found| Ok(rustix::fs::openat(found, ".", flags, Mode::empty())?))?;
-        let stat = rustix::fs::fstat(&dir)?;
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        // A link of the user's may have led there, and root works in it with its own rights.
-        if found.actor().is_some_and(|user| user.uid != uid) {
-            return Err(denied(
-                "the path leads through a directory of another user than its owner",
-            ));
-        }
-        let owner = Some((uid, gid)).filter(|_| is_root() && !uid.is_root());
-        Ok(Self { dir, id: id_of(&stat), lock: None, owner })
-    }
-
-    /// Makes the file `name`, which must not be there.
-    fn make(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = File::from(rustix::fs::openat(&self.dir, name, flags, mode)?);
-        if let Some((uid, gid)) = self.owner {
-            // The server, which runs as the directory's owner, has to be able to open it.
-            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        Ok(file)
-    }
-
-    /// Opens the file `name`, which must be one: no link, no pipe, no device.
-    fn find(&self, name: &str, is_writable: bool) -> io::Result<(File, Stat)> {
-        let access = if is_writable { OFlags::RDWR } else { OFlags::RDONLY };
-        // Opening something else, such as a pipe, may block.
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
-            Err(Errno::LOOP) => return Err(denied("it is a link, no file")),
-            opened => opened?,
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        if !is_regular(&stat) {
-            return Err(denied("it is no regular file"));
-        }
-        if let Some((uid, _)) = self.owner.filter(|_| is_writable) {
-            // A second name could lead root to a file of another user.
-            let is_roots = stat.st_uid == 0 && stat.st_nlink == 1;
-            if stat.st_uid != uid.as_raw() && !is_roots {
-                return Err(denied("it does not belong to the owner of the directory"));
-            }
-        }
-        Ok((File::from(file), stat))
-    }
-
-    /// Makes the lock file, which must not be there, and locks it.
-    fn make_lock(&self) -> io::Result<Lock> {
-        let file = self.make(LOCK)?;
-        let stat = rustix::fs::fstat(&file)?;
-        Lock::take(file, &stat)
-    }
-
-    /// Locks the lock file that is there.
-    fn find_lock(&self) -> io::Result<Lock> {
-        let (file, stat) = self.find(LOCK, true)?;
-        Lock::take(file, &stat)
-    }
-
-    /// True where the name of the lock leads to the file that this process has locked.
-    fn has_lock(&self) -> bool {
-        let there = rustix::fs::statat(&self.dir, LOCK, AtFlags::SYMLINK_NOFOLLOW);
-        let ours = self.lock.as_ref().map(|lock| lock.id);
-        there.is_ok_and(|there| Some(id_of(&there)) == ours)
-    }
-
-    /// Writes the process's number into the lock, for operators; the lock is what counts.
-    fn sign(&self) {
-        if let Some(Lock { file: Some(file), .. }) = &self.lock {
-            let _ = file.set_len(0);
-            let _ = file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0);
-        }
-    }
-}
-
-impl Lock {
-    fn take(file: File, stat: &Stat) -> io::Result<Self> {
-        let id = id_of(stat);
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if held().contains(&id) => {
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, HeldHere));
-            }
-            outcome => outcome?,
-        }
-        held().push(id);
-        Ok(Self { file: Some(file), id })
-    }
-}
-
-/// Names the lock file in an error, unless the error is about which process owns the directory.
-fn at_lock(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => error,
-        kind => io::Error::new(kind, format!("its file {LOCK}: {error}")),
-    }
-}
-
-fn denied(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 impl Storage for Directory {

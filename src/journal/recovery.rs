@@ -1,16 +1,26 @@
 //! Recovery: reads what the last run has left, checks it, and prepares it to be delivered.
 
+mod error;
+mod files;
+mod heads;
+mod recovered;
+
 use std::{
-    collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+pub use self::error::RecoveryError;
+pub use self::recovered::RecoveryProgress;
+pub(crate) use self::recovered::{Aside, Damage, Recovered};
+pub(super) use self::{
+    files::{Files, list},
+    heads::{Head, Heads},
+};
 use super::{
-    header::{HeaderError, SegmentHeader},
     housekeeper::{NEW, SPARE},
-    reader::{Found, SegmentReader, read_header},
+    reader::{Found, SegmentReader},
     record::RecordHeader,
     segment::{Ids, Segment, damaged_ids_name, damaged_name, file_name, ids_name, new_ids_name},
     settled::{self, SettledLog},
@@ -18,8 +28,7 @@ use super::{
 };
 use crate::{
     bots::{BotId, BotKey},
-    dispatch::{RecordId, dedup::Window},
-    observe::metrics,
+    dispatch::RecordId,
     proto::update::UpdateId,
 };
 
@@ -28,96 +37,6 @@ use crate::{
 const NUMBER_MAX: u32 = 4_000_000_000;
 /// How often progress is reported, in bytes read.
 const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
-
-/// How far the reading of a journal has got.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct RecoveryProgress {
-    /// Bytes read so far.
-    pub bytes: u64,
-    /// Bytes that there are.
-    pub of: u64,
-    /// Records found so far.
-    pub records: u64,
-}
-
-/// A part of a segment's file that is no record.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Damage {
-    pub(crate) file: String,
-    pub(crate) offset: u64,
-    pub(crate) bytes: u64,
-}
-
-/// A file that is not what its name says.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Aside {
-    pub(crate) file: String,
-    /// What it is called now, so that nothing removes it.
-    pub(crate) kept_as: String,
-    /// The number of the segment that it is in truth.
-    pub(crate) is_segment: Option<u32>,
-}
-
-impl Aside {
-    /// What it is, and what an operator can do about it.
-    pub(crate) fn describe(&self) -> String {
-        let Self { file, kept_as, is_segment } = self;
-        match is_segment {
-            Some(number) => format!(
-                "{file} is segment {number} under another name: it is kept as {kept_as}, and \
-                 nothing in it is delivered; to have that, stop the server, name it {}, if there \
-                 is none, and start again",
-                file_name(*number)
-            ),
-            None => format!("{file} is no file of this journal: it is kept as {kept_as}"),
-        }
-    }
-}
-
-/// What was found at the start.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    /// Files that were put aside.
-    pub(crate) aside: Vec<Aside>,
-    /// Records that are delivered now, and the bytes of their records.
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
-    /// Records read in all, and the bytes of all files up to the last record of each.
-    pub(crate) scanned: RecoveryProgress,
-    /// Parts in the middle of a segment that are no records.
-    pub(crate) damages: Vec<Damage>,
-    /// Records whose update is in an earlier one as well: settled now.
-    pub(crate) duplicates: u64,
-    /// Records of bots that are not configured: they stay until they are.
-    pub(crate) orphans: u64,
-    /// What is known of the bots that are not configured: the ids that were seen.
-    pub(crate) orphaned: HashMap<BotKey, Window>,
-    /// Records that were begun and not finished: cut off.
-    pub(crate) torn: u64,
-    pub(crate) elapsed: Duration,
-    /// The first record to be delivered.
-    pub(crate) from: Option<RecordId>,
-    /// Number of the last segment that there ever was.
-    pub(crate) last: u32,
-    /// The last segment that is there, and where its records end.
-    pub(crate) previous: Option<(u32, u64)>,
-    /// Files of ids, with their lengths.
-    pub(crate) ids: Vec<(u32, u64)>,
-    pub(crate) segments: Vec<Segment>,
-}
-
-/// The files of a segment that are there.
-#[derive(Debug, Default)]
-pub(super) struct Files {
-    /// Names of files that are kept for an operator to look at.
-    pub(super) damaged: Vec<String>,
-    pub(super) ids: bool,
-    /// Ids that were not all written.
-    pub(super) new_ids: bool,
-    pub(super) journal: bool,
-    pub(super) settled: bool,
-}
 
 /// One pass over all files.
 struct Recovery<'a, R, P> {
@@ -129,23 +48,6 @@ struct Recovery<'a, R, P> {
     progress: P,
     reported_at: u64,
     found: Recovered,
-}
-
-/// Why a journal cannot be used.
-#[derive(Debug)]
-pub enum RecoveryError {
-    /// The directory, or this file in it, cannot be read or changed.
-    Io(Option<String>, io::Error),
-    /// This file's number is so high that no segment can come after it.
-    Number(String),
-    /// A later ringhook wrote this file, in this version of the format.
-    Version(String, u32),
-}
-
-impl From<io::Error> for RecoveryError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(None, error)
-    }
 }
 
 /// Reads all of the journal in `storage`. Each update's id is given to `remember`, in the order of
@@ -482,77 +384,6 @@ where
     }
 }
 
-/// How a segment's file begins.
-#[derive(Debug)]
-pub(super) enum Head {
-    /// It was being written.
-    Damaged,
-    /// It is the whole head of this other segment.
-    Elsewhere(u32),
-    /// It was not written by a ringhook.
-    Foreign,
-    Unused,
-    Whole(SegmentHeader),
-}
-
-impl Head {
-    /// The number of the other segment whose head it is.
-    pub(super) fn is_segment(&self) -> Option<u32> {
-        match self {
-            Self::Elsewhere(number) => Some(*number),
-            _ => None,
-        }
-    }
-}
-
-/// The files of all segments, opened.
-#[derive(Debug, Default)]
-pub(super) struct Heads {
-    /// By the segments' numbers.
-    pub(super) open: BTreeMap<u32, (Arc<dyn Stored>, Head)>,
-    /// Where the records of segments end, as their successors' heads say.
-    pub(super) ends: BTreeMap<u32, u64>,
-}
-
-impl Heads {
-    /// Opens the segments among `files`. One that has gone since is left out: a server that runs
-    /// removes segments while a tool looks into them.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is of another version.
-    pub(super) fn read(
-        storage: &dyn Storage,
-        files: &BTreeMap<u32, Files>,
-    ) -> Result<Self, RecoveryError> {
-        let mut heads = Self::default();
-        for (number, _) in files.iter().filter(|(_, files)| files.journal) {
-            let name = file_name(*number);
-            let read = match storage.open(&name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened.and_then(|file| Ok((read_header(&*file)?, file))),
-            };
-            let (header, file) =
-                read.map_err(|error| RecoveryError::Io(Some(name.clone()), error))?;
-            let head = match header {
-                Ok(header) if header.number == *number => Head::Whole(header),
-                // A file that is used again gets a blank one first.
-                Ok(header) => Head::Elsewhere(header.number),
-                Err(HeaderError::Blank) => Head::Unused,
-                Err(HeaderError::Damaged) => Head::Damaged,
-                Err(HeaderError::Foreign) => Head::Foreign,
-                Err(HeaderError::Version(version)) => {
-                    return Err(RecoveryError::Version(name, version));
-                }
-            };
-            if let Head::Whole(header) = &head {
-                heads.ends.extend(header.previous);
-            }
-            heads.open.insert(*number, (file, head));
-        }
-        Ok(heads)
-    }
-}
-
 /// Names the file in an error.
 fn at_file<T>(name: String, outcome: io::Result<T>) -> Result<T, RecoveryError> {
     outcome.map_err(|error| RecoveryError::Io(Some(name), error))
@@ -568,39 +399,4 @@ struct Kept {
     skip: Vec<u32>,
     torn: u64,
     unsettled: u64,
-}
-
-/// The files of each segment, by its number.
-pub(super) fn list(storage: &dyn Storage) -> io::Result<BTreeMap<u32, Files>> {
-    let mut files = BTreeMap::<u32, Files>::new();
-    for name in storage.names()? {
-        let Some((number, kind)) = name.split_once('.') else { continue };
-        let is_number = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
-        let Some(number) = number.parse().ok().filter(|_| is_number) else { continue };
-        // A file with another name is not the journal's.
-        match kind {
-            "ids" => files.entry(number).or_default().ids = true,
-            "ids.new" => files.entry(number).or_default().new_ids = true,
-            "journal" => files.entry(number).or_default().journal = true,
-            "settled" => files.entry(number).or_default().settled = true,
-            _ if kind.starts_with("damaged") || kind.starts_with("ids.damaged") => {
-                files.entry(number).or_default().damaged.push(name);
-            }
-            _ => {}
-        }
-    }
-    Ok(files)
-}
-impl From<&Recovered> for metrics::Recovery {
-    fn from(found: &Recovered) -> Self {
-        Self {
-            bytes: found.bytes,
-            corrupt: found.damages.len() as u64,
-            duplicates: found.duplicates,
-            elapsed: found.elapsed,
-            orphans: found.orphans,
-            records: found.records,
-            torn: found.torn,
-        }
-    }
 }

@@ -5,10 +5,11 @@
 use super::*;
 use crate::{
     bots::BotId,
-    config::Limits,
-    dispatch::{Budget, Dispatcher, FullChats},
+    config::{Dispatch, Limits},
+    control::{Control, operation::Operation},
+    dispatch::{Budget, Dispatcher, FullChats, SettledBatch},
     observe::metrics::Metrics,
-    proto::update::UpdateParser,
+    proto::update::{UpdateKind, UpdateParser},
 };
 
 /// A context and the lanes, with all of `updates` taken by a worker, lane by lane.

@@ -7,7 +7,9 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
 };
 
-use super::*;
+use rustix::fs::{FileType, Mode};
+
+use super::{opened::is_root, *};
 
 #[test]
 fn a_directory_has_one_owner_and_is_private() {

@@ -9,9 +9,11 @@ use std::{
 
 use ringhook::{
     Bot,
-    http::{HttpLimits, HttpSession, Status, Step, response},
-    internals::{DatedAnswers, Line, LoopbackConnection, Routes},
-    update::{BotId, Update, UpdateParser},
+    internals::{
+        DatedAnswers, Line, LoopbackConnection, Routes,
+        http::{HttpLimits, HttpSession, Status, Step, response},
+        update::{BotId, Update, UpdateParser},
+    },
 };
 use rustls::{ClientConnection, version::TLS13};
 

@@ -16,8 +16,7 @@ use super::{log, outputs::Place, sink::SinkSpec};
 use crate::config::ConfigFile;
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
-    internals::{bots::BotRegistry, files, files::How},
-    update::UpdateParser,
+    internals::{bots::BotRegistry, files, files::How, update::UpdateParser},
 };
 
 /// Bytes gathered before they are written.

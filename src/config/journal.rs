@@ -63,6 +63,7 @@ impl Journal {
     }
 
     /// What a config file leaves out: the directory is that of the server, so updates are written.
+    #[doc(hidden)]
     pub fn of_file() -> Self {
         Self { ack: Ack::Written, ..Self::default() }
     }

@@ -27,7 +27,6 @@ pub use self::{
     test_journal::TestJournal,
     test_records::TestRecords,
 };
-pub use crate::tls::loopback::LoopbackConnection;
 use crate::{
     bots::BotId,
     config::{Bot, Dispatch, DriverKind, Limits},
@@ -41,6 +40,10 @@ use crate::{
         update::Update,
     },
     tls::TlsConfig,
+};
+pub use crate::{
+    proto::{http, update},
+    tls::loopback::LoopbackConnection,
 };
 
 /// A shard's answers with their dates.

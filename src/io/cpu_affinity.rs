@@ -27,6 +27,7 @@ impl Placement {
     /// # Errors
     /// Where `pin` has a CPU that the calling thread may not use or that does not exist, or the
     /// kernel does not tell the allowed ones.
+    #[doc(hidden)]
     pub fn of_this_machine(
         shards: Option<usize>,
         workers: Option<usize>,

@@ -2,32 +2,17 @@
 
 use std::{sync::Arc, thread, time::Instant};
 
-use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::Receiver;
 
-use super::{Backlog, Batch, Journal, Log};
+use super::{Backlog, Batch, BatchReturn, Journal, Log, hand_over};
 use crate::{
     control::operation::Step,
     dispatch::{Dispatcher, Origin, RecordId},
     duration::nanos,
     observe::metrics::CommitterMetrics,
     outcome::Refusal,
-    proto::update::{Recycled, Update},
+    proto::update::Update,
 };
-
-/// Batches and bytes that are written together at the most: what has gathered waits for one write.
-const BATCHES_MAX: usize = 256;
-const BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Where a batch goes back to.
-#[derive(Debug)]
-pub(crate) struct BatchReturn {
-    pub(crate) batches: Sender<Batch>,
-    /// Where the memory of updates goes that stay in the journal for now.
-    pub(crate) recycled: Option<Sender<Recycled>>,
-    /// Wakes who waits for the batches.
-    pub(crate) waker: Arc<AtomicWaker>,
-}
 
 /// Commits batches; there is one in a process.
 #[derive(Debug)]
@@ -56,35 +41,14 @@ impl Committer {
     /// Commits batches until nobody can send any more.
     pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
         self.journal.attach_committer();
-        let mut gathered = Vec::new();
-        loop {
-            let mut bytes = 0;
-            let is_over = loop {
-                match batches.try_recv() {
-                    Ok(batch) => {
-                        bytes += batch.bytes.len();
-                        gathered.push(batch);
-                        if bytes >= BYTES_MAX || gathered.len() >= BATCHES_MAX {
-                            break false;
-                        }
-                    }
-                    Err(TryRecvError::Empty) => break false,
-                    Err(TryRecvError::Disconnected) => break true,
-                }
-            };
-            if !gathered.is_empty() {
-                self.commit(&mut gathered, Instant::now());
-            } else if is_over {
-                break;
-            } else {
+        hand_over::receive(batches, |gathered| {
+            if gathered.is_empty() {
                 self.log.make_room();
-                // Not the channel's own wait: it yields before it sleeps, and on a machine whose
-                // CPUs are all busy a thread that yields is not run again for a tick of the kernel,
-                // which is milliseconds.
                 self.journal.operations.committer.end();
-                thread::park();
+            } else {
+                self.commit(gathered, Instant::now());
             }
-        }
+        });
         let _closing = self.journal.operations.committer.during(Step::Commit, Instant::now());
         self.log.close();
     }
@@ -135,9 +99,7 @@ impl Committer {
             self.metrics.commit.record(nanos(now.saturating_duration_since(batch.submitted_at)));
             debug_assert!(batch.home < self.returns.len(), "its connections would wait for ever");
             if let Some(home) = self.returns.get(batch.home) {
-                // A shard stays until its batches are back.
-                let _ = home.batches.send(batch);
-                home.waker.wake();
+                home.give_back(batch);
             }
         }
     }
@@ -185,10 +147,6 @@ impl Drop for Committer {
             // The shards have ended before.
             return;
         }
-        for BatchReturn { batches, waker, .. } in self.returns.drain(..) {
-            // First: who is woken looks whether anything can come.
-            drop(batches);
-            waker.wake();
-        }
+        self.returns.drain(..).for_each(BatchReturn::end);
     }
 }

@@ -46,6 +46,7 @@ pub struct BotNames(Arc<BotRegistry>);
 
 impl BotNames {
     /// The names that `registry` has.
+    #[doc(hidden)]
     pub fn new(registry: &Arc<BotRegistry>) -> Self {
         Self(Arc::clone(registry))
     }

@@ -104,6 +104,7 @@ impl NdjsonSink {
 
     /// As with meta while the server has more than one bot, and for updates of a bot that a reload has
     /// removed; without for those of the only one.
+    #[doc(hidden)]
     pub fn with_meta_by_bots(self) -> Self {
         Self { form: Form::ByBots, ..self }
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ringhook::{
-    internals::{HandOff, Window},
+use ringhook::internals::{
+    HandOff, Window,
     update::{BotId, Update, UpdateBody, UpdateParser},
 };
 

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhook::{
+use ringhook::internals::{
     http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response},
     update::UpdateBody,
 };

@@ -15,8 +15,8 @@ use std::{
 
 use core_affinity::CoreId;
 use loadtest::{PayloadGenerator, PayloadOptions};
-use ringhook::{
-    internals::HandOff,
+use ringhook::internals::{
+    HandOff,
     update::{BotId, UpdateParser},
 };
 use rustix::time::{ClockId, clock_gettime};

@@ -13,9 +13,9 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhook::{
+use ringhook::internals::{
+    LoopbackConnection,
     http::{ConnectionDirective, Status, response},
-    internals::LoopbackConnection,
 };
 use rustls::version::{TLS12, TLS13};
 use support::{Configs, answer, encrypted_requests, feed};

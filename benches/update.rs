@@ -4,7 +4,7 @@
 use std::{hint::black_box, time::Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhook::update::{BotId, Update, UpdateParser};
+use ringhook::internals::update::{BotId, Update, UpdateParser};
 use serde::Deserialize;
 
 criterion_group!(benches, parse, read);

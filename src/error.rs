@@ -53,11 +53,13 @@ pub enum ErrorKind {
 
 impl Error {
     /// An error with nothing beneath it.
+    #[doc(hidden)]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: hide_tokens(&message.into()), source: None }
     }
 
     /// An error caused by `source`, whose text is appended to `message`.
+    #[doc(hidden)]
     pub fn with_source(
         kind: ErrorKind,
         message: impl Into<String>,
@@ -81,6 +83,7 @@ impl Error {
     }
 
     /// A wrong setting: which key, what it holds, what was expected of it.
+    #[doc(hidden)]
     pub fn config(key: &str, value: impl fmt::Display, expected: &str) -> Self {
         Self::new(ErrorKind::Config, format!("{key} = {value}: expected {expected}"))
     }
@@ -132,7 +135,7 @@ impl error::Error for Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::error::Error as _;
+    use std::{error::Error as _, iter};
 
     use super::*;
 
@@ -141,10 +144,21 @@ mod tests {
         let inner = Error::with_source(ErrorKind::Sink, "queue", io::Error::other("gone"));
         let error = Error::other(inner);
         assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Other, "queue: gone"));
-        assert_eq!(error.source().unwrap().to_string(), "gone");
+        assert!(error.source().is_none());
         let error: Error = io::Error::from(io::ErrorKind::NotFound).into();
         assert_eq!(error.kind(), ErrorKind::Other);
         assert_eq!(error.io().unwrap().kind(), io::ErrorKind::NotFound);
         assert!(error.source().is_none() && !error.is_usage());
+    }
+
+    #[test]
+    fn the_chain_shows_each_text_once() {
+        let bottom = io::Error::from(io::ErrorKind::NotFound);
+        let middle = Error::with_source(ErrorKind::Sink, "queue", bottom);
+        let error = Error::with_source(ErrorKind::Config, "output", io::Error::other(middle));
+        let first: &(dyn error::Error + 'static) = &error;
+        let chain = iter::successors(Some(first), |error| error.source());
+        let text: Vec<_> = chain.map(ToString::to_string).collect();
+        assert_eq!(text, ["output: queue: entity not found"]);
     }
 }

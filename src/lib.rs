@@ -30,8 +30,6 @@
 //! acceptor -> shard -> connection -> tls -> http -> route -> update -> dispatch -> worker
 //!                                                                        -> handler / sink
 //! ```
-//!
-//! [`http`] and [`update`] know no socket and no clock and can be used by themselves.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("choose the cryptography under TLS: feature `aws-lc-rs` (default) or `ring`");
@@ -53,6 +51,7 @@ mod outcome;
 mod proto;
 mod redact;
 mod server;
+mod sync;
 mod tls;
 
 pub use crate::{
@@ -73,10 +72,18 @@ pub use crate::{
         JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
         WebhookReport,
     },
-    proto::{http, update, update::Update},
+    proto::update::Update,
     server::{FeedError, Reload, Server, ServerBuilder, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,
     },
 };
+
+/// What an [`Update`] is made of, and the types that tell about it.
+pub mod update {
+    pub use crate::proto::update::{
+        BotId, ChatKey, DeserializeError, Elements, Entries, UnknownKind, Update, UpdateId,
+        UpdateKind, Value,
+    };
+}

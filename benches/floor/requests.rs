@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use ringhook::http::{ConnectionDirective, Status, response};
+use ringhook::internals::http::{ConnectionDirective, Status, response};
 use rustls::{CipherSuite, version::TLS13};
 
 use crate::support::{Configs, request};

@@ -10,9 +10,11 @@ use std::{
 
 use ringhook::{
     Bot,
-    http::{HttpLimits, HttpSession, Status, Step, response},
-    internals::{DatedAnswers, LoopbackConnection, Routes, TestPipeline},
-    update::{BotId, Update, UpdateParser},
+    internals::{
+        DatedAnswers, LoopbackConnection, Routes, TestPipeline,
+        http::{HttpLimits, HttpSession, Status, Step, response},
+        update::{BotId, Update, UpdateParser},
+    },
 };
 use rustls::{ClientConnection, version::TLS13};
 

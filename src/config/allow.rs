@@ -49,6 +49,7 @@ impl AllowList {
     }
 
     /// As [`new`](Self::new), for another key than the server's.
+    #[doc(hidden)]
     pub fn of_key<T: AsRef<str>>(
         key: &str,
         entries: impl IntoIterator<Item = T>,

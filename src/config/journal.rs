@@ -63,6 +63,7 @@ impl Journal {
     }
 
     /// The defaults of a config file. A directory is given elsewhere, so updates are written.
+    #[doc(hidden)]
     pub fn of_file() -> Self {
         Self { ack: Ack::Written, ..Self::default() }
     }

@@ -79,6 +79,7 @@ impl Listener {
     }
 
     /// What an operator should know about these terms.
+    #[doc(hidden)]
     pub fn notice(&self) -> Option<String> {
         let ListenAddress::Tcp(address) = &self.address else { return None };
         (!self.tls && !is_near(address.ip().to_canonical())).then(|| {

@@ -37,6 +37,7 @@ impl SecretToken {
 
 impl SecretToken {
     /// The token itself, for a caller that has to present it.
+    #[doc(hidden)]
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -85,6 +86,7 @@ impl BasicAuth {
 
 impl BasicAuth {
     /// The value of `Authorization`, for a caller that has to present it.
+    #[doc(hidden)]
     pub fn reveal(&self) -> String {
         format!("Basic {}", self.0)
     }

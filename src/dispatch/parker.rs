@@ -1,14 +1,10 @@
 //! Where an idle worker sleeps, and how it is woken without a system call for each update.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
-    },
-    thread::{self, Thread},
-};
+use std::sync::atomic::Ordering;
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicBool, AtomicU64, OnceLock, Thread, current, fence};
 
 /// Where a worker sleeps while there is nothing to do.
 ///
@@ -26,14 +22,15 @@ pub(crate) struct WorkerParker {
 impl WorkerParker {
     /// To be called once by the worker's thread before its first sleep.
     pub(crate) fn attach(&self) {
-        let _ = self.thread.set(thread::current());
+        let _ = self.thread.set(current());
     }
 
     /// The first half of the worker's part: from now on it can be woken. It has to look for work
     /// once more before it parks, and to [`cancel_park`](Self::cancel_park) in any case.
     pub(crate) fn prepare_park(&self, until_ns: u64) {
         self.until_ns.store(until_ns, Ordering::Relaxed);
-        self.asleep.store(true, Ordering::Relaxed);
+        // The waker that takes the flag down has to see the thread that was attached.
+        self.asleep.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
@@ -54,11 +51,11 @@ impl WorkerParker {
     }
 
     /// Wakes the worker if it sleeps or is about to; false where it does not. What it should see
-    /// has been written before, with a [`fence`] of sequential consistency in between.
+    /// has been written before, with [`published`] in between.
     pub(crate) fn wake(&self) -> bool {
         // The plain load first: at saturation no worker sleeps and the line stays shared.
         let wakes =
-            self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed);
+            self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Acquire);
         if wakes {
             self.wake_now();
         }
@@ -71,4 +68,11 @@ impl WorkerParker {
             thread.unpark();
         }
     }
+}
+
+/// The waker's half of the Dekker pair: to be called between the writing of what a worker should see
+/// and the look at who sleeps.
+#[inline]
+pub(crate) fn published() {
+    fence(Ordering::SeqCst);
 }

@@ -13,8 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
-            fence,
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
     thread,
@@ -28,6 +27,7 @@ use super::{
     Delivery, WorkerParker,
     full::FullChats,
     lanes::{LaneId, LaneKey, Lanes},
+    parker::published,
 };
 use crate::{
     bots::BotId,
@@ -160,7 +160,7 @@ impl Scheduler {
     /// Wakes the worker of `partition`, or one that can steal from it if that one is awake and so
     /// may be held up in a handler. For shards, after they have filled the partition's inbox.
     pub(crate) fn wake_for(&self, partition: usize) {
-        fence(SeqCst);
+        published();
         if !self.parkers.get(partition).is_some_and(WorkerParker::wake) {
             self.wake_helper();
         }
@@ -169,7 +169,7 @@ impl Scheduler {
     /// Wakes `worker` if it sleeps, for work that no other worker can do. One that is awake looks
     /// again before it sleeps.
     pub(crate) fn wake(&self, worker: usize) {
-        fence(SeqCst);
+        published();
         if let Some(parker) = self.parkers.get(worker) {
             parker.wake();
         }
@@ -177,7 +177,7 @@ impl Scheduler {
 
     /// Wakes one worker that sleeps, if any does.
     fn wake_helper(&self) {
-        fence(SeqCst);
+        published();
         if self.sleepers.load(Relaxed) > 0 {
             self.parkers.iter().any(WorkerParker::wake);
         }
@@ -187,7 +187,7 @@ impl Scheduler {
     /// workers, before they call a handler: what they leave, in any partition, would wait for it. A
     /// time at which a lane is due counts as well, unless a sleeping worker wakes up for it.
     fn wake_for_rest(&self) {
-        fence(SeqCst);
+        published();
         if self.sleepers.load(Relaxed) == 0 {
             return;
         }

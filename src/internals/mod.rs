@@ -37,7 +37,6 @@ pub use self::{
     test_pipeline::TestPipeline,
     test_records::TestRecords,
 };
-pub use crate::tls::loopback::LoopbackConnection;
 use crate::{
     bots::BotId,
     config::{Bot, Dispatch, DriverKind, Limits},
@@ -51,6 +50,10 @@ use crate::{
         update::Update,
     },
     tls::TlsConfig,
+};
+pub use crate::{
+    proto::{http, update},
+    tls::loopback::LoopbackConnection,
 };
 
 /// A shard's answers with their dates.

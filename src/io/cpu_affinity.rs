@@ -25,9 +25,9 @@ impl Placement {
     /// Quotas of a cgroup are not seen: give `shards` and `workers` by hand there.
     ///
     /// # Errors
-    /// # Errors
     /// Where `pin` has a CPU that the calling thread may not use or that does not exist, or the
     /// kernel does not report the allowed ones.
+    #[doc(hidden)]
     pub fn of_this_machine(
         shards: Option<usize>,
         workers: Option<usize>,

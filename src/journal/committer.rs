@@ -3,32 +3,17 @@
 
 use std::{sync::Arc, thread, time::Instant};
 
-use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::Receiver;
 
-use super::{Backlog, Batch, Journal, Log};
+use super::{Backlog, Batch, BatchReturn, Journal, Log, hand_over};
 use crate::{
     control::operation::Step,
     dispatch::{Dispatcher, Origin, RecordId},
     duration::nanos,
     observe::metrics::CommitterMetrics,
     outcome::Refusal,
-    proto::update::{Recycled, Update},
+    proto::update::Update,
 };
-
-/// Batches and bytes that are written together at the most: what has gathered waits for one write.
-const BATCHES_MAX: usize = 256;
-const BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Where a batch is returned to.
-#[derive(Debug)]
-pub(crate) struct BatchReturn {
-    pub(crate) batches: Sender<Batch>,
-    /// Where the memory of updates is sent that stay in the journal for now.
-    pub(crate) recycled: Option<Sender<Recycled>>,
-    /// Wakes the shard that waits for the batches.
-    pub(crate) waker: Arc<AtomicWaker>,
-}
 
 /// Commits batches; there is one in a process.
 #[derive(Debug)]
@@ -57,35 +42,14 @@ impl Committer {
     /// Commits batches until every sender has been dropped.
     pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
         self.journal.attach_committer();
-        let mut gathered = Vec::new();
-        loop {
-            let mut bytes = 0;
-            let is_over = loop {
-                match batches.try_recv() {
-                    Ok(batch) => {
-                        bytes += batch.bytes.len();
-                        gathered.push(batch);
-                        if bytes >= BYTES_MAX || gathered.len() >= BATCHES_MAX {
-                            break false;
-                        }
-                    }
-                    Err(TryRecvError::Empty) => break false,
-                    Err(TryRecvError::Disconnected) => break true,
-                }
-            };
-            if !gathered.is_empty() {
-                self.commit(&mut gathered, Instant::now());
-            } else if is_over {
-                break;
-            } else {
+        hand_over::receive(batches, |gathered| {
+            if gathered.is_empty() {
                 self.log.make_room();
-                // Not the channel's own wait: it yields before it sleeps, and on a machine whose
-                // CPUs are all busy a thread that yields is not run again for a tick of the kernel,
-                // which is milliseconds.
                 self.journal.operations.committer.end();
-                thread::park();
+            } else {
+                self.commit(gathered, Instant::now());
             }
-        }
+        });
         let _closing = self.journal.operations.committer.during(Step::Commit, Instant::now());
         self.log.close();
     }
@@ -137,9 +101,7 @@ impl Committer {
             let has_return = batch.batch_return < self.returns.len();
             debug_assert!(has_return, "its connections would wait for ever");
             if let Some(batch_return) = self.returns.get(batch.batch_return) {
-                // A shard stays until its batches are back.
-                let _ = batch_return.batches.send(batch);
-                batch_return.waker.wake();
+                batch_return.give_back(batch);
             }
         }
     }
@@ -190,10 +152,6 @@ impl Drop for Committer {
             // The shards have ended before.
             return;
         }
-        for BatchReturn { batches, waker, .. } in self.returns.drain(..) {
-            // First: a shard that is woken looks whether a batch can still be returned.
-            drop(batches);
-            waker.wake();
-        }
+        self.returns.drain(..).for_each(BatchReturn::end);
     }
 }

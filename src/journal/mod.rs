@@ -21,7 +21,7 @@
 //! | `storage` | which operations of a file system are used |
 //! | `directory` | the real one: which process owns it, and what is touched in it |
 //! | `batch`, `intake` | how a shard waits for a commit without blocking |
-//! | `log`, `committer` | how records are written |
+//! | `log`, `committer`, `hand_over` | how records are written |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
 //! | `housekeeper` | what else is done on the disk |
 //! | `recovery` | what is found at the start |
@@ -31,6 +31,7 @@ mod backlog;
 mod batch;
 mod committer;
 mod directory;
+mod hand_over;
 mod header;
 mod housekeeper;
 pub mod inspect;
@@ -50,13 +51,12 @@ use std::{
     collections::BTreeMap,
     io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
-    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -66,8 +66,9 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
-    committer::{BatchReturn, Committer},
+    committer::Committer,
     directory::is_held_here,
+    hand_over::{BatchReturn, CommitterThread},
     header::SegmentHeader,
     housekeeper::{Housekeeper, MaintenanceTask},
     intake::{Intake, Ticket},
@@ -117,7 +118,7 @@ struct Operations {
 #[derive(Debug)]
 pub(crate) struct Journal {
     maintenance: Sender<MaintenanceTask>,
-    committer: OnceLock<Thread>,
+    committer: CommitterThread,
     /// How often each [`Failure`] has happened.
     failures: [AtomicU64; Failure::ALL.len()],
     /// When the last commit failed, in milliseconds since `since`, or 0 where it did not.
@@ -156,7 +157,7 @@ impl Journal {
         let segments = segments.into_iter().map(|segment| (segment.number, Arc::new(segment)));
         let journal = Self {
             maintenance,
-            committer: OnceLock::new(),
+            committer: CommitterThread::default(),
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
             held_back: Mutex::default(),
@@ -192,14 +193,12 @@ impl Journal {
 
     /// To be called by the committer's thread.
     fn attach_committer(&self) {
-        let _ = self.committer.set(thread::current());
+        self.committer.attach();
     }
 
     /// Wakes the committer: there is a batch, or there may be none any more.
     pub(crate) fn wake_committer(&self) {
-        if let Some(committer) = self.committer.get() {
-            committer.unpark();
-        }
+        self.committer.wake();
     }
 
     /// True where no more updates are taken because the journal is as large as it may be.

@@ -125,6 +125,7 @@ impl ServerBuilder {
     }
 
     /// Makes the files of Unix sockets for `user`, whom the process becomes once they are bound.
+    #[doc(hidden)]
     #[must_use]
     pub fn give_sockets_to(mut self, user: User) -> Self {
         self.socket_heir = Some(user);
@@ -305,6 +306,7 @@ impl ServerBuilder {
     }
 
     /// Has the server's thread for that look at something a few times a second.
+    #[doc(hidden)]
     pub fn watch(mut self, look: impl FnMut(std::time::Instant) + Send + 'static) -> Self {
         self.watched.push(Box::new(look));
         self

@@ -201,26 +201,31 @@ impl Server {
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.
+    #[doc(hidden)]
     pub fn intervals(&self) -> crate::observe::metrics::Intervals {
         self.metrics.intervals()
     }
 
     /// The state of the bots' webhooks. It may outlive the server.
+    #[doc(hidden)]
     pub fn webhooks(&self) -> Arc<crate::observe::metrics::Webhooks> {
         Arc::clone(&self.metrics.webhooks)
     }
 
     /// A writer of incidents. It may outlive the server.
+    #[doc(hidden)]
     pub fn incident_writer(&self) -> crate::observe::incidents::IncidentWriter {
         self.incidents.writer()
     }
 
     /// All bots since the start, and whether they are active. It may outlive the server.
+    #[doc(hidden)]
     pub fn registry(&self) -> Arc<BotRegistry> {
         Arc::clone(&self.registry)
     }
 
     /// The counters of the polling. It may outlive the server.
+    #[doc(hidden)]
     pub fn polls(&self) -> Arc<crate::observe::metrics::Polls> {
         Arc::clone(&self.metrics.polls)
     }
@@ -268,12 +273,14 @@ impl Server {
 
     /// What is counted of the polling for the bot named `bot`, and shown in the report. There is
     /// one of them for each name.
+    #[doc(hidden)]
     pub fn poll_metrics(&self, bot: &str) -> Arc<crate::observe::metrics::PollMetrics> {
         self.metrics.polls.of(bot)
     }
 
     /// Where threads of the program bring updates. It may outlive the server, and takes nothing
     /// then.
+    #[doc(hidden)]
     pub fn inlet(&self) -> Inlet {
         self.inlet.clone()
     }

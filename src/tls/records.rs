@@ -124,11 +124,12 @@ impl Records {
             return Err(TlsError::RecordOverflow);
         }
         // Section 5.4: the type comes behind the content, and zeros behind the type.
-        let inner = sealed.get(..length).unwrap_or_default();
+        let inner = sealed.get(..length).ok_or(TlsError::Internal)?;
         let Some(at) = inner.iter().rposition(|byte| *byte != 0) else {
             return Err(TlsError::UnexpectedMessage);
         };
-        let (content, inner_kind) = (inner.get(..at).unwrap_or_default(), inner.get(at));
+        let content = inner.get(..at).ok_or(TlsError::Internal)?;
+        let inner_kind = inner.get(at);
         if content.len() > PLAIN_MAX {
             return Err(TlsError::RecordOverflow);
         }
@@ -289,7 +290,7 @@ impl Records {
         let start = out.len();
         out.extend_from_slice(content);
         out.push(kind);
-        let plain = out.get_mut(start..).unwrap_or_default();
+        let plain = out.get_mut(start..).ok_or(TlsError::Internal)?;
         let tag = write.seal(header, plain)?;
         out.extend_from_slice(&tag);
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Shared by the tests of the package and by its fuzz targets.
 
-use ringhook::{
+use ringhook::internals::{
     http::{ConnectionDirective, HttpLimits, HttpSession, RequestHead, Status, Step},
     update::UpdateBody,
 };

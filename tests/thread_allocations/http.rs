@@ -1,6 +1,6 @@
 //! Requests cost no memory of their own once a connection is warm.
 
-use ringhook::{
+use ringhook::internals::{
     http::{HttpLimits, HttpSession, Step},
     update::UpdateBody,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ringhook::update::{BotId, UpdateBody, UpdateParser};
+use ringhook::internals::update::{BotId, UpdateBody, UpdateParser};
 
 use crate::allocator::of_thread;
 

@@ -19,8 +19,7 @@ use crate::{
 };
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
-    internals::{bots::BotRegistry, files, files::How},
-    update::UpdateParser,
+    internals::{bots::BotRegistry, files, files::How, update::UpdateParser},
 };
 
 /// Bytes gathered before they are written.

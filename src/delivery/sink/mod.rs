@@ -53,6 +53,7 @@ pub struct BotNames(Arc<BotRegistry>);
 
 impl BotNames {
     /// The names that `registry` has.
+    #[doc(hidden)]
     pub fn new(registry: &Arc<BotRegistry>) -> Self {
         Self(Arc::clone(registry))
     }

@@ -3,6 +3,7 @@
 //!
 //! | file | question |
 //! |---|---|
+//! | `intake` | what becomes of records without a committer |
 //! | `disk` | what may be left of files after a fault, a `kill -9`, a power cut |
 //! | `model` | do the promises hold in any order of steps, whatever happens to disk and process |
 //! | `reader` | what is read from a damaged segment |
@@ -10,6 +11,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod disk;
+mod intake;
 mod model;
 mod reader;
 

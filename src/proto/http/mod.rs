@@ -4,8 +4,10 @@
 //! receive buffer, hands over its unread bytes, and forgets as many as the session consumed:
 //!
 //! ```
-//! use ringhook::http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response};
-//! use ringhook::update::UpdateBody;
+//! use ringhook::internals::{
+//!     http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step, response},
+//!     update::UpdateBody,
+//! };
 //!
 //! let mut unread: &[u8] = b"POST /hook HTTP/1.1\r\nHost: bot\r\nContent-Length: 2\r\n\r\n{}";
 //! let mut session = HttpSession::new(HttpLimits::default());

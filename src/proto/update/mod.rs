@@ -122,6 +122,7 @@ impl Update {
     }
 
     /// Gives up the update and keeps its memory, for [`UpdateParser::keep`].
+    #[doc(hidden)]
     #[must_use]
     pub fn recycle(self) -> Recycled {
         Recycled::new(self.document)

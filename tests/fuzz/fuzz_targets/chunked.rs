@@ -5,7 +5,7 @@
 mod transcript;
 
 use libfuzzer_sys::fuzz_target;
-use ringhook::http::HttpLimits;
+use ringhook::internals::http::HttpLimits;
 
 use transcript::{Bodies, Event, transcript};
 

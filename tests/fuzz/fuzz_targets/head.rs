@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringhook::http::{Framing, HttpLimits, HttpSession, Method, Step, Version};
+use ringhook::internals::http::{Framing, HttpLimits, HttpSession, Method, Step, Version};
 
 fuzz_target!(|input: &[u8]| {
     let limits = HttpLimits { headers: 24, target_bytes: 256, ..HttpLimits::default() };

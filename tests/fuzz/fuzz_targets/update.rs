@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use ringhook::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
+use ringhook::internals::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
 use serde_json::Value;
 
 fn parse(parser: &mut UpdateParser, bytes: &[u8]) -> Option<Update> {

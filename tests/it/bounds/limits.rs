@@ -259,7 +259,7 @@ fn the_last_request_of_a_connection_is_told_so() {
 
 #[test]
 fn a_session_takes_other_limits_between_two_requests() {
-    use ringhook::http::{HttpLimits, HttpSession, Status, Step};
+    use ringhook::internals::http::{HttpLimits, HttpSession, Status, Step};
     let narrow = HttpLimits { body_bytes: 10, ..HttpLimits::default() };
     let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let mut session = HttpSession::new(HttpLimits::default());

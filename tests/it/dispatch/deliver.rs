@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ringhook::{
     Ack, Bot, FeedError, Journal, Limits, Outcome, Server, ServerBuilder, Update,
-    update::ParseError,
+    internals::update::ParseError,
 };
 
 use crate::support::{

@@ -4,7 +4,7 @@
 mod transcript;
 
 use proptest::prelude::*;
-use ringhook::{
+use ringhook::internals::{
     http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step},
     update::UpdateBody,
 };

@@ -33,8 +33,8 @@ use ringhook::{
         },
         redact::hide_tokens,
         server::unreadable,
+        update::{ParserLimits, UpdateKind, UpdateParser},
     },
-    update::{ParserLimits, UpdateKind, UpdateParser},
 };
 
 /// Bytes gathered before they are written.

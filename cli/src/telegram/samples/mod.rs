@@ -75,8 +75,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use ringhook::{
-        internals::bots::BotId,
+    use ringhook::internals::{
+        bots::BotId,
         update::{ChatKey, UpdateBody, UpdateParser},
     };
 

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use ringhook::{
+use ringhook::internals::{
+    Routes,
     http::{ConnectionDirective, HttpLimits, HttpSession, Status, Step},
-    internals::Routes,
     update::{UpdateBody, UpdateParser},
 };
 

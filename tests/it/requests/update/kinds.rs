@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use ringhook::update::{
+use ringhook::internals::update::{
     BotId, ChatKey, ParseError, Update, UpdateBody, UpdateId, UpdateKind, UpdateParser,
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ringhook::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
+use ringhook::internals::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
 
 use super::samples::SAMPLES;
 

@@ -10,7 +10,7 @@ mod values;
 
 use std::time::Instant;
 
-use ringhook::update::{BotId, ParseError, Update, UpdateBody, UpdateParser};
+use ringhook::internals::update::{BotId, ParseError, Update, UpdateBody, UpdateParser};
 
 /// Parses `text` with a parser of its own.
 fn parse(text: impl AsRef<[u8]>) -> Result<Update, ParseError> {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, time::Instant};
 
-use ringhook::update::{BotId, UpdateBody, UpdateParser};
+use ringhook::internals::update::{BotId, UpdateBody, UpdateParser};
 use serde::Deserialize;
 
 use super::parse;

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use proptest::prelude::*;
-use ringhook::update::{BotId, ParseError, ParserLimits, Update, UpdateBody, UpdateParser};
+use ringhook::internals::update::{
+    BotId, ParseError, ParserLimits, Update, UpdateBody, UpdateParser,
+};
 
 use super::{parse, samples::SAMPLES};
 

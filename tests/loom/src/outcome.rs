@@ -1,0 +1,5 @@
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    Bytes,
+    Journal,
+}

@@ -125,9 +125,9 @@ impl From<io::Error> for Error {
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        let source = self.source.as_deref().map(|source| source as &(dyn error::Error + 'static));
-        // An error without a message reads as its source, so its source is the one beneath that.
-        if self.message.is_empty() { source.and_then(error::Error::source) } else { source }
+        // The text ends with that of the error beneath, so the chain goes on behind it: a report of
+        // the whole chain shows each text once.
+        self.source.as_deref().and_then(|source| source.source())
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
         let middle = Error::with_source(ErrorKind::Sink, "queue", bottom);
         let error = Error::with_source(ErrorKind::Config, "output", io::Error::other(middle));
         let first: &(dyn error::Error + 'static) = &error;
-        let chain = iter::successors(Some(first), |error| error.source());
+        let chain = iter::successors(Some(first), |&error| error.source());
         let text: Vec<_> = chain.map(ToString::to_string).collect();
         assert_eq!(text, ["output: queue: entity not found"]);
     }

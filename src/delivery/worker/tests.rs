@@ -6,10 +6,10 @@ use super::*;
 use crate::{
     bots::BotId,
     config::{Dispatch, Limits},
-    control::{Control, operation::Operation},
+    control::Control,
     dispatch::{Budget, Dispatcher, FullChats, SettledBatch},
     observe::metrics::Metrics,
-    proto::update::{UpdateKind, UpdateParser},
+    proto::update::UpdateParser,
 };
 
 /// A context and the lanes, with all of `updates` taken by a worker, lane by lane.

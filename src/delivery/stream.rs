@@ -32,8 +32,8 @@ use crate::{
 /// stream holds and what is not settled counts against the server's limits, so a slow program
 /// slows the sender down and nothing else.
 ///
-/// To drop it while the server runs is a failure of the server, as a sink's reader that goes is: its
-/// owner is told ([`on_failure`](crate::ServerBuilder::on_failure)), and `/healthz` says so.
+/// To drop it while the server runs is a failure of the server, as a sink's reader that goes is:
+/// its owner is told ([`on_failure`](crate::ServerBuilder::on_failure)), and `/healthz` says so.
 #[derive(Debug)]
 pub struct Updates {
     queue: Receiver<PendingUpdate>,

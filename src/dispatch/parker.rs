@@ -70,8 +70,8 @@ impl WorkerParker {
     }
 }
 
-/// The waker's half of the Dekker pair: to be called between the writing of what a worker should see
-/// and the look at who sleeps.
+/// The waker's half of the Dekker pair: to be called between the writing of what a worker should
+/// see and the look at who sleeps.
 #[inline]
 pub(crate) fn published() {
     fence(Ordering::SeqCst);

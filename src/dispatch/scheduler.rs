@@ -330,8 +330,8 @@ impl Scheduler {
         }
     }
 
-    /// Has an update handled whose lane is gone. It is acknowledged, so it must not be lost, although it
-    /// may come out of order.
+    /// Has an update handled whose lane is gone. It is acknowledged, so it must not be lost,
+    /// although it may come out of order.
     #[cold]
     fn push_without_lane(&self, delivery: Delivery) {
         let (bot, id) = (delivery.update.bot(), delivery.update.id());

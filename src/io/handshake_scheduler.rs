@@ -1,18 +1,18 @@
 //! How handshakes under way share a shard with the established connections.
 //!
-//! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with a
-//! flood of them many are ready at once. Established connections would wait behind all of them. So
-//! steps take time slices: [`ROUND`] of them run one after the other, then all that has come from
-//! the network meanwhile is served, then the next ones run. A request waits for one round of
+//! A step of a handshake costs as much time as ten updates, or a hundred with an RSA key, and with
+//! a flood of them many are ready at once. Established connections would wait behind all of them.
+//! So steps take time slices: [`ROUND`] of them run one after the other, then all that has come
+//! from the network meanwhile is served, then the next ones run. A request waits for one round of
 //! handshakes at the most. Handshakes in the middle run before those that begin: in TLS 1.3 such a
-//! client has done its own part and takes its connection for established, so its first request is on
-//! the way.
+//! client has done its own part and takes its connection for established, so its first request is
+//! on the way.
 //!
 //! While established connections are at work, handshakes get a sixth of the shard's time, and pause
-//! where they have had it: a thread that is never idle would also delay what shares its CPU, such as
-//! workers and the acceptor. That is more than a thousand full handshakes a second. A quarter was
-//! measured too, and comes near to doubling the p99 of the others. Where no connection is at work,
-//! handshakes get all of the time.
+//! where they have had it: a thread that is never idle would also delay what shares its CPU, such
+//! as workers and the acceptor. That is more than a thousand full handshakes a second. A quarter
+//! was measured too, and comes near to doubling the p99 of the others. Where no connection is at
+//! work, handshakes get all of the time.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,8 +1,8 @@
 //! The committer's side of the hand-over of batches; the shards' side is the intake.
 //!
-//! A batch goes to the committer through a channel and is followed by a wake of the thread. It comes
-//! back through the channel of its home and is followed by a wake of the home's task. Either side
-//! looks into its channel after it has become one that can be woken and before it sleeps.
+//! A batch goes to the committer through a channel and is followed by a wake of the thread. It
+//! comes back through the channel of its home and is followed by a wake of the home's task. Either
+//! side looks into its channel after it has become one that can be woken and before it sleeps.
 
 use std::sync::Arc;
 

@@ -70,10 +70,10 @@ enum Destination {
 
 /// A running server.
 ///
-/// Dropping it stops it as [`stop`](Self::stop) does, and nothing of it is left afterwards. In async
-/// code that is done by a thread of its own, since waiting would hold up other tasks: where the
-/// updates are taken as a [stream](ServerBuilder::updates), and in a tokio runtime. A process that
-/// ends at once ends such a stop with it: await [`stop_async`](Self::stop_async) before.
+/// Dropping it stops it as [`stop`](Self::stop) does, and nothing of it is left afterwards. In
+/// async code that is done by a thread of its own, since waiting would hold up other tasks: where
+/// the updates are taken as a [stream](ServerBuilder::updates), and in a tokio runtime. A process
+/// that ends at once ends such a stop with it: await [`stop_async`](Self::stop_async) before.
 #[derive(Debug)]
 pub struct Server {
     acceptor: Option<(UnixStream, JoinHandle<()>)>,
@@ -139,8 +139,9 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// The address that is listened on, with the port that was found where 0 was asked for; the first
-    /// one of several. `None` where there is none: there are only Unix sockets, or no listener.
+    /// The address that is listened on, with the port that was found where 0 was asked for; the
+    /// first one of several. `None` where there is none: there are only Unix sockets, or no
+    /// listener.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs.first().copied()

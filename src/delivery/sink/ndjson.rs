@@ -102,8 +102,9 @@ impl NdjsonSink {
         Self { form, ..self }
     }
 
-    /// As [with meta](Self::with_meta) while the server has more than one bot, and for updates of a bot
-    /// that a reload has removed; without for those of the only one. A reload needs no other sink.
+    /// As [with meta](Self::with_meta) while the server has more than one bot, and for updates of a
+    /// bot that a reload has removed; without for those of the only one. A reload needs no other
+    /// sink.
     #[must_use]
     #[doc(hidden)]
     pub fn with_meta_by_bots(self) -> Self {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lanes` | does one chat's order survive retries, due times and reused memory |
 //! | `model` | do the promises hold in any order of steps, on one thread with a clock of its own |
-//! | `threads` | do they hold with real workers, and does nobody sleep through work |
+//! | `threads` | do they hold with real workers, and does no worker sleep through work |
 //! | `questions` | who looks where, and what a full inbox does |
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

@@ -465,7 +465,7 @@ impl World {
             // Only times can be left; a worker wakes up for the first of them, or even earlier.
             let due = self.chats.values().filter_map(|chat| chat.due).min();
             let first = self.parked().min().expect("all are parked");
-            assert!(first <= due.expect("nobody works on what is left"));
+            assert!(first <= due.expect("no worker handles what is left"));
             self.now = first;
         }
     }

@@ -359,7 +359,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         let records = split(&out);
         assert_eq!(records.len(), 3);
         assert_eq!(client.open(&mut records[0].clone()), Ok(Opened::Nothing));
-        assert!(!client.update_due, "nobody asks back");
+        assert!(!client.update_due, "no update is asked for in return");
         assert_eq!(data(&mut client, &records[1]), b"answer");
         assert_eq!(data(&mut client, &records[2]), b"another");
         // Before a close_notify and an alert as well.

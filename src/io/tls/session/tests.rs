@@ -296,7 +296,7 @@ fn a_client_is_told_what_was_wrong() {
     }
     let mut out = Vec::new();
     Pair::new(SUITES[0]).records.alert(TlsError::AlertReceived, &mut out).unwrap();
-    assert!(out.is_empty(), "whoever has said it knows");
+    assert!(out.is_empty(), "the peer that has sent it knows");
 }
 
 #[test]

@@ -104,6 +104,11 @@ impl BotRegistry {
         self.entries.count()
     }
 
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The name of `bot`.
     pub(crate) fn name(&self, bot: BotId) -> Option<&str> {
         self.entries.get(bot.index() as usize).map(|entry| entry.name.as_str())

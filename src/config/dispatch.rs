@@ -93,6 +93,7 @@ impl Dispatch {
 /// Which updates reach the handler one at a time and in the order in which they were accepted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Order {
     /// Those of one chat (see [`ChatKey`](crate::proto::update::ChatKey)) of one bot.
     #[default]

@@ -101,6 +101,7 @@ impl Journal {
 /// What has happened to an update before its sender gets 200.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Ack {
     /// It is in a queue: it is lost with the process.
     #[default]

@@ -214,6 +214,7 @@ impl Config {
 /// Which driver the shards may use.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DriverChoice {
     /// io_uring, or else epoll, with the reason and a fix as a notice.
     #[default]

@@ -94,7 +94,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where another process has it, or this one, as
-    /// [`is_held_here`] returns; else why it cannot be made or locked.
+    /// `is_held_here` returns; else why it cannot be made or locked.
     pub fn own(path: &Path) -> io::Result<Self> {
         for _ in 0..LOCK_TRIES {
             let missing = missing(path);

@@ -118,7 +118,7 @@ impl<'a> Inspection<'a> {
         let of = |number| {
             let mut count = 0;
             let Ok(Some(mut records)) = self.records(number) else { return 0 };
-            while let Ok(Some(item)) = records.next() {
+            while let Ok(Some(item)) = records.next_item() {
                 count += u64::from(matches!(item, Item::Record { is_settled: false, .. }));
             }
             count
@@ -284,7 +284,7 @@ impl Records<'_> {
     ///
     /// # Errors
     /// The file cannot be read there.
-    pub fn next(&mut self) -> io::Result<Option<Item<'_>>> {
+    pub fn next_item(&mut self) -> io::Result<Option<Item<'_>>> {
         loop {
             let at = self.reader.position();
             let item = match self.reader.next()? {

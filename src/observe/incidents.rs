@@ -299,7 +299,7 @@ impl IncidentWriter {
         self.keep(kind, peer, bot, detail);
     }
 
-    /// As [`note`](Self::note), for an incident without a peer, in words of its own.
+    /// As `note`, for an incident without a peer, in words of its own.
     pub fn note_text(
         &self,
         kind: IncidentKind,

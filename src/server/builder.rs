@@ -99,7 +99,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens nowhere: updates come by [`deliver`](Server::deliver) alone.
+    /// Listens nowhere: updates come by [`deliver`](crate::Server::deliver) alone.
     #[must_use]
     pub fn without_listeners(mut self) -> Self {
         self.config.listens = false;
@@ -258,7 +258,7 @@ impl ServerBuilder {
 
     /// Whether the files of certificates and keys are watched, by a thread of the server, and
     /// [reloaded](TlsConfig::reload) within a second when they change. They are not by default.
-    /// What comes of it is told by `tracing` and counted in the [report](Server::report).
+    /// What comes of it is told by `tracing` and counted in the [report](crate::Server::report).
     #[must_use]
     pub fn watch_certificates(mut self, watch: bool) -> Self {
         self.watch_certificates = watch;

@@ -165,6 +165,7 @@ fn promise(ack: Ack) -> &'static str {
         Ack::Memory => "in memory: lost with the process",
         Ack::Synced => "synced to the journal: outlives a power cut",
         Ack::Written => "written to the journal: outlives the process",
+        _ => "as docs/promises.md says",
     }
 }
 

@@ -164,7 +164,7 @@ impl ConnectionTable {
             let Some(watch) = watch else { continue };
             let end = if watch.deadline.get() <= now {
                 Some(End::Deadline)
-            } else if watch.is_too_slow(&limits, now) {
+            } else if watch.is_too_slow(limits, now) {
                 Some(End::TooSlow)
             } else if are_awaited && watch.shakes_hands_for(QUICK_ENOUGH, now) {
                 Some(End::Displaced)

@@ -44,7 +44,7 @@ type Listing = (Vec<(i64, bool)>, Vec<(&'static str, u64)>);
 fn read(journal: &Inspection<'_>, number: u32) -> Listing {
     let mut records = journal.records(number).unwrap().unwrap();
     let (mut found, mut other) = (Vec::new(), Vec::new());
-    while let Some(item) = records.next().unwrap() {
+    while let Some(item) = records.next_item().unwrap() {
         match item {
             Item::Record { header, body, is_settled, .. } => {
                 let id = header.update_id.get();
@@ -85,7 +85,7 @@ fn tells_what_is_there_and_what_a_settler_has_noted() {
     let file = storage.open(&file_name(2)).unwrap();
     file.write_at(&mut [IoSlice::new(&[0xff; 200])], second[0]).unwrap();
     storage.remove(&file_name(2)).unwrap();
-    assert!(begun.next().unwrap().is_none());
+    assert!(begun.next_item().unwrap().is_none());
     assert!(journal.records(2).unwrap().is_none());
 }
 

@@ -52,7 +52,7 @@ pub(super) fn run(args: &CatArgs, found: &Found) -> Result<(), Error> {
         let Some(mut records) = found.records(&journal, number)? else { continue };
         let file = records.file_name();
         let failed = |error| found.unreadable(file.clone(), error);
-        while let Some(item) = records.next().map_err(failed)? {
+        while let Some(item) = records.next_item().map_err(failed)? {
             let (header, id, body, is_settled) = match item {
                 Item::Record { header, id, body, is_settled } => (header, id, body, is_settled),
                 Item::Damage { offset, len } => {

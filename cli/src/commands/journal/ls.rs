@@ -152,7 +152,7 @@ fn row(found: &Found, mut records: Records<'_>) -> Result<Row, Error> {
     let (mut damages, mut unfinished) = (Vec::new(), None);
     let mut lag = Lag { bytes: records.position(), ..Lag::default() };
     loop {
-        let item = records.next().map_err(|error| found.unreadable(file.clone(), error))?;
+        let item = records.next_item().map_err(|error| found.unreadable(file.clone(), error))?;
         match item {
             Some(Item::Record { header, id, is_settled, .. }) => {
                 lag.records += 1;

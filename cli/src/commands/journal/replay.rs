@@ -156,7 +156,7 @@ impl Replay<'_> {
             };
             let file = records.file_name();
             let failed = |error| found.unreadable(file.clone(), error);
-            while let Some(item) = records.next().map_err(failed)? {
+            while let Some(item) = records.next_item().map_err(failed)? {
                 match item {
                     Item::Record { header, id, body, is_settled } => {
                         let is_new = seen.remember(header.bot, header.update_id);

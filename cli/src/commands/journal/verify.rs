@@ -137,7 +137,7 @@ impl Verifier {
         self.notes(&records);
         let before = self.verdict.bytes;
         loop {
-            match records.next() {
+            match records.next_item() {
                 Ok(Some(Item::Record { header, id, .. })) => {
                     self.verdict.records += 1;
                     self.verdict.bytes = before + u64::from(id.offset) + header.record_len();

@@ -284,7 +284,9 @@ impl Run {
     }
 
     /// Renames the journal's directory, and removes it if `remove`.
-    fn take_journal_away(&self, remove: bool) {
+    fn take_journal_away(&mut self, remove: bool) {
+        self.output.look();
+        self.output.lines.forget(&self.ledger);
         let moved = self.place.data().join("journal.moved");
         if fs::rename(self.place.journal(), &moved).is_ok() && remove {
             remove_all(&moved);

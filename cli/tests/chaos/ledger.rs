@@ -113,6 +113,8 @@ pub(crate) struct Lines {
     /// Places whose updates may come again later: what a worker had in its hands when it was
     /// killed.
     excuses: Vec<(usize, usize)>,
+    /// Updates that may come again wherever they came first.
+    forgotten: HashSet<u64>,
     /// Lines that are no updates, each with the place that it would have.
     pub(crate) torn: Vec<usize>,
 }
@@ -136,6 +138,14 @@ impl Lines {
         self.excuses.push((from, to));
     }
 
+    /// What the server knew of ids is gone. An update whose 200 the sender has not got, since the
+    /// network lost it, is sent again, and may be put out again.
+    pub(crate) fn forget(&mut self, ledger: &Ledger) {
+        let entries = ledger.entries();
+        let open = self.seen.keys().filter(|id| !entries.acknowledged.contains(id));
+        self.forgotten.extend(open);
+    }
+
     /// What came again without an excuse.
     pub(crate) fn copies(&self) -> Vec<String> {
         let is_excused =
@@ -145,6 +155,7 @@ impl Lines {
             for pair in places.windows(2) {
                 if let [first, again] = pair
                     && !is_excused(*first)
+                    && !self.forgotten.contains(id)
                 {
                     copies.insert((*again, format!("{id} of line {first} again in line {again}")));
                 }
@@ -222,6 +233,16 @@ mod tests {
         lines.push(2);
         assert_eq!(lines.copies().len(), 2);
         assert_eq!(lines.repeated(), 2);
+    }
+
+    #[test]
+    fn an_id_that_is_forgotten_comes_again_only_if_its_200_did_not_arrive() {
+        let (ledger, mut lines) = (Ledger::default(), lines(&[1, 2]));
+        ledger.acknowledge(1);
+        lines.forget(&ledger);
+        ledger.acknowledge(2);
+        [2, 1].into_iter().for_each(|id| lines.push(id));
+        assert_eq!(lines.copies(), ["1 of line 0 again in line 3"]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use crate::{
     },
     delivery::{
         handler::{Handler, Outcome},
-        sink::{BotNames, NdjsonSink, NullSink, Sink, SinkWriter},
+        sink::{BotNames, NdjsonSink, NullSink, Refused, Sink, SinkWriter},
         stream::{OnDrop, PendingUpdate, Updates},
     },
     error::{Error, ErrorKind},

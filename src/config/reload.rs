@@ -29,7 +29,8 @@ impl Config {
             driver,
             journal,
             limits,
-            // No key of the config file.
+            // No keys of the config file.
+            keep_bodies,
             listens,
             listen,
             listeners,
@@ -39,7 +40,7 @@ impl Config {
             shards,
             workers,
         } = self;
-        next.listens = *listens;
+        (next.keep_bodies, next.listens) = (*keep_bodies, *listens);
         let mut fixed = Fixed(Vec::new());
         fixed.keep("admin.listen", &admin.listen, &mut next.admin.listen);
         fixed.keep("admin.incidents", &admin.incidents, &mut next.admin.incidents);

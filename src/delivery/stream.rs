@@ -149,11 +149,18 @@ impl Stream for Updates {
     }
 }
 
-/// A worker's mailbox for the outcomes of updates that it sent to a stream.
+/// What a program says of an update that it got from a stream.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    Outcome(Outcome),
+    /// It has not tried: the update comes again after this time.
+    Postponed(Duration),
+}
+
+/// A worker's mailbox for what is said of the updates that it sent to a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Settlements {
-    /// `None` says that the program has never seen the update.
-    pub(crate) mailbox: Sender<(Task, Option<Outcome>)>,
+    pub(crate) mailbox: Sender<(Task, Settlement)>,
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) worker: usize,
     /// What dropping an update unsettled means.
@@ -193,17 +200,23 @@ impl PendingUpdate {
 
     /// The update has been dealt with.
     pub fn done(mut self) {
-        self.settle(Some(Outcome::Done));
+        self.settle(Settlement::Outcome(Outcome::Done));
     }
 
     /// The update comes again after `after`, before any later one of its chat.
     pub fn retry(mut self, after: Duration) {
-        self.settle(Some(Outcome::Retry(after)));
+        self.settle(Settlement::Outcome(Outcome::Retry(after)));
+    }
+
+    /// As [`retry`](Self::retry), but counts as no attempt, however often it is called: for a
+    /// destination that is down, which says nothing of the update.
+    pub fn postpone(mut self, after: Duration) {
+        self.settle(Settlement::Postponed(after));
     }
 
     /// The update will never be dealt with; `reason` must not quote the message.
     pub fn failed(mut self, reason: impl Into<Cow<'static, str>>) {
-        self.settle(Some(Outcome::Failed(reason.into())));
+        self.settle(Settlement::Outcome(Outcome::Failed(reason.into())));
     }
 
     /// Returns the task unsettled.
@@ -211,10 +224,10 @@ impl PendingUpdate {
         self.task.take()
     }
 
-    fn settle(&mut self, outcome: Option<Outcome>) {
+    fn settle(&mut self, settlement: Settlement) {
         if let Some(task) = self.task.take() {
             // Where the worker has ended, the server has stopped and has counted the update.
-            let _ = self.settlements.mailbox.send((task, outcome));
+            let _ = self.settlements.mailbox.send((task, settlement));
             self.settlements.scheduler.wake(self.settlements.worker);
         }
     }
@@ -233,11 +246,13 @@ impl Deref for PendingUpdate {
 impl Drop for PendingUpdate {
     fn drop(&mut self) {
         // Where the stream is dropped with updates in it, their outcome is not known.
-        let outcome = self.is_taken.then(|| match self.settlements.on_drop {
-            OnDrop::Failed => Outcome::Failed("dropped without being settled".into()),
-            OnDrop::Retry => Outcome::Retry(Duration::from_secs(1)),
+        self.settle(match self.settlements.on_drop {
+            _ if !self.is_taken => Settlement::Postponed(Duration::ZERO),
+            OnDrop::Failed => {
+                Settlement::Outcome(Outcome::Failed("dropped without being settled".into()))
+            }
+            OnDrop::Retry => Settlement::Outcome(Outcome::Retry(Duration::from_secs(1))),
         });
-        self.settle(outcome);
     }
 }
 

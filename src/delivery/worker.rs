@@ -16,14 +16,15 @@ use crossbeam_channel::Receiver;
 
 pub(crate) use self::context::WorkerContext;
 use crate::{
+    config::Dispatch,
     control::{
         operation::Step,
         panics::{self, Panicked},
     },
     delivery::{
         handler::{Handler, Outcome},
-        sink::SinkWriter,
-        stream::{PendingUpdate, Settlements, StreamSender},
+        sink::{Refused, SinkWriter},
+        stream::{PendingUpdate, Settlement, Settlements, StreamSender},
     },
     dispatch::{IDLE_SLEEP, Idle, Scheduler, Task},
     duration::nanos,
@@ -38,7 +39,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub(crate) enum Consumer {
     Handler(Arc<dyn Handler>),
     Sink(Box<dyn SinkWriter>),
-    Stream(StreamSender, Settlements, Receiver<(Task, Option<Outcome>)>),
+    Stream(StreamSender, Settlements, Receiver<(Task, Settlement)>),
 }
 
 /// The state of one worker thread.
@@ -137,14 +138,18 @@ impl Worker {
     /// Settles the updates whose outcomes the stream's program has sent.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
         let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
-        for (mut task, outcome) in settlements.try_iter() {
+        for (mut task, settlement) in settlements.try_iter() {
             let started_at = task.delivery.queued_at;
-            let Some(outcome) = outcome else {
-                task.delivery.attempts = task.delivery.attempts.saturating_sub(1);
-                self.scheduler.retry(task.lane, task.delivery, started_at);
-                continue;
-            };
-            self.context.settle(&self.scheduler, task, outcome, started_at)?;
+            match settlement {
+                Settlement::Outcome(outcome) => {
+                    self.context.settle(&self.scheduler, task, outcome, started_at)?;
+                }
+                Settlement::Postponed(after) => {
+                    task.delivery.attempts = task.delivery.attempts.saturating_sub(1);
+                    let due = Instant::now() + after.min(Dispatch::RETRY_MAX);
+                    self.scheduler.retry(task.lane, task.delivery, due);
+                }
+            }
         }
         Ok(())
     }
@@ -196,8 +201,16 @@ impl Worker {
                 if panics::caught(write).is_err() {
                     return Err(context.lost_sink());
                 }
-                context.commit(Step::Sink, || panics::caught(|| sink.commit()))?;
-                context.settle_all(scheduler, batch, now);
+                let mut refused = Refused::default();
+                context.commit(Step::Sink, || {
+                    refused.clear();
+                    panics::caught(|| sink.commit(&mut refused))
+                })?;
+                let failed = match refused.is_empty() {
+                    true => 0,
+                    false => context.dead_letter_refused(batch, &refused)?,
+                };
+                context.settle_all(scheduler, batch, failed, now);
                 Ok(())
             }
             Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut task| {

@@ -63,7 +63,7 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// The updates that are handled together, mostly one.
-    pub(crate) fn updates(&self) -> impl Iterator<Item = &Update> {
+    pub(crate) fn updates(&self) -> impl Iterator<Item = &Update> + Clone {
         iter::once(&self.update).chain(self.rest.iter().map(|delivery| &delivery.update))
     }
 

@@ -12,6 +12,8 @@ pub(crate) struct ConfigSnapshot {
     /// Whether answers have a `Date`.
     pub(crate) date: bool,
     pub(crate) http_limits: HttpLimits,
+    /// Whether updates keep their bodies as received.
+    pub(crate) keep_bodies: bool,
     pub(crate) limits: Limits,
     pub(crate) router: Router,
 }
@@ -27,6 +29,7 @@ impl ConfigSnapshot {
             ..HttpLimits::default()
         };
         let router = Router::new(ids.iter().copied().zip(&config.bots));
-        Self { date: config.date, http_limits, limits, router }
+        let (date, keep_bodies) = (config.date, config.keep_bodies);
+        Self { date, http_limits, keep_bodies, limits, router }
     }
 }

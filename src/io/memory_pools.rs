@@ -4,6 +4,7 @@ use std::{cell::RefCell, time::Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::config_snapshot::ConfigSnapshot;
 use crate::{
     bots::BotId,
     proto::update::{
@@ -25,15 +26,19 @@ pub(crate) struct MemoryPools {
 }
 
 impl MemoryPools {
-    /// Of a parser that goes `depth_max` levels deep.
-    pub(crate) fn new(depth_max: usize, returns: Receiver<Recycled>) -> Self {
-        let parser = UpdateParser::new(ParserLimits { depth_max, ..ParserLimits::default() });
+    /// Of a parser by `snapshot`.
+    pub(crate) fn new(snapshot: &ConfigSnapshot, returns: Receiver<Recycled>) -> Self {
+        let parser = UpdateParser::new(ParserLimits {
+            depth_max: snapshot.limits.json_depth,
+            keep_bodies: snapshot.keep_bodies,
+            ..ParserLimits::default()
+        });
         Self { buffers: BufferPool::default(), parser: RefCell::new(parser), returns }
     }
 
-    /// Bounds the depth of the updates that are parsed from now on.
-    pub(crate) fn set_depth_max(&self, depth_max: usize) {
-        self.parser.borrow_mut().set_depth_max(depth_max);
+    /// Parses from now on by `snapshot`.
+    pub(crate) fn apply(&self, snapshot: &ConfigSnapshot) {
+        self.parser.borrow_mut().set_depth_max(snapshot.limits.json_depth);
     }
 
     /// An empty body: one that has come back, or a new one.

@@ -15,7 +15,10 @@ use serde_json::value::RawValue;
 use crate::{
     config::ConfigFile,
     process::stderr::log,
-    server::{outputs::Place, sink::SinkSpec},
+    server::{
+        outputs::Place,
+        sink::{SinkSpec, commit_whole},
+    },
 };
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
@@ -123,10 +126,10 @@ fn replay(
         parser.keep(update.recycle());
         replayed += 1;
         if sink.pending_bytes() >= BATCH_BYTES {
-            sink.commit().map_err(failed)?;
+            commit_whole(sink).map_err(failed)?;
         }
     }
-    sink.commit().map_err(failed)?;
+    commit_whole(sink).map_err(failed)?;
     log(format_args!("{replayed} update(s) replayed, {unreadable} line(s) passed over"));
     if unreadable == 0 {
         return Ok(());

@@ -1,12 +1,12 @@
 //! `sink.to` and `--sink`: from words to a sink.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use ringhook::{
-    Ack, Error, NdjsonSink, NullSink, Sink,
+    Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
     internals::{files, files::User},
 };
 
@@ -69,6 +69,19 @@ impl SinkSpec {
             Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
             Self::Null => Box::new(NullSink),
         })
+    }
+}
+
+/// Writes a batch, none of which may be refused: there is no file of dead letters.
+///
+/// # Errors
+/// The destination does not take it, or refuses a part of it.
+pub(crate) fn commit_whole(sink: &mut dyn SinkWriter) -> io::Result<()> {
+    let mut refused = Refused::default();
+    sink.commit(&mut refused)?;
+    match refused.iter().next() {
+        None => Ok(()),
+        Some((_, reason)) => Err(io::Error::other(format!("it refuses an update: {reason}"))),
     }
 }
 

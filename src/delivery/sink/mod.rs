@@ -11,7 +11,7 @@ mod file;
 pub(crate) mod lines;
 mod ndjson;
 
-use std::{io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc};
 
 pub use self::ndjson::NdjsonSink;
 use crate::{
@@ -78,13 +78,57 @@ pub trait SinkWriter: Send {
     /// Bytes gathered since the last commit.
     fn pending_bytes(&self) -> usize;
 
-    /// Writes the batch to the destination. May block.
+    /// Writes the batch to the destination. May block. Updates that the destination refuses for
+    /// good go to `refused`, which is empty before the call: they failed, and the others of the
+    /// batch are settled.
     ///
     /// # Errors
     /// The destination does not take it now. Nothing is lost: the same batch is committed again
-    /// when the worker calls again. Only [`BrokenPipe`](io::ErrorKind::BrokenPipe) means that the
+    /// when the worker calls again, and what is in `refused` counts for nothing. Only [`BrokenPipe`](io::ErrorKind::BrokenPipe) means that the
     /// destination is lost: the server reports a failure, and a stop waits for it no longer.
-    fn commit(&mut self) -> io::Result<()>;
+    fn commit(&mut self, refused: &mut Refused) -> io::Result<()>;
+}
+
+/// The updates of a batch that its destination refuses for good.
+#[derive(Debug, Default)]
+pub struct Refused(Vec<(usize, Cow<'static, str>)>);
+
+impl Refused {
+    /// The update that was the `index`-th one to be [written](SinkWriter::write) since the last
+    /// commit that succeeded, from 0 on, will never be taken. `reason` goes to the log and to the
+    /// file of dead letters: it must not quote the message.
+    pub fn push(&mut self, index: usize, reason: impl Into<Cow<'static, str>>) {
+        if self.reason(index).is_none() {
+            self.0.push((index, reason.into()));
+        }
+    }
+
+    /// How many are refused.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// True where none is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Why the `index`-th update is refused, if it is.
+    pub(crate) fn reason(&self, index: usize) -> Option<&str> {
+        self.iter().find(|(refused, _)| *refused == index).map(|(_, reason)| reason)
+    }
+
+    /// The numbers of the refused updates, each with the reason.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.0.iter().map(|(index, reason)| (*index, &**reason))
+    }
 }
 
 impl<S: Sink + ?Sized> Sink for Box<S> {
@@ -118,7 +162,7 @@ impl SinkWriter for NullSink {
         0
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    fn commit(&mut self, _: &mut Refused) -> io::Result<()> {
         Ok(())
     }
 }

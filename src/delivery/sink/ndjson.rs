@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::{BotNames, Sink, SinkWriter, lines::Lines};
+use super::{BotNames, Refused, Sink, SinkWriter, lines::Lines};
 use crate::{
     bots::BotId,
     error::Error,
@@ -212,7 +212,7 @@ impl SinkWriter for NdjsonWriter {
         self.batch.len()
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    fn commit(&mut self, _: &mut Refused) -> io::Result<()> {
         self.meta.clock = None;
         self.lines.commit(&mut self.batch)
     }
@@ -275,11 +275,17 @@ mod tests {
         one.write(&update("{\"update_id\":1,\n\"text\":\"a\\nb\"}"));
         two.write(&update("{\"update_id\":2}"));
         disk.room.store(10, Ordering::Relaxed);
-        assert_eq!(one.commit().unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(two.commit().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            one.commit(&mut Refused::default()).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        assert_eq!(
+            two.commit(&mut Refused::default()).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         disk.room.store(1000, Ordering::Relaxed);
-        two.commit().unwrap();
-        one.commit().unwrap();
+        two.commit(&mut Refused::default()).unwrap();
+        one.commit(&mut Refused::default()).unwrap();
         let text = String::from_utf8(disk.bytes.lock().unwrap().clone()).unwrap();
         assert_eq!(text, "{\"update_id\":1,\"text\":\"a\\nb\"}\n{\"update_id\":2}\n");
     }
@@ -291,7 +297,7 @@ mod tests {
         for (id, open) in [(1, NdjsonSink::file as fn(&Path) -> _), (2, NdjsonSink::synced_file)] {
             let mut writer = open(&path).unwrap().writer().unwrap();
             writer.write(&update(&format!("{{\"update_id\":{id}}}")));
-            writer.commit().unwrap();
+            writer.commit(&mut Refused::default()).unwrap();
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -322,7 +328,7 @@ mod tests {
             let body = UpdateBody::from(b"{\"update_id\":1}".to_vec());
             writer.write(&UpdateParser::default().parse(body, bot, Instant::now()).unwrap());
         }
-        writer.commit().unwrap();
+        writer.commit(&mut Refused::default()).unwrap();
         let text = String::from_utf8(disk.bytes.lock().unwrap().clone()).unwrap();
         let bots = text.lines().map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -345,7 +351,7 @@ mod tests {
             std::fs::write(&path, before).unwrap();
             let mut writer = NdjsonSink::file(&path).unwrap().writer().unwrap();
             writer.write(&update(one));
-            writer.commit().unwrap();
+            writer.commit(&mut Refused::default()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
         }
     }

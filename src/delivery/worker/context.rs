@@ -19,13 +19,13 @@ use crate::{
         operation::{Operation, Step},
         panics::Panicked,
     },
-    delivery::{dead_letters::DeadLetters, handler::Outcome},
+    delivery::{dead_letters::DeadLetters, handler::Outcome, sink::Refused},
     dispatch::{Delivery, LaneRef, RecordId, Scheduler, SettledBatch, Task},
     duration::nanos,
     error::{Error, ErrorKind},
     journal::{self, Journal},
     observe::metrics::{SlowRecord, Stage, WorkerMetrics},
-    proto::update::{Recycled, UpdateId, UpdateKind},
+    proto::update::{Recycled, Update, UpdateId, UpdateKind},
 };
 
 /// First and longest pause before a disk or pipe that took nothing is tried again.
@@ -82,9 +82,12 @@ impl WorkerContext {
                     scheduler.retry(lane, delivery, due);
                     return Ok(());
                 }
-                self.dead_letter(&delivery, &format!("given up after {attempts} attempts"))?;
+                let reason = format!("given up after {attempts} attempts");
+                self.dead_letter(delivery.updates(), attempts, &reason)?;
             }
-            Outcome::Failed(reason) => self.dead_letter(&delivery, &reason)?,
+            Outcome::Failed(reason) => {
+                self.dead_letter(delivery.updates(), delivery.attempts, &reason)?;
+            }
         }
         self.time(&delivery, started_at, end);
         // The update is gone before its lane goes on, for good: after a crash it must not come
@@ -95,20 +98,44 @@ impl WorkerContext {
         Ok(())
     }
 
-    /// Settles a batch that a sink has taken, lane by lane.
+    /// Keeps those of a batch as dead letters that the sink has refused; how many these are.
+    #[cold]
+    pub(super) fn dead_letter_refused(
+        &mut self,
+        batch: &[Task],
+        refused: &Refused,
+    ) -> Result<usize, Abandoned> {
+        let mut count = 0;
+        let updates = batch.iter().flat_map(|task| {
+            let attempts = task.delivery.attempts + 1;
+            task.delivery.updates().map(move |update| (update, attempts))
+        });
+        for (index, (update, attempts)) in updates.enumerate() {
+            if let Some(reason) = refused.reason(index) {
+                self.dead_letter([update].into_iter(), attempts, reason)?;
+                count += 1;
+            }
+        }
+        debug_assert_eq!(count, refused.len(), "an update that was not written is refused");
+        Ok(count)
+    }
+
+    /// Settles a batch that a sink has taken but for `refused` of its updates, lane by lane.
     pub(super) fn settle_all(
         &mut self,
         scheduler: &Scheduler,
         batch: &mut Vec<Task>,
+        refused: usize,
         started_at: Instant,
     ) {
         let end = Instant::now();
         let mut lanes = mem::take(&mut self.lanes);
         self.settled_at = Some(end);
         let handling = nanos(end - started_at);
+        let updates: usize = batch.iter().map(|task| 1 + task.delivery.rest.len()).sum();
+        self.metrics.handled.add((updates - refused) as u64);
         for Task { delivery, lane } in batch.drain(..) {
             self.metrics.handler.record(handling);
-            self.metrics.handled.add(1 + delivery.rest.len() as u64);
             self.time(&delivery, started_at, end);
             self.release(delivery);
             lanes.push(lane);
@@ -145,21 +172,27 @@ impl WorkerContext {
         }
     }
 
-    /// Counts a failed update, keeps it where there is a file of dead letters, and logs it where
-    /// the count has doubled: a handler that fails always must not flood the log.
+    /// Counts failed updates, keeps them where there is a file of dead letters, and logs the first
+    /// of them where the count has doubled: a handler that fails always must not flood the log.
     #[cold]
-    fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Abandoned> {
-        let update = &delivery.update;
+    fn dead_letter<'a>(
+        &mut self,
+        updates: impl Iterator<Item = &'a Update> + Clone,
+        attempts: u32,
+        reason: &str,
+    ) -> Result<(), Abandoned> {
         if let Some(letters) = self.dead_letters.clone() {
             let mut lines = Vec::new();
-            for update in delivery.updates() {
-                letters.write(update, reason, delivery.attempts, &mut lines);
+            for update in updates.clone() {
+                letters.write(update, reason, attempts, &mut lines);
             }
             self.commit(Step::DeadLetters, || Ok(letters.commit(&mut lines)))?;
         }
-        self.metrics.failed.add(1 + delivery.rest.len() as u64);
+        self.metrics.failed.add(updates.clone().count() as u64);
         let failed = self.metrics.failed.get();
-        if failed.is_power_of_two() {
+        if failed.is_power_of_two()
+            && let Some(update) = updates.into_iter().next()
+        {
             let (bot, id, kind) = (update.bot(), update.id(), update.kind());
             tracing::warn!(%bot, update_id = %id, %kind, reason, failed, "an update has failed");
         }

@@ -107,7 +107,7 @@ impl Seed {
             incidents: self.incidents,
             ingest_path: self.ingest_path,
             is_draining: Cell::new(false),
-            memory: MemoryPools::new(self.snapshot.limits.json_depth, self.returns),
+            memory: MemoryPools::new(&self.snapshot, self.returns),
             metrics: self.metrics,
             permits: self.permits,
             registry: self.registry,
@@ -181,7 +181,7 @@ impl Shard {
                     }
                 }
                 Poll::Ready(Some(Message::ConfigSnapshot(snapshot))) => {
-                    self.context.memory.set_depth_max(snapshot.limits.json_depth);
+                    self.context.memory.apply(&snapshot);
                     self.context.snapshot.replace(snapshot);
                 }
                 Poll::Ready(Some(Message::Drain)) => self.drain(),

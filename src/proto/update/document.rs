@@ -19,6 +19,8 @@ pub(super) struct Document {
     tape: Tape<'static>,
     body: UpdateBody,
     head: Head,
+    /// The body as received, before the parser rewrote it; empty where it is not kept.
+    received: Vec<u8>,
     /// Length of the body as received, in bytes.
     byte_len: usize,
     pub(super) bot: BotId,
@@ -32,13 +34,14 @@ impl Document {
             tape: Tape(Vec::new()),
             body: UpdateBody::default(),
             head: Head::NONE,
+            received: Vec::new(),
             byte_len: 0,
             bot: BotId::new(0),
             received_at,
         }
     }
 
-    /// Parses `body` in place and keeps it.
+    /// Parses `body` in place and keeps it, and where `is_received_kept` a copy of it as it is now.
     ///
     /// # Errors
     /// What is wrong with the body, and its memory.
@@ -47,8 +50,12 @@ impl Document {
         body: UpdateBody,
         buffers: &mut Buffers,
         depth_max: usize,
+        is_received_kept: bool,
     ) -> Result<(), (ParseError, UpdateBody)> {
         self.empty();
+        if is_received_kept {
+            self.received.extend_from_slice(body.as_slice());
+        }
         self.body = body;
         let (bytes, byte_len) = self.body.padded_mut();
         // SAFETY: the slice is the whole content of a `Vec` that this document owns, so it is valid
@@ -81,6 +88,18 @@ impl Document {
         self.byte_len
     }
 
+    /// The body as received; empty where it is not kept.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    /// Frees the memory for bodies as received where it has more than `max` bytes.
+    pub(super) fn shrink_received(&mut self, max: usize) {
+        if self.received.capacity() > max {
+            self.received = Vec::new();
+        }
+    }
+
     /// The nodes, which live no longer than this borrow of the document.
     fn tape(&self) -> &Tape<'_> {
         &self.tape
@@ -98,6 +117,7 @@ impl Document {
     pub(super) fn empty(&mut self) {
         self.tape.0.clear();
         self.body.clear();
+        self.received.clear();
         self.head = Head::NONE;
         self.byte_len = 0;
     }
@@ -116,7 +136,7 @@ impl Document {
     /// Bytes of memory held, body and tape together.
     pub(super) fn capacity(&self) -> usize {
         let tape = self.tape_nodes() * size_of::<simd_json::Node<'static>>();
-        self.body.capacity() + tape
+        self.body.capacity() + self.received.capacity() + tape
     }
 }
 
@@ -137,7 +157,7 @@ mod tests {
 
     fn read(document: &mut Document, text: &str) -> Result<(), ParseError> {
         let buffers = &mut Buffers::with_max_depth(0, 128);
-        document.read(body(text), buffers, 128).map_err(|(error, _)| error)
+        document.read(body(text), buffers, 128, true).map_err(|(error, _)| error)
     }
 
     fn text_of(document: &Document) -> Option<String> {
@@ -156,6 +176,7 @@ mod tests {
         let back = thread::spawn(move || many.swap_remove(0)).join().unwrap();
         assert_eq!(text_of(&back).as_deref(), Some("café \"x\""));
         assert_eq!(back.byte_len(), TEXT.len());
+        assert_eq!(back.received(), TEXT.as_bytes(), "the parser has not rewritten it");
     }
 
     #[test]
@@ -171,6 +192,7 @@ mod tests {
             for wrong in ["{\"a\":\"b\",", "[]", "{\"update_id\":\"\\u00e9\"}", "", "\"\\ud800\""] {
                 assert!(read(&mut document, wrong).is_err());
                 assert_eq!((document.byte_len(), document.body.capacity()), (0, 0));
+                assert!(document.received().is_empty());
                 assert!(document.tape().0.is_empty() && document.payload().is_none());
             }
         }
@@ -183,6 +205,7 @@ mod tests {
         let nodes = document.tape_nodes();
         document.empty();
         assert!(document.tape().0.is_empty() && document.body.is_empty());
+        assert!(document.received().is_empty());
         assert_eq!(document.tape_nodes(), nodes);
         let body = document.take_body();
         assert!(body.capacity() >= TEXT.len());

@@ -93,6 +93,13 @@ impl Update {
         self.document.byte_len()
     }
 
+    /// The body byte for byte as received, where the server keeps it
+    /// ([`Config::keep_bodies`](crate::Config::keep_bodies)).
+    #[must_use]
+    pub fn body(&self) -> Option<&[u8]> {
+        Some(self.document.received()).filter(|body| !body.is_empty())
+    }
+
     /// The whole update, an object.
     #[must_use]
     pub fn root(&self) -> Value<'_> {

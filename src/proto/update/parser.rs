@@ -20,6 +20,8 @@ pub struct ParserLimits {
     /// Telegram's updates stay far below: the message in a `reply_to_message` holds no further
     /// one. Reading a value recurses once per level.
     pub depth_max: usize,
+    /// Whether an update keeps its body as received, beside the one that is parsed in place; false.
+    pub keep_bodies: bool,
     /// How many bodies and how many tapes are kept; default 128 of each.
     ///
     /// With the other defaults that is at most 20 MiB per parser, and about 1 MiB with updates of
@@ -34,6 +36,7 @@ impl Default for ParserLimits {
         Self {
             body_kept_max_bytes: 64 * 1024,
             depth_max: 128,
+            keep_bodies: false,
             spares_max: 128,
             tape_kept_max_nodes: 4096,
         }
@@ -68,6 +71,11 @@ impl UpdateParser {
         }
     }
 
+    /// Sets whether updates keep their bodies as received, from the next one on.
+    pub fn set_keep_bodies(&mut self, keep_bodies: bool) {
+        self.limits.keep_bodies = keep_bodies;
+    }
+
     /// An empty body with room for `capacity` bytes, from the spare ones if there are any.
     #[must_use]
     pub fn take_body(&mut self, capacity: usize) -> UpdateBody {
@@ -79,7 +87,7 @@ impl UpdateParser {
     /// Parses `body`, which came in for `bot` at `received_at`.
     ///
     /// The content is rewritten in place: a caller that needs the bytes as received copies them
-    /// first.
+    /// first, or has them [kept](ParserLimits::keep_bodies).
     ///
     /// # Errors
     ///
@@ -92,7 +100,8 @@ impl UpdateParser {
     ) -> Result<Update, Rejected> {
         let oversized = body.len() > self.limits.body_kept_max_bytes;
         let mut document = self.spares.take_document(received_at);
-        let read = document.read(body, &mut self.buffers, self.limits.depth_max);
+        let ParserLimits { depth_max, keep_bodies, .. } = self.limits;
+        let read = document.read(body, &mut self.buffers, depth_max, keep_bodies);
         // Scratch memory only ever grows.
         if oversized {
             self.buffers = fresh_buffers(self.limits);

@@ -47,6 +47,7 @@ impl Spares {
         let useful = (1..=self.limits.tape_kept_max_nodes).contains(&document.tape_nodes());
         if useful && self.documents.len() < self.limits.spares_max {
             document.empty();
+            document.shrink_received(self.limits.body_kept_max_bytes);
             self.documents.push(document);
         }
     }

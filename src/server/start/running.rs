@@ -34,7 +34,7 @@ use crate::{
         shard::Seed,
     },
     observe::metrics::{Metrics, WorkerMetrics},
-    proto::update::{Recycled, UpdateParser},
+    proto::update::{ParserLimits, Recycled, UpdateParser},
     server::{
         Destination, Server,
         feeder::{FeedPath, Feeder, Inlet},
@@ -164,7 +164,10 @@ impl Opened {
         handle.inlet.open(Feeder {
             end: handle.inlet.end(),
             letters,
-            parser: UpdateParser::default(),
+            parser: UpdateParser::new(ParserLimits {
+                keep_bodies: config.keep_bodies,
+                ..ParserLimits::default()
+            }),
             path: feed_path,
         });
         let names = Names::new(

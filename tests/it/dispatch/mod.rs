@@ -5,4 +5,5 @@ mod as_telegram;
 mod deliver;
 mod delivery;
 mod pipeline;
+mod sinks;
 mod stream;

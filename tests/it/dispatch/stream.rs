@@ -8,7 +8,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use ringhook::{
-    Dispatch, Limits, OnDrop, PendingUpdate, Report, Server, ServerBuilder, Stage, Updates,
+    Ack, Dispatch, Journal, Limits, OnDrop, PendingUpdate, Report, Server, ServerBuilder, Stage,
+    Updates,
 };
 use tokio::{runtime::Runtime, sync::Semaphore, time::timeout};
 
@@ -48,6 +49,58 @@ async fn assert_silent(updates: &mut Updates) {
 /// Stops the server beside the test's tasks.
 fn stop(handle: Server) -> thread::JoinHandle<Report> {
     thread::spawn(move || handle.stop())
+}
+
+#[test]
+fn an_update_that_is_postponed_comes_again_before_its_chats_next_and_no_attempt_is_counted() {
+    let (server, mut updates, runtime) = streaming(4, |server| {
+        let mut dispatch = Dispatch::default();
+        dispatch.max_attempts = 2;
+        server.workers(1).dispatch(dispatch)
+    });
+    let mut client = server.connect();
+    [1, 2].map(|id| assert_eq!(client.post(&update_of(7, id)).status, 200));
+    runtime.block_on(async {
+        for _ in 0..5 {
+            let update = next(&mut updates).await;
+            assert_eq!(update.id().get(), 1);
+            update.postpone(Duration::from_millis(1));
+        }
+        // The first attempt that counts, and the last one.
+        for _ in 0..2 {
+            let update = next(&mut updates).await;
+            assert_eq!(update.id().get(), 1);
+            update.retry(Duration::ZERO);
+        }
+        let update = next(&mut updates).await;
+        assert_eq!(update.id().get(), 2);
+        update.done();
+    });
+    let report = stop(server.handle).join().unwrap();
+    assert_eq!((report.updates_failed, report.handler_retries), (1, 2));
+}
+
+#[test]
+fn a_body_is_kept_byte_for_byte_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "{ \"update_id\":5,\n\"message\":{\"text\":\"caf\\u00e9 \\/ \\ud83d\\ude00\"}}";
+    for (keeps, journal) in [(false, false), (true, false), (true, true)] {
+        let (server, mut updates, runtime) = streaming(4, |server| match journal {
+            true => server.keep_bodies(keeps).journal(Journal::at(dir.path(), Ack::Written)),
+            false => server.keep_bodies(keeps),
+        });
+        assert_eq!(server.connect().post(text).status, 200);
+        assert_eq!(server.handle.deliver("test", &[text.replace(":5", ":6")]), Ok(1));
+        runtime.block_on(async {
+            for id in [":5", ":6"] {
+                let update = next(&mut updates).await;
+                let expected = text.replace(":5", id);
+                assert_eq!(update.body(), keeps.then_some(expected.as_bytes()));
+                update.done();
+            }
+        });
+        stop(server.handle).join().unwrap();
+    }
 }
 
 #[test]

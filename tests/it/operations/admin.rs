@@ -12,8 +12,8 @@ use std::{
 };
 
 use ringhook::{
-    Ack, AllowList, Bot, Error, ErrorKind, Journal, Limits, Outcome, Server, ServerBuilder, Sink,
-    SinkWriter, TlsConfig, Update,
+    Ack, AllowList, Bot, Error, ErrorKind, Journal, Limits, Outcome, Refused, Server,
+    ServerBuilder, Sink, SinkWriter, TlsConfig, Update,
 };
 use serde_json::Value;
 
@@ -322,7 +322,7 @@ impl SinkWriter for Broken {
         0
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    fn commit(&mut self, _: &mut Refused) -> io::Result<()> {
         self.0.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
@@ -456,7 +456,7 @@ impl SinkWriter for Acting {
         0
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    fn commit(&mut self, _: &mut Refused) -> io::Result<()> {
         (self.0)();
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Error, ErrorKind, Outcome, Sink, SinkWriter, Update};
+use ringhook::{Error, ErrorKind, Outcome, Refused, Sink, SinkWriter, Update};
 
 use crate::support::{self, TestServer, on_each_driver, request, update, wait_until};
 
@@ -113,7 +113,7 @@ impl SinkWriter for Stuck {
         0
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    fn commit(&mut self, _: &mut Refused) -> io::Result<()> {
         if self.blocks {
             loop {
                 thread::park();

@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 
 use super::{Bodies, Chosen, Filter, Found, Place};
-use crate::{process::stderr::log, server::sink::SinkSpec};
+use crate::{
+    process::stderr::log,
+    server::sink::{SinkSpec, commit_whole},
+};
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
     internals::{
@@ -249,7 +252,7 @@ impl Output<'_> {
 
     /// Brings the batch into the sink, then notes that it is there.
     fn commit(&mut self, counts: &mut Counts) -> Result<(), Error> {
-        self.sink.commit().map_err(|source| {
+        commit_whole(&mut *self.sink).map_err(|source| {
             let message = format!(
                 "the sink {} has failed: what it has taken is settled, the rest waits in the \
                  journal for another replay",

@@ -65,6 +65,7 @@ pub use crate::{
         sink::{BotNames, NdjsonSink, NullSink, Refused, Sink, SinkWriter},
         stream::{OnDrop, PendingUpdate, Updates},
     },
+    dispatch::{OutputRouter, OutputSet},
     error::{Error, ErrorKind},
     io::cpu_affinity::Placement,
     journal::RecoveryProgress,
@@ -73,7 +74,7 @@ pub use crate::{
         WebhookReport,
     },
     proto::update::Update,
-    server::{FeedError, Reload, Server, ServerBuilder, ShutdownHandle},
+    server::{FeedError, Output, Reload, Server, ServerBuilder, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,

@@ -54,7 +54,7 @@ pub(crate) use self::{limits::RECEIVE_BYTES, pin::write_ranges, secret::base64};
 use crate::{bots::BotKey, error::Error};
 
 /// Most threads of one kind; a bound against typing errors, not a promise.
-const THREADS_MAX: usize = 1024;
+pub(crate) const THREADS_MAX: usize = 1024;
 /// Range of the time for busy polling.
 const BUSY_POLL: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
 

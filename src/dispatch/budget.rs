@@ -113,11 +113,6 @@ impl QuotaLease {
         Self { budget, left: Default::default() }
     }
 
-    /// An empty one of the same budget.
-    pub(crate) fn another(&self) -> Self {
-        Self::new(Arc::clone(&self.budget))
-    }
-
     /// Acquires quota for one update of `bytes` bytes.
     ///
     /// # Errors

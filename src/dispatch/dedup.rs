@@ -21,7 +21,7 @@ const EMPTY: u64 = 0;
 ///
 /// It is a set with first in, first out: it knows no order among ids, so an id that is lower than
 /// the newest is as new as any, and a restart of the numbers at random changes nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     /// The keys in the order of their acceptance; a ring from [`WINDOW_IDS`] on.
     keys: Vec<u64>,
@@ -36,7 +36,7 @@ pub(crate) struct Window {
 }
 
 /// A table of keys: open addressing with linear probing. Half of it is empty at least.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Slots(Box<[u64]>);
 
 impl Window {

@@ -10,11 +10,13 @@
 //! | `parker` | where an idle worker sleeps |
 //! | `dedup` | which ids have been accepted before |
 //! | `record_id` | which record of the journal an update is |
+//! | `outputs` | which outputs there are, and which of them get an update |
 
 mod budget;
 pub(crate) mod dedup;
 mod full;
 mod lanes;
+mod outputs;
 mod parker;
 mod record_id;
 mod scheduler;
@@ -33,15 +35,21 @@ use std::{
 use crossbeam_channel::{Sender, TrySendError};
 
 use self::budget::{Measure, QuotaLease};
-pub use self::record_id::RecordId;
 pub(crate) use self::{
     budget::{Budget, SettledBatch},
     full::FullChats,
     lanes::LaneKey,
+    outputs::{OutputQueue, Outputs},
     parker::WorkerParker,
     scheduler::{IDLE_SLEEP, Idle, LaneRef, Scheduler, Task},
 };
-use crate::{config::Order, outcome::Refusal, proto::update::Update};
+pub use self::{
+    outputs::{OutputRouter, OutputSet},
+    record_id::RecordId,
+};
+use crate::{
+    config::Order, observe::metrics::OutputCounts, outcome::Refusal, proto::update::Update,
+};
 
 /// An update between its acceptance and its settling.
 #[derive(Debug)]
@@ -51,6 +59,8 @@ pub(crate) struct Delivery {
     pub(crate) queued_at: Instant,
     /// Calls of the handler so far.
     pub(crate) attempts: u32,
+    /// Whether other outputs have the same record, which is settled when all have settled it.
+    pub(crate) is_part: bool,
     /// Whether it was fed in again on purpose, so that its id may have been seen.
     pub(crate) is_replayed: bool,
     /// Where it is in the journal, if there is one.
@@ -76,6 +86,8 @@ impl Delivery {
 /// Where an update comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
+    /// Whether other outputs get the same record.
+    pub(crate) is_part: bool,
     /// Whether its id may have been seen although it has not been handled.
     pub(crate) is_replayed: bool,
     /// Where it is in the journal, if there is one.
@@ -84,19 +96,30 @@ pub(crate) struct Origin {
     pub(crate) shard: usize,
 }
 
-/// Hands updates to the workers; each shard has its own.
+/// Hands updates to the workers of outputs; each shard has its own.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    full: Arc<FullChats>,
-    inboxes: Vec<Sender<Delivery>>,
     is_replay: bool,
-    lease: QuotaLease,
-    scheduler: Arc<Scheduler>,
+    outputs: Outputs,
+    /// By output.
+    queues: Box<[Queue]>,
     shard: usize,
     wakes: Wakes,
 }
 
+/// A shard's way to the workers of one output.
+#[derive(Debug)]
+struct Queue {
+    /// The partitions that have got updates since their workers were woken.
+    due: Box<[Cell<bool>]>,
+    full: Arc<FullChats>,
+    inboxes: Box<[Sender<Delivery>]>,
+    lease: QuotaLease,
+    scheduler: Arc<Scheduler>,
+}
+
 impl Dispatcher {
+    /// A dispatcher to one output.
     pub(crate) fn new(
         scheduler: &Arc<Scheduler>,
         inboxes: Vec<Sender<Delivery>>,
@@ -104,16 +127,24 @@ impl Dispatcher {
         budget: &Arc<Budget>,
         shard: usize,
     ) -> Self {
-        let due = (0..inboxes.len()).map(|_| Cell::new(false)).collect();
-        Self {
-            full: Arc::clone(full),
-            inboxes,
-            is_replay: false,
-            lease: QuotaLease::new(Arc::clone(budget)),
-            scheduler: Arc::clone(scheduler),
+        let (budget, full) = (Arc::clone(budget), Arc::clone(full));
+        let queue = OutputQueue { budget, full, inboxes, scheduler: Arc::clone(scheduler) };
+        Self::to_outputs(
+            Outputs { counts: Arc::default(), queues: vec![queue], router: None },
             shard,
-            wakes: Wakes { due, ..Wakes::default() },
-        }
+        )
+    }
+
+    /// The dispatcher of `shard` to all of `outputs`.
+    pub(crate) fn to_outputs(outputs: Outputs, shard: usize) -> Self {
+        let queues = outputs.queues.iter().map(|output| Queue {
+            due: output.inboxes.iter().map(|_| Cell::new(false)).collect(),
+            full: Arc::clone(&output.full),
+            inboxes: output.inboxes.clone().into(),
+            lease: QuotaLease::new(Arc::clone(&output.budget)),
+            scheduler: Arc::clone(&output.scheduler),
+        });
+        Self { is_replay: false, queues: queues.collect(), outputs, shard, wakes: Wakes::default() }
     }
 
     /// A dispatcher of updates that are fed in again: their ids are not compared with earlier ones.
@@ -123,18 +154,8 @@ impl Dispatcher {
 
     /// Another one for the same inboxes, for benches.
     pub(crate) fn another(&self) -> Self {
-        Self {
-            full: Arc::clone(&self.full),
-            inboxes: self.inboxes.clone(),
-            is_replay: self.is_replay,
-            lease: self.lease.another(),
-            scheduler: Arc::clone(&self.scheduler),
-            shard: self.shard,
-            wakes: Wakes {
-                due: self.wakes.due.iter().map(|_| Cell::new(false)).collect(),
-                ..Wakes::default()
-            },
-        }
+        let another = Self::to_outputs(self.outputs.clone(), self.shard);
+        Self { is_replay: self.is_replay, ..another }
     }
 
     /// Puts `update` into the inbox of its chat's partition, without waiting and without waking a
@@ -148,15 +169,48 @@ impl Dispatcher {
         queued_at: Instant,
     ) -> Result<(), (Refusal, Update)> {
         let (is_replayed, shard) = (self.is_replay, self.shard);
-        self.hand_on(update, queued_at, Origin { is_replayed, record: None, shard })
+        let origin = Origin { is_part: false, is_replayed, record: None, shard };
+        self.hand_on(update, queued_at, origin)
     }
 
-    /// What is kept in order.
+    /// What is kept in order; the same for all outputs.
     pub(crate) fn order(&self) -> Order {
-        self.scheduler.settings().order
+        self.queues.first().map_or(Order::Chat, |queue| queue.scheduler.settings().order)
     }
 
-    /// The same for an update that comes from `origin`.
+    /// How many outputs there are.
+    pub(crate) fn outputs(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Whether not all updates go to the first output.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.outputs.router.is_some()
+    }
+
+    /// What is counted of updates that do not go to exactly one output.
+    pub(crate) fn counts(&self) -> &OutputCounts {
+        &self.outputs.counts
+    }
+
+    /// The outputs that `update` is to go to. One that goes to none is counted.
+    pub(crate) fn route(&self, update: &Update) -> OutputSet {
+        let Some(router) = &self.outputs.router else { return OutputSet::only(0) };
+        let outputs = router.outputs(update);
+        if outputs.is_empty() {
+            self.outputs.counts.drop_one();
+        }
+        outputs
+    }
+
+    /// True where `output` may take an update of `lane`.
+    pub(crate) fn has_room(&self, output: usize, lane: LaneKey) -> bool {
+        self.queues.get(output).is_some_and(|queue| !queue.full.contains(lane.hash64()))
+    }
+
+    /// The same as [`dispatch`](Self::dispatch) for an update that comes from `origin` and is in
+    /// no journal. Where it goes to several outputs and some refuse it, the others have it: they
+    /// drop the copy that comes again.
     ///
     /// # Errors
     /// As for [`dispatch`](Self::dispatch).
@@ -166,43 +220,86 @@ impl Dispatcher {
         queued_at: Instant,
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
-        let hash = LaneKey::from_update(&update, self.order()).hash64();
-        if self.full.contains(hash) {
+        if self.outputs.router.is_none() {
+            return self.hand_to(0, update, queued_at, origin);
+        }
+        let outputs = self.route(&update);
+        let mut given = 0_usize;
+        let mut refused = None;
+        for output in outputs.iter() {
+            match self.hand_to(output, update.share(), queued_at, origin) {
+                Ok(()) => given += 1,
+                Err((refusal, _)) => refused = Some(refusal),
+            }
+        }
+        match refused {
+            None => {
+                self.counts().deliver_further(given.saturating_sub(1));
+                Ok(())
+            }
+            Some(refusal) => {
+                self.counts().deliver_further(given);
+                Err((refusal, update))
+            }
+        }
+    }
+
+    /// Puts `update` into the inbox of its chat's partition of `output`.
+    ///
+    /// # Errors
+    /// As for [`dispatch`](Self::dispatch).
+    pub(crate) fn hand_to(
+        &self,
+        output: usize,
+        update: Update,
+        queued_at: Instant,
+        origin: Origin,
+    ) -> Result<(), (Refusal, Update)> {
+        // Where there is no such output, nothing may be promised.
+        let Some(queue) = self.queues.get(output) else {
+            debug_assert!(false, "there is no output {output}");
+            return Err((Refusal::Inbox, update));
+        };
+        let hash = LaneKey::from_update(&update, queue.scheduler.settings().order).hash64();
+        if queue.full.contains(hash) {
             return Err((Refusal::Chat, update));
         }
         // Multiply and shift spreads a hash over n without the division of `%`.
-        let index = ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize;
+        let index = ((u128::from(hash) * queue.inboxes.len() as u128) >> 64) as usize;
         // Where there is no inbox at all, nothing may be promised.
-        let Some(inbox) = self.inboxes.get(index) else {
+        let Some(inbox) = queue.inboxes.get(index) else {
             return Err((Refusal::Inbox, update));
         };
         let bytes = update.byte_len() as u64;
-        match self.lease.acquire(bytes) {
+        match queue.lease.acquire(bytes) {
             Ok(()) => {}
             Err(Measure::Updates) => return Err((Refusal::Updates, update)),
             Err(Measure::Bytes) => return Err((Refusal::Bytes, update)),
         }
-        let Origin { is_replayed, record, shard } = origin;
+        let Origin { is_part, is_replayed, record, shard } = origin;
         let rest = Vec::new();
         let delivery =
-            Delivery { update, queued_at, attempts: 0, is_replayed, record, rest, shard };
+            Delivery { update, queued_at, attempts: 0, is_part, is_replayed, record, rest, shard };
         let refused = match inbox.try_send(delivery) {
             Ok(()) => {
-                self.wakes.request(index);
+                queue.request_wake(index);
+                self.wakes.schedule();
                 return Ok(());
             }
             Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => refused,
         };
-        self.lease.refund(bytes);
+        queue.lease.refund(bytes);
         Err((Refusal::Inbox, refused.update))
     }
 
     /// Wakes a worker for every partition that got something since the last call.
     pub(crate) fn wake_workers(&self) {
         self.wakes.scheduled.set(false);
-        for (index, due) in self.wakes.due.iter().enumerate() {
-            if due.replace(false) {
-                self.scheduler.wake_for(index);
+        for queue in &self.queues {
+            for (index, due) in queue.due.iter().enumerate() {
+                if due.replace(false) {
+                    queue.scheduler.wake_for(index);
+                }
             }
         }
     }
@@ -223,24 +320,27 @@ impl Dispatcher {
     }
 }
 
-/// Which partitions have got updates since their workers were woken, and the task of this shard
-/// that wakes them.
+impl Queue {
+    fn request_wake(&self, partition: usize) {
+        debug_assert!(partition < self.due.len(), "a partition that is never woken for");
+        if let Some(due) = self.due.get(partition) {
+            due.set(true);
+        }
+    }
+}
+
+/// The task of this shard that wakes workers.
 ///
 /// The loop runs ready tasks first in, first out: a task that is scheduled by the first dispatch of
 /// a round runs behind all connections that were ready in that round.
 #[derive(Debug, Default)]
 struct Wakes {
-    due: Vec<Cell<bool>>,
     scheduled: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 impl Wakes {
-    fn request(&self, partition: usize) {
-        debug_assert!(partition < self.due.len(), "a partition that is never woken for");
-        if let Some(due) = self.due.get(partition) {
-            due.set(true);
-        }
+    fn schedule(&self) {
         if !self.scheduled.replace(true)
             && let Some(task) = &*self.task.borrow()
         {

@@ -140,7 +140,17 @@ mod tests {
         let update = UpdateParser::default().parse(body, BotId::new(0), now).unwrap();
         let rest = Vec::new();
         let record = None;
-        Delivery { update, queued_at: now, attempts: 0, is_replayed: false, record, rest, shard: 0 }
+        let (is_part, is_replayed) = (false, false);
+        Delivery {
+            update,
+            queued_at: now,
+            attempts: 0,
+            is_part,
+            is_replayed,
+            record,
+            rest,
+            shard: 0,
+        }
     }
 
     fn id(delivery: &Delivery) -> i64 {

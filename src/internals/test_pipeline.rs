@@ -70,6 +70,7 @@ impl TestPipeline {
             journal: None,
             metrics: Metrics::new(1, 1).workers.remove(0),
             operation: Arc::default(),
+            output: 0,
             lanes: Vec::new(),
             returns: vec![returns],
             settled_at: None,

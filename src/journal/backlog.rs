@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use super::Journal;
 use crate::{
     bots::{BotId, BotKey},
     dispatch::{Dispatcher, LaneKey, Origin, RecordId, dedup::Window},
@@ -43,8 +44,17 @@ pub(super) struct BacklogState {
     /// Bots that were not configured at the start and may have such updates, and the ids that were
     /// seen.
     orphaned: HashMap<BotKey, Window>,
-    deferred: HashMap<LaneKey, VecDeque<RecordId>>,
+    deferred: HashMap<DeferredKey, VecDeque<RecordId>>,
     deferred_records: usize,
+    /// Records of updates that go to no output, and the bytes of these, until they are settled.
+    unrouted: Vec<(RecordId, u64)>,
+}
+
+/// The updates of a chat that an output is to get later.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct DeferredKey {
+    pub(super) output: usize,
+    pub(super) lane: LaneKey,
 }
 
 impl Backlog {
@@ -58,6 +68,7 @@ impl Backlog {
             orphaned: HashMap::new(),
             deferred: HashMap::new(),
             deferred_records: 0,
+            unrouted: Vec::new(),
         };
         Self { state: Mutex::new(state), reader: OnceLock::new() }
     }
@@ -127,8 +138,9 @@ impl BacklogState {
         !self.is_behind && self.deferred.is_empty()
     }
 
-    /// Hands an update to the workers. Where its chat has too many waiting, or was left behind
-    /// before, it is deferred.
+    /// Hands an update to the outputs that it goes to. Where its chat has too many waiting in an
+    /// output, or was left behind before, it is deferred there; so it is where the output has no
+    /// room at all, if there are others, which must not wait for that one.
     ///
     /// # Errors
     /// The update. [`Refusal::Chat`] means that it is deferred; after any other refusal the caller
@@ -136,15 +148,71 @@ impl BacklogState {
     pub(super) fn hand_on(
         &mut self,
         dispatcher: &Dispatcher,
+        journal: &Journal,
         update: Update,
         now: Instant,
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
-        let key = LaneKey::from_update(&update, dispatcher.order());
+        let lane = LaneKey::from_update(&update, dispatcher.order());
+        let Some(record) = origin.record else { return dispatcher.hand_on(update, now, origin) };
+        if dispatcher.outputs() == 1 && !dispatcher.is_routed() {
+            return self.hand_to(dispatcher, DeferredKey { output: 0, lane }, update, now, origin);
+        }
+        let begun = journal.parts().waiting(record);
+        let outputs = begun.unwrap_or_else(|| dispatcher.route(&update));
+        if begun.is_none() && outputs.is_empty() {
+            self.unrouted.push((record, update.byte_len() as u64));
+            return Ok(());
+        }
+        let is_part = begun.is_some() || outputs.len() > 1;
+        if is_part && begun.is_none() {
+            journal.parts().begin(record, outputs);
+            dispatcher.counts().deliver_further(outputs.len() - 1);
+        }
+        let origin = Origin { is_part, ..origin };
+        let (mut is_deferred, mut refused) = (false, None);
+        for output in outputs.iter() {
+            if is_part {
+                // Before: the output may have settled it when the call returns.
+                journal.parts().give(record, output);
+            }
+            let key = DeferredKey { output, lane };
+            let Err((refusal, _)) = self.hand_to(dispatcher, key, update.share(), now, origin)
+            else {
+                continue;
+            };
+            if refusal == Refusal::Chat || dispatcher.outputs() > 1 && self.defer(key, record) {
+                is_deferred = true;
+            } else {
+                refused = Some(refusal);
+                if is_part {
+                    journal.parts().take_back(record, output);
+                }
+            }
+        }
+        match refused {
+            Some(refusal) => Err((refusal, update)),
+            None if is_deferred => Err((Refusal::Chat, update)),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands an update to one output.
+    ///
+    /// # Errors
+    /// As for [`hand_on`](Self::hand_on).
+    fn hand_to(
+        &mut self,
+        dispatcher: &Dispatcher,
+        key: DeferredKey,
+        update: Update,
+        now: Instant,
+        origin: Origin,
+    ) -> Result<(), (Refusal, Update)> {
         let is_deferred = !self.deferred.is_empty() && self.deferred.contains_key(&key);
         let outcome = match is_deferred {
             true => Err((Refusal::Chat, update)),
-            false => dispatcher.hand_on(update, now, origin),
+            false => dispatcher.hand_to(key.output, update, now, origin),
         };
         match (outcome, origin.record) {
             (Err((Refusal::Chat, update)), Some(record)) if !self.defer(key, record) => {
@@ -154,12 +222,17 @@ impl BacklogState {
         }
     }
 
+    /// Takes the records of updates that go to no output; they are to be settled.
+    pub(super) fn take_unrouted(&mut self) -> Vec<(RecordId, u64)> {
+        std::mem::take(&mut self.unrouted)
+    }
+
     pub(super) fn has_deferred(&self) -> bool {
         !self.deferred.is_empty()
     }
 
     /// Leaves the update of a full chat in the journal; false where too many are.
-    fn defer(&mut self, key: LaneKey, record: RecordId) -> bool {
+    fn defer(&mut self, key: DeferredKey, record: RecordId) -> bool {
         if self.deferred_records >= DEFERRED_MAX {
             return false;
         }
@@ -172,8 +245,8 @@ impl BacklogState {
     pub(super) fn deferred_with_room(
         &self,
         limit: usize,
-        has_room: impl Fn(LaneKey) -> bool,
-    ) -> Vec<(LaneKey, Vec<RecordId>)> {
+        has_room: impl Fn(DeferredKey) -> bool,
+    ) -> Vec<(DeferredKey, Vec<RecordId>)> {
         let with_room = self.deferred.iter().filter(|(key, _)| has_room(**key));
         with_room
             .map(|(key, records)| (*key, records.iter().take(limit).copied().collect()))
@@ -181,7 +254,7 @@ impl BacklogState {
     }
 
     /// Forgets the first `count` records of a chat: they have gone to the workers.
-    pub(super) fn resume(&mut self, key: LaneKey, count: usize) {
+    pub(super) fn resume(&mut self, key: DeferredKey, count: usize) {
         if let Some(records) = self.deferred.get_mut(&key) {
             debug_assert!(count <= records.len() && records.len() <= self.deferred_records);
             self.deferred_records -= count.min(records.len());

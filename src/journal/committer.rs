@@ -115,14 +115,21 @@ impl Committer {
             let outcome = if state.is_behind {
                 Err(update)
             } else {
-                let origin =
-                    Origin { is_replayed: is_fed, record: Some(record), shard: batch_return };
-                state.hand_on(&self.dispatcher, update, now, origin).map_err(|(refusal, update)| {
-                    if refusal != Refusal::Chat {
-                        state.fall_behind(record);
-                    }
-                    update
-                })
+                let origin = Origin {
+                    is_part: false,
+                    is_replayed: is_fed,
+                    record: Some(record),
+                    shard: batch_return,
+                };
+                let journal = &self.journal;
+                state.hand_on(&self.dispatcher, journal, update, now, origin).map_err(
+                    |(refusal, update)| {
+                        if refusal != Refusal::Chat {
+                            state.fall_behind(record);
+                        }
+                        update
+                    },
+                )
             };
             if let Err(update) = outcome {
                 self.metrics.left.increment();
@@ -136,7 +143,9 @@ impl Committer {
         debug_assert!(state.committed <= end, "{end:?} is before {:?}", state.committed);
         state.committed = end;
         let wakes = was_empty && !state.is_empty();
+        let mut unrouted = state.take_unrouted();
         drop(state);
+        self.journal.settle_unrouted(&mut unrouted, &self.metrics.unrouted);
         self.dispatcher.wake_workers();
         if wakes {
             self.backlog.wake();

@@ -23,6 +23,7 @@
 //! | `batch`, `intake` | how a shard waits for a commit without blocking |
 //! | `log`, `committer`, `hand_over` | how records are written |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
+//! | `parts` | which outputs have not settled a record |
 //! | `housekeeper` | what else is done on the disk |
 //! | `recovery` | what is found at the start |
 //! | `inspect` | what a tool sees that looks into it |
@@ -37,6 +38,7 @@ mod housekeeper;
 pub mod inspect;
 mod intake;
 mod log;
+mod parts;
 mod read_back;
 mod reader;
 mod record;
@@ -73,6 +75,7 @@ pub(crate) use self::{
     housekeeper::{Housekeeper, MaintenanceTask},
     intake::{Intake, Ticket},
     log::{Failure, Log},
+    parts::Parts,
     read_back::ReadBack,
     reader::{Found, SegmentReader},
     record::{BODY_MAX, record_len, seal},
@@ -90,7 +93,7 @@ use crate::{
     config::Ack,
     control::operation::Operation,
     dispatch::RecordId,
-    observe::metrics::JournalState,
+    observe::metrics::{JournalState, UnroutedCounts},
 };
 
 /// How long a failed commit counts where none has come after it. The senders come again each
@@ -132,6 +135,7 @@ pub(crate) struct Journal {
     is_lost: AtomicBool,
     is_sync_due: AtomicBool,
     operations: Operations,
+    parts: Parts,
     registry: Arc<BotRegistry>,
     segments: CachePadded<RwLock<BTreeMap<u32, Arc<Segment>>>>,
     settings: Settings,
@@ -165,6 +169,7 @@ impl Journal {
             is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
             operations: Operations::default(),
+            parts: Parts::default(),
             registry,
             segments: CachePadded::new(RwLock::new(segments.collect())),
             settings,
@@ -184,6 +189,11 @@ impl Journal {
     pub(crate) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
         let Operations { committer, housekeeper, read_back } = &self.operations;
         [committer, housekeeper, read_back].into_iter()
+    }
+
+    /// The records that go to several outputs.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// What a 200 promises.
@@ -277,6 +287,17 @@ impl Journal {
             self.ask_for_sync();
         }
         records.clear();
+    }
+
+    /// Settles records, each with the bytes of its update, that go to no output. `unrouted` is empty
+    /// afterwards.
+    fn settle_unrouted(&self, unrouted: &mut Vec<(RecordId, u64)>, counts: &UnroutedCounts) {
+        if unrouted.is_empty() {
+            return;
+        }
+        counts.records.add(unrouted.len() as u64);
+        counts.bytes.add(unrouted.iter().map(|(_, bytes)| record_len(*bytes)).sum());
+        self.settle(&mut unrouted.drain(..).map(|(record, _)| record).collect());
     }
 
     /// Notes that the records of `copies` are settled, whose updates have come before. `copies` is

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Backlog, Failure, Journal,
+    backlog::DeferredKey,
     reader::{Found, SegmentReader},
     record::{RecordHeader, now_us},
     segment::Segment,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     bots::BotKey,
     control::{Control, operation},
-    dispatch::{Dispatcher, FullChats, LaneKey, Origin, RecordId},
+    dispatch::{Dispatcher, Origin, OutputSet, RecordId},
     observe::metrics::{Counter, ReadBackMetrics},
     outcome::Refusal,
     proto::update::{ParserLimits, Update, UpdateParser},
@@ -62,7 +63,6 @@ pub(crate) struct ReadBack {
     adoption: Option<Adoption>,
     backlog: Arc<Backlog>,
     dispatcher: Dispatcher,
-    full: Arc<FullChats>,
     journal: Arc<Journal>,
     metrics: Arc<ReadBackMetrics>,
     parser: UpdateParser,
@@ -77,7 +77,6 @@ impl ReadBack {
         journal: Arc<Journal>,
         backlog: Arc<Backlog>,
         dispatcher: Dispatcher,
-        full: Arc<FullChats>,
         metrics: Arc<ReadBackMetrics>,
     ) -> Self {
         let limits = ParserLimits { depth_max: DEPTH_MAX, ..ParserLimits::default() };
@@ -86,7 +85,6 @@ impl ReadBack {
             adoption: None,
             backlog,
             dispatcher,
-            full,
             journal,
             metrics,
             parser,
@@ -218,7 +216,8 @@ impl ReadBack {
                 continue;
             };
             let is_replayed = segment.is_recovered || header.is_fed;
-            let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
+            let origin =
+                Origin { is_part: false, is_replayed, record: Some(record), shard: usize::MAX };
             if !self.hand_on(update, origin, now) {
                 return Step::Full;
             }
@@ -319,13 +318,19 @@ impl ReadBack {
             damaged(&self.metrics.corrupt, number, u64::from(offset), header.record_len());
             return Some(Step::Moved);
         };
-        let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
+        let origin =
+            Origin { is_part: false, is_replayed, record: Some(record), shard: usize::MAX };
         Some(if self.hand_on(update, origin, now) { Step::Moved } else { Step::Full })
     }
 
     /// False where there is no room; the update is kept then.
     fn hand_on(&mut self, update: Update, origin: Origin, now: Instant) -> bool {
-        match self.backlog.lock().hand_on(&self.dispatcher, update, now, origin) {
+        let mut state = self.backlog.lock();
+        let outcome = state.hand_on(&self.dispatcher, &self.journal, update, now, origin);
+        let mut unrouted = state.take_unrouted();
+        drop(state);
+        self.journal.settle_unrouted(&mut unrouted, &self.metrics.unrouted);
+        match outcome {
             Ok(()) => {
                 self.metrics.records.increment();
                 true
@@ -347,19 +352,30 @@ impl ReadBack {
         if !state.has_deferred() {
             return Step::Idle;
         }
-        let full = &self.full;
-        let has_room = |key: LaneKey| !full.contains(key.hash64());
+        let dispatcher = &self.dispatcher;
+        let has_room = |key: DeferredKey| dispatcher.has_room(key.output, key.lane);
         let chats = state.deferred_with_room(CHAT_ROUND, has_room);
         drop(state);
         let mut step = Step::Deferred;
+        let mut blocked = OutputSet::NONE;
         for (key, records) in chats {
+            // It has no room for any chat, so nothing is read for it in vain.
+            if blocked.contains(key.output) {
+                continue;
+            }
             let mut gone = 0;
             for record in records {
-                match self.resume_one(record, now) {
-                    Step::Moved => gone += 1,
+                match self.resume_one(key, record, now) {
+                    Ok(()) => gone += 1,
                     // What is behind it must not overtake it.
-                    other => {
-                        step = if other == Step::Disk { other } else { step };
+                    Err(Some(refusal)) => {
+                        if refusal != Refusal::Chat {
+                            blocked = blocked.with(key.output);
+                        }
+                        break;
+                    }
+                    Err(None) => {
+                        step = Step::Disk;
                         break;
                     }
                 }
@@ -372,39 +388,45 @@ impl ReadBack {
         step
     }
 
-    /// Hands on one deferred update: `Moved` where that is done, or can never be.
-    fn resume_one(&mut self, record: RecordId, now: Instant) -> Step {
+    /// Hands one deferred update to its output, if it can ever be.
+    ///
+    /// # Errors
+    /// Why the output does not take it now; `None` where the disk cannot be read.
+    fn resume_one(
+        &mut self,
+        key: DeferredKey,
+        record: RecordId,
+        now: Instant,
+    ) -> Result<(), Option<Refusal>> {
+        let unreadable = |this: &Self, bytes| {
+            damaged(&this.metrics.corrupt, record.segment, u64::from(record.offset), bytes);
+            Ok(())
+        };
         let segment = self.journal.segment(record.segment);
         debug_assert!(segment.is_some(), "{record:?} is deferred and its segment gone");
-        let Some(segment) = segment else {
-            damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
-            return Step::Moved;
-        };
+        let Some(segment) = segment else { return unreadable(self, 0) };
         let (header, body) = match segment.read(record.offset) {
             Ok(Some(found)) => found,
-            Ok(None) => {
-                damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
-                return Step::Moved;
-            }
+            Ok(None) => return unreadable(self, 0),
             Err(error) => {
                 self.journal.report(Failure::Read, &error);
-                return Step::Disk;
+                return Err(None);
             }
         };
         let Some(update) = parse(&mut self.parser, &self.journal, &header, &body, now) else {
-            damaged(&self.metrics.corrupt, record.segment, u64::from(record.offset), 0);
-            return Step::Moved;
+            return unreadable(self, 0);
         };
         let is_replayed = segment.is_recovered || header.is_fed;
-        let origin = Origin { is_replayed, record: Some(record), shard: usize::MAX };
-        match self.dispatcher.hand_on(update, now, origin) {
+        let is_part = self.journal.parts().is_part(record);
+        let origin = Origin { is_part, is_replayed, record: Some(record), shard: usize::MAX };
+        match self.dispatcher.hand_to(key.output, update, now, origin) {
             Ok(()) => {
                 self.metrics.records.increment();
-                Step::Moved
+                Ok(())
             }
-            Err((_, update)) => {
+            Err((refusal, update)) => {
                 self.parser.keep(update.recycle());
-                Step::Full
+                Err(Some(refusal))
             }
         }
     }
@@ -475,7 +497,7 @@ mod tests {
         let backlog = Backlog::new(Some(RecordId { segment: 1, offset: 40 }), (1, 40));
         let backlog = Arc::new(backlog.with([(key, Window::new())].into()));
         let mut read_back =
-            ReadBack::new(journal, Arc::clone(&backlog), dispatcher, full, Arc::default());
+            ReadBack::new(journal, Arc::clone(&backlog), dispatcher, Arc::default());
         assert!(!read_back.begin_adoption());
         backlog.adopt([(BotId::new(0), key)].into_iter(), |_, _| {});
         assert!(!read_back.begin());

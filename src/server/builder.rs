@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{Destination, journal::OnRecovery, watch::Watched};
+use super::{journal::OnRecovery, output::Output, watch::Watched};
 use crate::{
     config::{
         AllowList, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile,
@@ -11,8 +11,9 @@ use crate::{
     delivery::{
         handler::Handler,
         sink::Sink,
-        stream::{self, OnDrop, Updates},
+        stream::{OnDrop, Updates},
     },
+    dispatch::OutputRouter,
     error::Error,
     files::User,
     io::listener::Inherited,
@@ -42,12 +43,13 @@ use crate::{
 /// ```
 pub struct ServerBuilder {
     pub(super) config: Config,
-    pub(super) consumer: Option<Destination>,
     pub(super) inherited: Vec<Inherited>,
     pub(super) on_bound: Option<OnBound>,
     pub(super) on_drop: OnDrop,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) on_recovery: Option<OnRecovery>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) router: Option<Arc<dyn OutputRouter>>,
     /// The user that gets the files of Unix sockets that root makes.
     pub(super) socket_heir: Option<User>,
     pub(super) tls: Option<TlsConfig>,
@@ -65,12 +67,13 @@ impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
             config: Config::default(),
-            consumer: None,
             inherited: Vec::new(),
             on_bound: None,
             on_drop: OnDrop::default(),
             on_failure: None,
             on_recovery: None,
+            outputs: Vec::new(),
+            router: None,
             socket_heir: None,
             tls: None,
             watch_certificates: false,
@@ -272,28 +275,46 @@ impl ServerBuilder {
         self
     }
 
-    /// Gives the updates to `handler`.
+    /// Gives the updates to `handler`, and to no other output.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
-        self.consumer = Some(Destination::Handler(Arc::new(handler)));
+        self.outputs = vec![Output::handler("handler", handler)];
         self
     }
 
-    /// Gives the updates to `sink`.
+    /// Gives the updates to `sink`, and to no other output.
     #[must_use]
     pub fn sink(mut self, sink: impl Sink) -> Self {
-        self.consumer = Some(Destination::Sink(Arc::new(sink)));
+        self.outputs = vec![Output::sink("sink", sink)];
         self
     }
 
     /// Gives the updates to a stream that holds up to `capacity` of them, for programs that
-    /// live in an async runtime. An update that is dropped unsettled comes again, unless
-    /// [`on_drop`](Self::on_drop) says otherwise.
+    /// live in an async runtime, and to no other output. An update that is dropped unsettled comes
+    /// again, unless [`on_drop`](Self::on_drop) says otherwise.
     #[must_use]
     pub fn updates(mut self, capacity: usize) -> (Self, Updates) {
-        let (sender, updates) = stream::stream(capacity);
-        self.consumer = Some(Destination::Stream(sender));
+        let (output, updates) = Output::stream("stream", capacity);
+        self.outputs = vec![output];
         (self, updates)
+    }
+
+    /// Adds an output, with workers, queues and limits of its own: one that takes nothing holds up
+    /// no other. Its number counts up from 0; there are at most [`OutputSet::MAX`](crate::OutputSet::MAX).
+    ///
+    /// Without a [`router`](Self::router) all updates go to the first one.
+    #[must_use]
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
+    }
+
+    /// Has `router` choose the outputs of each update. One that goes to several is settled when all
+    /// of them have settled it. After a crash it may come again to those that had.
+    #[must_use]
+    pub fn router(mut self, router: Arc<dyn OutputRouter>) -> Self {
+        self.router = Some(router);
+        self
     }
 
     /// What it means that a program drops an update of the stream without settling it.

@@ -282,7 +282,7 @@ impl Feeder {
             return Err(FeedError::Stopped);
         };
         let now = Instant::now();
-        let origin = Origin { is_replayed: again, record: None, shard: usize::MAX };
+        let origin = Origin { is_part: false, is_replayed: again, record: None, shard: usize::MAX };
         let mut put = |update: &[u8]| {
             let parsed = parse(parser, bot, update, now)?;
             dispatcher.hand_on(parsed, now, origin).map_err(|_| FeedError::Full)

@@ -14,18 +14,18 @@ use crate::{
     delivery::{dead_letters::DeadLetters, sink::Sink},
 };
 
-/// The sink and the dead letters of a server.
+/// The sinks and the dead letters of a server.
 #[derive(Clone, Default)]
 pub(super) struct Files {
     /// Whether a thread opens them anew.
     is_busy: Arc<AtomicBool>,
     letters: Option<Arc<DeadLetters>>,
-    sink: Option<Arc<dyn Sink>>,
+    sinks: Vec<Arc<dyn Sink>>,
 }
 
 impl Files {
-    pub(super) fn new(sink: Option<Arc<dyn Sink>>, letters: Option<Arc<DeadLetters>>) -> Self {
-        Self { is_busy: Arc::default(), letters, sink }
+    pub(super) fn new(sinks: Vec<Arc<dyn Sink>>, letters: Option<Arc<DeadLetters>>) -> Self {
+        Self { is_busy: Arc::default(), letters, sinks }
     }
 
     /// Opens them anew, on a thread of its own: a disk may keep it waiting for as long as it likes.
@@ -47,9 +47,9 @@ impl Files {
     }
 
     fn reopen_all(&self) {
-        let sink = self.sink.iter().map(|sink| ("sink", sink.reopen()));
+        let sinks = self.sinks.iter().map(|sink| ("sink", sink.reopen()));
         let letters = self.letters.iter().map(|letters| ("dead letters", letters.reopen()));
-        for (what, outcome) in sink.chain(letters) {
+        for (what, outcome) in sinks.chain(letters) {
             if let Err(error) = outcome {
                 tracing::error!(%error, "{what}: not opened anew, the next update tries again");
             }

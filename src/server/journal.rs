@@ -15,7 +15,7 @@ use crate::{
     bots::BotRegistry,
     config::{self, Ack},
     control::Control,
-    dispatch::{Dispatcher, FullChats, Scheduler},
+    dispatch::{Dispatcher, Outputs},
     duration::deadline,
     error::{Error, ErrorKind},
     journal::{
@@ -84,13 +84,13 @@ pub(super) type Spawn<'a> =
     &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>;
 
 impl Opened {
-    /// Takes the directory, reads what is in it and passes the known ids to the scheduler; `None`
+    /// Takes the directory, reads what is in it and passes the known ids to the outputs; `None`
     /// where nothing is to be kept.
     pub(super) fn open(
         settings: &config::Journal,
         keep_bodies: bool,
         registry: &Arc<BotRegistry>,
-        scheduler: &Scheduler,
+        outputs: &Outputs,
         on_recovery: OnRecovery,
     ) -> Result<Option<Self>, Error> {
         let Some(dir) = settings.dir.as_deref().filter(|_| settings.ack != Ack::Memory) else {
@@ -98,8 +98,7 @@ impl Opened {
         };
         let storage = own(dir, settings.lock_wait).map_err(|error| not_owned(dir, error))?;
         let names: Vec<_> = registry.names().map(str::to_owned).collect();
-        let recovered =
-            recover(&storage, &names, |bot, id| scheduler.remember(bot, id), on_recovery);
+        let recovered = recover(&storage, &names, |bot, id| outputs.remember(bot, id), on_recovery);
         let mut recovered = recovered.map_err(|error| unreadable(dir, error))?;
         let settings = Settings {
             ack: settings.ack,
@@ -154,7 +153,6 @@ impl Opened {
     pub(super) fn start(
         self,
         dispatcher: impl Fn() -> Dispatcher,
-        full: &Arc<FullChats>,
         recycled: Vec<Sender<Recycled>>,
         control: &Arc<Control>,
         spawn: Spawn<'_>,
@@ -193,7 +191,6 @@ impl Opened {
             Arc::clone(&journal),
             Arc::clone(&backlog),
             dispatcher(),
-            Arc::clone(full),
             Arc::clone(&metrics.read_back),
         );
         read_back.set_keep_bodies(keep_bodies);

@@ -2,7 +2,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `builder` | what can be asked of a server |
+//! | `builder`, `output` | what can be asked of a server |
 //! | `start` | which threads there are, in the order of their start |
 //! | `journal` | those of the journal |
 //! | `mod` | what can be done with a running one |
@@ -22,6 +22,7 @@ mod files;
 pub(crate) mod hangs;
 pub(crate) mod health;
 mod journal;
+mod output;
 mod reload;
 mod start;
 mod stop;
@@ -41,6 +42,7 @@ pub use self::{
     builder::ServerBuilder,
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
+    output::Output,
     reload::Reload,
 };
 use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
@@ -49,7 +51,7 @@ use crate::{
     config::{Config, DriverKind, Listener},
     control::Control,
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
-    dispatch::Scheduler,
+    dispatch::Outputs,
     io::{
         cpu_affinity::Placement, listener::AcceptorConfig, peer_limit::PeerConnectionLimit,
         shard::Message,
@@ -92,7 +94,7 @@ pub struct Server {
     /// Whether async code takes the updates.
     is_streaming: bool,
     journal: Option<JournalThreads>,
-    scheduler: Arc<Scheduler>,
+    outputs: Outputs,
     listeners: Vec<Listener>,
     local_addrs: Vec<SocketAddr>,
     metrics: Metrics,

@@ -161,14 +161,14 @@ impl Server {
             tls.expect_hosts(next.bots.iter().filter_map(|bot| bot.host.as_deref()));
         }
         // The windows of new bots are there before the first update can come.
-        self.scheduler.cover(self.registry.len());
+        self.outputs.schedulers().for_each(|it| it.cover(self.registry.len()));
         // So are their updates that the journal has kept.
         if let Some(journal) = &self.journal {
             let keys = next.bots.iter().map(|bot| BotKey::from_name(&bot.name));
-            let install = |bot, window| self.scheduler.install(bot, window);
+            let install = |bot, window| self.outputs.install(bot, &window);
             journal.backlog.adopt(ids.iter().copied().zip(keys), install);
         }
-        self.scheduler.set_chat_updates(next.limits.chat_updates);
+        self.outputs.schedulers().for_each(|it| it.set_chat_updates(next.limits.chat_updates));
         self.metrics.set_slow(next.profile.slow);
         let snapshot = Arc::new(ConfigSnapshot::new(&next, &ids));
         for mailbox in &self.shards {

@@ -20,7 +20,7 @@ use super::{Server, feeder::Inlet, journal::JournalThreads, watch::Watcher};
 use crate::{
     bots::BotId,
     control::{Control, ended_by},
-    dispatch::Scheduler,
+    dispatch::Outputs,
     duration::deadline,
     io::shard::Message,
     observe::{incidents::Incidents, metrics::Report},
@@ -44,7 +44,7 @@ struct Stopping {
     incidents: Arc<Incidents>,
     inlet: Inlet,
     journal: Option<JournalThreads>,
-    scheduler: Arc<Scheduler>,
+    outputs: Outputs,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     watcher: Option<Watcher>,
@@ -63,7 +63,8 @@ impl Server {
         }
         let mut report = self.report();
         if report.updates_abandoned > 0 {
-            let left = self.scheduler.left_behind().into_iter().take(Report::ABANDONED_MAX);
+            let left = self.outputs.schedulers().flat_map(|it| it.left_behind());
+            let left = left.take(Report::ABANDONED_MAX);
             let name = |bot: BotId| self.registry.name(bot).unwrap_or_default().to_owned();
             report.abandoned = left.map(|(bot, id)| (name(bot), id.get())).collect();
         }
@@ -115,7 +116,7 @@ impl Server {
             incidents: Arc::clone(&self.incidents),
             inlet: self.inlet.clone(),
             journal: self.journal.take(),
-            scheduler: Arc::clone(&self.scheduler),
+            outputs: self.outputs.clone(),
             shards: mem::take(&mut self.shards),
             shard_threads: mem::take(&mut self.shard_threads),
             watcher: self.watcher.take(),
@@ -180,12 +181,13 @@ impl Stopping {
         }
         self.shards.clear();
         self.end_intake();
-        self.scheduler.close();
-        let scheduler = Arc::clone(&self.scheduler);
+        let outputs = self.outputs.clone();
+        outputs.schedulers().for_each(|scheduler| scheduler.close());
+        let wake = || outputs.schedulers().for_each(|scheduler| scheduler.wake_all());
         let threads = mem::take(&mut self.worker_threads);
-        if let Err(late) = self.drained(threads, || scheduler.wake_all()) {
+        if let Err(late) = self.drained(threads, wake) {
             self.control.abandon();
-            self.give_time(late, || scheduler.wake_all());
+            self.give_time(late, wake);
         }
         if let Some(JournalThreads { journal, housekeeper, .. }) = self.journal.take() {
             journal.stop();

@@ -46,6 +46,8 @@ pub(crate) struct WorkerContext {
     /// What may hang. It is begun with a time that is at hand and ends with the next one or where
     /// the worker sleeps, so an update costs no more than a store.
     pub(crate) operation: Arc<Operation>,
+    /// The number of the output that it works for.
+    pub(crate) output: usize,
     /// Lanes to release together; empty in between.
     pub(crate) lanes: Vec<LaneRef>,
     /// Where each shard takes memory back.
@@ -338,6 +340,11 @@ impl WorkerContext {
         }
     }
 
+    /// True where no other output has still to settle `record`.
+    fn is_settled(&self, record: RecordId, is_part: bool) -> bool {
+        !is_part || self.journal.as_ref().is_none_or(|it| it.parts().settle(record, self.output))
+    }
+
     /// Gives back an update's share of the limits and its memory.
     fn release(&mut self, delivery: Delivery) {
         for further in delivery.rest {
@@ -345,7 +352,9 @@ impl WorkerContext {
         }
         let bytes = delivery.update.byte_len() as u64;
         self.settled_batch.take(bytes);
-        if let Some(record) = delivery.record {
+        if let Some(record) = delivery.record
+            && self.is_settled(record, delivery.is_part)
+        {
             self.metrics.settled.increment();
             self.metrics.settled_bytes.add(journal::record_len(bytes));
             self.settled.push(record);

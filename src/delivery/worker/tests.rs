@@ -36,6 +36,7 @@ fn taken(updates: &[String], now: Instant) -> (WorkerContext, Scheduler, Vec<Tas
         journal: None,
         metrics: Metrics::new(0, 1).workers.remove(0),
         operation: Arc::default(),
+        output: 0,
         lanes: Vec::new(),
         returns: Vec::new(),
         settled_at: None,

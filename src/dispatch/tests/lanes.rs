@@ -20,7 +20,8 @@ fn delivery(chat: i64, id: i64) -> Delivery {
     let update = message(0, chat, id, 0);
     let queued_at = update.received_at();
     let (record, rest) = (None, Vec::new());
-    Delivery { update, queued_at, attempts: 0, is_replayed: false, record, rest, shard: 0 }
+    let (is_part, is_replayed) = (false, false);
+    Delivery { update, queued_at, attempts: 0, is_part, is_replayed, record, rest, shard: 0 }
 }
 
 fn push(lanes: &mut Lanes, chat: i64, id: i64) {

@@ -111,6 +111,7 @@ impl Rig {
                 journal: None,
                 metrics: Arc::clone(metrics),
                 operation: Arc::default(),
+                output: 0,
                 lanes: Vec::new(),
                 returns: Vec::new(),
                 settled_at: None,

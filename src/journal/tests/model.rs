@@ -333,7 +333,6 @@ impl World {
                 Arc::clone(&journal),
                 backlog,
                 dispatcher(),
-                Arc::clone(&full),
                 Arc::clone(&read_metrics),
             ),
             read_metrics,

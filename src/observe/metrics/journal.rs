@@ -24,6 +24,14 @@ pub(crate) struct CommitterMetrics {
     pub(crate) left: Counter,
     /// Committed records.
     pub(crate) records: Counter,
+    pub(crate) unrouted: UnroutedCounts,
+}
+
+/// Records whose updates go to no output, and their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct UnroutedCounts {
+    pub(crate) bytes: Counter,
+    pub(crate) records: Counter,
 }
 
 /// Written by the thread that reads back only.
@@ -33,6 +41,7 @@ pub(crate) struct ReadBackMetrics {
     pub(crate) corrupt: Counter,
     /// Records handed to the workers.
     pub(crate) records: Counter,
+    pub(crate) unrouted: UnroutedCounts,
 }
 
 /// What a report asks a journal for.
@@ -122,8 +131,11 @@ impl JournalReport {
             metrics.workers.iter().map(|worker| pick(worker).get()).sum()
         };
         // What is settled is read first: it never is more than what is appended.
-        let settled_records = settled(|worker| &worker.settled);
-        let settled_bytes = settled(|worker| &worker.settled_bytes);
+        let unrouted = [&committer.unrouted, &read_back.unrouted];
+        let settled_records = settled(|worker| &worker.settled)
+            + unrouted.iter().map(|counts| counts.records.get()).sum::<u64>();
+        let settled_bytes = settled(|worker| &worker.settled_bytes)
+            + unrouted.iter().map(|counts| counts.bytes.get()).sum::<u64>();
         let (segments, bytes) = journal.size();
         let (appended_records, appended_bytes) = (committer.records.get(), committer.bytes.get());
         let known = recovered.records + recovered.orphans + appended_records;

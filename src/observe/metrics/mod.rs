@@ -6,6 +6,7 @@
 //! | `counter`, `histogram` | a counter and a histogram with one writer |
 //! | `hangs` | how often each step was found to hang |
 //! | `journal` | what the threads of the journal count, and their part of the report |
+//! | `outputs` | updates that did not go to exactly one output |
 //! | `polls`, `webhooks` | getUpdates and the webhooks of each bot, and their parts of the report |
 //! | `slow` | the slowest requests, and their part of the report |
 //! | `process` | CPU time and memory of the process |
@@ -17,6 +18,7 @@ mod hangs;
 mod histogram;
 mod intervals;
 mod journal;
+mod outputs;
 mod polls;
 mod process;
 mod report;
@@ -29,7 +31,10 @@ pub(crate) use self::{
     counter::Counter,
     hangs::HangCounts,
     histogram::LatencyHistogram,
-    journal::{CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery},
+    journal::{
+        CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery, UnroutedCounts,
+    },
+    outputs::OutputCounts,
     slow::{SlowLog, SlowRecord},
 };
 pub use self::{
@@ -270,6 +275,7 @@ pub struct Metrics {
     pub(crate) hangs: Arc<HangCounts>,
     pub(crate) polls: Arc<Polls>,
     pub(crate) journal: Option<JournalMetrics>,
+    pub(crate) outputs: Arc<OutputCounts>,
     /// Intervals of the profile that could not be written when they were due; written by the
     /// profile's thread only.
     pub(crate) profile_lost: Arc<Counter>,
@@ -292,6 +298,7 @@ impl Metrics {
             hangs: Arc::default(),
             polls: Arc::default(),
             journal: None,
+            outputs: Arc::default(),
             profile_lost: Arc::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),

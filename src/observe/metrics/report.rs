@@ -95,6 +95,11 @@ pub struct Report {
     pub updates_handled: u64,
     /// Updates whose handler said `Failed` or panicked.
     pub updates_failed: u64,
+    /// Updates that went to no output, because their route says so.
+    pub updates_dropped: u64,
+    /// Deliveries to further outputs of updates that go to several: each counts as handled or
+    /// failed by itself.
+    pub updates_multiplied: u64,
     /// Updates not yet handled when the server stopped: its drain timeout was too short. 0 while it
     /// runs, and with a journal: that keeps them.
     pub updates_abandoned: u64,
@@ -187,8 +192,9 @@ impl Report {
         let tls = metrics.tls.as_ref();
         let (reloads, reload_failures) = tls.map_or((0, 0), TlsConfig::reloads);
         let expires_at = tls.and_then(TlsConfig::expires_at);
-        let left = (received + delivered + fed)
-            .saturating_sub(refused + duplicates + expired + handled + failed);
+        let (dropped, further) = (metrics.outputs.dropped(), metrics.outputs.further());
+        let left = (received + delivered + fed + further)
+            .saturating_sub(refused + duplicates + expired + handled + failed + dropped);
         Self {
             driver,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
@@ -221,6 +227,8 @@ impl Report {
             updates_expired: expired_by,
             updates_handled: handled,
             updates_failed: failed,
+            updates_dropped: dropped,
+            updates_multiplied: further,
             updates_abandoned: if stopped && journal.is_none() { left } else { 0 },
             abandoned: Vec::new(),
             handler_retries: workers(|worker| &worker.retried),

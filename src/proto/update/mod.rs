@@ -26,7 +26,7 @@ mod spares;
 mod update_id;
 mod value;
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -47,14 +47,19 @@ use document::Document;
 /// It owns its bytes and can go to any thread. It serialises as one line of JSON of equal value;
 /// `Debug` shows id, kind, bot and length, never the message.
 pub struct Update {
-    /// A pointer, so that an update is moved through queues at no cost. Box, body and tape are used
-    /// again together.
-    document: Box<Document>,
+    /// A pointer, so that an update is moved through queues at no cost, and that several outputs
+    /// can have one. Document, body and tape are used again together.
+    document: Arc<Document>,
 }
 
 impl Update {
-    fn new(document: Box<Document>) -> Self {
+    fn new(document: Arc<Document>) -> Self {
         Self { document }
+    }
+
+    /// The same update once more, for another output.
+    pub(crate) fn share(&self) -> Self {
+        Self { document: Arc::clone(&self.document) }
     }
 
     /// Telegram's number of the update.
@@ -128,7 +133,8 @@ impl Update {
         self.root().deserialize()
     }
 
-    /// Gives up the update and keeps its memory, for [`UpdateParser::keep`].
+    /// Gives up the update and keeps its memory, for [`UpdateParser::keep`], unless another output
+    /// has it still.
     #[doc(hidden)]
     #[must_use]
     pub fn recycle(self) -> Recycled {

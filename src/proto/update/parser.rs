@@ -1,10 +1,10 @@
 //! From a body to an update.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use simd_json::{Buffers, DEFAULT_MAX_DEPTH};
 
-use super::{BotId, Recycled, Rejected, Update, UpdateBody, spares::Spares};
+use super::{BotId, ParseError, Recycled, Rejected, Update, UpdateBody, spares::Spares};
 
 /// What a parser takes and what it keeps; the defaults suit one shard of a busy server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,16 +101,22 @@ impl UpdateParser {
         let oversized = body.len() > self.limits.body_kept_max_bytes;
         let mut document = self.spares.take_document(received_at);
         let ParserLimits { depth_max, keep_bodies, .. } = self.limits;
-        let read = document.read(body, &mut self.buffers, depth_max, keep_bodies);
+        let read = match Arc::get_mut(&mut document) {
+            Some(sole) => {
+                (sole.bot, sole.received_at) = (bot, received_at);
+                sole.read(body, &mut self.buffers, depth_max, keep_bodies)
+            }
+            None => {
+                debug_assert!(false, "a spare document has another owner");
+                Err((ParseError::NotJson { offset: None }, body))
+            }
+        };
         // Scratch memory only ever grows.
         if oversized {
             self.buffers = fresh_buffers(self.limits);
         }
         match read {
-            Ok(()) => {
-                (document.bot, document.received_at) = (bot, received_at);
-                Ok(Update::new(document))
-            }
+            Ok(()) => Ok(Update::new(document)),
             Err((error, body)) => {
                 self.spares.keep_document(document);
                 Err(Rejected { error, body })
@@ -120,9 +126,11 @@ impl UpdateParser {
 
     /// Takes the memory of an update that is done with; oversized memory is freed instead.
     pub fn keep(&mut self, recycled: Recycled) {
-        let mut document = recycled.into_document();
-        self.spares.keep_body(document.take_body());
-        self.spares.keep_document(document);
+        let Some(mut document) = recycled.into_document() else { return };
+        if let Some(sole) = Arc::get_mut(&mut document) {
+            self.spares.keep_body(sole.take_body());
+            self.spares.keep_document(document);
+        }
     }
 
     /// Takes the memory of a body that became no update, such as one of [`Rejected`].

@@ -1,28 +1,31 @@
 //! The memory of an update that is done with.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::document::Document;
 
 /// The memory of an update that is done with, empty, which a worker returns to a shard's
 /// [`UpdateParser`](super::UpdateParser). Dropping it frees the memory.
 pub struct Recycled {
-    document: Box<Document>,
+    /// No other owner has it. `None` where one has: then nothing is kept.
+    document: Option<Arc<Document>>,
 }
 
 impl Recycled {
-    pub(super) fn new(mut document: Box<Document>) -> Self {
-        document.empty();
-        Self { document }
+    pub(super) fn new(mut document: Arc<Document>) -> Self {
+        // Of two outputs that give it up at the same time both may find the other one here: then
+        // its memory is freed.
+        let is_sole = Arc::get_mut(&mut document).map(Document::empty).is_some();
+        Self { document: is_sole.then_some(document) }
     }
 
     /// Bytes of memory held, body and tape together.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.document.capacity()
+        self.document.as_ref().map_or(0, |document| document.capacity())
     }
 
-    pub(super) fn into_document(self) -> Box<Document> {
+    pub(super) fn into_document(self) -> Option<Arc<Document>> {
         self.document
     }
 }

@@ -1,6 +1,6 @@
 //! Memory of updates that are done with, kept for the next ones.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{ParserLimits, UpdateBody, document::Document};
 
@@ -8,9 +8,8 @@ use super::{ParserLimits, UpdateBody, document::Document};
 pub(super) struct Spares {
     bodies: Vec<UpdateBody>,
     /// With a tape each and no body.
-    // The box is what is kept: it goes with an update from thread to thread.
-    #[allow(clippy::vec_box)]
-    documents: Vec<Box<Document>>,
+    /// No other owner has one.
+    documents: Vec<Arc<Document>>,
     limits: ParserLimits,
 }
 
@@ -28,8 +27,8 @@ impl Spares {
     }
 
     /// An empty document; `now` is a placeholder until a body is read into it.
-    pub(super) fn take_document(&mut self, now: Instant) -> Box<Document> {
-        self.documents.pop().unwrap_or_else(|| Box::new(Document::new(now)))
+    pub(super) fn take_document(&mut self, now: Instant) -> Arc<Document> {
+        self.documents.pop().unwrap_or_else(|| Arc::new(Document::new(now)))
     }
 
     /// Keeps `body` if there is room for it and its memory is of ordinary size.
@@ -41,13 +40,16 @@ impl Spares {
         }
     }
 
-    /// Keeps `document`, which has no body, if there is room for it and its tape is of ordinary
-    /// size.
-    pub(super) fn keep_document(&mut self, mut document: Box<Document>) {
+    /// Keeps `document`, which has no body and no other owner, if there is room for it and its tape
+    /// is of ordinary size.
+    pub(super) fn keep_document(&mut self, mut document: Arc<Document>) {
         let useful = (1..=self.limits.tape_kept_max_nodes).contains(&document.tape_nodes());
-        if useful && self.documents.len() < self.limits.spares_max {
-            document.empty();
-            document.shrink_received(self.limits.body_kept_max_bytes);
+        if useful
+            && self.documents.len() < self.limits.spares_max
+            && let Some(sole) = Arc::get_mut(&mut document)
+        {
+            sole.empty();
+            sole.shrink_received(self.limits.body_kept_max_bytes);
             self.documents.push(document);
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     control::Control,
     delivery::stream::OnDrop,
+    dispatch::OutputRouter,
     error::Error,
     io::{
         cpu_affinity::Placement,
@@ -14,11 +15,11 @@ use crate::{
     },
     observe::incidents::Incidents,
     server::{
-        Destination,
         admin::{AdminListener, AdminThread, Pages},
         builder::ServerBuilder,
         health::Health,
         journal::OnRecovery,
+        output::Output,
         watch::Watched,
     },
     tls::TlsConfig,
@@ -28,7 +29,6 @@ use crate::{
 pub(super) struct Bound {
     pub(super) admin: Option<AdminThread>,
     pub(super) config: Config,
-    pub(super) consumer: Destination,
     pub(super) control: Arc<Control>,
     pub(super) health: Arc<Health>,
     pub(super) incidents: Arc<Incidents>,
@@ -36,7 +36,9 @@ pub(super) struct Bound {
     pub(super) notices: Vec<String>,
     pub(super) on_drop: OnDrop,
     pub(super) on_recovery: Option<OnRecovery>,
+    pub(super) outputs: Vec<Output>,
     pub(super) placement: Placement,
+    pub(super) router: Option<Arc<dyn OutputRouter>>,
     pub(super) sockets: Vec<ListeningSocket>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) watch_certificates: bool,
@@ -51,12 +53,13 @@ impl Bound {
     pub(super) fn new(server: ServerBuilder) -> Result<Self, Error> {
         let ServerBuilder {
             config,
-            consumer,
             inherited,
             on_bound,
             on_drop,
             on_failure,
             on_recovery,
+            outputs,
+            router,
             socket_heir,
             tls,
             watch_certificates,
@@ -67,7 +70,7 @@ impl Bound {
         if tls.is_none() && config.all_listeners().iter().any(|listener| listener.tls) {
             return Err(missing("tls", "a certificate and its key"));
         }
-        let consumer = consumer.ok_or_else(|| missing("handler", "a handler or a sink"))?;
+        Output::validate(&outputs)?;
         let placement = match config.listens {
             true => Placement::of_this_machine(config.shards, config.workers, &config.pin)?,
             false => Placement::without_shards(config.workers, &config.pin)?,
@@ -94,7 +97,6 @@ impl Bound {
         Ok(Self {
             admin,
             config,
-            consumer,
             control,
             health,
             incidents,
@@ -102,7 +104,9 @@ impl Bound {
             notices,
             on_drop,
             on_recovery,
+            outputs,
             placement,
+            router,
             sockets,
             tls,
             watch_certificates,

@@ -2,33 +2,29 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crossbeam_channel::Sender;
-
 use super::bound::Bound;
 use crate::{
     bots::BotRegistry,
     delivery::dead_letters::DeadLetters,
-    dispatch::{Budget, Delivery, FullChats, Scheduler},
+    dispatch::{Budget, FullChats, OutputQueue, Outputs, Scheduler},
     error::Error,
     io::{config_snapshot::ConfigSnapshot, peer_limit::PeerConnectionLimit},
     server::{
         admin::AdminThread,
         journal::{self, OnRecovery},
+        output::Output,
     },
 };
 
 /// A server with all that its threads share.
 pub(super) struct Opened {
     pub(super) bound: Bound,
-    pub(super) budget: Arc<Budget>,
-    pub(super) full: Arc<FullChats>,
-    pub(super) inboxes: Vec<Sender<Delivery>>,
     /// `None` where updates are kept in memory alone.
     pub(super) journal: Option<journal::Opened>,
     pub(super) letters: Option<Arc<DeadLetters>>,
+    pub(super) outputs: Outputs,
     pub(super) permits: Arc<PeerConnectionLimit>,
     pub(super) registry: Arc<BotRegistry>,
-    pub(super) scheduler: Arc<Scheduler>,
     pub(super) snapshot: Arc<ConfigSnapshot>,
 }
 
@@ -39,16 +35,26 @@ impl Bound {
     /// A name that is one too many, a journal that cannot be read, or a file that cannot be opened.
     pub(super) fn open(mut self) -> Result<Opened, Error> {
         let config = &self.config;
-        let (shards, workers) = (self.placement.shards.len(), self.placement.workers.len());
+        let shards = self.placement.shards.len();
         let limits = &config.limits;
-        // Two of the shards' kind more: for the journal's threads, or for updates that are fed in.
-        let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
-            .shared_by(shards + 2 + workers, limits.body_bytes as u64);
-        let (budget, full) = (Arc::new(budget), Arc::new(FullChats::new()));
-        let settings = config.dispatch.clone();
-        let (scheduler, inboxes) =
-            Scheduler::new(workers, config.bots.len(), limits, settings, &full, Instant::now());
-        let scheduler = Arc::new(scheduler);
+        let queue = |output: &Output| {
+            let workers = output.workers.unwrap_or(self.placement.workers.len());
+            // Two of the shards' kind more: for the journal's threads, or for updates that are fed
+            // in.
+            let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
+                .shared_by(shards + 2 + workers, limits.body_bytes as u64);
+            let full = Arc::new(FullChats::new());
+            let (bots, settings) = (config.bots.len(), config.dispatch.clone());
+            let (scheduler, inboxes) =
+                Scheduler::new(workers, bots, limits, settings, &full, Instant::now());
+            let scheduler = Arc::new(scheduler);
+            OutputQueue { budget: Arc::new(budget), full, inboxes, scheduler }
+        };
+        let outputs = Outputs {
+            counts: Arc::default(),
+            queues: self.outputs.iter().map(queue).collect(),
+            router: self.router.take(),
+        };
         let registry = Arc::new(BotRegistry::default());
         let ids = registry.register(config.bot_names())?;
         registry.configure(&ids);
@@ -65,7 +71,7 @@ impl Bound {
             &config.journal,
             config.keep_bodies,
             &registry,
-            &scheduler,
+            &outputs,
             on_recovery,
         )?;
         self.notices.extend(journal.iter().flat_map(journal::Opened::notices));
@@ -75,17 +81,6 @@ impl Bound {
         let letters = letters
             .map(|path| DeadLetters::open(path, &registry, config.journal.ack).map(Arc::new))
             .transpose()?;
-        Ok(Opened {
-            bound: self,
-            budget,
-            full,
-            inboxes,
-            journal,
-            letters,
-            permits,
-            registry,
-            scheduler,
-            snapshot,
-        })
+        Ok(Opened { bound: self, journal, letters, outputs, permits, registry, snapshot })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         stream::{OnDrop, Settlements},
         worker::{Consumer, Worker, WorkerContext},
     },
-    dispatch::{Dispatcher, FullChats, SettledBatch},
+    dispatch::{Dispatcher, SettledBatch},
     error::{Error, ErrorKind},
     io::{
         acceptor::{Acceptor, Admission, ShardLink},
@@ -41,6 +41,7 @@ use crate::{
         files::Files,
         hangs::{self, Hangs},
         journal::{self, IntakeEnd},
+        output::Output,
         reload::ReloadLock,
         watch::{self, Watcher},
     },
@@ -58,28 +59,17 @@ impl Opened {
     /// # Errors
     /// A thread that cannot be started, or a driver that cannot be built.
     pub(super) fn run(self) -> Result<Server, Error> {
-        let Self {
-            bound,
-            budget,
-            full,
-            inboxes,
-            journal: opened,
-            letters,
-            permits,
-            registry,
-            scheduler,
-            snapshot,
-        } = self;
+        let Self { bound, journal: opened, letters, outputs, permits, registry, snapshot } = self;
         let Bound {
             admin,
             config,
-            consumer,
             control,
             health,
             incidents,
             listeners,
             notices,
             on_drop,
+            outputs: destinations,
             placement,
             sockets,
             tls,
@@ -87,32 +77,35 @@ impl Opened {
             mut watched,
             ..
         } = bound;
-        let (shards, workers) = (placement.shards.len(), placement.workers.len());
+        let shards = placement.shards.len();
+        let workers = |output: &Output| output.workers.unwrap_or(placement.workers.len());
+        let all_workers = destinations.iter().map(workers).sum();
         let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
             ListenAddress::Tcp(address) => Some(*address),
             _ => None,
         });
-        let dispatcher =
-            |shard| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, shard);
-        let metrics = Metrics::new(shards, workers);
-        let sink = match &consumer {
+        let dispatcher = |shard| Dispatcher::to_outputs(outputs.clone(), shard);
+        let metrics =
+            Metrics { outputs: Arc::clone(&outputs.counts), ..Metrics::new(shards, all_workers) };
+        let sinks = destinations.iter().filter_map(|output| match &output.destination {
             Destination::Sink(sink) => Some(Arc::clone(sink)),
             Destination::Handler(_) | Destination::Stream(_) => None,
-        };
+        });
+        let is_stream = |output: &Output| matches!(output.destination, Destination::Stream(_));
         let mut handle = Server {
             acceptor: None,
             admin,
             control,
             driver: DriverKind::Epoll,
-            files: Files::new(sink, letters.clone()),
+            files: Files::new(sinks.collect(), letters.clone()),
             hangs: None,
             health,
             incidents,
             inlet: Inlet::closed(&metrics, &registry),
             is_started: false,
-            is_streaming: matches!(consumer, Destination::Stream(_)),
+            is_streaming: destinations.iter().any(is_stream),
             journal: None,
-            scheduler: Arc::clone(&scheduler),
+            outputs: outputs.clone(),
             local_addrs: local_addrs.collect(),
             listeners: listeners.clone(),
             metrics,
@@ -138,23 +131,27 @@ impl Opened {
         // Where a step fails, dropping the handle stops what has started.
         let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
         let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
-        let context = |metrics: Arc<WorkerMetrics>, control: &Arc<Control>| WorkerContext {
-            control: Arc::clone(control),
-            copies: Vec::new(),
-            dead_letters: letters.clone(),
-            duplicates: Vec::new(),
-            journal: journal.clone(),
-            metrics,
-            operation: Arc::default(),
-            lanes: Vec::new(),
-            returns: returns.clone(),
-            settled_at: None,
-            settled: Vec::new(),
-            settled_batch: SettledBatch::new(Arc::clone(&budget)),
+        let context = |output: usize, metrics: Arc<WorkerMetrics>, control: &Arc<Control>| {
+            let queue = outputs.queues.get(output)?;
+            Some(WorkerContext {
+                control: Arc::clone(control),
+                copies: Vec::new(),
+                dead_letters: letters.clone(),
+                duplicates: Vec::new(),
+                journal: journal.clone(),
+                metrics,
+                operation: Arc::default(),
+                output,
+                lanes: Vec::new(),
+                returns: returns.clone(),
+                settled_at: None,
+                settled: Vec::new(),
+                settled_batch: SettledBatch::new(Arc::clone(&queue.budget)),
+            })
         };
-        handle.start_workers(&consumer, on_drop, context)?;
+        handle.start_workers(&destinations, on_drop, context)?;
         let (paths, feed_path) = match opened {
-            Some(opened) => handle.start_journal(opened, || dispatcher(shards), &full, returns)?,
+            Some(opened) => handle.start_journal(opened, || dispatcher(shards), returns)?,
             None => {
                 let paths =
                     (0..shards).map(|shard| IngestPath::Memory(dispatcher(shard))).collect();
@@ -226,39 +223,42 @@ impl Server {
         self.metrics.tls = Some(tls.clone());
     }
 
-    /// Starts the workers, each with a context of its own.
+    /// Starts the workers of all outputs, each with a context of its own.
     fn start_workers(
         &mut self,
-        consumer: &Destination,
+        outputs: &[Output],
         on_drop: OnDrop,
-        context: impl Fn(Arc<WorkerMetrics>, &Arc<Control>) -> WorkerContext,
+        context: impl Fn(usize, Arc<WorkerMetrics>, &Arc<Control>) -> Option<WorkerContext>,
     ) -> Result<(), Error> {
         let cpus = self.placement.workers.clone();
-        let metrics = self.metrics.workers.clone();
+        let mut metrics = self.metrics.workers.clone().into_iter();
         let names = BotNames::new(&self.registry);
-        for (index, (cpu, metrics)) in cpus.into_iter().zip(metrics).enumerate() {
-            let consumer = match consumer {
-                Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
-                Destination::Sink(sink) => Consumer::Sink(sink.writer_for(&names)?),
-                Destination::Stream(sender) => {
-                    sender.serve(&self.scheduler);
-                    // Bounded by the budget: each entry is an update under way.
-                    let (mailbox, settled) = unbounded();
-                    let settlements = Settlements {
-                        mailbox,
-                        scheduler: Arc::clone(&self.scheduler),
-                        worker: index,
-                        on_drop,
-                    };
-                    Consumer::Stream(sender.clone(), settlements, settled)
-                }
-            };
-            let context = context(metrics, &self.control);
-            self.health.watch_worker(&context.operation);
-            let worker =
-                Worker { index, scheduler: Arc::clone(&self.scheduler), context, consumer };
-            let thread = self.spawn(format!("ringhook-w{index}"), Some(cpu), || worker.run())?;
-            self.worker_threads.push(thread);
+        let schedulers: Vec<_> = self.outputs.schedulers().cloned().collect();
+        for (number, (output, scheduler)) in outputs.iter().zip(schedulers).enumerate() {
+            let workers = output.workers.unwrap_or(cpus.len());
+            let cpus = cpus.iter().copied().cycle().take(workers).enumerate();
+            for ((index, cpu), metrics) in cpus.zip(metrics.by_ref()) {
+                let consumer = match &output.destination {
+                    Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
+                    Destination::Sink(sink) => Consumer::Sink(sink.writer_for(&names)?),
+                    Destination::Stream(sender) => {
+                        sender.serve(&scheduler);
+                        // Bounded by the budget: each entry is an update under way.
+                        let (mailbox, settled) = unbounded();
+                        let scheduler = Arc::clone(&scheduler);
+                        let settlements =
+                            Settlements { mailbox, scheduler, worker: index, on_drop };
+                        Consumer::Stream(sender.clone(), settlements, settled)
+                    }
+                };
+                let Some(context) = context(number, metrics, &self.control) else { continue };
+                self.health.watch_worker(&context.operation);
+                let scheduler = Arc::clone(&scheduler);
+                let worker = Worker { index, scheduler, context, consumer };
+                let name = format!("ringhook-w{}", self.worker_threads.len());
+                let thread = self.spawn(name, Some(cpu), || worker.run())?;
+                self.worker_threads.push(thread);
+            }
         }
         Ok(())
     }
@@ -268,12 +268,11 @@ impl Server {
         &mut self,
         opened: journal::Opened,
         dispatcher: impl Fn() -> Dispatcher,
-        full: &Arc<FullChats>,
         returns: Vec<Sender<Recycled>>,
     ) -> Result<(Vec<IngestPath>, FeedPath), Error> {
         let spawn = |name: &str, run| self.spawn(name.to_owned(), None, run);
         let (threads, metrics, mut intakes) =
-            opened.start(dispatcher, full, returns, &self.control, &spawn)?;
+            opened.start(dispatcher, returns, &self.control, &spawn)?;
         let journal = Arc::clone(&threads.journal);
         self.health.watch_journal(&journal);
         self.journal = Some(threads);

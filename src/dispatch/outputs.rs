@@ -1,0 +1,137 @@
+//! The outputs of a server: which of them an update goes to, and what leads to each.
+
+use std::{fmt, sync::Arc};
+
+use crossbeam_channel::Sender;
+
+use super::{Budget, Delivery, FullChats, Scheduler, dedup::Window};
+use crate::{
+    bots::BotId,
+    observe::metrics::OutputCounts,
+    proto::update::{Update, UpdateId},
+};
+
+/// A set of outputs. An output is named by its number: they count up from 0 in the order in which
+/// they were added to the [`ServerBuilder`](crate::ServerBuilder).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct OutputSet(u64);
+
+impl OutputSet {
+    /// The most outputs of a server.
+    pub const MAX: usize = u64::BITS as usize;
+    /// No output.
+    pub const NONE: Self = Self(0);
+
+    /// The set of `output` alone; none where its number is [`MAX`](Self::MAX) or more.
+    #[must_use]
+    pub const fn only(output: usize) -> Self {
+        if output < Self::MAX { Self(1 << output) } else { Self::NONE }
+    }
+
+    /// The set with `output` in it.
+    #[must_use]
+    pub const fn with(self, output: usize) -> Self {
+        Self(self.0 | Self::only(output).0)
+    }
+
+    /// The set without `output`.
+    #[must_use]
+    pub const fn without(self, output: usize) -> Self {
+        Self(self.0 & !Self::only(output).0)
+    }
+
+    /// True where `output` is in it.
+    #[must_use]
+    pub const fn contains(self, output: usize) -> bool {
+        self.0 & Self::only(output).0 != 0
+    }
+
+    /// True where no output is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many outputs are in it.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// The outputs in it, the lowest number first.
+    pub fn iter(self) -> impl Iterator<Item = usize> + Clone {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = (left != 0).then_some(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(next)
+        })
+    }
+}
+
+/// Chooses the outputs of updates.
+///
+/// It is asked on the threads that take updates, for each of them: it must neither block nor
+/// panic. What it says of an update may change from one call to the next, such as after a reload:
+/// what has gone to an output stays there.
+pub trait OutputRouter: Send + Sync + 'static {
+    /// The outputs that `update` goes to. It is settled when all of them have taken it; with none,
+    /// at once.
+    fn outputs(&self, update: &Update) -> OutputSet;
+}
+
+/// What leads to the workers of one output.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputQueue {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) full: Arc<FullChats>,
+    pub(crate) inboxes: Vec<Sender<Delivery>>,
+    pub(crate) scheduler: Arc<Scheduler>,
+}
+
+/// All outputs of a server, by their numbers.
+#[derive(Clone)]
+pub(crate) struct Outputs {
+    pub(crate) counts: Arc<OutputCounts>,
+    pub(crate) queues: Vec<OutputQueue>,
+    /// `None` where everything goes to the first.
+    pub(crate) router: Option<Arc<dyn OutputRouter>>,
+}
+
+impl Outputs {
+    /// Those that have workers.
+    pub(crate) fn schedulers(&self) -> impl Iterator<Item = &Arc<Scheduler>> {
+        self.queues.iter().map(|queue| &queue.scheduler)
+    }
+
+    /// Records an id that was accepted by an earlier run; false where it is known.
+    pub(crate) fn remember(&self, bot: BotId, id: UpdateId) -> bool {
+        self.schedulers().fold(true, |is_new, scheduler| scheduler.remember(bot, id) && is_new)
+    }
+
+    /// What an earlier run has seen of a bot that was not configured at the start.
+    pub(crate) fn install(&self, bot: BotId, seen: &Window) {
+        self.schedulers().for_each(|scheduler| scheduler.install(bot, seen.clone()));
+    }
+}
+
+impl fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outputs").field("queues", &self.queues.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OutputSet;
+
+    #[test]
+    fn a_set_has_what_was_put_into_it_and_nothing_beyond_the_most() {
+        let set = OutputSet::only(3).with(0).with(63).with(3);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 3, 63]);
+        assert_eq!(set.len(), 3);
+        assert_eq!(set.without(3).without(5), OutputSet::only(0).with(63));
+        assert!(set.contains(63) && !set.contains(62) && !set.contains(64));
+        assert!(OutputSet::only(64).is_empty() && OutputSet::NONE.iter().next().is_none());
+    }
+}

@@ -59,7 +59,9 @@ fn an_update_that_is_postponed_comes_again_before_its_chats_next_and_no_attempt_
         server.workers(1).dispatch(dispatch)
     });
     let mut client = server.connect();
-    [1, 2].map(|id| assert_eq!(client.post(&update_of(7, id)).status, 200));
+    for id in [1, 2] {
+        assert_eq!(client.post(&update_of(7, id)).status, 200);
+    }
     runtime.block_on(async {
         for _ in 0..5 {
             let update = next(&mut updates).await;
@@ -450,7 +452,7 @@ fn what_is_in_a_stream_that_is_dropped_stays_in_the_journal() {
     let mut dispatch = Dispatch::default();
     dispatch.max_attempts = 1;
     let journal = |server: ServerBuilder| {
-        server.journal(ringhook::Journal::at(dir.path(), ringhook::Ack::Written))
+        server.journal(Journal::at(dir.path(), Ack::Written))
     };
     let (server, _) = let_go(
         |server| journal(server).dispatch(dispatch).on_drop(OnDrop::Failed),

@@ -39,7 +39,7 @@ pub(crate) use self::{
     budget::{Budget, SettledBatch},
     full::FullChats,
     lanes::LaneKey,
-    outputs::{OutputQueue, Outputs},
+    outputs::{OutputKey, OutputQueue, Outputs},
     parker::WorkerParker,
     scheduler::{IDLE_SLEEP, Idle, LaneRef, Scheduler, Task},
 };
@@ -130,7 +130,7 @@ impl Dispatcher {
         let (budget, full) = (Arc::clone(budget), Arc::clone(full));
         let queue = OutputQueue { budget, full, inboxes, scheduler: Arc::clone(scheduler) };
         Self::to_outputs(
-            Outputs { counts: Arc::default(), queues: vec![queue], router: None },
+            Outputs { counts: Arc::default(), keys: Vec::new(), queues: vec![queue], router: None },
             shard,
         )
     }

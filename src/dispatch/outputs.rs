@@ -40,6 +40,12 @@ impl OutputSet {
         Self(self.0 & !Self::only(output).0)
     }
 
+    /// The set without the outputs of `others`.
+    #[must_use]
+    pub const fn minus(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// True where `output` is in it.
     #[must_use]
     pub const fn contains(self, output: usize) -> bool {
@@ -69,6 +75,24 @@ impl OutputSet {
     }
 }
 
+/// An output in the journal: the CRC32C of its name, which stays the same over restarts.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct OutputKey(u32);
+
+impl OutputKey {
+    pub(crate) fn from_name(name: &str) -> Self {
+        Self(crc32c::crc32c(name.as_bytes()))
+    }
+
+    pub(crate) fn from_crc(crc: u32) -> Self {
+        Self(crc)
+    }
+
+    pub(crate) fn crc(self) -> u32 {
+        self.0
+    }
+}
+
 /// Chooses the outputs of updates.
 ///
 /// It is asked on the threads that take updates, for each of them: it must neither block nor
@@ -93,6 +117,7 @@ pub(crate) struct OutputQueue {
 #[derive(Clone)]
 pub(crate) struct Outputs {
     pub(crate) counts: Arc<OutputCounts>,
+    pub(crate) keys: Vec<OutputKey>,
     pub(crate) queues: Vec<OutputQueue>,
     /// `None` where everything goes to the first.
     pub(crate) router: Option<Arc<dyn OutputRouter>>,

@@ -159,7 +159,10 @@ impl BacklogState {
             return self.hand_to(dispatcher, DeferredKey { output: 0, lane }, update, now, origin);
         }
         let begun = journal.parts().waiting(record);
-        let outputs = begun.unwrap_or_else(|| dispatcher.route(&update));
+        let outputs = begun.unwrap_or_else(|| {
+            let before = journal.parts().settled_before(record);
+            dispatcher.route(&update).minus(before)
+        });
         if begun.is_none() && outputs.is_empty() {
             self.unrouted.push((record, update.byte_len() as u64));
             return Ok(());

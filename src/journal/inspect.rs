@@ -24,7 +24,7 @@ use super::{
     record::RecordHeader,
     recovery::{Files, Head, Heads, list},
     segment::{Ids, file_name, ids_name},
-    settled::{self, SettledLog},
+    settled::{self, Notes, SettledLog},
     storage::{Storage, Stored},
 };
 use crate::{
@@ -161,13 +161,13 @@ impl<'a> Inspection<'a> {
         let mut broken_notes = Vec::new();
         let name = settled::file_name(number);
         let settled = self.open(&name).and_then(|file| {
-            let Some(file) = file else { return Ok(Vec::new()) };
+            let Some(file) = file else { return Ok(Notes::default()) };
             settled::read_with(number, &*file, |offset, entry| {
                 // What a crash leaves out is zeros.
                 broken_notes.push((offset, entry.last() == Some(&0)));
             })
         });
-        let settled = settled.map_err(|error| (name, error))?;
+        let settled = settled.map_err(|error| (name, error))?.settled;
         let header = match head {
             Head::Whole(header) => Some(header),
             _ => None,

@@ -289,6 +289,26 @@ impl Journal {
         records.clear();
     }
 
+    /// Notes that `output` has settled its part of `records`, which other outputs have not settled
+    /// yet: after a restart it does not get them again. `records` is empty afterwards.
+    pub(crate) fn settle_parts(&self, records: &mut Vec<RecordId>, output: usize) {
+        let key = self.parts.key_of(output);
+        debug_assert!(key.is_some(), "output {output} is not known");
+        records.sort_unstable();
+        for run in records.chunk_by(|a, b| a.segment == b.segment) {
+            let number = run.first().map_or(0, |record| record.segment);
+            let Some((segment, key)) = self.segment(number).zip(key) else { continue };
+            let offsets = run.iter().map(|record| record.offset);
+            if let Err(error) = segment.settle_parts(offsets, key, &*self.storage) {
+                self.report(Failure::Settle, &error);
+            }
+        }
+        if !records.is_empty() {
+            self.ask_for_sync();
+        }
+        records.clear();
+    }
+
     /// Settles records, each with the bytes of its update, that go to no output. `unrouted` is empty
     /// afterwards.
     fn settle_unrouted(&self, unrouted: &mut Vec<(RecordId, u64)>, counts: &UnroutedCounts) {

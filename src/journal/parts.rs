@@ -2,14 +2,25 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use crate::dispatch::{OutputSet, RecordId};
+use crate::dispatch::{OutputKey, OutputSet, RecordId};
 
 /// The records that several outputs have or are to get. The lock is taken for these alone.
 #[derive(Debug, Default)]
-pub(crate) struct Parts(Mutex<HashMap<RecordId, Part>>);
+pub(crate) struct Parts {
+    /// Set at the start, where there is more than one output.
+    outputs: OnceLock<OutputsBefore>,
+    records: Mutex<HashMap<RecordId, Part>>,
+}
+
+/// The outputs, and what earlier runs have settled of records that are delivered now.
+#[derive(Debug)]
+struct OutputsBefore {
+    keys: Vec<OutputKey>,
+    settled: HashMap<RecordId, OutputSet>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -20,6 +31,32 @@ struct Part {
 }
 
 impl Parts {
+    /// The outputs of the server, and which of them have settled a record in an earlier run.
+    pub(crate) fn set_outputs(
+        &self,
+        keys: Vec<OutputKey>,
+        settled: &HashMap<RecordId, Vec<OutputKey>>,
+    ) {
+        let number = |key: &OutputKey| keys.iter().position(|known| known == key);
+        let set = |keys: &Vec<OutputKey>| {
+            // An output that is no more has nothing to get.
+            keys.iter().filter_map(number).fold(OutputSet::NONE, OutputSet::with)
+        };
+        let settled = settled.iter().map(|(record, keys)| (*record, set(keys))).collect();
+        let _ = self.outputs.set(OutputsBefore { keys, settled });
+    }
+
+    /// The key of `output`.
+    pub(super) fn key_of(&self, output: usize) -> Option<OutputKey> {
+        self.outputs.get()?.keys.get(output).copied()
+    }
+
+    /// The outputs that have settled `record` in an earlier run.
+    pub(super) fn settled_before(&self, record: RecordId) -> OutputSet {
+        let settled = self.outputs.get().and_then(|before| before.settled.get(&record));
+        settled.copied().unwrap_or_default()
+    }
+
     /// `record` goes to `outputs`, unless it is known already.
     pub(super) fn begin(&self, record: RecordId, outputs: OutputSet) {
         self.lock().entry(record).or_insert(Part { waiting: outputs, unsettled: outputs });
@@ -73,7 +110,7 @@ impl Parts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RecordId, Part>> {
         // Nothing under the lock can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     reader::{Found, SegmentReader},
     record::RecordHeader,
     segment::{Ids, Segment, damaged_ids_name, damaged_name, file_name, ids_name, new_ids_name},
-    settled::{self, SettledLog},
+    settled::{self, Notes, SettledLog},
     storage::{Storage, Stored},
 };
 use crate::{
@@ -141,7 +141,7 @@ where
             .storage
             .open(&name)
             .and_then(|file| settled::read_with(number, &*file, |_, _| is_broken = true));
-        if read.is_ok_and(|notes| !notes.is_empty() || !is_broken) {
+        if read.is_ok_and(|notes| notes != Notes::default() || !is_broken) {
             let _ = self.storage.remove(&name);
         }
     }
@@ -192,14 +192,14 @@ where
         let mut log = match files.settled {
             true => {
                 let notes = self.storage.open(&settled::file_name(number)).and_then(|file| {
-                    let offsets = settled::read(number, &*file)?;
-                    Ok((offsets, SettledLog::resume(number, file)?))
+                    let notes = settled::read(number, &*file)?;
+                    Ok((notes, SettledLog::resume(number, file)?))
                 });
                 at_file(settled::file_name(number), notes)?
             }
-            false => (Vec::new(), SettledLog::new(number)),
+            false => (Notes::default(), SettledLog::new(number)),
         };
-        let (settled, settled_log) = (&log.0, &mut log.1);
+        let (Notes { settled, parts }, settled_log) = (&log.0, &mut log.1);
         let start = match head {
             Head::Whole(header) => u64::from(header.len),
             Head::Unused | Head::Damaged | Head::Foreign | Head::Elsewhere(_) => 0,
@@ -251,6 +251,13 @@ where
         self.found.damages.append(&mut kept.damages);
         if let Err(error) = settled_log.write(self.storage) {
             tracing::warn!(segment = number, %error, "cannot note which records are settled");
+        }
+        for (offset, output) in parts {
+            // What is settled as a whole, or by rule, is delivered to no output again.
+            if settled.binary_search(offset).is_err() && kept.skip.binary_search(offset).is_err() {
+                let record = RecordId { segment: number, offset: *offset };
+                self.found.parts.entry(record).or_default().push(*output);
+            }
         }
         let found = Ids { end: kept.end, ids: kept.ids };
         at_file(ids_name(number), self.keep_ids(number, &*file, &found, ids, files))?;

@@ -13,7 +13,7 @@ use super::{
     settled::SettledLog,
     storage::{Room, Storage, Stored},
 };
-use crate::{bots::BotKey, proto::update::UpdateId};
+use crate::{bots::BotKey, dispatch::OutputKey, proto::update::UpdateId};
 
 /// How a file of ids begins.
 const IDS_MAGIC: [u8; 8] = *b"ringids1";
@@ -118,6 +118,21 @@ impl Segment {
         debug_assert!(before >= count, "{count} of {before} records are settled");
         let is_last = before == count;
         (is_last && self.is_sealed.load(SeqCst), outcome)
+    }
+
+    /// Notes that `output` has settled its part of the records at `offsets`.
+    ///
+    /// # Errors
+    /// The disk did not take it; it is tried again with the next note.
+    pub(super) fn settle_parts(
+        &self,
+        offsets: impl Iterator<Item = u32>,
+        output: OutputKey,
+        storage: &dyn Storage,
+    ) -> io::Result<()> {
+        let mut log = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        offsets.for_each(|offset| log.push_part(offset, output));
+        log.write(storage)
     }
 
     /// The record at `offset`; `None` where there is no whole one any more.
@@ -259,9 +274,18 @@ mod tests {
         let file = storage.open(&settled::file_name(3)).unwrap();
         *segment.settled.lock().unwrap() = SettledLog::resume(3, file).unwrap();
         segment.settle([5_u32, 7].into_iter(), &storage).1.unwrap();
-        let read = settled::read(3, &*log).unwrap();
-        assert_eq!(read.len(), 10_002);
-        assert_eq!(read[..4], [0, 5, 7, 9]);
-        assert!(settled::read(4, &*log).unwrap().is_empty());
+        let (one, other) = (OutputKey::from_name("one"), OutputKey::from_name("other"));
+        segment.settle_parts([11, 0].into_iter(), one, &storage).unwrap();
+        segment.settle_parts([11].into_iter(), other, &storage).unwrap();
+        let mut broken = Vec::new();
+        let read = settled::read_with(3, &*log, |at, _| broken.push(at)).unwrap();
+        assert_eq!(broken, [80_000]);
+        assert_eq!(read.settled.len(), 10_002);
+        assert_eq!(read.settled[..4], [0, 5, 7, 9]);
+        assert_eq!(read.parts, [(11, one), (0, one), (11, other)]);
+        assert_eq!(settled::read(4, &*log).unwrap(), settled::Notes::default());
+        // The second half of the last note is torn.
+        log.truncate(log.len().unwrap() - 1).unwrap();
+        assert_eq!(settled::read(3, &*log).unwrap().parts, [(11, one), (0, one)]);
     }
 }

@@ -3,6 +3,9 @@
 //! An entry is eight bytes, little-endian: where the record begins, and the CRC32C of the segment's
 //! number and that. Each entry can be checked by itself, so whatever a crash does to the file, what
 //! it says is true: a record counts as settled only where that was written.
+//!
+//! Where one of several outputs has settled a record and others have not, two entries say so: where
+//! the record begins, under another checksum, and the output's key with a checksum of both.
 
 use std::{
     io::{self, IoSlice},
@@ -13,11 +16,21 @@ use super::{
     record::take,
     storage::{Room, Storage, Stored},
 };
+use crate::dispatch::OutputKey;
 
 /// Length of an entry in bytes.
 const ENTRY: usize = 8;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
+
+/// What is noted in such a file.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Notes {
+    /// Where settled records begin, in order, each once.
+    pub(super) settled: Vec<u32>,
+    /// Where records begin of which an output has settled its part, and which one.
+    pub(super) parts: Vec<(u32, OutputKey)>,
+}
 
 /// The writing end of such a file.
 #[derive(Debug)]
@@ -52,6 +65,16 @@ impl SettledLog {
     pub(super) fn push(&mut self, offset: u32) {
         self.owed.extend(offset.to_le_bytes());
         self.owed.extend(check(self.seed, offset).to_le_bytes());
+    }
+
+    /// Notes that `output` has settled its part of the record at `offset`.
+    pub(super) fn push_part(&mut self, offset: u32, output: OutputKey) {
+        let seed = part_seed(self.seed);
+        let begin = check(seed, offset);
+        self.owed.extend(offset.to_le_bytes());
+        self.owed.extend(begin.to_le_bytes());
+        self.owed.extend(output.crc().to_le_bytes());
+        self.owed.extend(check(begin, output.crc()).to_le_bytes());
     }
 
     /// The file, which is made where there is none.
@@ -95,8 +118,8 @@ pub(crate) fn file_name(number: u32) -> String {
     format!("{number:010}.settled")
 }
 
-/// The offsets in `file`, in order, each once. What is no entry is passed over.
-pub(super) fn read(segment: u32, file: &dyn Stored) -> io::Result<Vec<u32>> {
+/// What `file` says. What is no entry is passed over.
+pub(super) fn read(segment: u32, file: &dyn Stored) -> io::Result<Notes> {
     read_with(segment, file, |_, _| {})
 }
 
@@ -105,9 +128,12 @@ pub(super) fn read_with(
     segment: u32,
     file: &dyn Stored,
     mut broken: impl FnMut(u64, &[u8]),
-) -> io::Result<Vec<u32>> {
+) -> io::Result<Notes> {
     let seed = seed(segment);
-    let mut offsets = Vec::new();
+    let part_seed = part_seed(seed);
+    let mut notes = Notes::default();
+    // Where the entry before says that a part of a record is settled: where that begins.
+    let mut part = None;
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     loop {
@@ -115,12 +141,15 @@ pub(super) fn read_with(
         for (entry, place) in chunk.get(..n).unwrap_or_default().chunks_exact(ENTRY).zip(0..) {
             let numbers = take(entry, 0).zip(take(entry, 4));
             let numbers = numbers.map(|(a, b)| (u32::from_le_bytes(a), u32::from_le_bytes(b)));
-            if let Some((offset, crc)) = numbers
-                && crc == check(seed, offset)
-            {
-                offsets.push(offset);
-            } else {
-                broken(at + place * ENTRY as u64, entry);
+            match (numbers, part.take()) {
+                (Some((key, crc)), Some(offset)) if crc == check(check(part_seed, offset), key) => {
+                    notes.parts.push((offset, OutputKey::from_crc(key)));
+                }
+                (Some((offset, crc)), _) if crc == check(seed, offset) => {
+                    notes.settled.push(offset);
+                }
+                (Some((offset, crc)), _) if crc == check(part_seed, offset) => part = Some(offset),
+                _ => broken(at + place * ENTRY as u64, entry),
             }
         }
         if n < CHUNK {
@@ -128,9 +157,14 @@ pub(super) fn read_with(
         }
         at += n as u64;
     }
-    offsets.sort_unstable();
-    offsets.dedup();
-    Ok(offsets)
+    notes.settled.sort_unstable();
+    notes.settled.dedup();
+    Ok(notes)
+}
+
+/// The part of a checksum that is the same for all entries on parts.
+fn part_seed(seed: u32) -> u32 {
+    crc32c::crc32c_append(seed, b"part")
 }
 
 fn seed(segment: u32) -> u32 {

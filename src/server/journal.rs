@@ -109,6 +109,7 @@ impl Opened {
         let segments = std::mem::take(&mut recovered.segments);
         let registry = Arc::clone(registry);
         let (journal, maintenance) = Journal::new(Arc::new(storage), settings, registry, segments);
+        journal.parts().set_outputs(outputs.keys.clone(), &recovered.parts);
         Ok(Some(Self { journal, keep_bodies, maintenance, recovered }))
     }
 

@@ -10,7 +10,7 @@ use crate::{
         sink::Sink,
         stream::{self, Updates},
     },
-    dispatch::OutputSet,
+    dispatch::{OutputKey, OutputSet},
     error::Error,
 };
 
@@ -67,6 +67,13 @@ impl Output {
         for (index, output) in outputs.iter().enumerate() {
             if outputs.iter().take(index).any(|other| other.name == output.name) {
                 return Err(Error::config("output.name", &output.name, "a name of its own"));
+            }
+            // In the journal an output is the CRC32C of its name.
+            let key = OutputKey::from_name(&output.name);
+            let mut earlier = outputs.iter().take(index);
+            if let Some(other) = earlier.find(|it| OutputKey::from_name(&it.name) == key) {
+                let expected = format!("another name ({:?} has the same CRC32C)", other.name);
+                return Err(Error::config("output.name", &output.name, &expected));
             }
             let workers = output.workers.unwrap_or(1);
             if !(1..=THREADS_MAX).contains(&workers) {

@@ -48,6 +48,9 @@ pub(crate) struct WorkerContext {
     pub(crate) operation: Arc<Operation>,
     /// The number of the output that it works for.
     pub(crate) output: usize,
+    /// Records that are settled by this output and not by others, which the journal does not know
+    /// yet.
+    pub(crate) parts: Vec<RecordId>,
     /// Lanes to release together; empty in between.
     pub(crate) lanes: Vec<LaneRef>,
     /// Where each shard takes memory back.
@@ -303,11 +306,14 @@ impl WorkerContext {
     /// Notes in the journal at `now` which updates are settled, so that they do not come again
     /// after a crash.
     pub(super) fn note_settled(&mut self, now: Instant) {
-        if !self.settled.is_empty()
-            && let Some(journal) = &self.journal
-        {
+        let Some(journal) = &self.journal else { return };
+        if !self.settled.is_empty() {
             self.operation.begin(Step::Settle, now);
             journal.settle(&mut self.settled);
+        }
+        if !self.parts.is_empty() {
+            self.operation.begin(Step::Settle, now);
+            journal.settle_parts(&mut self.parts, self.output);
         }
     }
 
@@ -352,12 +358,14 @@ impl WorkerContext {
         }
         let bytes = delivery.update.byte_len() as u64;
         self.settled_batch.take(bytes);
-        if let Some(record) = delivery.record
-            && self.is_settled(record, delivery.is_part)
-        {
-            self.metrics.settled.increment();
-            self.metrics.settled_bytes.add(journal::record_len(bytes));
-            self.settled.push(record);
+        if let Some(record) = delivery.record {
+            if self.is_settled(record, delivery.is_part) {
+                self.metrics.settled.increment();
+                self.metrics.settled_bytes.add(journal::record_len(bytes));
+                self.settled.push(record);
+            } else {
+                self.parts.push(record);
+            }
         }
         if let Some(shard) = self.returns.get(delivery.shard) {
             // Where the shard has enough, or is gone, the memory is freed here.

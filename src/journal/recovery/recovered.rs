@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::{
     bots::BotKey,
-    dispatch::{RecordId, dedup::Window},
+    dispatch::{OutputKey, RecordId, dedup::Window},
     journal::segment::{Segment, file_name},
     observe::metrics,
 };
@@ -76,6 +76,8 @@ pub(crate) struct Recovered {
     /// Records that were begun and not finished: cut off.
     pub(crate) torn: u64,
     pub(crate) elapsed: Duration,
+    /// The outputs that have settled their part of a record that is delivered now.
+    pub(crate) parts: HashMap<RecordId, Vec<OutputKey>>,
     /// The first record to be delivered.
     pub(crate) from: Option<RecordId>,
     /// Number of the last segment that there ever was.

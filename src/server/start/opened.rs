@@ -6,7 +6,7 @@ use super::bound::Bound;
 use crate::{
     bots::BotRegistry,
     delivery::dead_letters::DeadLetters,
-    dispatch::{Budget, FullChats, OutputQueue, Outputs, Scheduler},
+    dispatch::{Budget, FullChats, OutputKey, OutputQueue, Outputs, Scheduler},
     error::Error,
     io::{config_snapshot::ConfigSnapshot, peer_limit::PeerConnectionLimit},
     server::{
@@ -52,6 +52,7 @@ impl Bound {
         };
         let outputs = Outputs {
             counts: Arc::default(),
+            keys: self.outputs.iter().map(|output| OutputKey::from_name(&output.name)).collect(),
             queues: self.outputs.iter().map(queue).collect(),
             router: self.router.take(),
         };

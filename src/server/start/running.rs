@@ -142,6 +142,7 @@ impl Opened {
                 metrics,
                 operation: Arc::default(),
                 output,
+                parts: Vec::new(),
                 lanes: Vec::new(),
                 returns: returns.clone(),
                 settled_at: None,

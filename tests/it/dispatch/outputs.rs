@@ -230,7 +230,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     /// Each update reaches every output of its route, or is refused by it, and each chat keeps its
-    /// order in each output; nothing comes twice but after a restart.
+    /// order in each output; nothing comes twice, whatever others have not taken at a restart.
     #[test]
     fn every_output_gets_what_is_routed_to_it_in_order_over_restarts(
         happenings in prop::collection::vec(happening(), 1..14),
@@ -240,7 +240,6 @@ proptest! {
         let places = <[Place; 3]>::default();
         let mut server = start(&places, Some(dir.path()), few(room));
         let mut next = 0;
-        let mut restarts = 0;
         for happening in happenings {
             match happening {
                 Happening::Deliver(count) => {
@@ -252,7 +251,6 @@ proptest! {
                 }
                 Happening::Restart => {
                     server.stop();
-                    restarts += 1;
                     server = start(&places, Some(dir.path()), few(room));
                 }
             }
@@ -267,7 +265,7 @@ proptest! {
                 *times.entry((output, id)).or_default() += 1;
             }
         }
-        prop_assert!(times.values().all(|times| *times <= 1 + restarts), "{times:?}");
+        prop_assert!(times.values().all(|times| *times == 1), "{times:?}");
         server.stop();
     }
 }

@@ -451,9 +451,7 @@ fn what_is_in_a_stream_that_is_dropped_stays_in_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let mut dispatch = Dispatch::default();
     dispatch.max_attempts = 1;
-    let journal = |server: ServerBuilder| {
-        server.journal(Journal::at(dir.path(), Ack::Written))
-    };
+    let journal = |server: ServerBuilder| server.journal(Journal::at(dir.path(), Ack::Written));
     let (server, _) = let_go(
         |server| journal(server).dispatch(dispatch).on_drop(OnDrop::Failed),
         |server, updates, runtime| {

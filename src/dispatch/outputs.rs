@@ -131,7 +131,8 @@ impl Outputs {
 
     /// Records an id that was accepted by an earlier run; false where it is known.
     pub(crate) fn remember(&self, bot: BotId, id: UpdateId) -> bool {
-        self.schedulers().fold(true, |is_new, scheduler| scheduler.remember(bot, id) && is_new)
+        // Each of them, so not by `any`.
+        self.schedulers().filter(|scheduler| scheduler.remember(bot, id)).count() > 0
     }
 
     /// What an earlier run has seen of a bot that was not configured at the start.

@@ -470,7 +470,7 @@ mod tests {
     use crate::{
         bots::BotId,
         config::{Ack, Dispatch, Limits},
-        dispatch::{Budget, Scheduler, dedup::Window},
+        dispatch::{Budget, FullChats, Scheduler, dedup::Window},
         journal::{Directory, Settings, tests::registry},
     };
 

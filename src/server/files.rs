@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_sink_that_panics_is_opened_anew_again() {
         let sink = Arc::new(Broken::default());
-        let files = Files::new(Some(Arc::clone(&sink) as Arc<dyn Sink>), None);
+        let files = Files::new(vec![Arc::clone(&sink) as Arc<dyn Sink>], None);
         let end = Instant::now() + Duration::from_secs(30);
         while sink.0.load(Ordering::SeqCst) < 2 {
             assert!(Instant::now() < end, "it is never opened anew again");

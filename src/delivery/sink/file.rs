@@ -10,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags, renameat},
+    io::Errno,
+};
 
 use crate::{
     error::{Error, ErrorKind},
-    files::{self, How},
+    files::{self, Dir, How},
 };
 
 /// How often opening is tried again where the file is renamed meanwhile.
@@ -129,6 +132,43 @@ impl Destination {
     pub(super) fn sync(&self) -> io::Result<()> {
         let is_synced = self.regular.as_ref().is_some_and(|regular| regular.is_synced);
         if is_synced { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Bytes in the file; 0 where it is no regular file.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match &self.regular {
+            Some(_) => Ok(self.file.metadata()?.len()),
+            None => Ok(0),
+        }
+    }
+
+    /// Renames the file to `NAME.1`, the one of that name to `NAME.2` and so on, and opens a new
+    /// one. Of those that were renamed `keep` are kept.
+    ///
+    /// # Errors
+    /// One cannot be renamed, or the new one not be opened. What is open then is written to as
+    /// before.
+    pub(super) fn rotate(&mut self, keep: u32) -> io::Result<()> {
+        let Some(Regular { path, .. }) = &self.regular else { return Ok(()) };
+        let (dir, name) = Dir::parent_of(path, None)?;
+        let numbered = |number: u32| {
+            let mut numbered = name.clone();
+            match number {
+                0 => {}
+                _ => numbered.push(format!(".{number}")),
+            }
+            numbered
+        };
+        dir.run(|dir| {
+            for number in (0..keep.max(1)).rev() {
+                match renameat(dir, numbered(number), dir, numbered(number + 1)) {
+                    Err(Errno::NOENT) => {}
+                    outcome => outcome?,
+                }
+            }
+            Ok(())
+        })?;
+        self.renew()
     }
 
     /// False where its path leads to another file or to none: it was renamed or removed, and what

@@ -32,6 +32,18 @@ struct Output {
     target: Target,
     /// How many bytes of `owed` have been written.
     written: usize,
+    /// When the file is moved aside; `None` where it never is.
+    rotation: Option<Rotation>,
+    /// How often it could not be.
+    rotations_failed: u64,
+}
+
+/// How large a file may become, and how many older ones are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rotation {
+    /// In bytes.
+    pub(super) size: u64,
+    pub(super) keep: u32,
 }
 
 enum Target {
@@ -75,7 +87,18 @@ impl Lines {
     }
 
     fn into_target(target: Target) -> Self {
-        Self(Mutex::new(Output { owed: Vec::new(), target, written: 0 }))
+        Self(Mutex::new(Output {
+            owed: Vec::new(),
+            target,
+            written: 0,
+            rotation: None,
+            rotations_failed: 0,
+        }))
+    }
+
+    /// Moves the file aside when it has become as large as `rotation` says.
+    pub(super) fn set_rotation(&self, rotation: Rotation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).rotation = Some(rotation);
     }
 
     /// Writes `batch`, which is empty afterwards unless another writer's lines could not be
@@ -90,7 +113,9 @@ impl Lines {
         let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         output.settle()?;
         mem::swap(&mut output.owed, batch);
-        output.settle()
+        output.settle()?;
+        output.rotate();
+        Ok(())
     }
 
     /// Opens the file anew where its path leads to another one by now, or to none. Waits for a
@@ -124,6 +149,26 @@ impl Output {
             }
         }
         Err(io::Error::other("its file is renamed or removed again and again"))
+    }
+
+    /// Moves the file aside if it is large enough. A failure is logged where the count has doubled:
+    /// what was written is in the file in any case.
+    fn rotate(&mut self) {
+        let (Some(Rotation { size, keep }), Target::Path(file)) = (self.rotation, &mut self.target)
+        else {
+            return;
+        };
+        let outcome = match file.len() {
+            Ok(len) if len >= size => file.rotate(keep),
+            outcome => outcome.map(drop),
+        };
+        if let Err(error) = outcome {
+            self.rotations_failed += 1;
+            let failed = self.rotations_failed;
+            if failed.is_power_of_two() {
+                tracing::warn!(%error, failed, "a file of lines cannot be rotated, it grows");
+            }
+        }
     }
 
     fn write_owed(&mut self) -> io::Result<()> {
@@ -270,5 +315,29 @@ mod tests {
         lines.reopen().unwrap();
         commit(&lines, "1\n").unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_large_enough_is_moved_aside_and_so_many_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let lines = Lines::file(&path, "").unwrap();
+        lines.set_rotation(Rotation { size: 6, keep: 2 });
+        for text in ["1\n", "22\n", "3333\n", "4\n", "55555\n", "666666\n", "7\n"] {
+            commit(&lines, text).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+        assert_eq!(read("out"), "7\n");
+        assert_eq!(read("out.1"), "666666\n");
+        assert_eq!(read("out.2"), "4\n55555\n", "1 and 22 and 3333 went with out.3");
+        assert!(!dir.path().join("out.3").exists());
+        // A directory in the way: lines go on to the file that is there.
+        fs::create_dir(dir.path().join("out.3")).unwrap();
+        fs::remove_file(dir.path().join("out.1")).unwrap();
+        fs::create_dir(dir.path().join("out.1")).unwrap();
+        fs::create_dir(dir.path().join("out.1/in")).unwrap();
+        commit(&lines, "88888888\n").unwrap();
+        commit(&lines, "9\n").unwrap();
+        assert_eq!(read("out"), "7\n88888888\n9\n");
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::{BotNames, Refused, Sink, SinkWriter, lines::Lines};
+use super::{
+    BotNames, Refused, Sink, SinkWriter,
+    lines::{Lines, Rotation},
+};
 use crate::{
     bots::BotId,
     error::Error,
@@ -109,6 +112,14 @@ impl NdjsonSink {
     #[doc(hidden)]
     pub fn with_meta_by_bots(self) -> Self {
         Self { form: Form::ByBots, ..self }
+    }
+
+    /// Renames the file to `NAME.1` when a batch has made it `size` bytes long or longer, the one
+    /// of that name to `NAME.2` and so on. Of the renamed ones `keep` are kept, at least one.
+    #[must_use]
+    pub fn rotating(self, size: u64, keep: u32) -> Self {
+        self.lines.set_rotation(Rotation { size, keep });
+        self
     }
 
     /// Lines to any writer. Its errors make a batch wait, not fail.

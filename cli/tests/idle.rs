@@ -36,7 +36,7 @@ fn a_bot_costs_memory_for_what_it_has_got() {
     const MEMORY_EACH: usize = 64 * 1024;
     let bot = |n| format!("[[bot]]\nname = 'b{n}'\npath = '/b{n}'\nsecret_token = 's{n}'\n");
     let config: String = (0..BOTS).map(bot).collect();
-    let service = Service::new(&config, &["--ack", "memory", "--sink", "null"]);
+    let service = Service::new(&config, &["--ack", "memory", "--output", "null"]);
     let server = service.start();
     let mut client = service.connect();
     assert_eq!(client.post(&update(1)).status, 200);

@@ -28,7 +28,7 @@ trap 'kill $server $flood 2>/dev/null || true; wait 2>/dev/null || true; rm -rf 
 start() {
     : >"$dir/log"
     "${server_class[@]}" taskset -c 0 "$1" serve --listen 127.0.0.1:18445 --data-dir "$dir/data" --ack memory \
-        --sink null --report "$dir/server.json" 2>"$dir/log" &
+        --output null --report "$dir/server.json" 2>"$dir/log" &
     server=$!
     for _ in $(seq 100); do
         if grep -q '^ready ' "$dir/log"; then return; fi

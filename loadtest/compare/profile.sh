@@ -48,7 +48,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-taskset -c 0 "$binary" serve --listen 127.0.0.1:0 --data-dir "$dir/data" --ack "$ack" --sink null \
+taskset -c 0 "$binary" serve --listen 127.0.0.1:0 --data-dir "$dir/data" --ack "$ack" --output null \
     2>"$dir/log" &
 server=$!
 for ((i = 0; i < 200; i++)); do

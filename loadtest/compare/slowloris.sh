@@ -26,7 +26,7 @@ fifo=(chrt --fifo 1)
 start() {
     : >"$dir/log"
     "${fifo[@]}" taskset -c 0 "$bin/ringhook" serve --listen 127.0.0.1:18446 \
-        --data-dir "$dir/data" --ack memory --sink null --report "$dir/server.json" 2>"$dir/log" &
+        --data-dir "$dir/data" --ack memory --output null --report "$dir/server.json" 2>"$dir/log" &
     server=$!
     for _ in $(seq 100); do
         if grep -q '^ready ' "$dir/log"; then return; fi

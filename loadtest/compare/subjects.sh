@@ -43,7 +43,7 @@ begin() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     cert=$dir/data/cert.pem key=$dir/data/key.pem token=$dir/data/secret-token
-    serve "$bin/ringhook" serve --listen "127.0.0.1:$port" --data-dir "$dir/data" --ack memory --sink null
+    serve "$bin/ringhook" serve --listen "127.0.0.1:$port" --data-dir "$dir/data" --ack memory --output null
     for _ in $(seq 100); do
         if grep -q '^ready ' "$dir/server.log"; then break; fi
         sleep 0.1
@@ -104,7 +104,7 @@ start() {
             ack=memory more+=(--profile "$dir/profile" --profile-slow 50ms)
         fi
         serve "$bin/ringhook" serve --listen "127.0.0.1:$port" --data-dir "$dir/data" --ack "$ack" \
-            --sink null --report "$dir/server.json" "${more[@]}"
+            --output null --report "$dir/server.json" "${more[@]}"
         ;;
     nginx)
         mkdir -p "$dir/nginx"

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    config::ConfigFile,
+    config::{ConfigFile, OutputSection},
     process::stderr::log,
     server::{
-        outputs::Place,
-        sink::{SinkSpec, commit_whole},
+        output::{OutputSpec, commit_whole},
+        written_files::Place,
     },
 };
 use ringhook::{
@@ -37,19 +37,19 @@ pub(crate) struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write the updates of a file of dead letters into the sink, in their order
+    /// Write the updates of a file of dead letters to an output, in their order
     ///
     /// Lines that cannot be read are named and passed over; then the exit code is 1. The file stays
     /// as it is: remove it once its updates are where they belong.
     Replay {
         /// The file, as dispatch.dead_letters wrote it
         file: PathBuf,
-        /// Config file whose sink is used
+        /// Config file whose first output is used
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
-        #[arg(long, value_name = "SINK")]
-        sink: Option<String>,
+        #[arg(long, value_name = "URL")]
+        output: Option<String>,
         /// Write lines that tell bot, kind and time beside the update [default: where the config
         /// has more than one bot]
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -69,25 +69,26 @@ struct Letter<'a> {
 }
 
 pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
-    let Command::Replay { file, config, sink, meta, bot } = &args.command;
-    let configured = config.as_deref().map(ConfigFile::read).transpose()?;
-    let has_meta = configured.as_ref().is_some_and(ConfigFile::sink_has_meta);
-    let configured = configured.unwrap_or_default().sink.to;
-    let sink = SinkSpec::parse(sink.as_ref().unwrap_or(&configured))?;
+    let Command::Replay { file, config, output, meta, bot } = &args.command;
+    let configured = config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    let first = configured.first_output();
+    let has_meta = configured.has_meta(&first);
+    let output = OutputSpec::parse(output.as_ref().unwrap_or(&first.to))?;
     let letters = files::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;
     let is_read = |path: &Path| {
         let places = Place::new(file).zip(Place::new(path));
-        places.is_some_and(|(letters, sink)| letters.is_same(&sink))
+        places.is_some_and(|(letters, output)| letters.is_same(&output))
     };
-    if sink.file().is_some_and(is_read) {
+    if output.file().is_some_and(is_read) {
         // It would be read without end.
         let expected = format!("another file than {}, which is read", file.display());
-        return Err(Error::config("sink.to", &sink, &expected));
+        return Err(Error::config("output.to", &output, &expected));
     }
+    let section = OutputSection { meta: Some(meta.unwrap_or(has_meta)), ..first };
     let registry = Arc::new(BotRegistry::default());
-    let sink = sink.open(Ack::Memory, Some(meta.unwrap_or(has_meta)), None)?;
+    let sink = output.open(&section, Ack::Memory, None)?;
     let mut writer = sink.writer_for(&BotNames::new(&registry))?;
     replay(file, BufReader::new(letters), bot.as_deref(), &registry, &mut *writer)
 }
@@ -99,7 +100,7 @@ fn replay(
     registry: &BotRegistry,
     sink: &mut dyn SinkWriter,
 ) -> Result<(), Error> {
-    let failed = |source| Error::with_source(ErrorKind::Sink, "the sink", source);
+    let failed = |source| Error::with_source(ErrorKind::Sink, "the output", source);
     let mut parser = UpdateParser::default();
     let (mut replayed, mut unreadable) = (0_u64, 0_u64);
     for (line, number) in letters.lines().zip(1_u64..) {

@@ -21,8 +21,8 @@ use crate::{
     server::{
         bots::{Bots, BotsArgs, ChosenBot},
         greeting::greet_poller,
-        outputs,
         service::{self, EarlyHangup, Event, Service, ServiceArgs},
+        written_files,
     },
     telegram::{
         bot_api::{ApiError, Client, WebhookInfo},
@@ -36,7 +36,7 @@ const CONFIRM: Duration = Duration::from_secs(2);
 
 /// Fetch updates from Telegram where it cannot reach this machine, and hand them on.
 ///
-/// Long polling by getUpdates, into the same queues, journal and sink as "ringhook serve", in the
+/// Long polling by getUpdates, into the same queues, journal and outputs as "ringhook serve", in the
 /// same order and without duplicates: no public address, certificate or open port is needed. An
 /// update is confirmed to Telegram once it is as safe as --ack says, so none is lost and Telegram
 /// keeps what was not taken for 24 hours. All bots of the config are polled for, each with its
@@ -74,7 +74,7 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
     })?;
     let asked = asked_for(args, &bots)?;
     let setup = &bots.setup;
-    outputs::check(
+    written_files::check(
         setup,
         args.service.report.as_deref(),
         &setup.inputs(args.bots.config.as_deref()),

@@ -5,7 +5,7 @@
 //! | `mod` | the whole file, and the settings that it means |
 //! | `server`, `listener`, `tls` | the sections of these names |
 //! | `bot`, `webhook` | the same |
-//! | `log`, `sink`, `profile` | the same |
+//! | `log`, `output`, `profile` | the same |
 //! | `api_root` | where the Bot API is |
 //! | `bot_token`, `hidden` | secrets that are never shown |
 //! | `reference` | `docs/reference/settings.md`, made by a test |
@@ -16,12 +16,12 @@ mod bot_token;
 mod hidden;
 mod listener;
 mod log;
+mod output;
 mod profile;
 #[cfg(test)]
 #[allow(clippy::panic, clippy::unwrap_used)]
 mod reference;
 mod server;
-mod sink;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -38,9 +38,9 @@ pub(crate) use self::{
     hidden::Hidden,
     listener::ListenerSection,
     log::{LogFormat, LogLevel, LogSection},
+    output::{OutputSection, RotateTable},
     profile::ProfileSection,
     server::ServerSection,
-    sink::SinkSection,
     tls::TlsSection,
     webhook::{Fallback, WebhookSection},
 };
@@ -61,8 +61,9 @@ pub(crate) struct ConfigFile {
     pub(crate) dispatch: Dispatch,
     pub(crate) journal: Journal,
     pub(crate) profile: ProfileSection,
-    pub(crate) sink: SinkSection,
     pub(crate) webhook: WebhookSection,
+    #[serde(rename = "output", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outputs: Vec<OutputSection>,
     #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub(crate) listeners: Vec<ListenerSection>,
     #[serde(rename = "bot")]
@@ -80,8 +81,8 @@ impl Default for ConfigFile {
             dispatch: Dispatch::default(),
             journal: Journal::of_file(),
             profile: ProfileSection::default(),
-            sink: SinkSection::default(),
             webhook: WebhookSection::default(),
+            outputs: Vec::new(),
             listeners: Vec::new(),
             bots: Vec::new(),
         }
@@ -131,9 +132,34 @@ impl ConfigFile {
         Ok(config)
     }
 
-    /// Whether the sink's lines tell the bot's name: without it, two bots' updates look alike.
-    pub(crate) fn sink_has_meta(&self) -> bool {
-        self.sink.meta.unwrap_or(self.bots.len() > 1)
+    /// All outputs, the one that is there where none is configured too.
+    pub(crate) fn all_outputs(&self) -> Vec<OutputSection> {
+        match &*self.outputs {
+            [] => vec![OutputSection::default_to("ndjson:-")],
+            outputs => outputs.to_vec(),
+        }
+    }
+
+    /// The output that commands write to which take one.
+    pub(crate) fn first_output(&self) -> OutputSection {
+        let first = self.outputs.first().cloned();
+        first.unwrap_or_else(|| OutputSection::default_to("ndjson:-"))
+    }
+
+    /// Whether the lines of `output` tell the bot's name: without it, two bots' updates look alike.
+    pub(crate) fn has_meta(&self, output: &OutputSection) -> bool {
+        output.meta.unwrap_or(self.bots.len() > 1)
+    }
+
+    /// Sends all updates `to` one output, whatever outputs are configured.
+    pub(crate) fn set_output(&mut self, to: &str) {
+        self.outputs = vec![OutputSection::default_to(to)];
+    }
+
+    /// Sets whether lines have bot, kind and time beside the update, for all outputs.
+    pub(crate) fn set_meta(&mut self, meta: bool) {
+        self.outputs = self.all_outputs();
+        self.outputs.iter_mut().for_each(|output| output.meta = Some(meta));
     }
 
     /// Whether a listener speaks TLS, so that there has to be a certificate.
@@ -150,7 +176,9 @@ impl ConfigFile {
         }
         let listeners = self.listeners.into_iter().zip(&config.listeners);
         self.listeners = listeners.map(|(typed, listener)| typed.effective(listener)).collect();
-        self.sink.meta = Some(self.sink.meta.unwrap_or(self.bots.len() > 1));
+        self.outputs = self.all_outputs();
+        let many = self.bots.len() > 1;
+        self.outputs.iter_mut().for_each(|output| output.meta = output.meta.or(Some(many)));
         self
     }
 

@@ -43,7 +43,7 @@ const SECTIONS: [Section; 12] = [
     Section::table("limits", "../src/config/limits.rs", "Limits"),
     Section::table("dispatch", "../src/config/dispatch.rs", "Dispatch"),
     Section::table("journal", "../src/config/journal.rs", "Journal"),
-    Section::table("sink", "src/config/sink.rs", "SinkSection"),
+    Section::array("output", "src/config/output.rs", "OutputSection"),
     Section::table("profile", "src/config/profile.rs", "ProfileSection"),
 ];
 

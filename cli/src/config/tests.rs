@@ -57,8 +57,10 @@ pub(super) const WHOLE: &str = r#"
     dir = "profile"
     interval = "500ms"
     slow = "50ms"
-    [sink]
+    [[output]]
+    name = "audit"
     to = "null"
+    meta = true
     [[listener]]
     address = "unix:/run/hook.sock"
     tls = false

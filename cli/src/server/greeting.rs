@@ -69,7 +69,11 @@ pub(crate) fn greet(
     line("shards", on_cpus(&placement.shards));
     line("workers", on_cpus(&placement.workers));
     line("files", descriptors.to_owned());
-    line("sink", file.sink.to.clone());
+    for output in file.all_outputs() {
+        let of =
+            if file.outputs.len() > 1 { format!("  ({})", output.name) } else { String::new() };
+        line("output", output.to + &of);
+    }
     line("200 means", promise(ack).to_owned());
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
         if let Some(path) = path {
@@ -120,7 +124,11 @@ pub(crate) fn greet_poller(
     }
     line("workers", on_cpus(&server.placement().workers));
     line("files", descriptors.to_owned());
-    line("sink", file.sink.to.clone());
+    for output in file.all_outputs() {
+        let of =
+            if file.outputs.len() > 1 { format!("  ({})", output.name) } else { String::new() };
+        line("output", output.to + &of);
+    }
     line("confirmed", promise(ack).to_owned());
     for notice in notices(server, file, ack) {
         line("notice", notice);

@@ -6,7 +6,7 @@
 //! | `setup` | config file and flags, completed |
 //! | `data_dir` | certificate, key and secret token, made on the first run |
 //! | `bots` | the bots that a command is about, with their tokens |
-//! | `sink`, `outputs` | where updates go, and that no two files are the same one |
+//! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `service` | flags, signals, start and stop |
 //! | `greeting` | what is printed once it has started |
 //! | `outside` | whether another machine can connect |
@@ -15,9 +15,9 @@
 pub(crate) mod bots;
 pub(crate) mod data_dir;
 pub(crate) mod greeting;
-pub(crate) mod outputs;
+pub(crate) mod output;
 pub(crate) mod outside;
 pub(crate) mod profile;
 pub(crate) mod service;
 pub(crate) mod setup;
-pub(crate) mod sink;
+pub(crate) mod written_files;

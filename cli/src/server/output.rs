@@ -1,29 +1,30 @@
-//! `sink.to` and `--sink`: from words to a sink.
+//! `output.to` and `--output`: from words to an output.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
+use crate::config::{OutputSection, RotateTable};
 use ringhook::{
     Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
     internals::{files, files::User},
 };
 
-/// A sink as understood, not opened yet.
-pub(crate) enum SinkSpec {
+/// An output as understood, not opened yet.
+pub(crate) enum OutputSpec {
     NdjsonFile(PathBuf),
     NdjsonStdout,
     Null,
 }
 
-impl SinkSpec {
+impl OutputSpec {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             None if text == "null" => Ok(Self::Null),
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
-            _ => Err(Error::config("sink.to", text, "ndjson:-, ndjson:FILE or null")),
+            _ => Err(Error::config("output.to", text, "ndjson:-, ndjson:FILE or null")),
         }
     }
 
@@ -40,17 +41,17 @@ impl SinkSpec {
         }
     }
 
-    /// Opens it, with lines that tell more than the update where `has_meta`, or, where that is
-    /// `None`, while the server has more than one bot. Where acknowledged updates outlive a power
-    /// cut, those it has taken do as well. A file is opened with the rights of `user`, where there
-    /// is one, and is the user's where it is made.
+    /// Opens it as `section` says. Without `section.meta`, lines tell more than the update while
+    /// the server has more than one bot. Where acknowledged updates outlive a power cut, those it
+    /// has taken do as well. A file is opened with the rights of `user`, where there is one, and is
+    /// the user's where it is made.
     pub(crate) fn open(
         &self,
+        section: &OutputSection,
         ack: Ack,
-        has_meta: Option<bool>,
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
-        let formed = |sink: NdjsonSink| match has_meta {
+        let formed = |sink: NdjsonSink| match section.meta {
             Some(has_meta) => sink.with_meta(has_meta),
             None => sink.with_meta_by_bots(),
         };
@@ -64,7 +65,11 @@ impl SinkSpec {
                     Some(user) => files::for_user(user, path, open)?,
                     None => files::at(path, open)?,
                 };
-                Box::new(formed(sink))
+                let sink = formed(sink);
+                Box::new(match section.rotate {
+                    Some(RotateTable { size, keep }) => sink.rotating(size.as_u64(), keep),
+                    None => sink,
+                })
             }
             Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
             Self::Null => Box::new(NullSink),
@@ -86,7 +91,7 @@ pub(crate) fn commit_whole(sink: &mut dyn SinkWriter) -> io::Result<()> {
 }
 
 /// As typed.
-impl fmt::Display for SinkSpec {
+impl fmt::Display for OutputSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),

@@ -35,7 +35,8 @@ use crate::{
     },
 };
 use ringhook::{
-    Ack, Config, Error, ErrorKind, RecoveryProgress, Report, Server, ServerBuilder, ShutdownHandle,
+    Ack, Config, Error, ErrorKind, Output, RecoveryProgress, Report, Server, ServerBuilder,
+    ShutdownHandle,
     internals::{
         files,
         files::{How, User},
@@ -76,12 +77,13 @@ pub(crate) struct ServiceArgs {
     /// How long to wait for another server to let go of the data directory [default: 0s]
     #[arg(long, id = "journal.lock_wait", value_name = "TIME", value_parser = parse_duration)]
     wait_for_lock: Option<Duration>,
-    /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
-    #[arg(long, id = "sink.to", value_name = "SINK")]
-    sink: Option<String>,
+    /// Where all updates go, whatever outputs the config has: ndjson:- (stdout), ndjson:FILE or null
+    /// [default: ndjson:-]
+    #[arg(long, id = "output.to", value_name = "URL")]
+    output: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more
     /// than one bot]
-    #[arg(long, id = "sink.meta", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, id = "output.meta", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     meta: Option<bool>,
     /// Write latency profiles of every stage into this directory while the server runs
     #[arg(long, id = "profile.dir", value_name = "DIR")]
@@ -109,8 +111,12 @@ impl ServiceArgs {
         over(&self.drain_timeout, &mut file.server.drain_timeout);
         over(&self.ack, &mut file.journal.ack);
         over(&self.wait_for_lock, &mut file.journal.lock_wait);
-        over(&self.sink, &mut file.sink.to);
-        over(&self.meta, &mut file.sink.meta);
+        if let Some(to) = &self.output {
+            file.set_output(to);
+        }
+        if let Some(meta) = self.meta {
+            file.set_meta(meta);
+        }
         over(&self.profile, &mut file.profile.dir);
         over(&self.profile_slow, &mut file.profile.slow);
     }
@@ -228,8 +234,11 @@ impl Service {
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
         let user = self.identity.as_ref().map(Identity::user);
-        let has_meta = setup.file.sink.meta;
-        let mut server = server.sink(setup.sink.open(ack, has_meta, user.as_ref())?);
+        let mut server = server;
+        for (section, spec) in &setup.outputs {
+            let sink = spec.open(section, ack, user.as_ref())?;
+            server = server.output(Output::sink(&section.name, sink));
+        }
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }

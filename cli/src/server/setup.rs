@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{data_dir::DataDir, sink::SinkSpec};
+use super::{data_dir::DataDir, output::OutputSpec};
 use crate::{
     certificates::make::host_name,
-    config::{BotSection, ConfigFile, Secrets},
+    config::{BotSection, ConfigFile, OutputSection, Secrets},
     process::{privileges::Identity, stderr::log},
     telegram::webhook::WebhookUrl,
 };
@@ -25,7 +25,8 @@ pub(crate) struct Setup {
     pub(crate) has_default_bot: bool,
     /// Whether certificate and key are those of the data directory.
     pub(crate) has_own_certificate: bool,
-    pub(crate) sink: SinkSpec,
+    /// All outputs, as configured and as understood.
+    pub(crate) outputs: Vec<(OutputSection, OutputSpec)>,
     data_dir: DataDir,
     /// Whether a bot has the secret token of the data directory.
     has_own_secret: bool,
@@ -58,8 +59,12 @@ impl Setup {
         let own_secret = Some(own_secret);
         let has_own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
         let has_own_certificate = own_certificate(&mut file, &data_dir)?;
-        let sink = SinkSpec::parse(&file.sink.to)?;
-        Ok(Self { file, has_default_bot, has_own_certificate, sink, data_dir, has_own_secret })
+        let outputs = file.all_outputs().into_iter().map(|section| {
+            let spec = OutputSpec::parse(&section.to)?;
+            Ok((section, spec))
+        });
+        let outputs = outputs.collect::<Result<_, Error>>()?;
+        Ok(Self { file, has_default_bot, has_own_certificate, outputs, data_dir, has_own_secret })
     }
 
     /// The config file that says all of it, without anything made.
@@ -203,17 +208,21 @@ impl Setup {
     pub(crate) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
         let (profile, other) = (&old.profile, &new.profile);
-        // Where it was not set at the start, the form of lines follows the bots.
-        let has_meta = old.sink.meta.unwrap_or(new.bots.len() > 1);
+        let is_same = self.outputs.len() == next.outputs.len()
+            && self.outputs.iter().zip(&next.outputs).all(|((old, spec), (new, _))| {
+                // Where it was not set at the start, the form of lines follows the bots.
+                let had_meta = old.meta.unwrap_or(next.file.bots.len() > 1);
+                (&old.name, &old.to) == (&new.name, &new.to)
+                    && (!spec.has_lines() || had_meta == next.file.has_meta(new))
+            });
         let fixed = [
             ("log.format", old.log.format != new.log.format),
             ("log.level", old.log.level != new.log.level),
             ("profile.dir", profile.dir != other.dir),
+            ("output", !is_same),
             ("profile.interval", profile.interval != other.interval),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),
-            ("sink.meta", self.sink.has_lines() && has_meta != new.sink_has_meta()),
-            ("sink.to", old.sink.to != new.sink.to),
         ];
         let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);
         reload.needs_restart.extend(differing);

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{setup::Setup, sink::SinkSpec};
+use super::{output::OutputSpec, setup::Setup};
 use ringhook::{Error, ErrorKind};
 
 /// Links that are followed, as the kernel does it.
@@ -62,25 +62,27 @@ impl Place {
 /// Where two are one file, or one is read as well; the message names both.
 pub(crate) fn check(setup: &Setup, report: Option<&Path>, inputs: &[PathBuf]) -> Result<(), Error> {
     let file = &setup.file;
-    let sink = match &setup.sink {
-        SinkSpec::NdjsonFile(path) => Place::new(path),
-        SinkSpec::NdjsonStdout => Place::stdout(),
-        SinkSpec::Null => None,
-    };
+    let written = setup.outputs.iter().map(|(section, spec)| {
+        let place = match spec {
+            OutputSpec::NdjsonFile(path) => Place::new(path),
+            OutputSpec::NdjsonStdout => Place::stdout(),
+            OutputSpec::Null => None,
+        };
+        (format!("output.to = {spec} of {:?}", section.name), place)
+    });
     let place = |path: Option<&Path>| path.and_then(Place::new);
     let letters = file.dispatch.dead_letters.as_deref();
     let profile = setup.profile_dir();
     let named = |name: &str, path: Option<&Path>| {
         format!("{name} = {}", path.unwrap_or("".as_ref()).display())
     };
-    let outputs = [
-        (format!("sink.to = {}", setup.sink), sink),
+    let others = [
         (named("dispatch.dead_letters", letters), place(letters)),
         (named("--report", report), place(report)),
         (named("profile.dir", profile), place(profile)),
     ];
-    let outputs: Vec<_> =
-        outputs.into_iter().filter_map(|(name, place)| Some((name, place?))).collect();
+    let outputs = written.chain(others);
+    let outputs: Vec<_> = outputs.filter_map(|(name, place)| Some((name, place?))).collect();
     for (index, (name, place)) in outputs.iter().enumerate() {
         if let Some((other, _)) = outputs.iter().take(index).find(|(_, other)| place.is_same(other))
         {
@@ -158,7 +160,7 @@ mod tests {
         symlink(at("out"), at("whole-link")).unwrap();
         let said = |sink: &str, letters: &str, report: Option<&str>, inputs: &[&str]| {
             let text = format!(
-                "[server]\ndata_dir={:?}\n[sink]\nto='ndjson:{}'\n[dispatch]\ndead_letters={:?}\n\
+                "[server]\ndata_dir={:?}\n[[output]]\nname='out'\nto='ndjson:{}'\n[dispatch]\ndead_letters={:?}\n\
                  [[bot]]\nname='a'\npath='/a'\nauth='none'\n",
                 at("data"),
                 at(sink).display(),
@@ -177,7 +179,7 @@ mod tests {
             for other in ["out", "./out", "sub/../out", "link", "link-to-link", "whole-link"] {
                 for (sink, letters) in [("out", other), (other, "out")] {
                     let said = said(sink, letters, None, &[]).unwrap();
-                    assert!(said.contains("sink.to = ndjson:"), "{said}");
+                    assert!(said.contains("output.to = ndjson:"), "{said}");
                     assert!(said.contains("dispatch.dead_letters = "), "{said}");
                 }
                 assert!(said("a", "b", Some(other), &["out"]).unwrap().contains("which is read"));

@@ -128,7 +128,7 @@ impl Place {
             .args(["--report", "report", "--wait-for-lock", "60s"])
             .arg("--data-dir")
             .arg(self.data())
-            .arg("--sink")
+            .arg("--output")
             .arg(format!("ndjson:{}", self.output().display()));
         if std::env::var_os("RINGHOOK_TEST_DRIVER").is_none() {
             command.args(["--driver", driver]);

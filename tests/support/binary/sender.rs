@@ -120,7 +120,7 @@ pub(crate) fn end_in_peace(server: Process, mut tap: Tap, sunk: &mut Sunk, sende
 
 /// A service whose sink stands still until it is tapped, and whose data is in `disk`.
 pub(crate) fn on(disk: &Path, ack: &str) -> Service {
-    let args = ["--ack", ack, "--sink", "ndjson:-"];
+    let args = ["--ack", ack, "--output", "ndjson:-"];
     Service::new(SMALL_SEGMENTS, &args).with_data_in(&disk.join("data"))
 }
 

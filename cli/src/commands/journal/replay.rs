@@ -10,8 +10,9 @@ use clap::Args;
 
 use super::{Bodies, Chosen, Filter, Found, Place};
 use crate::{
+    config::OutputSection,
     process::stderr::log,
-    server::sink::{SinkSpec, commit_whole},
+    server::output::{OutputSpec, commit_whole},
 };
 use ringhook::{
     Ack, BotNames, Error, ErrorKind, SinkWriter,
@@ -32,9 +33,9 @@ use ringhook::{
 const BATCH_BYTES: usize = 1024 * 1024;
 const BATCH_RECORDS: usize = 4096;
 
-/// Write the updates that wait in the journal into the sink, in the order of their 200s.
+/// Write the updates that wait in the journal to an output, in the order of their 200s.
 ///
-/// Each batch that the sink has taken is noted as settled: a server that starts later does not
+/// Each batch that the output has taken is noted as settled: a server that starts later does not
 /// deliver it again. Nothing is removed; the next start of a server does that. The server has to
 /// be stopped, except for --dry-run.
 #[derive(Args, Debug)]
@@ -44,8 +45,8 @@ pub(super) struct ReplayArgs {
     #[command(flatten)]
     filter: Filter,
     /// Where updates go: ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
-    #[arg(long, value_name = "SINK")]
-    sink: Option<String>,
+    #[arg(long, value_name = "URL")]
+    output: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more
     /// than one bot]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -60,7 +61,7 @@ pub(super) struct ReplayArgs {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Taken by the sink.
+    /// Taken by the output.
     replayed: u64,
     /// Of these, those that were settled before.
     again: u64,
@@ -71,7 +72,8 @@ struct Counts {
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let found = args.place.find()?;
-    let to = SinkSpec::parse(args.sink.as_ref().unwrap_or(&found.config.sink.to))?;
+    let first = found.config.first_output();
+    let to = OutputSpec::parse(args.output.as_ref().unwrap_or(&first.to))?;
     let directory = found.act(|| {
         // To own a directory makes it, which is not meant where a name is mistyped.
         let directory = found.look_into()?;
@@ -84,7 +86,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let names = found.names(&journal);
     let chosen = args.filter.choose(&names)?;
     let registry = names.registry()?;
-    let has_meta = args.meta.or(found.config.sink.meta).unwrap_or(registry.len() > 1);
+    let has_meta = args.meta.or(first.meta).unwrap_or(registry.len() > 1);
+    let section = OutputSection { meta: Some(has_meta), ..first };
     let output = match args.dry_run {
         true => None,
         false => Some(Output {
@@ -92,10 +95,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
             pending: Vec::new(),
             records: 0,
             settler: Settler::new(&directory),
-            // What is settled does not come again, so a power cut must not take it from the sink.
-            sink: to
-                .open(Ack::Synced, Some(has_meta), None)?
-                .writer_for(&BotNames::new(&registry))?,
+            // What is settled does not come again, so a power cut must not take it from the output.
+            sink: to.open(&section, Ack::Synced, None)?.writer_for(&BotNames::new(&registry))?,
             to,
         }),
     };
@@ -138,11 +139,11 @@ struct Output<'a> {
     again: u64,
     /// Records to be settled once the sink has their updates.
     pending: Vec<RecordId>,
-    /// Updates that the sink has not committed yet.
+    /// Updates that the output has not committed yet.
     records: u64,
     settler: Settler<'a>,
     sink: Box<dyn SinkWriter>,
-    to: SinkSpec,
+    to: OutputSpec,
 }
 
 impl Replay<'_> {
@@ -250,11 +251,11 @@ impl Output<'_> {
             || self.pending.len() >= BATCH_RECORDS
     }
 
-    /// Brings the batch into the sink, then notes that it is there.
+    /// Brings the batch to the output, then notes that it is there.
     fn commit(&mut self, counts: &mut Counts) -> Result<(), Error> {
         commit_whole(&mut *self.sink).map_err(|source| {
             let message = format!(
-                "the sink {} has failed: what it has taken is settled, the rest waits in the \
+                "the output {} has failed: what it has taken is settled, the rest waits in the \
                  journal for another replay",
                 self.to
             );
@@ -268,7 +269,7 @@ impl Output<'_> {
 }
 
 fn not_noted(source: io::Error) -> Error {
-    let message = "the sink has updates of which the journal cannot note that they are settled: \
+    let message = "the output has updates of which the journal cannot note that they are settled: \
                    they would be delivered again";
     Error::with_source(ErrorKind::Journal, message, source)
 }

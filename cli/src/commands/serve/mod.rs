@@ -20,9 +20,9 @@ use crate::{
     process::activation,
     server::{
         greeting::greet,
-        outputs,
         service::{self, EarlyHangup, Event, Service, ServiceArgs, over},
         setup::Setup,
+        written_files,
     },
 };
 use ringhook::{
@@ -87,7 +87,11 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     if args.print_config {
         return print(&hide_tokens(&setup.effective()?));
     }
-    outputs::check(&setup, args.service.report.as_deref(), &setup.inputs(args.config.as_deref()))?;
+    written_files::check(
+        &setup,
+        args.service.report.as_deref(),
+        &setup.inputs(args.config.as_deref()),
+    )?;
     let identity = service::identity(&setup)?;
     let config = setup.to_config(identity.as_ref())?;
     let tls = setup.to_tls()?;

@@ -24,7 +24,7 @@ fn letters_come_out_as_updates_in_their_order() {
     assert_eq!(said, "3 update(s) replayed, 0 line(s) passed over\n");
     assert_eq!(fs::read_to_string(dir.path().join("letters")).unwrap(), LETTERS);
 
-    fs::write(dir.path().join("config"), "[sink]\nto = 'ndjson:out'").unwrap();
+    fs::write(dir.path().join("config"), "[[output]]\nname = 'out'\nto = 'ndjson:out'").unwrap();
     let args = ["dead-letters", "replay", "letters", "--bot", "b", "--config", "config"];
     assert_eq!(run(dir.path(), &args).0, 0);
     assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap(), "{\"update_id\":8}\n");
@@ -41,6 +41,6 @@ fn a_broken_line_is_named_not_quoted_and_takes_no_other_with_it() {
     assert!(!said.contains("secret text"), "{said}");
     let (code, _, said) = run(dir.path(), &["dead-letters", "replay", "missing"]);
     assert_eq!((code, said.lines().count()), (2, 1), "{said}");
-    let (code, ..) = run(dir.path(), &["dead-letters", "replay", "letters", "--sink", "what"]);
+    let (code, ..) = run(dir.path(), &["dead-letters", "replay", "letters", "--output", "what"]);
     assert_eq!(code, 2);
 }

@@ -71,7 +71,7 @@ impl Place {
         format!(
             "[server]\nlisten = '{listen}'\n[tls]\ncert = 'cert.pem'\nkey = 'key.pem'\n\
              [webhook]\nlocal = true\napi_root = '{root}'\nwatch = false\n\
-             [sink]\nto = 'ndjson:updates'\n[journal]\nmax_bytes = '4MiB'\n\
+             [[output]]\nname = 'out'\nto = 'ndjson:updates'\n[journal]\nmax_bytes = '4MiB'\n\
              segment_bytes = '1MiB'\n{more}\n\
              [[bot]]\nname = 'shop'\npath = '/webhook'\nhost = '{host}'\n\
              secret_token_file = 'secret'\ntoken_file = 'token'\n"
@@ -452,7 +452,7 @@ fn a_url_that_leads_to_another_server_is_found() {
     place.write("third.toml", &config);
     let mut command = ringhook(place.dir());
     command.args(["serve", "--config", "third.toml", "--listen", "127.0.0.1:0"]);
-    command.args(["--data-dir", "third-data", "--sink", "null"]);
+    command.args(["--data-dir", "third-data", "--output", "null"]);
     let third = Process::start(command);
     let found = lead_to(third.addr);
     found.expect("reachable", "FAIL", "refuses the right credentials, too (403 Forbidden)");

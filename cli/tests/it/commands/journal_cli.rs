@@ -24,7 +24,8 @@ shards = 1
 workers = 1
 [journal]
 segment_bytes = "1MiB"
-[sink]
+[[output]]
+name = 'out'
 to = "ndjson:out"
 [[bot]]
 name = "shop"
@@ -37,7 +38,7 @@ secret_token = "token-of-the-news"
 "#;
 
 /// A sink that takes nothing: what a server gets stays unsettled.
-const FULL: &[&str] = &["--config", "config", "--sink", "ndjson:/dev/full"];
+const FULL: &[&str] = &["--config", "config", "--output", "ndjson:/dev/full"];
 
 fn dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -176,9 +177,11 @@ fn a_replay_settles_what_the_sink_has_taken() {
     assert!(!dir.join("out").exists());
 
     // Of a sink that takes nothing, nothing is settled.
-    let (code, _, said) = journal(dir, &["replay", "--sink", "ndjson:/dev/full"]);
+    let (code, _, said) = journal(dir, &["replay", "--output", "ndjson:/dev/full"]);
     assert_eq!(code, 1, "{said}");
-    assert!(said.starts_with("0 update(s) replayed, 0 duplicate(s) left out\nringhook: the sink "));
+    assert!(
+        said.starts_with("0 update(s) replayed, 0 duplicate(s) left out\nringhook: the output ")
+    );
     assert!(said.contains("waits in the journal"), "{said}");
     assert_eq!(json(dir, &["ls", "--json"])["total"]["unsettled"], 10);
 
@@ -191,7 +194,7 @@ fn a_replay_settles_what_the_sink_has_taken() {
     let settled = |line: &str| serde_json::from_str::<Value>(line).unwrap()["settled"].clone();
     assert_eq!(meta.lines().map(settled).collect::<Vec<_>>(), [false, true]);
 
-    let again = journal(dir, &["replay", "--all", "--sink", "ndjson:-", "--to", "3"]);
+    let again = journal(dir, &["replay", "--all", "--output", "ndjson:-", "--to", "3"]);
     assert_eq!(ids(&again.1), [0, 1, 2, 3]);
     assert_eq!(
         again.2,
@@ -276,7 +279,7 @@ fn damage_is_found_with_file_and_offset_and_takes_nothing_else_with_it() {
     assert!(said.starts_with(&format!("0000000001.journal: {len} bytes at offset {third} are")));
     assert!(!said.contains("hello"), "{said}");
     assert!(printed(dir, &["ls"]).contains("active, damaged ("));
-    let (code, _, said) = journal(dir, &["replay", "--sink", "null"]);
+    let (code, _, said) = journal(dir, &["replay", "--output", "null"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.ends_with(
         "8 update(s) replayed, 0 duplicate(s) left out, 2 damaged part(s) passed over\n"
@@ -304,7 +307,7 @@ fn a_torn_end_is_no_damage_and_damaged_notes_are() {
     assert!(out.contains(" 9 record(s), "), "{out}");
     assert!(printed(dir, &["ls"]).contains("active, unfinished"));
 
-    assert_eq!(journal(dir, &["replay", "--sink", "null"]).0, 0);
+    assert_eq!(journal(dir, &["replay", "--output", "null"]).0, 0);
     let notes = dir.join("ringhook-data/journal/0000000001.settled");
     assert_eq!(fs::metadata(&notes).unwrap().len(), 9 * 8);
     let bytes = fs::read(&notes).unwrap();
@@ -393,7 +396,7 @@ fn mistakes_are_told_in_a_line() {
     for (args, text) in [
         (&["cat", "--bot", "shp"][..], "--bot = shp: expected one of: news, shop"),
         (&["cat", "--from", "2", "--to", "1"], "--from = 2: expected 1 or less"),
-        (&["replay", "--sink", "nowhere"], "sink.to = nowhere: expected ndjson:-"),
+        (&["replay", "--output", "nowhere"], "output.to = nowhere: expected ndjson:-"),
         (&["ls", "--config", "missing"], "config missing: No such file"),
     ] {
         let (code, out, said) = journal(dir, args);
@@ -477,14 +480,14 @@ fn a_replay_follows_no_link() {
     fs::write(&target, "precious").unwrap();
     fs::remove_file(&lock).unwrap();
     symlink(&target, &lock).unwrap();
-    let (code, _, said) = journal(dir, &["replay", "--sink", "null"]);
+    let (code, _, said) = journal(dir, &["replay", "--output", "null"]);
     assert_eq!(code, 1, "{said}");
     assert_eq!(fs::read(&target).unwrap(), b"precious");
     fs::remove_file(&lock).unwrap();
     let settled = dir.join("ringhook-data/journal/0000000001.settled");
     fs::remove_file(&settled).unwrap();
     symlink(&target, &settled).unwrap();
-    let (code, _, said) = journal(dir, &["replay", "--sink", "null"]);
+    let (code, _, said) = journal(dir, &["replay", "--output", "null"]);
     assert!(code == 1 && said.contains("0000000001.settled"), "{said}");
     assert_eq!(fs::read(&target).unwrap(), b"precious");
 }

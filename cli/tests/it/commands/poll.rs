@@ -48,7 +48,7 @@ impl Place {
 
     /// A poller into the file `out`.
     fn poll(&self, args: &[&str]) -> Process {
-        let mut command = self.command(&["--sink", "ndjson:out"]);
+        let mut command = self.command(&["--output", "ndjson:out"]);
         command.args(args);
         Process::start(command)
     }
@@ -231,7 +231,7 @@ fn several_bots_are_polled_for_at_once() {
     fs::write(place.dir.path().join("ringhook.toml"), config).unwrap();
     let (shop, desk) = (place.api.bot(TOKEN), place.api.bot(OTHER));
     let (first, second) = (shop.push_many(150), desk.push_many(150));
-    let mut command = place.command(&["--config", "ringhook.toml", "--sink", "ndjson:out"]);
+    let mut command = place.command(&["--config", "ringhook.toml", "--output", "ndjson:out"]);
     command.args(["--report", "report"]).env("DESK_TOKEN", OTHER);
     let process = Process::start(command);
     place.wait_lines(300);
@@ -256,7 +256,7 @@ fn several_bots_are_polled_for_at_once() {
     // One of them alone.
     let left = desk.push_many(1);
     let pushed = shop.push_many(1);
-    let mut command = place.command(&["--config", "ringhook.toml", "--sink", "ndjson:alone"]);
+    let mut command = place.command(&["--config", "ringhook.toml", "--output", "ndjson:alone"]);
     command.args(["--bot", "shop"]);
     let process = Process::start(command);
     wait_until("it is there", || place.api.bot(TOKEN).pending() != pushed);
@@ -293,7 +293,7 @@ fn full_queues_do_not_confirm_what_they_have_not_taken() {
     let count = 3000;
     let pushed = place.api.push_many(count);
     let mut command = place.command(&["--config", "ringhook.toml", "--ack", "memory"]);
-    command.args(["--sink", "ndjson:pipe"]);
+    command.args(["--output", "ndjson:pipe"]);
     let process = Process::start(command);
     // A pipe holds 64 KiB, which some hundred updates fill.
     wait_until("it has begun", || place.api.pending().len() < count);
@@ -514,7 +514,7 @@ fn a_webhook_ends_it_with_the_remedy_unless_it_is_to_be_deleted() {
     place.api.set_webhook_behind_back("https://localhost:8443/webhook");
     place.api.pause(true);
     let pushed = place.api.push_many(3);
-    let said = place.fails(place.command(&["--sink", "null"]));
+    let said = place.fails(place.command(&["--output", "null"]));
     assert_snapshot!("webhook_is_set", last_lines(&said, 1));
     assert!(place.api.webhook().is_some(), "it is not deleted by itself");
     let process = place.poll(&["--delete-webhook"]);
@@ -540,7 +540,7 @@ fn a_webhook_stays_where_polling_cannot_begin() {
     let api = FakeBotApi::start();
     api.set_webhook_behind_back("https://localhost:8443/webhook");
     let mut command = ringhook(place.dir.path());
-    command.args(["poll", "--sink", "null", "--delete-webhook", "--api-root", &api.url()]);
+    command.args(["poll", "--output", "null", "--delete-webhook", "--api-root", &api.url()]);
     command.env("TELEGRAM_BOT_TOKEN", TOKEN);
     let said = place.fails(command);
     assert!(said.contains("belongs to another process"), "{said}");
@@ -608,7 +608,7 @@ fn wrong_usage_is_refused_with_2() {
     case("no bot of the name", &bot("shop"), &["--bot", "desk"], false);
     case("an unknown kind", "", &["--allowed-updates", "message,mesage"], true);
     case("both", "", &["--bot", "a", "--all"], true);
-    case("a sink that is none", "", &["--sink", "x"], true);
+    case("a sink that is none", "", &["--output", "x"], true);
     assert!(!dir.join("ringhook-data").exists(), "nothing is made");
     assert_snapshot!("usage", said);
 }
@@ -617,7 +617,7 @@ fn wrong_usage_is_refused_with_2() {
 fn the_journal_of_another_process_is_not_shared() {
     let place = Place::new();
     let process = place.poll(&[]);
-    let said = place.fails(place.command(&["--sink", "null"]));
+    let said = place.fails(place.command(&["--output", "null"]));
     assert_snapshot!("journal_in_use", last_lines(&said, 1));
     well_ended(&place, &process.terminate());
 }
@@ -625,7 +625,7 @@ fn the_journal_of_another_process_is_not_shared() {
 #[test]
 fn a_wrong_token_is_told() {
     let place = Place::new();
-    let mut command = place.command(&["--sink", "null"]);
+    let mut command = place.command(&["--output", "null"]);
     command.env("TELEGRAM_BOT_TOKEN", OTHER);
     assert_snapshot!("wrong_token", last_lines(&place.fails(command), 1));
 }

@@ -28,7 +28,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 /// A server in `dir` with its config there, whose updates go to the file `updates`.
 fn serve(dir: &Path, config: &str) -> Process {
     fs::write(dir.join("ringhook.toml"), config).unwrap();
-    Process::serve(dir, &["--config", "ringhook.toml", "--sink", "ndjson:updates"])
+    Process::serve(dir, &["--config", "ringhook.toml", "--output", "ndjson:updates"])
 }
 
 /// `ringhook send` with the config in `dir`, to the server's first listener.
@@ -175,7 +175,7 @@ fn every_kind_arrives_as_it_was_sent() {
 
     // The same again, now to a server.
     fs::write(dir.path().join("samples"), bodies.join("\n")).unwrap();
-    let server = Process::serve(dir.path(), &["--sink", "ndjson:updates", "--report", "report"]);
+    let server = Process::serve(dir.path(), &["--output", "ndjson:updates", "--report", "report"]);
     let at = server.addr.to_string();
     let args = ["send", "--listen", &at, "--file", "samples", "--keep-id"];
     let (code, out, said) = run(dir.path(), &args);
@@ -257,7 +257,7 @@ fn the_hello_is_that_of_telegram() {
 #[test]
 fn without_a_flag_it_finds_what_a_server_without_a_flag_has_made() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::serve(dir.path(), &["--sink", "ndjson:updates"]);
+    let server = Process::serve(dir.path(), &["--output", "ndjson:updates"]);
     let at = server.addr.to_string();
     let sent = run(dir.path(), &["send", "--listen", &at]);
     insta::assert_snapshot!("a_message", shown(sent));

@@ -139,7 +139,7 @@ fn a_limit_on_the_size_of_files_refuses_until_it_is_lifted() {
 #[test]
 fn a_journal_as_large_as_it_may_be_refuses_until_something_is_handled() {
     let config = "[journal]\nsegment_bytes = '1MiB'\nmax_bytes = '4MiB'\n";
-    let service = Service::new(config, &["--sink", "ndjson:-"]);
+    let service = Service::new(config, &["--output", "ndjson:-"]);
     let (server, mut tap) = start(&service);
     let mut sender = Sender::new(&service);
     sender.until_refused();
@@ -200,7 +200,7 @@ fn a_disk_that_does_not_answer_is_named_until_it_does() {
         let Some(disk) = BlockDisk::ext4(32, &[], "errors=remount-ro") else { return };
         let admin = Port::reserve();
         let config = format!("{SMALL_SEGMENTS}[admin]\nlisten = '{}'\n", admin.addr);
-        let service = Service::new(&config, &["--ack", "synced", "--sink", "ndjson:-"])
+        let service = Service::new(&config, &["--ack", "synced", "--output", "ndjson:-"])
             .with_data_in(&disk.fs.path().join("data"));
         let (server, tap) = start(&service);
         let mut sender = Sender::new(&service);
@@ -441,7 +441,7 @@ fn assert_second_is_refused(service: &Service) {
 
 #[test]
 fn a_second_process_on_the_same_directory_is_refused_by_name() {
-    let service = Service::new("", &["--sink", "null"]);
+    let service = Service::new("", &["--output", "null"]);
     let server = service.start();
     assert_second_is_refused(&service);
     // The first one has not noticed.
@@ -454,7 +454,7 @@ fn a_second_process_on_the_same_directory_is_refused_by_name() {
 
 #[test]
 fn the_journal_is_its_owners_alone() {
-    let service = Service::new(SMALL_SEGMENTS, &["--sink", "null"]);
+    let service = Service::new(SMALL_SEGMENTS, &["--output", "null"]);
     let mut command = Command::new("sh");
     // Whatever the operator has set: for people in general, everything is allowed here.
     command.current_dir(service.pki.dir()).args(["-c", "umask 0; exec \"$0\" \"$@\""]);

@@ -53,7 +53,7 @@ fn assert_clean(ended: &Ended, service: &Service) {
 fn drill(ack: &str) {
     const UPDATES: u64 = 20_000;
     let mut chance = Chance::new();
-    let args = [&["--ack", ack, "--sink", "ndjson:sunk"][..], &THREADS].concat();
+    let args = [&["--ack", ack, "--output", "ndjson:sunk"][..], &THREADS].concat();
     let service = Service::new(SMALL_SEGMENTS, &args);
     let mut file = SinkFile::at(&service.pki.dir().join("sunk"));
     let mut sunk = Sunk::default();
@@ -127,7 +127,7 @@ fn drill_with_tight_queues(ahead: u64, rate: Rate) {
     const PEACE: usize = KILLS / 2;
     let mut chance = Chance::new();
     let config = [SMALL_SEGMENTS, TIGHT].concat();
-    let service = Service::new(&config, &[&["--sink", "ndjson:-"][..], &THREADS].concat());
+    let service = Service::new(&config, &[&["--output", "ndjson:-"][..], &THREADS].concat());
     let mut sunk = Sunk::default();
     let (tap, stdout) = Tap::new();
     let first = service.start_with_stdout(stdout);
@@ -174,7 +174,7 @@ fn kills_during_recovery_lose_nothing_either() {
     const UPDATES: u64 = 5000;
     let mut chance = Chance::new();
     let config = [SMALL_SEGMENTS, TIGHT].concat();
-    let service = Service::new(&config, &[&["--sink", "ndjson:-"][..], &THREADS].concat());
+    let service = Service::new(&config, &[&["--output", "ndjson:-"][..], &THREADS].concat());
     let mut sunk = Sunk::default();
     let (tap, stdout) = Tap::new();
     let first = service.start_with_stdout(stdout);
@@ -227,7 +227,7 @@ fn post_all(service: &Service, ids: impl IntoIterator<Item = i64>) {
 #[test]
 fn what_was_accepted_before_a_kill_is_a_duplicate_after_it() {
     for ack in ["written", "synced"] {
-        let args = [&["--ack", ack, "--sink", "ndjson:sunk"][..], &THREADS].concat();
+        let args = [&["--ack", ack, "--output", "ndjson:sunk"][..], &THREADS].concat();
         let service = Service::new("", &args);
         let mut file = SinkFile::at(&service.pki.dir().join("sunk"));
         let mut sunk = Sunk::default();
@@ -262,7 +262,7 @@ fn what_was_accepted_before_a_kill_is_a_duplicate_after_it() {
 /// that would spoil a line that has been handled, and does not come again.
 #[test]
 fn half_a_line_in_the_file_spoils_no_other() {
-    let service = Service::new("", &["--sink", "ndjson:sunk"]);
+    let service = Service::new("", &["--output", "ndjson:sunk"]);
     let path = service.pki.dir().join("sunk");
     let half = &update_of(1, 1)[..40].replace('\n', "");
     fs::write(&path, format!("{{\"update_id\":0}}\n{half}")).unwrap();
@@ -289,7 +289,7 @@ fn half_a_line_in_the_file_spoils_no_other() {
 /// The longest update is longer than a segment of the smallest size.
 #[test]
 fn updates_of_every_length_outlive_a_kill() {
-    let service = Service::new(SMALL_SEGMENTS, &["--sink", "ndjson:-"]);
+    let service = Service::new(SMALL_SEGMENTS, &["--output", "ndjson:-"]);
     let (tap, stdout) = Tap::new();
     let server = service.start_with_stdout(stdout);
     let mut client = service.connect();
@@ -313,7 +313,7 @@ fn updates_of_every_length_outlive_a_kill() {
 #[test]
 fn rubbish_behind_the_records_is_passed_over() {
     for rubbish in [&b"half of something"[..], b"\0\0\0\x01", &[0xff; 5000]] {
-        let service = Service::new("", &["--sink", "ndjson:-"]);
+        let service = Service::new("", &["--output", "ndjson:-"]);
         let mut sunk = Sunk::default();
         let (tap, stdout) = Tap::new();
         let server = service.start_with_stdout(stdout);

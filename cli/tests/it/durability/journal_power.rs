@@ -222,7 +222,7 @@ fn with_a_file(disk: &Faulty) -> (Service, PathBuf) {
     File::open(disk.path()).unwrap().sync_all().unwrap();
     let file = dir.join("sunk");
     let sink = format!("ndjson:{}", file.display());
-    let service = Service::new(SMALL_SEGMENTS, &["--ack", "synced", "--sink", &sink]);
+    let service = Service::new(SMALL_SEGMENTS, &["--ack", "synced", "--output", &sink]);
     (service.with_data_in(&disk.path().join("data")), file)
 }
 

@@ -133,8 +133,8 @@ fn files() -> [(&'static str, Vec<&'static str>); 2] {
     let null = ["--ack", "memory", "--data-dir", "svc/data"];
     let with = |more: &[&'static str]| [&null[..], more].concat();
     [
-        ("report", with(&["--sink", "null", "--report", "svc/dir/file"])),
-        ("sink", with(&["--sink", "ndjson:svc/dir/file"])),
+        ("report", with(&["--output", "null", "--report", "svc/dir/file"])),
+        ("sink", with(&["--output", "ndjson:svc/dir/file"])),
     ]
 }
 
@@ -170,8 +170,8 @@ fn what_root_alone_may_make_is_made_and_what_is_there_is_not_given_away() {
     fs::create_dir(scene.at("root")).unwrap();
     fs::write(scene.at("root/old"), "").unwrap();
     let args = ["--ack", "memory", "--data-dir", "root/state/data", "--report", "root/report"];
-    scene.serves(&[&args[..], &["--sink", "ndjson:root/old"]].concat());
-    scene.serves(&[&args[..], &["--sink", "ndjson:root/new"]].concat());
+    scene.serves(&[&args[..], &["--output", "ndjson:root/old"]].concat());
+    scene.serves(&[&args[..], &["--output", "ndjson:root/new"]].concat());
     let owners = ["root", "root/old", "root/new", "root/report", "root/state", "root/state/data"];
     assert_eq!(owners.map(|name| scene.owner(name)), [0, 0, UID, UID, UID, UID]);
 }
@@ -179,7 +179,7 @@ fn what_root_alone_may_make_is_made_and_what_is_there_is_not_given_away() {
 #[test]
 fn the_data_directory_is_made_by_no_link() {
     let Some(scene) = Scene::new() else { return };
-    let null = ["--ack", "memory", "--sink", "null", "--data-dir"];
+    let null = ["--ack", "memory", "--output", "null", "--data-dir"];
     for (link, target, data) in [
         ("svc/data", "etc", "svc/data"),
         ("svc/data", "etc/data", "svc/data"),
@@ -205,7 +205,7 @@ fn the_data_directory_is_made_by_no_link() {
 #[test]
 fn the_file_of_a_unix_socket_is_made_by_no_link() {
     let Some(scene) = Scene::new() else { return };
-    let config = "[server]\ndata_dir = 'svc/data'\n[journal]\nack = 'memory'\n[sink]\nto = 'null'\n\
+    let config = "[server]\ndata_dir = 'svc/data'\n[journal]\nack = 'memory'\n[[output]]\nname = 'out'\nto = 'null'\n\
                   [[listener]]\naddress = 'unix:svc/run/hook.sock'\nmode = '0666'\ntls = false\n";
     fs::write(scene.at("c.toml"), config).unwrap();
     let args = ["--config", "c.toml"];
@@ -298,8 +298,8 @@ fn secrets_are_made_and_read_by_no_link() {
 #[test]
 fn the_journal_is_worked_on_with_its_owners_rights() {
     let Some(scene) = Scene::new() else { return };
-    scene.serves(&["--data-dir", "svc/data", "--sink", "null"]);
-    let replay = || scene.run(&["journal", "replay", "--data-dir", "svc/data", "--sink", "null"]);
+    scene.serves(&["--data-dir", "svc/data", "--output", "null"]);
+    let replay = || scene.run(&["journal", "replay", "--data-dir", "svc/data", "--output", "null"]);
     let (is_done, stderr) = replay();
     assert!(is_done, "{stderr}");
     for entry in fs::read_dir(scene.at("svc/data/journal")).unwrap() {
@@ -324,8 +324,8 @@ fn the_journal_is_worked_on_with_its_owners_rights() {
     let _ = fs::remove_file(scene.at("svc/journal/lock"));
     let sinks = ["ndjson:out", "ndjson:svc/link"];
     scene.plant("svc/link", "etc/shadow");
-    let outcomes =
-        sinks.map(|sink| scene.run(&["journal", "replay", "--data-dir", "svc", "--sink", sink]).0);
+    let outcomes = sinks
+        .map(|sink| scene.run(&["journal", "replay", "--data-dir", "svc", "--output", sink]).0);
     assert_eq!(outcomes, [true, false]);
     scene.check("the sink");
 }
@@ -362,7 +362,7 @@ fn certificates_are_written_by_no_link() {
 fn a_server_of_roots_follows_no_link_to_profile_and_dead_letters() {
     let Some(scene) = Scene::new() else { return };
     let serve = |args: &[&str]| {
-        let fixed = ["serve", "--listen", "127.0.0.1:0", "--ack", "memory", "--sink", "null"];
+        let fixed = ["serve", "--listen", "127.0.0.1:0", "--ack", "memory", "--output", "null"];
         scene.run(&[&fixed[..], args].concat())
     };
     scene.plant("svc/profile", "etc");
@@ -382,7 +382,7 @@ fn a_server_of_roots_follows_no_link_to_profile_and_dead_letters() {
     for link in links {
         symlink(scene.at("etc/shadow"), link).unwrap();
     }
-    let args = ["--ack", "memory", "--sink", "null", "--profile", "svc/profile"];
+    let args = ["--ack", "memory", "--output", "null", "--profile", "svc/profile"];
     assert!(Process::serve(scene.dir.path(), &args).terminate().status.success());
     scene.check("files of the profile");
     assert_eq!(scene.owner("svc/profile/server.json"), UID);
@@ -395,7 +395,7 @@ fn a_process_of_roots_makes_its_journal_by_no_link() {
     // Needs nothing in the data directory but the journal.
     let poll = |data: &str| {
         let mut command = ringhook(scene.dir.path());
-        let args = ["poll", "--sink", "null", "--api-root", &api.url(), "--data-dir", data];
+        let args = ["poll", "--output", "null", "--api-root", &api.url(), "--data-dir", data];
         command.args(args).env("TELEGRAM_BOT_TOKEN", TOKEN);
         command
     };

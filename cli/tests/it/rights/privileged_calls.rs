@@ -190,7 +190,7 @@ fn no_call_of_roots_follows_a_link_in_a_directory_of_another_user() {
     let config = format!(
         "[server]\nuser = '{UID}'\ngroup = '{GID}'\nlisten = 'unix:svc/hook.sock'\n\
          reuse_port = true\ndata_dir = 'svc/data'\n[journal]\nlock_wait = '60s'\n\
-         [sink]\nto = 'ndjson:svc/out'\n[dispatch]\ndead_letters = 'svc/dead'\n\
+         [[output]]\nname = 'out'\nto = 'ndjson:svc/out'\n[dispatch]\ndead_letters = 'svc/dead'\n\
          [profile]\ndir = 'svc/profile'\n[webhook]\nport = 443\n[[listener]]\naddress = '127.0.0.1:0'\n\
          [[bot]]\nname = 'shop'\npath = '/shop'\nhost = 'bot.example.com'\n\
          secret_token_file = 'svc/data/secret-token'\n"
@@ -217,12 +217,12 @@ fn no_call_of_roots_follows_a_link_in_a_directory_of_another_user() {
     let once: [&[&str]; 8] = [
         &["webhook", "set", "--config", "c.toml", "--api-root", &root],
         &["webhook", "delete", "--config", "c.toml", "--api-root", &root],
-        &["journal", "replay", "--data-dir", "svc/data", "--sink", "ndjson:svc/replayed"],
+        &["journal", "replay", "--data-dir", "svc/data", "--output", "ndjson:svc/replayed"],
         &["journal", "ls", "--data-dir", "svc/data"],
         &["journal", "verify", "--data-dir", "svc/data"],
         &["cert", "new", "--name", "bot.example.com", "--out", "svc/pki"],
         &["cert", "csr", "--name", "bot.example.com", "--out", "svc/csr"],
-        &["dead-letters", "replay", "svc/dead", "--sink", "ndjson:svc/again"],
+        &["dead-letters", "replay", "svc/dead", "--output", "ndjson:svc/again"],
     ];
     let mut traces = vec!["serve".to_owned(), "takeover".to_owned()];
     for (number, args) in once.iter().enumerate() {

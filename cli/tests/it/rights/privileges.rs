@@ -84,7 +84,7 @@ fn root_is_given_up_by_all_threads_for_good_and_updates_still_get_through() {
     let dir = open_dir();
     let (uid, gid) = (UID.to_string(), GID.to_string());
     let args = ["--user", &uid, "--group", &gid, "--data-dir", "state/data"];
-    let args = [&args[..], &["--sink", "ndjson:updates", "--report", "report.json"]].concat();
+    let args = [&args[..], &["--output", "ndjson:updates", "--report", "report.json"]].concat();
     // The first run makes everything, the next one finds it. A ring is made behind the change.
     let drivers = support::drivers().into_iter().cycle().take(2);
     for (run, driver) in (1_i64..).zip(drivers) {
@@ -143,7 +143,7 @@ fn files_that_only_root_reads_are_read_before_and_a_named_user_brings_its_groups
                   key = 'key.pem'\n[[listener]]\naddress = 'unix:hook.sock'\ntls = false\n[[bot]]\nname = 'shop'\npath = '/shop'\n\
                   secret_token_file = 'token'\n";
     fs::write(dir.path().join("ringhook.toml"), config).unwrap();
-    let process = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let process = Process::serve(dir.path(), &["--config", "ringhook.toml", "--output", "null"]);
     let id = |flag| {
         let output = Command::new("id").args([flag, "nobody"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -165,7 +165,7 @@ fn files_that_only_root_reads_are_read_before_and_a_named_user_brings_its_groups
 #[test]
 fn no_new_privileges_are_ever_had_by_any_user() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::serve(dir.path(), &["--sink", "null", "--ack", "memory"]);
+    let process = Process::serve(dir.path(), &["--output", "null", "--ack", "memory"]);
     for thread in threads(&process, &["NoNewPrivs"]) {
         assert_eq!(thread, ["1"]);
     }
@@ -228,7 +228,7 @@ fn a_privileged_port_needs_one_capability_and_no_root() {
     std::os::unix::fs::chown(&data, Some(UID), Some(GID)).unwrap();
     let port = (600..1024).rev().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     let listen = format!("127.0.0.1:{}", port.expect("a free port"));
-    let args = ["serve", "--listen", &listen, "--data-dir", "state/data", "--sink", "null"];
+    let args = ["serve", "--listen", &listen, "--data-dir", "state/data", "--output", "null"];
     let Some(mut without) = as_unprivileged(dir.path(), &[]) else { return };
     let output = without.args(args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

@@ -40,7 +40,7 @@ fn serve(pki: &Pki, driver: &str) -> Command {
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"])
         .args(["--cert", "cert.pem", "--key", "key.pem", "--report", "report"])
-        .args(["--sink", "null", "--driver", driver]);
+        .args(["--output", "null", "--driver", driver]);
     command
 }
 

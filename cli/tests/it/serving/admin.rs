@@ -18,7 +18,7 @@ use crate::{
 fn the_command_line_has_it_and_tells_where() {
     let dir = tempfile::tempdir().unwrap();
     let process =
-        Process::serve(dir.path(), &["--sink", "null", "--ack", "memory", "--admin", LOCAL]);
+        Process::serve(dir.path(), &["--output", "null", "--ack", "memory", "--admin", LOCAL]);
     let line = process
         .stderr()
         .into_iter()
@@ -40,7 +40,7 @@ fn a_journal_whose_disk_takes_nothing_is_an_obstacle_until_it_does() {
     with_mounts(|| {
         let port = Port::reserve();
         let admin = port.addr.to_string();
-        let service = Service::new(SMALL_SEGMENTS, &["--sink", "null", "--admin", &admin]);
+        let service = Service::new(SMALL_SEGMENTS, &["--output", "null", "--admin", &admin]);
         let server = service.start();
         let mut sender = Sender::new(&service);
         sender.post_all(10);

@@ -36,7 +36,7 @@ fn forbid(command: &mut Command, call: libc::c_long, errno: i32) {
 fn serve(dir: &Path, driver: &str) -> Command {
     let mut command = process::ringhook(dir);
     let args =
-        ["serve", "--listen", "127.0.0.1:0", "--sink", "ndjson:updates", "--report", "report"];
+        ["serve", "--listen", "127.0.0.1:0", "--output", "ndjson:updates", "--report", "report"];
     command.args(args).args(["--cert", "cert.pem", "--key", "key.pem", "--driver", driver]);
     command.args(["--config", "ringhook.toml"]);
     let config = format!(

@@ -32,7 +32,7 @@ fn head(length: usize) -> Vec<u8> {
 
 /// A server and `CONNECTIONS` on which a first request was answered.
 fn service() -> (Process, Vec<Client>) {
-    let service = Service::new("", &["--ack", "memory", "--sink", "null"]);
+    let service = Service::new("", &["--ack", "memory", "--output", "null"]);
     let process = service.start();
     let config = client::trusting(&service.pki.cert, rustls::ALL_VERSIONS);
     let clients = (0..CONNECTIONS).map(|id| {

@@ -16,7 +16,7 @@ fn greeted(dir: &Path, config: &str, test: impl FnOnce(&str)) -> String {
     let bot = format!("[[bot]]\nname='test'\npath='/webhook'\nsecret_token='{SECRET}'\n");
     fs::write(dir.join("ringhook.toml"), format!("{config}\n{bot}")).unwrap();
     let mut command = process::ringhook(dir);
-    command.args(["serve", "--config", "ringhook.toml", "--sink", "ndjson:updates"]);
+    command.args(["serve", "--config", "ringhook.toml", "--output", "ndjson:updates"]);
     if let Ok(driver) = std::env::var("RINGHOOK_TEST_DRIVER") {
         command.args(["--driver", &driver]);
     }

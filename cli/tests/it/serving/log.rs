@@ -35,7 +35,7 @@ fn start(pki: &Pki, args: &[&str]) -> Process {
     let mut command = process::ringhook(pki.dir());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"])
-        .args(["--cert", "cert.pem", "--key", "key.pem", "--sink", "null"])
+        .args(["--cert", "cert.pem", "--key", "key.pem", "--output", "null"])
         .args(args);
     Process::start(command)
 }
@@ -225,7 +225,7 @@ fn in_systemds_journal_a_line_of_text_has_no_time_of_its_own() {
         let mut command = process::ringhook(pki.dir());
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"])
-            .args(["--sink", "null"])
+            .args(["--output", "null"])
             .env("JOURNAL_STREAM", format!("{}:{inode}", stat.dev()))
             .stdout(Stdio::null())
             .stderr(stderr);

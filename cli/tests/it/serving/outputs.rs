@@ -45,7 +45,7 @@ fn wait_ids(path: &Path, expected: &[i64]) {
 #[test]
 fn a_file_that_is_rotated_or_removed_loses_no_update() {
     for ack in ["written", "synced"] {
-        let service = Service::new("", &["--sink", "ndjson:out", "--ack", ack]);
+        let service = Service::new("", &["--output", "ndjson:out", "--ack", ack]);
         let at = |name: &str| service.pki.dir().join(name);
         let server = service.start();
         let mut client = service.connect();
@@ -77,7 +77,7 @@ fn a_file_that_is_rotated_or_removed_loses_no_update() {
 
 #[test]
 fn what_cannot_be_made_anew_waits_until_it_can() {
-    let service = Service::new("", &["--sink", "ndjson:logs/out"]);
+    let service = Service::new("", &["--output", "ndjson:logs/out"]);
     let at = |name: &str| service.pki.dir().join(name);
     fs::create_dir(at("logs")).unwrap();
     let server = service.start();
@@ -135,23 +135,32 @@ fn two_outputs_are_never_one_file() {
         assert_eq!((code, said.lines().count()), (2, 1), "{said}");
         said
     };
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--config", "config", "--sink"];
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--config", "config", "--output"];
     let said = refused(&[&serve[..], &["ndjson:out"]].concat());
-    assert!(said.contains("dispatch.dead_letters = sub/../out and sink.to = ndjson:out"), "{said}");
+    assert!(
+        said.contains("dispatch.dead_letters = sub/../out and output.to = ndjson:out of"),
+        "{said}"
+    );
     let said = refused(&[&serve[..], &["ndjson:x", "--report", "./x"]].concat());
-    assert!(said.contains("--report = ./x and sink.to = ndjson:x are one file"), "{said}");
+    assert!(
+        said.contains("--report = ./x and output.to = ndjson:x of \"default\" are one file"),
+        "{said}"
+    );
     let said = refused(&[&serve[..], &["ndjson:config"]].concat());
-    assert!(said.contains("sink.to = ndjson:config is config, which is read"), "{said}");
+    assert!(
+        said.contains("output.to = ndjson:config of \"default\" is config, which is read"),
+        "{said}"
+    );
     assert_eq!(fs::read_to_string(dir.path().join("config")).unwrap(), config);
     fs::write(dir.path().join("letters"), "").unwrap();
-    let said = refused(&["dead-letters", "replay", "letters", "--sink", "ndjson:./letters"]);
+    let said = refused(&["dead-letters", "replay", "letters", "--output", "ndjson:./letters"]);
     assert!(said.contains("another file than letters"), "{said}");
 }
 
 #[test]
 fn a_socket_as_standard_output_is_written_to_by_its_path_too() {
     for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
-        let service = Service::new("", &["--sink", &format!("ndjson:{path}")]);
+        let service = Service::new("", &["--output", &format!("ndjson:{path}")]);
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let server = service.start_with_stdout(Stdio::from(OwnedFd::from(theirs)));
         post(&mut service.connect(), PATH, 7);
@@ -165,7 +174,7 @@ fn a_socket_as_standard_output_is_written_to_by_its_path_too() {
     let dir = tempfile::tempdir().unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
     let output = ringhook(dir.path())
-        .args(["serve", "--listen", "127.0.0.1:0", "--sink", "ndjson:socket"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--output", "ndjson:socket"])
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -176,7 +185,7 @@ fn a_socket_as_standard_output_is_written_to_by_its_path_too() {
 fn a_line_tells_its_bot_where_there_is_more_than_one() {
     let other = format!("[[bot]]\nname = 'other'\npath = '/other'\nsecret_token = '{SECRET}'\n");
     let lines = |config: &str, args: &[&str], paths: &[&str]| {
-        let service = Service::new(config, &[&["--sink", "ndjson:out"][..], args].concat());
+        let service = Service::new(config, &[&["--output", "ndjson:out"][..], args].concat());
         let server = service.start();
         let mut client = service.connect();
         for (path, id) in paths.iter().zip(1..) {
@@ -204,14 +213,14 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
     assert_eq!(lines("", &[], &[PATH])[0]["update_id"], 1);
     assert_eq!(lines("", &["--meta"], &[PATH])[0]["bot"], "test");
     assert_eq!(lines(&other, &["--meta=false"], &[PATH])[0]["update_id"], 1);
-    let without = format!("[sink]\nmeta = false\n{other}");
+    let without = format!("[[output]]\nname = 'out'\nto = 'ndjson:-'\nmeta = false\n{other}");
     assert_eq!(lines(&without, &[], &[PATH])[0]["update_id"], 1);
 }
 
 /// The form of the lines follows the bots, and a change of the setting asks for a restart.
 #[test]
 fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
-    let service = Service::new("", &["--sink", "ndjson:out"]);
+    let service = Service::new("", &["--output", "ndjson:out"]);
     let at = |name: &str| service.pki.dir().join(name);
     let one = fs::read_to_string(at("ringhook.toml")).unwrap();
     let other = format!("[[bot]]\nname = 'other'\npath = '/other'\nsecret_token = '{SECRET}'\n");
@@ -252,7 +261,7 @@ fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
     assert!(!said.contains("restart"), "{said}");
     post(&mut client, PATH, 4);
     assert_eq!(line_of(4), None);
-    let said = reload(&format!("[sink]\nmeta = true\n{one}"));
-    assert!(said.contains("only after a restart: sink.meta"), "{said}");
+    let said = reload(&format!("[[output]]\nname = 'out'\nto = 'ndjson:-'\nmeta = true\n{one}"));
+    assert!(said.contains("only after a restart: output"), "{said}");
     assert!(server.terminate().status.success());
 }

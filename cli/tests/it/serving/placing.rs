@@ -62,7 +62,7 @@ fn threads_run_where_they_are_pinned() {
     let dir = tempfile::tempdir().unwrap();
     // Turned round: the defaults would put the shard on the first one.
     let pin = format!("shards={last},workers={first}");
-    let args = ["--pin", &pin, "--sink", "null", "--workers", "2", "--report", "report"];
+    let args = ["--pin", &pin, "--output", "null", "--workers", "2", "--report", "report"];
     let server = Process::serve(dir.path(), &args);
     let stderr = server.stderr();
     let greets = |line: String| assert!(stderr.contains(&line), "no {line:?} in {stderr:#?}");
@@ -91,7 +91,7 @@ fn a_list_alone_says_how_many_threads_there_are() {
     fs::write(dir.path().join("ringhook.toml"), config).unwrap();
     // A part that the flag does not name stays the file's.
     let flag = format!("workers={list}");
-    let args = ["--config", "ringhook.toml", "--sink", "null", "--pin", &flag];
+    let args = ["--config", "ringhook.toml", "--output", "null", "--pin", &flag];
     let server = Process::serve(dir.path(), &args);
     for (index, cpu) in cpus.iter().enumerate() {
         assert_runs_on(server.child.id(), &format!("ringhook-s{index}"), &cpu.to_string());
@@ -202,7 +202,7 @@ fn connections_are_polled_busily_where_that_is_asked_for() {
             fs::write(pki.dir().join("ringhook.toml"), config).unwrap();
             let driver = driver.to_string();
             let args = ["--config", "ringhook.toml", "--cert", "cert.pem", "--key", "key.pem"];
-            let args = [&args[..], &["--sink", "null", "--driver", &driver]].concat();
+            let args = [&args[..], &["--output", "null", "--driver", &driver]].concat();
             let server = Process::serve(pki.dir(), &args);
             let mut client = Client::connect(server.addr, &pki);
             assert_eq!(client.post(&update(1)).status, 200, "{driver}");

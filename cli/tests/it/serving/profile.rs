@@ -67,7 +67,7 @@ fn the_intervals_add_up_to_the_report_and_every_reader_agrees() {
     let dir = tempfile::tempdir().unwrap();
     let profile = dir.path().join("profile");
     fs::write(dir.path().join("ringhook.toml"), "[profile]\ninterval = \"20ms\"\n").unwrap();
-    let flags = ["--config", "ringhook.toml", "--profile", "profile", "--sink", "null"];
+    let flags = ["--config", "ringhook.toml", "--profile", "profile", "--output", "null"];
     let server = Process::serve(dir.path(), &flags);
     post(&server, dir.path(), 0..100);
     // A signal has everything written at once.
@@ -119,7 +119,7 @@ fn a_full_disk_costs_intervals_is_told_once_and_harms_no_update() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("ringhook.toml"), "[profile]\ninterval = \"10ms\"\n").unwrap();
     // A first run makes what a server needs.
-    Process::serve(dir.path(), &["--ack", "memory", "--sink", "null"]).terminate();
+    Process::serve(dir.path(), &["--ack", "memory", "--output", "null"]).terminate();
     let mut command = Command::new("bash");
     command.current_dir(dir.path()).stdin(Stdio::null()).args([
         "-c",
@@ -135,7 +135,7 @@ fn a_full_disk_costs_intervals_is_told_once_and_harms_no_update() {
         "profile",
         "--ack",
         "memory",
-        "--sink",
+        "--output",
         "null",
     ]);
     let server = Process::start(command);
@@ -180,7 +180,7 @@ fn what_is_slow_can_be_changed_and_where_profiles_go_cannot() {
     let dir = tempfile::tempdir().unwrap();
     let config = |text: &str| fs::write(dir.path().join("ringhook.toml"), text).unwrap();
     config("");
-    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--output", "null"]);
     post(&server, dir.path(), 0..10);
     config("[profile]\nslow = \"1us\"\ndir = \"profile\"\n");
     server.signal("HUP");
@@ -200,7 +200,7 @@ fn what_is_slow_can_be_changed_and_where_profiles_go_cannot() {
 fn slow_requests_are_named_with_their_stages() {
     let dir = tempfile::tempdir().unwrap();
     // Nothing is faster than that.
-    let flags = ["--profile", "profile", "--profile-slow", "1us", "--sink", "null"];
+    let flags = ["--profile", "profile", "--profile-slow", "1us", "--output", "null"];
     // The log of the run before is kept.
     Process::serve(dir.path(), &flags).terminate();
     assert!(!dir.path().join("profile/server.1.hlog").exists());

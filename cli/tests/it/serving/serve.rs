@@ -145,7 +145,7 @@ fn a_first_run_with_a_clock_in_1970_serves_and_says_what_is_wrong() {
 fn two_first_runs_make_different_secrets_and_keys() {
     let read = |name| {
         let dir = tempfile::tempdir().unwrap();
-        assert_code(&Process::serve(dir.path(), &["--sink", "null"]).terminate(), 0);
+        assert_code(&Process::serve(dir.path(), &["--output", "null"]).terminate(), 0);
         fs::read(dir.path().join(DATA).join(name)).unwrap()
     };
     for name in ["key.pem", "secret-token"] {
@@ -359,7 +359,7 @@ fn hanging_server(dir: &Path, ack: &str, drain_timeout: &str) -> (Process, fs::F
     succeed(Command::new("mkfifo").arg(dir.join("pipe")));
     // Both ends, or opening would wait for the other one.
     let pipe = OpenOptions::new().read(true).write(true).open(dir.join("pipe")).unwrap();
-    let mut flags = vec!["--sink", "ndjson:pipe", "--report", "report.json", "--ack", ack];
+    let mut flags = vec!["--output", "ndjson:pipe", "--report", "report.json", "--ack", ack];
     flags.extend(["--drain-timeout", drain_timeout]);
     let server = Process::serve(dir, &flags);
     for id in 0..8 {
@@ -423,11 +423,12 @@ fn what_a_hanging_drain_leaves_is_delivered_after_the_next_start() {
     let kept = format!("{left} update(s) stay in the journal for the next start");
     assert!(ended.stderr.contains(&kept), "{:#?}", ended.stderr);
     drop(pipe);
-    let server = Process::serve(dir.path(), &["--sink", "ndjson:file", "--ack", "memory"]);
+    let server = Process::serve(dir.path(), &["--output", "ndjson:file", "--ack", "memory"]);
     let told = format!("notice     {left} update(s) that an earlier run has left in ");
     assert!(server.stderr().iter().any(|line| line.contains(&told)), "{:#?}", server.stderr());
     assert_code(&server.terminate(), 0);
-    let server = Process::serve(dir.path(), &["--sink", "ndjson:file", "--report", "report.json"]);
+    let server =
+        Process::serve(dir.path(), &["--output", "ndjson:file", "--report", "report.json"]);
     // Of the segment's 64 MiB only what was written is read.
     let found = format!(
         "notice     journal: {left} update(s) to be delivered again of 8 read (0.2 MiB in "
@@ -472,7 +473,15 @@ fn a_reader_that_leaves_stdout_ends_it_with_1_and_the_reason() {
 fn a_reader_that_leaves_stderr_disturbs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = ringhook(dir.path());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--sink", "null", "--report", "report.json"]);
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--output",
+        "null",
+        "--report",
+        "report.json",
+    ]);
     let mut child = with_test_driver(&mut command)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -512,7 +521,7 @@ fn a_reader_that_leaves_stderr_disturbs_nothing() {
 fn a_file_sink_is_private_and_appended_to() {
     let dir = tempfile::tempdir().unwrap();
     for id in 1..3 {
-        let server = Process::serve(dir.path(), &["--sink", "ndjson:updates.ndjson"]);
+        let server = Process::serve(dir.path(), &["--output", "ndjson:updates.ndjson"]);
         assert_eq!(post(&server, dir.path(), &update(id)).status, 200);
         let ended = server.terminate();
         assert_code(&ended, 0);
@@ -531,7 +540,7 @@ fn a_file_sink_is_private_and_appended_to() {
 #[test]
 fn the_null_sink_takes_all_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::serve(dir.path(), &["--sink", "null", "--report", "report.json"]);
+    let server = Process::serve(dir.path(), &["--output", "null", "--report", "report.json"]);
     assert_eq!(post(&server, dir.path(), &update(1)).status, 200);
     let ended = server.terminate();
     assert_code(&ended, 0);
@@ -549,7 +558,8 @@ const THREE_BOTS: &str = r#"
 [server]
 driver = "epoll"
 shards = 1
-[sink]
+[[output]]
+name = 'out'
 to = "ndjson:updates"
 [[bot]]
 name = "shop"
@@ -618,7 +628,8 @@ fn each_bot_of_a_config_file_has_its_path_and_its_secret() {
 fn bots_of_one_path_are_told_apart_by_host_and_credentials() {
     let dir = tempfile::tempdir().unwrap();
     let config = r#"
-        [sink]
+        [[output]]
+name = 'out'
         to = "ndjson:updates"
         [[bot]]
         name = "shop"
@@ -698,7 +709,8 @@ fn flags_win_over_the_file() {
         [tls]
         cert = "cert-of-the-file"
         key = "key-of-the-file"
-        [sink]
+        [[output]]
+name = 'out'
         to = "null"
     "#;
     fs::write(dir.path().join("ringhook.toml"), config).unwrap();
@@ -711,7 +723,7 @@ fn flags_win_over_the_file() {
         ["--workers", "2"],
         ["--data-dir", "of-the-flag"],
         ["--drain-timeout", "7s"],
-        ["--sink", "ndjson:of-the-flag"],
+        ["--output", "ndjson:of-the-flag"],
         ["--cert", cert.to_str().unwrap()],
         ["--key", key.to_str().unwrap()],
     ];
@@ -813,7 +825,7 @@ fn an_unknown_key_is_refused_with_file_line_and_key() {
         ("[server]\n\nlistn = '127.0.0.1:0'", 3, "listn"),
         ("[limits]\nbody = '1MiB'", 2, "body"),
         ("[tls]\ncertificate = 'a'", 2, "certificate"),
-        ("[sink]\nfile = 'a'", 2, "file"),
+        ("[[output]]\nname = 'out'\nfile = 'a'", 3, "file"),
         ("[[bot]]\nname = 'a'\npath = '/a'\ntokens = 'a'", 4, "tokens"),
         ("[servers]\n", 1, "servers"),
     ] {
@@ -851,8 +863,8 @@ fn a_wrong_value_is_refused_with_key_value_and_expectation() {
         ("[limits]\nqueue_updates = 0", "limits.queue_updates", "0", "1 to 16777216"),
         ("[limits]\nconnections = 0", "limits.connections", "0", "1 to 16777216"),
         ("[limits]\nconnections_per_address = -1", "connections_per_address", "-1", "expected"),
-        ("[sink]\nto = 'kafka:a'", "sink.to", "kafka:a", "ndjson:FILE"),
-        ("[sink]\nto = 'ndjson:'", "sink.to", "ndjson:", "ndjson:FILE"),
+        ("[[output]]\nname = 'out'\nto = 'kafka:a'", "output.to", "kafka:a", "ndjson:FILE"),
+        ("[[output]]\nname = 'out'\nto = 'ndjson:'", "output.to", "ndjson:", "ndjson:FILE"),
         (&bot("auth = 'basic'"), "bot.auth", "basic", "none"),
         (&bot(""), "bot \"a\"", "0", "one of secret_token"),
         (&bot("auth = 'none'\nsecret_token = 'x'"), "bot \"a\"", "1", "none of them"),
@@ -890,7 +902,7 @@ fn wrong_flags_are_refused_with_2() {
         (&["serve", "--shards", "two"], "--shards"),
         (&["serve", "--shards", "0"], "server.shards = 0: expected 1 to 1024"),
         (&["serve", "--drain-timeout", "soon"], "--drain-timeout"),
-        (&["serve", "--sink", "stdout"], "sink.to = stdout: expected ndjson:-"),
+        (&["serve", "--output", "stdout"], "output.to = stdout: expected ndjson:-"),
         (&["serve", "--config", "missing.toml"], "missing.toml: No such file"),
         (&["serve", "--report", "missing/report.json"], "--report missing/report.json"),
         (&["serve", "surplus"], "surplus"),
@@ -962,7 +974,7 @@ fn a_data_directory_that_cannot_be_made_is_refused_by_name() {
 #[test]
 fn a_file_sink_that_cannot_be_opened_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--listen", "127.0.0.1:0", "--sink", "ndjson:missing/updates"];
+    let args = ["--listen", "127.0.0.1:0", "--output", "ndjson:missing/updates"];
     let said = refused(dir.path(), &args, 1);
     assert!(said.contains("ndjson:missing/updates: No such file"), "{said}");
 }
@@ -996,7 +1008,7 @@ fn bots_bring_their_certificates_and_a_new_one_is_served_without_a_restart() {
     }
     let encrypt = "pkcs8 -topk8 -in news.plain -passout file:news.password -out news.key";
     succeed(openssl.args(encrypt.split(' ')).current_dir(dir.path()));
-    let args = ["--config", "ringhook.toml", "--sink", "null", "--report", "report.json"];
+    let args = ["--config", "ringhook.toml", "--output", "null", "--report", "report.json"];
     let server = Process::serve(dir.path(), &args);
     assert!(!at(CERT).exists(), "none is made where a bot has one");
     let lines = server.stderr();
@@ -1194,7 +1206,7 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
         format!("[[bot]]\nname = \"{name}\"\npath = \"/{name}\"\nsecret_token_file = \"secret\"\n")
     };
     fs::write(path("secret"), "one").unwrap();
-    let null = "[sink]\nto = \"null\"\n";
+    let null = "[[output]]\nname = 'out'\nto = \"null\"\n";
     fs::write(path("ringhook.toml"), format!("{null}{}", bot("a"))).unwrap();
     let args = ["--config", "ringhook.toml", "--report", "report.json"];
     let server = Process::serve(dir.path(), &args);
@@ -1225,12 +1237,13 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     wait_until("the mistake is told", || says("config ringhook.toml: line 7") >= 1);
     assert_eq!(post("/a", "two", 5), 200);
 
-    let config = format!("[sink]\nto = \"ndjson:-\"\n[server]\nworkers = 3\n{}", bot("b"));
+    let config =
+        format!("[[output]]\nname = 'out'\nto = \"ndjson:-\"\n[server]\nworkers = 3\n{}", bot("b"));
     fs::write(path("ringhook.toml"), config).unwrap();
     server.signal("HUP");
     wait_until("the other bot is there", || post("/b", "two", 6) == 200);
     assert_eq!(post("/a", "two", 7), 404);
-    let told = "in force only after a restart: server.workers, sink.to";
+    let told = "in force only after a restart: server.workers, output";
     wait_until("what needs a restart is named", || says(told) >= 1);
 
     let ended = server.terminate();
@@ -1255,7 +1268,7 @@ fn changed_files_are_read_again_without_being_told() {
     fs::write(path("a.token"), "one").unwrap();
     fs::write(path("b.token"), "bee").unwrap();
     fs::write(path("ringhook.toml"), bot("a")).unwrap();
-    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--output", "null"]);
     let mut client = connect(&server, &path(CERT));
     let mut post = |path: &str, secret: &str, id: i64| {
         client.send(&request_to(path, secret, &update(id)));
@@ -1291,7 +1304,7 @@ fn what_goes_missing_or_odd_while_it_runs_changes_nothing() {
     let path = |name: &str| dir.path().join(name);
     let config = "[[bot]]\nname = \"a\"\npath = \"/a\"\nsecret_token_file = \"ringhook-data/secret-token\"\n";
     fs::write(path("ringhook.toml"), config).unwrap();
-    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--sink", "null"]);
+    let server = Process::serve(dir.path(), &["--config", "ringhook.toml", "--output", "null"]);
     let secret = fs::read_to_string(path(SECRET_FILE)).unwrap();
     let mut client = connect(&server, &path(CERT));
     let mut post = |id: i64| {
@@ -1338,9 +1351,9 @@ fn what_goes_missing_or_odd_while_it_runs_changes_nothing() {
 #[test]
 fn a_stop_before_the_start_is_over_does_not_wait_for_the_lock() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Process::serve(dir.path(), &["--sink", "null"]);
+    let first = Process::serve(dir.path(), &["--output", "null"]);
     let mut command = ringhook(dir.path());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--sink", "null"]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--output", "null"]);
     with_test_driver(&mut command);
     let mut second =
         command.args(["--wait-for-lock", "10m"]).stderr(Stdio::piped()).spawn().unwrap();

@@ -51,7 +51,7 @@ fn serve(pki: &Pki, args: &[&str]) -> Command {
     let mut command = process::ringhook(pki.dir());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"])
-        .args(["--cert", "cert.pem", "--key", "key.pem", "--sink", "null"])
+        .args(["--cert", "cert.pem", "--key", "key.pem", "--output", "null"])
         .args(args);
     command
 }

@@ -53,7 +53,7 @@ fn a_stop_under_load_keeps_every_acknowledged_update_once() {
         eprintln!("driver {driver}");
         let pki = Pki::ecdsa();
         let driver = driver.to_string();
-        let args = ["--sink", "ndjson:updates", "--driver", &driver];
+        let args = ["--output", "ndjson:updates", "--driver", &driver];
         let process = Process::start(serve(&pki, &args));
         let url = format!("https://{}{PATH}", process.addr);
         let mut options = Options::new(url.parse().unwrap());
@@ -95,7 +95,7 @@ fn what_is_idle_ends_at_once_and_what_has_begun_is_finished() {
         eprintln!("driver {driver}");
         let pki = Pki::ecdsa();
         let driver = driver.to_string();
-        let args = ["--sink", "ndjson:updates", "--driver", &driver, "--drain-timeout", "60s"];
+        let args = ["--output", "ndjson:updates", "--driver", &driver, "--drain-timeout", "60s"];
         let mut process = Process::start(serve(&pki, &args));
         let addr = process.addr;
         let mut fresh = Client::connect(addr, &pki);
@@ -127,7 +127,7 @@ fn what_is_idle_ends_at_once_and_what_has_begun_is_finished() {
 #[test]
 fn a_second_signal_leaves_at_once() {
     let pki = Pki::ecdsa();
-    let args = ["--sink", "null", "--drain-timeout", "1h"];
+    let args = ["--output", "null", "--drain-timeout", "1h"];
     let process = Process::start(serve(&pki, &args));
     let mut half = Client::connect(process.addr, &pki);
     half.send(&[request(&update(1)), request(&update(2))[..50].to_vec()].concat());
@@ -146,7 +146,7 @@ fn a_second_signal_leaves_at_once() {
 fn a_reader_that_is_gone_ends_the_process_with_one_line() {
     let pki = Pki::ecdsa();
     let (reader, writer) = io::pipe().unwrap();
-    let args = ["--sink", "ndjson:-"];
+    let args = ["--output", "ndjson:-"];
     let process = Process::start_with_stdout(serve(&pki, &args), Stdio::from(writer));
     let mut client = Client::connect(process.addr, &pki);
     assert_eq!(client.post(&update(1)).status, 200);
@@ -170,7 +170,7 @@ fn a_reader_that_is_gone_ends_the_process_with_one_line() {
 #[test]
 fn a_stderr_that_is_not_read_does_no_harm() {
     let pki = Pki::ecdsa();
-    let mut command = serve(&pki, &["--sink", "ndjson:updates"]);
+    let mut command = serve(&pki, &["--output", "ndjson:updates"]);
     let command = with_test_driver(&mut command);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -115,7 +115,7 @@ fn serve(pki: &Pki, args: &[&str]) -> Command {
     let mut command = ringhook(pki.dir());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml", "--shards", "1"])
-        .args(["--cert", "cert.pem", "--key", "key.pem", "--sink", "null", "--report", "report"])
+        .args(["--cert", "cert.pem", "--key", "key.pem", "--output", "null", "--report", "report"])
         .args(args);
     command
 }
@@ -171,7 +171,15 @@ fn a_poller_fetches_and_stops_while_stderr_is_full() {
     let api = FakeBotApi::start();
     let dir = tempfile::tempdir().unwrap();
     let mut command = ringhook(dir.path());
-    command.args(["poll", "--api-root", &api.url(), "--sink", "ndjson:out", "--report", "report"]);
+    command.args([
+        "poll",
+        "--api-root",
+        &api.url(),
+        "--output",
+        "ndjson:out",
+        "--report",
+        "report",
+    ]);
     command.args(["--log-level", "trace"]).env("TELEGRAM_BOT_TOKEN", TOKEN);
     let mut poller = Blocked::start(command);
     let lines = || fs::read_to_string(dir.path().join("out")).unwrap_or_default().lines().count();

@@ -37,7 +37,7 @@ fn arguments(pki: &Pki, name: &str, listen: &str, config: &str) -> Vec<String> {
     fs::write(pki.dir().join(format!("{name}.toml")), format!("{config}\n{bot}")).unwrap();
     let mut args: Vec<_> = format!(
         "serve --listen {listen} --config {name}.toml --cert cert.pem --key key.pem \
-         --data-dir {name} --sink ndjson:{name}.updates --report {name}.report"
+         --data-dir {name} --output ndjson:{name}.updates --report {name}.report"
     )
     .split_whitespace()
     .map(str::to_owned)

@@ -44,7 +44,7 @@ fn a_server_with_a_token_in_its_path_serves_it_and_does_not_show_it() {
     let mut command = ringhook(pki.dir());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"])
-        .args(["--cert", "cert.pem", "--key", "key.pem", "--sink", "null", "--report", "report"])
+        .args(["--cert", "cert.pem", "--key", "key.pem", "--output", "null", "--report", "report"])
         .args(["--admin", "127.0.0.1:0", "--log-level", "trace"]);
     let server = Process::start(command);
     let lines = server.stderr();
@@ -113,7 +113,7 @@ fn no_command_shows_what_was_typed_with_a_token_in_it() {
         &["poll", "--api-root", &bad],
         &["poll", "--config", &file],
         &["serve", "--listen", &format!("unix:/none/{TOKEN}"), "--config", "ringhook.toml"],
-        &["serve", "--sink", &format!("ndjson:none/{TOKEN}")],
+        &["serve", "--output", &format!("ndjson:none/{TOKEN}")],
         &["serve", "--no-such-flag", TOKEN],
         &["send", "--url", &url, "--timeout", "2s"],
         &["send", "--url", &format!("ftp://{TOKEN}")],

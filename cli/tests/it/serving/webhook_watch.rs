@@ -64,7 +64,7 @@ impl Stage {
     fn start(&self) -> Process {
         let mut command = process::ringhook(self.pki.dir());
         command.args(["serve", "--listen", "127.0.0.1:0", "--config", "ringhook.toml"]);
-        command.args(["--log-format", "json", "--sink", "ndjson:sink", "--report", "report"]);
+        command.args(["--log-format", "json", "--output", "ndjson:sink", "--report", "report"]);
         let process = Process::start(command);
         self.way.lead_to(process.addr);
         process

@@ -25,7 +25,7 @@ pub(crate) struct OutputSection {
 pub(crate) struct RotateTable {
     /// The size at which it is renamed, in bytes, or as text such as `256MiB`.
     pub(crate) size: ByteSize,
-    /// How many renamed ones are kept.
+    /// How many renamed ones are kept; 8.
     #[serde(default = "kept")]
     pub(crate) keep: u32,
 }

@@ -59,15 +59,15 @@ impl Section {
     fn fields(&self) -> (String, Vec<Field>) {
         let (meaning, fields) = read_struct(self.source, self.of);
         // A table in a table: its keys are those of its own struct.
-        let fields = fields.into_iter().flat_map(|field| match field.of.as_str() {
-            "Pin" => {
-                let inner = read_struct("../src/config/pin.rs", "Pin").1.into_iter();
-                let name = field.name;
-                inner
-                    .map(|inner| Field { name: format!("{name}.{}", inner.name), ..inner })
-                    .collect()
-            }
-            _ => vec![field],
+        let fields = fields.into_iter().flat_map(|field| {
+            let source = match field.of.as_str() {
+                "Pin" => "../src/config/pin.rs",
+                "RotateTable" => self.source,
+                _ => return vec![field],
+            };
+            let inner = read_struct(source, &field.of).1.into_iter();
+            let name = field.name;
+            inner.map(|inner| Field { name: format!("{name}.{}", inner.name), ..inner }).collect()
         });
         (meaning, fields.collect())
     }
@@ -114,6 +114,7 @@ impl Field {
         match self.of.as_str() {
             "bool" => "true or false",
             "Duration" => "duration",
+            "ByteSize" => "size",
             _ if self.is_size => "size",
             "usize" | "u16" | "u32" | "u64" => "number",
             "String" => "text",
@@ -178,7 +179,8 @@ fn read_struct(source: &str, name: &str) -> (String, Vec<Field>) {
             let name = name.rsplit(' ').next().unwrap();
             let inner = of.strip_prefix("Option<").and_then(|of| of.strip_suffix('>'));
             field.name.insert_str(0, name);
-            field.is_required = matches!((name, of), ("name", "String") | ("address", _));
+            field.is_required =
+                matches!((name, of), ("name" | "to", "String") | ("address" | "size", _));
             inner.unwrap_or(of).clone_into(&mut field.of);
             field.meaning = plain(&lines.join(" "));
             assert!(!field.meaning.is_empty(), "{source}: {name} has no documentation");

@@ -60,6 +60,7 @@ pub use crate::{
         Journal, Limits, ListenAddress, Listener, Order, Pin, PreviousToken, Profile,
         SECRET_TOKEN_MAX, SecretToken,
     },
+    control::{OutputDown, OutputState},
     delivery::{
         handler::{Handler, Outcome},
         sink::{BotNames, NdjsonSink, NullSink, Refused, Sink, SinkWriter},
@@ -70,8 +71,8 @@ pub use crate::{
     io::cpu_affinity::Placement,
     journal::RecoveryProgress,
     observe::metrics::{
-        JournalReport, Percentiles, PollReport, Report, SlowReport, SlowRequest, Stage,
-        WebhookReport,
+        JournalReport, OutputReport, Percentiles, PollReport, Report, SlowReport, SlowRequest,
+        Stage, WebhookReport,
     },
     proto::update::Update,
     server::{FeedError, Output, Reload, Server, ServerBuilder, ShutdownHandle},

@@ -6,10 +6,12 @@
 //! | `mod` | the flags of one server, and waiting for threads to end |
 //! | `operation` | what each thread is doing and since when |
 //! | `heartbeat` | the signs of life of a shard |
+//! | `output_state` | whether an output takes what it is given |
 //! | `panics` | catching panics of foreign code |
 
 mod heartbeat;
 pub(crate) mod operation;
+mod output_state;
 pub(crate) mod panics;
 
 use std::{
@@ -23,6 +25,7 @@ use std::{
 };
 
 pub(crate) use self::heartbeat::Heartbeat;
+pub use self::output_state::{OutputDown, OutputState};
 use crate::error::{Error, ErrorKind};
 
 /// Pause between two checks in a wait for threads.

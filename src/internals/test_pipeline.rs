@@ -71,6 +71,7 @@ impl TestPipeline {
             metrics: Metrics::new(1, 1).workers.remove(0),
             operation: Arc::default(),
             output: 0,
+            output_state: None,
             parts: Vec::new(),
             lanes: Vec::new(),
             returns: vec![returns],

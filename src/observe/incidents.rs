@@ -48,6 +48,8 @@ pub enum IncidentKind {
     MalformedUpdate,
     /// A method other than POST.
     MethodNotAllowed,
+    /// An output takes nothing, or takes updates again.
+    Output,
     /// A balancer's PROXY header is missing or malformed.
     ProxyHeader,
     /// A request that did not end in time, or whose answer was not taken in time.
@@ -68,7 +70,7 @@ pub enum IncidentKind {
 
 impl IncidentKind {
     /// All of them, in the order of their numbers.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::AddressLimit,
         Self::AddressRefused,
         Self::AuthFailed,
@@ -80,6 +82,7 @@ impl IncidentKind {
         Self::MalformedRequest,
         Self::MalformedUpdate,
         Self::MethodNotAllowed,
+        Self::Output,
         Self::ProxyHeader,
         Self::RequestTimeout,
         Self::SocketFile,
@@ -104,6 +107,7 @@ impl IncidentKind {
             Self::MalformedRequest => "malformed_request",
             Self::MalformedUpdate => "malformed_update",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Output => "output",
             Self::ProxyHeader => "proxy_header",
             Self::RequestTimeout => "request_timeout",
             Self::SocketFile => "socket_file",
@@ -129,6 +133,7 @@ impl IncidentKind {
             Self::MalformedRequest => "no request that is taken here",
             Self::MalformedUpdate => "a body that is no update",
             Self::MethodNotAllowed => "a method other than POST",
+            Self::Output => "an output takes nothing, or takes updates again",
             Self::ProxyHeader => "a balancer's PROXY header is missing or malformed",
             Self::RequestTimeout => "a request took too long",
             Self::SocketFile => "the name of a Unix socket does not lead to it",
@@ -147,6 +152,7 @@ impl IncidentKind {
             | Self::ConnectionLimit
             | Self::Hang
             | Self::MalformedUpdate
+            | Self::Output
             | Self::SocketFile
             | Self::WebhookChanged
             | Self::WebhookFailing

@@ -27,6 +27,8 @@ pub(crate) struct Hangs {
     counts: Arc<HangCounts>,
     health: Arc<Health>,
     incidents: IncidentWriter,
+    /// The outputs that took nothing at the last look, by their numbers.
+    outputs_down: Vec<bool>,
     seen: [HangStatus; Step::ALL.len()],
 }
 
@@ -48,11 +50,13 @@ impl Hangs {
         incidents: IncidentWriter,
         counts: Arc<HangCounts>,
     ) -> Self {
-        Self { counts, health, incidents, seen: [HangStatus::No; Step::ALL.len()] }
+        let seen = [HangStatus::No; Step::ALL.len()];
+        Self { counts, health, incidents, outputs_down: Vec::new(), seen }
     }
 
     /// To be called every now and then.
     pub(crate) fn look(&mut self, now: Instant) {
+        self.look_at_outputs();
         let hanging = self.health.hanging(now);
         for (step, seen) in Step::ALL.into_iter().zip(&mut self.seen) {
             let hangs = hanging.iter().find(|it| it.step == step);
@@ -74,6 +78,24 @@ impl Hangs {
                 }
                 (HangStatus::No | HangStatus::Once, None) => HangStatus::No,
             };
+        }
+    }
+}
+
+impl Hangs {
+    /// Tells which outputs take nothing since the last look, and which do again.
+    fn look_at_outputs(&mut self) {
+        let Self { health, incidents, outputs_down, .. } = self;
+        for (number, output) in health.outputs().enumerate() {
+            let is_down = output.down().is_some();
+            if outputs_down.len() <= number {
+                outputs_down.push(false);
+            }
+            let Some(was_down) = outputs_down.get_mut(number) else { continue };
+            if mem::replace(was_down, is_down) != is_down {
+                let detail = if is_down { "down" } else { "up" };
+                incidents.note_text(IncidentKind::Output, None, detail, &output.to_string());
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     control::{
-        Control, Heartbeat,
+        Control, Heartbeat, OutputState,
         operation::{Operation, Severity, Step},
     },
     io::listener::Name,
@@ -32,6 +32,7 @@ pub(crate) struct Health {
     names: boxcar::Vec<Arc<Name>>,
     /// Those of all threads.
     operations: boxcar::Vec<Arc<Operation>>,
+    outputs: boxcar::Vec<Arc<OutputState>>,
     phase: Mutex<Phase>,
     heartbeats: boxcar::Vec<Arc<Heartbeat>>,
     /// How many of the operations are workers'.
@@ -64,6 +65,7 @@ impl Health {
             journal: OnceLock::new(),
             names: boxcar::Vec::new(),
             operations: boxcar::Vec::new(),
+            outputs: boxcar::Vec::new(),
             phase: Mutex::new(Phase::Starting),
             heartbeats: boxcar::Vec::new(),
             workers: AtomicUsize::new(0),
@@ -89,6 +91,16 @@ impl Health {
     pub(crate) fn watch_worker(&self, operation: &Arc<Operation>) {
         self.watch(operation);
         self.workers.fetch_add(1, Relaxed);
+    }
+
+    /// From now on the state of an output counts.
+    pub(crate) fn watch_output(&self, output: &Arc<OutputState>) {
+        self.outputs.push(Arc::clone(output));
+    }
+
+    /// All outputs, by their numbers.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
+        self.outputs.iter().map(|(_, output)| output)
     }
 
     /// From now on the state of `journal` counts.
@@ -180,10 +192,11 @@ impl Health {
         obstacles
     }
 
-    /// What hangs although updates are taken, each in one line.
+    /// What hangs, or takes nothing, although updates are taken, each in one line.
     pub(crate) fn asides(&self, now: Instant) -> Vec<String> {
+        let down = self.outputs().filter(|output| output.down().is_some());
         let hanging = self.hanging(now).into_iter().filter(|it| !self.is_obstacle(it));
-        hanging.map(|it| it.to_string()).collect()
+        down.map(ToString::to_string).chain(hanging.map(|it| it.to_string())).collect()
     }
 
     fn is_obstacle(&self, hanging: &Hanging) -> bool {

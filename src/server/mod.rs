@@ -49,16 +49,16 @@ use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Wat
 use crate::{
     bots::BotRegistry,
     config::{Config, DriverKind, Listener},
-    control::Control,
+    control::{Control, OutputState},
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
-    dispatch::Outputs,
+    dispatch::{OutputQueue, Outputs},
     io::{
         cpu_affinity::Placement, listener::AcceptorConfig, peer_limit::PeerConnectionLimit,
         shard::Message,
     },
     observe::{
         incidents::Incidents,
-        metrics::{Metrics, Report, SlowReport},
+        metrics::{Metrics, OutputReport, Report, SlowReport},
     },
     server::{admin::AdminThread, health::Health},
 };
@@ -180,6 +180,12 @@ impl Server {
         &self.placement
     }
 
+    /// The states of the outputs, in their order. A program that takes the stream of one says
+    /// there whether it takes anything: probes and the report tell it.
+    pub fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
+        self.health.outputs()
+    }
+
     /// Notices for the operator about this start, such as why io_uring could not be used.
     #[must_use]
     pub fn notices(&self) -> &[String] {
@@ -200,7 +206,22 @@ impl Server {
         let report = Report::new(&self.metrics, self.driver, uptime, self.stopped);
         let slow = SlowReport::new(&self.metrics, &self.registry, self.started_at);
         let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
-        Report { slow, shard_cpus, worker_cpus, ..report }
+        Report { outputs: self.output_reports(), slow, shard_cpus, worker_cpus, ..report }
+    }
+
+    /// The outputs' parts of the report, where there are several.
+    fn output_reports(&self) -> Vec<OutputReport> {
+        let queues = &self.outputs.queues;
+        let states = self.health.outputs().filter(|_| queues.len() > 1);
+        let mut workers = &*self.metrics.workers;
+        let report = |(state, queue): (&Arc<OutputState>, &OutputQueue)| {
+            // The workers of the outputs follow each other.
+            let (own, others) = workers.split_at(queue.inboxes.len().min(workers.len()));
+            workers = others;
+            let down = state.down().map(|_| state.to_string());
+            OutputReport::new(state.name(), down, own)
+        };
+        states.zip(queues).map(report).collect()
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.

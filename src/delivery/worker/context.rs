@@ -15,7 +15,7 @@ use crate::{
     bots::BotId,
     config::Dispatch,
     control::{
-        Control,
+        Control, OutputState,
         operation::{Operation, Step},
         panics::Panicked,
     },
@@ -48,6 +48,8 @@ pub(crate) struct WorkerContext {
     pub(crate) operation: Arc<Operation>,
     /// The number of the output that it works for.
     pub(crate) output: usize,
+    /// The state of that output, where it is not the only one.
+    pub(crate) output_state: Option<Arc<OutputState>>,
     /// Records that are settled by this output and not by others, which the journal does not know
     /// yet.
     pub(crate) parts: Vec<RecordId>,
@@ -248,20 +250,29 @@ impl WorkerContext {
         mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
     ) -> Result<(), Abandoned> {
         let is_sink = step == Step::Sink;
+        let output_state = self.output_state.clone().filter(|_| is_sink);
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
         loop {
             // A sink's operation has begun with its first write.
-            if !is_sink || waiting.is_some() {
+            if !is_sink || pause > COMMIT_PAUSE.0 {
                 self.operation.begin(step, Instant::now());
             }
             let error = match commit() {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    output_state.iter().for_each(|state| state.set_up());
+                    return Ok(());
+                }
                 Ok(Err(error)) => error,
                 Err(Panicked) => return Err(self.lost_sink()),
             };
             self.operation.end();
-            waiting.get_or_insert_with(|| self.control.wait_for_disk());
+            match &output_state {
+                // The others take what is theirs.
+                Some(state) => state.set_down("its file, pipe or server takes nothing"),
+                None if waiting.is_none() => waiting = Some(self.control.wait_for_disk()),
+                None => {}
+            }
             self.settled_batch.empty();
             if pause == COMMIT_PAUSE.0 {
                 tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");

@@ -37,6 +37,7 @@ fn taken(updates: &[String], now: Instant) -> (WorkerContext, Scheduler, Vec<Tas
         metrics: Metrics::new(0, 1).workers.remove(0),
         operation: Arc::default(),
         output: 0,
+        output_state: None,
         parts: Vec::new(),
         lanes: Vec::new(),
         returns: Vec::new(),

@@ -112,6 +112,7 @@ impl Rig {
                 metrics: Arc::clone(metrics),
                 operation: Arc::default(),
                 output: 0,
+                output_state: None,
                 parts: Vec::new(),
                 lanes: Vec::new(),
                 returns: Vec::new(),

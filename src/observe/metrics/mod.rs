@@ -40,6 +40,7 @@ pub(crate) use self::{
 pub use self::{
     intervals::Intervals,
     journal::JournalReport,
+    outputs::OutputReport,
     polls::{PollMetrics, PollReport, Polls},
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},

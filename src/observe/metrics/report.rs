@@ -13,8 +13,8 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, PollReport, SlowReport, Stage,
-    WebhookReport, histogram, process,
+    Counter, EXPIRING, JournalReport, LatencyHistogram, Metrics, OutputReport, PollReport,
+    SlowReport, Stage, WebhookReport, histogram, process,
 };
 use crate::{
     config::DriverKind,
@@ -106,6 +106,9 @@ pub struct Report {
     /// The first [`Report::ABANDONED_MAX`] of them: the bot's name and the update's id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub abandoned: Vec<(String, i64)>,
+    /// The outputs, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputReport>,
     /// Calls of a handler that ended in `Retry`.
     pub handler_retries: u64,
     /// Panics caught in a handler.
@@ -231,6 +234,8 @@ impl Report {
             updates_multiplied: further,
             updates_abandoned: if stopped && journal.is_none() { left } else { 0 },
             abandoned: Vec::new(),
+            // Known to the server alone.
+            outputs: Vec::new(),
             handler_retries: workers(|worker| &worker.retried),
             handler_panics: workers(|worker| &worker.panicked),
             hangs: metrics.hangs.report(),

@@ -14,7 +14,7 @@ use futures_channel::mpsc;
 use super::{bound::Bound, opened::Opened};
 use crate::{
     config::{Config, DriverChoice, DriverKind, ListenAddress},
-    control::{Control, panics},
+    control::{Control, OutputState, panics},
     delivery::{
         sink::BotNames,
         stream::{OnDrop, Settlements},
@@ -128,6 +128,9 @@ impl Opened {
             handle.check_certificates(&config, tls);
         }
         handle.metrics.set_slow(config.profile.slow);
+        let states = destinations.iter().map(|output| Arc::new(OutputState::new(&output.name)));
+        let states: Vec<_> = states.collect();
+        states.iter().for_each(|state| handle.health.watch_output(state));
         // Where a step fails, dropping the handle stops what has started.
         let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
         let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
@@ -142,6 +145,7 @@ impl Opened {
                 metrics,
                 operation: Arc::default(),
                 output,
+                output_state: states.get(output).filter(|_| states.len() > 1).cloned(),
                 parts: Vec::new(),
                 lanes: Vec::new(),
                 returns: returns.clone(),

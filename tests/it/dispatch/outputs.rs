@@ -170,8 +170,15 @@ fn an_output_that_takes_nothing_holds_up_no_other_and_gets_all_of_it_later() {
     wait_until("all but what the one has not taken is settled", || {
         lag(&server) == expected(1) as u64
     });
+    let down = || server.outputs().map(|output| output.down().is_some()).collect::<Vec<_>>();
+    assert_eq!(down(), [false, true, false]);
+    let told = server.report().outputs;
+    assert_eq!((told[1].name.as_str(), told[1].handled), ("place-1", 0));
+    assert!(told[1].down.as_ref().unwrap().starts_with("output place-1: degraded since "));
+    assert_eq!((told[2].handled, told[2].down.as_ref()), (expected(2) as u64, None));
     places[1].set(Mode::Take);
     wait_until("all is settled", || lag(&server) == 0);
+    assert_eq!(down(), [false; 3]);
     assert_has(&places, 0..1000);
     assert!(places.iter().zip(0..).all(|(place, output)| place.taken().len() == expected(output)));
     let report = server.stop();

@@ -629,7 +629,7 @@ fn bots_of_one_path_are_told_apart_by_host_and_credentials() {
     let dir = tempfile::tempdir().unwrap();
     let config = r#"
         [[output]]
-name = 'out'
+        name = "out"
         to = "ndjson:updates"
         [[bot]]
         name = "shop"
@@ -710,7 +710,7 @@ fn flags_win_over_the_file() {
         cert = "cert-of-the-file"
         key = "key-of-the-file"
         [[output]]
-name = 'out'
+        name = "out"
         to = "null"
     "#;
     fs::write(dir.path().join("ringhook.toml"), config).unwrap();

@@ -1,0 +1,97 @@
+//! Whether an output takes what it is given.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+/// The state of one output, which those say who bring updates to it. Any thread may ask for it.
+#[derive(Debug)]
+pub struct OutputState {
+    down: Mutex<Option<OutputDown>>,
+    /// So that an output that is up costs no lock.
+    is_down: AtomicBool,
+    name: String,
+}
+
+/// An output that takes nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct OutputDown {
+    /// What keeps it from taking anything, in a few words; never a part of an update.
+    pub reason: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+impl OutputState {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { down: Mutex::new(None), is_down: AtomicBool::new(false), name: name.to_owned() }
+    }
+
+    /// The output's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It takes nothing from now on. Where it did not before, what was said first stays.
+    pub fn set_down(&self, reason: &str) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = SystemTime::now();
+        down.get_or_insert_with(|| OutputDown { reason: reason.to_owned(), since });
+        self.is_down.store(true, Relaxed);
+    }
+
+    /// It takes updates again.
+    pub fn set_up(&self) {
+        if self.is_down.load(Relaxed) {
+            let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_down.store(false, Relaxed);
+            *down = None;
+        }
+    }
+
+    /// What keeps it from taking anything; `None` where it takes what comes.
+    #[must_use]
+    pub fn down(&self) -> Option<OutputDown> {
+        let is_down = self.is_down.load(Relaxed);
+        is_down.then(|| self.down.lock().unwrap_or_else(PoisonError::into_inner).clone())?
+    }
+}
+
+/// As a line of `/readyz` names it.
+impl fmt::Display for OutputState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.down() {
+            None => write!(f, "output {}: up", self.name),
+            Some(OutputDown { reason, since }) => {
+                let since = humantime::format_rfc3339_seconds(since);
+                write!(f, "output {}: degraded since {since}: {reason}", self.name)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_first_stays_until_it_is_up() {
+        let state = OutputState::new("audit");
+        assert_eq!((state.down(), state.to_string()), (None, "output audit: up".to_owned()));
+        state.set_down("full");
+        let first = state.down();
+        state.set_down("gone");
+        assert_eq!(state.down(), first);
+        assert!(state.to_string().starts_with("output audit: degraded since 2"), "{state}");
+        assert!(state.to_string().ends_with("Z: full"), "{state}");
+        state.set_up();
+        assert_eq!(state.down(), None);
+    }
+}

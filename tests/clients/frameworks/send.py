@@ -142,7 +142,7 @@ class Sender:
                     connection.close()
                     connection = None
                 if 200 <= status < 300:
-                    self.reply(headers.get("Content-Type"), body)
+                    self.reply(headers, body)
                     return connection
                 why = f"{status} {body[:80].decode(errors='replace')}".strip()
             with self.lock:
@@ -177,12 +177,14 @@ class Sender:
             self.headers = dict(response.headers)
         return response.status, response.headers, body
 
-    def reply(self, content_type, body):
+    def reply(self, headers, body):
+        content_type = headers.get("Content-Type")
         method = method_of(content_type, body)
+        framing = "chunked" if headers.get("Transfer-Encoding") else "length"
         with self.lock:
             self.statuses[200] += 1
             kind = (content_type or "none").split("boundary")[0].strip()
-            self.types[f"{kind}, {'empty' if not body else 'body'}"] += 1
+            self.types[f"{kind} {framing} {'call' if method else body[:20].decode()!r}"] += 1
             if method:
                 self.replies[method] += 1
                 self.samples.setdefault(method, f"{content_type}: {body[:160]!r}")
@@ -213,6 +215,7 @@ def main():
     parser.add_argument("--kinds", default="all", help="all, or names with commas")
     parser.add_argument("--unknown", action="store_true", help="a kind that does not exist, too")
     parser.add_argument("--text", help="only messages, with this text")
+    parser.add_argument("--pad", type=int, default=0, help="lengthens --text by so many bytes")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--attempts", type=int, default=8)
     parser.add_argument("--timeout", type=float, default=65)
@@ -223,7 +226,8 @@ def main():
     args = parser.parse_args()
     kinds = KINDS if args.kinds == "all" else args.kinds.split(",")
     kinds = ["message"] if args.text else kinds + [UNKNOWN] * args.unknown
-    sent = updates(args.count, args.chats, args.first, kinds, args.text)
+    text = args.text and args.text + "x" * args.pad
+    sent = updates(args.count, args.chats, args.first, kinds, text)
     if args.sent:
         with open(args.sent, "a") as file:
             file.writelines(f"{update.id} {update.kind} {update.chat}\n" for update in sent)

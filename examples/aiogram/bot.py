@@ -68,7 +68,8 @@ async def record(handler, update: Update, data):
 
 def chat_of(payload):
     """The id that an update belongs to: of a chat, a poll or a user."""
-    for path in ["chat.id", "message.chat.id", "poll_id", "from_user.id", "from.id", "user.id", "id"]:
+    paths = "chat.id message.chat.id poll_id from_user.id from.id user.id id"
+    for path in paths.split():
         value = payload
         for key in path.split("."):
             value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)

@@ -252,12 +252,20 @@ func main() {
 	network, address := "tcp", "127.0.0.1:"+env("BOT_PORT", "3000")
 	if path := os.Getenv("BOT_SOCKET"); path != "" {
 		network, address = "unix", path
+		// A process that was killed leaves its socket behind.
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			log.Fatal(err)
+		}
 	}
 	listener, err := net.Listen(network, address)
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	server := &http.Server{
+		Handler:           b,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
 	stopped := make(chan struct{})
 	go func() {
 		stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)

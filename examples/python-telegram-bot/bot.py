@@ -48,7 +48,7 @@ async def record(update: Update, _):
 
 def chat_of(payload):
     """The id that an update belongs to: of a chat, a poll or a user."""
-    for path in ["chat.id", "message.chat.id", "poll_id", "from.id", "user.id", "id"]:
+    for path in "chat.id message.chat.id poll_id from.id user.id id".split():
         value = payload
         for key in path.split("."):
             value = value.get(key) if isinstance(value, dict) else None

@@ -4,7 +4,7 @@
 // which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for each
 // update handled, BOT_WORK makes each take up to that many milliseconds.
 
-import { appendFileSync } from "node:fs";
+import { appendFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Telegraf } from "telegraf";
@@ -33,9 +33,10 @@ bot.start(async (ctx) => {
   await ctx.reply("Hello from Telegraf");
   await ctx.sendChatAction("typing");
 });
-bot.command("file", (ctx) =>
-  ctx.replyWithDocument({ source: Buffer.from("a small file\n".repeat(10)), filename: "hello.txt" }),
-);
+bot.command("file", (ctx) => {
+  const source = Buffer.from("a small file\n".repeat(10));
+  return ctx.replyWithDocument({ source, filename: "hello.txt" });
+});
 bot.on("callback_query", (ctx) => ctx.answerCbQuery("Hello from Telegraf"));
 bot.on("inline_query", (ctx) => ctx.answerInlineQuery([]));
 // Throws: each time, or as often as its argument says.
@@ -80,6 +81,8 @@ const server = createServer((request, response) => {
 });
 // Above the time after which ringhook closes a connection that it does not need.
 server.keepAliveTimeout = 75_000;
+// A process that was killed leaves its socket behind.
+if (env.BOT_SOCKET) rmSync(env.BOT_SOCKET, { force: true });
 server.listen(env.BOT_SOCKET ?? { port: Number(env.BOT_PORT ?? 3000), host: "127.0.0.1" });
 
 // Waits for the requests under way. close() alone also waits for each connection that stays in use.

@@ -1,11 +1,15 @@
 //! A bot on teloxide, behind ringhook.
 //!
-//! BOT_TOKEN and BOT_SECRET are needed. BOT_PORT or BOT_SOCKET says where it listens, BOT_PATH under
-//! which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for each
+//! BOT_TOKEN and BOT_SECRET are needed. BOT_PORT or BOT_SOCKET says where it listens, BOT_PATH
+//! under which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for each
 //! update handled, BOT_WORK makes each take up to that many milliseconds.
 
 use std::{
-    env, error::Error, fs::OpenOptions, future::IntoFuture as _, io::Write as _, time::Duration,
+    env,
+    error::Error,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -34,6 +38,10 @@ async fn main() -> Result<(), Failure> {
     let (listener, stopped, router) = webhooks::axum_no_setup(options);
     let server = match env::var("BOT_SOCKET") {
         Ok(socket) => {
+            // A process that was killed leaves its socket behind.
+            if fs::exists(&socket)? {
+                fs::remove_file(&socket)?;
+            }
             let server = axum::serve(UnixListener::bind(socket)?, router);
             tokio::spawn(server.with_graceful_shutdown(stopped).into_future())
         }

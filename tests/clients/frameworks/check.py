@@ -49,7 +49,7 @@ def main():
         "more_than_once": len(more),
         "out_of_order": len(disorder),
         "other_kind_or_chat": len(strange),
-        "examples": missing[:5] + more[:5] + disorder[:5] + [" ".join(map(str, row)) for row in strange[:5]],
+        "examples": [*missing[:5], *more[:5], *disorder[:5], *strange[:5]],
     }
     print(json.dumps(report, indent=1))
     sys.exit(bool(missing or disorder or strange or (args.once and more)))

@@ -157,7 +157,7 @@ def main():
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--log", default="calls.jsonl")
     parser.add_argument("--slow", type=float, default=0, help="milliseconds before each answer")
-    parser.add_argument("--refuse", nargs="*", default=[], help="methods that are answered with 429")
+    parser.add_argument("--refuse", nargs="*", default=[], help="methods answered with 429")
     args = parser.parse_args()
     server = Server(("127.0.0.1", args.port), Api)
     server.args, server.daemon_threads = args, True

@@ -94,10 +94,11 @@ class Bot:
         return json.loads(output)
 
     def settle(self):
-        """Waits until the log has stopped growing: some answer first and handle later."""
-        size = -1
-        while size != (size := self.log.stat().st_size):
-            time.sleep(0.5)
+        """Waits until all is handled, or nothing for 15 s: some answer first and handle later."""
+        size, quiet = -1, 0
+        while quiet < 150 and lines(self.log) < lines(self.sent):
+            quiet = 0 if size != (size := self.log.stat().st_size) else quiet + 1
+            time.sleep(0.1)
 
     def check(self):
         self.settle()
@@ -124,6 +125,10 @@ class Bot:
             return type(error).__name__
         finally:
             connection.close()
+
+
+def lines(path):
+    return path.read_bytes().count(b"\n")
 
 
 def free_port():
@@ -203,6 +208,8 @@ def interrupted(bot, number):
         code = bot.process.wait(120)
     except subprocess.TimeoutExpired:
         code = "still running after 120 s"
+        bot.process.kill()
+        bot.process.wait()
     seconds = round(time.monotonic() - begin, 2)
     sent = json.loads(sender.communicate()[0])
     accepted = sent["statuses"].get("200", 0)
@@ -236,6 +243,8 @@ def main():
                 if bot:
                     bot.close()
                 bot = Bot(args)
+            else:
+                bot.settle()
             bot.clear()
             print(json.dumps({name: globals()[f"case_{name}"](bot)}, indent=1), flush=True)
     finally:

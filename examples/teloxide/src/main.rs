@@ -1,8 +1,8 @@
 //! A bot on teloxide, behind ringhook.
 //!
 //! BOT_TOKEN and BOT_SECRET are needed. BOT_PORT or BOT_SOCKET says where it listens, BOT_PATH
-//! under which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for each
-//! update handled, BOT_WORK makes each take up to that many milliseconds.
+//! under which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for
+//! each update handled, BOT_WORK makes each take up to that many milliseconds.
 
 use std::{
     env,

@@ -1,0 +1,3 @@
+module ringhook.example/bot
+
+go 1.19

@@ -185,7 +185,7 @@ impl Dispatcher {
 
     /// Whether not all updates go to the first output.
     pub(crate) fn is_routed(&self) -> bool {
-        self.outputs.router.is_some()
+        self.outputs.router.as_ref().is_some_and(|router| !router.is_trivial())
     }
 
     /// What is counted of updates that do not go to exactly one output.
@@ -195,7 +195,8 @@ impl Dispatcher {
 
     /// The outputs that `update` is to go to. One that goes to none is counted.
     pub(crate) fn route(&self, update: &Update) -> OutputSet {
-        let Some(router) = &self.outputs.router else { return OutputSet::only(0) };
+        let router = self.outputs.router.as_ref().filter(|router| !router.is_trivial());
+        let Some(router) = router else { return OutputSet::only(0) };
         let outputs = router.outputs(update);
         if outputs.is_empty() {
             self.outputs.counts.drop_one();
@@ -220,7 +221,7 @@ impl Dispatcher {
         queued_at: Instant,
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
-        if self.outputs.router.is_none() {
+        if !self.is_routed() {
             return self.hand_to(0, update, queued_at, origin);
         }
         let outputs = self.route(&update);

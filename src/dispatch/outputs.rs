@@ -75,6 +75,12 @@ impl OutputSet {
     }
 }
 
+impl FromIterator<usize> for OutputSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(outputs: I) -> Self {
+        outputs.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
 /// An output in the journal: the CRC32C of its name, which stays the same over restarts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct OutputKey(u32);
@@ -102,6 +108,11 @@ pub trait OutputRouter: Send + Sync + 'static {
     /// The outputs that `update` goes to. It is settled when all of them have taken it; with none,
     /// at once.
     fn outputs(&self, update: &Update) -> OutputSet;
+
+    /// True where everything goes to the first output for now, so that it need not be asked.
+    fn is_trivial(&self) -> bool {
+        false
+    }
 }
 
 /// What leads to the workers of one output.

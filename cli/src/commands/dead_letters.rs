@@ -73,7 +73,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let configured = config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
     let first = configured.first_output();
     let has_meta = configured.has_meta(&first);
-    let output = OutputSpec::parse(output.as_ref().unwrap_or(&first.to))?;
+    let output = OutputSpec::without_server(output.as_deref().unwrap_or(first.first_to()))?;
     let letters = files::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
     })?;

@@ -3,10 +3,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | `cert` | makes, requests, checks and imports certificates |
-//! | `dead_letters` | sends updates that have finally failed to a sink again |
+//! | `dead_letters` | sends updates that have finally failed to an output again |
 //! | `doctor` | looks at each step of the way of an update |
 //! | `journal` | reads the journal without a server |
 //! | `poll` | receives updates by getUpdates |
+//! | `routes` | tells which route takes an update |
 //! | `send` | sends sample updates to the running server |
 //! | `serve` | receives updates by webhooks |
 //! | `webhook` | sets, shows and deletes webhooks |
@@ -16,6 +17,7 @@ mod dead_letters;
 mod doctor;
 mod journal;
 mod poll;
+mod routes;
 mod send;
 mod serve;
 mod webhook;
@@ -32,6 +34,7 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     Journal(journal::JournalArgs),
     Poll(Box<poll::PollArgs>),
+    Routes(routes::RoutesArgs),
     Send(send::SendArgs),
     Webhook(webhook::WebhookArgs),
 }
@@ -44,6 +47,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Poll(args) => poll::run(args),
+            Self::Routes(args) => routes::run(args),
             Self::Send(args) => send::run(args),
             Self::Serve(args) => serve::run(args),
             Self::Webhook(args) => webhook::run(args),

@@ -101,7 +101,7 @@ pub(super) fn run(args: &PollArgs) -> Result<(), Error> {
         log("the config is read at the start only: start again for another one");
     });
     let stopping = pollers.stop();
-    let report = server.stop();
+    let report = service.stop(server);
     let mut ended = stopping.ended();
     if report.updates_abandoned == 0 {
         ended.confirm();

@@ -87,7 +87,10 @@ pub(crate) struct BotSection {
     pub(crate) url: Option<String>,
     /// setWebhook's `max_connections`: 1 to 100, or 100000 with `webhook.local`. Without it 40.
     pub(crate) max_connections: Option<u32>,
-    /// setWebhook's `allowed_updates`: `"all"`, or a list of kinds. Without it Telegram's default.
+    /// The output that its updates go to, where no route takes them. Without it the first one.
+    pub(crate) output: Option<String>,
+    /// setWebhook's `allowed_updates`: `"all"`, `"auto"` for the kinds that the routes have use
+    /// for, or a list of kinds. Without it Telegram's default.
     pub(crate) allowed_updates: Option<AllowedUpdates>,
     /// setWebhook's `ip_address`. Without it what the host's name leads to.
     pub(crate) ip_address: Option<IpAddr>,
@@ -112,6 +115,8 @@ fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 pub(crate) enum AllowedUpdates {
     /// Every kind there is, by its name.
     All,
+    /// The kinds that the routes have use for; a list once these are known.
+    Auto,
     /// Those of these names; none means Telegram's default.
     List(Vec<String>),
 }
@@ -121,18 +126,22 @@ impl AllowedUpdates {
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Self::All => UpdateKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect(),
+            // Where nothing is known of routes, all of them.
+            Self::Auto => Self::All.names(),
             Self::List(list) => list.clone(),
         }
     }
 }
 
-/// "all", or names with commas in between.
+/// "all", "auto", or names with commas in between.
 impl FromStr for AllowedUpdates {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text == "all" {
-            return Ok(Self::All);
+        match text {
+            "all" => return Ok(Self::All),
+            "auto" => return Ok(Self::Auto),
+            _ => {}
         }
         let names: Vec<_> = text.split(',').map(str::trim).collect();
         match names.iter().find(|name| UpdateKind::from_key(name).is_none()) {
@@ -150,16 +159,17 @@ impl FromStr for AllowedUpdates {
 impl<'de> Deserialize<'de> for AllowedUpdates {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected \"all\", or a list like [\"message\"]")]
+        #[serde(untagged, expecting = "expected \"all\", \"auto\", or a list like [\"message\"]")]
         enum Typed {
             Word(String),
             List(Vec<String>),
         }
         match Typed::deserialize(deserializer)? {
             Typed::Word(word) if word == "all" => Ok(Self::All),
+            Typed::Word(word) if word == "auto" => Ok(Self::Auto),
             Typed::List(list) => Ok(Self::List(list)),
             Typed::Word(word) => Err(de::Error::custom(format!(
-                "{word:?} is none, expected \"all\", or a list like [\"message\"]"
+                "{word:?} is none, expected \"all\", \"auto\", or a list like [\"message\"]"
             ))),
         }
     }
@@ -169,6 +179,7 @@ impl Serialize for AllowedUpdates {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
+            Self::Auto => serializer.serialize_str("auto"),
             Self::List(list) => list.serialize(serializer),
         }
     }

@@ -48,6 +48,7 @@ use ringhook::{
     Admin, AllowList, Config, Dispatch, Error, ErrorKind, Journal, Limits,
     internals::files::text_file,
 };
+use ringhook_outputs::routes::RouteSection;
 
 /// Everything that `ringhook.toml` can say; what it leaves out has a default.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -64,6 +65,8 @@ pub(crate) struct ConfigFile {
     pub(crate) webhook: WebhookSection,
     #[serde(rename = "output", skip_serializing_if = "Vec::is_empty")]
     pub(crate) outputs: Vec<OutputSection>,
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<RouteSection>,
     #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub(crate) listeners: Vec<ListenerSection>,
     #[serde(rename = "bot")]
@@ -83,6 +86,7 @@ impl Default for ConfigFile {
             profile: ProfileSection::default(),
             webhook: WebhookSection::default(),
             outputs: Vec::new(),
+            routes: Vec::new(),
             listeners: Vec::new(),
             bots: Vec::new(),
         }
@@ -151,9 +155,11 @@ impl ConfigFile {
         output.meta.unwrap_or(self.bots.len() > 1)
     }
 
-    /// Sends all updates `to` one output, whatever outputs are configured.
+    /// Sends all updates `to` one output, whatever outputs and routes are configured.
     pub(crate) fn set_output(&mut self, to: &str) {
         self.outputs = vec![OutputSection::default_to(to)];
+        self.routes.clear();
+        self.bots.iter_mut().for_each(|bot| bot.output = None);
     }
 
     /// Sets whether lines have bot, kind and time beside the update, for all outputs.

@@ -1,22 +1,40 @@
 //! `[[output]]`: where updates go.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use bytesize::ByteSize;
+use ringhook_outputs::routes::OneOf;
 use serde::{Deserialize, Serialize};
 
 /// One destination of updates. Without any there is one named `default` to `ndjson:-`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutputSection {
-    /// Its name in logs, reports and the journal.
+    /// Its name in routes, logs, reports and the journal.
     pub(crate) name: String,
-    /// `ndjson:-` for lines of JSON on standard output, `ndjson:FILE`, or `null`.
-    pub(crate) to: String,
-    /// Whether a line has bot, kind and time beside the update. Without it, where there is more
-    /// than one bot.
+    /// A bot behind HTTP, such as `http://127.0.0.1:3000/webhook`, `https://host/path` or
+    /// `http+unix:/run/bot.sock:/webhook`; `ndjson:-` for lines of JSON on standard output,
+    /// `ndjson:FILE`, or `null`. Of a list of bots behind HTTP, each chat stays with one.
+    pub(crate) to: OneOf<String>,
+    /// Of lines: whether a line has bot, kind and time beside the update. Without it, where there
+    /// is more than one bot.
     pub(crate) meta: Option<bool>,
-    /// When a file of lines is renamed to `FILE.1`, that one to `FILE.2` and so on, such as
+    /// Of lines: when the file is renamed to `FILE.1`, that one to `FILE.2` and so on, such as
     /// `{ size = "256MiB", keep = 8 }`. Without it never.
     pub(crate) rotate: Option<RotateTable>,
+    /// Of HTTP: the most connections to each target; 256. Requests beyond them wait.
+    pub(crate) connections: Option<usize>,
+    /// Of HTTP: how long one request may take; 65 s.
+    #[serde(default, with = "humantime_option")]
+    pub(crate) timeout: Option<Duration>,
+    /// Of HTTP with several targets: after how long the chats of one that is down move to another.
+    /// Without it they wait.
+    #[serde(default, with = "humantime_option")]
+    pub(crate) move_after: Option<Duration>,
+    /// Of HTTP: headers with values of the update, such as `X-Chat = "message.chat.id"`: keys from
+    /// the root of the update with dots in between. A value that is not there makes no header.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) fields: BTreeMap<String, String>,
 }
 
 /// How large a file of lines may become, and how many older ones are kept.
@@ -35,8 +53,36 @@ fn kept() -> u32 {
 }
 
 impl OutputSection {
+    /// The first place of `to`.
+    pub(crate) fn first_to(&self) -> &str {
+        self.to.first().map_or("", String::as_str)
+    }
+
     /// The one that is there where none is configured, with another destination.
     pub(crate) fn default_to(to: &str) -> Self {
-        Self { name: "default".to_owned(), to: to.to_owned(), ..Self::default() }
+        let to = vec![to.to_owned()].into();
+        Self { name: "default".to_owned(), to, ..Self::default() }
+    }
+}
+
+mod humantime_option {
+    //! Durations as text, which may be missing.
+
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(|time| humantime::format_duration(time).to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Some).map_err(de::Error::custom)
     }
 }

@@ -32,7 +32,7 @@ struct Section {
     of: &'static str,
 }
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 13] = [
     Section::table("server", "src/config/server.rs", "ServerSection"),
     Section::array("listener", "src/config/listener.rs", "ListenerSection"),
     Section::table("admin", "../src/config/admin.rs", "Admin"),
@@ -44,6 +44,7 @@ const SECTIONS: [Section; 12] = [
     Section::table("dispatch", "../src/config/dispatch.rs", "Dispatch"),
     Section::table("journal", "../src/config/journal.rs", "Journal"),
     Section::array("output", "src/config/output.rs", "OutputSection"),
+    Section::array("route", "../outputs/src/routes/section.rs", "RouteSection"),
     Section::table("profile", "src/config/profile.rs", "ProfileSection"),
 ];
 
@@ -128,7 +129,11 @@ impl Field {
             "Mode" => "text in octal",
             "Moment" => "time such as `\"2027-01-31T12:00:00Z\"`",
             "ApiRoot" => "URL",
-            "AllowedUpdates" => "`\"all\"` or a list of texts",
+            "AllowedUpdates" => "`\"all\"`, `\"auto\"` or a list of texts",
+            "OneOf<String>" => "text or list of texts",
+            "OneOf<i64>" => "number or list of numbers",
+            "BTreeMap<String, String>" => "table of texts",
+            "BTreeMap<String, WhereTest>" => "table of values and tests",
             "DriverChoice" | "LogFormat" | "LogLevel" | "Ack" | "Order" | "Fallback" | "Auth" => {
                 return self.variants(section);
             }
@@ -176,11 +181,11 @@ fn read_struct(source: &str, name: &str) -> (String, Vec<Field>) {
             if line.starts_with("//") {
                 continue;
             }
-            let name = name.rsplit(' ').next().unwrap();
+            let name = name.rsplit(' ').next().unwrap().trim_start_matches("r#");
             let inner = of.strip_prefix("Option<").and_then(|of| of.strip_suffix('>'));
             field.name.insert_str(0, name);
             field.is_required =
-                matches!((name, of), ("name" | "to", "String") | ("address" | "size", _));
+                matches!((name, of), ("name", "String") | ("address" | "size" | "to", _));
             inner.unwrap_or(of).clone_into(&mut field.of);
             field.meaning = plain(&lines.join(" "));
             assert!(!field.meaning.is_empty(), "{source}: {name} has no documentation");

@@ -17,6 +17,7 @@ use ringhook::{
     internals::{
         io::cpu_affinity::Ranges,
         journal::{Directory, inspect::Inspection},
+        redact::hide_tokens,
     },
 };
 
@@ -72,7 +73,7 @@ pub(crate) fn greet(
     for output in file.all_outputs() {
         let of =
             if file.outputs.len() > 1 { format!("  ({})", output.name) } else { String::new() };
-        line("output", output.to + &of);
+        line("output", hide_tokens(&output.to.join(", ")) + &of);
     }
     line("200 means", promise(ack).to_owned());
     for (name, path) in [("cert", &file.tls.cert), ("key", &file.tls.key)] {
@@ -127,7 +128,7 @@ pub(crate) fn greet_poller(
     for output in file.all_outputs() {
         let of =
             if file.outputs.len() > 1 { format!("  ({})", output.name) } else { String::new() };
-        line("output", output.to + &of);
+        line("output", hide_tokens(&output.to.join(", ")) + &of);
     }
     line("confirmed", promise(ack).to_owned());
     for notice in notices(server, file, ack) {

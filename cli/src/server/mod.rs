@@ -7,6 +7,7 @@
 //! | `data_dir` | certificate, key and secret token, made on the first run |
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
+//! | `forwards` | the outputs behind HTTP |
 //! | `service` | flags, signals, start and stop |
 //! | `greeting` | what is printed once it has started |
 //! | `outside` | whether another machine can connect |
@@ -14,6 +15,7 @@
 
 pub(crate) mod bots;
 pub(crate) mod data_dir;
+pub(crate) mod forwards;
 pub(crate) mod greeting;
 pub(crate) mod output;
 pub(crate) mod outside;

@@ -8,36 +8,83 @@ use std::{
 use crate::config::{OutputSection, RotateTable};
 use ringhook::{
     Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
-    internals::{files, files::User},
+    internals::{files, files::User, redact::hide_tokens},
 };
+use ringhook_outputs::forward::Target;
+
+/// What `output.to` can be.
+const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, or a URL with http://, https:// or http+unix:";
+
+fn is_http(text: &str) -> bool {
+    ["http://", "https://", "http+unix:"].iter().any(|scheme| text.starts_with(scheme))
+}
 
 /// An output as understood, not opened yet.
+#[derive(Clone, Debug)]
 pub(crate) enum OutputSpec {
+    /// The targets of a forward; one at least.
+    Http(Vec<Target>),
     NdjsonFile(PathBuf),
     NdjsonStdout,
     Null,
 }
 
 impl OutputSpec {
+    /// What `section.to` says.
+    ///
+    /// # Errors
+    /// It is none, or there are several which are not all bots behind HTTP.
+    pub(crate) fn new(section: &OutputSection) -> Result<Self, Error> {
+        match &*section.to {
+            [one] => Self::parse(one),
+            [] => Err(Error::config("output.to", "[]", EXPECTED)),
+            many => {
+                let target = |text: &String| {
+                    is_http(text).then(|| text.parse()).unwrap_or_else(|| {
+                        let expected = "URLs of bots behind HTTP, where there are several";
+                        Err(Error::config("output.to", text, expected))
+                    })
+                };
+                many.iter().map(target).collect::<Result<_, _>>().map(Self::Http)
+            }
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
+            _ if is_http(text) => Ok(Self::Http(vec![text.parse()?])),
             None if text == "null" => Ok(Self::Null),
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
-            _ => Err(Error::config("output.to", text, "ndjson:-, ndjson:FILE or null")),
+            _ => Err(Error::config("output.to", text, EXPECTED)),
+        }
+    }
+
+    /// The same for a command that brings updates there without a server.
+    ///
+    /// # Errors
+    /// It is none, or a bot behind HTTP.
+    pub(crate) fn without_server(text: &str) -> Result<Self, Error> {
+        match Self::parse(text)? {
+            Self::Http(_) => {
+                let expected = "ndjson:-, ndjson:FILE or null (a bot behind HTTP gets updates by \
+                                `serve` and `poll` only)";
+                Err(Error::config("output.to", hide_tokens(text), expected))
+            }
+            spec => Ok(spec),
         }
     }
 
     /// True where updates are written as lines.
     pub(crate) fn has_lines(&self) -> bool {
-        !matches!(self, Self::Null)
+        matches!(self, Self::NdjsonFile(_) | Self::NdjsonStdout)
     }
 
     /// The file that is made where it is not there.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::NdjsonFile(path) => Some(path),
-            Self::NdjsonStdout | Self::Null => None,
+            Self::Http(_) | Self::NdjsonStdout | Self::Null => None,
         }
     }
 
@@ -45,6 +92,9 @@ impl OutputSpec {
     /// the server has more than one bot. Where acknowledged updates outlive a power cut, those it
     /// has taken do as well. A file is opened with the rights of `user`, where there is one, and is
     /// the user's where it is made.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no sink.
     pub(crate) fn open(
         &self,
         section: &OutputSection,
@@ -73,6 +123,7 @@ impl OutputSpec {
             }
             Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
             Self::Null => Box::new(NullSink),
+            Self::Http(_) => return Err(Error::config("output.to", self, "a file of lines")),
         })
     }
 }
@@ -95,6 +146,13 @@ impl fmt::Display for OutputSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
+            Self::Http(targets) => {
+                for (index, target) in targets.iter().enumerate() {
+                    let before = if index > 0 { ", " } else { "" };
+                    write!(f, "{before}{target}")?;
+                }
+                Ok(())
+            }
             Self::NdjsonStdout => f.write_str("ndjson:-"),
             Self::Null => f.write_str("null"),
         }

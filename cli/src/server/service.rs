@@ -2,6 +2,7 @@
 //! end.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Write as _},
     net::SocketAddr,
@@ -18,13 +19,15 @@ use std::{
 
 use clap::Args;
 use humantime::parse_duration;
+use ringhook_outputs::{forward::ForwardStatus, routes::LiveRoutes};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
     iterator::Signals,
 };
 
-use super::{profile::Profiler, setup::Setup};
+use super::{forwards::Forwards, output::OutputSpec, profile::Profiler, setup::Setup};
 use crate::{
     config::{ConfigFile, LogFormat, LogLevel},
     process::{
@@ -43,6 +46,16 @@ use ringhook::{
         redact::hide_tokens,
     },
 };
+
+/// What `--report` writes.
+#[derive(Serialize)]
+struct WholeReport<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// The outputs behind HTTP, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    forwards: BTreeMap<&'a str, ForwardStatus>,
+}
 
 /// Shortest wait between two checks whether the server is healthy.
 const WATCH_STEP: Duration = Duration::from_millis(100);
@@ -77,8 +90,9 @@ pub(crate) struct ServiceArgs {
     /// How long to wait for another server to let go of the data directory [default: 0s]
     #[arg(long, id = "journal.lock_wait", value_name = "TIME", value_parser = parse_duration)]
     wait_for_lock: Option<Duration>,
-    /// Where all updates go, whatever outputs the config has: ndjson:- (stdout), ndjson:FILE or null
-    /// [default: ndjson:-]
+    /// Where all updates go, whatever outputs and routes the config has: a bot's URL such as
+    /// http://127.0.0.1:3000/webhook or http+unix:/run/bot.sock:/webhook, ndjson:- (stdout),
+    /// ndjson:FILE or null [default: ndjson:-]
     #[arg(long, id = "output.to", value_name = "URL")]
     output: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more
@@ -168,6 +182,10 @@ pub(crate) struct Service {
     shutdown_handle: Arc<OnceLock<ShutdownHandle>>,
     identity: Option<Identity>,
     profiler: Option<Profiler>,
+    /// The outputs behind HTTP.
+    pub(crate) forwards: Forwards,
+    /// The routes that are in force.
+    pub(crate) routes: Arc<LiveRoutes>,
     report_file: Option<(PathBuf, File)>,
     signals: signal_hook::iterator::Handle,
 }
@@ -206,6 +224,11 @@ impl Service {
             let _ = events.send(Event::Signal(SIGHUP));
         }
         let profiler = None;
+        let routes = setup.routes(|number, _| u32::try_from(number).ok())?;
+        for warning in routes.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let routes = Arc::new(LiveRoutes::new(routes));
         Ok(Self {
             events,
             notifier,
@@ -214,6 +237,8 @@ impl Service {
             shutdown_handle,
             identity,
             profiler,
+            forwards: Forwards::default(),
+            routes,
             report_file,
             signals,
         })
@@ -234,15 +259,23 @@ impl Service {
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
         let user = self.identity.as_ref().map(Identity::user);
-        let mut server = server;
-        for (section, spec) in &setup.outputs {
-            let sink = spec.open(section, ack, user.as_ref())?;
-            server = server.output(Output::sink(&section.name, sink));
+        let mut server = server.router(Arc::<LiveRoutes>::clone(&self.routes));
+        for (number, (section, spec)) in setup.outputs.iter().enumerate() {
+            server = server.output(match spec {
+                OutputSpec::Http(targets) => self.forwards.plan(number, section, targets)?,
+                _ => Output::sink(&section.name, spec.open(section, ack, user.as_ref())?),
+            });
+        }
+        if !self.forwards.is_empty() {
+            let mut look = self.forwards.look();
+            server = server.keep_bodies(true).watch(move |_| look());
         }
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
         let server = server.start()?;
+        // Not before: the server has changed to the user whose threads these are to be.
+        self.forwards.start(setup, &server)?;
         self.shutdown_handle.get_or_init(|| server.shutdown_handle());
         let profile = &setup.file.profile;
         self.profiler = setup
@@ -279,6 +312,9 @@ impl Service {
                 Ok(Event::Signal(SIGUSR1)) => {
                     let report = with_dropped(server.report());
                     log(&report);
+                    for (name, status) in self.forwards.status() {
+                        log(format_args!("{}", forwarded(name, &status)));
+                    }
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
                 Ok(Event::Changed) => reload(Cause::Files),
@@ -300,6 +336,14 @@ impl Service {
         }
     }
 
+    /// Stops the server, and what its updates are forwarded by.
+    pub(crate) fn stop(&self, server: Server) -> Report {
+        self.forwards.drain(&server);
+        let report = server.stop();
+        self.forwards.stop();
+        report
+    }
+
     /// Tells of the end of a server that was stopped; `failure` is why, where it is one.
     pub(crate) fn finish(self, report: &Report, failure: Option<Error>) -> Result<(), Error> {
         tracing::info!(handled = report.updates_handled, "stopped");
@@ -309,7 +353,7 @@ impl Service {
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
         let report = &with_dropped(report.clone());
-        finish(report, self.report_file)?;
+        finish(&WholeReport { report, forwards: self.forwards.status() }, self.report_file)?;
         self.signals.close();
         if let Some(failure) = failure {
             return Err(failure);
@@ -351,16 +395,30 @@ fn with_dropped(mut report: Report) -> Report {
     report
 }
 
-fn finish(report: &Report, file: Option<(PathBuf, File)>) -> Result<(), Error> {
+fn finish(whole: &WholeReport<'_>, file: Option<(PathBuf, File)>) -> Result<(), Error> {
+    let report = whole.report;
     log(report.to_string().trim_end());
+    for (name, status) in &whole.forwards {
+        log(format_args!("{}", forwarded(name, status)));
+    }
     if let Some(kept) = kept(report) {
         log(kept);
     }
     let Some((path, mut file)) = file else { return Ok(()) };
-    let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
+    let text = serde_json::to_string_pretty(whole).map_err(io::Error::from);
     text.and_then(|text| writeln!(file, "{}", hide_tokens(&text))).map_err(|source| {
         Error::with_source(ErrorKind::Sink, format!("--report {}", path.display()), source)
     })
+}
+
+/// What an output behind HTTP has done, for people.
+fn forwarded(name: &str, status: &ForwardStatus) -> String {
+    let ForwardStatus { sent, delivered, retried, held, in_flight, replies, .. } = status;
+    format!(
+        "output {name}: {delivered} delivered by {sent} requests, {retried} again, {in_flight} \
+         under way, {held} held; replies: {} relayed, {} failed",
+        replies.relayed, replies.failed
+    )
 }
 
 /// What the journal keeps, for people; `None` where that is nothing, or nothing is kept.

@@ -9,11 +9,12 @@ use std::{
 use super::{data_dir::DataDir, output::OutputSpec};
 use crate::{
     certificates::make::host_name,
-    config::{BotSection, ConfigFile, OutputSection, Secrets},
+    config::{AllowedUpdates, BotSection, ConfigFile, OutputSection, Secrets},
     process::{privileges::Identity, stderr::log},
     telegram::webhook::WebhookUrl,
 };
-use ringhook::{Config, Error, Reload, TlsConfig};
+use ringhook::{Config, Error, Reload, TlsConfig, update::BotId};
+use ringhook_outputs::routes::{RoutedBot, Routes};
 
 /// Path of the bot that is there when the config has none.
 const DEFAULT_PATH: &str = "/webhook";
@@ -60,10 +61,12 @@ impl Setup {
         let has_own_secret = file.bots.iter().any(|bot| bot.secret_token_file == own_secret);
         let has_own_certificate = own_certificate(&mut file, &data_dir)?;
         let outputs = file.all_outputs().into_iter().map(|section| {
-            let spec = OutputSpec::parse(&section.to)?;
+            let spec = OutputSpec::new(&section)?;
             Ok((section, spec))
         });
-        let outputs = outputs.collect::<Result<_, Error>>()?;
+        let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
+        let routes = routes(&file, &outputs, |number, _| u32::try_from(number).ok())?;
+        ask_for_routed_kinds(&mut file, &routes);
         Ok(Self { file, has_default_bot, has_own_certificate, outputs, data_dir, has_own_secret })
     }
 
@@ -204,6 +207,29 @@ impl Setup {
         self.file.profile.dir.as_deref()
     }
 
+    /// The routes, for bots that have these numbers in the server.
+    ///
+    /// # Errors
+    /// One of them is wrong.
+    pub(crate) fn routes(
+        &self,
+        number_of: impl Fn(usize, &str) -> Option<u32>,
+    ) -> Result<Routes, Error> {
+        routes(&self.file, &self.outputs, number_of)
+    }
+
+    /// The same for the routes of another file, to the outputs of this one.
+    ///
+    /// # Errors
+    /// One of them is wrong, or leads to an output that is not there.
+    pub(crate) fn routes_of(
+        &self,
+        file: &ConfigFile,
+        number_of: impl Fn(usize, &str) -> Option<u32>,
+    ) -> Result<Routes, Error> {
+        routes(file, &self.outputs, number_of)
+    }
+
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(crate) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
@@ -212,8 +238,8 @@ impl Setup {
             && self.outputs.iter().zip(&next.outputs).all(|((old, spec), (new, _))| {
                 // Where it was not set at the start, the form of lines follows the bots.
                 let had_meta = old.meta.unwrap_or(next.file.bots.len() > 1);
-                (&old.name, &old.to) == (&new.name, &new.to)
-                    && (!spec.has_lines() || had_meta == next.file.has_meta(new))
+                let formed = OutputSection { meta: new.meta, ..old.clone() };
+                formed == *new && (!spec.has_lines() || had_meta == next.file.has_meta(new))
             });
         let fixed = [
             ("log.format", old.log.format != new.log.format),
@@ -226,6 +252,35 @@ impl Setup {
         ];
         let differing = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key);
         reload.needs_restart.extend(differing);
+    }
+}
+
+fn routes(
+    file: &ConfigFile,
+    outputs: &[(OutputSection, OutputSpec)],
+    number_of: impl Fn(usize, &str) -> Option<u32>,
+) -> Result<Routes, Error> {
+    let names: Vec<_> = outputs.iter().map(|(section, _)| &*section.name).collect();
+    let bots = file.bots.iter().enumerate().filter_map(|(index, bot)| {
+        let id = BotId::new(number_of(index, &bot.name)?);
+        Some(RoutedBot { id, name: &bot.name, output: bot.output.as_deref() })
+    });
+    Ok(Routes::compile(&file.routes, &names, &bots.collect::<Vec<_>>())?)
+}
+
+/// Replaces `allowed_updates = "auto"` by the kinds that `routes` have use for, where the bots have
+/// the numbers of their places.
+fn ask_for_routed_kinds(file: &mut ConfigFile, routes: &Routes) {
+    for (bot, number) in file.bots.iter_mut().zip(0..) {
+        if bot.allowed_updates == Some(AllowedUpdates::Auto) {
+            let kinds = routes.kinds_of(BotId::new(number));
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+            bot.allowed_updates = Some(match kinds.is_empty() {
+                // To the Bot API an empty list is its default.
+                true => AllowedUpdates::All,
+                false => AllowedUpdates::List(kinds),
+            });
+        }
     }
 }
 

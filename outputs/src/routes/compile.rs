@@ -72,7 +72,7 @@ impl Names<'_> {
         section: &RouteSection,
     ) -> Result<OutputSet, RouteError> {
         match &*section.to {
-            [only] if only == DROP => Ok(OutputSet::EMPTY),
+            [only] if only == DROP => Ok(OutputSet::NONE),
             names if names.iter().any(|name| name == DROP) => {
                 let expected = "\"drop\" alone, or names of outputs without it";
                 Err(RouteError::new(label, "to", format!("{names:?}"), expected))

@@ -31,7 +31,8 @@
 //! | `index` | the routes by kind |
 //! | `explanation` | why an update goes where it goes |
 //! | `fields` | values of an update by name, for headers and fields of outputs |
-//! | `kind_set`, `output_set` | sets of a word |
+//! | `kind_set` | a set of kinds |
+//! | `live` | routes that a reload replaces |
 //! | `error`, `label`, `wording` | what messages say |
 
 mod command;
@@ -44,8 +45,8 @@ mod fields;
 mod index;
 mod kind_set;
 mod label;
+mod live;
 mod one_of;
-mod output_set;
 mod path;
 mod route;
 mod section;
@@ -54,14 +55,16 @@ mod value_test;
 mod where_test;
 mod wording;
 
+pub use ringhook::OutputSet;
+
 pub use self::{
     error::{RouteError, RouteWarning},
     explanation::{Explanation, PassedRoute},
     fields::{FieldNames, FieldValue, Fields},
     kind_set::KindSet,
     label::RouteLabel,
+    live::LiveRoutes,
     one_of::OneOf,
-    output_set::OutputSet,
     path::Path,
     section::RouteSection,
     table::{Decision, RoutedBot, Routes},

@@ -59,7 +59,7 @@ impl Routes {
         outputs: &[&str],
         bots: &[RoutedBot<'_>],
     ) -> Result<Self, RouteError> {
-        if outputs.is_empty() || outputs.len() > OutputSet::OUTPUTS_MAX {
+        if outputs.is_empty() || outputs.len() > OutputSet::MAX {
             let count = format!("{} of them", outputs.len());
             return Err(RouteError::new("outputs", "output", count, "1 to 64"));
         }
@@ -151,6 +151,12 @@ impl Routes {
         self.routes.is_empty()
     }
 
+    /// True where every update goes to the first output.
+    #[must_use]
+    pub fn is_trivial(&self) -> bool {
+        self.routes.is_empty() && self.defaults.iter().all(|set| *set == OutputSet::only(0))
+    }
+
     /// How the route `index`, counted from zero, is called in messages.
     #[must_use]
     pub fn label(&self, index: usize) -> Option<&RouteLabel> {
@@ -162,7 +168,7 @@ impl Routes {
     pub fn default_outputs(&self, bot: BotId) -> OutputSet {
         let own = usize::try_from(bot.index()).ok().and_then(|index| self.defaults.get(index));
         // Of a bot that is not known here, where those without an output of their own go.
-        own.copied().unwrap_or(OutputSet::single(0))
+        own.copied().unwrap_or(OutputSet::only(0))
     }
 }
 
@@ -175,10 +181,10 @@ fn defaults(names: Names<'_>) -> Result<Box<[OutputSet]>, RouteError> {
         })?;
         let index = usize::try_from(bot.id.index()).unwrap_or(usize::MAX);
         if defaults.len() <= index {
-            defaults.resize(index.saturating_add(1), OutputSet::single(0));
+            defaults.resize(index.saturating_add(1), OutputSet::only(0));
         }
         if let Some(own) = defaults.get_mut(index) {
-            *own = OutputSet::single(output);
+            *own = OutputSet::only(output);
         }
     }
     Ok(defaults.into_boxed_slice())

@@ -73,7 +73,7 @@ struct Counts {
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let found = args.place.find()?;
     let first = found.config.first_output();
-    let to = OutputSpec::parse(args.output.as_ref().unwrap_or(&first.to))?;
+    let to = OutputSpec::without_server(args.output.as_deref().unwrap_or(first.first_to()))?;
     let directory = found.act(|| {
         // To own a directory makes it, which is not meant where a name is mistyped.
         let directory = found.look_into()?;

@@ -125,7 +125,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     let webhooks = WebhookWatch::start(&server, watched_bots);
     let ready = format!("receiving on {address}");
     service.notifier.ready(&ready);
-    let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks);
+    let reloader = Reloader::new(args, &setup, tls.as_ref(), &files, &webhooks, &service);
     let reload = |cause| {
         service.notifier.reloading();
         reloader.reload(&server, cause);
@@ -133,7 +133,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Error> {
     };
     let failure = service.run(&server, reload);
     let pollers = webhooks.stop();
-    let report = server.stop();
+    let report = service.stop(server);
     if report.updates_abandoned == 0 {
         pollers.confirm();
     }

@@ -12,10 +12,14 @@ use super::{
     ServeArgs,
     webhook_watch::{WatchedBot, WebhookWatch},
 };
-use crate::server::{service::Cause, setup::Setup};
+use crate::server::{
+    service::{Cause, Service},
+    setup::Setup,
+};
 use ringhook::{
     Config, Error, ErrorKind, Reload, Server, TlsConfig, internals::files::watch::Watch,
 };
+use ringhook_outputs::routes::{RouteSection, Routes};
 
 /// Largest file that is read while the server runs, in bytes. An endless file must not use up the
 /// memory of the server.
@@ -30,6 +34,9 @@ pub(super) struct Reloader<'a> {
     files: &'a Mutex<Watch>,
     /// The last line, so that a look at the files does not say the same again.
     said: RefCell<String>,
+    /// The routes that are in force, as they are configured.
+    routed: RefCell<Vec<RouteSection>>,
+    service: &'a Service,
     /// What the server was started with.
     setup: &'a Setup,
     tls: Option<&'a TlsConfig>,
@@ -46,8 +53,10 @@ impl<'a> Reloader<'a> {
         tls: Option<&'a TlsConfig>,
         files: &'a Mutex<Watch>,
         webhooks: &'a WebhookWatch,
+        service: &'a Service,
     ) -> Self {
-        Self { args, files, said: RefCell::default(), setup, tls, webhooks }
+        let routed = RefCell::new(setup.file.routes.clone());
+        Self { args, files, said: RefCell::default(), routed, service, setup, tls, webhooks }
     }
 
     /// Puts in force what config file, secrets and certificates say now. Where something in them is
@@ -55,16 +64,21 @@ impl<'a> Reloader<'a> {
     pub(super) fn reload(&self, server: &Server, cause: Cause) {
         // What changes from here on is looked at again.
         lock(self.files).rebase();
-        let mut read = None;
+        let (mut read, mut replaced) = (None, None);
         let outcome = server.reload_from(|| {
             let (config, what) = self.read()?;
+            // In force before an update of a new bot can come.
+            replaced = Some(self.service.routes.replace(self.routes(server, &what.0)?));
             read = Some(what);
             Ok(config)
         });
+        if let (Err(_), Some(routes)) = (&outcome, replaced) {
+            self.service.routes.restore(routes);
+        }
         let line = match (outcome, read) {
             (Ok(reload), Some((next, certificates, watched_bots))) => {
                 self.webhooks.follow(watched_bots);
-                let line = self.put_in_force(reload, &next, certificates);
+                let line = self.put_in_force(server, reload, &next, certificates);
                 if lock(self.files).set_paths(next.files(self.args.config.as_deref())) {
                     // They may have changed between being read and being watched.
                     self.say(line, cause);
@@ -94,8 +108,21 @@ impl<'a> Reloader<'a> {
         Ok((config, (next, certificates, watched_bots)))
     }
 
+    /// The routes of `next` to the outputs that the server has.
+    fn routes(&self, server: &Server, next: &Setup) -> Result<Routes, Error> {
+        let registry = server.registry();
+        registry.register(next.file.bots.iter().map(|bot| &*bot.name))?;
+        let number_of = |_, name: &str| registry.id_of(name).map(|id| id.index());
+        let routes = self.setup.routes_of(&next.file, number_of)?;
+        for warning in routes.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(routes)
+    }
+
     fn put_in_force(
         &self,
+        server: &Server,
         mut reload: Reload,
         next: &Setup,
         certificates: Option<TlsConfig>,
@@ -109,6 +136,10 @@ impl<'a> Reloader<'a> {
                 tracing::warn!(%finding, "certificate");
             }
         }
+        if self.routed.replace(next.file.routes.clone()) != next.file.routes {
+            reload.changed.push("route");
+        }
+        self.service.forwards.reload(next, server)?;
         // Each reload is compared with the start: what is not in force is named again.
         self.setup.compare(next, &mut reload);
         Ok(reload)

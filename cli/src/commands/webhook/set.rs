@@ -59,6 +59,7 @@ impl FromStr for Kinds {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         Ok(Self(match text.trim() {
             "all" => AllowedUpdates::All,
+            "auto" => AllowedUpdates::Auto,
             "default" => AllowedUpdates::List(Vec::new()),
             _ => AllowedUpdates::List(names.map(str::to_owned).collect()),
         }))

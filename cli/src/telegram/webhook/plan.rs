@@ -11,7 +11,7 @@ use crate::{
     net::url::without_userinfo,
     telegram::bot_api::{ApiError, Client, SetWebhook},
 };
-use ringhook::{Config, Error, ListenAddress, SecretToken, update::UpdateKind};
+use ringhook::{Config, Error, ListenAddress, SecretToken};
 
 /// Whether the certificate is uploaded.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -261,13 +261,7 @@ fn served(
 
 /// The names that setWebhook gets; none for Telegram's default.
 fn kinds(typed: Option<&AllowedUpdates>) -> Vec<String> {
-    match typed {
-        None => Vec::new(),
-        Some(AllowedUpdates::All) => {
-            UpdateKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect()
-        }
-        Some(AllowedUpdates::List(list)) => list.clone(),
-    }
+    typed.map(AllowedUpdates::names).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -275,6 +269,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::fs;
+
+    use ringhook::update::UpdateKind;
 
     use super::*;
     use crate::config::Secrets;

@@ -3,13 +3,12 @@
 use std::{fmt, marker::PhantomData, ops::Deref};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, IntoDeserializer, SeqAccess, Visitor},
 };
 
 /// The values of which one is asked for: typed as one value, or as a list of them.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OneOf<T>(Vec<T>);
 
 impl<T> Default for OneOf<T> {
@@ -35,6 +34,16 @@ impl<T> From<Vec<T>> for OneOf<T> {
 impl<T> FromIterator<T> for OneOf<T> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         Self(values.into_iter().collect())
+    }
+}
+
+/// One value as itself, others as a list.
+impl<T: Serialize> Serialize for OneOf<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &*self.0 {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
+        }
     }
 }
 

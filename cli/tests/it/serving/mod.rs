@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod driver;
+mod forward;
 mod limits;
 mod listeners;
 mod log;
@@ -10,6 +11,7 @@ mod outputs;
 mod placing;
 mod profile;
 mod reload;
+mod routes;
 mod serve;
 mod service_manager;
 mod shutdown;

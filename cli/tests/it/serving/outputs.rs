@@ -220,7 +220,7 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
 /// The form of the lines follows the bots, and a change of the setting asks for a restart.
 #[test]
 fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
-    let service = Service::new("", &["--output", "ndjson:out"]);
+    let service = Service::new("[[output]]\nname = 'out'\nto = 'ndjson:out'\n", &[]);
     let at = |name: &str| service.pki.dir().join(name);
     let one = fs::read_to_string(at("ringhook.toml")).unwrap();
     let other = format!("[[bot]]\nname = 'other'\npath = '/other'\nsecret_token = '{SECRET}'\n");
@@ -261,7 +261,7 @@ fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
     assert!(!said.contains("restart"), "{said}");
     post(&mut client, PATH, 4);
     assert_eq!(line_of(4), None);
-    let said = reload(&format!("[[output]]\nname = 'out'\nto = 'ndjson:-'\nmeta = true\n{one}"));
+    let said = reload(&one.replace("to = 'ndjson:out'", "to = 'ndjson:out'\nmeta = true"));
     assert!(said.contains("only after a restart: output"), "{said}");
     assert!(server.terminate().status.success());
 }

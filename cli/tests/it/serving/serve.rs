@@ -164,7 +164,7 @@ fn the_greeting_tells_what_runs_where_and_ends_with_ready() {
     let threads = |name| greeting(&lines, name).to_owned();
     assert!(threads("shards").starts_with("1 (CPU "), "{lines:#?}");
     assert!(threads("workers").starts_with("2 (CPU "), "{lines:#?}");
-    assert_eq!(greeting(&lines, "sink"), "ndjson:-");
+    assert_eq!(greeting(&lines, "output"), "ndjson:-");
     assert_eq!(greeting(&lines, "cert"), CERT);
     assert_eq!(greeting(&lines, "secret"), SECRET_FILE);
     assert_eq!(lines.last().unwrap(), &format!("ready {url}"));
@@ -734,7 +734,7 @@ fn flags_win_over_the_file() {
     let expected = "listen = '127.0.0.1:7443'\ndriver = 'io-uring'\nshards = 1\nworkers = 2\n\
          data_dir = 'of-the-flag'\ndrain_timeout = '7s'\nreuse_port = false\ndate = true";
     assert_eq!(printed["server"], toml::Value::Table(expected.parse().unwrap()));
-    assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:of-the-flag"));
+    assert_eq!(printed["output"][0]["to"].as_str(), Some("ndjson:of-the-flag"));
     assert_eq!(printed["tls"]["cert"].as_str(), cert.to_str());
     assert_eq!(printed["tls"]["key"].as_str(), key.to_str());
     assert!(!stdout.contains("of-the-file"), "{stdout}");
@@ -766,7 +766,7 @@ fn print_config_shows_the_defaults_and_makes_nothing() {
     assert_eq!(printed["bot"][0]["path"].as_str(), Some("/webhook"));
     assert_eq!(printed["bot"][0]["secret_token_file"].as_str(), Some(SECRET_FILE));
     assert_eq!(printed["tls"]["cert"].as_str(), Some(CERT));
-    assert_eq!(printed["sink"]["to"].as_str(), Some("ndjson:-"));
+    assert_eq!(printed["output"][0]["to"].as_str(), Some("ndjson:-"));
     assert_eq!(printed["limits"]["idle_timeout"].as_str(), Some("1m 15s"));
     assert_eq!(printed["limits"]["connections"].as_integer(), Some(100_000));
     assert_eq!(printed["limits"]["connections_per_address"].as_integer(), Some(0));
@@ -1234,7 +1234,7 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     fs::write(path("secret"), "two").unwrap();
     fs::write(path("ringhook.toml"), format!("{null}{}[[bot", bot("b"))).unwrap();
     server.signal("HUP");
-    wait_until("the mistake is told", || says("config ringhook.toml: line 7") >= 1);
+    wait_until("the mistake is told", || says("config ringhook.toml: line 8") >= 1);
     assert_eq!(post("/a", "two", 5), 200);
 
     let config =

@@ -42,7 +42,9 @@ impl Condition {
                 .text()
                 .is_some_and(|text| prefixes.iter().any(|prefix| text.starts_with(&**prefix))),
             Self::Has(paths) => paths.iter().any(|path| path.find(facts.update).is_some()),
-            Self::Where(path, test) => test.holds(path.find(facts.update)),
+            Self::Where(path, test) => {
+                path.kinds().contains(facts.kind()) && test.holds(path.find(facts.update))
+            }
         }
     }
 
@@ -55,8 +57,6 @@ impl Condition {
             Self::ChatType(_) => facts::CHAT_TYPE,
             Self::Command(_) | Self::TextPrefix(_) => facts::TEXT,
             Self::Has(paths) => paths.iter().map(Path::kinds).fold(KindSet::EMPTY, KindSet::union),
-            // What is not there may be missing in any kind.
-            Self::Where(_, ValueTest::Exists(false)) => KindSet::ANY,
             Self::Where(path, _) => path.kinds(),
         }
     }
@@ -115,6 +115,9 @@ impl Condition {
                     format!("none of {} is there", list(&names, " and "))
                 }
             },
+            Self::Where(path, _) if !path.kinds().contains(facts.kind()) => {
+                format!("{path} is not there, the kind is {}", facts.kind())
+            }
             Self::Where(path, test) => match (path.find(facts.update), test) {
                 (None, _) => format!("{path} is not there"),
                 (Some(value), ValueTest::Prefix(prefixes)) if value.as_str().is_some() => {

@@ -51,6 +51,8 @@ mod path;
 mod route;
 mod section;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value_test;
 mod where_test;
 mod wording;

@@ -40,7 +40,8 @@ pub struct RouteSection {
     pub has: Option<OneOf<String>>,
     /// What the values at some paths are: `"path" = value`, a list of values, `{ prefix = ".." }`,
     /// `{ min = 1, max = 9 }` (one of them is enough) or `{ exists = true }`. All of them have to
-    /// fit.
+    /// fit. A path that begins with the name of a kind fits updates of that kind only, also with
+    /// `exists = false`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub r#where: BTreeMap<String, WhereTest>,
     /// Where it goes: names of outputs, or `"drop"`.

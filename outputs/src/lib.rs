@@ -4,3 +4,5 @@
 //! |---|---|
 //! | `routes` | which update goes to which outputs |
 //! | `forward` | a bot in any language behind HTTP |
+
+pub mod forward;

@@ -1,0 +1,234 @@
+//! The requests for one update, from the connection to what its target replies.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    header::{
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
+};
+use http_body_util::{BodyExt as _, Full};
+use ringhook::{Update, update::BotId};
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    link::{Answer, Link, Lost, RequestBody, send},
+    relay::Relay,
+    reply::{self, CallBody, Reply},
+    retry::retry_after,
+    settings::HeaderMapping,
+    status::Counters,
+};
+
+/// The name of the header with a webhook's secret.
+const SECRET_HEADER: HeaderName = HeaderName::from_static("x-telegram-bot-api-secret-token");
+/// What a mapping of headers can not set.
+const OWN_HEADERS: [HeaderName; 10] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    SECRET_HEADER,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The requests for one update, or for the updates of an album in their order.
+pub(super) struct Exchange {
+    pub(super) id: u64,
+    pub(super) bot: BotId,
+    pub(super) requests: Vec<Outgoing>,
+    pub(super) link: Arc<Link>,
+    pub(super) relay: Arc<Relay>,
+    pub(super) counters: Arc<Counters>,
+    /// For each request.
+    pub(super) timeout: Duration,
+    pub(super) events: UnboundedSender<Event>,
+}
+
+/// One request.
+pub(super) struct Outgoing {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What an exchange tells the engine.
+pub(super) enum Event {
+    /// The target has taken all; what is still to be done concerns the Bot API.
+    Taken { id: u64 },
+    /// It is over.
+    Finished {
+        id: u64,
+        /// How many requests were taken.
+        taken: usize,
+        outcome: Outcome,
+    },
+}
+
+/// How an exchange ended.
+pub(super) enum Outcome {
+    Delivered,
+    /// An answer that is not 2xx.
+    Status {
+        status: StatusCode,
+        retry_after: Option<Duration>,
+    },
+    Lost(Lost),
+}
+
+/// Tells the engine the end in any case, a panic included.
+struct Reporter {
+    events: UnboundedSender<Event>,
+    id: u64,
+    taken: usize,
+    outcome: Option<Outcome>,
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or(Outcome::Lost(Lost::Reset));
+        // Where the engine is gone, so is the update.
+        let _ = self.events.send(Event::Finished { id: self.id, taken: self.taken, outcome });
+    }
+}
+
+impl Exchange {
+    pub(super) async fn run(mut self) {
+        let requests = std::mem::take(&mut self.requests);
+        let events = self.events.clone();
+        let mut reporter = Reporter { events, id: self.id, taken: 0, outcome: None };
+        for outgoing in &requests {
+            let is_last = reporter.taken + 1 == requests.len();
+            match self.make(outgoing, is_last).await {
+                Outcome::Delivered => reporter.taken += 1,
+                outcome => {
+                    reporter.outcome = Some(outcome);
+                    return;
+                }
+            }
+        }
+        reporter.outcome = Some(Outcome::Delivered);
+    }
+
+    /// Makes one request, and the call that it is answered with.
+    async fn make(&self, outgoing: &Outgoing, is_last: bool) -> Outcome {
+        let deadline = Instant::now() + self.timeout;
+        self.counters.sent.increment();
+        let answer = match timeout_at(deadline, post(&self.link, outgoing)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(lost)) => return Outcome::Lost(lost),
+            Err(_) => return Outcome::Lost(Lost::Timeout),
+        };
+        let status = answer.response.status();
+        if !status.is_success() {
+            let retry_after = retry_after(answer.response.headers(), SystemTime::now());
+            let Answer { response, sender } = answer;
+            if reply::drain(response.into_body()).await.is_some() {
+                self.link.put(sender).await;
+            }
+            return Outcome::Status { status, retry_after };
+        }
+        self.counters.delivered.increment();
+        let (reply, mut sender) = reply::read(answer, deadline).await;
+        let is_streamed = matches!(
+            &reply,
+            Reply::Call(call) if matches!(call.body, CallBody::Streamed { .. })
+        );
+        if !is_streamed && let Some(sender) = sender.take() {
+            self.link.put(sender).await;
+        }
+        match reply {
+            Reply::Nothing => {}
+            Reply::Broken => {
+                self.counters.reply_failed.increment();
+                tracing::warn!(bot = %self.bot, "a webhook reply was cut off or is too long");
+            }
+            Reply::Unnamed => {
+                self.counters.refused.increment();
+                tracing::warn!(bot = %self.bot, "a webhook reply calls no method of the Bot API");
+            }
+            Reply::Call(call) => {
+                // While all permits are taken the update counts against its target's connections,
+                // so that replies slow their target down instead of filling the memory.
+                let _permit = self.relay.permit().await;
+                if is_last && !is_streamed {
+                    let _ = self.events.send(Event::Taken { id: self.id });
+                }
+                self.relay.execute(self.bot, call).await;
+            }
+        }
+        if let Some(sender) = sender {
+            self.link.put(sender).await;
+        }
+        Outcome::Delivered
+    }
+}
+
+/// Sends a request on a kept connection, or on a new one where that has been closed by the target.
+async fn post(link: &Link, outgoing: &Outgoing) -> Result<Answer, Lost> {
+    if let Some(sender) = link.take()
+        && let Ok(answer) = send(sender, outgoing.request(link)).await
+    {
+        return Ok(answer);
+    }
+    let sender = link.connect().await?;
+    send(sender, outgoing.request(link)).await.map_err(|_| Lost::Reset)
+}
+
+impl Outgoing {
+    /// The request for one update, as Telegram would make it but for `Connection` and
+    /// `Accept-Encoding`: the first is the default, and a compressed reply could not be read.
+    pub(super) fn new(
+        update: &Update,
+        link: &Link,
+        secret: Option<&HeaderValue>,
+        mapping: Option<&HeaderMapping>,
+    ) -> Self {
+        let body = match update.body() {
+            Some(body) => Bytes::copy_from_slice(body),
+            // A value of JSON is always written.
+            None => serde_json::to_vec(update).unwrap_or_default().into(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, link.target().authority().clone());
+        if let Some(secret) = secret {
+            headers.insert(SECRET_HEADER, secret.clone());
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let Some(map) = mapping {
+            let mut further = HeaderMap::new();
+            // It is the program's.
+            let map = || map(update, &mut further);
+            if catch_unwind(AssertUnwindSafe(map)).is_err() {
+                tracing::error!("the program's mapping of headers has panicked");
+                further.clear();
+            }
+            OWN_HEADERS.iter().for_each(|own| drop(further.remove(own)));
+            headers.extend(further);
+        }
+        Self { headers, body }
+    }
+
+    fn request(&self, link: &Link) -> Request<RequestBody> {
+        let body = Full::new(self.body.clone()).map_err(|never| match never {});
+        let mut request = Request::new(body.boxed_unsync());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = link.target().uri();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}

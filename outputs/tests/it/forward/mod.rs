@@ -3,5 +3,6 @@
 mod replies;
 mod requests;
 mod retries;
+mod secrecy;
 mod states;
 mod targets;

@@ -225,7 +225,7 @@ fn a_connection_that_was_closed_while_it_was_idle_costs_no_attempt() {
     let target = FakeServer::start(|seen| async move {
         match seen.update_id() % 2 {
             1 => ok(),
-            _ if seen.connection % 2 == 0 => Act::Last(Vec::new()),
+            _ if seen.connection.is_multiple_of(2) => Act::Last(Vec::new()),
             _ => ok(),
         }
     });

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod http;
+pub(crate) mod log;
 
 use std::time::{Duration, Instant};
 

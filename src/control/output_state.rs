@@ -15,6 +15,7 @@ pub struct OutputState {
     down: Mutex<Option<OutputDown>>,
     /// So that an output that is up costs no lock.
     is_down: AtomicBool,
+    is_left: AtomicBool,
     name: String,
 }
 
@@ -30,7 +31,12 @@ pub struct OutputDown {
 
 impl OutputState {
     pub(crate) fn new(name: &str) -> Self {
-        Self { down: Mutex::new(None), is_down: AtomicBool::new(false), name: name.to_owned() }
+        Self {
+            down: Mutex::new(None),
+            is_down: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
+            name: name.to_owned(),
+        }
     }
 
     /// The output's name.
@@ -54,6 +60,19 @@ impl OutputState {
             self.is_down.store(false, Relaxed);
             *down = None;
         }
+    }
+
+    /// A stop of the server does not wait for it any more: what it has not taken stays in the
+    /// journal for the next start, or is abandoned and counted where there is none. For one that
+    /// is down, to be called once the stop has begun.
+    pub fn leave(&self) {
+        self.is_left.store(true, Relaxed);
+    }
+
+    /// True once [`leave`](Self::leave) has been called.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.is_left.load(Relaxed)
     }
 
     /// What keeps it from taking anything; `None` where it takes what comes.

@@ -76,7 +76,7 @@ impl Worker {
         }
         let mut batch = Vec::with_capacity(BATCH_UPDATES);
         let mut round = 0_u32;
-        while !self.context.control.is_abandoned() {
+        while !self.context.is_left() {
             round = round.wrapping_add(1);
             self.look_at_stream();
             if self.take_settlements().is_err() {
@@ -113,8 +113,10 @@ impl Worker {
             Consumer::Stream(_, _, settlements) => Some(settlements),
             Consumer::Handler(_) | Consumer::Sink(_) => None,
         };
+        let output_state = &self.context.output_state;
         let stop = || {
             control.is_abandoned()
+                || output_state.as_ref().is_some_and(|state| state.is_left())
                 || settlements.is_some_and(|mailbox| !mailbox.is_empty())
                 || self.has_lost_stream()
         };
@@ -225,7 +227,7 @@ impl Worker {
                     if stream.is_gone() && !mem::replace(&mut is_reported, true) {
                         context.lost_stream();
                     }
-                    if context.control.is_abandoned() {
+                    if context.is_left() {
                         drop(pending.into_job());
                         return Err(Abandoned);
                     }

@@ -72,6 +72,7 @@ impl TestPipeline {
             operation: Arc::default(),
             output: 0,
             output_state: None,
+            is_sole_output: true,
             parts: Vec::new(),
             lanes: Vec::new(),
             returns: vec![returns],

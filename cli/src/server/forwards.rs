@@ -114,8 +114,8 @@ impl Forwards {
     }
 
     /// To be called right before the server is stopped.
-    pub(crate) fn drain(&self, server: &Server) {
-        self.all().for_each(|running| running.forward.drain(server.shutdown_handle()));
+    pub(crate) fn drain(&self) {
+        self.all().for_each(|running| running.forward.drain(Arc::clone(&running.state)));
     }
 
     /// To be called once the server has stopped.

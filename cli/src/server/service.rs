@@ -338,7 +338,7 @@ impl Service {
 
     /// Stops the server, and what its updates are forwarded by.
     pub(crate) fn stop(&self, server: Server) -> Report {
-        self.forwards.drain(&server);
+        self.forwards.drain();
         let report = server.stop();
         self.forwards.stop();
         report

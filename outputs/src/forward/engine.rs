@@ -263,7 +263,7 @@ impl Engine {
                     self.retry(running, asked, now);
                 }
             }
-            ..400 | 401 | 403 | 404 | 405 => {
+            ..=399 | 401 | 403 | 404 | 405 => {
                 self.counters.misconfigured.increment();
                 if !running.is_probe {
                     running.item.wrongs += 1;

@@ -58,7 +58,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Error, ErrorKind, ShutdownHandle, Updates, internals::tls::provider};
+use ringhook::{Error, ErrorKind, OutputState, Updates, internals::tls::provider};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -94,7 +94,7 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// let forward = Forward::start(updates, settings)?;
 /// let server = server.start()?;
 /// // .. and when all is over:
-/// forward.drain(server.shutdown_handle());
+/// server.outputs().for_each(|output| forward.drain(output.clone()));
 /// let report = server.stop();
 /// forward.stop(Duration::from_secs(1));
 /// # Ok::<(), ringhook::Error>(())
@@ -181,15 +181,15 @@ impl Forward {
         Ok(())
     }
 
-    /// To be called right before [`Server::stop`](ringhook::Server::stop), with the handle of that
-    /// server.
+    /// To be called right before [`Server::stop`](ringhook::Server::stop), with the
+    /// [state](ringhook::Server::outputs) of the output that is forwarded.
     ///
     /// The stop then waits, up to its drain timeout, for all that can be delivered, but not for
     /// targets that are down or wrongly set up. Once nothing else is under way, and for a second
-    /// nothing has come, the stop is forced: what is held stays in the journal, or is counted as
+    /// nothing has come, the output is left: what is held stays in the journal, or is counted as
     /// abandoned where there is none. Without this call a stop waits for the whole drain timeout.
-    pub fn drain(&self, server: ShutdownHandle) {
-        let _ = self.commands.send(Command::Drain(server));
+    pub fn drain(&self, output: Arc<OutputState>) {
+        let _ = self.commands.send(Command::Drain(output));
     }
 
     /// Ends the thread: at once where the server has stopped, else after requests that are under

@@ -3,11 +3,12 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_core::Stream as _;
-use ringhook::{PendingUpdate, ShutdownHandle, Updates};
+use ringhook::{OutputState, PendingUpdate, Updates};
 use tokio::{sync::mpsc::UnboundedReceiver, time::sleep_until};
 
 use super::{engine::Engine, exchange::Event};
@@ -18,7 +19,7 @@ const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What the owner asks of the thread.
 pub(super) enum Command {
     /// The server stops: what is held for targets that are down may be left.
-    Drain(ShutdownHandle),
+    Drain(Arc<OutputState>),
     /// The bots have changed, so targets may take what they refused.
     Probe,
     /// To end, with so much time for the requests that are under way.
@@ -28,7 +29,7 @@ pub(super) enum Command {
 /// What the thread is about.
 enum Phase {
     Running,
-    Draining { server: ShutdownHandle, since: Instant },
+    Draining { output: Arc<OutputState>, since: Instant },
     Stopping { deadline: Instant },
 }
 
@@ -57,13 +58,13 @@ pub(super) async fn run(
             }
         };
         engine.publish();
-        if let Phase::Draining { server, since } = &phase
+        if let Phase::Draining { output, since } = &phase
             && let Some(quiet_since) = engine.quiet_since()
         {
             let leave_at = quiet_since.max(*since) + engine.settings.quiet;
             if now >= leave_at {
                 // The stream ends with that, and so does this loop.
-                server.force();
+                output.leave();
             } else {
                 due_at = due_at.min(leave_at);
             }
@@ -75,8 +76,8 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             command = commands.recv() => match command {
-                Some(Command::Drain(server)) => {
-                    phase = Phase::Draining { server, since: Instant::now() };
+                Some(Command::Drain(output)) => {
+                    phase = Phase::Draining { output, since: Instant::now() };
                 }
                 Some(Command::Probe) => engine.probe_now(Instant::now()),
                 Some(Command::Stop(within)) => {

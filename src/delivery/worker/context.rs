@@ -48,8 +48,9 @@ pub(crate) struct WorkerContext {
     pub(crate) operation: Arc<Operation>,
     /// The number of the output that it works for.
     pub(crate) output: usize,
-    /// The state of that output, where it is not the only one.
+    /// The state of that output, and whether it is the only one.
     pub(crate) output_state: Option<Arc<OutputState>>,
+    pub(crate) is_sole_output: bool,
     /// Records that are settled by this output and not by others, which the journal does not know
     /// yet.
     pub(crate) parts: Vec<RecordId>,
@@ -250,7 +251,8 @@ impl WorkerContext {
         mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
     ) -> Result<(), Abandoned> {
         let is_sink = step == Step::Sink;
-        let output_state = self.output_state.clone().filter(|_| is_sink);
+        let output_state = self.output_state.clone();
+        let output_state = output_state.filter(|_| is_sink && !self.is_sole_output);
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
         loop {
@@ -284,7 +286,7 @@ impl WorkerContext {
             self.metrics.retried.increment();
             let due = Instant::now() + pause;
             while Instant::now() < due {
-                if self.control.is_abandoned() {
+                if self.is_left() {
                     return Err(Abandoned);
                 }
                 thread::sleep(STEP.min(pause));
@@ -355,6 +357,12 @@ impl WorkerContext {
         for (bot, id) in self.duplicates.drain(..) {
             tracing::debug!(%bot, update_id = %id, "dropped a copy: its id has been accepted before");
         }
+    }
+
+    /// True where the worker is to end, whatever is left.
+    pub(super) fn is_left(&self) -> bool {
+        self.control.is_abandoned()
+            || self.output_state.as_ref().is_some_and(|state| state.is_left())
     }
 
     /// True where no other output has still to settle `record`.

@@ -38,6 +38,7 @@ fn taken(updates: &[String], now: Instant) -> (WorkerContext, Scheduler, Vec<Tas
         operation: Arc::default(),
         output: 0,
         output_state: None,
+        is_sole_output: true,
         parts: Vec::new(),
         lanes: Vec::new(),
         returns: Vec::new(),

@@ -113,6 +113,7 @@ impl Rig {
                 operation: Arc::default(),
                 output: 0,
                 output_state: None,
+                is_sole_output: true,
                 parts: Vec::new(),
                 lanes: Vec::new(),
                 returns: Vec::new(),

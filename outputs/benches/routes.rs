@@ -19,6 +19,9 @@ const COUNTS: [usize; 3] = [1, 10, 100];
 /// Which of them takes the message.
 const TAKEN: [&str; 3] = ["first", "last", "none"];
 
+/// What the route of a number asks.
+type Conditions<'a> = &'a dyn Fn(usize) -> String;
+
 #[derive(Deserialize)]
 struct File {
     route: Vec<RouteSection>,
@@ -31,7 +34,7 @@ fn by_condition(criterion: &mut Criterion) {
         Some(kind) => format!("kind = '{kind}'"),
         None => String::new(),
     };
-    let conditions: [(&str, &dyn Fn(usize) -> String, &str); 6] = [
+    let conditions: [(&str, Conditions<'_>, &str); 6] = [
         ("kind", &kinds, "kind = 'message'"),
         ("chat", &|at| format!("chat = -{}", 1001 + at), "chat = 1234567890"),
         ("command", &|at| format!("command = 'other{at}'"), "command = 'start'"),
@@ -99,7 +102,7 @@ fn fields(criterion: &mut Criterion) {
     });
 }
 
-fn compile(count: usize, taken: &str, other: &dyn Fn(usize) -> String, taking: &str) -> Routes {
+fn compile(count: usize, taken: &str, other: Conditions<'_>, taking: &str) -> Routes {
     let mut text = String::new();
     for at in 0..count {
         let is_taking = match taken {

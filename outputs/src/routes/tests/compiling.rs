@@ -129,7 +129,7 @@ fn errors_of_outputs_and_bots() {
     let routes = Routes::compile(&[], &outputs, &[last]).unwrap();
     assert!(routes.default_outputs(bot.id).contains(63));
     assert!(routes.default_outputs(BotId::new(2)).contains(0));
-    assert!(routes.is_empty() && routes.len() == 0);
+    assert!(routes.is_empty());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     runtime::Runtime,
 };
 use tokio_rustls::TlsAcceptor;
@@ -249,9 +249,15 @@ impl Drop for FakeServer {
     }
 }
 
-/// An address on which nothing listens.
+/// An address on which nothing listens, until a server of this test does: it stays taken for all
+/// others, connections that are made included.
 pub(crate) fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Counts up as long as it lives.

@@ -39,11 +39,12 @@ impl OutputSpec {
             [one] => Self::parse(one),
             [] => Err(Error::config("output.to", "[]", EXPECTED)),
             many => {
-                let target = |text: &String| {
-                    is_http(text).then(|| text.parse()).unwrap_or_else(|| {
+                let target = |text: &String| match is_http(text) {
+                    true => text.parse(),
+                    false => {
                         let expected = "URLs of bots behind HTTP, where there are several";
                         Err(Error::config("output.to", text, expected))
-                    })
+                    }
                 };
                 many.iter().map(target).collect::<Result<_, _>>().map(Self::Http)
             }

@@ -95,9 +95,7 @@ fn a_target_where_nothing_listens_is_down_at_once_and_costs_no_attempt() {
     let bench = Bench::attempts(quick(&format!("http://{address}/")), 2);
     let updates: Vec<_> = (0..300).map(|id| update(id % 100, id)).collect();
     bench.deliver(&updates);
-    bench.wait("all wait", |status| {
-        status.held + status.in_flight == 100 && status.in_flight <= 1
-    });
+    bench.wait("all wait", |status| status.held + status.in_flight == 100 && status.in_flight <= 1);
     let before = bench.status().failed.connect;
     // Far more refusals than there are attempts.
     bench.wait("it is probed", |status| status.failed.connect > before + 10);

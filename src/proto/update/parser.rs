@@ -118,7 +118,7 @@ impl UpdateParser {
         match read {
             Ok(()) => Ok(Update::new(document)),
             Err((error, body)) => {
-                self.spares.keep_document(document);
+                self.spares.keep(document);
                 Err(Rejected { error, body })
             }
         }
@@ -126,10 +126,8 @@ impl UpdateParser {
 
     /// Takes the memory of an update that is done with; oversized memory is freed instead.
     pub fn keep(&mut self, recycled: Recycled) {
-        let Some(mut document) = recycled.into_document() else { return };
-        if let Some(sole) = Arc::get_mut(&mut document) {
-            self.spares.keep_body(sole.take_body());
-            self.spares.keep_document(document);
+        if let Some(document) = recycled.into_document() {
+            self.spares.keep(document);
         }
     }
 

@@ -40,16 +40,14 @@ impl Spares {
         }
     }
 
-    /// Keeps `document`, which has no body and no other owner, if there is room for it and its tape
-    /// is of ordinary size.
-    pub(super) fn keep_document(&mut self, mut document: Arc<Document>) {
-        let useful = (1..=self.limits.tape_kept_max_nodes).contains(&document.tape_nodes());
-        if useful
-            && self.documents.len() < self.limits.spares_max
-            && let Some(sole) = Arc::get_mut(&mut document)
-        {
-            sole.empty();
-            sole.shrink_received(self.limits.body_kept_max_bytes);
+    /// Keeps the memory of `document`, body and tape each by itself, unless it has another owner.
+    pub(super) fn keep(&mut self, mut document: Arc<Document>) {
+        let Some(sole) = Arc::get_mut(&mut document) else { return };
+        let body = sole.take_body();
+        sole.shrink_received(self.limits.body_kept_max_bytes);
+        let useful = (1..=self.limits.tape_kept_max_nodes).contains(&sole.tape_nodes());
+        self.keep_body(body);
+        if useful && self.documents.len() < self.limits.spares_max {
             self.documents.push(document);
         }
     }

@@ -11,6 +11,7 @@ use std::{
 
 use ringhook::update::BotId;
 use ringhook_outputs::forward::{BotTerms, ForwardSettings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use crate::support::{
@@ -161,6 +162,7 @@ fn a_thousand_slow_requests_run_at_once_and_each_chat_in_order() {
             }
         }
     });
+    allow_descriptors();
     let settings = quick(&target.url("/")).connections(1000);
     let bench = Bench::start(settings);
     let updates: Vec<_> = (0..3000).map(|id| update(id % 1000, 10_000 - id)).collect();
@@ -287,4 +289,10 @@ fn wrong_settings_are_refused_in_one_line() {
     let settings = ForwardSettings::new("http://127.0.0.1:1/".parse().unwrap()).connections(0);
     let error = ringhook_outputs::forward::Forward::start(updates, settings).unwrap_err();
     assert_eq!(error.to_string(), "forward: connections: expected 1 to 65536");
+}
+
+/// Lets the process have as many descriptors as it may: two for each connection.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }

@@ -45,11 +45,11 @@ impl OutputState {
         &self.name
     }
 
-    /// It takes nothing from now on. Where it did not before, what was said first stays.
+    /// It takes nothing from now on, or still does not, for this reason.
     pub fn set_down(&self, reason: &str) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = SystemTime::now();
-        down.get_or_insert_with(|| OutputDown { reason: reason.to_owned(), since });
+        let since = down.as_ref().map_or_else(SystemTime::now, |down| down.since);
+        *down = Some(OutputDown { reason: reason.to_owned(), since });
         self.is_down.store(true, Relaxed);
     }
 
@@ -101,13 +101,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_first_stays_until_it_is_up() {
+    fn it_is_down_since_that_was_said_first() {
         let state = OutputState::new("audit");
         assert_eq!((state.down(), state.to_string()), (None, "output audit: up".to_owned()));
-        state.set_down("full");
-        let first = state.down();
         state.set_down("gone");
-        assert_eq!(state.down(), first);
+        let first = state.down().unwrap();
+        state.set_down("full");
+        assert_eq!(state.down(), Some(OutputDown { reason: "full".to_owned(), ..first }));
         assert!(state.to_string().starts_with("output audit: degraded since 2"), "{state}");
         assert!(state.to_string().ends_with("Z: full"), "{state}");
         state.set_up();

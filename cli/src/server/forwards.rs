@@ -10,7 +10,9 @@ use super::setup::Setup;
 use crate::config::OutputSection;
 use ringhook::{Error, Output, OutputState, Server, Updates};
 use ringhook_outputs::{
-    forward::{BotTerms, Forward, ForwardSettings, ForwardStatus, Target, TargetState},
+    forward::{
+        BotTerms, Forward, ForwardSettings, ForwardStatus, Target, TargetState, TargetStatus,
+    },
     routes::{FieldNames, Fields},
 };
 
@@ -141,14 +143,17 @@ impl Forwards {
 fn trouble(status: &ForwardStatus) -> Option<String> {
     let down = status.targets.iter().find(|target| target.state != TargetState::Up)?;
     let many = status.targets.len() > 1;
-    let of = if many { format!(" ({} targets)", status.targets.len()) } else { String::new() };
-    Some(match (down.state, down.status) {
-        (TargetState::Misconfigured, Some(code)) => format!(
-            "{}{of} answers {code}: its URL or its secret token is wrong, updates wait",
-            down.target
-        ),
-        _ => format!("{}{of} takes nothing, updates wait", down.target),
-    })
+    let of = if many { format!(" (of {} targets)", status.targets.len()) } else { String::new() };
+    let TargetStatus { target, waiting, .. } = down;
+    let why = match (down.state, down.status) {
+        (TargetState::Misconfigured, Some(code)) => {
+            format!("answers {code}: its URL or its secret token is wrong")
+        }
+        _ => "takes nothing".to_owned(),
+    };
+    let oldest = down.oldest_waiting.unwrap_or_default().as_secs();
+    let wait = format!("{waiting} update(s) wait, the oldest for {oldest} s");
+    Some(format!("{target}{of} {why}; {wait}"))
 }
 
 /// What a forward has to know of each bot.

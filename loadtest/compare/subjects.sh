@@ -111,7 +111,7 @@ start() {
         nginx_conf >"$dir/nginx.conf"
         serve nginx -p "$dir" -c "$dir/nginx.conf"
         ;;
-    hyper | axum) serve "$bin/receiver-$1" --listen "127.0.0.1:$port" "${flags[@]}" ;;
+    hyper | axum) serve "$target/release/receiver-$1" --listen "127.0.0.1:$port" "${flags[@]}" ;;
     node) serve node "$here/receivers/node.mjs" 127.0.0.1 "$port" "$cert" "$key" "$token" ;;
     aiohttp)
         serve "$aiohttp" "$here/receivers/aiohttp_receiver.py" 127.0.0.1 "$port" "$cert" "$key" "$token"
@@ -184,7 +184,7 @@ missing() {
     node) node --version >/dev/null 2>&1 || echo "no node in PATH" ;;
     hyper | axum)
         if ! command -v cargo >/dev/null; then
-            [[ -x $bin/receiver-$1 ]] || echo "no cargo to build it with"
+            [[ -x $target/release/receiver-$1 ]] || echo "no cargo to build it with"
         elif ! cargo build --release --locked --quiet --manifest-path "$here/receivers/Cargo.toml" \
             --target-dir "$target" --bin "receiver-$1" >&2; then
             echo "it does not build"

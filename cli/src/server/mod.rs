@@ -8,6 +8,7 @@
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `forwards` | the outputs behind HTTP |
+//! | `final_report` | what is told at the end |
 //! | `service` | flags, signals, start and stop |
 //! | `greeting` | what is printed once it has started |
 //! | `outside` | whether another machine can connect |
@@ -15,6 +16,7 @@
 
 pub(crate) mod bots;
 pub(crate) mod data_dir;
+pub(crate) mod final_report;
 pub(crate) mod forwards;
 pub(crate) mod greeting;
 pub(crate) mod output;

@@ -2,11 +2,10 @@
 //! end.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
-    io::{self, Write as _},
+    io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process,
     sync::{
         Arc, OnceLock,
@@ -19,15 +18,20 @@ use std::{
 
 use clap::Args;
 use humantime::parse_duration;
-use ringhook_outputs::{forward::ForwardStatus, routes::LiveRoutes};
+use ringhook_outputs::routes::LiveRoutes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Serialize;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
     iterator::Signals,
 };
 
-use super::{forwards::Forwards, output::OutputSpec, profile::Profiler, setup::Setup};
+use super::{
+    final_report::{self, FinalReport, forwarded, kept, with_dropped},
+    forwards::Forwards,
+    output::OutputSpec,
+    profile::Profiler,
+    setup::Setup,
+};
 use crate::{
     config::{ConfigFile, LogFormat, LogLevel},
     process::{
@@ -40,22 +44,7 @@ use crate::{
 use ringhook::{
     Ack, Config, Error, ErrorKind, Output, RecoveryProgress, Report, Server, ServerBuilder,
     ShutdownHandle,
-    internals::{
-        files,
-        files::{How, User},
-        redact::hide_tokens,
-    },
 };
-
-/// What `--report` writes.
-#[derive(Serialize)]
-struct WholeReport<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    /// The outputs behind HTTP, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    forwards: BTreeMap<&'a str, ForwardStatus>,
-}
 
 /// Shortest wait between two checks whether the server is healthy.
 const WATCH_STEP: Duration = Duration::from_millis(100);
@@ -209,7 +198,8 @@ impl Service {
     ) -> Result<Self, Error> {
         let user = identity.as_ref().map(Identity::user);
         let report = args.report.as_deref();
-        let report_file = report.map(|path| create_report(path, user.as_ref())).transpose()?;
+        let report_file =
+            report.map(|path| final_report::create(path, user.as_ref())).transpose()?;
         stderr::queue().map_err(|source| {
             Error::with_source(ErrorKind::Thread, "cannot start a thread", source)
         })?;
@@ -353,7 +343,7 @@ impl Service {
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
         let report = &with_dropped(report.clone());
-        finish(&WholeReport { report, forwards: self.forwards.status() }, self.report_file)?;
+        FinalReport { report, forwards: self.forwards.status() }.tell(self.report_file)?;
         self.signals.close();
         if let Some(failure) = failure {
             return Err(failure);
@@ -387,58 +377,6 @@ fn recovery_progress(notifier: Arc<Notifier>) -> impl FnMut(RecoveryProgress) + 
             log(line);
         }
     }
-}
-
-/// `report` with what this command alone knows.
-fn with_dropped(mut report: Report) -> Report {
-    report.stderr_lines_dropped = stderr::dropped();
-    report
-}
-
-fn finish(whole: &WholeReport<'_>, file: Option<(PathBuf, File)>) -> Result<(), Error> {
-    let report = whole.report;
-    log(report.to_string().trim_end());
-    for (name, status) in &whole.forwards {
-        log(format_args!("{}", forwarded(name, status)));
-    }
-    if let Some(kept) = kept(report) {
-        log(kept);
-    }
-    let Some((path, mut file)) = file else { return Ok(()) };
-    let text = serde_json::to_string_pretty(whole).map_err(io::Error::from);
-    text.and_then(|text| writeln!(file, "{}", hide_tokens(&text))).map_err(|source| {
-        Error::with_source(ErrorKind::Sink, format!("--report {}", path.display()), source)
-    })
-}
-
-/// What an output behind HTTP has done, for people.
-fn forwarded(name: &str, status: &ForwardStatus) -> String {
-    let ForwardStatus { sent, delivered, retried, held, in_flight, replies, .. } = status;
-    format!(
-        "output {name}: {delivered} delivered by {sent} requests, {retried} again, {in_flight} \
-         under way, {held} held; replies: {} relayed, {} failed",
-        replies.relayed, replies.failed
-    )
-}
-
-/// What the journal keeps, for people; `None` where that is nothing, or nothing is kept.
-fn kept(report: &Report) -> Option<String> {
-    let left = report.journal.as_ref().map(|journal| journal.lag_records).filter(|n| *n > 0)?;
-    Some(format!("{left} update(s) stay in the journal for the next start"))
-}
-
-/// The file is made at the start, so that a wrong path is found before the service, not after.
-fn create_report(path: &Path, user: Option<&User>) -> Result<(PathBuf, File), Error> {
-    let create = || {
-        files::open(path, How::Replace).map_err(|source| {
-            Error::with_source(ErrorKind::Config, format!("--report {}", path.display()), source)
-        })
-    };
-    let file = match user {
-        Some(user) => files::for_user(user, path, create)?,
-        None => create()?,
-    };
-    Ok((path.to_owned(), file))
 }
 
 /// Raises the soft limit of descriptors to the hard one: the low one is for programs that use

@@ -51,22 +51,13 @@ class Update:
 
 
 def sample(kind, update_id, chat):
-    """What the kind's field holds for one of the chats, and the id of that chat.
-
-    Polls get the fields that Bot API 10 has made required: aiogram refuses them without.
-    """
+    """What the kind's field holds for one of the chats, and the id of that chat."""
     now = int(time.time())
     text = (SAMPLES / f"{kind}.json").read_text()
     for mark, value in [('"@now"', now), ('"@month"', now + 30 * 86400), ('"@id"', update_id),
                         ("@id", update_id)]:
         text = text.replace(mark, str(value))
     payload = json.loads(text)
-    if kind == "poll":
-        payload |= {"allows_revoting": False, "members_only": False}
-        for number, option in enumerate(payload["options"]):
-            option.setdefault("persistent_id", str(number))
-    if kind == "poll_answer":
-        payload.setdefault("option_persistent_ids", ["1"])
     *path, last = KEYS[kind]
     holder = payload
     for key in path:

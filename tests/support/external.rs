@@ -15,7 +15,7 @@ use super::wait_until;
 pub(crate) fn program(name: &str) -> Option<Command> {
     let version = match name {
         "haproxy" => "-v",
-        "openssl" => "version",
+        "go" | "openssl" => "version",
         "slowhttptest" => "-h",
         _ => "--version",
     };
@@ -25,10 +25,16 @@ pub(crate) fn program(name: &str) -> Option<Command> {
     if probe.is_ok_and(runs) {
         return Some(Command::new(name));
     }
-    let required = std::env::var("RINGHOOK_TEST_CLIENTS").unwrap_or_default();
-    assert!(!required.split_whitespace().any(|it| it == name), "{name} is required, not installed");
-    eprintln!("skipped: {name} is not installed");
+    skip(name, "not installed");
     None
+}
+
+/// Prints why the tests with `name` are skipped, or fails where `RINGHOOK_TEST_CLIENTS` lists it.
+#[track_caller]
+pub(crate) fn skip(name: &str, why: &str) {
+    let required = std::env::var("RINGHOOK_TEST_CLIENTS").unwrap_or_default();
+    assert!(!required.split_whitespace().any(|it| it == name), "{name} is required, and is {why}");
+    eprintln!("skipped: {name} is {why}");
 }
 
 /// A running client, killed when the test lets go of it.
@@ -87,6 +93,17 @@ impl Running {
     /// Both outputs so far.
     pub(crate) fn so_far(&self) -> String {
         self.stdout.so_far() + &self.stderr.so_far()
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// True where it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     #[track_caller]

@@ -2,8 +2,9 @@
 
     python3 fake_bot_api.py --port 8081 --log calls.jsonl
 
-Each line of the log is a call: method, token, content type, length, and the fields with the length
-of each. `--slow MS` delays each answer, `--refuse METHOD` answers a method with 429.
+Each line of the log is a call: method, token, content type, length, the fields with the length of
+each, and the values of those that are short. `--slow MS` delays each answer, `--refuse METHOD`
+answers a method with 429.
 """
 
 import argparse
@@ -55,6 +56,13 @@ def fields(content_type, body):
 
 def size(value):
     return len(value if isinstance(value, (bytes, str)) else json.dumps(value))
+
+
+def short(given):
+    """The short ones as text, whether they came as text or as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in given.items()
+            if not isinstance(value, bytes) and size(value) <= 100}
 
 
 def result(method, given):
@@ -112,7 +120,7 @@ class Api(BaseHTTPRequestHandler):
             "content_type": self.headers.get("Content-Type"),
             "length": len(body),
             "fields": {name: size(value) for name, value in given.items()},
-            "chat_id": given.get("chat_id"),
+            "values": short(given),
             "fault": fault,
         }
         with LOCK, open(self.server.args.log, "a") as log:

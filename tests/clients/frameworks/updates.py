@@ -1,5 +1,12 @@
-"""Updates of every kind, as Telegram would send them, made from the samples of `ringhook send`."""
+"""Updates of every kind, as Telegram would send them, made from the samples of `ringhook send`.
 
+    python3 updates.py --count 5000 --chats 500 --updates updates.jsonl --sent sent.txt
+
+writes them to a file, one a line, and what `check.py` has to know of them to another one. Half of
+them are of a few busy chats, and half of each chat in turn.
+"""
+
+import argparse
 import json
 import pathlib
 import time
@@ -27,6 +34,8 @@ KEYS = {
 }
 KINDS = sorted(KEYS)
 UNKNOWN = "kind_of_tomorrow"
+# How many chats have half of a crowd's updates.
+BUSY = 20
 
 
 class Update:
@@ -51,22 +60,13 @@ class Update:
 
 
 def sample(kind, update_id, chat):
-    """What the kind's field holds for one of the chats, and the id of that chat.
-
-    Polls get the fields that Bot API 10 has made required: aiogram refuses them without.
-    """
+    """What the kind's field holds for one of the chats, and the id of that chat."""
     now = int(time.time())
     text = (SAMPLES / f"{kind}.json").read_text()
     for mark, value in [('"@now"', now), ('"@month"', now + 30 * 86400), ('"@id"', update_id),
                         ("@id", update_id)]:
         text = text.replace(mark, str(value))
     payload = json.loads(text)
-    if kind == "poll":
-        payload |= {"allows_revoting": False, "members_only": False}
-        for number, option in enumerate(payload["options"]):
-            option.setdefault("persistent_id", str(number))
-    if kind == "poll_answer":
-        payload.setdefault("option_persistent_ids", ["1"])
     *path, last = KEYS[kind]
     holder = payload
     for key in path:
@@ -86,3 +86,29 @@ def updates(count, chats, first=1, kinds=KINDS, text=None):
         Update(first + n, kinds[n % len(kinds)], (n // len(kinds)) % chats, text)
         for n in range(count)
     ]
+
+
+def crowd(count, chats):
+    """`count` updates, each kind in turn, every other one of the `BUSY` first chats."""
+    return [
+        Update(n + 1, KINDS[n % len(KINDS)], n // 2 % (chats if n % 2 else BUSY))
+        for n in range(count)
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--chats", type=int, required=True)
+    parser.add_argument("--updates", required=True)
+    parser.add_argument("--sent", required=True)
+    args = parser.parse_args()
+    made = crowd(args.count, args.chats)
+    with open(args.updates, "wb") as file:
+        file.writelines(update.body.replace(b"\n", b"") + b"\n" for update in made)
+    with open(args.sent, "w") as file:
+        file.writelines(f"{update.id} {update.kind} {update.chat}\n" for update in made)
+
+
+if __name__ == "__main__":
+    main()

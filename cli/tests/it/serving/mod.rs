@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod driver;
 mod forward;
+mod frameworks;
 mod limits;
 mod listeners;
 mod log;

@@ -1,9 +1,11 @@
 //! Pictures of rows: the server's stages, and answers by status.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
+
+use maud::html;
 
 use super::{
-    chart::{COLOURS, LETTER, Picture, escaped, fitted},
+    chart::{COLOURS, LETTER, Picture, Size, fitted, px},
     input::{Latency, Run},
     scale::{Scale, duration, grouped, tick},
 };
@@ -42,42 +44,36 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
         .collect();
     let title = "The server's stages";
     Some(Picture::new("stages", title, &told.join(". "), |size| {
-        let mut svg = String::new();
-        let is_wide = size == super::chart::Size::Wide;
+        let mut svg = Vec::new();
+        let is_wide = size == Size::Wide;
         let (left, right) = (if is_wide { 142.0 } else { 4.0 }, size.width() - 20.0);
         let place = |us: f64| left + scale.place(us.max(0.1)) * (right - left);
         let top = 30.0;
         let mut y = top;
-        let mut content = String::new();
+        let mut content = Vec::new();
         for (stage, bars) in &rows {
-            if !is_wide {
-                let _ = writeln!(
-                    content,
-                    "<text class=\"key\" x=\"4\" y=\"{:.1}\">{}</text>",
-                    y + 13.0,
-                    escaped(stage)
-                );
-                y += NAME;
-            } else {
+            if is_wide {
                 let middle = y + bars.len() as f64 * BAR / 2.0 + 4.0;
-                let _ = writeln!(
-                    content,
-                    "<text class=\"key end\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
-                    left - 12.0,
-                    escaped(stage)
-                );
+                content.push(html! {
+                    text.key.end x=(px(left - 12.0)) y=(px(middle)) { (stage) }
+                });
+            } else {
+                content.push(html! { text.key x="4" y=(px(y + 13.0)) { (stage) } });
+                y += NAME;
             }
             for (index, latency) in bars {
                 let (colour, middle) = (index % COLOURS, y + BAR / 2.0);
+                let bar = middle - 5.0;
                 let [min, p50, p99, p999, max] =
                     [latency.min, latency.p50, latency.p99, latency.p999, latency.max].map(place);
-                let _ = writeln!(
-                    content,
-                    "<path class=\"whisker c{colour}\" d=\"M{min:.1} {middle:.1}H{max:.1}\"/><rect class=\"f{colour}\" x=\"{p50:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"10\" rx=\"2\"/><path class=\"mark c{colour}\" d=\"M{p999:.1} {:.1}v10\"/><circle class=\"f{colour}\" cx=\"{max:.1}\" cy=\"{middle:.1}\" r=\"3\"/>",
-                    middle - 5.0,
-                    (p99 - p50).max(2.0),
-                    middle - 5.0
-                );
+                let whisker = format!("M{min:.1} {middle:.1}H{max:.1}");
+                content.push(html! {
+                    path class={ "whisker c" (colour) } d=(whisker) {}
+                    rect class={ "f" (colour) } x=(px(p50)) y=(px(bar))
+                        width=(px((p99 - p50).max(2.0))) height="10" rx="2" {}
+                    path class={ "mark c" (colour) } d=(format!("M{p999:.1} {bar:.1}v10")) {}
+                    circle class={ "f" (colour) } cx=(px(max)) cy=(px(middle)) r="3" {}
+                });
                 y += BAR;
             }
             y += 6.0;
@@ -87,20 +83,22 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
             let x = place(us);
             let text = tick(us);
             let half = text.chars().count() as f64 * LETTER / 2.0;
-            let _ = writeln!(
-                svg,
-                "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/><text class=\"tick mid\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                x.clamp(half, size.width() - half),
-                bottom + 16.0,
-                escaped(&text)
-            );
+            let middle = x.clamp(half, size.width() - half);
+            svg.push(html! {
+                path.grid d=(format!("M{x:.1} {top:.1}V{bottom:.1}")) {}
+                text.tick.mid x=(px(middle)) y=(px(bottom + 16.0)) { (text) }
+            });
         }
         // What the shapes mean, and whose they are.
+        svg.push(html! {
+            rect.plain x="0" y="5" width="20" height="10" rx="2" {}
+            text.key x="26" y="14" { "p50 to p99" }
+            path.mark.plainline d="M112 5v10" {}
+            text.key x="119" y="14" { "p99.9" }
+            circle.plain cx="176" cy="10" r="3" {}
+            text.key x="184" y="14" { "max" }
+        });
         let mut x = 0.0;
-        let _ = writeln!(
-            svg,
-            "<rect class=\"plain\" x=\"0\" y=\"5\" width=\"20\" height=\"10\" rx=\"2\"/><text class=\"key\" x=\"26\" y=\"14\">p50 to p99</text><path class=\"mark plainline\" d=\"M112 5v10\"/><text class=\"key\" x=\"119\" y=\"14\">p99.9</text><circle class=\"plain\" cx=\"176\" cy=\"10\" r=\"3\"/><text class=\"key\" x=\"184\" y=\"14\">max</text>"
-        );
         let mut foot = bottom + 26.0;
         if runs.len() > 1 {
             for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.server.is_some()) {
@@ -108,20 +106,17 @@ pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
                 if x > 0.0 && x + width > size.width() {
                     (x, foot) = (0.0, foot + 18.0);
                 }
-                let _ = writeln!(
-                    svg,
-                    "<rect class=\"f{}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"14\" height=\"10\" rx=\"2\"/><text class=\"key\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                    index % COLOURS,
-                    foot + 3.0,
-                    x + 20.0,
-                    foot + 12.0,
-                    escaped(&fitted(&run.label, size.width() - 20.0))
-                );
+                let label = fitted(&run.label, size.width() - 20.0);
+                svg.push(html! {
+                    rect class={ "f" (index % COLOURS) } x=(px(x)) y=(px(foot + 3.0))
+                        width="14" height="10" rx="2" {}
+                    text.key x=(px(x + 20.0)) y=(px(foot + 12.0)) { (label) }
+                });
                 x += width;
             }
             foot += 18.0;
         }
-        svg.push_str(&content);
+        svg.extend(content);
         (foot + 2.0, svg)
     }))
 }
@@ -159,18 +154,14 @@ pub(super) fn statuses(runs: &[Run]) -> Option<Picture> {
         return None;
     }
     Some(Picture::new("statuses", "Answers by status", &told.join(". "), |size| {
-        let mut svg = String::new();
+        let mut svg = Vec::new();
         let (width, mut y) = (size.width(), 0.0);
         for run in runs {
             let outcomes = outcomes(run);
             let total: u64 = outcomes.values().map(|(_, count)| count).sum();
             if runs.len() > 1 {
-                let _ = writeln!(
-                    svg,
-                    "<text class=\"key\" x=\"0\" y=\"{:.1}\">{}</text>",
-                    y + 12.0,
-                    escaped(&fitted(&run.label, size.width() - 20.0))
-                );
+                let label = fitted(&run.label, size.width() - 20.0);
+                svg.push(html! { text.key x="0" y=(px(y + 12.0)) { (label) } });
                 y += NAME + 2.0;
             }
             let mut x = 0.0;
@@ -178,25 +169,20 @@ pub(super) fn statuses(runs: &[Run]) -> Option<Picture> {
             for (class, (name, count)) in &outcomes {
                 // What is rare is seen all the same.
                 let part = (*count as f64 / total.max(1) as f64 * width).max(4.0).min(width - x);
-                let _ = writeln!(
-                    svg,
-                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"16\" rx=\"2\"/>",
-                    (part - 1.0).max(1.0)
-                );
+                let length = (part - 1.0).max(1.0);
+                svg.push(html! {
+                    rect class=(class) x=(px(x)) y=(px(y)) width=(px(length)) height="16" rx="2" {}
+                });
                 names.push((*class, format!("{name}: {}", grouped(*count))));
                 x += part;
             }
             y += 16.0;
             let mut x = 0.0;
             for (class, name) in names {
-                let _ = writeln!(
-                    svg,
-                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                    y + 8.0,
-                    x + 15.0,
-                    y + 17.0,
-                    escaped(&name)
-                );
+                svg.push(html! {
+                    rect class=(class) x=(px(x)) y=(px(y + 8.0)) width="10" height="10" rx="2" {}
+                    text.tick x=(px(x + 15.0)) y=(px(y + 17.0)) { (name) }
+                });
                 x += 15.0 + name.chars().count() as f64 * LETTER + 16.0;
             }
             y += 34.0;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use maud::{Markup, PreEscaped, html};
+
 use super::scale::Scale;
 
 /// Colours of the style sheet; with more lines they come again, with other dashes.
@@ -90,35 +92,53 @@ pub(super) struct Picture {
     /// As a part of a file's name and of ids.
     pub(super) name: String,
     pub(super) title: String,
-    pub(super) wide: String,
-    pub(super) narrow: String,
+    description: String,
+    wide: Drawing,
+    narrow: Drawing,
 }
 
+/// The height of a picture, and what is in it.
+pub(super) type Drawing = (f64, Vec<Markup>);
+
 impl Picture {
-    /// Has `draw` draw both sizes: it gives the height and the content.
+    /// Has `draw` draw both sizes.
     pub(super) fn new(
         name: &str,
         title: &str,
         description: &str,
-        draw: impl Fn(Size) -> (f64, String),
+        draw: impl Fn(Size) -> Drawing,
     ) -> Self {
-        let framed = |size: Size| {
-            let (height, content) = draw(size);
-            let (width, class) = (size.width(), size.class());
-            let (title, description) = (escaped(title), escaped(description));
-            let id = format!("{name}-{class}");
-            format!(
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart {class}\" role=\"img\" \
-                 aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {width} {height:.0}\">\
-                 <title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{description}</desc>\n\
-                 {content}</svg>\n"
-            )
-        };
         Self {
             name: name.to_owned(),
             title: title.to_owned(),
-            wide: framed(Size::Wide),
-            narrow: framed(Size::Narrow),
+            description: description.to_owned(),
+            wide: draw(Size::Wide),
+            narrow: draw(Size::Narrow),
+        }
+    }
+
+    /// As an element of a page.
+    pub(super) fn svg(&self, size: Size) -> Markup {
+        self.framed(size, &html! {})
+    }
+
+    /// By itself, with a style sheet of its own.
+    pub(super) fn file(&self, style: &str) -> Markup {
+        self.framed(Size::Wide, &html! { style { (PreEscaped(style)) } })
+    }
+
+    fn framed(&self, size: Size, style: &Markup) -> Markup {
+        let (height, content) = if size == Size::Wide { &self.wide } else { &self.narrow };
+        let id = format!("{}-{}", self.name, size.class());
+        html! {
+            svg xmlns="http://www.w3.org/2000/svg" class={ "chart " (size.class()) } role="img"
+                aria-labelledby={ (id) "-t " (id) "-d" }
+                viewBox=(format!("0 0 {} {height:.0}", size.width())) {
+                title id={ (id) "-t" } { (self.title) }
+                desc id={ (id) "-d" } { (self.description) }
+                (style)
+                @for part in content { (part) }
+            }
         }
     }
 }
@@ -143,8 +163,8 @@ impl Chart {
         Picture::new(&self.name, &self.title, &self.description, |size| self.draw(size))
     }
 
-    fn draw(&self, size: Size) -> (f64, String) {
-        let mut svg = String::new();
+    fn draw(&self, size: Size) -> Drawing {
+        let mut svg = Vec::new();
         let names: Vec<_> = self.lines.iter().map(|line| (line.look, line.name.as_str())).collect();
         let legend = if names.len() > 1 { legend(&mut svg, size, &names) } else { 0.0 };
         let label = self.y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
@@ -155,85 +175,60 @@ impl Chart {
         let to_x = |value: f64| left + x.scale.place(value) * (right - left);
         let to_y = |value: f64| bottom - self.y.scale.place(value) * (bottom - top);
 
-        let _ = writeln!(
-            svg,
-            "<text class=\"name\" x=\"0\" y=\"{:.1}\">{}</text>",
-            legend + 12.0,
-            escaped(&self.y.name)
-        );
+        svg.push(html! { text.name x="0" y=(px(legend + 12.0)) { (self.y.name) } });
         for (value, text) in &self.y.ticks {
             let y = to_y(*value);
-            let _ = writeln!(
-                svg,
-                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/><text class=\"tick end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                left - 8.0,
-                y + 4.0,
-                escaped(text)
-            );
+            svg.push(html! {
+                path.grid d=(format!("M{left:.1} {y:.1}H{right:.1}")) {}
+                text.tick.end x=(px(left - 8.0)) y=(px(y + 4.0)) { (text) }
+            });
         }
         // Up to where the texts below the axis reach already.
         let (mut rows, mut free_from) = (1, f64::NEG_INFINITY);
         for (value, text) in &x.ticks {
             let at = to_x(*value);
-            let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top:.1}V{bottom:.1}\"/>");
+            svg.push(html! { path.grid d=(format!("M{at:.1} {top:.1}V{bottom:.1}")) {} });
             // The ones at the ends stay within the picture.
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0) as f64;
             let half = widest * LETTER / 2.0;
             let centre = at.clamp(half, size.width() - half);
             if centre - half < free_from {
-                svg.push('\n');
                 continue;
             }
             free_from = centre + half + 4.0;
             for (row, line) in text.lines().enumerate() {
                 rows = rows.max(row + 1);
-                let _ = write!(
-                    svg,
-                    "<text class=\"tick mid\" x=\"{centre:.1}\" y=\"{:.1}\">{}</text>",
-                    bottom + 17.0 + row as f64 * 15.0,
-                    escaped(line)
-                );
+                let y = bottom + 17.0 + row as f64 * 15.0;
+                svg.push(html! { text.tick.mid x=(px(centre)) y=(px(y)) { (line) } });
             }
-            svg.push('\n');
         }
-        let _ = writeln!(svg, "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>");
+        svg.push(html! { path.axis d=(format!("M{left:.1} {bottom:.1}H{right:.1}")) {} });
         for line in &self.lines {
             let points = thinned(&line.points, size.points(), self.keeps_peaks);
             let path = path_of(points.iter().map(|(x, y)| (to_x(*x), to_y(*y))));
+            let filled = format!("f{}", line.look.colour);
             if line.look.is_filled
                 && let (Some(first), Some(last)) = (points.first(), points.last())
             {
-                let _ = writeln!(
-                    svg,
-                    "<path class=\"area f{}\" d=\"{path}V{bottom:.1}H{:.1}Z\"/>",
-                    line.look.colour,
-                    to_x(first.0).max(left.min(to_x(last.0)))
-                );
+                let start = to_x(first.0).max(left.min(to_x(last.0)));
+                let area = format!("{path}V{bottom:.1}H{start:.1}Z");
+                svg.push(html! { path class={ "area " (filled) } d=(area) {} });
             }
-            let _ = writeln!(svg, "<path class=\"{}\" d=\"{path}\"/>", line.look.classes());
+            svg.push(html! { path class=(line.look.classes()) d=(path) {} });
             // A line of one point would not be seen.
             if let [(x, y)] = points.as_slice() {
-                let _ = writeln!(
-                    svg,
-                    "<circle class=\"f{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"/>",
-                    line.look.colour,
-                    to_x(*x),
-                    to_y(*y)
-                );
+                let (x, y) = (px(to_x(*x)), px(to_y(*y)));
+                svg.push(html! { circle class=(filled) cx=(x) cy=(y) r="4" {} });
             }
         }
         let axis_name = bottom + 17.0 + rows as f64 * 15.0 + 4.0;
-        let _ = writeln!(
-            svg,
-            "<text class=\"name end\" x=\"{right:.1}\" y=\"{axis_name:.1}\">{}</text>",
-            escaped(&x.name)
-        );
+        svg.push(html! { text.name.end x=(px(right)) y=(px(axis_name)) { (x.name) } });
         (axis_name + 8.0, svg)
     }
 }
 
 /// Draws what the lines mean, in rows; gives the height.
-pub(super) fn legend(svg: &mut String, size: Size, names: &[(Look, &str)]) -> f64 {
+fn legend(svg: &mut Vec<Markup>, size: Size, names: &[(Look, &str)]) -> f64 {
     let (mut x, mut y) = (0.0, 0.0);
     for (look, name) in names {
         let name = fitted(name, size.width() - 34.0);
@@ -241,18 +236,18 @@ pub(super) fn legend(svg: &mut String, size: Size, names: &[(Look, &str)]) -> f6
         if x > 0.0 && x + width > size.width() {
             (x, y) = (0.0, y + ROW);
         }
-        let _ = writeln!(
-            svg,
-            "<path class=\"{}\" d=\"M{x:.1} {:.1}h26\"/><text class=\"key\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            look.classes(),
-            y + 8.0,
-            x + 33.0,
-            y + 12.0,
-            escaped(&name)
-        );
+        svg.push(html! {
+            path class=(look.classes()) d=(format!("M{x:.1} {:.1}h26", y + 8.0)) {}
+            text.key x=(px(x + 33.0)) y=(px(y + 12.0)) { (name) }
+        });
         x += width;
     }
     y + ROW + 8.0
+}
+
+/// A length or a place, as SVG has it.
+pub(super) fn px(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 /// As much of `text` as there is room for.
@@ -293,26 +288,6 @@ fn thinned(points: &[(f64, f64)], most: usize, keeps_peaks: bool) -> Vec<(f64, f
         .collect()
 }
 
-/// `text` as HTML and XML show it.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // XML has no other control characters, not even escaped.
-            control if control.is_control() && !matches!(control, '\n' | '\t') => {
-                escaped.push('\u{fffd}')
-            }
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,10 +301,5 @@ mod tests {
         assert_eq!(thin.iter().filter(|(_, y)| *y == 9.0).count(), 1);
         assert_eq!(thinned(&points, 100, false).last().copied(), Some((999.0, 1.0)));
         assert_eq!(thinned(&points, 1000, true), points);
-    }
-
-    #[test]
-    fn nothing_gets_out_of_a_text() {
-        assert_eq!(escaped("<b a='\"'>&\u{1}"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;\u{fffd}");
     }
 }

@@ -1,12 +1,11 @@
 //! The page around charts and tables.
 
-use std::fmt::Write as _;
-
+use maud::{DOCTYPE, Markup, PreEscaped, Render as _, html};
 use serde_json::Value;
 
 use super::{
     bars,
-    chart::{Picture, escaped},
+    chart::{Picture, Size},
     charts,
     input::Run,
     scale::{bytes, digits, duration, grouped},
@@ -31,85 +30,122 @@ pub(super) fn pictures(runs: &[Run]) -> Vec<Picture> {
     pictures
 }
 
-pub(super) fn page(runs: &[Run]) -> String {
+pub(super) fn page(runs: &[Run]) -> Markup {
     let title = title(runs);
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
-         <style>\n{CHART_STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header><h1>{}</h1>\n{}</header>\n",
-        escaped(&title),
-        escaped(&title),
-        subtitle(runs)
-    );
-    match runs {
-        [run] => html.push_str(&tiles(run)),
-        runs => {
-            section(&mut html, "How they compare", "The first run is 1.00.", &tables::ratios(runs))
+    let is_named = runs.len() > 1;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(CHART_STYLE)) (PreEscaped(PAGE_STYLE)) }
+            }
+            body {
+                main {
+                    header { h1 { (title) } (subtitle(runs)) }
+                    @match runs {
+                        [run] => (tiles(run)),
+                        runs => (section(
+                            "How they compare",
+                            "The first run is 1.00.",
+                            &tables::ratios(runs),
+                        )),
+                    }
+                    (warnings(runs))
+                    (expectations(runs))
+                    (latencies(runs))
+                    (answers(runs))
+                    (stages(runs))
+                    (section("How it was run", "", &html! {
+                        @for run in runs { (how(run, is_named)) }
+                    }))
+                    footer {
+                        "Made by " code { "loadtest report" }
+                        ". This file needs no network and runs no script."
+                    }
+                }
+            }
         }
     }
-    html.push_str(&warnings(runs));
-    html.push_str(&expectations(runs));
-
-    let picture = |picture: &Picture| format!("{}{}", picture.wide, picture.narrow);
-    if let Some(chart) = charts::percentiles(runs) {
-        let text = "Counted from when each request was due, so that a server that stalls cannot \
-                    hide it by holding up the sender. Both axes are logarithmic: each step to the \
-                    right is a rarer kind of slow.";
-        section(&mut html, &chart.title, text, &(picture(&chart) + &tables::percentiles(runs)));
-    }
-    let charts = charts::over_time(runs);
-    let details: String =
-        runs.iter().filter(|run| !run.series.is_empty()).map(over_time_details).collect();
-    let text = "Of the answers of each second, from due time.";
-    match charts.as_slice() {
-        [] => {}
-        [chart] => section(&mut html, &chart.title, text, &(picture(chart) + &details)),
-        charts => {
-            let cell = |chart: &Picture| {
-                format!("<div><h3>{}</h3>{}</div>", escaped(&chart.title), chart.narrow)
-            };
-            let cells: String = charts.iter().map(cell).collect();
-            let grid = format!("<div class=\"pair\">{cells}</div>{details}");
-            section(&mut html, "Latency over time", text, &grid);
-        }
-    }
-    if let Some(chart) = charts::throughput(runs) {
-        section(&mut html, &chart.title, "Answers of 2xx in each second.", &picture(&chart));
-    }
-    if let Some(chart) = bars::statuses(runs) {
-        section(&mut html, &chart.title, "", &(picture(&chart) + &tables::statuses(runs)));
-    }
-    let asides: String = runs.iter().map(|run| asides(run, runs.len() > 1)).collect();
-    if !asides.is_empty() {
-        section(&mut html, "What else came of it", "", &asides);
-    }
-    if let Some(chart) = bars::stages(runs) {
-        let slow: String = runs.iter().filter_map(tables::slow).collect();
-        let text = "What the server says itself of an update's way; the time axis is logarithmic.";
-        section(&mut html, &chart.title, text, &(picture(&chart) + &tables::stages(runs) + &slow));
-    }
-    for chart in charts::stages_over_time(runs) {
-        section(&mut html, &chart.title, "From the server's interval log.", &picture(&chart));
-    }
-    let how: String = runs.iter().map(|run| how(run, runs.len() > 1)).collect();
-    section(&mut html, "How it was run", "", &how);
-    html.push_str(
-        "<footer>Made by <code>loadtest report</code>. This file needs no network and runs no \
-         script.</footer>\n</main>\n</body>\n</html>\n",
-    );
-    html
 }
 
-fn section(html: &mut String, title: &str, text: &str, content: &str) {
-    let text = if text.is_empty() {
-        String::new()
-    } else {
-        format!("<p class=\"sub\">{}</p>\n", escaped(text))
+/// Latency by percentile and over time.
+fn latencies(runs: &[Run]) -> Markup {
+    let by_percentile = "Counted from when each request was due, so that a server that stalls \
+                         cannot hide it by holding up the sender. Both axes are logarithmic: each \
+                         step to the right is a rarer kind of slow.";
+    let over_time = "Of the answers of each second, from due time.";
+    let details = html! {
+        @for run in runs.iter().filter(|run| !run.series.is_empty()) { (over_time_details(run)) }
     };
-    let _ = writeln!(html, "<section><h2>{}</h2>\n{text}{content}</section>", escaped(title));
+    html! {
+        @if let Some(chart) = charts::percentiles(runs) {
+            (section(&chart.title, by_percentile, &html! {
+                (both(&chart)) (tables::percentiles(runs))
+            }))
+        }
+        @match charts::over_time(runs).as_slice() {
+            [] => {},
+            [chart] => (section(&chart.title, over_time, &html! { (both(chart)) (details) })),
+            charts => (section("Latency over time", over_time, &html! {
+                div.pair {
+                    @for chart in charts {
+                        div { h3 { (chart.title) } (chart.svg(Size::Narrow)) }
+                    }
+                }
+                (details)
+            })),
+        }
+    }
+}
+
+/// How many answers there were, which, and what else came.
+fn answers(runs: &[Run]) -> Markup {
+    let asides = html! { @for run in runs { (asides(run, runs.len() > 1)) } };
+    html! {
+        @if let Some(chart) = charts::throughput(runs) {
+            (section(&chart.title, "Answers of 2xx in each second.", &both(&chart)))
+        }
+        @if let Some(chart) = bars::statuses(runs) {
+            (section(&chart.title, "", &html! { (both(&chart)) (tables::statuses(runs)) }))
+        }
+        @if !asides.0.is_empty() { (section("What else came of it", "", &asides)) }
+    }
+}
+
+/// What the servers say.
+fn stages(runs: &[Run]) -> Markup {
+    let text = "What the server says itself of an update's way; the time axis is logarithmic.";
+    html! {
+        @if let Some(chart) = bars::stages(runs) {
+            (section(&chart.title, text, &html! {
+                (both(&chart)) (tables::stages(runs))
+                @for slow in runs.iter().filter_map(tables::slow) { (slow) }
+            }))
+        }
+        @for chart in charts::stages_over_time(runs) {
+            (section(&chart.title, "From the server's interval log.", &both(&chart)))
+        }
+    }
+}
+
+/// A picture for wide screens and for narrow ones.
+fn both(picture: &Picture) -> Markup {
+    html! { (picture.svg(Size::Wide)) (picture.svg(Size::Narrow)) }
+}
+
+fn section(title: &str, text: &str, content: &Markup) -> Markup {
+    html! {
+        section {
+            h2 { (title) }
+            @if !text.is_empty() { p.sub { (text) } }
+            (content)
+        }
+    }
 }
 
 fn title(runs: &[Run]) -> String {
@@ -122,8 +158,8 @@ fn title(runs: &[Run]) -> String {
     }
 }
 
-fn subtitle(runs: &[Run]) -> String {
-    let Some(run) = runs.first() else { return String::new() };
+fn subtitle(runs: &[Run]) -> Markup {
+    let Some(run) = runs.first() else { return html! {} };
     let mut parts = Vec::new();
     if let Some(target) = run.options.get("target").and_then(Value::as_str) {
         parts.push(target.to_owned());
@@ -141,12 +177,14 @@ fn subtitle(runs: &[Run]) -> String {
     }
     let about = run.plan.as_ref().filter(|_| runs.len() == 1).map(|plan| plan.about.as_str());
     let about = about.filter(|about| !about.is_empty());
-    let about = about.map(|about| format!("<p>{}</p>\n", escaped(about))).unwrap_or_default();
-    format!("{about}<p class=\"sub\">{}</p>\n", escaped(&parts.join(" · ")))
+    html! {
+        @if let Some(about) = about { p { (about) } }
+        p.sub { (parts.join(" · ")) }
+    }
 }
 
 /// The figures that people look for first.
-fn tiles(run: &Run) -> String {
+fn tiles(run: &Run) -> Markup {
     let latency = &run.latency_us;
     let lost = run.planned.saturating_sub(run.acknowledged);
     let mut tiles = vec![
@@ -163,14 +201,11 @@ fn tiles(run: &Run) -> String {
     if let Some(peak) = run.server_memory_peak() {
         tiles.push(("server's memory at its peak".to_owned(), bytes(peak)));
     }
-    let tiles = tiles.iter().map(|(name, value)| {
-        format!(
-            "<div class=\"tile\"><b>{}</b><span>{}</span></div>\n",
-            escaped(value),
-            escaped(name)
-        )
-    });
-    format!("<div class=\"tiles\">\n{}</div>\n", tiles.collect::<String>())
+    html! {
+        div.tiles {
+            @for (name, value) in tiles { div.tile { b { (value) } span { (name) } } }
+        }
+    }
 }
 
 /// The settings without which runs do not compare.
@@ -198,88 +233,71 @@ fn differences(runs: &[Run]) -> Vec<String> {
     LOAD.into_iter().filter(differs).map(|key| key.replace('_', " ")).collect()
 }
 
-fn warnings(runs: &[Run]) -> String {
+fn warnings(runs: &[Run]) -> Markup {
     let differences = differences(runs);
-    let mut html = String::new();
-    if !differences.is_empty() {
-        let text = format!("The runs were not asked for the same: {}.", differences.join(", "));
-        let _ = writeln!(html, "<p class=\"warn\"><b>Be careful.</b> {}</p>", escaped(&text));
+    let all = runs.iter().flat_map(|run| run.warnings.iter().map(move |text| (run, text)));
+    html! {
+        @if !differences.is_empty() {
+            p.warn {
+                b { "Be careful." }
+                " The runs were not asked for the same: " (differences.join(", ")) "."
+            }
+        }
+        @for (run, text) in all {
+            p.warn {
+                b { "Be careful." }
+                " " @if runs.len() > 1 { (run.label) ": " } (text)
+            }
+        }
     }
-    for (run, text) in runs.iter().flat_map(|run| run.warnings.iter().map(move |text| (run, text)))
-    {
-        let whose = if runs.len() > 1 { format!("{}: ", run.label) } else { String::new() };
-        let text = escaped(&format!("{whose}{text}"));
-        let _ = writeln!(html, "<p class=\"warn\"><b>Be careful.</b> {text}</p>");
-    }
-    html
 }
 
-fn expectations(runs: &[Run]) -> String {
+fn expectations(runs: &[Run]) -> Markup {
     let mut rows = Vec::new();
     for run in runs {
         for it in &run.expectations {
             let verdict = match it.ok {
-                true => "<span class=\"ok\">✓ holds</span>",
-                false => "<span class=\"broken\">✗ does not hold</span>",
+                true => html! { span.ok { "✓ holds" } },
+                false => html! { span.broken { "✗ does not hold" } },
             };
-            let mut row = vec![escaped(&it.name)];
+            let mut row = Vec::new();
             if runs.len() > 1 {
-                row = vec![escaped(&run.label), escaped(&it.name)];
+                row.push(run.label.render());
             }
-            row.extend([escaped(&it.bound), escaped(&it.value), verdict.to_owned()]);
+            row.extend([it.name.render(), it.bound.render(), it.value.render(), verdict]);
             rows.push(row);
         }
     }
     if rows.is_empty() {
-        return String::new();
+        return html! {};
     }
     let columns: &[&str] = match runs.len() {
         1 => &["", "expected", "found", ""],
         _ => &["run", "", "expected", "found", ""],
     };
-    let mut html = String::new();
-    section(&mut html, "What was expected", "", &tables::table("", columns, &rows));
-    html
+    section("What was expected", "", &tables::table("", columns, &rows))
 }
 
-fn over_time_details(run: &Run) -> String {
-    format!(
-        "<details><summary>{} in numbers</summary>{}</details>\n",
-        escaped(&run.label),
-        tables::over_time(run)
-    )
+fn over_time_details(run: &Run) -> Markup {
+    html! { details { summary { (run.label) " in numbers" } (tables::over_time(run)) } }
 }
 
-fn asides(run: &Run, is_named: bool) -> String {
-    let lists = tables::asides(run).into_iter();
-    lists
-        .map(|(name, facts)| {
-            let whose = if is_named { format!("{}: ", run.label) } else { String::new() };
-            format!("<h3>{}</h3>\n{}", escaped(&format!("{whose}{name}")), definitions(&facts))
-        })
-        .collect()
+fn asides(run: &Run, is_named: bool) -> Markup {
+    html! {
+        @for (name, facts) in tables::asides(run) {
+            h3 { @if is_named { (run.label) ": " } (name) }
+            (definitions(&facts))
+        }
+    }
 }
 
 /// Names and what they stand for.
-fn definitions(facts: &[(String, String)]) -> String {
-    let mut html = String::from("<dl>");
-    for (name, value) in facts {
-        let _ = writeln!(html, "<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
-    }
-    html.push_str("</dl>\n");
-    html
+fn definitions(facts: &[(String, String)]) -> Markup {
+    html! { dl { @for (name, value) in facts { dt { (name) } dd { (value) } } } }
 }
 
 /// Machine, command and everything that was asked for.
-fn how(run: &Run, is_named: bool) -> String {
-    let mut html = String::new();
-    if is_named {
-        let _ = writeln!(html, "<h3>{}</h3>", escaped(&run.label));
-    }
-    if !run.command.is_empty() {
-        let words: Vec<String> = run.command.iter().map(|word| quoted(word)).collect();
-        let _ = writeln!(html, "<pre>{}</pre>", escaped(&words.join(" ")));
-    }
+fn how(run: &Run, is_named: bool) -> Markup {
     let machine = &run.machine;
     let mut facts: Vec<(String, String)> = Vec::new();
     let mut fact = |name: &str, value: String| {
@@ -329,8 +347,12 @@ fn how(run: &Run, is_named: bool) -> String {
         };
         fact(&name.replace('_', " "), value);
     }
-    html.push_str(&definitions(&facts));
-    html
+    let words: Vec<String> = run.command.iter().map(|word| quoted(word)).collect();
+    html! {
+        @if is_named { h3 { (run.label) } }
+        @if !words.is_empty() { pre { (words.join(" ")) } }
+        (definitions(&facts))
+    }
 }
 
 fn percent(share: f64) -> String {

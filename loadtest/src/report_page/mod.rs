@@ -18,6 +18,8 @@ mod input;
 mod scale;
 mod tables;
 
+use maud::Markup;
+
 pub use self::input::Inputs;
 use crate::Error;
 
@@ -39,21 +41,39 @@ impl ReportPage {
     /// The page, as HTML.
     #[must_use]
     pub fn html(&self) -> String {
-        html::page(&self.runs)
+        visible(&html::page(&self.runs))
     }
 
     /// The pictures by themselves: names of files, and SVG for wide screens.
     #[must_use]
     pub fn pictures(&self) -> Vec<(String, String)> {
-        let style = html::CHART_STYLE;
+        // A picture by itself has no page below it.
+        let style = format!("{}svg{{background:var(--card)}}", html::CHART_STYLE);
         html::pictures(&self.runs)
             .into_iter()
-            .map(|picture| {
-                // A picture by itself has no page below it.
-                let own = format!("<style>{style}svg{{background:var(--card)}}</style>");
-                let (head, rest) = picture.wide.split_once('\n').unwrap_or((&picture.wide, ""));
-                (format!("{}.svg", picture.name), format!("{head}\n{own}\n{rest}"))
-            })
+            .map(|picture| (format!("{}.svg", picture.name), visible(&picture.file(&style))))
             .collect()
+    }
+}
+
+/// The text of `markup`. XML has no control characters but these two, not even escaped.
+fn visible(markup: &Markup) -> String {
+    let is_hidden = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    markup.0.replace(is_hidden, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use maud::html;
+
+    use super::visible;
+
+    #[test]
+    fn nothing_gets_out_of_a_text() {
+        let text = visible(&html! { p title=("\"&\r") { ("<b a='\"'>&\u{1}\n\t") } });
+        assert_eq!(
+            text,
+            "<p title=\"&quot;&amp;\u{fffd}\">&lt;b a='&quot;'&gt;&amp;\u{fffd}\n\t</p>"
+        );
     }
 }

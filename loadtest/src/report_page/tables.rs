@@ -1,58 +1,55 @@
 //! Tables beside the pictures.
 
-use std::fmt::Write as _;
-
+use maud::{Markup, Render, html};
 use serde_json::{Map, Value};
 
 use super::{
-    chart::{Look, escaped},
-    input::{Latency, Run},
+    chart::Look,
+    input::{Latency, Run, ServerSide},
     scale::{bytes, digits, duration, grouped},
 };
 
 /// Rows of a table over time; seconds are joined beyond it.
 const ROWS: usize = 60;
 
-/// A table: what it is of, the names of its columns, and rows of cells that are HTML already. The
-/// first cell of a row is its name.
-pub(super) fn table(caption: &str, columns: &[&str], rows: &[Vec<String>]) -> String {
-    let mut html = String::from("<div class=\"scroll\" tabindex=\"0\"><table>");
-    if !caption.is_empty() {
-        let _ = write!(html, "<caption>{}</caption>", escaped(caption));
-    }
-    html.push_str("<thead><tr>");
-    for column in columns {
-        let _ = write!(html, "<th scope=\"col\">{}</th>", escaped(column));
-    }
-    html.push_str("</tr></thead><tbody>\n");
-    for row in rows {
-        html.push_str("<tr>");
-        for (index, cell) in row.iter().enumerate() {
-            let _ = match index {
-                0 => write!(html, "<th scope=\"row\">{cell}</th>"),
-                _ => write!(html, "<td>{cell}</td>"),
-            };
+/// A table: what it is of, the names of its columns, and rows of cells. The first cell of a row is
+/// its name.
+pub(super) fn table<C: Render>(caption: &str, columns: &[&str], rows: &[Vec<C>]) -> Markup {
+    html! {
+        div.scroll tabindex="0" {
+            table {
+                @if !caption.is_empty() { caption { (caption) } }
+                thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (cell) } }
+                                @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</tr>\n");
     }
-    html.push_str("</tbody></table></div>\n");
-    html
 }
 
 /// The name of the run of number `index` with its line, as the charts have it.
-fn named(runs: &[Run], index: usize) -> String {
-    let name = runs.get(index).map_or_else(String::new, |run| escaped(&run.label));
-    if runs.len() < 2 {
-        return name;
+fn named(runs: &[Run], index: usize) -> Markup {
+    let name = runs.get(index).map_or("", |run| &run.label);
+    html! {
+        @if runs.len() > 1 {
+            svg.swatch viewBox="0 0 26 8" aria-hidden="true" {
+                path class=(Look::new(index).classes()) d="M1 4h24" {}
+            }
+        }
+        (name)
     }
-    let classes = Look::new(index).classes();
-    format!(
-        "<svg class=\"swatch\" viewBox=\"0 0 26 8\" aria-hidden=\"true\"><path class=\"{classes}\" d=\"M1 4h24\"/></svg>{name}"
-    )
 }
 
 /// How the runs compare with the first one.
-pub(super) fn ratios(runs: &[Run]) -> String {
+pub(super) fn ratios(runs: &[Run]) -> Markup {
     type Pick = fn(&Run) -> Option<f64>;
     let rows: [(&str, bool, Pick); 8] = [
         ("p50", false, |run| Some(run.latency_us.p50)),
@@ -66,7 +63,7 @@ pub(super) fn ratios(runs: &[Run]) -> String {
     ];
     let mut columns = vec![""];
     columns.extend(runs.iter().map(|run| run.label.as_str()));
-    let rows: Vec<Vec<String>> = rows
+    let rows: Vec<Vec<Markup>> = rows
         .into_iter()
         .filter_map(|(name, more_is_better, pick)| {
             let values: Vec<_> =
@@ -74,17 +71,15 @@ pub(super) fn ratios(runs: &[Run]) -> String {
             values.iter().any(Option::is_some).then(|| {
                 let first = values.first().copied().flatten();
                 let cells = values.iter().map(|value| match (value, first) {
-                    (None, _) => "–".to_owned(),
-                    (Some(value), None) => shown(name, *value),
+                    (None, _) => "–".render(),
+                    (Some(value), None) => shown(name, *value).render(),
                     (Some(value), Some(first)) => {
-                        {
-                            // What the generator takes says nothing of the server.
-                            let is_judged = !name.starts_with("generator");
-                            ratio(value / first, more_is_better, is_judged, &shown(name, *value))
-                        }
+                        // What the generator takes says nothing of the server.
+                        let is_judged = !name.starts_with("generator");
+                        ratio(value / first, more_is_better, is_judged, &shown(name, *value))
                     }
                 });
-                std::iter::once(escaped(name)).chain(cells).collect()
+                std::iter::once(name.render()).chain(cells).collect()
             })
         })
         .collect();
@@ -101,7 +96,7 @@ fn shown(name: &str, value: f64) -> String {
     }
 }
 
-fn ratio(ratio: f64, more_is_better: bool, is_judged: bool, figure: &str) -> String {
+fn ratio(ratio: f64, more_is_better: bool, is_judged: bool, figure: &str) -> Markup {
     // Less than five percent is within the noise of any machine.
     let class = match ratio {
         _ if !is_judged => "same",
@@ -109,17 +104,27 @@ fn ratio(ratio: f64, more_is_better: bool, is_judged: bool, figure: &str) -> Str
         ratio if (ratio > 1.0) == more_is_better => "better",
         _ => "worse",
     };
-    format!("<span class=\"{class}\">{ratio:.2}</span> <span class=\"sub\">{figure}</span>")
+    html! { span class=(class) { (format!("{ratio:.2}")) } " " span.sub { (figure) } }
 }
 
 /// The percentiles of each run: from due time, and from sending.
-pub(super) fn percentiles(runs: &[Run]) -> String {
+pub(super) fn percentiles(runs: &[Run]) -> Markup {
     let columns = ["", "min", "p50", "p90", "p99", "p99.9", "p99.99", "max", "count"];
-    let cells = |name: String, latency: &Latency| {
-        let at = |us: f64| duration(us);
-        let p9999 = latency.at(0.9999).map_or_else(|| "–".to_owned(), duration);
+    let cells = |name: Markup, latency: &Latency| {
+        let at = |us: f64| duration(us).render();
+        let p9999 = latency.at(0.9999).map_or_else(|| "–".render(), at);
         let Latency { min, p50, p90, p99, p999, max, count, .. } = *latency;
-        vec![name, at(min), at(p50), at(p90), at(p99), at(p999), p9999, at(max), grouped(count)]
+        vec![
+            name,
+            at(min),
+            at(p50),
+            at(p90),
+            at(p99),
+            at(p999),
+            p9999,
+            at(max),
+            grouped(count).render(),
+        ]
     };
     let mut rows = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -134,9 +139,9 @@ pub(super) fn percentiles(runs: &[Run]) -> String {
                 continue;
             }
             let name = match (runs.len(), part) {
-                (1, _) => escaped(name),
+                (1, _) => name.render(),
                 (_, 0) => named(runs, index),
-                (_, 1) => format!("<span class=\"sub\">{}</span>", escaped(name)),
+                (_, 1) => html! { span.sub { (name) } },
                 _ => continue,
             };
             rows.push(cells(name, latency));
@@ -146,7 +151,7 @@ pub(super) fn percentiles(runs: &[Run]) -> String {
 }
 
 /// The run in numbers, in sixty rows at the most.
-pub(super) fn over_time(run: &Run) -> String {
+pub(super) fn over_time(run: &Run) -> Markup {
     let lot = run.series.len().div_ceil(ROWS).max(1);
     let columns =
         ["until", "due", "acknowledged", "refused", "no answer", "p50", "p99", "p99.9", "max"];
@@ -180,7 +185,7 @@ pub(super) fn over_time(run: &Run) -> String {
 }
 
 /// Answers by status, and requests without one.
-pub(super) fn statuses(runs: &[Run]) -> String {
+pub(super) fn statuses(runs: &[Run]) -> Markup {
     let mut columns: Vec<String> = Vec::new();
     for run in runs {
         let failures = run.failures.iter().filter(|(_, count)| **count > 0).map(|(name, _)| name);
@@ -190,15 +195,15 @@ pub(super) fn statuses(runs: &[Run]) -> String {
             }
         }
     }
-    let rows: Vec<Vec<String>> = runs
+    let rows: Vec<Vec<Markup>> = runs
         .iter()
         .enumerate()
         .map(|(index, run)| {
             let counts = columns.iter().map(|name| {
                 let count = run.statuses.get(name).or_else(|| run.failures.get(name));
-                grouped(count.copied().unwrap_or(0))
+                grouped(count.copied().unwrap_or(0)).render()
             });
-            let name = if runs.len() > 1 { named(runs, index) } else { "answers".to_owned() };
+            let name = if runs.len() > 1 { named(runs, index) } else { "answers".render() };
             std::iter::once(name).chain(counts).collect()
         })
         .collect();
@@ -208,24 +213,25 @@ pub(super) fn statuses(runs: &[Run]) -> String {
 }
 
 /// The stages of the servers.
-pub(super) fn stages(runs: &[Run]) -> String {
+pub(super) fn stages(runs: &[Run]) -> Markup {
     let columns = ["", "count", "min", "p50", "p90", "p99", "p99.9", "max"];
-    let mut html = String::new();
-    for run in runs {
-        let Some(server) = &run.server else { continue };
+    let of = |run: &Run, server: &ServerSide| {
         let rows: Vec<Vec<String>> = server
             .latency_us
             .iter()
             .map(|(stage, latency)| {
                 let Latency { count, min, p50, p90, p99, p999, max, .. } = *latency;
                 let times = [min, p50, p90, p99, p999, max].map(duration);
-                [escaped(stage), grouped(count)].into_iter().chain(times).collect()
+                [stage.clone(), grouped(count)].into_iter().chain(times).collect()
             })
             .collect();
-        let caption = if runs.len() > 1 { run.label.as_str() } else { "" };
-        html.push_str(&table(caption, &columns, &rows));
+        table(if runs.len() > 1 { &run.label } else { "" }, &columns, &rows)
+    };
+    html! {
+        @for run in runs {
+            @if let Some(server) = &run.server { (of(run, server)) }
+        }
     }
-    html
 }
 
 /// What a run tells beside its requests, if anything: retries, copies, slow peers, and what
@@ -268,22 +274,23 @@ fn facts(map: &Map<String, Value>) -> Vec<(String, String)> {
 const SLOWEST: usize = 10;
 
 /// The slowest requests of a server.
-pub(super) fn slow(run: &Run) -> Option<String> {
+pub(super) fn slow(run: &Run) -> Option<Markup> {
     let slow = run.server.as_ref()?.slow.as_ref()?;
-    let rows: Vec<Vec<String>> = slow
+    let rows: Vec<Vec<Markup>> = slow
         .requests
         .iter()
         .take(SLOWEST)
         .map(|request| {
             let mut stages: Vec<_> = request.stages_us.iter().collect();
             stages.sort_by(|a, b| b.1.total_cmp(a.1));
-            let stages =
-                stages.iter().map(|(stage, us)| format!("{} {}", escaped(stage), duration(**us)));
+            let stages = stages.iter().map(|(stage, us)| format!("{stage} {}", duration(**us)));
+            let stages = stages.collect::<Vec<_>>().join(", ");
+            let shard = request.shard.map_or_else(|| "–".to_owned(), |shard| shard.to_string());
             vec![
-                format!("{}/{}", escaped(&request.bot), request.update_id),
-                request.shard.map_or_else(|| "–".to_owned(), |shard| shard.to_string()),
-                format!("{:.3} s", request.received_s),
-                format!("<span class=\"text\">{}</span>", stages.collect::<Vec<_>>().join(", ")),
+                html! { (request.bot) "/" (request.update_id) },
+                shard.render(),
+                format!("{:.3} s", request.received_s).render(),
+                html! { span.text { (stages) } },
             ]
         })
         .collect();

@@ -6,10 +6,6 @@ use super::{ApiError, client::agent, proxy::Way};
 use crate::config::ApiRoot;
 use ringhook::internals::redact::{HIDDEN, hide_tokens};
 
-/// Names of the months, as HTTP has them.
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
 /// The `Date` of an answer of `root`, to the second; `None` where it has none. It needs no token,
 /// and whatever is answered will do.
 pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTime>, ApiError> {
@@ -25,16 +21,9 @@ pub(crate) fn date(root: &ApiRoot, timeout: Duration) -> Result<Option<SystemTim
     Ok(date.and_then(parse))
 }
 
-/// A date in the form that HTTP asks for (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date as HTTP has it (RFC 9110 section 5.6.7).
 fn parse(text: &str) -> Option<SystemTime> {
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
-    let (time, zone) = (words.next()?, words.next()?);
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    if zone != "GMT" {
-        return None;
-    }
-    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+    httpdate::parse_http_date(text).ok()
 }
 
 #[cfg(test)]

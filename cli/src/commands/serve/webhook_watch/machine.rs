@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use super::{
     deliveries::Deliveries,
     fallback::Fallback,
@@ -21,7 +23,9 @@ const DEFER_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     terms: Terms,
-    jitter: Jitter,
+    /// Differs between several machines of one config, which must not all call at the same moment.
+    /// They need no other randomness.
+    jitter: Rng,
     api: Api,
     look_at: Duration,
     queued: Option<Action>,
@@ -46,7 +50,7 @@ impl Machine {
     pub(super) fn new(terms: Terms, now: Duration, seed: u64, is_noted: bool) -> Self {
         Self {
             terms,
-            jitter: Jitter(seed),
+            jitter: Rng::with_seed(seed),
             api: Api::Up,
             look_at: now,
             queued: None,
@@ -136,7 +140,7 @@ impl Machine {
             }
             Outcome::Looked(outcome) => {
                 let tenth = self.terms.interval / 10;
-                let jitter = tenth.mul_f64(2.0 * self.jitter.next());
+                let jitter = tenth.mul_f64(2.0 * self.jitter.f64());
                 self.look_at = now + self.terms.interval - tenth + jitter;
                 self.looked(now, outcome, events);
             }
@@ -213,20 +217,4 @@ impl Machine {
 /// What is to be reported of an outcome.
 fn reported(outcome: Result<(), Trouble>, done: Event, failed: impl Fn(String) -> Event) -> Event {
     outcome.map_or_else(|trouble| failed(trouble.text), |()| done)
-}
-
-/// Numbers that differ between several machines of one config, which must not all call at the same
-/// moment. They need no other randomness.
-#[derive(Clone, Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    /// One of 0 to 1 (splitmix64).
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }

@@ -89,3 +89,11 @@ pub mod update {
         UpdateKind, Value,
     };
 }
+
+/// What a [`Report`] counts by.
+pub mod report {
+    pub use crate::{
+        control::operation::Step,
+        outcome::{CloseReason, DiskFailure, Forbidden, Refusal, TurnedAway},
+    };
+}

@@ -20,7 +20,7 @@ use std::{
 };
 
 use loadtest::{Options, Rate, Stop, Trust};
-use ringhook::Limits;
+use ringhook::{Limits, report::CloseReason};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use support::{PATH, SECRET, TestServer, client, crowd, update, wait_until};
 
@@ -180,11 +180,14 @@ fn thousands_of_slow_connections_hold_up_no_client() {
         .into();
         let closed = || {
             let closed = server.handle.report().connections_closed;
-            let of = |reason: &str| closed.get(reason).copied().unwrap_or_default();
+            let of = |reason| closed.get(&reason).copied().unwrap_or_default();
             BTreeMap::from([
-                ("body_rate", of("body_rate")),
-                ("head or answer", of("head_timeout") + of("answer_timeout")),
-                ("handshake", of("handshake_timeout") + of("handshake_displaced")),
+                ("body_rate", of(CloseReason::BodyRate)),
+                ("head or answer", of(CloseReason::HeadTimeout) + of(CloseReason::AnswerTimeout)),
+                (
+                    "handshake",
+                    of(CloseReason::HandshakeTimeout) + of(CloseReason::HandshakeDisplaced),
+                ),
             ])
         };
         let start = Instant::now();

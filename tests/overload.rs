@@ -13,7 +13,7 @@ use std::{
 };
 
 use loadtest::{ChatKey, Expected, Options, PayloadOptions, Rate, Retry, Stop, Trust, chat_of};
-use ringhook::{Limits, Outcome, Report, Update};
+use ringhook::{Limits, Outcome, Report, Update, report::Refusal};
 use support::{
     SECRET, TestServer,
     client::Client,
@@ -43,7 +43,7 @@ fn assert_refused(client: &mut Client, chat: i64, id: i64) {
     assert_ne!(response.headers.get("connection").map(String::as_str), Some("close"));
 }
 
-fn refused(report: &Report) -> Vec<(&'static str, u64)> {
+fn refused(report: &Report) -> Vec<(Refusal, u64)> {
     report.updates_refused.iter().map(|(cause, count)| (*cause, *count)).collect()
 }
 
@@ -72,7 +72,7 @@ fn a_full_chat_is_refused_and_its_bots_other_chats_are_not() {
     let (report, _) = server.stop();
     assert_eq!(calls.of(1), (1..=id).collect::<Vec<_>>());
     let by_cause = refused(&report);
-    assert!(matches!(*by_cause, [("chat", count)] if count >= 3), "{by_cause:?}");
+    assert!(matches!(*by_cause, [(Refusal::Chat, count)] if count >= 3), "{by_cause:?}");
     // The ids of the others are equal, so one of them was new.
     assert_eq!(report.updates_handled, id as u64 + 1);
 }
@@ -101,7 +101,7 @@ fn no_more_updates_are_under_way_than_the_limit_says() {
         let (report, _) = server.stop();
         assert_eq!(calls.ids(), (1..=8).collect::<Vec<_>>());
         let by_cause = refused(&report);
-        assert!(matches!(*by_cause, [("updates", count)] if count >= 6), "{by_cause:?}");
+        assert!(matches!(*by_cause, [(Refusal::Updates, count)] if count >= 6), "{by_cause:?}");
     }
 }
 
@@ -131,7 +131,7 @@ fn no_more_bytes_are_under_way_than_the_limit_says() {
     let (report, _) = server.stop();
     assert_eq!(calls.ids(), (1..=6).collect::<Vec<_>>());
     let by_cause = refused(&report);
-    assert!(matches!(*by_cause, [("bytes", count)] if count >= 3), "{by_cause:?}");
+    assert!(matches!(*by_cause, [(Refusal::Bytes, count)] if count >= 3), "{by_cause:?}");
 }
 
 /// What another shard keeps for its next updates must not be missing for ever.
@@ -233,8 +233,11 @@ fn ten_times_too_many_come_again_until_all_are_handled_once_and_in_order() {
     let (report, _) = server.stop();
     assert_eq!((report.updates_handled, report.updates_abandoned), (1301, 0));
     let by_cause: BTreeMap<_, _> = refused(&report).into_iter().collect();
-    assert!(by_cause.contains_key("chat"), "{by_cause:?}");
-    assert!(by_cause.contains_key("updates") || by_cause.contains_key("bytes"), "{by_cause:?}");
+    assert!(by_cause.contains_key(&Refusal::Chat), "{by_cause:?}");
+    assert!(
+        by_cause.contains_key(&Refusal::Updates) || by_cause.contains_key(&Refusal::Bytes),
+        "{by_cause:?}"
+    );
     // Each refusal is one answer that the sender saw.
     let rejected: u64 = report.updates_refused.values().sum();
     assert_eq!(report.requests_rejected, [(503, rejected)].into());

@@ -12,41 +12,43 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::outcome::words;
+
 /// Bits of an [`Operation`]'s state that are for the step.
 const STEP_BITS: u32 = 8;
 
-/// Something that may hang.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub(crate) enum Step {
-    /// The acceptor takes connections.
-    Accept,
-    /// The operator's listener answers.
-    Admin,
-    /// The committer writes and syncs records.
-    Commit,
-    /// A worker writes dead letters.
-    DeadLetters,
-    /// A program brings updates.
-    Feed,
-    /// A worker is in a handler.
-    Handler,
-    /// The housekeeper syncs, keeps ids or removes.
-    Housekeep,
-    /// It makes the file of the next segment, which is long.
-    Prepare,
-    /// Records are read back.
-    ReadBack,
-    /// A worker notes in the journal what is settled.
-    Settle,
-    /// A shard's event loop goes round.
-    Shard,
-    /// A worker is in a sink.
-    Sink,
-    /// A worker waits for the program that reads the stream.
-    Stream,
-    /// The watcher looks at files.
-    Watch,
+words! {
+    /// Something of the server that may hang.
+    Step {
+        /// The acceptor takes connections.
+        Accept = "accept",
+        /// The operator's listener answers.
+        Admin = "admin",
+        /// The committer writes and syncs records.
+        Commit = "commit",
+        /// A worker writes dead letters.
+        DeadLetters = "dead_letters",
+        /// A program brings updates.
+        Feed = "feed",
+        /// A worker is in a handler.
+        Handler = "handler",
+        /// The housekeeper syncs, keeps ids or removes.
+        Housekeep = "housekeep",
+        /// It makes the file of the next segment, which is long.
+        Prepare = "prepare",
+        /// Records are read back.
+        ReadBack = "read_back",
+        /// A worker notes in the journal what is settled.
+        Settle = "settle",
+        /// A shard's event loop goes round.
+        Shard = "shard",
+        /// A worker is in a sink.
+        Sink = "sink",
+        /// A worker waits for the program that reads the stream.
+        Stream = "stream",
+        /// The watcher looks at files.
+        Watch = "watch",
+    }
 }
 
 /// How many operations a [`Crowd`] records.
@@ -65,44 +67,6 @@ pub(crate) enum Severity {
 }
 
 impl Step {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 14] = [
-        Self::Accept,
-        Self::Admin,
-        Self::Commit,
-        Self::DeadLetters,
-        Self::Feed,
-        Self::Handler,
-        Self::Housekeep,
-        Self::Prepare,
-        Self::ReadBack,
-        Self::Settle,
-        Self::Shard,
-        Self::Sink,
-        Self::Stream,
-        Self::Watch,
-    ];
-
-    /// The name in reports and incidents.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Admin => "admin",
-            Self::Commit => "commit",
-            Self::DeadLetters => "dead_letters",
-            Self::Feed => "feed",
-            Self::Handler => "handler",
-            Self::Housekeep => "housekeep",
-            Self::Prepare => "prepare",
-            Self::ReadBack => "read_back",
-            Self::Settle => "settle",
-            Self::Shard => "shard",
-            Self::Sink => "sink",
-            Self::Stream => "stream",
-            Self::Watch => "watch",
-        }
-    }
-
     /// In words: the thread, and what has not returned.
     pub(crate) const fn words(self) -> &'static str {
         match self {

@@ -15,12 +15,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{
     Journal,
-    log::Failure,
     segment::{Ids, Segment, damaged_name, file_name, ids_name},
     settled,
     storage::{Room, Stored},
 };
-use crate::{config::Ack, control::operation::Step, observe::metrics::JournalState as _};
+use crate::{
+    config::Ack, control::operation::Step, observe::metrics::JournalState as _,
+    outcome::DiskFailure,
+};
 
 /// The file that the next segment will be in.
 pub(super) const SPARE: &str = "spare.journal";
@@ -348,7 +350,7 @@ impl Housekeeper {
     fn failed(&self, segment: &Segment, error: &io::Error) {
         segment.synced.store(segment.end.load(SeqCst), Relaxed);
         if !segment.has_failed.swap(true, SeqCst) {
-            self.journal.report(Failure::Sync, error);
+            self.journal.report(DiskFailure::Sync, error);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     segment::{Ids, Segment, file_name},
     storage::{Room, Stored, is_no_room},
 };
-use crate::{bots::BotKey, config::Ack, proto::update::UpdateId};
+use crate::{bots::BotKey, config::Ack, outcome::DiskFailure, proto::update::UpdateId};
 
 /// How long a new segment is not tried again where none could be begun. The senders come again
 /// after a second.
@@ -30,42 +30,6 @@ const SMALL: [u64; 2] = [16, 256];
 const TAKEN_MAX: u32 = 100;
 /// Batches that one call writes; there are more only where there are many shards.
 const PARTS: usize = 16;
-
-/// A kind of failure of the disk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(usize)]
-pub(crate) enum Failure {
-    /// No segment could be begun.
-    Begin,
-    /// A record could not be read back.
-    Read,
-    /// The segment's file was removed.
-    Removed,
-    /// It could not be noted which records are settled.
-    Settle,
-    /// What was written could not be made durable.
-    Sync,
-    /// It could not be written.
-    Write,
-}
-
-impl Failure {
-    /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Begin, Self::Read, Self::Removed, Self::Settle, Self::Sync, Self::Write];
-
-    /// The name in reports.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Begin => "begin",
-            Self::Read => "read",
-            Self::Removed => "removed",
-            Self::Settle => "settle",
-            Self::Sync => "sync",
-            Self::Write => "write",
-        }
-    }
-}
 
 /// Writes records; there is one in a process.
 #[derive(Debug)]
@@ -106,7 +70,7 @@ impl Log {
         &mut self,
         batches: &mut [Batch],
         now: Instant,
-    ) -> Result<(Arc<Segment>, u64), Failure> {
+    ) -> Result<(Arc<Segment>, u64), DiskFailure> {
         let len: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
         let is_full = |active: &Active| {
             let end = active.segment.end.load(Relaxed);
@@ -129,14 +93,15 @@ impl Log {
         batches.iter_mut().for_each(|batch| batch.seal(segment.number));
         let settings = &self.journal.settings;
         let synced = settings.ack == Ack::Synced;
-        let outcome = write(&*segment.file, batches, at).map_err(|error| (Failure::Write, error));
+        let outcome =
+            write(&*segment.file, batches, at).map_err(|error| (DiskFailure::Write, error));
         let outcome = outcome.and_then(|()| {
             if synced {
-                segment.file.sync().map_err(|error| (Failure::Sync, error))?;
+                segment.file.sync().map_err(|error| (DiskFailure::Sync, error))?;
             }
             // Where the directory has gone, or is another process's, a later start would not find
             // what was written. The next record begins a segment in a new one, if that is possible.
-            let removed = |error| (Failure::Removed, error);
+            let removed = |error| (DiskFailure::Removed, error);
             self.journal.storage.is_ours().map_err(removed)?;
             match segment.file.is_linked() {
                 true => Ok(()),
@@ -188,9 +153,9 @@ impl Log {
     }
 
     /// Begins the next segment, for a batch of `len` bytes at least.
-    fn begin(&mut self, len: u64, now: Instant) -> Result<Active, Failure> {
+    fn begin(&mut self, len: u64, now: Instant) -> Result<Active, DiskFailure> {
         if self.paused_until.is_some_and(|until| now < until) {
-            return Err(Failure::Begin);
+            return Err(DiskFailure::Begin);
         }
         let names: Vec<_> = self.journal.registry.names().map(str::to_owned).collect();
         let (number, header, file, room) = match self.begin_file(&names, len) {
@@ -198,10 +163,10 @@ impl Log {
             Err(error) => {
                 self.paused_until = Some(now + PAUSE);
                 if !(is_lost(&error) && self.journal.is_lost()) {
-                    self.journal.report(Failure::Begin, &error);
+                    self.journal.report(DiskFailure::Begin, &error);
                 }
                 self.journal.set_lost(is_lost(&error));
-                return Err(Failure::Begin);
+                return Err(DiskFailure::Begin);
             }
         };
         self.paused_until = None;
@@ -305,7 +270,7 @@ impl Log {
     pub(super) fn close(&mut self) {
         let Some(Active { segment, .. }) = &self.active else { return };
         if let Err(error) = segment.file.sync() {
-            self.journal.report(Failure::Sync, &error);
+            self.journal.report(DiskFailure::Sync, &error);
         }
         // The next start does not read what was reserved. Should this not work, it does. A file
         // that was moved away may be another process's by now.
@@ -362,7 +327,10 @@ mod tests {
         type End = fn(&mut Log, Batch);
         let ends: [End; 2] = [
             |log, batch| {
-                assert_eq!(log.append(&mut [batch], Instant::now()).unwrap_err(), Failure::Removed)
+                assert_eq!(
+                    log.append(&mut [batch], Instant::now()).unwrap_err(),
+                    DiskFailure::Removed
+                )
             },
             |log, _| log.close(),
         ];

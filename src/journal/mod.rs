@@ -74,7 +74,7 @@ pub(crate) use self::{
     header::SegmentHeader,
     housekeeper::{Housekeeper, MaintenanceTask},
     intake::{Intake, Ticket},
-    log::{Failure, Log},
+    log::Log,
     parts::Parts,
     read_back::ReadBack,
     reader::{Found, SegmentReader},
@@ -94,6 +94,7 @@ use crate::{
     control::operation::Operation,
     dispatch::RecordId,
     observe::metrics::{JournalState, UnroutedCounts},
+    outcome::DiskFailure,
 };
 
 /// How long a failed commit counts where none has come after it. The senders come again each
@@ -122,8 +123,8 @@ struct Operations {
 pub(crate) struct Journal {
     maintenance: Sender<MaintenanceTask>,
     committer: CommitterThread,
-    /// How often each [`Failure`] has happened.
-    failures: [AtomicU64; Failure::ALL.len()],
+    /// How often each [`DiskFailure`] has happened.
+    failures: [AtomicU64; DiskFailure::ALL.len()],
     /// When the last commit failed, in milliseconds since `since`, or 0 where it did not.
     failed_at: AtomicU64,
     /// Records of copies that are not to be settled yet.
@@ -274,7 +275,7 @@ impl Journal {
             let offsets = run.iter().map(|record| record.offset);
             let (is_done, outcome) = segment.settle(offsets, &*self.storage);
             if let Err(error) = outcome {
-                self.report(Failure::Settle, &error);
+                self.report(DiskFailure::Settle, &error);
             }
             if is_done {
                 self.task(MaintenanceTask::Retire(number));
@@ -300,7 +301,7 @@ impl Journal {
             let Some((segment, key)) = self.segment(number).zip(key) else { continue };
             let offsets = run.iter().map(|record| record.offset);
             if let Err(error) = segment.settle_parts(offsets, key, &*self.storage) {
-                self.report(Failure::Settle, &error);
+                self.report(DiskFailure::Settle, &error);
             }
         }
         if !records.is_empty() {
@@ -441,7 +442,7 @@ impl Journal {
 
     /// Counts a failure, and logs it where the count has doubled.
     #[cold]
-    fn report(&self, failure: Failure, error: &io::Error) {
+    fn report(&self, failure: DiskFailure, error: &io::Error) {
         let Some(count) = self.failures.get(failure as usize) else { return };
         let count = count.fetch_add(1, Relaxed) + 1;
         if count.is_power_of_two() {
@@ -456,8 +457,8 @@ impl JournalState for Journal {
         (self.segments().len(), self.used.load(Relaxed))
     }
 
-    fn failures(&self) -> Vec<(&'static str, u64)> {
+    fn failures(&self) -> Vec<(DiskFailure, u64)> {
         let counts = self.failures.iter().map(|count| count.load(Relaxed));
-        Failure::ALL.into_iter().map(Failure::as_str).zip(counts).collect()
+        DiskFailure::ALL.into_iter().zip(counts).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Backlog, Failure, Journal,
+    Backlog, Journal,
     backlog::DeferredKey,
     reader::{Found, SegmentReader},
     record::{RecordHeader, now_us},
@@ -18,7 +18,7 @@ use crate::{
     control::{Control, operation},
     dispatch::{Dispatcher, Origin, OutputSet, RecordId},
     observe::metrics::{Counter, ReadBackMetrics},
-    outcome::Refusal,
+    outcome::{DiskFailure, Refusal},
     proto::update::{ParserLimits, Update, UpdateParser},
 };
 
@@ -205,7 +205,7 @@ impl ReadBack {
                     continue;
                 }
                 Err(error) => {
-                    self.journal.report(Failure::Read, &error);
+                    self.journal.report(DiskFailure::Read, &error);
                     return Step::Disk;
                 }
             };
@@ -305,7 +305,7 @@ impl ReadBack {
             }
             Ok(Some(Found::Torn) | None) => return None,
             Err(error) => {
-                self.journal.report(Failure::Read, &error);
+                self.journal.report(DiskFailure::Read, &error);
                 return Some(Step::Disk);
             }
         };
@@ -409,7 +409,7 @@ impl ReadBack {
             Ok(Some(found)) => found,
             Ok(None) => return unreadable(self, 0),
             Err(error) => {
-                self.journal.report(Failure::Read, &error);
+                self.journal.report(DiskFailure::Read, &error);
                 return Err(None);
             }
         };

@@ -21,9 +21,9 @@ impl HangCounts {
         self.0.get(step as usize).map_or(0, Counter::get)
     }
 
-    /// Those that are not 0, by name.
-    pub(super) fn report(&self) -> BTreeMap<&'static str, u64> {
-        let counts = zip(Step::ALL, &self.0).map(|(step, count)| (step.as_str(), count.get()));
+    /// Those that are not 0.
+    pub(super) fn report(&self) -> BTreeMap<Step, u64> {
+        let counts = zip(Step::ALL, &self.0).map(|(step, count)| (step, count.get()));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 }

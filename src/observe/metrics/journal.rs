@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::{Counter, LatencyHistogram, Metrics, Percentiles};
-use crate::config::Ack;
+use crate::{config::Ack, outcome::DiskFailure};
 
 /// Written by the committer's thread only.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub(crate) trait JournalState: fmt::Debug + Send + Sync {
     fn size(&self) -> (usize, u64);
 
     /// What the disk would not do, and how often.
-    fn failures(&self) -> Vec<(&'static str, u64)>;
+    fn failures(&self) -> Vec<(DiskFailure, u64)>;
 }
 
 /// All of a journal's metrics.
@@ -96,7 +96,7 @@ pub struct JournalReport {
     /// Records in them.
     pub failed_records: u64,
     /// What the disk would not do, and how often.
-    pub failures: BTreeMap<&'static str, u64>,
+    pub failures: BTreeMap<DiskFailure, u64>,
     /// Updates that did not fit into the queues and were left in the journal.
     pub left_records: u64,
     /// Updates read back from it.

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     config::DriverKind,
+    control::operation::Step,
     outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
-    proto::http::Status,
+    proto::{http::Status, update::UpdateKind},
     tls::TlsConfig,
 };
 
@@ -50,13 +51,11 @@ pub struct Report {
     /// Connections taken from the listening socket.
     pub connections_accepted: u64,
     /// Ended connections by reason.
-    pub connections_closed: BTreeMap<&'static str, u64>,
+    pub connections_closed: BTreeMap<CloseReason, u64>,
     /// Accepted connections that were closed at once, in all.
     pub connections_refused: u64,
-    /// These by cause: `address` (not on the allow-list), `connections` and `per_address` (the
-    /// limits), `handshakes` (too many waited for theirs), `proxy_malformed` and `proxy_missing` (a
-    /// balancer's header), `shards` (none would take it).
-    pub connections_refused_by: BTreeMap<&'static str, u64>,
+    /// These by cause.
+    pub connections_refused_by: BTreeMap<TurnedAway, u64>,
     /// Times that accepting paused because no file descriptor was left.
     pub accept_paused: u64,
     /// Configurations that were put in force while the server ran.
@@ -86,11 +85,11 @@ pub struct Report {
     /// Updates whose 200 was handed to the kernel.
     pub updates_acknowledged: u64,
     /// Updates answered with 503 because a limit was reached, by the limit.
-    pub updates_refused: BTreeMap<&'static str, u64>,
+    pub updates_refused: BTreeMap<Refusal, u64>,
     /// Updates that had been accepted before: answered with 200 and not handled again.
     pub updates_duplicate: u64,
     /// Updates skipped because they had waited longer than Telegram takes an answer, by kind.
-    pub updates_expired: BTreeMap<&'static str, u64>,
+    pub updates_expired: BTreeMap<UpdateKind, u64>,
     /// Updates whose handler said `Done`.
     pub updates_handled: u64,
     /// Updates whose handler said `Failed` or panicked.
@@ -115,11 +114,11 @@ pub struct Report {
     pub handler_panics: u64,
     /// Times that something of the server had not returned for long, by what it was: as the
     /// incidents of the kind `hang` name it.
-    pub hangs: BTreeMap<&'static str, u64>,
+    pub hangs: BTreeMap<Step, u64>,
     /// Requests not answered with 200, by status.
     pub requests_rejected: BTreeMap<u16, u64>,
-    /// Those answered 403, by cause: `address` (not on the bot's allow-list) or `credentials`.
-    pub requests_forbidden_by: BTreeMap<&'static str, u64>,
+    /// Those answered 403, by cause.
+    pub requests_forbidden_by: BTreeMap<Forbidden, u64>,
     /// The journal; `None` where updates are kept in memory only.
     pub journal: Option<JournalReport>,
     /// How getUpdates went, for each bot that was polled for.
@@ -261,29 +260,27 @@ impl Report {
     }
 }
 
-/// The sums of counters that belong to names, those of zero left out.
-fn by_name<'a, N: Ord>(counters: impl Iterator<Item = (N, &'a Counter)>) -> BTreeMap<N, u64> {
+/// The sums of counters by what they belong to, those of zero left out.
+fn by_key<'a, K: Ord>(counters: impl Iterator<Item = (K, &'a Counter)>) -> BTreeMap<K, u64> {
     let mut sums = BTreeMap::new();
-    for (name, counter) in counters.filter(|(_, counter)| counter.get() > 0) {
-        *sums.entry(name).or_default() += counter.get();
+    for (key, counter) in counters.filter(|(_, counter)| counter.get() > 0) {
+        *sums.entry(key).or_default() += counter.get();
     }
     sums
 }
 
-fn closed(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let names = || CloseReason::ALL.iter().map(|reason| reason.as_str());
-    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.closed)))
+fn closed(metrics: &Metrics) -> BTreeMap<CloseReason, u64> {
+    by_key(metrics.shards.iter().flat_map(|shard| CloseReason::ALL.into_iter().zip(&shard.closed)))
 }
 
-fn turned_away(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let names = || TurnedAway::ALL.iter().map(|why| why.as_str());
-    let acceptor = names().zip(&metrics.acceptor.refused);
-    by_name(acceptor.chain(metrics.shards.iter().flat_map(|shard| names().zip(&shard.turned_away))))
+fn turned_away(metrics: &Metrics) -> BTreeMap<TurnedAway, u64> {
+    let all = || TurnedAway::ALL.into_iter();
+    let acceptor = all().zip(&metrics.acceptor.refused);
+    by_key(acceptor.chain(metrics.shards.iter().flat_map(|shard| all().zip(&shard.turned_away))))
 }
 
-fn forbidden(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let names = || Forbidden::ALL.iter().map(|why| why.as_str());
-    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.forbidden)))
+fn forbidden(metrics: &Metrics) -> BTreeMap<Forbidden, u64> {
+    by_key(metrics.shards.iter().flat_map(|shard| Forbidden::ALL.into_iter().zip(&shard.forbidden)))
 }
 
 /// Whole days from now, rounded down.
@@ -296,14 +293,12 @@ fn days_until(time: SystemTime) -> i64 {
     }
 }
 
-fn refused(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let names = || Refusal::ALL.iter().map(|refusal| refusal.as_str());
-    by_name(metrics.shards.iter().flat_map(|shard| names().zip(&shard.refused)))
+fn refused(metrics: &Metrics) -> BTreeMap<Refusal, u64> {
+    by_key(metrics.shards.iter().flat_map(|shard| Refusal::ALL.into_iter().zip(&shard.refused)))
 }
 
-fn expired(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
-    let names = || EXPIRING.iter().map(|kind| kind.as_str());
-    by_name(metrics.workers.iter().flat_map(|worker| names().zip(&worker.expired)))
+fn expired(metrics: &Metrics) -> BTreeMap<UpdateKind, u64> {
+    by_key(metrics.workers.iter().flat_map(|worker| EXPIRING.iter().copied().zip(&worker.expired)))
 }
 
 fn webhooks(metrics: &Metrics) -> BTreeMap<String, WebhookReport> {
@@ -318,7 +313,7 @@ fn webhooks(metrics: &Metrics) -> BTreeMap<String, WebhookReport> {
 
 fn rejected(metrics: &Metrics) -> BTreeMap<u16, u64> {
     let codes = || Status::ALL.iter().map(|status| status.code());
-    by_name(metrics.shards.iter().flat_map(|shard| codes().zip(&shard.rejected)))
+    by_key(metrics.shards.iter().flat_map(|shard| codes().zip(&shard.rejected)))
 }
 
 impl Percentiles {

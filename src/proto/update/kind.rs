@@ -1,6 +1,8 @@
 //! The kind of an update: the optional field of the Bot API's `Update` that it carries.
 
-use std::{error::Error, fmt, str::FromStr};
+use std::{cmp::Ordering, error::Error, fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
 
 /// Declares the kinds once, so that names, list and parser cannot drift apart.
 macro_rules! kinds {
@@ -100,6 +102,26 @@ kinds! {
     StoppedMessageGeneration = "stopped_message_generation",
 }
 
+/// By their names, as the keys of a report are sorted.
+impl Ord for UpdateKind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for UpdateKind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As its name.
+impl Serialize for UpdateKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl fmt::Display for UpdateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -129,6 +151,8 @@ impl Error for UnknownKind {}
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::collections::HashSet;
 
     use super::*;
@@ -141,10 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn kinds_are_sorted_as_their_names() {
+        let mut kinds = UpdateKind::ALL.to_vec();
+        kinds.push(UpdateKind::Unknown);
+        kinds.sort_unstable();
+        assert!(kinds.iter().map(|kind| kind.as_str()).is_sorted_by(|a, b| a < b), "{kinds:?}");
+    }
+
+    #[test]
     fn names_and_kinds_translate_both_ways() {
         for &kind in UpdateKind::ALL {
             assert_eq!(UpdateKind::from_key(kind.as_str()), Some(kind));
             assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
             assert_ne!(kind, UpdateKind::Unknown);
         }
         for name in ["unknown", "", "Message", "message ", "update_id"] {

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Limits, Report};
+use ringhook::{
+    Limits, Report,
+    report::{CloseReason, TurnedAway},
+};
 
 use crate::support::{
     self, PATH, SECRET, TestServer, client::Client, on_each_driver, request, update, wait_until,
@@ -24,8 +27,8 @@ fn lenient() -> Limits {
     support::timeouts(LONG)
 }
 
-fn closed(report: &Report, reason: &str) -> u64 {
-    report.connections_closed.get(reason).copied().unwrap_or_default()
+fn closed(report: &Report, reason: CloseReason) -> u64 {
+    report.connections_closed.get(&reason).copied().unwrap_or_default()
 }
 
 fn on_one_shard(limits: Limits, test: impl Fn(TestServer)) {
@@ -69,11 +72,13 @@ fn beyond_its_handshakes_a_shard_turns_connections_away() {
         assert_ended(silent(&server));
         wait_until("it is counted", || server.handle.report().connections_refused == 1);
         let report = server.handle.report();
-        assert_eq!(report.connections_refused_by, [("handshakes", 1)].into());
+        assert_eq!(report.connections_refused_by, [(TurnedAway::Handshakes, 1)].into());
         assert!(report.connections_closed.is_empty(), "{report:?}");
         // A place that is given back is taken again.
         drop(second);
-        wait_until("there is room", || closed(&server.handle.report(), "handshake_failed") == 1);
+        wait_until("there is room", || {
+            closed(&server.handle.report(), CloseReason::HandshakeFailed) == 1
+        });
         let mut client = server.connect();
         assert_eq!(client.post(&update(1)).status, 200);
         // The handshake is over, and its place free, however long the connection lasts.
@@ -93,7 +98,7 @@ fn a_connection_waits_for_its_handshake_and_slow_ones_give_way() {
         assert!(start.elapsed() >= Duration::from_millis(900), "they had their second");
         slow.into_iter().for_each(assert_ended);
         let (report, _) = server.stop();
-        assert_eq!(closed(&report, "handshake_displaced"), 2);
+        assert_eq!(closed(&report, CloseReason::HandshakeDisplaced), 2);
         assert_eq!(report.handshakes_failed, 2);
         assert_eq!(report.connections_refused, 0);
     });
@@ -109,7 +114,9 @@ fn the_wait_for_a_handshake_is_a_part_of_its_time() {
         let start = Instant::now();
         [silent(&server), silent(&server), silent(&server)].into_iter().for_each(assert_ended);
         assert!(start.elapsed() >= SHORT);
-        wait_until("all are counted", || closed(&server.handle.report(), "handshake_timeout") == 3);
+        wait_until("all are counted", || {
+            closed(&server.handle.report(), CloseReason::HandshakeTimeout) == 3
+        });
         assert_eq!(server.handle.report().handshakes_failed, 3);
         assert_eq!(server.connect().post(&update(1)).status, 200);
     });
@@ -125,8 +132,9 @@ fn a_stop_does_not_wait_for_those_that_wait() {
         wait_until("all are there", || server.handle.report().connections_accepted == 3);
         let (report, _) = server.stop();
         sockets.into_iter().for_each(assert_ended);
-        let ended = closed(&report, "drained") + closed(&report, "handshake_timeout");
-        assert_eq!((ended, closed(&report, "handshake_timeout")), (3, 1), "{report:?}");
+        let ended =
+            closed(&report, CloseReason::Drained) + closed(&report, CloseReason::HandshakeTimeout);
+        assert_eq!((ended, closed(&report, CloseReason::HandshakeTimeout)), (3, 1), "{report:?}");
     });
 }
 
@@ -145,7 +153,7 @@ fn head_and_body_have_each_their_own_time() {
         assert_eq!(client.response().status, 408);
         client.assert_clean_end();
         let (report, _) = server.stop();
-        assert_eq!(closed(&report, "head_timeout"), 1);
+        assert_eq!(closed(&report, CloseReason::HeadTimeout), 1);
         assert_eq!(report.requests_rejected, [(408, 1)].into());
     });
     let mut limits = lenient();
@@ -162,7 +170,7 @@ fn head_and_body_have_each_their_own_time() {
         assert_eq!(client.response().status, 408);
         client.assert_clean_end();
         let (report, _) = server.stop();
-        assert_eq!(closed(&report, "body_timeout"), 1);
+        assert_eq!(closed(&report, CloseReason::BodyTimeout), 1);
         assert_eq!(report.requests_rejected, [(408, 1)].into());
     });
 }
@@ -195,8 +203,8 @@ fn a_body_that_drips_is_ended_before_its_time() {
             "TTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         );
         let so_far = server.handle.report();
-        assert_eq!(closed(&so_far, "body_timeout"), 0);
-        wait_until("it is closed", || closed(&server.handle.report(), "body_rate") == 1);
+        assert_eq!(closed(&so_far, CloseReason::BodyTimeout), 0);
+        wait_until("it is closed", || closed(&server.handle.report(), CloseReason::BodyRate) == 1);
 
         steady.send(little);
         assert_eq!(steady.response().status, 200);
@@ -232,7 +240,9 @@ fn a_record_that_drips_has_the_time_of_a_head() {
         };
         // The 408, or an RST behind it.
         assert!(outcome.is_err() || outcome.is_ok_and(|n| n == 1));
-        wait_until("it is closed", || closed(&server.handle.report(), "head_timeout") == 1);
+        wait_until("it is closed", || {
+            closed(&server.handle.report(), CloseReason::HeadTimeout) == 1
+        });
         assert_eq!(server.handle.report().requests_rejected, [(408, 1)].into());
     });
 }
@@ -253,7 +263,7 @@ fn the_last_request_of_a_connection_is_told_so() {
         client.assert_clean_end();
         let (report, handled) = server.stop();
         assert_eq!(handled.ids(), [1, 2]);
-        assert_eq!(closed(&report, "request_limit"), 1);
+        assert_eq!(closed(&report, CloseReason::RequestLimit), 1);
     });
 }
 

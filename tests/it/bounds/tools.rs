@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use ringhook::Limits;
+use ringhook::{Limits, report::CloseReason};
 
 use crate::support::{
     SECRET, TestServer,
@@ -52,7 +52,7 @@ fn slowhttptest_finds_the_service_available_under_slow_heads() {
     on_each_driver(limits(), |server| {
         attack(&server, &["-H", "-l", LONG]);
         let closed = server.stop().0.connections_closed;
-        assert!(closed.get("head_timeout").is_some_and(|n| *n >= 200), "{closed:?}");
+        assert!(closed.get(&CloseReason::HeadTimeout).is_some_and(|n| *n >= 200), "{closed:?}");
     });
 }
 
@@ -65,7 +65,7 @@ fn slowhttptest_finds_the_service_available_under_slow_bodies() {
         attack(&server, &["-B", "-s", "100000", "-l", LONG]);
         let closed = server.stop().0.connections_closed;
         // All, but what the end of the test cuts off.
-        assert!(closed.get("body_rate").is_some_and(|n| *n >= 200), "{closed:?}");
+        assert!(closed.get(&CloseReason::BodyRate).is_some_and(|n| *n >= 200), "{closed:?}");
     });
 }
 

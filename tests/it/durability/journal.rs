@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use ringhook::{Ack, Bot, FeedError, Journal, Limits, Outcome, Report, ServerBuilder, Update};
+use ringhook::{
+    Ack, Bot, FeedError, Journal, Limits, Outcome, Report, ServerBuilder, Update, report::Refusal,
+};
 
 use crate::support::{
     self, PATH, SECRET, TestServer, long, update_of,
@@ -178,7 +180,7 @@ fn a_journal_that_is_full_refuses_until_it_has_room() {
     wait_until("all are handled", || calls.len() as i64 == id);
     assert_eq!(calls.ids(), (1..=id).collect::<Vec<_>>());
     let (report, _) = server.stop();
-    assert_eq!(report.updates_refused.keys().copied().collect::<Vec<_>>(), ["journal"]);
+    assert_eq!(report.updates_refused.keys().copied().collect::<Vec<_>>(), [Refusal::Journal]);
 }
 
 #[test]

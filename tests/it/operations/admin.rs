@@ -13,7 +13,7 @@ use std::{
 
 use ringhook::{
     Ack, AllowList, Bot, Error, ErrorKind, Journal, Limits, Outcome, Refused, Server,
-    ServerBuilder, Sink, SinkWriter, TlsConfig, Update,
+    ServerBuilder, Sink, SinkWriter, TlsConfig, Update, report::Step,
 };
 use serde_json::Value;
 
@@ -481,7 +481,7 @@ fn a_sink_that_does_not_return_is_named_until_it_does() {
     valve.open();
     wait_until("it is ready again", || ask(addr, "/readyz") == ok());
     let (report, _) = server.stop();
-    assert_eq!(report.hangs.into_iter().collect::<Vec<_>>(), [("sink", 1)]);
+    assert_eq!(report.hangs.into_iter().collect::<Vec<_>>(), [(Step::Sink, 1)]);
     assert_eq!(report.updates_handled, 1);
 }
 

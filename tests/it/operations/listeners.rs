@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{AllowList, Bot, Limits, ListenAddress, Listener, Outcome, Server, Update};
+use ringhook::{
+    AllowList, Bot, Limits, ListenAddress, Listener, Outcome, Server, Update,
+    report::{CloseReason, Forbidden, TurnedAway},
+};
 
 use crate::support::{
     self, PATIENCE, SECRET, TestServer, client, external,
@@ -40,8 +43,8 @@ fn on_each_plain_server(limits: Limits, test: impl Fn(TestServer, SocketAddr)) {
     }
 }
 
-fn closed(report: &ringhook::Report, reason: &str) -> u64 {
-    report.connections_closed.get(reason).copied().unwrap_or_default()
+fn closed(report: &ringhook::Report, reason: CloseReason) -> u64 {
+    report.connections_closed.get(&reason).copied().unwrap_or_default()
 }
 
 #[test]
@@ -152,8 +155,8 @@ fn a_plain_connection_is_closed_in_full_and_no_answer_is_lost() {
         assert_eq!(slow.response().status, 200);
         drop((pipelined, slow));
         let (report, handled) = server.stop();
-        assert_eq!((handled.len(), closed(&report, "asked")), (22, 1), "{report}");
-        assert_eq!(closed(&report, "protocol"), 1, "{report:?}");
+        assert_eq!((handled.len(), closed(&report, CloseReason::Asked)), (22, 1), "{report}");
+        assert_eq!(closed(&report, CloseReason::Protocol), 1, "{report:?}");
         assert_eq!(report.handshakes_failed, 0);
     });
 }
@@ -177,7 +180,10 @@ fn a_plain_connection_has_the_same_deadlines() {
             server.handle.report().connections_closed.values().sum::<u64>() == 3
         });
         let (report, _) = server.stop();
-        assert_eq!((closed(&report, "idle_timeout"), closed(&report, "head_timeout")), (2, 1));
+        assert_eq!(
+            (closed(&report, CloseReason::IdleTimeout), closed(&report, CloseReason::HeadTimeout)),
+            (2, 1)
+        );
     });
 }
 
@@ -198,7 +204,7 @@ fn a_stop_answers_what_has_begun_on_a_plain_connection() {
         half.assert_end();
         drop((used, half));
         let (report, handled) = stop.join().unwrap();
-        assert_eq!((handled.len(), closed(&report, "drained")), (3, 2));
+        assert_eq!((handled.len(), closed(&report, CloseReason::Drained)), (3, 2));
     });
 }
 
@@ -320,7 +326,7 @@ fn a_listeners_list_stands_in_for_the_servers() {
         // It has no address, and its file's permissions have let it in.
         assert_eq!(Raw::new(unix(&path)).post(&update(2)).status, 200);
         let (report, _) = server.stop();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 1)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::Address, 1)]));
         assert_eq!(report.updates_handled, 2);
     }
 }
@@ -357,7 +363,7 @@ fn a_bots_list_forbids_requests_from_elsewhere_and_nothing_else() {
         local.send(&request_to("/guarded", SECRET, &update(3)));
         assert_eq!(local.response().status, 200);
         let (report, _) = server.stop();
-        let expected = BTreeMap::from([("address", 1), ("credentials", 1)]);
+        let expected = BTreeMap::from([(Forbidden::Address, 1), (Forbidden::Credentials, 1)]);
         assert_eq!(report.requests_forbidden_by, expected);
         assert_eq!(report.requests_rejected, BTreeMap::from([(403, 2)]));
         assert_eq!((report.updates_handled, report.connections_refused), (3, 0));
@@ -385,7 +391,7 @@ fn who_may_send_to_no_bot_is_turned_away_before_tls() {
         let server = started(Some(&["10.0.0.0/8"]));
         assert_turned_away(server.handle.local_addr().unwrap());
         let (report, _) = server.stop();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 1)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::Address, 1)]));
         // One of them is installed for this user, or for all.
         for last in [Some(&["127.0.0.1"][..]), None] {
             let server = started(last);

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Error, ErrorKind, Outcome, Refused, Sink, SinkWriter, Update};
+use ringhook::{Error, ErrorKind, Outcome, Refused, Sink, SinkWriter, Update, report::CloseReason};
 
 use crate::support::{self, TestServer, on_each_driver, request, update, wait_until};
 
@@ -232,7 +232,7 @@ fn who_has_been_idle_gets_its_end_at_once_and_who_was_busy_later() {
             let report = server.handle.stop();
             let took = began_at.elapsed();
             let [idle, never, busy] = ends.map(|end| end.join().unwrap() - began_at);
-            assert_eq!(report.connections_closed.get("drained"), Some(&3));
+            assert_eq!(report.connections_closed.get(&CloseReason::Drained), Some(&3));
             eprintln!("{driver}: idle {idle:?}, never used {never:?}, busy {busy:?}, all {took:?}");
             idle.max(never) < SEEN && busy > SEEN && took < Duration::from_secs(1)
         });
@@ -248,7 +248,7 @@ fn a_quiet_server_stops_at_once() {
             assert_eq!(server.connect().post(&update(1)).status, 200);
             server.wait_handled(1);
             wait_until("the peer's end is known", || {
-                server.handle.report().connections_closed.get("peer") == Some(&1)
+                server.handle.report().connections_closed.get(&CloseReason::Peer) == Some(&1)
             });
             let began_at = Instant::now();
             server.handle.stop();

@@ -4,7 +4,7 @@
 mod curl_options;
 use std::{ops::Range, path::PathBuf, process::Command, time::Duration};
 
-use ringhook::{DriverChoice, Report};
+use ringhook::{DriverChoice, Report, report::CloseReason};
 
 use crate::support::{
     self, PATH, SECRET, TestServer,
@@ -113,7 +113,7 @@ fn curl_with_http_1_0_is_answered_and_the_connection_closed() {
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
         assert!(said.contains("\r\nConnection: close\r\n"), "{said}");
         let report = assert_arrived(server, 1..2);
-        assert_eq!(report.connections_closed.get("asked"), Some(&1), "{report:?}");
+        assert_eq!(report.connections_closed.get(&CloseReason::Asked), Some(&1), "{report:?}");
     });
 }
 

@@ -39,7 +39,7 @@ use std::{
 };
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
-use ringhook::{BasicAuth, Bot, Limits, Report, TlsConfig};
+use ringhook::{BasicAuth, Bot, Limits, Report, TlsConfig, report::CloseReason};
 
 use crate::support::{
     self, PATH, SECRET, TestServer, on_each_driver, request, timeouts, update, update_of,
@@ -50,8 +50,8 @@ use crate::support::{
 const MINUTE: Duration = Duration::from_secs(6);
 const IDLE_TIMEOUT: Duration = Duration::from_millis(7_500);
 
-fn closed(report: &Report, reason: &str) -> u64 {
-    report.connections_closed.get(reason).copied().unwrap_or_default()
+fn closed(report: &Report, reason: CloseReason) -> u64 {
+    report.connections_closed.get(&reason).copied().unwrap_or_default()
 }
 
 #[test]
@@ -165,7 +165,9 @@ fn a_connection_outlives_a_minute_of_silence() {
                 assert_eq!(client.response().status, 200, "{driver}");
                 // Then the sender closes.
                 client.finish();
-                wait_until("the end is seen", || closed(&server.handle.report(), "peer") > 0);
+                wait_until("the end is seen", || {
+                    closed(&server.handle.report(), CloseReason::Peer) > 0
+                });
                 assert!(server.stop().0.requests_rejected.is_empty());
             });
         }
@@ -181,11 +183,11 @@ fn fin_without_close_notify_is_a_clean_end() {
             client.finish();
             client.assert_clean_end();
             wait_until("the end is seen", || {
-                closed(&server.handle.report(), "peer") == id.cast_unsigned()
+                closed(&server.handle.report(), CloseReason::Peer) == id.cast_unsigned()
             });
         }
         let (report, handled) = server.stop();
-        assert_eq!(report.connections_closed, [("peer", 3)].into());
+        assert_eq!(report.connections_closed, [(CloseReason::Peer, 3)].into());
         assert_eq!(handled.ids().len(), 3);
     });
 }
@@ -211,7 +213,9 @@ fn an_idle_connection_is_closed_in_full_without_a_close_notify_of_the_client() {
         wait_until("the server has let go of the socket", || {
             socket.write_all(b"x").is_err() || socket.take_error().unwrap().is_some()
         });
-        wait_until("it is counted", || closed(&server.handle.report(), "idle_timeout") == 1);
+        wait_until("it is counted", || {
+            closed(&server.handle.report(), CloseReason::IdleTimeout) == 1
+        });
         let _ = socket.shutdown(Shutdown::Both);
     });
 }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use ringhook::{AllowList, Bot, Limits, Listener, Report};
+use ringhook::{
+    AllowList, Bot, Limits, Listener, Report,
+    report::{Forbidden, TurnedAway},
+};
 
 use crate::support::{
     self, PATIENCE, SECRET, TestServer, client,
@@ -188,7 +191,7 @@ fn the_lists_apply_to_who_is_behind_the_balancer() {
             assert_closed(connect(addr, header));
         }
         let (report, _) = server.stop();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 7)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::Address, 7)]));
         assert_all_counted(&report);
     });
 }
@@ -212,7 +215,7 @@ fn a_bots_list_applies_to_who_is_behind_the_balancer() {
             assert_eq!(client.post(&update(2)).status, 200, "the other bot has no list");
         }
         let (report, _) = server.stop();
-        assert_eq!(report.requests_forbidden_by, BTreeMap::from([("address", 1)]));
+        assert_eq!(report.requests_forbidden_by, BTreeMap::from([(Forbidden::Address, 1)]));
     }
 }
 
@@ -237,7 +240,7 @@ fn seats_are_those_of_who_is_behind_the_balancer() {
             assert_eq!(client.post(&update(id)).status, 200);
         }
         let report = server.handle.report();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("per_address", 1)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::PerAddress, 1)]));
         // A permit is released with its connection's end.
         held.remove(0);
         let mut again = None;
@@ -272,7 +275,7 @@ fn who_sends_no_header_is_closed_and_counted() {
         }
         assert_eq!(
             server.handle.report().connections_refused_by,
-            BTreeMap::from([("proxy_malformed", 5)])
+            BTreeMap::from([(TurnedAway::ProxyMalformed, 5)])
         );
         // Silent, slow, and gone in the middle.
         let silent = connect(addr, b"");
@@ -283,7 +286,8 @@ fn who_sends_no_header_is_closed_and_counted() {
             assert_closed(socket);
         }
         let (report, _) = server.stop();
-        let expected = BTreeMap::from([("proxy_malformed", 5), ("proxy_missing", 3)]);
+        let expected =
+            BTreeMap::from([(TurnedAway::ProxyMalformed, 5), (TurnedAway::ProxyMissing, 3)]);
         assert_eq!(report.connections_refused_by, expected);
         assert_all_counted(&report);
     });
@@ -296,7 +300,7 @@ fn who_is_no_balancer_is_turned_away_before_a_byte() {
         let mut peer = connect(addr, b"");
         assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
         let (report, _) = server.stop();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 1)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::Address, 1)]));
     });
 }
 
@@ -356,7 +360,7 @@ fn haproxy_in_front_passes_on_who_the_client_is() {
         let (report, handled) = server.stop();
         assert_eq!(handled.ids(), [1, 2], "{send}");
         // The checks whether haproxy listens came from other addresses, too.
-        assert!(report.connections_refused_by["address"] >= 1, "{report}");
+        assert!(report.connections_refused_by[&TurnedAway::Address] >= 1, "{report}");
         assert_eq!(report.connections_refused_by.len(), 1, "{report}");
     }
 }

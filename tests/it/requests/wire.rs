@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ringhook::{AllowList, Limits, Outcome, Report, Update};
+use ringhook::{
+    AllowList, Limits, Outcome, Report, Update,
+    report::{CloseReason, Refusal, TurnedAway},
+};
 use rustls::{ClientConnection, pki_types::ServerName};
 
 use crate::support::{
@@ -53,8 +56,8 @@ fn chunked(body: &str, size: usize) -> Vec<u8> {
     post("Transfer-Encoding: chunked\r\n", &(coded + "0\r\nExtra: trailer\r\n\r\n"))
 }
 
-fn closed(report: &Report, reason: &str) -> u64 {
-    report.connections_closed.get(reason).copied().unwrap_or_default()
+fn closed(report: &Report, reason: CloseReason) -> u64 {
+    report.connections_closed.get(&reason).copied().unwrap_or_default()
 }
 
 #[test]
@@ -293,7 +296,7 @@ fn an_answer_to_a_broken_request_arrives_whole_whatever_else_was_sent() {
         }
         let report = server.handle.stop();
         assert_eq!(report.requests_rejected, counts(&requests));
-        assert_eq!(closed(&report, "protocol"), requests.len() as u64);
+        assert_eq!(closed(&report, CloseReason::Protocol), requests.len() as u64);
         assert_eq!((report.updates_received, server.handled.len()), (0, 0));
     });
 }
@@ -313,7 +316,7 @@ fn the_largest_update_that_telegram_sends_can_be_refused_without_a_reset() {
             client.assert_clean_end();
             client.finish();
             wait_until("the server has closed", || {
-                closed(&server.handle.report(), "protocol") == count
+                closed(&server.handle.report(), CloseReason::Protocol) == count
             });
             client.assert_no_reset();
         }
@@ -397,7 +400,7 @@ fn http_1_0_closes_unless_asked_to_stay() {
         client.assert_clean_end();
         server.wait_handled(3);
         let report = server.handle.stop();
-        assert_eq!(closed(&report, "asked"), 2);
+        assert_eq!(closed(&report, CloseReason::Asked), 2);
     });
 }
 
@@ -453,7 +456,7 @@ fn a_half_closed_connection_still_gets_its_answer() {
         client.assert_closed();
         wait_until("both are closed", || {
             let report = server.handle.report();
-            (closed(&report, "peer"), closed(&report, "aborted")) == (1, 1)
+            (closed(&report, CloseReason::Peer), closed(&report, CloseReason::Aborted)) == (1, 1)
         });
         assert_eq!(server.stop().1.ids(), [1]);
     });
@@ -481,7 +484,7 @@ fn an_idle_connection_is_closed_without_a_byte() {
         used.assert_clean_end();
         assert!(last.elapsed() >= SHORT);
         let report = server.handle.stop();
-        assert_eq!(closed(&report, "idle_timeout"), 2);
+        assert_eq!(closed(&report, CloseReason::IdleTimeout), 2);
         assert!(report.requests_rejected.is_empty());
     });
 }
@@ -529,7 +532,8 @@ fn a_request_that_stalls_gets_408_and_drips_do_not_help_it() {
         wait_until("all are closed", || {
             let report = server.handle.report();
             // Two of each kind, and the two that drip.
-            (closed(&report, "head_timeout"), closed(&report, "body_timeout")) == (4, 2)
+            (closed(&report, CloseReason::HeadTimeout), closed(&report, CloseReason::BodyTimeout))
+                == (4, 2)
         });
         let (report, handled) = server.stop();
         assert_eq!(report.requests_rejected, [(408, starts.len() as u64 + 2)].into());
@@ -604,7 +608,9 @@ fn a_handshake_has_its_time() {
             assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
         }
         assert!(start.elapsed() >= SHORT);
-        wait_until("all are counted", || closed(&server.handle.report(), "handshake_timeout") == 3);
+        wait_until("all are counted", || {
+            closed(&server.handle.report(), CloseReason::HandshakeTimeout) == 3
+        });
         assert_eq!(server.handle.report().handshakes_failed, 3);
         assert_eq!(server.connect().post(&update(1)).status, 200);
     });
@@ -635,7 +641,7 @@ fn a_record_that_has_begun_has_the_time_of_a_head() {
             }
             let count = 2 * count as u64;
             wait_until("it is counted", || {
-                closed(&server.handle.report(), "head_timeout") == count
+                closed(&server.handle.report(), CloseReason::HeadTimeout) == count
             });
         }
     });
@@ -674,10 +680,10 @@ fn a_record_in_pieces_that_brings_nothing_leaves_a_connection_idle() {
             client.assert_clean_end();
             let count = count as u64;
             wait_until("it is counted as closed by the peer", || {
-                closed(&server.handle.report(), "peer") == count
+                closed(&server.handle.report(), CloseReason::Peer) == count
             });
         }
-        assert_eq!(closed(&server.handle.report(), "head_timeout"), 0);
+        assert_eq!(closed(&server.handle.report(), CloseReason::HeadTimeout), 0);
     });
 }
 
@@ -693,7 +699,7 @@ fn a_peer_that_never_reads_its_answers_is_cut_off() {
         wait_until("the peer is cut off", || {
             // Until the buffers are full in both directions, and beyond.
             let _ = client.stream.write(&requests);
-            closed(&report(), "answer_timeout") == 1
+            closed(&report(), CloseReason::AnswerTimeout) == 1
         });
         assert_eq!(report().requests_rejected.keys().copied().collect::<Vec<_>>(), [404]);
         assert_eq!(server.connect().post(&update(1)).status, 200);
@@ -803,7 +809,7 @@ fn a_full_queue_asks_to_come_again_and_loses_and_doubles_nothing() {
         let report = server.handle.stop();
         // All of one chat, so that there is one order.
         assert_eq!(handled.ids(), acknowledged, "each once, in the order of the answers");
-        assert_eq!(report.updates_refused, [("updates", refusals)].into());
+        assert_eq!(report.updates_refused, [(Refusal::Updates, refusals)].into());
         assert_eq!(report.requests_rejected, [(503, refusals)].into());
         assert_eq!((report.updates_handled, report.updates_acknowledged), (10, 10));
         assert_eq!(report.updates_received, 10 + refusals);
@@ -900,7 +906,7 @@ fn who_is_not_on_the_list_is_turned_away_before_tls() {
         }
         let (report, _) = server.stop();
         assert_eq!((report.connections_accepted, report.connections_refused), (3, 3));
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("address", 3)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::Address, 3)]));
         assert_eq!((report.handshakes_failed, report.connections_closed.len()), (0, 0));
 
         // The peer's address has IPv6's form on such a listener, and IPv4's entry fits.
@@ -952,7 +958,7 @@ fn an_address_has_so_many_connections_and_may_replace_those_it_closes() {
         let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
         assert_turned_away(&server);
         let report = server.handle.report();
-        assert_eq!(report.connections_refused_by, BTreeMap::from([("per_address", 1)]));
+        assert_eq!(report.connections_refused_by, BTreeMap::from([(TurnedAway::PerAddress, 1)]));
         drop(clients.pop());
         clients.push(connect_when_there_is_room(&server));
         assert_turned_away(&server);
@@ -988,8 +994,8 @@ fn the_longest_idle_connection_makes_room_for_a_new_one() {
         }
         let (report, handled) = server.stop();
         assert_eq!(handled.len(), 6);
-        assert_eq!(closed(&report, "displaced"), 1);
-        assert!(report.connections_refused_by.contains_key("connections"), "{report}");
+        assert_eq!(closed(&report, CloseReason::Displaced), 1);
+        assert!(report.connections_refused_by.contains_key(&TurnedAway::Connections), "{report}");
         assert_all_counted(&report);
     }
 }
@@ -1013,7 +1019,7 @@ fn who_is_at_work_makes_no_room() {
         let mut next = connect_when_there_is_room(&server);
         assert_eq!(next.post(&update(2)).status, 200);
         let (report, _) = server.stop();
-        assert_eq!((report.updates_handled, closed(&report, "displaced")), (2, 0));
+        assert_eq!((report.updates_handled, closed(&report, CloseReason::Displaced)), (2, 0));
         assert_all_counted(&report);
     });
 }

@@ -19,12 +19,14 @@ fn sums_all_threads_in_json_and_in_the_table() {
     metrics.shards[1].forbidden(Forbidden::Address);
     metrics.acceptor.refused(TurnedAway::Connections);
     metrics.acceptor.refused(TurnedAway::Address);
-    metrics.workers[0].handled.add(4);
+    metrics.workers[0].handled.add(2);
+    metrics.workers[0].expired(UpdateKind::InlineQuery);
+    metrics.workers[0].expired(UpdateKind::CallbackQuery);
     metrics.hangs.count(Step::Commit);
     let report = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["updates_received"], 6);
-    assert_eq!(json["updates_handled"], 4);
+    assert_eq!(json["updates_handled"], 2);
     assert_eq!(json["updates_abandoned"], 0);
     assert_eq!(json["requests_rejected"]["403"], 2);
     assert_eq!(json["connections_closed"]["idle_timeout"], 2);
@@ -33,12 +35,17 @@ fn sums_all_threads_in_json_and_in_the_table() {
     assert_eq!(json["connections_refused_by"], by_cause);
     assert_eq!(json["requests_forbidden_by"], serde_json::json!({"address": 1}));
     assert_eq!(json["hangs"], serde_json::json!({"commit": 1}));
+    let written = serde_json::to_string(&report).unwrap();
+    // The order of the keys is alphabetical, which is not that of the kinds.
+    let expired = r#""updates_expired":{"callback_query":1,"inline_query":1},"#;
+    assert!(written.contains(expired), "{written}");
+    assert!(written.contains(r#""updates_refused":{"chat":1},"#), "{written}");
     assert_eq!(json["driver"], "epoll");
     assert_eq!(json["latency_us"]["parse"]["count"], 2);
     assert!((json["latency_us"]["parse"]["p99.9"].as_f64().unwrap() - 1.5).abs() < 0.02);
     assert!(json["latency_us"].get("whole").is_none(), "nothing recorded, nothing shown");
     let stopped = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), true);
-    assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, four handled");
+    assert_eq!(stopped.updates_abandoned, 1, "six received, one refused, two expired, two handled");
     let table = report.to_string();
     assert!(table.contains("6 received") && table.contains("403: 2"), "{table}");
     assert!(table.contains("hung         1 (commit)"), "{table}");

@@ -1,7 +1,7 @@
 //! curl with the options that change what is on the wire.
 
 use super::*;
-use ringhook::{BasicAuth, Bot, Limits};
+use ringhook::{BasicAuth, Bot, Limits, report::CloseReason};
 
 use crate::support;
 
@@ -189,7 +189,7 @@ fn curl_with_options_that_change_nothing() {
                 assert!(!said.to_lowercase().contains("< content-encoding"), "{said}");
             }
             let report = assert_arrived(server, 1..options.len() as i64 + 1);
-            assert_eq!(report.connections_closed.get("asked"), Some(&1), "{report}");
+            assert_eq!(report.connections_closed.get(&CloseReason::Asked), Some(&1), "{report}");
         },
     );
 }

@@ -98,6 +98,8 @@ impl fmt::Display for OutputState {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{OutputSection, RotateTable};
+use crate::{
+    config::{OutputSection, RotateTable},
+    net::url::without_userinfo,
+};
 use ringhook::{
     Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
-    internals::{files, files::User, redact::hide_tokens},
+    internals::{files, files::User},
 };
 use ringhook_outputs::forward::Target;
 
@@ -43,7 +46,7 @@ impl OutputSpec {
                     true => text.parse(),
                     false => {
                         let expected = "URLs of bots behind HTTP, where there are several";
-                        Err(Error::config("output.to", text, expected))
+                        Err(Error::config("output.to", without_userinfo(text), expected))
                     }
                 };
                 many.iter().map(target).collect::<Result<_, _>>().map(Self::Http)
@@ -57,7 +60,7 @@ impl OutputSpec {
             None if text == "null" => Ok(Self::Null),
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
-            _ => Err(Error::config("output.to", text, EXPECTED)),
+            _ => Err(Error::config("output.to", without_userinfo(text), EXPECTED)),
         }
     }
 
@@ -70,7 +73,7 @@ impl OutputSpec {
             Self::Http(_) => {
                 let expected = "ndjson:-, ndjson:FILE or null (a bot behind HTTP gets updates by \
                                 `serve` and `poll` only)";
-                Err(Error::config("output.to", hide_tokens(text), expected))
+                Err(Error::config("output.to", without_userinfo(text), expected))
             }
             spec => Ok(spec),
         }

@@ -17,7 +17,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    binary::service::Service,
+    binary::{process::run, service::Service},
     support::{PATH, SECRET, client::Client, request_to, update_of, wait_until},
 };
 
@@ -246,4 +246,22 @@ fn routes_and_fields_lead_to_several_outputs_and_one_that_is_down_holds_up_no_ot
     assert!(server.terminate().status.success());
     assert_eq!(service.report()["journal"]["lag_records"], 0);
     assert_eq!((bot.ids().len(), audited().len()), (8, 22), "nothing came again");
+}
+
+/// A URL may have a password or a bot's token in it, whatever else is wrong with it.
+#[test]
+fn a_destination_that_is_none_is_refused_without_what_is_secret_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for to in [
+        "redis://:hunter2@127.0.0.1/0",
+        "http://shop:hunter2@127.0.0.1:3000/",
+        "https://shop:hunter2@bot.example.com:99999/123456:hunter2hunter2hunter2hunter2hunter2abc",
+        "kafka:123456:hunter2hunter2hunter2hunter2hunter2abc",
+    ] {
+        for command in [&["serve"][..], &["journal", "replay", "--data-dir", "."]] {
+            let (code, _, stderr) = run(dir.path(), &[command, &["--output", to]].concat());
+            assert_eq!((code, stderr.lines().count()), (2, 1), "{to}: {stderr}");
+            assert!(!stderr.contains("hunter2"), "{stderr}");
+        }
+    }
 }

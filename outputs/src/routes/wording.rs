@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use strsim::levenshtein;
+
 /// `a, b or c`, with `or` as the last word between; empty of nothing.
 pub(super) fn list<T: AsRef<str>>(names: &[T], last: &str) -> String {
     let mut text = String::new();
@@ -27,28 +29,9 @@ pub(super) fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a s
 /// The one of `names` that is most like `name`; `None` where none is near.
 fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let far = names.into_iter().map(|other| (distance(&name, &other.to_lowercase()), other));
+    let far = names.into_iter().map(|other| (levenshtein(&name, &other.to_lowercase()), other));
     let (distance, nearest) = far.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 4).then_some(nearest)
-}
-
-/// How many bytes have to be put in, taken out or changed to make `other` of `one` (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut corner = at;
-        let mut left = at + 1;
-        for (cell, of_other) in row.iter_mut().skip(1).zip(other.bytes()) {
-            let above = *cell;
-            left = (corner + usize::from(byte != of_other)).min(above + 1).min(left + 1);
-            corner = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::{fmt, time::SystemTime};
 
+use strsim::levenshtein;
+
 use super::{Plan, WebhookUrl, host};
 use crate::{
     certificates::{
@@ -265,28 +267,9 @@ fn of_url(url: &WebhookUrl) -> Vec<Problem> {
 /// The kind whose name is most like `name`; `None` where none is near.
 fn nearest(name: &str) -> Option<UpdateKind> {
     let name = name.to_ascii_lowercase();
-    let far = UpdateKind::ALL.iter().map(|kind| (distance(&name, kind.as_str()), *kind));
+    let far = UpdateKind::ALL.iter().map(|kind| (levenshtein(&name, kind.as_str()), *kind));
     let (distance, kind) = far.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 4).then_some(kind)
-}
-
-/// How many letters have to be put in, taken out or changed to make `other` of `one` (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut corner = at;
-        let mut left = at + 1;
-        for (cell, of_other) in row.iter_mut().skip(1).zip(other.bytes()) {
-            let above = *cell;
-            left = (corner + usize::from(byte != of_other)).min(above + 1).min(left + 1);
-            corner = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -476,12 +459,9 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (one, other, expected) in
-            [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("ab", "ba", 2)]
-        {
-            assert_eq!(distance(one, other), expected);
-            assert_eq!(distance(other, one), expected);
-        }
+    fn the_kind_that_was_meant_is_named_where_one_is_near() {
+        assert_eq!(nearest("Mesage"), Some(UpdateKind::Message));
+        assert_eq!(nearest("calback_querry"), Some(UpdateKind::CallbackQuery));
+        assert_eq!(nearest("everything"), None);
     }
 }

@@ -36,8 +36,8 @@ const CONFIRM: Duration = Duration::from_secs(2);
 
 /// Fetch updates from Telegram where it cannot reach this machine, and hand them on.
 ///
-/// Long polling by getUpdates, into the same queues, journal and outputs as "ringhook serve", in the
-/// same order and without duplicates: no public address, certificate or open port is needed. An
+/// Long polling by getUpdates, into the same queues, journal and outputs as "ringhook serve", in
+/// the same order and without duplicates: no public address, certificate or open port is needed. An
 /// update is confirmed to Telegram once it is as safe as --ack says, so none is lost and Telegram
 /// keeps what was not taken for 24 hours. All bots of the config are polled for, each with its
 /// token; without a config, the one whose token is in TELEGRAM_BOT_TOKEN. SIGTERM and SIGINT stop

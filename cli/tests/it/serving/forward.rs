@@ -163,6 +163,18 @@ fn a_target_with_another_secret_holds_updates_and_a_reload_that_mends_it_deliver
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     assert!(ready.contains("output bot: degraded since "), "{ready}");
     assert!(ready.contains("10 update(s) wait, the oldest for "), "{ready}");
+    // A mistake in what only the forward asks for changes nothing.
+    let at = service.pki.dir().join("ringhook.toml");
+    let config = fs::read_to_string(&at).unwrap();
+    let other = "[[bot]]\nname = 'other'\npath = '/other'\nauth = 'none'\ntoken_file = 'nowhere'\n";
+    fs::write(&at, format!("{config}{other}")).unwrap();
+    server.signal("HUP");
+    wait_until("the mistake is told", || {
+        says("config not reloaded, the one before stays in force")
+    });
+    client.send(&request_to("/other", SECRET, &update_of(1, 100)));
+    assert_eq!(client.response().status, 404);
+    fs::write(&at, config).unwrap();
     // The bot has the same secret from now on: it is tried again at the latest by a reload.
     bot.got.lock().unwrap().clear();
     bot.status.store(200, Ordering::SeqCst);

@@ -10,6 +10,9 @@
 //! With `BENCH_WITHOUT_DATE=1` in the environment the answers have no `Date`, to see what that
 //! costs.
 //!
+//! `whole` has a handler that asks for a value of each update; `whole_unread` has one that asks for
+//! none, as where updates are passed on to a file or to a bot behind HTTP.
+//!
 //! What is counted is `support/path.rs`: from a request's records to a settled update, without the
 //! kernel and what calls it. Callgrind knows no AVX-512, so the libraries choose code without it.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -37,13 +40,16 @@ const REPEATABLE: f64 = 0.005;
 /// Updates before the count, so that all memory is there, and those that are counted.
 const WARM_UP: u64 = 1024;
 const COUNTED: u64 = 4096;
-/// The argument of the process that runs under valgrind.
+/// The argument of the process that runs under valgrind, and one where no value is asked for.
 const DRIVEN: &str = "--driven-by-callgrind";
+const UNREAD: &str = "--unread";
+/// What is counted where no value is asked for: the parse step, and the whole.
+const UNREAD_STEPS: [&str; 2] = ["parse_unread", "whole_unread"];
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
     if args.iter().any(|arg| arg == DRIVEN) {
-        drive();
+        drive(!args.iter().any(|arg| arg == UNREAD));
         return ExitCode::SUCCESS;
     }
     let (first, second) = match (count(), count()) {
@@ -96,9 +102,9 @@ impl Count {
 
 /// Prints both counts beside the baseline, and lists the steps that take more.
 fn judge(baseline: &Count, first: &Count, second: &Count) -> ExitCode {
-    println!("{:<10} {:>9} {:>9} {:>9} {:>7}", "step", "baseline", "count", "again", "change");
+    println!("{:<12} {:>9} {:>9} {:>9} {:>7}", "step", "baseline", "count", "again", "change");
     let (mut dearer, mut unsure) = (Vec::new(), Vec::new());
-    for step in STEPS.into_iter().chain(["whole"]) {
+    for step in STEPS.into_iter().chain(["whole"]).chain(UNREAD_STEPS) {
         let [before, now, again] =
             [baseline, first, second].map(|count| count.instructions.get(step).copied());
         let (Some(before), Some(now), Some(again)) = (before, now, again) else {
@@ -107,7 +113,7 @@ fn judge(baseline: &Count, first: &Count, second: &Count) -> ExitCode {
         };
         let change = now / before - 1.0;
         let percent = 100.0 * change;
-        println!("{step:<10} {before:>9.1} {now:>9.1} {again:>9.1} {percent:>+6.1}%");
+        println!("{step:<12} {before:>9.1} {now:>9.1} {again:>9.1} {percent:>+6.1}%");
         if (now - again).abs() > (REPEATABLE * now).max(TRIFLE) {
             unsure.push(format!("{step}: {now:.1} at first and {again:.1} then"));
         }
@@ -147,8 +153,8 @@ fn judge(baseline: &Count, first: &Count, second: &Count) -> ExitCode {
 }
 
 /// Takes updates along the whole path, and prints the circumstances.
-fn drive() {
-    let mut path = Path::new();
+fn drive(asks: bool) {
+    let mut path = Path::new(asks);
     path.run(WARM_UP);
     counted_run(&mut path);
     print!("{}", features().join(" "));
@@ -160,8 +166,19 @@ fn counted_run(path: &mut Path) {
     path.run(COUNTED);
 }
 
-/// Runs this program under callgrind.
+/// Counts both: where values of an update are asked for, and where it is passed on as it is.
 fn count() -> Result<Count, String> {
+    let mut count = count_one(&[])?;
+    let unread = count_one(&[UNREAD])?.instructions;
+    for (name, step) in UNREAD_STEPS.into_iter().zip(["parse", "whole"]) {
+        let cost = unread.get(step).copied().unwrap_or_default();
+        count.instructions.insert(name.to_owned(), cost);
+    }
+    Ok(count)
+}
+
+/// Runs this program under callgrind.
+fn count_one(args: &[&str]) -> Result<Count, String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let profile = dir.path().join("profile");
     let run = Command::new("valgrind")
@@ -170,6 +187,7 @@ fn count() -> Result<Count, String> {
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(env::current_exe().map_err(|error| error.to_string())?)
         .arg(DRIVEN)
+        .args(args)
         // Nothing that a user has set may choose code.
         .env_remove("GLIBC_TUNABLES")
         .env_remove("OPENSSL_ia32cap")

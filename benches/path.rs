@@ -15,7 +15,7 @@ fn path(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("path");
     group.throughput(Throughput::Elements(1));
     group.bench_function("records to handler and back", |bencher| {
-        let mut path = Path::new();
+        let mut path = Path::new(true);
         path.run(1024);
         bencher.iter_custom(|updates| path.run(updates));
     });

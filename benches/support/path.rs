@@ -62,8 +62,8 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// After a handshake.
-    pub(crate) fn new() -> Self {
+    /// After a handshake, with a handler that asks for a value of each update or for none.
+    pub(crate) fn new(asks: bool) -> Self {
         let configs = Configs::new(&TLS13, false);
         let mut client = configs.client();
         let connection =
@@ -74,9 +74,9 @@ impl Path {
             answer: Vec::with_capacity(256),
             dates: env::var_os(WITHOUT_DATE).is_none().then(DatedAnswers::default),
             http: HttpSession::new(HttpLimits::default()),
-            // What a handler looks at.
-            pipeline: TestPipeline::new(|update: &Update| {
-                let chat = update.payload().and_then(|payload| payload.get("chat"));
+            pipeline: TestPipeline::new(move |update: &Update| {
+                let payload = if asks { update.payload() } else { None };
+                let chat = payload.and_then(|payload| payload.get("chat"));
                 black_box((update.id(), update.kind(), chat.and_then(|chat| chat.get("id"))));
             }),
             next_id: 1,

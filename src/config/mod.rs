@@ -85,10 +85,6 @@ pub struct Config {
     pub driver: DriverChoice,
     /// What a 200 promises, and where updates are kept; [`Ack::Memory`].
     pub journal: Journal,
-    /// Whether updates keep their bodies as received ([`Update::body`](crate::Update::body)), for
-    /// outputs that pass them on byte for byte; false. The copy is not counted by the bounds on
-    /// bytes.
-    pub keep_bodies: bool,
     /// Bounds on what a peer can make the server hold or wait for.
     pub limits: Limits,
     /// Whether to listen at all; true. A server that does not listen has no shards and needs no
@@ -129,7 +125,6 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             driver: DriverChoice::Auto,
             journal: Journal::default(),
-            keep_bodies: false,
             limits: Limits::default(),
             listens: true,
             listen: None,

@@ -29,8 +29,7 @@ impl Config {
             driver,
             journal,
             limits,
-            // No keys of the config file.
-            keep_bodies,
+            // No key of the config file.
             listens,
             listen,
             listeners,
@@ -40,7 +39,7 @@ impl Config {
             shards,
             workers,
         } = self;
-        (next.keep_bodies, next.listens) = (*keep_bodies, *listens);
+        next.listens = *listens;
         let mut fixed = Fixed(Vec::new());
         fixed.keep("admin.listen", &admin.listen, &mut next.admin.listen);
         fixed.keep("admin.incidents", &admin.incidents, &mut next.admin.incidents);

@@ -56,6 +56,13 @@ pub use crate::{
     tls::loopback::LoopbackConnection,
 };
 
+/// False where what every body goes through has taken what simd-json refuses, or has found another
+/// head than is in what simd-json reads.
+#[must_use]
+pub fn scan_agrees(body: &[u8], depth_max: usize) -> bool {
+    update::scan_agrees(body, depth_max)
+}
+
 /// A shard's answers with their dates.
 #[derive(Default)]
 pub struct DatedAnswers(Answers);

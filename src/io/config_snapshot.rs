@@ -12,8 +12,6 @@ pub(crate) struct ConfigSnapshot {
     /// Whether answers have a `Date`.
     pub(crate) date: bool,
     pub(crate) http_limits: HttpLimits,
-    /// Whether updates keep their bodies as received.
-    pub(crate) keep_bodies: bool,
     pub(crate) limits: Limits,
     pub(crate) router: Router,
 }
@@ -29,7 +27,6 @@ impl ConfigSnapshot {
             ..HttpLimits::default()
         };
         let router = Router::new(ids.iter().copied().zip(&config.bots));
-        let (date, keep_bodies) = (config.date, config.keep_bodies);
-        Self { date, http_limits, keep_bodies, limits, router }
+        Self { date: config.date, http_limits, limits, router }
     }
 }

@@ -30,7 +30,6 @@ impl MemoryPools {
     pub(crate) fn new(snapshot: &ConfigSnapshot, returns: Receiver<Recycled>) -> Self {
         let parser = UpdateParser::new(ParserLimits {
             depth_max: snapshot.limits.json_depth,
-            keep_bodies: snapshot.keep_bodies,
             ..ParserLimits::default()
         });
         Self { buffers: BufferPool::default(), parser: RefCell::new(parser), returns }

@@ -188,13 +188,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether updates keep their bodies as received; see [`Config::keep_bodies`].
-    #[must_use]
-    pub fn keep_bodies(mut self, keep_bodies: bool) -> Self {
-        self.config.keep_bodies = keep_bodies;
-        self
-    }
-
     /// Which driver to use.
     #[must_use]
     pub fn driver(mut self, driver: DriverChoice) -> Self {

@@ -36,8 +36,6 @@ const LOCK_STEP: Duration = Duration::from_millis(20);
 /// A journal that was read, before its threads run.
 pub(super) struct Opened {
     pub(super) journal: Arc<Journal>,
-    /// Whether what is read back keeps its bodies as received.
-    keep_bodies: bool,
     maintenance: Receiver<MaintenanceTask>,
     recovered: Recovered,
 }
@@ -88,7 +86,6 @@ impl Opened {
     /// where nothing is to be kept.
     pub(super) fn open(
         settings: &config::Journal,
-        keep_bodies: bool,
         registry: &Arc<BotRegistry>,
         outputs: &Outputs,
         on_recovery: OnRecovery,
@@ -110,7 +107,7 @@ impl Opened {
         let registry = Arc::clone(registry);
         let (journal, maintenance) = Journal::new(Arc::new(storage), settings, registry, segments);
         journal.parts().set_outputs(outputs.keys.clone(), &recovered.parts);
-        Ok(Some(Self { journal, keep_bodies, maintenance, recovered }))
+        Ok(Some(Self { journal, maintenance, recovered }))
     }
 
     /// Notices about what was found.
@@ -158,7 +155,7 @@ impl Opened {
         control: &Arc<Control>,
         spawn: Spawn<'_>,
     ) -> Result<(JournalThreads, JournalMetrics, Vec<IntakeEnd>), Error> {
-        let Self { journal, keep_bodies, maintenance, recovered } = self;
+        let Self { journal, maintenance, recovered } = self;
         // Each of them has one batch that is out, so none ever waits to send one.
         let (batches, gathered) = bounded(recycled.len() + 1);
         let (mut returns, mut intakes) = (Vec::new(), Vec::new());
@@ -188,13 +185,12 @@ impl Opened {
             log,
             metrics: Arc::clone(&metrics.committer),
         };
-        let mut read_back = ReadBack::new(
+        let read_back = ReadBack::new(
             Arc::clone(&journal),
             Arc::clone(&backlog),
             dispatcher(),
             Arc::clone(&metrics.read_back),
         );
-        read_back.set_keep_bodies(keep_bodies);
         let housekeeper = Housekeeper::new(Arc::clone(&journal), recovered.ids);
         let mut threads = JournalThreads {
             journal,

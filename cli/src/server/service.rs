@@ -258,7 +258,7 @@ impl Service {
         }
         if !self.forwards.is_empty() {
             let mut look = self.forwards.look();
-            server = server.keep_bodies(true).watch(move |_| look());
+            server = server.watch(move |_| look());
         }
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());

@@ -197,11 +197,7 @@ impl Outgoing {
         secret: Option<&HeaderValue>,
         mapping: Option<&HeaderMapping>,
     ) -> Self {
-        let body = match update.body() {
-            Some(body) => Bytes::copy_from_slice(body),
-            // A value of JSON is always written.
-            None => serde_json::to_vec(update).unwrap_or_default().into(),
-        };
+        let body = Bytes::copy_from_slice(update.body());
         let mut headers = HeaderMap::new();
         headers.insert(HOST, link.target().authority().clone());
         if let Some(secret) = secret {

@@ -87,7 +87,6 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// let (server, updates) = Server::builder()
 ///     .tls(TlsConfig::from_pem_files("cert.pem".as_ref(), "key.pem".as_ref())?)
 ///     .bot(Bot::new("shop", "/webhook", "the-secret-token")?)
-///     .keep_bodies(true)
 ///     .updates(1024);
 /// let bots = vec![BotTerms::new("shop", BotId::new(0)).secret("the-secret-token")];
 /// let settings = ForwardSettings::new("http://127.0.0.1:3000/webhook".parse()?).bots(bots);
@@ -99,9 +98,6 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// forward.stop(Duration::from_secs(1));
 /// # Ok::<(), ringhook::Error>(())
 /// ```
-///
-/// Without [`keep_bodies`](ringhook::ServerBuilder::keep_bodies) a target gets JSON of equal value,
-/// not the same bytes.
 ///
 /// To drop it ends the thread, and the stream with it, which is a failure of a server that runs.
 pub struct Forward {

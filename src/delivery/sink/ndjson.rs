@@ -13,11 +13,7 @@ use super::{
     BotNames, Refused, Sink, SinkWriter,
     lines::{Lines, Rotation},
 };
-use crate::{
-    bots::BotId,
-    error::Error,
-    proto::update::{Update, Value},
-};
+use crate::{bots::BotId, error::Error, proto::update::Update};
 
 /// Writes lines to a file or a pipe.
 ///
@@ -50,14 +46,13 @@ impl Form {
     }
 }
 
-/// A line with more than the update.
+/// What a line has beside the update, which follows as its last member.
 #[derive(Serialize)]
-struct WithMeta<'a> {
+struct BesideUpdate<'a> {
     bot: &'a str,
     update_id: i64,
     kind: &'a str,
     received: Moment,
-    update: Value<'a>,
 }
 
 struct Moment(SystemTime);
@@ -190,33 +185,36 @@ impl Clock {
 }
 
 impl Meta {
-    fn of<'a>(&'a mut self, update: &'a Update) -> WithMeta<'a> {
+    fn of<'a>(&'a mut self, update: &'a Update) -> BesideUpdate<'a> {
         let clock = self.clock.get_or_insert_with(Clock::read);
-        WithMeta {
+        BesideUpdate {
             bot: self.bots.get(update.bot()).unwrap_or_default(),
             update_id: update.id().get(),
             kind: update.kind().as_str(),
             received: Moment(clock.time_of(update.received_at())),
-            update: update.root(),
         }
     }
 }
 
 impl SinkWriter for NdjsonWriter {
     fn write(&mut self, update: &Update) {
-        let start = self.batch.len();
-        let written = if self.form.has_meta(&self.meta.bots, update.bot()) {
-            serde_json::to_writer(&mut self.batch, &self.meta.of(update))
-        } else {
-            serde_json::to_writer(&mut self.batch, &update.root())
-        };
-        // Writing a parsed value to memory cannot fail; should a change bring one, half a
-        // line must not stay.
-        if written.is_err() {
-            self.batch.truncate(start);
-        } else {
-            self.batch.push(b'\n');
+        let batch = &mut self.batch;
+        if !self.form.has_meta(&self.meta.bots, update.bot()) {
+            update.write_line(batch);
+            batch.push(b'\n');
+            return;
         }
+        let start = batch.len();
+        // Writing to memory cannot fail; should a change bring an error, half a line must not stay.
+        if serde_json::to_writer(&mut *batch, &self.meta.of(update)).is_err() {
+            batch.truncate(start);
+            return;
+        }
+        // In the place of the brace that ends the object.
+        batch.pop();
+        batch.extend_from_slice(b",\"update\":");
+        update.write_line(batch);
+        batch.extend_from_slice(b"}\n");
     }
 
     fn pending_bytes(&self) -> usize {

@@ -46,8 +46,37 @@ impl ChatKey {
         }
     }
 
-    /// Where each kind of update names its lane; `None` if it does not.
+    /// What the payload of a `kind` names; `None` if it does not.
     fn in_payload(kind: UpdateKind, payload: Value<'_>) -> Option<Self> {
+        match Lane::of(kind) {
+            Lane::Id(key) => id_in(payload, key),
+            Lane::Callback => payload
+                .get("message")
+                .and_then(|message| id_in(message, "chat"))
+                .or_else(|| id_in(payload, "from")),
+            Lane::Poll(key) => Some(poll_key(payload.get(key)?.as_str()?)),
+            Lane::Own => None,
+        }
+    }
+}
+
+/// Where a kind of update names its lane, by the members of its payload.
+#[derive(Clone, Copy)]
+pub(super) enum Lane {
+    /// The `id` in the chat or user that is this member.
+    Id(&'static str),
+    /// The `id` in the `chat` of `message`; or, since a button under a message sent via inline mode
+    /// comes without the message, the one in `from`.
+    Callback,
+    /// This member, a string, is the id of a poll.
+    Poll(&'static str),
+    /// Nowhere: it has a lane of its own.
+    Own,
+}
+
+impl Lane {
+    /// Where updates of `kind` name it.
+    pub(super) const fn of(kind: UpdateKind) -> Self {
         use UpdateKind as Kind;
         match kind {
             Kind::Message
@@ -65,23 +94,17 @@ impl ChatKey {
             | Kind::ChatJoinRequest
             | Kind::ChatBoost
             | Kind::RemovedChatBoost
-            | Kind::StoppedMessageGeneration => id_in(payload, "chat"),
-            // A button under a message sent via inline mode comes without the message.
-            Kind::CallbackQuery => payload
-                .get("message")
-                .and_then(|message| id_in(message, "chat"))
-                .or_else(|| id_in(payload, "from")),
+            | Kind::StoppedMessageGeneration => Self::Id("chat"),
+            Kind::CallbackQuery => Self::Callback,
             Kind::InlineQuery
             | Kind::ChosenInlineResult
             | Kind::ShippingQuery
             | Kind::PreCheckoutQuery
-            | Kind::PurchasedPaidMedia => id_in(payload, "from"),
-            Kind::BusinessConnection | Kind::ManagedBot | Kind::Subscription => {
-                id_in(payload, "user")
-            }
-            Kind::Poll => poll_in(payload, "id"),
-            Kind::PollAnswer => poll_in(payload, "poll_id"),
-            Kind::Unknown => None,
+            | Kind::PurchasedPaidMedia => Self::Id("from"),
+            Kind::BusinessConnection | Kind::ManagedBot | Kind::Subscription => Self::Id("user"),
+            Kind::Poll => Self::Poll("id"),
+            Kind::PollAnswer => Self::Poll("poll_id"),
+            Kind::Unknown => Self::Own,
         }
     }
 }
@@ -91,10 +114,9 @@ fn id_in(object: Value<'_>, key: &str) -> Option<ChatKey> {
     Some(ChatKey::Chat(object.get(key)?.get("id")?.as_i64()?))
 }
 
-/// The lane of the poll whose id is the string in the field `key` of `object`.
-fn poll_in(object: Value<'_>, key: &str) -> Option<ChatKey> {
-    let id = object.get(key)?.as_str()?;
-    Some(ChatKey::Poll(id.parse().unwrap_or_else(|_| fnv1a(id.as_bytes()))))
+/// The lane of the poll with this id.
+pub(super) fn poll_key(id: &str) -> ChatKey {
+    ChatKey::Poll(id.parse().unwrap_or_else(|_| fnv1a(id.as_bytes())))
 }
 
 /// The finisher of MurmurHash3: every bit of `value` reaches every bit of the hash.

@@ -32,13 +32,25 @@ macro_rules! kinds {
                 }
             }
 
+            /// The field of an update that has it.
+            pub(super) fn field(self) -> Option<&'static str> {
+                (self != Self::Unknown).then(|| self.as_str())
+            }
+
             /// The kind whose field is `key`, if it is one of [`ALL`](Self::ALL).
             #[must_use]
             pub fn from_key(key: &str) -> Option<Self> {
-                match key {
-                    $($field => Some(Self::$variant),)+
-                    _ => None,
-                }
+                Self::from_bytes(key.as_bytes())
+            }
+
+            /// The same for a key that is not known to be UTF-8.
+            pub(super) fn from_bytes(key: &[u8]) -> Option<Self> {
+                $(
+                    if key == $field.as_bytes() {
+                        return Some(Self::$variant);
+                    }
+                )+
+                None
             }
         }
     };

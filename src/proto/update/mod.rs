@@ -1,4 +1,4 @@
-//! An update: the body as received, parsed in place, owned and `Send`.
+//! An update: the body as received, and parsed by the first that asks for a value in it.
 //!
 //! A shard's [`UpdateParser`] turns an [`UpdateBody`] into an [`Update`]; a worker reads it through
 //! [`Value`], or as types of its own, and returns its memory as [`Recycled`]. The JSON parser is
@@ -6,8 +6,10 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `body` | the bytes of a request body, in memory that can be parsed in place |
-//! | `parser`, `document` | from a body to an update; a body and the tape that points into it |
+//! | `body` | the bytes of a request body |
+//! | `parser`, `document` | from a body to an update; a body with what is known of it |
+//! | `scan` | the pass that every body gets: is it JSON, and what is its head |
+//! | `tree` | a text and the tape that points into it |
 //! | `head` | the few facts that every step asks for |
 //! | `kind`, `update_id`, `chat_key` | the kind, the number, and which updates stay in order |
 //! | `value` | a read-only view of a JSON value |
@@ -22,7 +24,9 @@ mod head;
 mod kind;
 mod parser;
 mod recycled;
+mod scan;
 mod spares;
+mod tree;
 mod update_id;
 mod value;
 
@@ -41,6 +45,7 @@ pub use update_id::UpdateId;
 pub use value::{DeserializeError, Elements, Entries, Value};
 
 use document::Document;
+use head::Head;
 
 /// One update: a Bot API `Update`, whole, with the bot it is for and the time it came in.
 ///
@@ -48,7 +53,7 @@ use document::Document;
 /// `Debug` shows id, kind, bot and length, never the message.
 pub struct Update {
     /// A pointer, so that an update is moved through queues at no cost, and that several outputs
-    /// can have one. Document, body and tape are used again together.
+    /// can have one.
     document: Arc<Document>,
 }
 
@@ -95,17 +100,19 @@ impl Update {
     /// Length of the body as received, in bytes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.document.byte_len()
+        self.document.body().len()
     }
 
-    /// The body byte for byte as received, where the server keeps it
-    /// ([`Config::keep_bodies`](crate::Config::keep_bodies)).
+    /// The body byte for byte as received.
     #[must_use]
-    pub fn body(&self) -> Option<&[u8]> {
-        Some(self.document.received()).filter(|body| !body.is_empty())
+    pub fn body(&self) -> &[u8] {
+        self.document.body()
     }
 
     /// The whole update, an object.
+    ///
+    /// The first call parses the body: a microsecond for each KiB or so, and for others that ask
+    /// at the same time a wait of that length.
     #[must_use]
     pub fn root(&self) -> Value<'_> {
         self.document.root()
@@ -133,6 +140,17 @@ impl Update {
         self.root().deserialize()
     }
 
+    /// Appends the update as a line of JSON, without a line's end: the body as received but for line
+    /// breaks. JSON has them only where white space is of no meaning.
+    pub(crate) fn write_line(&self, line: &mut Vec<u8>) {
+        let mut rest = self.body().trim_ascii();
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+            line.extend_from_slice(rest.get(..at).unwrap_or_default());
+            rest = rest.get(at + 1..).unwrap_or_default();
+        }
+        line.extend_from_slice(rest);
+    }
+
     /// Gives up the update and keeps its memory, for [`UpdateParser::keep`], unless another output
     /// has it still.
     #[doc(hidden)]
@@ -140,6 +158,15 @@ impl Update {
     pub fn recycle(self) -> Recycled {
         Recycled::new(self.document)
     }
+}
+
+/// False where the pass that every body gets has taken what the full parse refuses, or has found
+/// another head.
+pub(crate) fn scan_agrees(bytes: &[u8], depth_max: usize) -> bool {
+    let Some(head) = scan::scan(bytes, depth_max) else { return true };
+    let mut tree = tree::Tree::new();
+    let read = tree.read(bytes, &mut simd_json::Buffers::with_max_depth(0, depth_max));
+    read.is_ok() && Head::read(tree.root()).is_ok_and(|full| full == head)
 }
 
 impl fmt::Debug for Update {

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use simd_json::{Buffers, DEFAULT_MAX_DEPTH};
 
-use super::{BotId, ParseError, Recycled, Rejected, Update, UpdateBody, spares::Spares};
+use super::{
+    BotId, ParseError, Recycled, Rejected, Update, UpdateBody, document::scratch, spares::Spares,
+};
 
 /// What a parser takes and what it keeps; the defaults suit one shard of a busy server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,8 +22,6 @@ pub struct ParserLimits {
     /// Telegram's updates stay far below: the message in a `reply_to_message` holds no further
     /// one. Reading a value recurses once per level.
     pub depth_max: usize,
-    /// Whether an update keeps its body as received, beside the one that is parsed in place; false.
-    pub keep_bodies: bool,
     /// How many bodies and how many tapes are kept; default 128 of each.
     ///
     /// With the other defaults that is at most 20 MiB per parser, and about 1 MiB with updates of
@@ -36,7 +36,6 @@ impl Default for ParserLimits {
         Self {
             body_kept_max_bytes: 64 * 1024,
             depth_max: 128,
-            keep_bodies: false,
             spares_max: 128,
             tape_kept_max_nodes: 4096,
         }
@@ -50,6 +49,9 @@ pub struct UpdateParser {
     /// simd-json's scratch memory: about 1.5 bytes per byte of the largest ordinary body so far,
     /// 9 bytes where a body is all brackets.
     buffers: Buffers,
+    /// Whether a value was asked for of the update that came back last. Then one of the next will be
+    /// asked for as well, so it is parsed at once, and not scanned before.
+    are_values_asked: bool,
     spares: Spares,
     limits: ParserLimits,
 }
@@ -59,7 +61,12 @@ impl UpdateParser {
     #[must_use]
     pub fn new(limits: ParserLimits) -> Self {
         let limits = ParserLimits { depth_max: limits.depth_max.min(DEFAULT_MAX_DEPTH), ..limits };
-        Self { buffers: fresh_buffers(limits), spares: Spares::new(limits), limits }
+        Self {
+            buffers: scratch(limits.depth_max),
+            are_values_asked: false,
+            spares: Spares::new(limits),
+            limits,
+        }
     }
 
     /// Changes how deep arrays and objects may nest, from the next body on; at most 1,024.
@@ -67,13 +74,8 @@ impl UpdateParser {
         let depth_max = depth_max.min(DEFAULT_MAX_DEPTH);
         if depth_max != self.limits.depth_max {
             self.limits.depth_max = depth_max;
-            self.buffers = fresh_buffers(self.limits);
+            self.buffers = scratch(depth_max);
         }
-    }
-
-    /// Sets whether updates keep their bodies as received, from the next one on.
-    pub fn set_keep_bodies(&mut self, keep_bodies: bool) {
-        self.limits.keep_bodies = keep_bodies;
     }
 
     /// An empty body with room for `capacity` bytes, from the spare ones if there are any.
@@ -84,10 +86,10 @@ impl UpdateParser {
         body
     }
 
-    /// Parses `body`, which came in for `bot` at `received_at`.
+    /// Makes an update of `body`, which came in for `bot` at `received_at`.
     ///
-    /// The content is rewritten in place: a caller that needs the bytes as received copies them
-    /// first, or has them [kept](ParserLimits::keep_bodies).
+    /// The body stays as it is. It is proved to be JSON here. Its values are parsed here as well
+    /// where they were asked for of the last update that came back, else by the first that asks.
     ///
     /// # Errors
     ///
@@ -100,11 +102,11 @@ impl UpdateParser {
     ) -> Result<Update, Rejected> {
         let oversized = body.len() > self.limits.body_kept_max_bytes;
         let mut document = self.spares.take_document(received_at);
-        let ParserLimits { depth_max, keep_bodies, .. } = self.limits;
         let read = match Arc::get_mut(&mut document) {
             Some(sole) => {
                 (sole.bot, sole.received_at) = (bot, received_at);
-                sole.read(body, &mut self.buffers, depth_max, keep_bodies)
+                let depth_max = self.limits.depth_max;
+                sole.read(body, &mut self.buffers, depth_max, self.are_values_asked)
             }
             None => {
                 debug_assert!(false, "a spare document has another owner");
@@ -113,7 +115,7 @@ impl UpdateParser {
         };
         // Scratch memory only ever grows.
         if oversized {
-            self.buffers = fresh_buffers(self.limits);
+            self.buffers = scratch(self.limits.depth_max);
         }
         match read {
             Ok(()) => Ok(Update::new(document)),
@@ -127,6 +129,7 @@ impl UpdateParser {
     /// Takes the memory of an update that is done with; oversized memory is freed instead.
     pub fn keep(&mut self, recycled: Recycled) {
         if let Some(document) = recycled.into_document() {
+            self.are_values_asked = document.was_asked();
             self.spares.keep(document);
         }
     }
@@ -147,9 +150,4 @@ impl Default for UpdateParser {
     fn default() -> Self {
         Self::new(ParserLimits::default())
     }
-}
-
-/// Scratch memory that grows with the first bodies.
-fn fresh_buffers(limits: ParserLimits) -> Buffers {
-    Buffers::with_max_depth(0, limits.depth_max)
 }

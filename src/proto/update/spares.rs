@@ -4,11 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use super::{ParserLimits, UpdateBody, document::Document};
 
-/// Empty bodies and tapes, the one used last on top because it is the likeliest to be in cache.
+/// Empty bodies and documents, the one used last on top because it is the likeliest to be in cache.
 pub(super) struct Spares {
     bodies: Vec<UpdateBody>,
-    /// With a tape each and no body.
-    /// No other owner has one.
+    /// Without a body, with memory for a tape where one has been asked for. No other owner has one.
     documents: Vec<Arc<Document>>,
     limits: ParserLimits,
 }
@@ -40,19 +39,18 @@ impl Spares {
         }
     }
 
-    /// Keeps the memory of `document`, body and tape each by itself, unless it has another owner.
+    /// Keeps the memory of `document`, body and document each by itself, unless it has another owner.
     pub(super) fn keep(&mut self, mut document: Arc<Document>) {
         let Some(sole) = Arc::get_mut(&mut document) else { return };
         let body = sole.take_body();
-        sole.shrink_received(self.limits.body_kept_max_bytes);
-        let useful = (1..=self.limits.tape_kept_max_nodes).contains(&sole.tape_nodes());
+        sole.shrink(self.limits.body_kept_max_bytes, self.limits.tape_kept_max_nodes);
         self.keep_body(body);
-        if useful && self.documents.len() < self.limits.spares_max {
+        if self.documents.len() < self.limits.spares_max {
             self.documents.push(document);
         }
     }
 
-    /// How many bodies and how many tapes are kept.
+    /// How many bodies and how many documents are kept.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.bodies.len(), self.documents.len())
     }

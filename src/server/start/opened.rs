@@ -68,13 +68,7 @@ impl Bound {
                 on_recovery.iter_mut().for_each(|call| call(progress));
             }
         });
-        let journal = journal::Opened::open(
-            &config.journal,
-            config.keep_bodies,
-            &registry,
-            &outputs,
-            on_recovery,
-        )?;
+        let journal = journal::Opened::open(&config.journal, &registry, &outputs, on_recovery)?;
         self.notices.extend(journal.iter().flat_map(journal::Opened::notices));
         self.notices.extend(self.admin.as_ref().and_then(AdminThread::notice));
         let permits = Arc::new(PeerConnectionLimit::new(limits.connections_per_address));

@@ -167,10 +167,7 @@ impl Opened {
         handle.inlet.open(Feeder {
             end: handle.inlet.end(),
             letters,
-            parser: UpdateParser::new(ParserLimits {
-                keep_bodies: config.keep_bodies,
-                ..ParserLimits::default()
-            }),
+            parser: UpdateParser::new(ParserLimits { ..ParserLimits::default() }),
             path: feed_path,
         });
         let names = Names::new(

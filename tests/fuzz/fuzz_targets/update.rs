@@ -4,7 +4,10 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use ringhook::internals::update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser};
+use ringhook::internals::{
+    scan_agrees,
+    update::{BotId, ParserLimits, Update, UpdateBody, UpdateParser},
+};
 use serde_json::Value;
 
 fn parse(parser: &mut UpdateParser, bytes: &[u8]) -> Option<Update> {
@@ -25,6 +28,7 @@ fn unsigned_zero(value: Value) -> Value {
 }
 
 fuzz_target!(|input: &[u8]| {
+    assert!(scan_agrees(input, 100), "the scan and the full parse do not agree");
     let limits = ParserLimits { depth_max: 100, ..ParserLimits::default() };
     let mut parser = UpdateParser::new(limits);
     let Some(update) = parse(&mut parser, input) else {

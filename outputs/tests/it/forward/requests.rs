@@ -65,17 +65,6 @@ fn new_secrets_are_in_the_requests_that_follow() {
 }
 
 #[test]
-fn a_body_that_was_not_kept_is_written_anew() {
-    let target = FakeServer::start(|_| async { ok() });
-    let bench = Bench::with(quick(&target.url("/")), |server| server.keep_bodies(false));
-    bench.send(1, 1);
-    bench.wait_handled(1);
-    let expected: serde_json::Value = serde_json::from_str(&update(1, 1)).unwrap();
-    assert_eq!(target.seen()[0].json(), expected);
-    bench.stop();
-}
-
-#[test]
 fn further_headers_are_added_and_replace_nothing() {
     let target = FakeServer::start(|_| async { ok() });
     let settings = quick(&target.url("/")).headers(|update, headers| {

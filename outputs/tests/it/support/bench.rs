@@ -33,8 +33,7 @@ impl Bench {
             .bot(Bot::without_secret("shop", "/webhook"))
             .bot(Bot::without_secret("other", "/other"))
             .shards(1)
-            .workers(1)
-            .keep_bodies(true);
+            .workers(1);
         let (server, updates) = change(server).updates(64);
         let forward = Forward::start(updates, settings).unwrap();
         Self { server: server.start().unwrap(), forward }

@@ -57,11 +57,6 @@ impl<'a> Entries<'a> {
     pub(super) fn new(rest: &'a [Node<'a>], left: usize) -> Self {
         Self { rest, left }
     }
-
-    /// How many nodes of the tape the entries to come take.
-    pub(in crate::proto::update) fn node_count(&self) -> usize {
-        self.rest.len()
-    }
 }
 
 impl<'a> Iterator for Entries<'a> {

@@ -30,11 +30,6 @@ impl<'a> Value<'a> {
         Self { nodes }
     }
 
-    /// The value that begins with the first of `nodes`.
-    pub(super) fn first_of(nodes: &'a [Node<'a>]) -> Option<Self> {
-        Self::split_first(nodes).map(|(value, _)| value)
-    }
-
     /// The value that begins with the first of `nodes`, and the nodes after it.
     fn split_first(nodes: &'a [Node<'a>]) -> Option<(Self, &'a [Node<'a>])> {
         let count = match nodes.first()? {
@@ -43,11 +38,6 @@ impl<'a> Value<'a> {
         };
         let (value, rest) = nodes.split_at_checked(count)?;
         Some((Self { nodes: value }, rest))
-    }
-
-    /// How many nodes of the tape the value takes.
-    pub(super) fn node_count(self) -> usize {
-        self.nodes.len()
     }
 
     fn node(self) -> Node<'a> {

@@ -24,7 +24,7 @@ fn the_memory_of_an_update_is_used_again() {
 }
 
 #[test]
-fn parsing_does_not_move_a_body_with_room_for_the_padding() {
+fn a_body_stays_where_it_is_and_as_it_was() {
     let text = SAMPLES[0].text(1);
     let mut parser = UpdateParser::default();
     let mut body = UpdateBody::with_capacity(text.len());
@@ -32,7 +32,24 @@ fn parsing_does_not_move_a_body_with_room_for_the_padding() {
     let memory = body.as_slice().as_ptr_range();
     let update = parse(&mut parser, body);
     let name = update.payload().unwrap().get("from").unwrap().get("username").unwrap();
-    assert!(memory.contains(&name.as_str().unwrap().as_ptr()));
+    assert!(name.as_str().is_some());
+    assert_eq!(update.body().as_ptr_range(), memory);
+    assert_eq!(update.body(), text.as_bytes());
+}
+
+/// Outputs that have one update may ask at the same time.
+#[test]
+fn all_threads_that_ask_see_the_same_values() {
+    for sample in SAMPLES {
+        let text = sample.text(3);
+        let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let update = parse(&mut UpdateParser::default(), UpdateBody::from(text.into_bytes()));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(serde_json::to_value(&update).unwrap(), expected));
+            }
+        });
+    }
 }
 
 #[test]
@@ -63,15 +80,21 @@ fn oversized_memory_is_freed() {
     let text = |filler: usize, nodes: usize| {
         format!(r#"{{"update_id":1,"x":"{}","y":[{}0]}}"#, "x".repeat(filler), "0,".repeat(nodes))
     };
-    for (filler, nodes, kept) in
-        [(5000, 1, (0, 1)), (1, 500, (1, 0)), (5000, 500, (0, 0)), (1, 1, (1, 1))]
-    {
+    for (filler, nodes, bodies) in [(5000, 1, 0), (1, 500, 1), (5000, 500, 0), (1, 1, 1)] {
         let mut parser = UpdateParser::new(limits);
-        let body = UpdateBody::from(text(filler, nodes).into_bytes());
-        let recycled = parse(&mut parser, body).recycle();
-        assert!(recycled.capacity() >= filler.max(24 * nodes));
+        let update = |parser: &mut UpdateParser, filler, nodes| {
+            let body = UpdateBody::from(text(filler, nodes).into_bytes());
+            let update = parse(parser, body);
+            assert!(update.get("y").is_some());
+            update.recycle()
+        };
+        let recycled = update(&mut parser, filler, nodes);
+        assert!(recycled.capacity() >= filler + 24 * nodes);
         parser.keep(recycled);
-        assert_eq!(parser.spares(), kept, "{filler} bytes, {nodes} nodes");
+        assert_eq!(parser.spares(), (bodies, 1), "{filler} bytes, {nodes} nodes");
+        // What its parsed form took is not seen any more.
+        let small = update(&mut parser, 1, 1).capacity();
+        assert!(small < 1000 + 64 * 24, "{small} after {filler} bytes, {nodes} nodes");
     }
 }
 

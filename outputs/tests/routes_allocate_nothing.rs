@@ -84,7 +84,10 @@ struct File {
 
 fn parse(text: &str) -> Update {
     let body = UpdateBody::from(text.as_bytes().to_vec());
-    UpdateParser::default().parse(body, BotId::new(0), Instant::now()).unwrap()
+    let update = UpdateParser::default().parse(body, BotId::new(0), Instant::now()).unwrap();
+    // The first that asks for a value has the body parsed; a receiver uses that memory again.
+    assert!(update.root().is_object());
+    update
 }
 
 #[test]

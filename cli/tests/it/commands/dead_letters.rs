@@ -19,7 +19,7 @@ fn letters_come_out_as_updates_in_their_order() {
     fs::write(dir.path().join("letters"), LETTERS).unwrap();
     let (code, out, said) = run(dir.path(), &["dead-letters", "replay", "letters"]);
     assert_eq!(code, 0, "{said}");
-    let expected = "{\"update_id\":7,\"x\":\"Ж\\n\"}\n{\"update_id\":8}\n{\"update_id\":9}\n";
+    let expected = "{\"update_id\":7,\"x\":\"\\u0416\\n\"}\n{\"update_id\":8}\n{\"update_id\":9}\n";
     assert_eq!(out, expected);
     assert_eq!(said, "3 update(s) replayed, 0 line(s) passed over\n");
     assert_eq!(fs::read_to_string(dir.path().join("letters")).unwrap(), LETTERS);

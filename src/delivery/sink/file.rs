@@ -129,9 +129,15 @@ impl Destination {
     }
 
     /// Where it is to be so, what is written is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        let is_synced = self.regular.as_ref().is_some_and(|regular| regular.is_synced);
-        if is_synced { self.file.sync_data() } else { Ok(()) }
+    ///
+    /// # Errors
+    /// What was written may be lost. A power cut can leave zeros in its place, which end no line, so
+    /// what is written next begins one.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let Some(regular) = self.regular.as_mut().filter(|regular| regular.is_synced) else {
+            return Ok(());
+        };
+        self.file.sync_data().inspect_err(|_| regular.is_within_line = true)
     }
 
     /// Bytes in the file; 0 where it is no regular file.

@@ -6,7 +6,7 @@ mod tests;
 
 use std::cell::RefCell;
 
-use super::records::{HEADER, Opened, RECORD_MAX, Records, TlsError};
+use super::records::{HEADER, OpenedRecord, RECORD_MAX, Records, TlsError};
 use crate::config::RECEIVE_BYTES;
 
 /// Received bytes that no request has taken yet.
@@ -71,7 +71,7 @@ impl Filled {
 }
 
 /// The outcome of opening the next record.
-pub(crate) enum Next {
+pub(crate) enum NextRecord {
     /// So many bytes more can be read by requests.
     Data(usize),
     /// The peer has sent a close_notify.
@@ -122,20 +122,20 @@ impl RecvBuffer {
 
     /// Opens the next record, and puts what is in it behind what requests can read. Records without
     /// data are passed over.
-    pub(crate) fn open(&mut self, records: &mut Records) -> Result<Next, TlsError> {
+    pub(crate) fn open(&mut self, records: &mut Records) -> Result<NextRecord, TlsError> {
         loop {
             let sealed = self.bytes.get_mut(self.sealed..).unwrap_or_default();
             let Some(length) = Records::length(sealed)? else {
-                return Ok(Next::Missing(HEADER - sealed.len().min(HEADER)));
+                return Ok(NextRecord::Missing(HEADER - sealed.len().min(HEADER)));
             };
             let Some(record) = sealed.get_mut(..length) else {
-                return Ok(Next::Missing(length - sealed.len()));
+                return Ok(NextRecord::Missing(length - sealed.len()));
             };
             let opened = records.open(record)?;
             let at = self.sealed;
             self.sealed += length;
             match opened {
-                Opened::Data(range) => {
+                OpenedRecord::Data(range) => {
                     let length = range.len();
                     if self.is_empty() {
                         (self.start, self.end) = (at + range.start, at + range.end);
@@ -144,14 +144,14 @@ impl RecvBuffer {
                         self.bytes.copy_within(at + range.start..at + range.end, self.end);
                         self.end += length;
                     }
-                    return Ok(Next::Data(length));
+                    return Ok(NextRecord::Data(length));
                 }
-                Opened::End => {
+                OpenedRecord::End => {
                     self.sealed = self.bytes.len();
                     self.tidy();
-                    return Ok(Next::End);
+                    return Ok(NextRecord::End);
                 }
-                Opened::Nothing => self.tidy(),
+                OpenedRecord::Nothing => self.tidy(),
             }
         }
     }

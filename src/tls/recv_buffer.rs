@@ -102,8 +102,21 @@ impl RecvBuffer {
         self.start >= self.end
     }
 
+    /// The cursors are in order; what is lent meanwhile is checked when it comes back.
+    fn check(&self) {
+        debug_assert!(
+            self.start <= self.end && self.end <= self.sealed && self.sealed <= self.bytes.len(),
+            "{}..{} to be read, from {} on sealed, {} in all",
+            self.start,
+            self.end,
+            self.sealed,
+            self.bytes.len()
+        );
+    }
+
     /// A request has taken `n` bytes.
     pub(crate) fn consume(&mut self, n: usize) {
+        debug_assert!(n <= self.bytes().len(), "{n} of {} bytes are taken", self.bytes().len());
         self.start = self.start.saturating_add(n).min(self.end);
         self.tidy();
     }
@@ -144,6 +157,7 @@ impl RecvBuffer {
                         self.bytes.copy_within(at + range.start..at + range.end, self.end);
                         self.end += length;
                     }
+                    self.check();
                     return Ok(NextRecord::Data(length));
                 }
                 OpenedRecord::End => {
@@ -211,6 +225,7 @@ impl RecvBuffer {
             self.bytes.truncate(self.end + rest);
             self.sealed = self.end;
         }
+        self.check();
     }
 
     /// Lends the memory to a read, which puts bytes behind those there are.
@@ -221,6 +236,7 @@ impl RecvBuffer {
     /// Takes back what was lent.
     pub(crate) fn take_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
+        self.check();
     }
 
     /// As a read of as many of `bytes` as there is room for; how many.

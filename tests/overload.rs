@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use loadtest::{ChatKey, Expected, Options, PayloadOptions, Rate, Retry, Stop, Trust, chat_of};
+use loadtest::{ChatKey, PayloadOptions, chat_of};
 use ringhook::{Limits, Outcome, Report, Update, report::Refusal};
 use support::{
-    SECRET, TestServer,
+    TestServer,
     client::Client,
+    load::Load,
     long, update_of,
     valve::{Calls, Valve},
     wait_until,
@@ -158,17 +159,13 @@ fn the_longest_body_gets_in_by_each_shard_when_nothing_waits() {
     }
 }
 
-/// A run that sends again what is refused as Telegram does, only faster.
-fn options(server: &TestServer, rate: f64, updates: u64, chats: u32) -> Options {
-    let mut options = Options::new(server.url().parse().unwrap());
-    options.connections = 40;
-    options.rate = Rate::PerSecond(rate);
-    options.stop = Stop::Requests(updates);
-    options.payload = PayloadOptions { chats, ..PayloadOptions::default() };
-    options.secret_token = Some(SECRET.to_owned());
-    options.trust = Trust::pem(server.pki.cert.as_bytes()).unwrap();
-    options.retry = Some(Retry { scale: 20.0 });
-    options
+/// A run that sends again what is refused.
+fn load(server: &TestServer, updates: u64, chats: u32) -> Load {
+    let mut load = Load::new(server.handle.local_addr().unwrap(), &server.pki, updates);
+    load.connections = 40;
+    load.rate = Some(2000.0);
+    load.payload.chats = chats;
+    load
 }
 
 /// The updates that were dealt with as lines of JSON, in that order.
@@ -184,8 +181,8 @@ impl Lines {
 
     /// Asserts that all that was sent is there once, unaltered, each chat in its order.
     #[track_caller]
-    fn assert_complete(&self, sent: &loadtest::Report) {
-        let expected = Expected::from(sent);
+    fn assert_complete(&self, load: &Load) {
+        let expected = load.expected();
         assert!(expected.ordered && expected.once);
         let verified = loadtest::verify(&expected, &**self.0.lock().unwrap()).unwrap();
         assert!(verified.ok, "{verified}");
@@ -215,17 +212,17 @@ fn ten_times_too_many_come_again_until_all_are_handled_once_and_in_order() {
         })
     });
     // What the first updates and connections bring with them is no growth.
-    let mut first = options(&server, 2000.0, 100, 100);
+    let mut first = load(&server, 100, 100);
     first.first_update_id = 1_000_000;
-    assert!(loadtest::run(&first).unwrap().is_ok());
+    let refused_first = first.send().refused;
     wait_until("they are handled", || server.handle.report().updates_handled == 100);
     lines.0.lock().unwrap().clear();
     let before = resident();
-    let sent = loadtest::run(&options(&server, 2000.0, 1200, 100)).unwrap();
+    let load = load(&server, 1200, 100);
+    let sent = load.send();
     let after = resident();
-    assert!(sent.is_ok(), "{sent}");
     wait_until("all are handled", || server.handle.report().updates_handled == 1300);
-    lines.assert_complete(&sent);
+    lines.assert_complete(&load);
     let grown = after.saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more than before");
     // The load is over and all clients are served at once.
@@ -240,6 +237,7 @@ fn ten_times_too_many_come_again_until_all_are_handled_once_and_in_order() {
     );
     // Each refusal is one answer that the sender saw.
     let rejected: u64 = report.updates_refused.values().sum();
+    assert_eq!((refused_first + sent.refused, sent.failed), (rejected, 0));
     assert_eq!(report.requests_rejected, [(503, rejected)].into());
     assert_eq!(report.updates_received - rejected, 1301);
 }
@@ -266,16 +264,13 @@ fn five_thousand_chats_survive_failures_copies_and_slow_ones() {
             Outcome::Done
         })
     });
-    let mut options = options(&server, 2000.0, UPDATES, 5000);
-    options.duplicates = 0.02;
-    let sent = loadtest::run(&options).unwrap();
-    assert!(sent.is_ok(), "{sent}");
+    let mut load = load(&server, UPDATES, 5000);
+    load.has_copies = true;
+    let sent = load.send();
     let (report, _) = server.stop();
-    lines.assert_complete(&sent);
-    let copies = sent.copies.unwrap();
-    assert!(copies.planned >= 50, "{copies:?}");
-    assert_eq!(copies.acknowledged, copies.planned);
-    assert_eq!(report.updates_duplicate, copies.planned);
+    lines.assert_complete(&load);
+    assert_eq!((sent.copies, sent.failed), (UPDATES / 50, 0));
+    assert_eq!(report.updates_duplicate, sent.copies);
     assert_eq!((report.updates_handled, report.handler_retries), (UPDATES, UPDATES / 20));
     assert_eq!((report.updates_failed, report.updates_abandoned), (0, 0));
 }

@@ -16,12 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::{Rate, Stop};
+use loadtest::{Options, Rate, Stop, Trust};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
     binary::{process, service::Service},
-    support::{client, crowd, request, request_to, update, wait_until},
+    support::{PATH, SECRET, client, crowd, request, request_to, update, wait_until},
 };
 
 const CONNECTIONS: usize = 10_000;
@@ -76,12 +76,13 @@ fn ten_thousand_idle_connections_cost_memory_and_nothing_else() {
     eprintln!("{count} connections in {:?}, {each} bytes of the server for each", start.elapsed());
     assert!(each < MEMORY_EACH, "{each} bytes for each");
 
-    let mut options = service.load(1);
+    let url = format!("https://{}{PATH}", server.addr);
+    let mut options = Options::new(url.parse().unwrap());
+    options.secret_token = Some(SECRET.to_owned());
+    options.trust = Trust::pem(service.pki.cert.as_bytes()).unwrap();
     options.connections = 200;
     options.rate = Rate::PerSecond(500.0);
     options.stop = Stop::After(Duration::from_secs(4));
-    options.retry = None;
-    options.duplicates = 0.0;
     let report = loadtest::run(&options).unwrap();
     assert!(report.is_ok(), "{report}");
 

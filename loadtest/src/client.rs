@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     clock::{Nanos, nanos},
-    feed::{Job, Outcome},
+    feed::Job,
     load::Load,
     pool::Assignment,
     record::{Failure, Times},
@@ -82,8 +82,8 @@ impl Client {
             let result = self.exchange(&assignment).await;
             let late = self.load.pool.unwatch(self.slot);
             free = match result {
-                Ok((answered, outcome)) => {
-                    self.load.pool.settle(self.slot, &assignment.job, outcome, answered);
+                Ok((answered, acknowledged)) => {
+                    self.load.pool.settle(self.slot, &assignment.job, acknowledged, answered);
                     answered
                 }
                 Err(_) if late => self.fail(&assignment.job, Failure::Timeout).await,
@@ -100,8 +100,7 @@ impl Client {
     async fn fail(&mut self, job: &Job, failure: Failure) -> Nanos {
         self.load.record.borrow_mut().failed(job, failure);
         self.disconnect();
-        let outcome = Outcome::Failed { retry_after_s: 0 };
-        self.load.pool.settle(self.slot, job, outcome, self.load.clock.now());
+        self.load.pool.settle(self.slot, job, false, self.load.clock.now());
         if matches!(failure, Failure::Connect | Failure::Tls) {
             let until = self.load.clock.now() + nanos(PAUSE_AFTER_CONNECT);
             self.load.pool.pause(self.slot, until).await;
@@ -109,8 +108,9 @@ impl Client {
         self.load.clock.now()
     }
 
-    /// Sends one request and waits for its answer. When it came and what it meant.
-    async fn exchange(&mut self, assignment: &Assignment) -> Result<(Nanos, Outcome), Failure> {
+    /// Sends one request and waits for its answer. When it came and whether it was
+    /// 2xx.
+    async fn exchange(&mut self, assignment: &Assignment) -> Result<(Nanos, bool), Failure> {
         let load = Rc::clone(&self.load);
         let job = &assignment.job;
         load.record.borrow_mut().trying(job);
@@ -145,11 +145,7 @@ impl Client {
             load.pool.unwatch(self.slot);
             self.disconnect();
         }
-        let outcome = match answer.status {
-            200..300 => Outcome::Acknowledged,
-            _ => Outcome::Failed { retry_after_s: answer.retry_after_s },
-        };
-        Ok((times.answered, outcome))
+        Ok((times.answered, (200..300).contains(&answer.status)))
     }
 
     /// Connects and shakes hands, up to the client's last message, which stays with the session.

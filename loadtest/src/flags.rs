@@ -8,8 +8,8 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use loadtest::{
-    Driver, Error, Options, Plan, Rate, Replay, Retry, Stop, Target, Telegram, TelegramBot,
-    TlsVersion, Trust,
+    Driver, Error, Options, Plan, Rate, Replay, Stop, Target, Telegram, TelegramBot, TlsVersion,
+    Trust,
 };
 
 use crate::{refuse, report_flags::ReportFlags, seeds, verify_flags::VerifyFlags};
@@ -23,8 +23,8 @@ use crate::{refuse, report_flags::ReportFlags, seeds, verify_flags::VerifyFlags}
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
-                  end) and every expectation holds, 1 if not, 2 if the options make no sense."
+    after_help = "Exit status: 0 if every request was answered with 2xx (with --as telegram, \
+                  in the end) and every expectation holds, 1 if not, 2 if the options make no sense."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -95,8 +95,8 @@ pub(crate) struct PlansFlags {
 /// Drive a server; "run" may be left out.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 if every request was answered with 2xx (with --retry, in the \
-                  end) and every expectation holds, 1 if not, 2 if the options make no sense."
+    after_help = "Exit status: 0 if every request was answered with 2xx (with --as telegram, \
+                  in the end) and every expectation holds, 1 if not, 2 if the options make no sense."
 )]
 pub(crate) struct RunFlags {
     /// The webhook's URL: http:// or https://
@@ -180,16 +180,6 @@ pub(crate) struct RunFlags {
     /// Make a new connection for each request
     #[arg(long)]
     churn: bool,
-
-    /// Send what fails again as Telegram does: after 0, 2, 4, 8, 16, 32 s, then 60 to 120 s, or
-    /// after Retry-After. The updates of a chat leave one by one, in order; a chat whose update
-    /// failed waits
-    #[arg(long)]
-    retry: bool,
-
-    /// What the delays of retries are divided by
-    #[arg(long, value_name = "N", requires = "retry")]
-    retry_scale: Option<f64>,
 
     /// The share of updates, as in 2% or 0.02, that are sent twice, on different connections: half
     /// of them together, half after the first was acknowledged
@@ -351,13 +341,6 @@ impl RunFlags {
         options.post_quantum = self.post_quantum;
         options.idle_asked = self.idle_asked;
         options.churn |= self.churn;
-        if options.telegram.is_some() {
-            // It has its own idea of that.
-            options.retry = None;
-        }
-        if self.retry {
-            options.retry = Some(Retry { scale: self.retry_scale.unwrap_or(1.0) });
-        }
         set(&mut options.duplicates, self.duplicates);
         set(&mut options.timeout, self.timeout);
         options.profile.clone_from(&self.profile);

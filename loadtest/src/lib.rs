@@ -18,7 +18,7 @@
 //! ```text
 //! schedule -> feed -> pool -> client -> source, request -> tls -> socket
 //!             |       ^ pacer, timer           response <- tls <-|
-//!             copies, chats, backoff
+//!             copies
 //!
 //! record, latencies -> report
 //! series, progress  -> table
@@ -36,7 +36,6 @@
 //! neither sockets nor clocks.
 
 mod backoff;
-mod chats;
 mod client;
 mod clock;
 mod copies;
@@ -87,7 +86,7 @@ pub use self::{
     expect::{Expect, Expectation},
     latencies::Latencies,
     machine::Machine,
-    options::{Driver, Options, Rate, Retry, SlowPeers, Stop, TlsVersion, Trust},
+    options::{Driver, Options, Rate, SlowPeers, Stop, TlsVersion, Trust},
     payload::{
         ChatKey, PayloadGenerator, PayloadOptions, Sizes, Skew, UpdateKind, chat_of, kind_of,
     },

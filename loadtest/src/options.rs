@@ -56,8 +56,9 @@ pub struct Options {
     pub post_quantum: bool,
     /// Whether each request gets a connection of its own, closed after the answer.
     pub churn: bool,
-    /// Sends as Telegram does: what [`Options::retry`] says, and who has how many connections
-    /// when. [`Options::connections`] is brought into 1 to 100 for each bot.
+    /// Sends as Telegram does: what fails comes again, chat by chat, and there are as many
+    /// connections as Telegram would make. [`Options::connections`] is brought into 1 to 100 for
+    /// each bot.
     pub telegram: Option<Telegram>,
     /// How long a request may take, with connecting where that is needed. Also how long after the
     /// last request was due the run waits for those that no connection had time for, and for those
@@ -69,8 +70,6 @@ pub struct Options {
     pub pin: Option<usize>,
     /// How the generator talks to the kernel.
     pub driver: Driver,
-    /// Whether what fails is sent again, chat by chat; sent once if none.
-    pub retry: Option<Retry>,
     /// The share of updates, 0 to 1, that are sent twice on different connections: half of them
     /// together, half after the first was acknowledged. Needs two connections.
     pub duplicates: f64,
@@ -114,7 +113,6 @@ impl Options {
             profile: None,
             pin: None,
             driver: Driver::Auto,
-            retry: None,
             duplicates: 0.0,
             keep_ids: false,
             cancel: Arc::new(AtomicBool::new(false)),
@@ -146,11 +144,6 @@ impl Options {
         {
             return wrong("slow peers must wait 10ms, and be 20000 with the other connections");
         }
-        if let Some(retry) = &self.retry
-            && !(0.001..=1_000_000.0).contains(&retry.scale)
-        {
-            return wrong("the scale of retries must be 0.001 to 1000000");
-        }
         if !(0.0..=1.0).contains(&self.duplicates) {
             return wrong("the share of duplicates must be 0 to 1, or 0% to 100%");
         }
@@ -167,11 +160,6 @@ impl Options {
             telegram.check(self)?;
         }
         self.check_target()
-    }
-
-    /// Whether what fails is sent again.
-    pub(crate) fn tries_again(&self) -> bool {
-        self.retry.is_some() || self.telegram.is_some()
     }
 
     /// Checks what may differ from bot to bot.
@@ -219,27 +207,6 @@ pub struct SlowPeers {
 impl SlowPeers {
     /// The shortest time between two bytes.
     pub const EVERY_MIN: Duration = Duration::from_millis(10);
-}
-
-/// How what fails is sent again: as Telegram does it.
-///
-/// Updates of equal [`ChatKey`](crate::ChatKey) leave in the order of their ids, the next once the
-/// one before was answered with 2xx. One that is refused, cut off or late is sent again after 0, 2,
-/// 4, 8, 16, 32 s and then every 60 to 120 s, or after the seconds of `Retry-After`, of which at
-/// most 3600 count. Its chat waits meanwhile; others do not.
-///
-/// All that waits costs some 100 bytes an update. In a closed loop at most 16 updates per
-/// connection wait for their chats.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Retry {
-    /// What all delays are divided by, `Retry-After` included; 1 for those of Telegram.
-    pub scale: f64,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { scale: 1.0 }
-    }
 }
 
 /// Which certificates a server may show.

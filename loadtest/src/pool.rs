@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     clock::Nanos,
-    feed::{Feed, Job, Offer, Outcome},
+    feed::{Feed, Job, Offer},
     socket::interrupt,
     timer::Timer,
 };
@@ -163,9 +163,9 @@ impl Pool {
         None
     }
 
-    /// Takes note of what became of a connection's request.
-    pub(crate) fn settle(&self, slot: usize, job: &Job, outcome: Outcome, now: Nanos) {
-        let again = self.feed.borrow_mut().settle(slot, job, outcome, now);
+    /// Takes note of whether a connection's request was acknowledged.
+    pub(crate) fn settle(&self, slot: usize, job: &Job, acknowledged: bool, now: Nanos) {
+        let again = self.feed.borrow_mut().settle(slot, job, acknowledged, now);
         if again && !self.idle.borrow().is_empty() {
             self.timer.set_earlier(now);
         }

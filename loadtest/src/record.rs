@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) connections: u64,
     pub(crate) handshakes_full: u64,
     pub(crate) handshakes_resumed: u64,
-    /// From when a request was due to its answer; with retries, to the 2xx.
+    /// From when a request was due to its answer; with [`Options::telegram`], to the 2xx.
     pub(crate) latency: Latencies,
     /// From when a request was sent to its answer.
     pub(crate) service: Latencies,
@@ -72,7 +72,7 @@ impl Retries {
     pub const PLACES_MAX: usize = 16;
 
     fn answered(&mut self, job: &Job, status: u16) {
-        let place = (job.failures() as usize).min(Self::PLACES_MAX - 1);
+        let place = (job.failures as usize).min(Self::PLACES_MAX - 1);
         if self.statuses.len() <= place {
             self.statuses.resize_with(place + 1, BTreeMap::new);
         }
@@ -176,7 +176,7 @@ impl Record {
             acknowledged: 0,
             statuses: BTreeMap::new(),
             failures: Failures::default(),
-            retries: options.tries_again().then(Retries::default),
+            retries: options.telegram.is_some().then(Retries::default),
             copies: (options.duplicates > 0.0).then(Copies::default),
             bytes_sent: 0,
             bytes_received: 0,
@@ -204,7 +204,7 @@ impl Record {
             && !job.copy
         {
             retries.attempts += 1;
-            retries.retried += u64::from(job.failures() == 1);
+            retries.retried += u64::from(job.failures == 1);
         }
     }
 

@@ -19,7 +19,7 @@
 //! | `statuses` | answers by status: `{"200": 9998, "503": 2}` |
 //! | `failures` | `bad_response`, `closed`, `connect`, `timeout`, `tls`, `unsent` |
 //! | `unsolicited` | requests whose answer was there before they were sent |
-//! | `retries`, `copies`, `slow_peers` | null without `--retry`, `--duplicates`, slow peers |
+//! | `retries`, `copies`, `slow_peers` | null without `--as telegram`, `--duplicates`, slow peers |
 //! | `rate_asked_per_s` | null in a closed loop |
 //! | `rate_per_s` | answers per second |
 //! | `bytes_sent`, `bytes_received`, `connections`, `handshakes_full`, `handshakes_resumed` | |
@@ -87,7 +87,7 @@ pub struct Report {
     /// Requests whose answer had begun to come before they were sent: the server answers more often
     /// than it is asked, and from then on each answer is taken for that of another update.
     pub unsolicited: u64,
-    /// More about updates that were sent again, with [`Options::retry`].
+    /// More about updates that were sent again, with [`Options::telegram`].
     pub retries: Option<Retries>,
     /// What became of second copies, with [`Options::duplicates`]. Of the other fields only those
     /// of bytes, connections and CPU time have a part of theirs.
@@ -114,7 +114,7 @@ pub struct Report {
     pub cpu_system_s: f64,
     /// The generator's CPU time per request sent, in microseconds.
     pub cpu_us_per_request: f64,
-    /// From when a request was due to its answer; with retries, to the 2xx.
+    /// From when a request was due to its answer; with [`Options::telegram`], to the 2xx.
     pub latency_us: Latencies,
     /// From when a request was sent to its answer.
     pub send_to_answer_us: Latencies,
@@ -189,8 +189,6 @@ pub struct Asked {
     pub churn: bool,
     /// What Telegram's times were divided by; none if it was not followed.
     pub time_scale: Option<f64>,
-    /// What the delays of retries were divided by; none without retries.
-    pub retry_scale: Option<f64>,
     /// The share of updates to be sent twice.
     pub duplicates: f64,
     /// The longest a request could take.
@@ -374,7 +372,6 @@ impl Asked {
             resume: options.resume,
             churn: options.churn,
             time_scale: options.telegram.as_ref().map(|telegram| telegram.time_scale),
-            retry_scale: options.retry.map(|retry| retry.scale),
             duplicates: options.duplicates,
             timeout_s: options.timeout.as_secs_f64(),
             pin: options.pin,

@@ -133,16 +133,6 @@ impl Schedule {
         matches!(self.pace, Pace::Closed { .. })
     }
 
-    /// When no more requests are made, if a time was set for it.
-    pub(crate) fn closes(&self) -> Option<Nanos> {
-        match self.pace {
-            Pace::Closed { until, .. } if until != Nanos::MAX => {
-                Some(self.start.saturating_add(until))
-            }
-            _ => None,
-        }
-    }
-
     /// How many requests were due by `now`, whether they were taken or not.
     pub(crate) fn due_by(&self, now: Nanos) -> u64 {
         let elapsed = now.saturating_sub(self.start);

@@ -45,7 +45,8 @@ pub(crate) struct VerifyFlags {
     #[arg(long, value_name = "SECONDS", conflicts_with = "report")]
     date: Option<u32>,
 
-    /// Updates of a chat may be in any order; so they may after a run without --retry
+    /// Updates of a chat may be in any order; so they may after a run without
+    /// --as telegram
     #[arg(long)]
     unordered: bool,
 
@@ -76,7 +77,7 @@ impl VerifyFlags {
                 first_update_id: self.first_update_id,
                 updates,
                 ordered: true,
-                kinds_apart: false,
+                kinds_apart: true,
                 once: true,
             },
             _ => return Err(Error::Option("--report, or --updates and --date".to_owned())),

@@ -73,25 +73,36 @@ fn a_refusal_is_1() {
 }
 
 #[test]
-fn with_retries_a_refusal_is_0_and_copies_are_counted() {
+fn as_telegram_a_refusal_is_0() {
     let server = Server::plain(|number| Reply::Write(if number == 7 { UNAVAILABLE } else { OK }));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let mut arguments = vec!["--target", &target, "--rate", "max", "--requests", "200", "--quiet"];
+    arguments.extend(["--as", "telegram", "--time-scale", "10"]);
+    let output = loadtest(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = text(&output.stdout);
+    for part in ["answered 2xx    200  [200: 200]  [503: 1]", "attempts        201", "pending 0)"] {
+        assert!(table.contains(part), "{table}");
+    }
+}
+
+#[test]
+fn copies_are_counted() {
+    let server = Server::plain(|_| Reply::Write(OK));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
     let report = json.to_str().unwrap();
     let mut arguments = vec!["--target", &target, "--rate", "max", "--requests", "200", "--quiet"];
-    arguments.extend(["--retry", "--retry-scale", "100", "--duplicates", "10%"]);
-    arguments.extend(["--report", report]);
+    arguments.extend(["--duplicates", "10%", "--report", report]);
     let output = loadtest(&arguments);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let table = text(&output.stdout);
-    for part in ["answered 2xx    200  [200: 200]", "pending 0)", "copies          "] {
+    for part in ["answered 2xx    200  [200: 200]", "copies          "] {
         assert!(table.contains(part), "{table}");
     }
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
-    assert_eq!(report["retries"]["pending"], 0);
     assert_eq!(report["copies"]["planned"], report["copies"]["acknowledged"]);
-    assert_eq!(report["options"]["retry_scale"], 100.0);
     assert_eq!(report["options"]["duplicates"], 0.1);
 }
 
@@ -117,8 +128,7 @@ fn usage_is_2_and_says_what_is_wrong_in_one_line() {
         (&["--target", "http://127.0.0.1:1/", "--pin", "99999"], "CPU 99999"),
         (&["--target", "http://127.0.0.1:1/", "--duplicates", "many"], "2% or 0.02"),
         (&["--target", "http://127.0.0.1:1/", "--duplicates", "101%"], "0% to 100%"),
-        (&["--target", "http://127.0.0.1:1/", "--retry-scale", "2"], "required arguments"),
-        (&["--target", "http://127.0.0.1:1/", "--retry", "--retry-scale", "0"], "scale"),
+        (&["--target", "http://127.0.0.1:1/", "--time-scale", "2"], "required arguments"),
         (&["--target", "https://127.0.0.1:1/", "--ca", "no-such-file"], "no-such-file"),
         (&["--target", "https://127.0.0.1:1/", "--ca", "Cargo.toml"], "no certificate"),
         (&[], "--target"),
@@ -150,8 +160,8 @@ fn help_names_every_flag_and_exit_code() {
         "--tls",
         "--resume",
         "--churn",
-        "--retry",
-        "--retry-scale",
+        "--as",
+        "--time-scale",
         "--duplicates",
         "verify",
         "--timeout",

@@ -6,7 +6,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use loadtest::{ChatKey, Expected, Failures, Rate, Retry, Stop, chat_of, run, verify};
+use loadtest::{ChatKey, Expected, Failures, Rate, Stop, Telegram, chat_of, run, verify};
 use support::{OK, Reply, Server};
 
 /// A server with a known delay that once stalls for a second. Who waits for updates feels that a
@@ -104,7 +104,7 @@ fn drops_doubles_and_reordering_are_counted_to_the_last() {
     assert_eq!((verified.altered.count, verified.unknown.count), (0, 0), "{verified}");
 }
 
-/// With retries the chats keep their order, so the sink of a server that drops now and then has
+/// As from Telegram the chats keep their order, so the sink of a server that drops now and then has
 /// everything, in order.
 #[test]
 fn a_server_that_drops_now_and_then_gets_everything_in_order() {
@@ -117,7 +117,7 @@ fn a_server_that_drops_now_and_then_gets_everything_in_order() {
     options.rate = Rate::PerSecond(2000.0);
     options.stop = Stop::Requests(500);
     options.payload.chats = 20;
-    options.retry = Some(Retry { scale: 100.0 });
+    options.telegram = Some(Telegram { time_scale: 10.0, ..Telegram::default() });
     let report = run(&options).unwrap();
     assert!(report.is_ok(), "{report}");
     let verified =

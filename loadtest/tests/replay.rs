@@ -5,7 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
-use loadtest::{Options, Rate, Replay, Retry, Stop, Telegram, run};
+use loadtest::{Options, Rate, Replay, Stop, Telegram, run};
 use support::{OK, Reply, Server, UNAVAILABLE};
 
 /// Updates with ids 1000, 1003, 1006 and so on of five chats, as a sink has them.
@@ -70,29 +70,22 @@ fn ids_are_kept_or_made_anew() {
 #[test]
 fn chats_keep_their_order_through_retries() {
     let file = file(&lines(200).join("\n"));
-    for telegram in [false, true] {
-        let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
-            (0, 0..2) => Reply::Write(UNAVAILABLE),
-            _ => Reply::Write(OK),
-        });
-        let mut options = options(&server, &file, false);
-        match telegram {
-            true => {
-                options.telegram = Some(Telegram { time_scale: 50.0, ..Telegram::default() });
-            }
-            false => options.retry = Some(Retry { scale: 50.0 }),
-        }
-        let report = run(&options).unwrap();
-        assert!(report.is_ok() && report.planned == 200, "{report}");
-        let mut last: BTreeMap<String, u64> = BTreeMap::new();
-        for seen in server.seen() {
-            let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
-            let chat = body["message"]["chat"]["id"].to_string();
-            let before = last.insert(chat, seen.update_id());
-            assert!(before.is_none_or(|before| before <= seen.update_id()), "{body}");
-        }
-        assert_eq!(last.len(), 5);
+    let server = Server::from_requests(|seen| match (seen.update_id() % 10, seen.earlier) {
+        (0, 0..2) => Reply::Write(UNAVAILABLE),
+        _ => Reply::Write(OK),
+    });
+    let mut options = options(&server, &file, false);
+    options.telegram = Some(Telegram { time_scale: 50.0, ..Telegram::default() });
+    let report = run(&options).unwrap();
+    assert!(report.is_ok() && report.planned == 200, "{report}");
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for seen in server.seen() {
+        let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+        let chat = body["message"]["chat"]["id"].to_string();
+        let before = last.insert(chat, seen.update_id());
+        assert!(before.is_none_or(|before| before <= seen.update_id()), "{body}");
     }
+    assert_eq!(last.len(), 5);
 }
 
 #[test]

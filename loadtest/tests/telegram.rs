@@ -5,15 +5,18 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::Command,
+    sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
 
 use loadtest::{
-    Expected, Options, Rate, Stop, Telegram, TelegramBot, TlsVersion, Trust, chat_of, kind_of, run,
-    verify,
+    Expected, Failures, Options, Rate, Stop, Telegram, TelegramBot, TlsVersion, Trust, UpdateKind,
+    chat_of, kind_of, run, verify,
 };
+use socket2::{Domain, Type};
 use support::{OK, Reply, Seen, Server, UNAVAILABLE};
 
 /// A run as Telegram does it against this server, `scale` times as fast.
@@ -143,6 +146,155 @@ fn refused_updates_come_again_and_the_last_refusal_is_remembered() {
     assert!(info.last_error_date.unwrap() > 1_700_000_000, "{report}");
     let text = report.to_string();
     assert!(text.contains("pending_update_count  0"), "{text}");
+}
+
+/// How long after an answer, or else an arrival, the same update came again.
+fn gaps(server: &Server, update_id: u64) -> Vec<Duration> {
+    let list: Vec<Seen> =
+        server.seen().into_iter().filter(|seen| seen.update_id() == update_id).collect();
+    let end = |seen: &Seen| seen.answered.map_or(seen.arrived, |(_, at)| at);
+    list.windows(2).map(|pair| pair[1].arrived.duration_since(end(&pair[0]))).collect()
+}
+
+/// Makes all updates messages, whose lives are longer than any run.
+fn only_messages(options: &mut Options) {
+    options.payload.kinds = vec![(UpdateKind::Message, 1)];
+}
+
+#[test]
+fn lost_connections_cost_delays_but_no_updates() {
+    for tls in [false, true] {
+        let server = match tls {
+            false => Server::from_requests(|seen| match (seen.update_id() % 20, seen.earlier) {
+                (7, 0..3) => Reply::Close,
+                _ => Reply::Write(OK),
+            }),
+            true => Server::tls(|number| match number % 9 {
+                5 => Reply::Close,
+                _ => Reply::Write(OK),
+            }),
+        };
+        let mut options = options(&server, 20.0);
+        only_messages(&mut options);
+        let report = run(&options).unwrap();
+        assert!(report.is_ok(), "{report}");
+        check_order(&server.seen(), &options);
+        let acknowledged: BTreeSet<u64> =
+            report.ids.as_ref().unwrap().acknowledged.iter().copied().collect();
+        assert_eq!(acknowledged, (1..=400).collect());
+        let closed = report.failures.closed;
+        assert_eq!(report.failures, Failures { closed, ..Default::default() }, "{report}");
+        assert_eq!(report.latency_us.count(), 400, "{report}");
+        if tls {
+            assert!(closed >= 40, "{report}");
+            continue;
+        }
+        assert_eq!((closed, report.retries.unwrap().retried), (60, 20));
+        for id in (7..400).step_by(20) {
+            let gaps = gaps(&server, id);
+            assert_eq!(gaps.len(), 3);
+            // 2 s and 4 s.
+            assert!(gaps[1] >= Duration::from_millis(100), "{id}: {gaps:?}");
+            assert!(gaps[2] >= Duration::from_millis(200), "{id}: {gaps:?}");
+        }
+    }
+}
+
+#[test]
+fn delays_grow_as_the_table_says() {
+    let server = Server::from_requests(|seen| match (seen.update_id(), seen.earlier) {
+        (3, 0..8) => Reply::Write(UNAVAILABLE),
+        _ => Reply::Write(OK),
+    });
+    let mut options = options(&server, 100.0);
+    only_messages(&mut options);
+    options.stop = Stop::Requests(20);
+    let report = run(&options).unwrap();
+    assert!(report.is_ok(), "{report}");
+    let gaps = gaps(&server, 3);
+    let table = [0, 20, 40, 80, 160, 320, 600, 600].map(Duration::from_millis);
+    assert_eq!(gaps.len(), table.len());
+    for (gap, least) in gaps.iter().zip(table) {
+        assert!(*gap >= least, "{gaps:?}");
+    }
+    let all: Duration = table.iter().sum();
+    // Latency runs from when the update was due, through all tries.
+    assert!(report.latency_us.max() >= all, "{report}");
+    assert_eq!(report.retries.unwrap().statuses.len(), 9);
+}
+
+/// One chat is refused for good. The rest must not notice, and the run must end.
+#[test]
+fn a_chat_that_waits_holds_up_no_other() {
+    const NEVER: &str = "HTTP/1.1 429 No\r\nRetry-After: 3000\r\nContent-Length: 0\r\n\r\n";
+    for rate in [Rate::PerSecond(2000.0), Rate::Max] {
+        let mut payload = loadtest::PayloadOptions { chats: 60, ..Default::default() };
+        payload.kinds = vec![(UpdateKind::Message, 1)];
+        let chat = chat_of(&payload, 1);
+        let blocked = move |id| chat_of(&payload, id) == chat;
+        let count = (1..=400).filter(|id| blocked(*id)).count() as u64;
+        let server = Server::from_requests(move |seen| match blocked(seen.update_id()) {
+            true => Reply::Write(NEVER),
+            false => Reply::Write(OK),
+        });
+        let mut options = options(&server, 1.0);
+        only_messages(&mut options);
+        options.rate = rate;
+        options.timeout = Duration::from_secs(4);
+        let report = run(&options).unwrap();
+        assert!(!report.is_ok() && count > 1, "{report}");
+        let retries = report.retries.as_ref().unwrap();
+        assert_eq!((report.planned, retries.pending), (400, count), "{report}");
+        assert_eq!(report.statuses, BTreeMap::from([(200, 400 - count), (429, 1)]), "{report}");
+        assert_eq!((retries.attempts, retries.retried), (400 - count + 1, 0), "{report}");
+        assert!(report.duration_s >= 4.0 && report.duration_s < 60.0, "{report}");
+    }
+}
+
+#[test]
+fn a_server_that_comes_back_gets_everything() {
+    // Nothing listens at first, but the port is ours.
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    let target = format!("http://127.0.0.1:{port}/hook").parse().unwrap();
+    let mut options = Options::new(target);
+    options.telegram = Some(Telegram { time_scale: 20.0, ..Telegram::default() });
+    only_messages(&mut options);
+    options.connections = 4;
+    options.rate = Rate::PerSecond(1000.0);
+    options.stop = Stop::Requests(200);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| run(&options).unwrap());
+        thread::sleep(Duration::from_millis(400));
+        socket.listen(128).unwrap();
+        let server = Server::from_requests_on(socket.into(), |_| Reply::Write(OK));
+        let report = running.join().unwrap();
+        assert!(report.is_ok() && report.failures.connect > 0, "{report}");
+        check_order(&server.seen(), &options);
+        let ids: BTreeSet<u64> = server.update_ids().into_iter().collect();
+        assert_eq!(ids, (1..=200).collect());
+    });
+}
+
+#[test]
+fn a_run_can_be_ended_early() {
+    let server = Server::from_requests(|seen| match seen.update_id() % 2 {
+        0 => Reply::Write(UNAVAILABLE),
+        _ => Reply::Write(OK),
+    });
+    let mut options = options(&server, 1.0);
+    options.stop = Stop::After(Duration::from_secs(3600));
+    let cancel = options.cancel.clone();
+    let running = thread::spawn(move || run(&options).unwrap());
+    while server.seen().len() < 20 {
+        thread::yield_now();
+    }
+    cancel.store(true, Ordering::Relaxed);
+    let report = running.join().unwrap();
+    let retries = report.retries.as_ref().unwrap();
+    assert!(!report.is_ok() && retries.pending > 0, "{report}");
+    assert_eq!(retries.pending, report.planned - report.acknowledged, "{report}");
 }
 
 /// Retry-After beyond what is left of an update's life drops it; the others keep waiting.

@@ -14,7 +14,7 @@ use std::{
 use super::{
     Delivery,
     full::FullChats,
-    waiting::{Queue, Store},
+    waiting::{LaneQueue, Store},
 };
 use crate::{
     bots::BotId,
@@ -110,7 +110,7 @@ struct Lane {
     held: Vec<UpdateId>,
     key: LaneKey,
     state: LaneState,
-    updates: Queue,
+    updates: LaneQueue,
 }
 
 /// The state of a lane.
@@ -368,7 +368,7 @@ impl Lane {
             held: Vec::with_capacity(1),
             key,
             state: LaneState::Ready,
-            updates: Queue::default(),
+            updates: LaneQueue::default(),
         }
     }
 

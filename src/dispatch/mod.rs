@@ -102,14 +102,14 @@ pub(crate) struct Dispatcher {
     is_replay: bool,
     outputs: Outputs,
     /// By output.
-    queues: Box<[Queue]>,
+    queues: Box<[OutputInboxes]>,
     shard: usize,
     wakes: Wakes,
 }
 
 /// A shard's way to the workers of one output.
 #[derive(Debug)]
-struct Queue {
+struct OutputInboxes {
     /// The partitions that have got updates since their workers were woken.
     due: Box<[Cell<bool>]>,
     full: Arc<FullChats>,
@@ -137,7 +137,7 @@ impl Dispatcher {
 
     /// The dispatcher of `shard` to all of `outputs`.
     pub(crate) fn to_outputs(outputs: Outputs, shard: usize) -> Self {
-        let queues = outputs.queues.iter().map(|output| Queue {
+        let queues = outputs.queues.iter().map(|output| OutputInboxes {
             due: output.inboxes.iter().map(|_| Cell::new(false)).collect(),
             full: Arc::clone(&output.full),
             inboxes: output.inboxes.clone().into(),
@@ -321,7 +321,7 @@ impl Dispatcher {
     }
 }
 
-impl Queue {
+impl OutputInboxes {
     fn request_wake(&self, partition: usize) {
         debug_assert!(partition < self.due.len(), "a partition that is never woken for");
         if let Some(due) = self.due.get(partition) {

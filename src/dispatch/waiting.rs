@@ -26,7 +26,7 @@ struct Slot {
 
 /// One queue. Its updates lie in a store, which has to be the same one each time.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct LaneQueue {
     first: u32,
     last: u32,
     len: usize,
@@ -38,20 +38,20 @@ impl Default for Store {
     }
 }
 
-impl Default for Queue {
+impl Default for LaneQueue {
     fn default() -> Self {
         Self { first: NONE, last: NONE, len: 0 }
     }
 }
 
-impl Queue {
+impl LaneQueue {
     pub(super) fn len(&self) -> usize {
         self.len
     }
 }
 
 impl Store {
-    pub(super) fn push_back(&mut self, queue: &mut Queue, delivery: Delivery) {
+    pub(super) fn push_back(&mut self, queue: &mut LaneQueue, delivery: Delivery) {
         debug_assert_eq!(queue.last == NONE, queue.len == 0);
         let at = self.put(delivery, NONE);
         match self.slot_mut(queue.last) {
@@ -62,7 +62,7 @@ impl Store {
         queue.len += 1;
     }
 
-    pub(super) fn push_front(&mut self, queue: &mut Queue, delivery: Delivery) {
+    pub(super) fn push_front(&mut self, queue: &mut LaneQueue, delivery: Delivery) {
         queue.first = self.put(delivery, queue.first);
         if queue.last == NONE {
             queue.last = queue.first;
@@ -70,7 +70,7 @@ impl Store {
         queue.len += 1;
     }
 
-    pub(super) fn pop_front(&mut self, queue: &mut Queue) -> Option<Delivery> {
+    pub(super) fn pop_front(&mut self, queue: &mut LaneQueue) -> Option<Delivery> {
         let (at, free) = (queue.first, self.free);
         let slot = self.slot_mut(at)?;
         let delivery = slot.delivery.take();
@@ -84,16 +84,16 @@ impl Store {
         delivery
     }
 
-    pub(super) fn front(&self, queue: &Queue) -> Option<&Delivery> {
+    pub(super) fn front(&self, queue: &LaneQueue) -> Option<&Delivery> {
         self.slot(queue.first)?.delivery.as_ref()
     }
 
-    pub(super) fn back(&self, queue: &Queue) -> Option<&Delivery> {
+    pub(super) fn back(&self, queue: &LaneQueue) -> Option<&Delivery> {
         self.slot(queue.last)?.delivery.as_ref()
     }
 
     /// All updates of a queue, the first one first.
-    pub(super) fn iter(&self, queue: &Queue) -> impl Iterator<Item = &Delivery> {
+    pub(super) fn iter(&self, queue: &LaneQueue) -> impl Iterator<Item = &Delivery> {
         iter::successors(self.slot(queue.first), |slot| self.slot(slot.next))
             .filter_map(|slot| slot.delivery.as_ref())
     }
@@ -163,7 +163,7 @@ mod tests {
         #[test]
         fn queues_in_one_store_do_not_meet(steps in prop::collection::vec((0..3_usize, 0..5), 1..200)) {
             let mut store = Store::default();
-            let mut queues: [Queue; 3] = Default::default();
+            let mut queues: [LaneQueue; 3] = Default::default();
             let mut models: [VecDeque<i64>; 3] = Default::default();
             let mut most = 0;
             for (next, (which, step)) in (0..).zip(steps) {

@@ -2,7 +2,7 @@
 
 use crate::tls::{
     records::{Direction, Records, Secret, Suite},
-    recv_buffer::{BufferPool, Next, RecvBuffer, Wait},
+    recv_buffer::{BufferPool, NextRecord, RecvBuffer, Wait},
 };
 
 /// One side of a TLS 1.3 connection; both have the same keys in both directions.
@@ -90,14 +90,14 @@ impl TestRecords {
     ) -> Option<&'static str> {
         loop {
             let missing = match self.received.open(&mut self.records) {
-                Ok(Next::Data(_)) => {
+                Ok(NextRecord::Data(_)) => {
                     let data = self.received.bytes();
                     read(data);
                     self.received.consume(self.received.bytes().len());
                     continue;
                 }
-                Ok(Next::End) => return Some("close_notify"),
-                Ok(Next::Missing(missing)) => missing,
+                Ok(NextRecord::End) => return Some("close_notify"),
+                Ok(NextRecord::Missing(missing)) => missing,
                 Err(fault) => {
                     let _ = self.records.alert(fault, &mut self.out);
                     return Some(fault.words());

@@ -71,14 +71,14 @@ pub(crate) struct ShardLink {
 
 /// The limits on connections.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct ConnectionLimits {
     /// Connections at a time.
     connections: usize,
     /// Connections of each address.
     permits: Arc<PeerConnectionLimit>,
 }
 
-impl Admission {
+impl ConnectionLimits {
     pub(crate) fn new(config: &Config, permits: Arc<PeerConnectionLimit>) -> Self {
         Self { connections: config.limits.connections, permits }
     }
@@ -87,7 +87,7 @@ impl Admission {
 /// The acceptor thread's state.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    admission: Admission,
+    limits: ConnectionLimits,
     incidents: IncidentWriter,
     /// Whether the last connection got one of the last descriptors that are for connections.
     is_near_end: bool,
@@ -103,7 +103,7 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
-        admission: Admission,
+        limits: ConnectionLimits,
         incidents: IncidentWriter,
         listeners: Vec<ListeningSocket>,
         metrics: Arc<AcceptorMetrics>,
@@ -113,7 +113,7 @@ impl Acceptor {
     ) -> Self {
         let (is_near_end, operation) = (false, Arc::default());
         Self {
-            admission,
+            limits,
             incidents,
             is_near_end,
             listeners,
@@ -195,7 +195,7 @@ impl Acceptor {
             return false;
         }
         if let Some(AcceptorSettings { connections, terms }) = self.acceptor_config.take() {
-            self.admission.connections = connections;
+            self.limits.connections = connections;
             self.listeners.iter_mut().for_each(|listener| listener.set_terms(&terms));
         }
         true
@@ -291,7 +291,7 @@ impl Acceptor {
             return self.turn_away(&socket, peer, TurnedAway::Address);
         }
         let permit = match peer {
-            Some(peer) if !is_balancer => self.admission.permits.take(peer),
+            Some(peer) if !is_balancer => self.limits.permits.take(peer),
             _ => Some(ConnectionPermit::uncounted()),
         };
         let Some(permit) = permit else {
@@ -302,7 +302,7 @@ impl Acceptor {
         self.operation.begin(Step::Accept, accepted_at);
         let accepted = AcceptedConnection { accepted_at, peer, permit, socket, terms };
         let open: usize = self.shards.iter().map(|link| link.open.load(Ordering::Relaxed)).sum();
-        if open < self.admission.connections {
+        if open < self.limits.connections {
             self.hand_over(accepted);
         } else {
             self.replace_idle(accepted, peer);

@@ -26,7 +26,7 @@ use std::{
 use crate::io::{
     background::Background,
     runtime::{self, Rounds},
-    tls::Step,
+    tls::HandshakeStep,
 };
 
 /// Time for handshakes between two looks at the network; at least one step.
@@ -65,8 +65,8 @@ struct State {
 /// The handshakes that wait for a slice.
 #[derive(Debug, Default)]
 struct RunQueue {
-    beginners: VecDeque<Rc<Waiting>>,
-    others: VecDeque<Rc<Waiting>>,
+    beginners: VecDeque<Rc<WaitingHandshake>>,
+    others: VecDeque<Rc<WaitingHandshake>>,
 }
 
 impl RunQueue {
@@ -74,20 +74,20 @@ impl RunQueue {
         self.beginners.is_empty() && self.others.is_empty()
     }
 
-    fn add(&mut self, step: Step, waiting: Rc<Waiting>) {
+    fn add(&mut self, step: HandshakeStep, waiting: Rc<WaitingHandshake>) {
         match step {
-            Step::Begin => self.beginners.push_back(waiting),
-            Step::GoOn => self.others.push_back(waiting),
+            HandshakeStep::Begin => self.beginners.push_back(waiting),
+            HandshakeStep::GoOn => self.others.push_back(waiting),
         }
     }
 
-    fn next(&mut self) -> Option<Rc<Waiting>> {
+    fn next(&mut self) -> Option<Rc<WaitingHandshake>> {
         self.others.pop_front().or_else(|| self.beginners.pop_front())
     }
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingHandshake {
     has_slice: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -108,7 +108,7 @@ impl HandshakeScheduler {
     }
 
     /// Waits for a slice. The future must be polled to its end, as all that connections wait for.
-    pub(crate) async fn slice(&self, step: Step) -> TimeSlice<'_> {
+    pub(crate) async fn slice(&self, step: HandshakeStep) -> TimeSlice<'_> {
         if let Some(waiting) = self.take_or_wait(step) {
             poll_fn(|context| {
                 if waiting.has_slice.get() {
@@ -123,13 +123,13 @@ impl HandshakeScheduler {
     }
 
     /// `None` where the slice is the caller's at once.
-    fn take_or_wait(&self, step: Step) -> Option<Rc<Waiting>> {
+    fn take_or_wait(&self, step: HandshakeStep) -> Option<Rc<WaitingHandshake>> {
         let mut state = self.state.borrow_mut();
         if !state.is_taken && state.spent < ROUND && state.waiting.is_empty() {
             state.is_taken = true;
             return None;
         }
-        let waiting = Rc::new(Waiting::default());
+        let waiting = Rc::new(WaitingHandshake::default());
         state.waiting.add(step, Rc::clone(&waiting));
         Some(waiting)
     }
@@ -259,11 +259,13 @@ mod tests {
     fn short_steps_share_a_round_and_a_long_one_ends_it() {
         let scheduler = HandshakeScheduler::default();
         assert!(!is_begun(&scheduler));
-        let Poll::Ready(first) = poll(pin!(scheduler.slice(Step::Begin))) else {
+        let Poll::Ready(first) = poll(pin!(scheduler.slice(HandshakeStep::Begin))) else {
             unreachable!("it is free")
         };
-        let (mut second, mut third) =
-            (pin!(scheduler.slice(Step::Begin)), pin!(scheduler.slice(Step::Begin)));
+        let (mut second, mut third) = (
+            pin!(scheduler.slice(HandshakeStep::Begin)),
+            pin!(scheduler.slice(HandshakeStep::Begin)),
+        );
         assert!(poll(second.as_mut()).is_pending(), "one at a time");
         assert!(poll(third.as_mut()).is_pending());
         drop(first);
@@ -273,7 +275,7 @@ mod tests {
         thread::sleep(ROUND);
         drop(second);
         assert!(poll(third.as_mut()).is_pending(), "the round's time is over");
-        let mut late = pin!(scheduler.slice(Step::Begin));
+        let mut late = pin!(scheduler.slice(HandshakeStep::Begin));
         assert!(poll(late.as_mut()).is_pending(), "for all of them");
         scheduler.end_round();
         assert!(poll(late.as_mut()).is_pending(), "none overtakes");
@@ -285,11 +287,13 @@ mod tests {
     #[test]
     fn handshakes_in_the_middle_go_first() {
         let scheduler = HandshakeScheduler::default();
-        let Poll::Ready(first) = poll(pin!(scheduler.slice(Step::Begin))) else {
+        let Poll::Ready(first) = poll(pin!(scheduler.slice(HandshakeStep::Begin))) else {
             unreachable!("free")
         };
-        let (mut begin, mut go_on) =
-            (pin!(scheduler.slice(Step::Begin)), pin!(scheduler.slice(Step::GoOn)));
+        let (mut begin, mut go_on) = (
+            pin!(scheduler.slice(HandshakeStep::Begin)),
+            pin!(scheduler.slice(HandshakeStep::GoOn)),
+        );
         assert!(poll(begin.as_mut()).is_pending());
         assert!(poll(go_on.as_mut()).is_pending());
         drop(first);
@@ -323,10 +327,13 @@ mod tests {
     #[test]
     fn the_pacer_sleeps_without_handshakes() {
         let scheduler = HandshakeScheduler::default();
-        drop(poll(pin!(scheduler.slice(Step::Begin))));
+        drop(poll(pin!(scheduler.slice(HandshakeStep::Begin))));
         assert!(is_begun(&scheduler));
         scheduler.end_round();
         assert!(!is_begun(&scheduler));
-        assert!(poll(pin!(scheduler.slice(Step::Begin))).is_ready(), "its time begins anew");
+        assert!(
+            poll(pin!(scheduler.slice(HandshakeStep::Begin))).is_ready(),
+            "its time begins anew"
+        );
     }
 }

@@ -310,8 +310,8 @@ impl Journal {
         records.clear();
     }
 
-    /// Settles records, each with the bytes of its update, that go to no output. `unrouted` is empty
-    /// afterwards.
+    /// Settles records, each with the bytes of its update, that go to no output. `unrouted` is
+    /// empty afterwards.
     fn settle_unrouted(&self, unrouted: &mut Vec<(RecordId, u64)>, counts: &UnroutedCounts) {
         if unrouted.is_empty() {
             return;

@@ -36,7 +36,7 @@ const DEPTH_MAX: usize = 1024;
 
 /// The outcome of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum ReadBackOutcome {
     /// The disk cannot be read just now.
     Disk,
     /// Nothing is left in the journal.
@@ -103,52 +103,56 @@ impl ReadBack {
             self.journal.operations.read_back.end();
             self.dispatcher.wake_workers();
             match step {
-                Step::Disk => thread::park_timeout(DISK_PAUSE),
-                Step::Full => thread::park_timeout(FULL_PAUSE),
-                Step::Idle => thread::park(),
-                Step::Deferred => thread::park_timeout(DEFERRED_PAUSE),
-                Step::Moved => {}
+                ReadBackOutcome::Disk => thread::park_timeout(DISK_PAUSE),
+                ReadBackOutcome::Full => thread::park_timeout(FULL_PAUSE),
+                ReadBackOutcome::Idle => thread::park(),
+                ReadBackOutcome::Deferred => thread::park_timeout(DEFERRED_PAUSE),
+                ReadBackOutcome::Moved => {}
             }
         }
     }
 
     /// Hands some updates on.
-    pub(crate) fn step(&mut self, now: Instant) -> Step {
+    pub(crate) fn step(&mut self, now: Instant) -> ReadBackOutcome {
         let resumed = self.resume(now);
         let read = self.read(now);
         match (resumed, read) {
-            (_, Step::Disk) | (Step::Disk, _) => Step::Disk,
-            (Step::Moved, _) | (_, Step::Moved) => Step::Moved,
-            (Step::Full, _) | (_, Step::Full) => Step::Full,
-            (Step::Deferred, _) | (_, Step::Deferred) => Step::Deferred,
+            (_, ReadBackOutcome::Disk) | (ReadBackOutcome::Disk, _) => ReadBackOutcome::Disk,
+            (ReadBackOutcome::Moved, _) | (_, ReadBackOutcome::Moved) => ReadBackOutcome::Moved,
+            (ReadBackOutcome::Full, _) | (_, ReadBackOutcome::Full) => ReadBackOutcome::Full,
+            (ReadBackOutcome::Deferred, _) | (_, ReadBackOutcome::Deferred) => {
+                ReadBackOutcome::Deferred
+            }
             // What was read last may have been deferred, for which no wake-up comes.
-            (Step::Idle, Step::Idle) if !self.backlog.lock().is_empty() => Step::Deferred,
-            (Step::Idle, Step::Idle) => Step::Idle,
+            (ReadBackOutcome::Idle, ReadBackOutcome::Idle) if !self.backlog.lock().is_empty() => {
+                ReadBackOutcome::Deferred
+            }
+            (ReadBackOutcome::Idle, ReadBackOutcome::Idle) => ReadBackOutcome::Idle,
         }
     }
 
     /// Reads on where everything is read back.
-    fn read(&mut self, now: Instant) -> Step {
+    fn read(&mut self, now: Instant) -> ReadBackOutcome {
         if let Some((update, origin)) = self.pending.take()
             && !self.hand_on(update, origin, now)
         {
-            return Step::Full;
+            return ReadBackOutcome::Full;
         }
         if self.begin_adoption() {
             return self.adopt(now);
         }
         if self.reading.is_none() && !self.begin() {
-            return Step::Idle;
+            return ReadBackOutcome::Idle;
         }
         for _ in 0..ROUND {
             match self.read_one(now) {
-                Some(Step::Moved) => {}
+                Some(ReadBackOutcome::Moved) => {}
                 Some(step) => return step,
                 None if self.go_on() => {}
-                None => return Step::Idle,
+                None => return ReadBackOutcome::Idle,
             }
         }
-        Step::Moved
+        ReadBackOutcome::Moved
     }
 
     /// Begins to read what was left of bots that have been brought back; false where there is
@@ -175,7 +179,7 @@ impl ReadBack {
     }
 
     /// Hands on what was left of bots that have been brought back, in the order of the records.
-    fn adopt(&mut self, now: Instant) -> Step {
+    fn adopt(&mut self, now: Instant) -> ReadBackOutcome {
         for _ in 0..ROUND {
             let Some(adoption) = &mut self.adoption else { break };
             let Some(offset) = adoption.segment.orphans.get(adoption.done).copied() else {
@@ -201,7 +205,7 @@ impl ReadBack {
                 }
                 Err(error) => {
                     self.journal.report(DiskFailure::Read, &error);
-                    return Step::Disk;
+                    return ReadBackOutcome::Disk;
                 }
             };
             *done += 1;
@@ -214,10 +218,10 @@ impl ReadBack {
             let origin =
                 Origin { is_part: false, is_replayed, record: Some(record), shard: usize::MAX };
             if !self.hand_on(update, origin, now) {
-                return Step::Full;
+                return ReadBackOutcome::Full;
             }
         }
-        Step::Moved
+        ReadBackOutcome::Moved
     }
 
     /// Starts where the committer has left off; false where nothing is left behind.
@@ -289,33 +293,37 @@ impl ReadBack {
     }
 
     /// Takes the next record; `None` at the end of what is known of the segment.
-    fn read_one(&mut self, now: Instant) -> Option<Step> {
+    fn read_one(&mut self, now: Instant) -> Option<ReadBackOutcome> {
         let (segment, reader) = self.reading.as_mut()?;
         let number = segment.number;
         let (header, offset, body) = match reader.next() {
             Ok(Some(Found::Record { header, offset, body })) => (header, offset, body),
             Ok(Some(Found::Corrupt { offset, len })) => {
                 damaged(&self.metrics.corrupt, number, offset, len);
-                return Some(Step::Moved);
+                return Some(ReadBackOutcome::Moved);
             }
             Ok(Some(Found::Torn) | None) => return None,
             Err(error) => {
                 self.journal.report(DiskFailure::Read, &error);
-                return Some(Step::Disk);
+                return Some(ReadBackOutcome::Disk);
             }
         };
         if segment.skip.binary_search(&offset).is_ok() {
-            return Some(Step::Moved);
+            return Some(ReadBackOutcome::Moved);
         }
         let record = RecordId { segment: number, offset };
         let is_replayed = segment.is_recovered || header.is_fed;
         let Some(update) = parse(&mut self.parser, &self.journal, &header, body, now) else {
             damaged(&self.metrics.corrupt, number, u64::from(offset), header.record_len());
-            return Some(Step::Moved);
+            return Some(ReadBackOutcome::Moved);
         };
         let origin =
             Origin { is_part: false, is_replayed, record: Some(record), shard: usize::MAX };
-        Some(if self.hand_on(update, origin, now) { Step::Moved } else { Step::Full })
+        Some(if self.hand_on(update, origin, now) {
+            ReadBackOutcome::Moved
+        } else {
+            ReadBackOutcome::Full
+        })
     }
 
     /// False where there is no room; the update is kept then.
@@ -342,16 +350,16 @@ impl ReadBack {
     }
 
     /// Hands on the updates of chats that were full and are no more.
-    fn resume(&mut self, now: Instant) -> Step {
+    fn resume(&mut self, now: Instant) -> ReadBackOutcome {
         let state = self.backlog.lock();
         if !state.has_deferred() {
-            return Step::Idle;
+            return ReadBackOutcome::Idle;
         }
         let dispatcher = &self.dispatcher;
         let has_room = |key: DeferredKey| dispatcher.has_room(key.output, key.lane);
         let chats = state.deferred_with_room(CHAT_ROUND, has_room);
         drop(state);
-        let mut step = Step::Deferred;
+        let mut step = ReadBackOutcome::Deferred;
         let mut blocked = OutputSet::NONE;
         for (key, records) in chats {
             // It has no room for any chat, so nothing is read for it in vain.
@@ -370,14 +378,14 @@ impl ReadBack {
                         break;
                     }
                     Err(None) => {
-                        step = Step::Disk;
+                        step = ReadBackOutcome::Disk;
                         break;
                     }
                 }
             }
             self.backlog.lock().resume(key, gone);
-            if gone > 0 && step == Step::Deferred {
-                step = Step::Moved;
+            if gone > 0 && step == ReadBackOutcome::Deferred {
+                step = ReadBackOutcome::Moved;
             }
         }
         step
@@ -497,8 +505,8 @@ mod tests {
         backlog.adopt([(BotId::new(0), key)].into_iter(), |_, _| {});
         assert!(!read_back.begin());
         assert!(backlog.lock().is_behind, "what comes now would be handed on at once");
-        assert_eq!(read_back.step(now), Step::Moved);
-        assert_eq!(read_back.step(now), Step::Idle);
+        assert_eq!(read_back.step(now), ReadBackOutcome::Moved);
+        assert_eq!(read_back.step(now), ReadBackOutcome::Idle);
         assert!(backlog.lock().is_empty());
     }
 }

@@ -111,9 +111,12 @@ impl SegmentReader {
             Some(header) => header,
             None => return self.over_damage(offset),
         };
-        self.at = offset + header.record_len();
         let body = (offset - self.start) as usize + HEADER_BYTES;
-        let body = self.buffer.get(body..body + header.body_len as usize).unwrap_or_default();
+        // It was checked to be there. An empty one instead would be given up as a damaged record.
+        let Some(body) = self.buffer.get(body..body + header.body_len as usize) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        self.at = offset + header.record_len();
         // A segment is smaller than 4 GiB.
         Ok(Some(Found::Record { header, offset: offset as u32, body }))
     }

@@ -137,7 +137,7 @@ impl Inlet {
         let letters = self.with(|feeder| Ok(feeder.letters.clone())).ok().flatten();
         letters.is_some_and(|letters| {
             let mut line = Vec::new();
-            let _burying = self.dead_lettering.during(Step::DeadLetters, Instant::now());
+            let _writing = self.dead_lettering.during(Step::DeadLetters, Instant::now());
             letters.write_raw(bot, id, json, reason, &mut line);
             letters.commit(&mut line).is_ok()
         })

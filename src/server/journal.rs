@@ -34,7 +34,7 @@ pub(super) type OnRecovery = Box<dyn FnMut(RecoveryProgress) + Send>;
 const LOCK_STEP: Duration = Duration::from_millis(20);
 
 /// A journal that was read, before its threads run.
-pub(super) struct Opened {
+pub(super) struct OpenedJournal {
     pub(super) journal: Arc<Journal>,
     maintenance: Receiver<MaintenanceTask>,
     recovered: Recovered,
@@ -81,7 +81,7 @@ pub(super) struct IntakeEnd {
 pub(super) type Spawn<'a> =
     &'a dyn Fn(&str, Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>;
 
-impl Opened {
+impl OpenedJournal {
     /// Takes the directory, reads what is in it and passes the known ids to the outputs; `None`
     /// where nothing is to be kept.
     pub(super) fn open(

@@ -6,7 +6,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::{
     records::{Direction, Records, Suite, TlsError},
-    recv_buffer::{BufferPool, Next, RecvBuffer, Wait},
+    recv_buffer::{BufferPool, NextRecord, RecvBuffer, Wait},
     secrets::Secrets,
 };
 
@@ -63,9 +63,9 @@ impl LoopbackConnection {
     #[inline]
     pub fn open(&mut self) -> Result<Result<usize, usize>, Broken> {
         match self.received.open(&mut self.records) {
-            Ok(Next::Data(length)) => Ok(Ok(length)),
-            Ok(Next::Missing(missing)) => Ok(Err(missing)),
-            Ok(Next::End) | Err(_) => Err(Broken),
+            Ok(NextRecord::Data(length)) => Ok(Ok(length)),
+            Ok(NextRecord::Missing(missing)) => Ok(Err(missing)),
+            Ok(NextRecord::End) | Err(_) => Err(Broken),
         }
     }
 

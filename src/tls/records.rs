@@ -53,7 +53,7 @@ const USER_CANCELED: u8 = 90;
 
 /// What a record was.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedRecord {
     /// Data, which is in that part of the record now.
     Data(Range<usize>),
     /// The peer's close_notify: what follows it is ignored.
@@ -110,7 +110,7 @@ impl Records {
     /// # Errors
     /// Where the connection must not go on; the peer is to get the [alert](Self::alert).
     #[inline]
-    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, TlsError> {
+    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<OpenedRecord, TlsError> {
         let Some((header, sealed)) = record.split_first_chunk_mut::<HEADER>() else {
             return Err(TlsError::Internal);
         };
@@ -138,14 +138,18 @@ impl Records {
                 return self.empty_records();
             }
             self.empty_records = 0;
-            return Ok(Opened::Data(HEADER..HEADER + at));
+            return Ok(OpenedRecord::Data(HEADER..HEADER + at));
         }
         self.control(inner_kind.copied(), content)
     }
 
     /// What is no data, or data where none may be.
     #[cold]
-    fn control(&mut self, inner_kind: Option<u8>, content: &[u8]) -> Result<Opened, TlsError> {
+    fn control(
+        &mut self,
+        inner_kind: Option<u8>,
+        content: &[u8],
+    ) -> Result<OpenedRecord, TlsError> {
         match inner_kind {
             Some(kind::HANDSHAKE) => self.take_handshake(content),
             // Section 5.1: nothing may come between the parts of a handshake message.
@@ -155,12 +159,12 @@ impl Records {
         }
     }
 
-    fn empty_records(&mut self) -> Result<Opened, TlsError> {
+    fn empty_records(&mut self) -> Result<OpenedRecord, TlsError> {
         if self.empty_records == EMPTY_RECORDS_MAX {
             return Err(TlsError::TooMany);
         }
         self.empty_records += 1;
-        Ok(Opened::Nothing)
+        Ok(OpenedRecord::Nothing)
     }
 
     /// Section 6. Every alert is an error "regardless of the AlertLevel" (section 6.2), but for
@@ -169,12 +173,12 @@ impl Records {
     /// An error with the level of a warning cannot be sent by the rules of section 6.2. It is
     /// answered as rustls and BoringSSL answer it, by a decode_error. One with the right level is
     /// answered by nothing.
-    fn take_alert(&mut self, content: &[u8]) -> Result<Opened, TlsError> {
+    fn take_alert(&mut self, content: &[u8]) -> Result<OpenedRecord, TlsError> {
         match *content {
             // Section 5.4.
             [] => Err(TlsError::UnexpectedMessage),
             [level, _] if level != WARNING && level != FATAL => Err(TlsError::IllegalParameter),
-            [_, CLOSE_NOTIFY] => Ok(Opened::End),
+            [_, CLOSE_NOTIFY] => Ok(OpenedRecord::End),
             [WARNING, USER_CANCELED] if self.warnings == WARNINGS_MAX => Err(TlsError::TooMany),
             [WARNING, USER_CANCELED] => {
                 self.warnings += 1;
@@ -188,7 +192,7 @@ impl Records {
 
     /// Takes a part of a handshake message, which can only be a key update (section 4.6): tickets
     /// are for clients, and no client was asked for a certificate.
-    fn take_handshake(&mut self, content: &[u8]) -> Result<Opened, TlsError> {
+    fn take_handshake(&mut self, content: &[u8]) -> Result<OpenedRecord, TlsError> {
         // Sections 5.1 and 5.4: none may be empty.
         if content.is_empty() {
             return Err(TlsError::UnexpectedMessage);
@@ -214,7 +218,7 @@ impl Records {
     }
 
     /// Section 4.6.3.
-    fn take_key_update(&mut self, asked: u8) -> Result<Opened, TlsError> {
+    fn take_key_update(&mut self, asked: u8) -> Result<OpenedRecord, TlsError> {
         match asked {
             0 => {}
             // Asked again before we have written anything, one update answers all.

@@ -6,7 +6,7 @@ mod tests;
 
 use std::cell::RefCell;
 
-use super::records::{HEADER, Opened, RECORD_MAX, Records, TlsError};
+use super::records::{HEADER, OpenedRecord, RECORD_MAX, Records, TlsError};
 use crate::config::RECEIVE_BYTES;
 
 /// Received bytes that no request has taken yet.
@@ -71,7 +71,7 @@ impl Filled {
 }
 
 /// The outcome of opening the next record.
-pub(crate) enum Next {
+pub(crate) enum NextRecord {
     /// So many bytes more can be read by requests.
     Data(usize),
     /// The peer has sent a close_notify.
@@ -102,8 +102,21 @@ impl RecvBuffer {
         self.start >= self.end
     }
 
+    /// The cursors are in order; what is lent meanwhile is checked when it comes back.
+    fn check(&self) {
+        debug_assert!(
+            self.start <= self.end && self.end <= self.sealed && self.sealed <= self.bytes.len(),
+            "{}..{} to be read, from {} on sealed, {} in all",
+            self.start,
+            self.end,
+            self.sealed,
+            self.bytes.len()
+        );
+    }
+
     /// A request has taken `n` bytes.
     pub(crate) fn consume(&mut self, n: usize) {
+        debug_assert!(n <= self.bytes().len(), "{n} of {} bytes are taken", self.bytes().len());
         self.start = self.start.saturating_add(n).min(self.end);
         self.tidy();
     }
@@ -122,20 +135,20 @@ impl RecvBuffer {
 
     /// Opens the next record, and puts what is in it behind what requests can read. Records without
     /// data are passed over.
-    pub(crate) fn open(&mut self, records: &mut Records) -> Result<Next, TlsError> {
+    pub(crate) fn open(&mut self, records: &mut Records) -> Result<NextRecord, TlsError> {
         loop {
             let sealed = self.bytes.get_mut(self.sealed..).unwrap_or_default();
             let Some(length) = Records::length(sealed)? else {
-                return Ok(Next::Missing(HEADER - sealed.len().min(HEADER)));
+                return Ok(NextRecord::Missing(HEADER - sealed.len().min(HEADER)));
             };
             let Some(record) = sealed.get_mut(..length) else {
-                return Ok(Next::Missing(length - sealed.len()));
+                return Ok(NextRecord::Missing(length - sealed.len()));
             };
             let opened = records.open(record)?;
             let at = self.sealed;
             self.sealed += length;
             match opened {
-                Opened::Data(range) => {
+                OpenedRecord::Data(range) => {
                     let length = range.len();
                     if self.is_empty() {
                         (self.start, self.end) = (at + range.start, at + range.end);
@@ -144,14 +157,15 @@ impl RecvBuffer {
                         self.bytes.copy_within(at + range.start..at + range.end, self.end);
                         self.end += length;
                     }
-                    return Ok(Next::Data(length));
+                    self.check();
+                    return Ok(NextRecord::Data(length));
                 }
-                Opened::End => {
+                OpenedRecord::End => {
                     self.sealed = self.bytes.len();
                     self.tidy();
-                    return Ok(Next::End);
+                    return Ok(NextRecord::End);
                 }
-                Opened::Nothing => self.tidy(),
+                OpenedRecord::Nothing => self.tidy(),
             }
         }
     }
@@ -211,6 +225,7 @@ impl RecvBuffer {
             self.bytes.truncate(self.end + rest);
             self.sealed = self.end;
         }
+        self.check();
     }
 
     /// Lends the memory to a read, which puts bytes behind those there are.
@@ -221,6 +236,7 @@ impl RecvBuffer {
     /// Takes back what was lent.
     pub(crate) fn take_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
+        self.check();
     }
 
     /// As a read of as many of `bytes` as there is room for; how many.

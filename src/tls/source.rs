@@ -31,12 +31,12 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone)]
 pub struct CertificateSource {
     pub(super) names: Vec<String>,
-    pair: Pair,
+    pair: PairSource,
     password: Option<KeyPassword>,
 }
 
 #[derive(Clone)]
-enum Pair {
+enum PairSource {
     Files { cert: PathBuf, key: PathBuf },
     Memory { cert: Arc<[u8]>, key: Arc<Zeroizing<Vec<u8>>> },
 }
@@ -46,14 +46,14 @@ impl CertificateSource {
     /// `key`; one file may be both. They are read again at a [reload](super::TlsConfig::reload).
     #[must_use]
     pub fn files(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let pair = Pair::Files { cert: cert.into(), key: key.into() };
+        let pair = PairSource::Files { cert: cert.into(), key: key.into() };
         Self { names: Vec::new(), pair, password: None }
     }
 
     /// As [`files`](Self::files), from PEM text in memory.
     #[must_use]
     pub fn pem(cert: &[u8], key: &[u8]) -> Self {
-        let pair = Pair::Memory { cert: cert.into(), key: Arc::new(key.to_vec().into()) };
+        let pair = PairSource::Memory { cert: cert.into(), key: Arc::new(key.to_vec().into()) };
         Self { names: Vec::new(), pair, password: None }
     }
 
@@ -78,8 +78,8 @@ impl CertificateSource {
     /// The files that it is read from.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let pair = match &self.pair {
-            Pair::Files { cert, key } => vec![&**cert, &**key],
-            Pair::Memory { .. } => Vec::new(),
+            PairSource::Files { cert, key } => vec![&**cert, &**key],
+            PairSource::Memory { .. } => Vec::new(),
         };
         let password = self.password.as_ref().and_then(KeyPassword::file);
         pair.into_iter().chain(password)
@@ -88,8 +88,8 @@ impl CertificateSource {
     /// Reads and checks the pair.
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Certificate, Error> {
         let (cert, key) = match &self.pair {
-            Pair::Files { cert, key } => (pem::Source::file(cert)?, pem::Source::file(key)?),
-            Pair::Memory { cert, key } => {
+            PairSource::Files { cert, key } => (pem::Source::file(cert)?, pem::Source::file(key)?),
+            PairSource::Memory { cert, key } => {
                 (pem::Source::memory("certificate", cert), pem::Source::memory("key", key))
             }
         };

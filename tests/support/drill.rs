@@ -3,14 +3,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
-use loadtest::{Options, Progress};
-
-use super::{chance::Chance, wait_going_on};
+use super::{
+    chance::Chance,
+    load::{Load, Sent},
+    wait_going_on,
+};
 
 /// Ends a run where the test fails, so that no other process waits for it.
 struct Cancel(Arc<AtomicBool>);
@@ -21,26 +23,18 @@ impl Drop for Cancel {
     }
 }
 
-/// Sends `options` while `servers` has its way with the servers, and until everything is
+/// Sends `load` while `servers` has its way with the servers, and until everything is
 /// acknowledged by the one that it leaves running; what was sent, and what `servers` gives.
-pub(crate) fn under_load<T>(
-    options: &Options,
-    servers: impl FnOnce() -> T,
-) -> (loadtest::Report, T) {
-    let acknowledged = AtomicU64::new(0);
+pub(crate) fn under_load<T>(load: &Load, servers: impl FnOnce() -> T) -> (Sent, T) {
     thread::scope(|scope| {
-        let cancel = Cancel(Arc::clone(&options.cancel));
-        let load = scope.spawn(|| {
-            let watch = |now: &Progress| acknowledged.store(now.acknowledged, Ordering::Relaxed);
-            loadtest::run_watched(options, watch).unwrap()
-        });
+        let cancel = Cancel(Arc::clone(&load.cancel));
+        let sending = scope.spawn(|| load.send());
         let last = servers();
         wait_going_on("the run is over", || {
-            (load.is_finished(), acknowledged.load(Ordering::Relaxed))
+            (sending.is_finished(), load.acknowledged.load(Ordering::Relaxed))
         });
+        let sent = sending.join().unwrap();
         drop(cancel);
-        let sent = load.join().unwrap();
-        assert!(sent.is_ok(), "{sent}");
         (sent, last)
     })
 }

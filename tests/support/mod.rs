@@ -16,6 +16,7 @@ pub(crate) mod disk;
 pub(crate) mod drill;
 pub(crate) mod external;
 pub(crate) mod faulty;
+pub(crate) mod load;
 pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod probe;

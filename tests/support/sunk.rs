@@ -56,7 +56,7 @@ impl Sunk {
     #[track_caller]
     pub(crate) fn check(&self, expected: Expected, workers: usize) -> Vec<usize> {
         let expected = Expected { once: false, ..expected };
-        assert!(expected.ordered, "only a run with retries keeps an order");
+        assert!(expected.ordered, "only a run that sends again keeps an order");
         let all = self.lives.iter().flatten().flatten().copied().collect::<Vec<u8>>();
         let verified = loadtest::verify(&expected, &*all).unwrap();
         assert!(verified.ok, "{verified}");

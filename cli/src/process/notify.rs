@@ -1,7 +1,8 @@
 //! What the service manager is sent (sd_notify), and how often it wants to hear that the server is
 //! healthy.
 //!
-//! Our own few lines: the small crates for it know no abstract sockets, as containers use them.
+//! Our own few lines: sd-notify 0.5 knows no abstract sockets, as containers use them, and waits
+//! without a bound for a manager that does not read.
 
 use std::{
     env,

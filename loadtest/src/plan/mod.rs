@@ -13,8 +13,6 @@
 //! timeout = "60s"
 //! churn = false                  # a new connection for each request
 //! resume = false                 # TLS sessions on new connections
-//! retry = true                   # what fails comes again, as from Telegram
-//! retry_scale = 10               # its delays divided by this
 //! duplicates = "2%"              # sent twice
 //! burst = { factor = 10, for = "1s", every = "10s" }
 //! idle = 1000                    # connections beside the others that shake hands and say nothing
@@ -51,9 +49,7 @@ use std::time::Duration;
 use toml::Value;
 
 use self::keys::{Keys, number};
-use crate::{
-    Error, Expect, Options, Phase, PlanName, Rate, Retry, SlowPeers, Stop, Telegram, units,
-};
+use crate::{Error, Expect, Options, Phase, PlanName, Rate, SlowPeers, Stop, Telegram, units};
 
 /// Text of the built-in plans by name.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -81,7 +77,6 @@ pub struct Plan {
     timeout: Option<Duration>,
     churn: bool,
     resume: bool,
-    retry: Option<Retry>,
     telegram: Option<Telegram>,
     duplicates: Option<f64>,
     slow_peers: Option<SlowPeers>,
@@ -114,7 +109,6 @@ impl Plan {
             timeout: keys.duration("timeout")?,
             churn: keys.switch("churn")?,
             resume: keys.switch("resume")?,
-            retry: None,
             telegram: None,
             duplicates: keys.take("duplicates", "a share as in \"2%\" or 0.02", share)?,
             slow_peers: None,
@@ -133,11 +127,6 @@ impl Plan {
             let wrong = || keys.wrong("requests", &Value::Integer(requests), "a number above 0");
             let requests = u64::try_from(requests).ok().filter(|requests| *requests > 0);
             plan.stop = Some(Stop::Requests(requests.ok_or_else(wrong)?));
-        }
-        let scale = keys.number("retry_scale", "a number")?;
-        plan.retry = keys.switch("retry")?.then(|| Retry { scale: scale.unwrap_or(1.0) });
-        if let (Some(scale), None) = (scale, plan.retry) {
-            return Err(keys.wrong("retry_scale", &Value::Float(scale), "retry = true beside it"));
         }
         let time_scale = keys.number("time_scale", "a number")?;
         let telegram = |value: &Value| (value.as_str() == Some("telegram")).then_some(());
@@ -205,7 +194,6 @@ impl Plan {
         options.phases.clone_from(&self.phases);
         options.churn |= self.churn;
         options.resume |= self.resume;
-        options.retry = self.retry.or(options.retry);
         if let (None, Some(telegram)) = (&options.telegram, &self.telegram) {
             options.telegram = Some(telegram.clone());
         }
@@ -319,7 +307,6 @@ mod tests {
             ("as = \"me\"", "plan p: as = \"me\": expected \"telegram\""),
             ("as = \"telegram\"\nchurn = true", "plan p: Telegram neither churns"),
             ("time_scale = 2", "plan p: time_scale = 2.0: expected as = \"telegram\" beside it"),
-            ("retry_scale = 2", "plan p: retry_scale = 2.0: expected retry = true beside it"),
             ("churn = 1", "plan p: churn = 1: expected true or false"),
             ("duplicates = \"lots\"", "plan p: duplicates = \"lots\": expected a share"),
             ("phase = 3", "plan p: phase = 3: expected tables as in [[phase]]"),

@@ -216,8 +216,8 @@ const LOAD: [&str; 9] = [
     "phases",
     "rate_per_s",
     "resume",
-    "retry_scale",
     "slow_peers",
+    "time_scale",
     "tls",
 ];
 

@@ -61,9 +61,9 @@ impl Update {
         Self { id, queue, date, expires, backoff: Backoff::default() }
     }
 
-    /// Its tries that were in vain.
-    pub(crate) fn backoff(&self) -> Backoff {
-        self.backoff
+    /// How many of its tries were in vain.
+    pub(crate) fn failures(&self) -> u32 {
+        self.backoff.failures()
     }
 }
 

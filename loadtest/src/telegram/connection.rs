@@ -228,7 +228,7 @@ impl Connection {
     ) -> Result<(Answer, String), Trouble> {
         let shared = Rc::clone(&self.bot.shared);
         let due = shared.real_time(update.date);
-        let job = Job::again(update.id, due, update.backoff());
+        let job = Job::new(update.id, due, update.failures());
         let unsolicited = self.link.as_ref().is_some_and(|link| !link.plain.is_empty());
         self.write_request(update.id);
         let sent = shared.clock.now();

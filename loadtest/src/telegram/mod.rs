@@ -275,9 +275,6 @@ impl Telegram {
         if options.churn || options.duplicates > 0.0 || options.slow_peers.is_some() {
             return wrong("Telegram neither churns nor doubles nor drips: leave that out");
         }
-        if options.retry.is_some_and(|retry| retry.scale != 1.0) {
-            return wrong("with --as telegram delays are scaled by --time-scale");
-        }
         for each in options_of_bots(options, self) {
             each.check_target()?;
         }

@@ -16,7 +16,7 @@ pub struct Expected {
     /// How many updates there were, 1 to [`Expected::UPDATES_MAX`]; their ids have no gaps.
     pub updates: u64,
     /// Whether those of equal [`ChatKey`](crate::ChatKey) must be in the order of their ids: if
-    /// they were sent one by one, as they are [with retries](crate::Options::retry).
+    /// they were sent one by one, as they are [with Telegram](crate::Options::telegram).
     pub ordered: bool,
     /// Whether order is kept among updates of one kind only, as
     /// [with Telegram](crate::Options::telegram).
@@ -67,7 +67,7 @@ impl Expected {
             payload,
             first_update_id: options.first_update_id,
             updates: planned,
-            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            ordered: options.time_scale.is_some(),
             kinds_apart: options.time_scale.is_some(),
             once: true,
         })
@@ -84,7 +84,7 @@ impl Expected {
     }
 }
 
-/// All that was planned, in order if retries kept it, and once.
+/// All that was planned, once, and in order if it was sent as Telegram does.
 impl From<&Report> for Expected {
     fn from(report: &Report) -> Self {
         let options = &report.options;
@@ -92,7 +92,7 @@ impl From<&Report> for Expected {
             payload: options.payload_options.clone(),
             first_update_id: options.first_update_id,
             updates: report.planned,
-            ordered: options.retry_scale.is_some() || options.time_scale.is_some(),
+            ordered: options.time_scale.is_some(),
             kinds_apart: options.time_scale.is_some(),
             once: true,
         }
@@ -115,7 +115,6 @@ struct AskedJson {
     #[serde(default)]
     payload: BTreeMap<String, String>,
     first_update_id: u64,
-    retry_scale: Option<f64>,
     #[serde(default)]
     time_scale: Option<f64>,
     #[serde(default)]

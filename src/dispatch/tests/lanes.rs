@@ -51,7 +51,7 @@ fn a_retry_comes_before_the_later_ones_and_not_before_its_time() {
     lanes.retry(lane, first, now + SECOND).unwrap();
     assert_eq!(lanes.next_due(), Some(now + SECOND));
     assert_eq!(lanes.ready(), 0);
-    // What arrives meanwhile neither hurries the lane nor overtakes.
+    // What arrives meanwhile neither makes the lane due earlier nor overtakes.
     push(&mut lanes, 7, 4);
     assert!(lanes.take(now + SECOND - Duration::from_nanos(1)).is_none());
     for expected in 1..=4 {

@@ -296,12 +296,12 @@ fn of_two_copies_at_once_one_is_handled_and_in_order() {
 }
 
 #[test]
-fn small_limits_hold_and_refuse_nobody_for_good() {
+fn small_limits_hold_and_refuse_no_chat_for_good() {
     watched(|| twice_at_once(3, limits(5, 2), 4_000, 1_000));
 }
 
 #[test]
-fn short_bursts_wake_whoever_is_needed() {
+fn short_bursts_wake_the_workers_that_are_needed() {
     watched(|| twice_at_once(4, limits(1024, 256), 6_000, 3));
 }
 

@@ -21,7 +21,7 @@ fn acceptor(shards: usize, capacity: usize) -> (Acceptor, Vec<mpsc::Receiver<Mes
     let listening = Listening::open(&config, Vec::new(), None).unwrap();
     let stop = UnixStream::pair().unwrap().0;
     let acceptor = Acceptor::new(
-        Admission::new(&config, Arc::new(PeerConnectionLimit::new(0))),
+        ConnectionLimits::new(&config, Arc::new(PeerConnectionLimit::new(0))),
         Incidents::new(10).writer(),
         listening.sockets,
         Arc::default(),
@@ -68,9 +68,9 @@ fn who_is_not_on_the_list_is_turned_away_and_never_reaches_a_shard() {
 }
 
 #[test]
-fn a_balancer_has_no_seat_and_nobody_else_may_come() {
+fn a_balancer_takes_no_permit_and_no_other_peer_may_come() {
     let (mut acceptor, _mailboxes) = acceptor(1, 100);
-    acceptor.admission.permits = Arc::new(PeerConnectionLimit::new(1));
+    acceptor.limits.permits = Arc::new(PeerConnectionLimit::new(1));
     for (balancers, expected) in [("127.0.0.1", (vec![3], 0)), ("127.0.0.2", (vec![3], 3))] {
         let proxy_protocol = Some(AllowList::new([balancers]).unwrap());
         // The client behind the balancer is looked for on the list, not the balancer.
@@ -105,7 +105,7 @@ fn who_has_connected_before_a_stop_is_taken() {
 #[test]
 fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
     let (mut acceptor, mut mailboxes) = acceptor(1, 100);
-    acceptor.admission.permits = Arc::new(PeerConnectionLimit::new(2));
+    acceptor.limits.permits = Arc::new(PeerConnectionLimit::new(2));
     let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
     assert_eq!((loads(&acceptor), turned_away(&acceptor, TurnedAway::PerAddress)), (vec![2], 1));
     drop(mailboxes.first_mut().unwrap().try_recv().unwrap());
@@ -116,7 +116,7 @@ fn an_address_gets_its_seats_back_when_its_connections_are_gone() {
 #[test]
 fn where_there_is_no_room_the_shard_with_the_longest_idle_one_gets_the_new_one() {
     let (mut acceptor, mut mailboxes) = acceptor(3, 100);
-    acceptor.admission.connections = 3;
+    acceptor.limits.connections = 3;
     let _peers: Vec<_> = (0..3).map(|_| connect(&mut acceptor)).collect();
     let _peer = connect(&mut acceptor);
     assert_eq!(turned_away(&acceptor, TurnedAway::Connections), 1, "none is idle");

@@ -150,18 +150,18 @@ impl<'a> Connection<'a> {
     async fn requests(&mut self) -> CloseReason {
         loop {
             let outcome = match self.advance() {
-                Next::Again => Ok(()),
-                Next::Answer => {
+                Action::Again => Ok(()),
+                Action::Answer => {
                     let status = match self.take_update() {
                         Taken::Answered(status) => status,
                         Taken::Submitted(ticket, at) => self.committed(ticket, at).await,
                     };
                     self.answer(status).await
                 }
-                Next::Continue => self.write(Answer::Bare(CONTINUE)).await,
-                Next::Close(reason) => Err(reason),
-                Next::Read => self.read().await,
-                Next::Refuse(status) => {
+                Action::Continue => self.write(Answer::Bare(CONTINUE)).await,
+                Action::Close(reason) => Err(reason),
+                Action::Read => self.read().await,
+                Action::Refuse(status) => {
                     let answer = self.dated(status, ConnectionDirective::Close, self.known_time());
                     Err(self.write(answer).await.err().unwrap_or(CloseReason::Protocol))
                 }
@@ -174,7 +174,7 @@ impl<'a> Connection<'a> {
 
     /// Goes on with the current request as far as its bytes have come. A function by itself: what
     /// it looks at would be kept over each wait otherwise.
-    fn advance(&mut self) -> Next {
+    fn advance(&mut self) -> Action {
         let (consumed, step) = self.http.advance(self.received.bytes());
         match step {
             Step::Head(head) => {
@@ -200,23 +200,23 @@ impl<'a> Connection<'a> {
                     self.http.discard_body();
                 }
                 let is_due = self.http.continue_due(self.received.bytes());
-                if is_due { Next::Continue } else { Next::Again }
+                if is_due { Action::Continue } else { Action::Again }
             }
             Step::NeedMore => {
                 self.received.consume(consumed);
-                Next::Read
+                Action::Read
             }
             Step::Complete => {
                 self.received.consume(consumed);
-                Next::Answer
+                Action::Answer
             }
             Step::Reject(status) => {
                 self.context.metrics.rejected(status);
                 let kind = IncidentKind::MalformedRequest;
                 self.context.note(kind, self.peer, None, status.as_str());
-                Next::Refuse(status)
+                Action::Refuse(status)
             }
-            Step::Closed => Next::Close(CloseReason::Asked),
+            Step::Closed => Action::Close(CloseReason::Asked),
         }
     }
 
@@ -452,7 +452,7 @@ fn note_refused(
 }
 
 /// What a connection does next.
-enum Next {
+enum Action {
     /// It goes on with the bytes that are there.
     Again,
     /// It answers the request, which is complete.

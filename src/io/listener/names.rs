@@ -88,10 +88,10 @@ pub(crate) struct Names {
     control: Arc<Control>,
     incidents: IncidentWriter,
     acceptor_config: Arc<AcceptorConfig>,
-    names: Vec<Watched>,
+    names: Vec<WatchedName>,
 }
 
-struct Watched {
+struct WatchedName {
     name: Arc<Name>,
     file: FileId,
     /// When it was first found gone, and when it is made again.
@@ -122,7 +122,16 @@ impl Names {
             let file = it.file_id().or_else(|| FileId::at(&path).ok())?;
             let name = Arc::new(Name { path, state: AtomicU8::new(NameState::Here as u8) });
             let (gone_at, due, seen) = (None, None, NameState::Here);
-            Some(Watched { name, file, gone_at, due, mode, socket, seen, is_refusal_logged: false })
+            Some(WatchedName {
+                name,
+                file,
+                gone_at,
+                due,
+                mode,
+                socket,
+                seen,
+                is_refusal_logged: false,
+            })
         };
         let names: Vec<_> = sockets.iter().enumerate().filter_map(watched).collect();
         let (control, acceptor_config) = (Arc::clone(control), Arc::clone(acceptor_config));
@@ -145,7 +154,7 @@ impl Names {
     }
 }
 
-impl Watched {
+impl WatchedName {
     fn look(&mut self, incidents: &IncidentWriter) {
         let found = match FileId::at(&self.name.path) {
             Ok(file) if file == self.file => NameState::Here,

@@ -16,12 +16,12 @@ use crate::{
 
 /// The handshakes in progress of a shard, and the connections that wait for theirs.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(super) struct HandshakeAdmission {
     running: Cell<usize>,
     waiting: RefCell<VecDeque<AcceptedConnection>>,
 }
 
-impl Admission {
+impl HandshakeAdmission {
     /// True where a connection waits for one of those in progress to end.
     pub(super) fn are_awaited(&self) -> bool {
         !self.waiting.borrow().is_empty()
@@ -45,7 +45,7 @@ impl Shard {
     /// Begins to serve `accepted`, or lets it wait, or closes it where too many do.
     pub(super) fn begin(self: &Rc<Self>, accepted: AcceptedConnection) {
         let limits = self.context.limits();
-        let Admission { running, waiting } = &self.admission;
+        let HandshakeAdmission { running, waiting } = &self.admission;
         if running.get() < limits.handshakes {
             running.set(running.get() + 1);
             self.tasks.set(self.tasks.get() + 1);

@@ -25,7 +25,7 @@ use crossbeam_channel::Receiver;
 use futures_channel::mpsc;
 use futures_core::Stream as _;
 
-use self::{admission::Admission, sweep::sweep};
+use self::{admission::HandshakeAdmission, sweep::sweep};
 use crate::{
     bots::BotRegistry,
     config::DriverKind,
@@ -85,7 +85,7 @@ pub(crate) struct Seed {
 
 /// One thread's connections and what they share. Never leaves its thread.
 struct Shard {
-    admission: Admission,
+    admission: HandshakeAdmission,
     background: Rc<Background>,
     context: Rc<ConnectionContext>,
     heartbeat: Arc<Heartbeat>,
@@ -116,7 +116,7 @@ impl Seed {
             tls: self.tls.as_ref().map(TlsConfig::rustls),
         });
         let shard = Rc::new(Shard {
-            admission: Admission::default(),
+            admission: HandshakeAdmission::default(),
             background: Rc::default(),
             context: Rc::clone(&context),
             heartbeat: self.heartbeat,

@@ -10,4 +10,4 @@ mod session;
 mod stream;
 mod tls12;
 
-pub(crate) use self::session::{Established, Step, Stream, accept, close};
+pub(crate) use self::session::{Established, HandshakeStep, Stream, accept, close};

@@ -34,7 +34,7 @@ const READ_BYTES: usize = 4096;
 
 /// How far a handshake has got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum HandshakeStep {
     /// The client has sent nothing yet, or its hello.
     Begin,
     /// It has been answered.
@@ -104,7 +104,7 @@ pub(crate) async fn accept<T>(
     mut socket: Socket,
     early: Vec<u8>,
     config: Arc<ServerConfig>,
-    slice: impl AsyncFn(Step) -> io::Result<T>,
+    slice: impl AsyncFn(HandshakeStep) -> io::Result<T>,
 ) -> Result<Established, (Socket, io::Error)> {
     let session = match begin(config, &slice).await {
         Ok(session) => session,
@@ -126,9 +126,9 @@ pub(crate) async fn accept<T>(
 
 async fn begin<T>(
     config: Arc<ServerConfig>,
-    slice: impl AsyncFn(Step) -> io::Result<T>,
+    slice: impl AsyncFn(HandshakeStep) -> io::Result<T>,
 ) -> io::Result<ServerConnection> {
-    let slice = slice(Step::Begin).await?;
+    let slice = slice(HandshakeStep::Begin).await?;
     let session = ServerConnection::new(config).map_err(io::Error::other);
     drop(slice);
     session
@@ -175,9 +175,9 @@ impl Handshake {
     async fn run<T>(
         mut self,
         socket: &mut Socket,
-        slice: impl AsyncFn(Step) -> io::Result<T>,
+        slice: impl AsyncFn(HandshakeStep) -> io::Result<T>,
     ) -> io::Result<(HandshakeKind, Agreed, Vec<u8>)> {
-        let mut step = Step::Begin;
+        let mut step = HandshakeStep::Begin;
         loop {
             if !self.incoming.is_empty() {
                 let slice = slice(step).await?;
@@ -197,7 +197,7 @@ impl Handshake {
                 }
                 drop(slice);
                 if !self.outgoing.is_empty() {
-                    step = Step::GoOn;
+                    step = HandshakeStep::GoOn;
                 }
                 let output = self.write(socket).await.and(output);
                 fed.and(output)?;

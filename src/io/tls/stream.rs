@@ -6,7 +6,7 @@ use crate::{
     io::runtime::{self, Socket},
     tls::{
         records::{Records, TlsError},
-        recv_buffer::{BufferPool, Filled, Next, RecvBuffer, Wait},
+        recv_buffer::{BufferPool, Filled, NextRecord, RecvBuffer, Wait},
     },
 };
 
@@ -50,12 +50,12 @@ impl TlsStream {
                 return Ok(Filled::End);
             }
             let missing = match received.open(&mut self.records) {
-                Ok(Next::Data(length)) => return Ok(Filled::Data(length)),
-                Ok(Next::End) => {
+                Ok(NextRecord::Data(length)) => return Ok(Filled::Data(length)),
+                Ok(NextRecord::End) => {
                     self.has_ended = true;
                     return Ok(Filled::End);
                 }
-                Ok(Next::Missing(missing)) => missing,
+                Ok(NextRecord::Missing(missing)) => missing,
                 Err(fault) => return Err(Box::pin(self.fail(fault)).await),
             };
             if let Some(filled) = wait.ends_early(!received.holds_nothing()) {

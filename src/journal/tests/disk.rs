@@ -15,7 +15,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::Rng;
+use fastrand::Rng;
+
 use crate::journal::{
     directory::lost,
     storage::{Room, Storage, Stored},
@@ -129,16 +130,16 @@ impl Change {
 
     /// What a power cut leaves of it.
     fn apply_some(&self, to: &mut Vec<u8>, rng: &mut Rng) {
-        match (rng.below(6), self) {
+        match (rng.u64(..6), self) {
             (0 | 1, _) => {}
             (2, Self::Write { at, bytes }) => {
-                write(to, *at, &bytes[..rng.below(bytes.len() as u64 + 1) as usize]);
+                write(to, *at, &bytes[..rng.usize(..=bytes.len())]);
             }
             (3, Self::Write { at, bytes }) => {
                 let mut from = *at;
                 while from < at + bytes.len() {
                     let end = ((from / SECTOR + 1) * SECTOR).min(at + bytes.len());
-                    if rng.is_one(1, 2) {
+                    if rng.bool() {
                         write(to, from, &bytes[from - at..end - at]);
                     }
                     from = end;
@@ -176,7 +177,7 @@ impl SimDisk {
             is_taken: false,
             names: BTreeMap::new(),
             points: 0,
-            rng: Rng(seed),
+            rng: Rng::with_seed(seed),
             trace: String::new(),
             weather: Weather::default(),
         })))
@@ -286,7 +287,7 @@ impl SimDisk {
             return;
         }
         // All or nothing is as likely as something in between.
-        let mode = disk.rng.below(4);
+        let mode = disk.rng.u64(..4);
         for inode in &mut disk.files {
             for change in inode.changes.drain(..) {
                 match mode {
@@ -297,9 +298,9 @@ impl SimDisk {
             }
             inode.bytes.clone_from(&inode.durable);
         }
-        let mode = disk.rng.below(4);
+        let mode = disk.rng.u64(..4);
         for change in disk.changes.drain(..) {
-            if mode == 1 || (mode > 1 && disk.rng.is_one(1, 2)) {
+            if mode == 1 || (mode > 1 && disk.rng.bool()) {
                 change.apply(&mut disk.durable);
             }
         }
@@ -329,7 +330,7 @@ impl Disk {
             _ => self.point()?,
         }
         let is_fault = self.weather.is_read_only && op != Op::Read
-            || self.rng.below(256) < self.weather.chances[op as usize];
+            || self.rng.u64(..256) < self.weather.chances[op as usize];
         if op != Op::Read {
             let outcome = if is_fault { " FAILS" } else { "" };
             let _ = writeln!(self.trace, "    {op:?} {name} {what}{outcome}");
@@ -365,7 +366,7 @@ impl Disk {
 /// A full disk, a quota, or a limit on the size of files.
 fn no_room(rng: &mut Rng) -> io::Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    [FileTooLarge, QuotaExceeded, StorageFull][rng.below(3) as usize].into()
+    [FileTooLarge, QuotaExceeded, StorageFull][rng.usize(..3)].into()
 }
 
 fn broken() -> io::Error {
@@ -530,7 +531,7 @@ impl Stored for SimFile {
         let mut disk = self.disk.lock();
         let name = disk.files[self.inode].name.clone();
         let is_whole = disk.begin(Op::Write, &name, offset)?;
-        let some = disk.rng.below(bytes.len() as u64 + 1) as usize;
+        let some = disk.rng.usize(..=bytes.len());
         let at = offset as usize;
         let part = || Change::Write { at, bytes: bytes[..some].to_vec() };
         if let Err(end) = disk.point() {
@@ -539,7 +540,7 @@ impl Stored for SimFile {
         }
         if !is_whole {
             disk.change(self.inode, part());
-            let is_full = disk.rng.is_one(1, 2);
+            let is_full = disk.rng.bool();
             return Err(if is_full { no_room(&mut disk.rng) } else { broken() });
         }
         disk.change(self.inode, Change::Write { at, bytes });

@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[test]
-fn without_a_committer_nobody_waits() {
+fn without_a_committer_no_shard_waits() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
         ack: Ack::Written,

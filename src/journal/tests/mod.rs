@@ -25,32 +25,3 @@ pub(super) fn registry(names: &[String]) -> Arc<BotRegistry> {
     registry.register(names.iter().map(String::as_str)).unwrap();
     registry
 }
-
-/// Random numbers that a seed gives again: splitmix64.
-#[derive(Clone, Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`, which is not 0.
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// A number from `low` to `high`, both included.
-    fn range(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low + 1)
-    }
-
-    /// True with a chance of `part` in `of`.
-    fn is_one(&mut self, part: u64, of: u64) -> bool {
-        self.below(of) < part
-    }
-}

@@ -19,11 +19,9 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, unbounded};
+use fastrand::Rng;
 
-use super::{
-    Rng,
-    disk::{Crash, Op, SimDisk, Weather},
-};
+use super::disk::{Crash, Op, SimDisk, Weather};
 use crate::{
     bots::{BotId, BotKey, BotRegistry},
     config::{Ack, Dispatch, Limits},
@@ -61,19 +59,19 @@ struct Setup {
 
 impl Setup {
     fn random(rng: &mut Rng) -> Self {
-        let segment_bytes = rng.range(400, 3000);
+        let segment_bytes = rng.u64(400..=3000);
         Self {
-            ack: if rng.is_one(1, 2) { Ack::Synced } else { Ack::Written },
-            bots: if rng.is_one(1, 4) { 2 } else { 1 },
-            chats: rng.range(1, 6),
-            chat_updates: rng.range(1, 4) as usize,
-            max_bytes: segment_bytes * rng.range(2, 8),
-            padding: [10, 100, 400][rng.below(3) as usize],
-            queue_bytes: BODY_MAX * 2 + rng.below(3000),
-            queue_updates: rng.range(1, 12) as usize,
+            ack: if rng.bool() { Ack::Synced } else { Ack::Written },
+            bots: if rng.u64(..4) == 0 { 2 } else { 1 },
+            chats: rng.u64(1..=6),
+            chat_updates: rng.usize(1..=4),
+            max_bytes: segment_bytes * rng.u64(2..=8),
+            padding: [10, 100, 400][rng.usize(..3)],
+            queue_bytes: BODY_MAX * 2 + rng.u64(..3000),
+            queue_updates: rng.usize(1..=12),
             segment_bytes,
-            shards: rng.range(1, 2) as usize,
-            workers: rng.range(1, 2) as usize,
+            shards: rng.usize(1..=2),
+            workers: rng.usize(1..=2),
         }
     }
 
@@ -183,17 +181,13 @@ macro_rules! log {
 
 impl World {
     fn new(seed: u64, setup: impl FnOnce(&mut Rng) -> Setup) -> Self {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::with_seed(seed);
         let setup = setup(&mut rng);
-        let chat = |_| Chat {
-            bot: rng.below(u64::from(setup.bots)) as u32,
-            sent: Vec::new(),
-            under_way: None,
-            last: None,
-        };
+        let chat =
+            |_| Chat { bot: rng.u32(..setup.bots), sent: Vec::new(), under_way: None, last: None };
         let chats = (0..setup.chats).map(chat).collect();
         let mut world = Self {
-            disk: SimDisk::new(rng.next()),
+            disk: SimDisk::new(rng.u64(..)),
             rng,
             now: Instant::now(),
             chats,
@@ -238,7 +232,7 @@ impl World {
             .shared_by(2 + setup.workers, BODY_MAX);
         let budget = Arc::new(budget);
         let mut bots = setup.bot_names();
-        if self.rng.is_one(1, 3) && bots.len() > 1 {
+        if self.rng.u64(..3) == 0 && bots.len() > 1 {
             // A reload brings it.
             bots.pop();
         }
@@ -397,7 +391,7 @@ impl World {
         let repeat = chat.sent.iter().rposition(|sent| sent.may_repeat && sent.is_acked);
         let number = match repeat {
             Some(last) if repeats => {
-                let back = self.rng.below(4) as usize;
+                let back = self.rng.usize(..4);
                 let number = last.saturating_sub(back);
                 if chat.sent[number].may_repeat { number } else { last }
             }
@@ -408,10 +402,10 @@ impl World {
         };
         if number == chat.sent.len() {
             let len = match long {
-                true => self.rng.below(BODY_MAX - 200),
-                false => self.rng.below(self.setup.padding),
+                true => self.rng.u64(..BODY_MAX - 200),
+                false => self.rng.u64(..self.setup.padding),
             };
-            let text = (0..len).map(|_| char::from(b'a' + self.rng.below(26) as u8)).collect();
+            let text = (0..len).map(|_| self.rng.lowercase()).collect();
             chat.sent.push(Sent {
                 text,
                 is_acked: false,
@@ -536,7 +530,7 @@ impl World {
     }
 
     fn take(&mut self, worker: usize, limit: usize) {
-        let (now, turn) = (self.now, self.rng.below(200) as u32);
+        let (now, turn) = (self.now, self.rng.u32(..200));
         let life = self.life();
         let Life { scheduler, workers, .. } = life;
         let SimWorker { held, dropped, settled_batch } = &mut workers[worker];
@@ -683,37 +677,37 @@ impl World {
     /// One step that any of the threads could take next.
     fn act(&mut self) {
         let rng = &mut self.rng;
-        match rng.below(41) {
+        match rng.u64(..41) {
             0..=12 => {
-                let (repeats, long) = (rng.is_one(1, 6), rng.is_one(1, 40));
-                let count = rng.range(1, 4);
+                let (repeats, long) = (rng.u64(..6) == 0, rng.u64(..40) == 0);
+                let count = rng.u64(1..=4);
                 for _ in 0..count {
-                    let index = self.rng.below(self.setup.chats) as usize;
+                    let index = self.rng.u64(..self.setup.chats) as usize;
                     self.send(index, repeats, long);
                 }
             }
             13..=18 => {
-                let shard = rng.below(self.setup.shards as u64) as usize;
+                let shard = rng.usize(..self.setup.shards);
                 self.shard(shard);
             }
             19..=23 => {
-                let at_most = rng.range(1, 3) as usize;
+                let at_most = rng.usize(1..=3);
                 self.commit(at_most);
             }
             24..=26 => self.read_back(),
             27..=29 => drop(self.task()),
             30 => self.sync(),
             31..=34 => {
-                let limit = if rng.is_one(1, 4) { rng.range(2, 6) } else { 1 };
-                let worker = rng.below(self.setup.workers as u64) as usize;
+                let limit = if rng.u64(..4) == 0 { rng.u64(2..=6) } else { 1 };
+                let worker = rng.usize(..self.setup.workers);
                 self.take(worker, limit as usize);
             }
             35..=38 => {
-                let retry = if rng.is_one(1, 8) { Some(rng.below(200)) } else { None };
-                let worker = rng.below(self.setup.workers as u64) as usize;
+                let retry = if rng.u64(..8) == 0 { Some(rng.u64(..200)) } else { None };
+                let worker = rng.usize(..self.setup.workers);
                 self.finish(worker, retry);
             }
-            39 => self.now += Duration::from_millis(rng.below(150)),
+            39 => self.now += Duration::from_millis(rng.u64(..150)),
             _ => self.reload(),
         }
         self.after();
@@ -829,17 +823,17 @@ impl World {
     /// Something happens to the disk or the process.
     fn misfortune(&mut self) {
         let rng = &mut self.rng;
-        match rng.below(12) {
+        match rng.u64(..12) {
             0 | 1 => self.crash(Crash::Kill),
             2 | 3 => self.crash(Crash::PowerCut),
             4 | 5 => {
-                let points = rng.below(12);
+                let points = rng.u64(..12);
                 log!(self, "crash in {points}");
                 self.disk.crash_in(points);
             }
             6 => {
-                if rng.is_one(1, 3) {
-                    let is_taken = rng.is_one(1, 2);
+                if rng.u64(..3) == 0 {
+                    let is_taken = rng.bool();
                     self.planted.clear();
                     self.remove_directory(is_taken);
                 }
@@ -847,11 +841,11 @@ impl World {
             7..=9 => {
                 let mut weather = Weather::default();
                 for chance in &mut weather.chances {
-                    if rng.is_one(1, 3) {
-                        *chance = [20, 80, 200][rng.below(3) as usize];
+                    if rng.u64(..3) == 0 {
+                        *chance = [20, 80, 200][rng.usize(..3)];
                     }
                 }
-                weather.is_read_only = rng.is_one(1, 10);
+                weather.is_read_only = rng.u64(..10) == 0;
                 log!(self, "{weather:?}");
                 self.disk.set_weather(weather);
             }
@@ -868,17 +862,17 @@ impl World {
     /// Starts after an end, mostly on a good disk.
     fn start_again(&mut self) {
         let mut weather = Weather::default();
-        if self.rng.is_one(1, 4) {
+        if self.rng.u64(..4) == 0 {
             // A sync that fails here takes back what was promised, and nothing could prevent it.
             for op in [Op::Create, Op::Read, Op::Remove, Op::Rename, Op::Truncate, Op::Write] {
-                weather.chances[op as usize] = self.rng.below(60);
+                weather.chances[op as usize] = self.rng.u64(..60);
             }
         }
         self.disk.set_weather(weather);
-        if self.rng.is_one(1, 6) {
-            self.disk.crash_in(self.rng.clone().below(10));
+        if self.rng.u64(..6) == 0 {
+            self.disk.crash_in(self.rng.clone().u64(..10));
         }
-        if self.rng.is_one(1, 4) {
+        if self.rng.u64(..4) == 0 {
             self.plant();
         }
         self.start();
@@ -896,11 +890,11 @@ impl World {
             .filter(|it| *it < 1 << 30)
             .max()
             .unwrap_or(0);
-        let number = match self.rng.below(4) {
+        let number = match self.rng.u64(..4) {
             0 => u32::MAX,
             more => last + 3 * more as u32,
         };
-        let kind = ["journal", "ids", "settled"][self.rng.below(3) as usize];
+        let kind = ["journal", "ids", "settled"][self.rng.usize(..3)];
         let name = format!("{number:010}.{kind}");
         let content = format!("not of this journal {}", self.planted.len()).into_bytes();
         log!(self, "{name} is planted");
@@ -919,17 +913,17 @@ impl World {
     }
 
     fn end_as_told(&mut self) {
-        let crash = if self.rng.is_one(1, 2) { Crash::Kill } else { Crash::PowerCut };
+        let crash = if self.rng.bool() { Crash::Kill } else { Crash::PowerCut };
         self.crash(crash);
     }
 }
 
 fn run(seed: u64) {
     let mut world = World::new(seed, Setup::random);
-    let steps = world.rng.range(30, 250);
-    let (calm, misfortunes) = (world.rng.is_one(1, 10), world.rng.range(5, 60));
+    let steps = world.rng.u64(30..=250);
+    let (calm, misfortunes) = (world.rng.u64(..10) == 0, world.rng.u64(5..=60));
     for _ in 0..steps {
-        if !calm && world.rng.is_one(1, misfortunes) {
+        if !calm && world.rng.u64(..misfortunes) == 0 {
             world.misfortune();
         } else {
             world.act();

@@ -2,7 +2,9 @@
 
 use std::{io::IoSlice, sync::Arc};
 
-use super::{Rng, disk::SimDisk};
+use fastrand::Rng;
+
+use super::disk::SimDisk;
 use crate::{
     bots::BotKey,
     journal::{
@@ -40,8 +42,8 @@ fn segment(number: u32, bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<Span>) {
 /// Bodies of all lengths around the reader's chunks, without bytes of the marker.
 fn bodies(rng: &mut Rng, count: usize, longest: u64) -> Vec<Vec<u8>> {
     let body = |rng: &mut Rng| {
-        let len = if rng.is_one(1, 4) { rng.below(longest) } else { rng.below(60) };
-        (0..len).map(|_| rng.below(128) as u8).collect()
+        let len = if rng.u64(..4) == 0 { rng.u64(..longest) } else { rng.u64(..60) };
+        (0..len).map(|_| rng.u8(..128)).collect()
     };
     (0..count).map(|_| body(rng)).collect()
 }
@@ -130,7 +132,7 @@ fn check(whole: &[u8], places: &[Span], bytes: &[u8], what: &str) {
 
 #[test]
 fn one_byte_costs_one_record() {
-    let mut rng = Rng(1);
+    let mut rng = Rng::with_seed(1);
     let (whole, places) = segment(SEGMENT, &bodies(&mut rng, 9, 700));
     check(&whole, &places, &whole, "whole");
     for at in places[0].0 as usize..whole.len() {
@@ -144,7 +146,7 @@ fn one_byte_costs_one_record() {
 
 #[test]
 fn a_cut_costs_what_is_behind_it() {
-    let mut rng = Rng(2);
+    let mut rng = Rng::with_seed(2);
     let (whole, places) = segment(SEGMENT, &bodies(&mut rng, 9, 700));
     for len in 0..whole.len() {
         check(&whole, &places, &whole[..len], &format!("cut at {len}"));
@@ -154,13 +156,13 @@ fn a_cut_costs_what_is_behind_it() {
 #[test]
 fn holes_cost_what_they_hit() {
     for seed in 0..400 {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::with_seed(seed);
         let (whole, places) = segment(SEGMENT, &bodies(&mut rng, 20, 1500));
         let mut bytes = whole.clone();
-        for _ in 0..rng.range(1, 3) {
-            let (from, len) = (rng.below(whole.len() as u64) as usize, rng.range(1, 2000));
+        for _ in 0..rng.u64(1..=3) {
+            let (from, len) = (rng.usize(..whole.len()), rng.u64(1..=2000));
             let to = (from + len as usize).min(whole.len());
-            let what = [0, 0xff, MARKER[0]][rng.below(3) as usize];
+            let what = [0, 0xff, MARKER[0]][rng.usize(..3)];
             bytes[from.max(places[0].0 as usize)..to.max(places[0].0 as usize)].fill(what);
         }
         check(&whole, &places, &bytes, &format!("seed {seed}"));
@@ -172,11 +174,11 @@ fn holes_cost_what_they_hit() {
 #[test]
 fn records_of_a_former_life_are_none() {
     for seed in 0..400 {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::with_seed(seed);
         // Sometimes of the same lengths, so that records lie over records.
         let old = bodies(&mut rng, 30, 700);
-        let new = match rng.is_one(1, 2) {
-            true => old[..rng.range(1, 20) as usize].to_vec(),
+        let new = match rng.bool() {
+            true => old[..rng.usize(1..=20)].to_vec(),
             false => bodies(&mut rng, 12, 700),
         };
         let (mut bytes, old_places) = segment(SEGMENT - 1, &old);
@@ -196,7 +198,7 @@ fn records_of_a_former_life_are_none() {
             assert_eq!(read(&bytes, places[0].0, None).torn, 0, "a record of old is not torn");
         }
         // A record's room is as it was.
-        let lost = rng.below(places.len() as u64) as usize;
+        let lost = rng.usize(..places.len());
         let (from, to) = places[lost];
         let range = from as usize..to as usize;
         bytes[range.clone()].copy_from_slice(&stale[range]);
@@ -209,21 +211,21 @@ fn records_of_a_former_life_are_none() {
 #[test]
 fn any_bytes_come_to_an_end() {
     for seed in 0..500 {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::with_seed(seed);
         let mut bytes = Vec::new();
         while bytes.len() < 3000 {
-            match rng.below(4) {
-                0 => bytes.extend(&MARKER[..rng.range(1, 3) as usize]),
-                1 => bytes.extend((0..rng.below(60)).map(|_| rng.below(256) as u8)),
-                2 => bytes.extend(vec![0; rng.below(600) as usize]),
+            match rng.u64(..4) {
+                0 => bytes.extend(&MARKER[..rng.usize(1..=3)]),
+                1 => bytes.extend((0..rng.u64(..60)).map(|_| rng.u8(..))),
+                2 => bytes.extend(vec![0; rng.usize(..600)]),
                 _ => {
                     let (some, places) = segment(SEGMENT, &bodies(&mut rng, 2, 700));
-                    let cut = rng.range(places[0].0, some.len() as u64);
+                    let cut = rng.u64(places[0].0..=some.len() as u64);
                     bytes.extend(&some[places[0].0 as usize..cut as usize]);
                 }
             }
         }
-        let (start, end) = (rng.below(50), rng.below(4000));
+        let (start, end) = (rng.u64(..50), rng.u64(..4000));
         read(&bytes, start, None);
         // An end that is behind the file's is as good as any.
         read(&bytes, start, Some(end));
@@ -234,7 +236,7 @@ fn any_bytes_come_to_an_end() {
 /// and the report has its offset.
 #[test]
 fn a_start_tells_what_is_damaged() {
-    let mut rng = Rng(5);
+    let mut rng = Rng::with_seed(5);
     let mut texts: Vec<_> = bodies(&mut rng, 5, 300);
     texts.iter_mut().for_each(|text| text.retain(u8::is_ascii_alphanumeric));
     let (whole, places) = segment(SEGMENT, &texts);

@@ -11,7 +11,7 @@ use crate::{
     io::{config_snapshot::ConfigSnapshot, peer_limit::PeerConnectionLimit},
     server::{
         admin::AdminThread,
-        journal::{self, OnRecovery},
+        journal::{OnRecovery, OpenedJournal},
         output::Output,
     },
 };
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Opened {
     pub(super) bound: Bound,
     /// `None` where updates are kept in memory alone.
-    pub(super) journal: Option<journal::Opened>,
+    pub(super) journal: Option<OpenedJournal>,
     pub(super) letters: Option<Arc<DeadLetters>>,
     pub(super) outputs: Outputs,
     pub(super) permits: Arc<PeerConnectionLimit>,
@@ -68,8 +68,8 @@ impl Bound {
                 on_recovery.iter_mut().for_each(|call| call(progress));
             }
         });
-        let journal = journal::Opened::open(&config.journal, &registry, &outputs, on_recovery)?;
-        self.notices.extend(journal.iter().flat_map(journal::Opened::notices));
+        let journal = OpenedJournal::open(&config.journal, &registry, &outputs, on_recovery)?;
+        self.notices.extend(journal.iter().flat_map(OpenedJournal::notices));
         self.notices.extend(self.admin.as_ref().and_then(AdminThread::notice));
         let permits = Arc::new(PeerConnectionLimit::new(limits.connections_per_address));
         let letters = config.dispatch.dead_letters.as_deref();

@@ -23,7 +23,7 @@ use crate::{
     dispatch::{Dispatcher, SettledBatch},
     error::{Error, ErrorKind},
     io::{
-        acceptor::{Acceptor, Admission, ShardLink},
+        acceptor::{Acceptor, ConnectionLimits, ShardLink},
         config_snapshot::ConfigSnapshot,
         connection::IngestPath,
         cpu_affinity::{self},
@@ -40,7 +40,7 @@ use crate::{
         feeder::{FeedPath, Feeder, Inlet},
         files::Files,
         hangs::{self, Hangs},
-        journal::{self, IntakeEnd},
+        journal::{IntakeEnd, OpenedJournal},
         output::Output,
         reload::ReloadLock,
         watch::{self, Watcher},
@@ -179,7 +179,7 @@ impl Opened {
         let shards =
             handle.start_shards(&config, &snapshot, tls.as_ref(), &permits, paths, taken_back)?;
         if config.listens {
-            handle.start_acceptor(Admission::new(&config, permits), sockets, shards)?;
+            handle.start_acceptor(ConnectionLimits::new(&config, permits), sockets, shards)?;
         }
         if let Some(tls) = tls.filter(|_| watch_certificates) {
             let mut files = FileWatch::new(tls);
@@ -269,7 +269,7 @@ impl Server {
     /// Starts the journal's threads; for each shard its way into the journal, and the feeder's.
     fn start_journal(
         &mut self,
-        opened: journal::Opened,
+        opened: OpenedJournal,
         dispatcher: impl Fn() -> Dispatcher,
         returns: Vec<Sender<Recycled>>,
     ) -> Result<(Vec<IngestPath>, FeedPath), Error> {
@@ -370,7 +370,7 @@ impl Server {
 
     fn start_acceptor(
         &mut self,
-        admission: Admission,
+        limits: ConnectionLimits,
         sockets: Vec<ListeningSocket>,
         shards: Vec<ShardLink>,
     ) -> Result<(), Error> {
@@ -381,7 +381,7 @@ impl Server {
         let acceptor_config = Arc::clone(&self.acceptor_config);
         let incidents = self.incidents.writer();
         let acceptor =
-            Acceptor::new(admission, incidents, sockets, metrics, acceptor_config, shards, stop);
+            Acceptor::new(limits, incidents, sockets, metrics, acceptor_config, shards, stop);
         self.health.watch(acceptor.operation());
         let thread = self.spawn("ringhook-accept".to_owned(), None, || {
             cpu_affinity::be_patient();

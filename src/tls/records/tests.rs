@@ -27,14 +27,18 @@ fn forge(client: &mut Records, inner: &[u8]) -> Vec<u8> {
 }
 
 /// What a server makes of it.
-fn sent(server: &mut Records, client: &mut Records, inner: &[u8]) -> Result<Opened, TlsError> {
+fn sent(
+    server: &mut Records,
+    client: &mut Records,
+    inner: &[u8],
+) -> Result<OpenedRecord, TlsError> {
     server.open(&mut forge(client, inner))
 }
 
 fn data(server: &mut Records, record: &[u8]) -> Vec<u8> {
     let mut record = record.to_vec();
     assert_eq!(Records::length(&record), Ok(Some(record.len())));
-    let Ok(Opened::Data(range)) = server.open(&mut record) else {
+    let Ok(OpenedRecord::Data(range)) = server.open(&mut record) else {
         unreachable!("no data in it");
     };
     record[range].to_vec()
@@ -148,10 +152,10 @@ fn what_is_changed_or_has_no_tag_is_refused() {
 #[test]
 fn padding_is_taken_off_and_there_must_be_a_type() {
     let (mut server, mut client) = both();
-    assert_eq!(sent(&mut server, &mut client, b"a\0\x17\0\0\0"), Ok(Opened::Data(5..7)));
+    assert_eq!(sent(&mut server, &mut client, b"a\0\x17\0\0\0"), Ok(OpenedRecord::Data(5..7)));
     let mut inner = vec![0; PLAIN_MAX + 1];
     inner[0] = 23;
-    assert_eq!(sent(&mut server, &mut client, &inner), Ok(Opened::Nothing));
+    assert_eq!(sent(&mut server, &mut client, &inner), Ok(OpenedRecord::Nothing));
     for length in [0, 1, 2, 100, PLAIN_MAX + 1] {
         let (mut server, mut client) = both();
         let zeros = vec![0; length];
@@ -185,7 +189,7 @@ fn content_is_bounded_with_and_without_padding() {
     let mut inner = vec![b'x'; PLAIN_MAX];
     inner.push(23);
     let longest = HEADER..HEADER + PLAIN_MAX;
-    assert_eq!(sent(&mut server, &mut client, &inner), Ok(Opened::Data(longest)));
+    assert_eq!(sent(&mut server, &mut client, &inner), Ok(OpenedRecord::Data(longest)));
     inner.push(0);
     assert_eq!(sent(&mut server, &mut client, &inner), Err(TlsError::RecordOverflow));
     let (mut server, mut client) = both();
@@ -204,13 +208,17 @@ fn a_peer_may_send_only_so_many_records_for_nothing() {
         let (mut server, mut client) = both();
         for round in 0..3 {
             for _ in 0..EMPTY_RECORDS_MAX {
-                assert_eq!(sent(&mut server, &mut client, inner), Ok(Opened::Nothing), "{round}");
+                assert_eq!(
+                    sent(&mut server, &mut client, inner),
+                    Ok(OpenedRecord::Nothing),
+                    "{round}"
+                );
                 if inner[0] == KEY_UPDATE[0] {
                     client.write.update().unwrap();
                 }
             }
             // Data between them is what they may be for.
-            assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(Opened::Data(5..6)));
+            assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(OpenedRecord::Data(5..6)));
         }
         for _ in 0..EMPTY_RECORDS_MAX {
             sent(&mut server, &mut client, b"\x17").unwrap();
@@ -225,8 +233,8 @@ fn a_peer_may_cancel_only_so_often() {
     let (mut server, mut client) = both();
     let warning = b"\x01\x5a\x15";
     for _ in 0..WARNINGS_MAX {
-        assert_eq!(sent(&mut server, &mut client, warning), Ok(Opened::Nothing));
-        assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(Opened::Data(5..6)));
+        assert_eq!(sent(&mut server, &mut client, warning), Ok(OpenedRecord::Nothing));
+        assert_eq!(sent(&mut server, &mut client, b"x\x17"), Ok(OpenedRecord::Data(5..6)));
     }
     assert_eq!(sent(&mut server, &mut client, warning), Err(TlsError::TooMany));
 }
@@ -235,9 +243,9 @@ fn a_peer_may_cancel_only_so_often() {
 #[test]
 fn alerts_end_the_connection_but_for_one() {
     for (alert, expected) in [
-        (&[1, 0][..], Ok(Opened::End)),
-        (&[2, 0], Ok(Opened::End)),
-        (&[1, 90], Ok(Opened::Nothing)),
+        (&[1, 0][..], Ok(OpenedRecord::End)),
+        (&[2, 0], Ok(OpenedRecord::End)),
+        (&[1, 90], Ok(OpenedRecord::Nothing)),
         (&[2, 90], Err(TlsError::AlertReceived)),
         (&[2, 20], Err(TlsError::AlertReceived)),
         (&[2, 255], Err(TlsError::AlertReceived)),
@@ -263,7 +271,7 @@ fn keys_change_when_the_peer_says_so() {
         for round in 0..5 {
             let update = forge(&mut client, &[24, 0, 0, 1, 0, 22]);
             client.write.update().unwrap();
-            assert_eq!(server.open(&mut update.clone()), Ok(Opened::Nothing));
+            assert_eq!(server.open(&mut update.clone()), Ok(OpenedRecord::Nothing));
             assert_eq!(data(&mut server, &forge(&mut client, b"x\x17")), b"x", "{round}");
         }
         assert!(!server.update_due);
@@ -284,7 +292,7 @@ fn a_key_update_may_come_in_parts_with_nothing_between() {
             let parts = [&message[..first], &message[first..second], &message[second..]];
             for part in parts.into_iter().filter(|part| !part.is_empty()) {
                 let inner = [part, &[22]].concat();
-                assert_eq!(sent(&mut server, &mut client, &inner), Ok(Opened::Nothing));
+                assert_eq!(sent(&mut server, &mut client, &inner), Ok(OpenedRecord::Nothing));
             }
             client.write.update().unwrap();
             assert_eq!(data(&mut server, &forge(&mut client, b"x\x17")), b"x");
@@ -350,7 +358,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         let (mut server, mut client) = pair(suite);
         for _ in 0..3 {
             let update = [24, 0, 0, 1, 1, 22];
-            assert_eq!(sent(&mut server, &mut client, &update), Ok(Opened::Nothing));
+            assert_eq!(sent(&mut server, &mut client, &update), Ok(OpenedRecord::Nothing));
             client.write.update().unwrap();
         }
         let mut out = Vec::new();
@@ -358,7 +366,7 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
         server.seal(b"another", &mut out).unwrap();
         let records = split(&out);
         assert_eq!(records.len(), 3);
-        assert_eq!(client.open(&mut records[0].clone()), Ok(Opened::Nothing));
+        assert_eq!(client.open(&mut records[0].clone()), Ok(OpenedRecord::Nothing));
         assert!(!client.update_due, "no update is asked for in return");
         assert_eq!(data(&mut client, &records[1]), b"answer");
         assert_eq!(data(&mut client, &records[2]), b"another");
@@ -373,8 +381,8 @@ fn the_peers_wish_for_new_keys_is_met_once_before_anything_else() {
             say(&mut server, &mut out).unwrap();
             let records = split(&out);
             assert_eq!(records.len(), 2);
-            assert_eq!(client.open(&mut records[0].clone()), Ok(Opened::Nothing));
-            let expected = [Ok(Opened::End), Err(TlsError::AlertReceived)];
+            assert_eq!(client.open(&mut records[0].clone()), Ok(OpenedRecord::Nothing));
+            let expected = [Ok(OpenedRecord::End), Err(TlsError::AlertReceived)];
             assert!(expected.contains(&client.open(&mut records[1].clone())));
         }
     }
@@ -393,8 +401,8 @@ fn keys_are_changed_before_they_have_encrypted_too_much() {
     }
     // Three records and the update are four under each key.
     let kinds = split(&out).into_iter().map(|mut record| client.open(&mut record).unwrap());
-    let data = Opened::Data(5..6);
-    let full = [vec![data.clone(); 3], vec![Opened::Nothing]].concat();
+    let data = OpenedRecord::Data(5..6);
+    let full = [vec![data.clone(); 3], vec![OpenedRecord::Nothing]].concat();
     let expected = [full.clone(), full, vec![data]].concat();
     assert_eq!(kinds.collect::<Vec<_>>(), expected);
     let last = (1 << 24) - 1;
@@ -428,7 +436,7 @@ fn numbers_of_records_never_come_round() {
         let mut out = Vec::new();
         server.seal(b"x", &mut out).unwrap();
         let records = split(&out);
-        assert_eq!(client.open(&mut records[0].clone()), Ok(Opened::Nothing));
+        assert_eq!(client.open(&mut records[0].clone()), Ok(OpenedRecord::Nothing));
         assert_eq!(data(&mut client, &records[1]), b"x");
     }
 }

@@ -45,9 +45,9 @@ impl<'a> Reader<'a> {
         loop {
             let missing = match &mut self.records {
                 Some(records) => match self.received.open(records).unwrap() {
-                    Next::Data(_) => return true,
-                    Next::End => return false,
-                    Next::Missing(missing) => missing,
+                    NextRecord::Data(_) => return true,
+                    NextRecord::End => return false,
+                    NextRecord::Missing(missing) => missing,
                 },
                 None => 0,
             };

@@ -6,12 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use loadtest::{Options, PayloadOptions, Rate, Retry, Stop, Trust};
-
 use super::process::{self, Process};
 use crate::support::{
     PATH, SECRET,
     client::{self, Client},
+    load::Load,
     pki::Pki,
     port::Port,
 };
@@ -77,19 +76,11 @@ impl Service {
         Client::connect_with(self.port.addr, config)
     }
 
-    /// A closed loop of so many updates, which come again as Telegram's do, only faster.
-    pub(crate) fn load(&self, updates: u64) -> Options {
-        let url = format!("https://{}{PATH}", self.port.addr);
-        let mut options = Options::new(url.parse().unwrap());
-        options.connections = 32;
-        options.rate = Rate::Max;
-        options.stop = Stop::Requests(updates);
-        options.payload = PayloadOptions { chats: 500, ..PayloadOptions::default() };
-        options.secret_token = Some(SECRET.to_owned());
-        options.trust = Trust::pem(self.pki.cert.as_bytes()).unwrap();
-        options.retry = Some(Retry { scale: 50.0 });
-        options.duplicates = 0.02;
-        options
+    /// So many updates as fast as they are answered, some of them twice.
+    pub(crate) fn load(&self, updates: u64) -> Load {
+        let mut load = Load::new(self.port.addr, &self.pki, updates);
+        load.has_copies = true;
+        load
     }
 
     /// The report of the server that ended last.

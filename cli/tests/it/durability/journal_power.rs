@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use loadtest::Expected;
 use serde_json::Value;
 
 use crate::{
@@ -43,9 +42,9 @@ fn power_cuts_take_nothing_that_was_synced() {
         let Some(disk) = Faulty::new() else { return };
         let service = on(disk.path(), "synced");
         let mut sunk = Sunk::default();
-        let options = service.load(UPDATES);
+        let load = service.load(UPDATES);
         let (first, tap) = start(&service);
-        let (sent, (mut tap, last)) = under_load(&options, || {
+        let (_, (mut tap, last)) = under_load(&load, || {
             let (mut tap, mut server) = (tap, first);
             for cut in 0..CUTS {
                 let left = UPDATES - sunk.updates().len() as u64;
@@ -62,7 +61,7 @@ fn power_cuts_take_nothing_that_was_synced() {
         tap.end_life(&mut sunk);
         assert_eq!(last.wait().status.code(), Some(0));
         // What was handled shortly before a cut comes again, since that is noted without a sync.
-        let doubled = sunk.check(Expected::from(&sent), usize::MAX);
+        let doubled = sunk.check(load.expected(), usize::MAX);
         eprintln!("came again after each cut {doubled:?}");
     });
 }

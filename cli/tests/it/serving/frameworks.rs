@@ -17,7 +17,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use loadtest::{Replay, Stop};
 use serde_json::Value;
 
 use crate::{
@@ -259,13 +258,14 @@ impl<'a> Setting<'a> {
         disturb: impl FnOnce(&mut Self, Process, Running) -> (Process, Running),
     ) -> (Value, Running) {
         let (bot, server) = (self.start_bot(), self.service.start());
-        let mut options = self.service.load(UPDATES as u64);
-        let file = self.log.path.with_file_name("updates");
-        options.replay = Some(Replay { file, renumber: false });
-        options.stop = Stop::Requests(UPDATES as u64);
-        options.connections = SENDER_CONNECTIONS;
-        options.duplicates = 0.0;
-        let (sent, (server, bot)) = under_load(&options, || disturb(self, server, bot));
+        let mut load = self.service.load(UPDATES as u64);
+        let texts = fs::read_to_string(self.log.path.with_file_name("updates")).unwrap();
+        let chats = self.sent.iter().map(|line| line.2.clone());
+        load.own = chats.zip(texts.lines().map(str::to_owned)).collect();
+        assert_eq!(load.own.len(), UPDATES);
+        load.connections = SENDER_CONNECTIONS;
+        load.has_copies = false;
+        let (sent, (server, bot)) = under_load(&load, || disturb(self, server, bot));
         assert_eq!(sent.acknowledged, UPDATES as u64);
         wait_going_on("all updates are handled", || {
             self.log.look();

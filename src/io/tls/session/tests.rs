@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::*;
-use crate::tls::{TlsConfig, provider, records::TlsError, recv_buffer::Next};
+use crate::tls::{TlsConfig, provider, records::TlsError, recv_buffer::NextRecord};
 
 /// A server's configuration, and what a client has to trust.
 struct Sides {
@@ -134,7 +134,7 @@ impl Pair {
         all.extend_from_slice(&bytes);
         self.received.take_back(all);
         let mut read = Vec::new();
-        while let Next::Data(_) = self.received.open(&mut self.records).unwrap() {
+        while let NextRecord::Data(_) = self.received.open(&mut self.records).unwrap() {
             read.extend_from_slice(self.received.bytes());
             self.received.consume(self.received.bytes().len());
         }
@@ -171,7 +171,7 @@ fn a_client_is_understood_with_every_suite_however_its_bytes_are_cut() {
             // here.
             if piece > 1000 {
                 let mut received = RecvBuffer::sealed(rest);
-                assert!(matches!(received.open(&mut records), Ok(Next::Data(17))));
+                assert!(matches!(received.open(&mut records), Ok(NextRecord::Data(17))));
                 assert_eq!(received.bytes(), early);
             }
             let mut out = Vec::new();
@@ -268,10 +268,10 @@ fn a_close_notify_ends_both_directions() {
     // What follows it is ignored.
     bytes.extend_from_slice(b"junk");
     let mut received = RecvBuffer::sealed(bytes);
-    assert!(matches!(received.open(&mut pair.records), Ok(Next::Data(4))));
+    assert!(matches!(received.open(&mut pair.records), Ok(NextRecord::Data(4))));
     assert_eq!(received.bytes(), b"last");
     received.consume(4);
-    assert!(matches!(received.open(&mut pair.records), Ok(Next::End)));
+    assert!(matches!(received.open(&mut pair.records), Ok(NextRecord::End)));
     let mut out = Vec::new();
     pair.records.close_notify(&mut out).unwrap();
     receive(&mut pair.client, &out).unwrap();

@@ -62,7 +62,7 @@ proptest! {
             ("update_id".into(), Tree::Negative(id)),
             (kind.as_str().into(), tree),
         ]);
-        Writer { out: &mut text, style: style | 1 }.write(&root);
+        Writer { out: &mut text, style: fastrand::Rng::with_seed(style) }.write(&root);
 
         let update = parse(&text).unwrap();
         prop_assert_eq!((update.id().get(), update.kind()), (id, kind));
@@ -137,7 +137,7 @@ fn tree() -> impl Strategy<Value = Tree> {
 /// Writes trees in one of the many ways that JSON leaves open, chosen by `style`.
 struct Writer<'a> {
     out: &'a mut String,
-    style: u64,
+    style: fastrand::Rng,
 }
 
 impl Writer<'_> {
@@ -186,7 +186,7 @@ impl Writer<'_> {
 
     fn space(&mut self) {
         let spaces = ["", "", "", " ", "\n", "\r\n", "\t  "];
-        let choice = self.choose(spaces.len());
+        let choice = self.style.usize(..spaces.len());
         self.out.push_str(spaces[choice]);
     }
 
@@ -194,7 +194,7 @@ impl Writer<'_> {
         self.out.push('"');
         for letter in string.chars() {
             let plain = letter >= ' ' && !matches!(letter, '"' | '\\');
-            if plain && self.choose(3) > 0 {
+            if plain && self.style.u8(..3) > 0 {
                 self.out.push(letter);
                 continue;
             }
@@ -203,13 +203,5 @@ impl Writer<'_> {
             }
         }
         self.out.push('"');
-    }
-
-    /// A number below `limit`, by xorshift.
-    fn choose(&mut self, limit: usize) -> usize {
-        self.style ^= self.style << 13;
-        self.style ^= self.style >> 7;
-        self.style ^= self.style << 17;
-        (self.style >> 33) as usize % limit
     }
 }

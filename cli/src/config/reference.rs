@@ -224,8 +224,8 @@ fn plain(docs: &str) -> String {
     (text + rest).replace('|', "\\|")
 }
 
-/// The default that documentation names behind a semicolon at the end of a sentence, as it is typed;
-/// and the documentation without it.
+/// The default that documentation names behind a semicolon at the end of a sentence, as it is
+/// typed; and the documentation without it.
 fn without_default(meaning: &str) -> (Option<String>, String) {
     for (index, _) in meaning.match_indices("; ") {
         let (before, after) = meaning.split_at(index);

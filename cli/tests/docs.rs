@@ -209,6 +209,26 @@ fn promises_name_tests_that_exist() {
     }
 }
 
+#[test]
+fn documents_name_files_that_exist() {
+    let folders =
+        ["benches/", "cli/", "contrib/", "docs/", "examples/", "outputs/", "src/", "tests/"];
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for (path, text) in documents() {
+        let (_, code) = prose_and_code(&text);
+        let is_file = |name: &&String| folders.iter().any(|folder| name.starts_with(folder));
+        for name in code.iter().filter(is_file) {
+            named += 1;
+            if !root().join(name).exists() {
+                missing.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(named > 40, "{named}");
+}
+
 /// The names in "test `name`", and those in `cargo test --test name`.
 fn named_tests(text: &str) -> (Vec<String>, Vec<String>) {
     let outside: Vec<_> =

@@ -23,7 +23,7 @@ pub struct Journal {
     /// unless `ack` is [`Ack::Memory`].
     #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// How long a start waits for another process to release the directory; 0, which is not at all.
+    /// How long a start waits for another process to release the directory; 0 s.
     /// New connections wait in the kernel meanwhile.
     #[serde(with = "duration")]
     pub lock_wait: Duration,

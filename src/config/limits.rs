@@ -49,7 +49,7 @@ pub struct Limits {
     /// Telegram gives up after 60 s for both and the answer.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
-    /// The least that a body must come to on average, in bytes a second; 500, and 0 for no bound.
+    /// The least that a body must come to on average, in bytes a second, 0 for no bound; 500.
     /// Slower: 408, likewise (`body_rate`). A TLS record, of 16 KiB at the most, counts when it is
     /// whole.
     #[serde(with = "size")]
@@ -67,9 +67,10 @@ pub struct Limits {
     /// its side after 60 s, so the server should wait longer than that.
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
-    /// Updates that may be under way between their 200 and the end of their handling; 65,536, about
-    /// 5 KB of memory each at 1.3 KB bodies. Beyond it, and beyond the next two, updates wait in
-    /// the journal; without one the sender gets 503 and `Retry-After: 1` (`updates_refused`).
+    /// Updates that may be under way between their 200 and the end of their handling; 65,536. Each
+    /// takes about 5 KB of memory at 1.3 KB bodies. Beyond it, and beyond the next two, updates
+    /// wait in the journal; without one the sender gets 503 and `Retry-After: 1`
+    /// (`updates_refused`).
     pub queue_updates: usize,
     /// Bytes of the bodies of these updates, as received; 128 MiB. Parsed they take about three
     /// times as much memory. At least twice `body_bytes`: each shard keeps a little for its next
@@ -79,15 +80,15 @@ pub struct Limits {
     /// Updates of one chat that may wait for the one before them; 256. The other chats of the bot
     /// go on when one is at its limit. A few more get in until the workers have noticed.
     pub chat_updates: usize,
-    /// Requests answered on one connection; 0, which is no limit. The last answer says `Connection:
+    /// Requests answered on one connection, 0 for no limit; 0. The last answer says `Connection:
     /// close` (`request_limit`). Telegram makes at most 20 new connections a second for each bot.
     pub requests_per_connection: u64,
     /// Connections at a time; 100,000. Beyond it a new one replaces the one that has been idle
     /// longest, for a second at least (`displaced`); where none has, the new one is closed at once
     /// (`connections`). Where the process may open fewer files, accepting pauses before.
     pub connections: usize,
-    /// Connections of one address at a time, an IPv6 one standing for its /64; 0, which is no
-    /// limit. Beyond it the new one is closed at once (`per_address`). Telegram has few addresses
+    /// Connections of one address at a time, an IPv6 one standing for its /64, 0 for no limit; 0.
+    /// Beyond it the new one is closed at once (`per_address`). Telegram has few addresses
     /// and opens up to 100 connections for each bot.
     pub connections_per_address: usize,
 }

@@ -70,7 +70,7 @@ pub(crate) struct Control {
     reading_over: AtomicBool,
     sink_gone: AtomicBool,
     stopping: AtomicBool,
-    /// Workers that wait for their file or pipe.
+    /// Workers that wait for the file of dead letters.
     waiting: AtomicUsize,
     on_failure: Option<OnFailure>,
 }
@@ -125,7 +125,7 @@ impl Control {
         self.failure.get().map(String::as_str)
     }
 
-    /// Counts a worker as waiting for its file or pipe until the result is dropped.
+    /// Counts a worker as waiting for the file of dead letters until the result is dropped.
     pub(crate) fn wait_for_disk(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)

@@ -59,10 +59,13 @@ const CROWD: usize = 8;
 pub(crate) enum Severity {
     /// Updates are taken as before.
     Aside,
-    /// No updates are taken or handled.
+    /// No updates are taken.
     Obstacle,
-    /// It is an obstacle where all workers are in it: a single one may take as long as its program
-    /// likes.
+    /// An output takes nothing. With a journal updates are taken as before, and without one those
+    /// for other outputs.
+    OfOutput,
+    /// An output takes nothing where all workers are in it: a single one may take as long as its
+    /// program likes.
     OfAllWorkers,
 }
 
@@ -81,8 +84,8 @@ impl Step {
             Self::ReadBack => "journal: a read",
             Self::Settle => "journal: a note of settled updates",
             Self::Shard => "shard: a round",
-            Self::Sink => "sink: a write",
-            Self::Stream => "stream: handing an update over",
+            Self::Sink => "output: a write",
+            Self::Stream => "output: handing an update to the stream",
             Self::Watch => "watcher: a look at files",
         }
     }
@@ -101,6 +104,7 @@ impl Step {
     pub(crate) const fn severity(self) -> Severity {
         match self {
             Self::Prepare | Self::Watch => Severity::Aside,
+            Self::DeadLetters | Self::Sink => Severity::OfOutput,
             Self::Handler | Self::Stream => Severity::OfAllWorkers,
             _ => Severity::Obstacle,
         }

@@ -90,7 +90,7 @@ impl fmt::Display for OutputState {
             None => write!(f, "output {}: up", self.name),
             Some(OutputDown { reason, since }) => {
                 let since = humantime::format_rfc3339_seconds(since);
-                write!(f, "output {}: degraded since {since}: {reason}", self.name)
+                write!(f, "output {}: down since {since}: {reason}", self.name)
             }
         }
     }
@@ -110,7 +110,7 @@ mod tests {
         let first = state.down().unwrap();
         state.set_down("full");
         assert_eq!(state.down(), Some(OutputDown { reason: "full".to_owned(), ..first }));
-        assert!(state.to_string().starts_with("output audit: degraded since 2"), "{state}");
+        assert!(state.to_string().starts_with("output audit: down since 2"), "{state}");
         assert!(state.to_string().ends_with("Z: full"), "{state}");
         state.set_up();
         assert_eq!(state.down(), None);

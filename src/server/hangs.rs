@@ -147,7 +147,7 @@ mod tests {
             hangs.look(at(second));
         }
         let texts = health.hanging(at(30)).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(texts, ["sink: a write has not returned for 20 s (2 threads)"]);
+        assert_eq!(texts, ["output: a write has not returned for 20 s (2 threads)"]);
         assert_eq!((reported(), counts.get(Step::Sink)), (vec!["sink"], 1));
         one.end();
         two.begin(Step::Commit, at(20));

@@ -180,11 +180,8 @@ impl Health {
                 obstacles.push("journal: its disk takes nothing".to_owned());
             }
         }
-        match self.control.waiting_for_disk() {
-            0 => {}
-            waiting => obstacles.push(format!(
-                "sink: {waiting} worker(s) wait for a file or pipe that takes nothing"
-            )),
+        if self.needs_every_output() {
+            obstacles.extend(self.idle_outputs());
         }
         let hanging = self.hanging(now).into_iter().filter(|it| self.is_obstacle(it));
         obstacles.extend(hanging.map(|it| it.to_string()));
@@ -194,16 +191,37 @@ impl Health {
 
     /// What hangs, or takes nothing, although updates are taken, each in one line.
     pub(crate) fn asides(&self, now: Instant) -> Vec<String> {
-        let down = self.outputs().filter(|output| output.down().is_some());
+        let mut asides = Vec::new();
+        if !self.needs_every_output() {
+            asides.extend(self.idle_outputs());
+        }
         let hanging = self.hanging(now).into_iter().filter(|it| !self.is_obstacle(it));
-        down.map(ToString::to_string).chain(hanging.map(|it| it.to_string())).collect()
+        asides.extend(hanging.map(|it| it.to_string()));
+        asides
+    }
+
+    /// What the outputs do not take, each in one line.
+    fn idle_outputs(&self) -> impl Iterator<Item = String> {
+        let down = self.outputs().filter(|output| output.down().is_some()).map(ToString::to_string);
+        let waiting = self.control.waiting_for_disk();
+        let line = format!("dead letters: {waiting} worker(s) wait for a file that takes nothing");
+        down.chain((waiting > 0).then_some(line))
+    }
+
+    /// Whether no updates are taken where one output takes nothing: there is no journal that keeps
+    /// updates meanwhile, and no other output that takes its own.
+    fn needs_every_output(&self) -> bool {
+        self.journal.get().is_none() && self.outputs.count() <= 1
     }
 
     fn is_obstacle(&self, hanging: &Hanging) -> bool {
         match hanging.step.severity() {
             Severity::Aside => false,
             Severity::Obstacle => true,
-            Severity::OfAllWorkers => hanging.count >= self.workers.load(Relaxed),
+            Severity::OfOutput => self.needs_every_output(),
+            Severity::OfAllWorkers => {
+                self.journal.get().is_none() && hanging.count >= self.workers.load(Relaxed)
+            }
         }
     }
 
@@ -230,7 +248,7 @@ mod tests {
         let waiting = control.wait_for_disk();
         assert_eq!(
             health.obstacles(now),
-            ["sink: 1 worker(s) wait for a file or pipe that takes nothing"]
+            ["dead letters: 1 worker(s) wait for a file that takes nothing"]
         );
         drop(waiting);
         assert!(health.obstacles(now).is_empty() && health.failure(now).is_none());
@@ -293,8 +311,32 @@ mod tests {
         two.begin(Step::Sink, at(70));
         watcher.begin(Step::Watch, at(70));
         assert_eq!(said(74), (vec![], vec![]));
-        let sink = "sink: a write has not returned for 6 s";
+        let sink = "output: a write has not returned for 6 s";
         let watch = "watcher: a look at files has not returned for 6 s";
         assert_eq!(said(76), (lines(&[sink]), lines(&[watch])));
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_is_an_obstacle_where_it_is_the_only_one() {
+        let health = Health::new(Arc::new(Control::new(None)));
+        health.serving();
+        let [audit, bot] = ["audit", "bot"].map(|name| Arc::new(OutputState::new(name)));
+        let worker = Arc::<Operation>::default();
+        health.watch_worker(&worker);
+        health.watch_output(&audit);
+        audit.set_down("no storage space");
+        let start = Instant::now();
+        worker.begin(Step::Sink, start);
+        let assert_named = |lines: Vec<String>| {
+            let [down, hangs] = <[String; 2]>::try_from(lines).unwrap_or_default();
+            assert!(down.starts_with("output audit: down since "), "{down}");
+            assert_eq!(hangs, "output: a write has not returned for 6 s");
+        };
+        let late = start + Duration::from_secs(6);
+        assert!(health.asides(late).is_empty());
+        assert_named(health.obstacles(late));
+        health.watch_output(&bot);
+        assert!(health.obstacles(late).is_empty());
+        assert_named(health.asides(late));
     }
 }

@@ -1,4 +1,22 @@
-//! What the integration tests share: certificates, servers on port zero, a client of raw bytes.
+//! What the integration tests share.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` | servers on port 0, updates, waiting for conditions |
+//! | `client`, `raw` | clients that send the bytes they are told to, one of them over any stream |
+//! | `pki` | certificates made for one test |
+//! | `valve` | what holds a handler back and notes what it did |
+//! | `probe` | requests to the admin listener |
+//! | `crowd`, `drill` | thousands of connections at once; load while servers come and go |
+//! | `bot_api` | a Bot API server, with Telegram's sender |
+//! | `binary` | running the program `ringhook`; only for `cli/tests/` |
+//! | `external` | programs of other projects as clients |
+//! | `sunk` | what a sink has got from servers that were killed |
+//! | `disk`, `faulty` | small disks; a disk that fails, and whose power is cut |
+//! | `stuck_pipe` | a pipe whose reader has stopped |
+//! | `port`, `way` | a port for servers that come and go; a way to a server that is shut |
+//! | `terminal`, `chance` | a terminal; random numbers that can be had again |
+//! | `allocator` | an allocator that counts |
 
 #![allow(
     dead_code,

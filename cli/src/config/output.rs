@@ -41,9 +41,10 @@ pub(crate) struct OutputSection {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateTable {
-    /// The size at which it is renamed, in bytes, or as text such as `256MiB`.
+    /// Of lines: the size at which the file is renamed to `FILE.1`, that one to `FILE.2` and so on,
+    /// such as `256MiB`. Without `rotate` it is never renamed; with it this key is needed.
     pub(crate) size: ByteSize,
-    /// How many renamed ones are kept; 8.
+    /// Of lines: how many renamed files are kept; 8.
     #[serde(default = "kept")]
     pub(crate) keep: u32,
 }

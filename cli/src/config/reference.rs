@@ -4,6 +4,8 @@
 
 use std::{collections::HashSet, env, fmt::Write as _, fs, path::PathBuf};
 
+use bytesize::ByteSize;
+
 use super::{ConfigFile, Secrets};
 
 /// A bot without which no config is good, for what is tried.
@@ -68,7 +70,13 @@ impl Section {
             };
             let inner = read_struct(source, &field.of).1.into_iter();
             let name = field.name;
-            inner.map(|inner| Field { name: format!("{name}.{}", inner.name), ..inner }).collect()
+            let is_required = field.is_required;
+            let inner = inner.map(|inner| Field {
+                name: format!("{name}.{}", inner.name),
+                is_required,
+                ..inner
+            });
+            inner.collect()
         });
         (meaning, fields.collect())
     }
@@ -216,6 +224,32 @@ fn plain(docs: &str) -> String {
     (text + rest).replace('|', "\\|")
 }
 
+/// The default that documentation names behind a semicolon at the end of a sentence, as it is
+/// typed; and the documentation without it.
+fn without_default(meaning: &str) -> (Option<String>, String) {
+    for (index, _) in meaning.match_indices("; ") {
+        let (before, after) = meaning.split_at(index);
+        let (value, rest) = match after.split_once(". ") {
+            Some((value, rest)) => (value, format!(" {rest}")),
+            None => (after.trim_end_matches('.'), String::new()),
+        };
+        let value = value.trim_start_matches("; ");
+        let typed = match value {
+            "true" | "false" => value.to_owned(),
+            _ if value.parse::<ByteSize>().is_ok_and(|_| value.ends_with('B')) => {
+                format!("\"{value}\"")
+            }
+            _ => match (value.replace(',', ""), value.replace(' ', "")) {
+                (number, _) if number.parse::<u64>().is_ok() => number,
+                (_, time) if humantime::parse_duration(&time).is_ok() => format!("\"{time}\""),
+                _ => continue,
+            },
+        };
+        return (Some(typed), format!("{before}.{rest}"));
+    }
+    (None, meaning.to_owned())
+}
+
 /// The page as it is to be.
 fn page() -> String {
     let defaults: toml::Table = ConfigFile::default().to_toml().unwrap().parse().unwrap();
@@ -239,10 +273,13 @@ fn page() -> String {
                 };
                 table.and_then(|table| table.get(part)).map(Some)
             });
-            let default = match default.flatten() {
-                Some(value) => format!("`{value}`"),
-                None if field.is_required => "required".to_owned(),
-                None => String::new(),
+            // A default is named in one column, so it is not in the meaning as well.
+            let (said, meaning) = without_default(&field.meaning);
+            let default = match (default.flatten(), said) {
+                (Some(value), _) => format!("`{}`", value.to_string().replace(".0 ", " ")),
+                (None, _) if field.is_required => "required".to_owned(),
+                (None, Some(said)) => format!("`{said}`"),
+                (None, None) => String::new(),
             };
             // A flag may be about a table of the file.
             let is_own = |key: &str| {
@@ -259,7 +296,7 @@ fn page() -> String {
                 field.name,
                 field.kind(section),
                 section.bounds(&field),
-                field.meaning
+                meaning
             );
         }
     }

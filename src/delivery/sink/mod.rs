@@ -85,8 +85,8 @@ pub trait SinkWriter: Send {
     /// # Errors
     /// The destination does not take it now. Nothing is lost: the same batch is committed again
     /// when the worker calls again, and what is in `refused` counts for nothing. Only
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) means that the destination is lost: the server
-    /// reports a failure, and a stop waits for it no longer.
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) from the only output means that the destination is
+    /// lost: the server reports a failure, and a stop waits for it no longer.
     fn commit(&mut self, refused: &mut Refused) -> io::Result<()>;
 }
 

@@ -251,8 +251,7 @@ impl WorkerContext {
         mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
     ) -> Result<(), Abandoned> {
         let is_sink = step == Step::Sink;
-        let output_state = self.output_state.clone();
-        let output_state = output_state.filter(|_| is_sink && !self.is_sole_output);
+        let output_state = self.output_state.clone().filter(|_| is_sink);
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
         loop {
@@ -270,16 +269,17 @@ impl WorkerContext {
             };
             self.operation.end();
             match &output_state {
-                // The others take what is theirs.
-                Some(state) => state.set_down("its file, pipe or server takes nothing"),
+                Some(state) => state.set_down(&format!("it takes nothing ({})", error.kind())),
                 None if waiting.is_none() => waiting = Some(self.control.wait_for_disk()),
                 None => {}
             }
             self.settled_batch.empty();
             if pause == COMMIT_PAUSE.0 {
-                tracing::warn!(%error, "a file or pipe takes nothing, updates wait for it");
+                let output = output_state.as_ref().map_or("dead letters", |state| state.name());
+                tracing::warn!(output, %error, "an output takes nothing, updates wait for it");
             }
-            if is_sink && error.kind() == io::ErrorKind::BrokenPipe {
+            // Where there are others, they go on.
+            if is_sink && self.is_sole_output && error.kind() == io::ErrorKind::BrokenPipe {
                 let message = "the sink's reader is gone, updates cannot be delivered";
                 self.control.fail(&Error::with_source(ErrorKind::Sink, message, error));
             }

@@ -36,7 +36,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `session` | what happens next on this connection |
+//! | `session` | what happens next on a connection; which head has too many bytes or fields |
 //! | `limits` | how much of anything is too much |
 //! | `syntax` | which byte is allowed where |
 //! | `scan` | where a line of the head ends, and the head |

@@ -32,7 +32,7 @@ pub enum Status {
     HeaderTooLarge,
     /// 501: an unknown method or transfer coding.
     NotImplemented,
-    /// 503: overloaded, or stopping; the sender comes again.
+    /// 503: no room for the update, or its journal's disk fails; the sender comes again.
     ServiceUnavailable,
     /// 505: not HTTP/1.x.
     VersionNotSupported,

@@ -46,14 +46,14 @@ impl Pages {
     /// Whether updates are taken now.
     fn readyz(&self, _: &str) -> AdminResponse {
         let now = Instant::now();
-        let obstacles = self.health.obstacles(now);
-        match obstacles.is_empty() {
-            true => {
-                let lines = ["ok".to_owned()].into_iter().chain(self.health.asides(now));
-                AdminResponse::text(Status::Ok, lines.collect::<Vec<_>>().join("\n"))
-            }
-            false => AdminResponse::text(Status::ServiceUnavailable, obstacles.join("\n")),
+        let mut lines = self.health.obstacles(now);
+        let status = if lines.is_empty() { Status::Ok } else { Status::ServiceUnavailable };
+        if lines.is_empty() {
+            lines.push("ok".to_owned());
         }
+        // Also beside an obstacle: a journal may be full because an output is down.
+        lines.extend(self.health.asides(now).iter().map(|aside| format!("degraded: {aside}")));
+        AdminResponse::text(status, lines.join("\n"))
     }
 
     /// What peers did wrong lately.

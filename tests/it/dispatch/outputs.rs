@@ -27,6 +27,8 @@ enum Mode {
     Fail,
     /// Takes none of it, ever.
     Refuse,
+    /// Its reader is gone.
+    Gone,
 }
 
 /// An output whose mode can be changed, and what it has taken: chat and id.
@@ -73,6 +75,7 @@ impl SinkWriter for Place {
     fn commit(&mut self, refused: &mut Refused) -> io::Result<()> {
         match self.mode.load(Ordering::SeqCst) {
             mode if mode == Mode::Fail as u8 => return Err(io::ErrorKind::TimedOut.into()),
+            mode if mode == Mode::Gone as u8 => return Err(io::ErrorKind::BrokenPipe.into()),
             mode if mode == Mode::Refuse as u8 => {
                 for (index, (_, id)) in self.batch.iter().enumerate() {
                     refused.push(index, "never");
@@ -174,7 +177,7 @@ fn an_output_that_takes_nothing_holds_up_no_other_and_gets_all_of_it_later() {
     assert_eq!(down(), [false, true, false]);
     let told = server.report().outputs;
     assert_eq!((told[1].name.as_str(), told[1].handled), ("place-1", 0));
-    assert!(told[1].down.as_ref().unwrap().starts_with("output place-1: degraded since "));
+    assert!(told[1].down.as_ref().unwrap().starts_with("output place-1: down since "));
     assert_eq!((told[2].handled, told[2].down.as_ref()), (expected(2) as u64, None));
     places[1].set(Mode::Take);
     wait_until("all is settled", || lag(&server) == 0);
@@ -186,6 +189,21 @@ fn an_output_that_takes_nothing_holds_up_no_other_and_gets_all_of_it_later() {
     let multiplied: usize = (0..3).map(expected).sum::<usize>() - 875;
     assert_eq!(report.updates_multiplied, multiplied as u64);
     assert_eq!(report.updates_handled, (875 + multiplied) as u64);
+}
+
+#[test]
+fn an_output_whose_reader_is_gone_is_down_and_the_server_has_not_failed() {
+    let places = <[Place; 3]>::default();
+    places[1].set(Mode::Gone);
+    let server = start(&places, None, few(50));
+    deliver(&server, 0..40);
+    wait_until("it is down", || server.outputs().any(|output| output.down().is_some()));
+    assert!(server.is_healthy());
+    // A stop lets the others have what is theirs.
+    let report = server.stop();
+    let expected = |output| (0..40).filter(|id| is_for(output, *id)).count();
+    assert_eq!([0, 2].map(|output| places[output].taken().len()), [0, 2].map(expected));
+    assert_eq!(report.updates_abandoned, expected(1) as u64);
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn a_sink_that_takes_nothing_is_an_obstacle_and_one_that_is_gone_a_failure() {
     let addr = admin(&server);
     assert_eq!(server.connect().post(&update(1)).status, 200);
     wait_until("it is not ready", || ask(addr, "/readyz").0 == 503);
-    assert!(ask(addr, "/readyz").1.starts_with("sink: 1 worker(s) wait"));
+    assert!(ask(addr, "/readyz").1.starts_with("output sink: down since "));
     assert_eq!(ask(addr, "/healthz"), ok(), "it may come back");
     *change.0.lock().unwrap() = None;
     wait_until("it is ready again", || ask(addr, "/readyz") == ok());
@@ -347,6 +347,25 @@ fn a_sink_that_takes_nothing_is_an_obstacle_and_one_that_is_gone_a_failure() {
     let (_, why) = ask(addr, "/healthz");
     assert!(why.starts_with("failed: the sink's reader is gone"), "{why}");
     assert!(!server.handle.is_healthy());
+}
+
+#[test]
+fn with_a_journal_a_sink_that_takes_nothing_keeps_no_update_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::at(dir.path().join("journal"), Ack::Written);
+    let sink = Broken(Arc::new(Mutex::new(Some(io::ErrorKind::StorageFull))));
+    let change = sink.clone();
+    let server = TestServer::with(|server| with_admin(server.journal(journal)).sink(sink));
+    let addr = admin(&server);
+    assert_eq!(server.connect().post(&update(1)).status, 200);
+    wait_until("it is degraded", || ask(addr, "/readyz") != ok());
+    let (status, said) = ask(addr, "/readyz");
+    let (line, why) =
+        ("ok\ndegraded: output sink: down since ", "it takes nothing (no storage space)");
+    assert!(status == 200 && said.starts_with(line) && said.contains(why), "{said}");
+    assert_eq!(server.connect().post(&update(2)).status, 200);
+    *change.0.lock().unwrap() = None;
+    wait_until("it is not any more", || ask(addr, "/readyz") == ok());
 }
 
 #[test]
@@ -473,7 +492,7 @@ fn a_sink_that_does_not_return_is_named_until_it_does() {
     assert_eq!(ask(addr, "/readyz"), ok(), "it may take a moment");
     wait_until("it is named", || ask(addr, "/readyz").0 == 503);
     let (_, why) = ask(addr, "/readyz");
-    assert!(why.starts_with("sink: a write has not returned for "), "{why}");
+    assert!(why.starts_with("output: a write has not returned for "), "{why}");
     assert_eq!(ask(addr, "/healthz"), ok(), "it may come back");
     wait_until("it is an incident", || !incidents(addr, "").0.is_empty());
     let (told, _) = incidents(addr, "");

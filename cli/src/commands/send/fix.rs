@@ -43,8 +43,8 @@ pub(crate) fn of_answer(answer: &Answer, send_target: &SendTarget) -> String {
                 None => String::new(),
             };
             format!(
-                "the server has no room now, or is about to stop: see its log. Telegram would come \
-                 again{when}"
+                "the server has no room now: look at updates_refused of its report and at /readyz. \
+                 Telegram would come again{when}"
             )
         }
         500..=599 => "the server has failed: see its log".to_owned(),

@@ -124,9 +124,9 @@ const STATUSES: &[(&str, &str, &str)] = &[
     ),
     (
         "503",
-        "ringhook cannot take more (journal or queues are full) or is stopping; or nothing is behind \
-         the proxy in front",
-        "look at /readyz and /incidents of the admin listener, and at what handler or sink wait for",
+        "ringhook cannot take more (its journal or queues are full, or the journal's disk fails); or \
+         nothing is behind the proxy in front",
+        "look at updates_refused of the report and at /readyz of the admin listener",
     ),
     (
         "504",

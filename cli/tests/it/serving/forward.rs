@@ -154,14 +154,14 @@ fn a_target_with_another_secret_holds_updates_and_a_reload_that_mends_it_deliver
     let mut client = service.connect();
     (1..=10).for_each(|id| accept(&mut client, PATH, &update_of(id, id)));
     let says = |what: &str| server.stderr().iter().any(|line| line.contains(what));
-    wait_until("it is told", || says("output bot: degraded since "));
+    wait_until("it is told", || says("output bot: down since "));
     assert!(says("answers 401: its URL or its secret token is wrong; "));
     let admin = server.stderr().iter().find_map(|line| {
         line.trim_start().strip_prefix("admin")?.trim().strip_prefix("http://").map(str::to_owned)
     });
     let ready = get(&admin.unwrap(), "/readyz");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    assert!(ready.contains("output bot: degraded since "), "{ready}");
+    assert!(ready.contains("degraded: output bot: down since "), "{ready}");
     assert!(ready.contains("10 update(s) wait, the oldest for "), "{ready}");
     // A mistake in what only the forward asks for changes nothing.
     let at = service.pki.dir().join("ringhook.toml");

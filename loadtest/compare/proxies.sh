@@ -27,7 +27,7 @@ haproxy_conf() {
     cat <<CONF
 global
   nbthread 1
-  maxconn 16384
+  maxconn 4096
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http
@@ -50,7 +50,6 @@ caddy_conf() {
 {
   admin off
   auto_https off
-  persist_config off
   log {
     output discard
   }

@@ -274,15 +274,16 @@ if wants proxy; then
     done
 fi
 if wants delay; then
-    # As many connections as a proxy needs that has a second's updates open.
+    # As many connections as a proxy needs that has a second's updates open; their handshakes take more
+    # than a second.
     for number in $(seq "$rounds"); do
         for delay in 0 0.01 1; do
             for subject in $(in_turn "$number" "${passing[@]}"); do
                 if [[ $subject != forward && $subject != proxy-nginx ]]; then continue; fi
                 say "delay: round $number of $rounds, $subject, a backend that takes $delay s"
                 start_backend "$delay"
-                one_round "$subject" "$dir/delay-$subject-$delay-$number.json" "$warmup" \
-                    --connections 2000 --rate 1000 --duration "$((seconds + warmup))s" |
+                one_round "$subject" "$dir/delay-$subject-$delay-$number.json" 2 \
+                    --connections 1200 --rate 1000 --duration "$((seconds + 2))s" |
                     measure tag "delay-$delay" >>"$dir/rows"
                 stop_backend
             done

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import ssl
 import statistics
 import subprocess
@@ -66,19 +67,82 @@ def peak_bytes(pids: list[int]) -> int:
     return total
 
 
-def sample(root: int, out: str) -> None:
-    """Writes time, CPU time, peak memory and stolen time line by line until SIGTERM or the server's
-    end."""
+def switches(pids: list[int]) -> int:
+    """How often their threads have been taken from a CPU so far, because they waited or had to."""
+    total = 0
+    for pid in pids:
+        for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+            try:
+                found = re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
+            except OSError:
+                # The thread has ended.
+                continue
+            total += sum(int(count) for count in found)
+    return total
+
+
+class Counter:
+    """How many requests nginx's stub_status has seen, those to itself left out."""
+
+    def __init__(self, port: str):
+        self.connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5) if port else None
+        self.own = 0
+
+    def read(self) -> int:
+        """0 where there is none to ask."""
+        if self.connection is None:
+            return 0
+        self.connection.request("GET", "/status")
+        text = self.connection.getresponse().read().decode()
+        self.own += 1
+        return int(text.splitlines()[2].split()[2]) - self.own
+
+
+def sample(root: int, out: str, counter_port: str) -> None:
+    """Writes time, CPU time, peak memory, stolen time, context switches and what a backend has got, line
+    by line until SIGTERM or the server's end."""
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    with open(out, "w") as file:
+    counter = Counter(counter_port)
+    with open(out, "w", buffering=1) as file:
         while not stop:
             try:
                 pids = tree(root)
-                print(time.time(), cpu_s(pids), peak_bytes(pids), stolen_s(), file=file)
+                peak, switched, passed = peak_bytes(pids), switches(pids), counter.read()
+                # Last of all, so that time and CPU time belong together.
+                print(time.time(), cpu_s(pids), peak, stolen_s(), switched, passed, file=file)
             except OSError:
                 return
             time.sleep(SAMPLE_S)
+
+
+def read_samples(file: str) -> list[tuple[float, ...]]:
+    lines = [line.split() for line in pathlib.Path(file).read_text().splitlines()]
+    # The last one may have been cut.
+    return [tuple(float(field) for field in fields) for fields in lines if len(fields) == 6]
+
+
+def passed_on(samples_file: str) -> None:
+    """Waits until nothing has been passed on for half a second."""
+    quiet = int(0.5 / SAMPLE_S)
+    for _ in range(1200):
+        counts = [each[5] for each in read_samples(samples_file)[-quiet:]]
+        if len(counts) == quiet and counts[0] == counts[-1]:
+            return
+        time.sleep(2 * SAMPLE_S)
+    sys.exit("updates are still being passed on after minutes")
+
+
+def listening(port: int) -> None:
+    """Waits until a server takes connections."""
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError as error:
+            last = error
+            time.sleep(0.05)
+    sys.exit(f"port {port}: {last}")
 
 
 def post(port: int, ca: str, token: str, update_id: int) -> int:
@@ -110,13 +174,14 @@ def ready(name: str, port: int, ca: str, token_file: str) -> None:
         sys.exit(f"{name} is not ready: {last}")
     if status != 200:
         sys.exit(f"{name} answers an update with {status} instead of 200")
-    # nginx looks at nothing but the request line.
-    if name != "nginx" and (status := post(port, ca, token + "x", 2)) not in (401, 403):
+    # nginx looks at nothing but the request line, and the proxies leave that to the backend.
+    looks = name != "nginx" and not name.startswith("proxy-")
+    if looks and (status := post(port, ca, token + "x", 2)) not in (401, 403):
         sys.exit(f"{name} answers a wrong token with {status}")
 
 
-def value_at(samples: list[tuple[float, ...]], at: float) -> float:
-    """The CPU time at that moment, on the line between two samples."""
+def value_at(samples: list[tuple[float, ...]], at: float, column: int = 1) -> float:
+    """The CPU time, or another column, at that moment, on the line between two samples."""
     before = after = samples[0]
     for after in samples:
         if after[0] >= at:
@@ -124,7 +189,7 @@ def value_at(samples: list[tuple[float, ...]], at: float) -> float:
         before = after
     span = after[0] - before[0]
     share = min(max((at - before[0]) / span, 0.0), 1.0) if span > 0 else 0.0
-    return before[1] + share * (after[1] - before[1])
+    return before[column] + share * (after[column] - before[column])
 
 
 def started(run: dict) -> float:
@@ -136,11 +201,7 @@ def started(run: dict) -> float:
 def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
     """Puts what the server took into the run's report, and prints the round's figures as JSON."""
     run = json.loads(pathlib.Path(run_file).read_text())
-    samples = []
-    for line in pathlib.Path(samples_file).read_text().splitlines():
-        fields = line.split()
-        if len(fields) == 4:
-            samples.append(tuple(float(field) for field in fields))
+    samples = read_samples(samples_file)
     start = started(run)
     # Whole seconds of the series after the warm-up: handshakes and first requests are not in them.
     counted = [s for s in run["series"] if s["at_s"] > warmup_s + 0.5]
@@ -149,13 +210,23 @@ def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
         sys.exit(f"{name}: the run was too short to measure")
     begins, ends = (skipped[-1]["at_s"] if skipped else 0.0), counted[-1]["at_s"]
     answered = sum(s["acknowledged"] + s["refused"] for s in counted)
-    used = value_at(samples, start + ends) - value_at(samples, start + begins)
+    updates, until = answered, start + ends
+    if samples[-1][5]:
+        # To the end of what is passed on. Where that lags behind the answers, some updates were answered
+        # before the window and passed on in it, so that they count by half.
+        until = next(each[0] for each in samples if each[5] == samples[-1][5])
+        until = max(until, start + ends)
+        late = sum(s["acknowledged"] + s["refused"] for s in run["series"] if s["at_s"] > ends)
+        passed = samples[-1][5] - value_at(samples, start + begins, 5)
+        updates = (answered + late + passed) / 2
+    used = value_at(samples, until) - value_at(samples, start + begins)
+    switched = value_at(samples, until, 4) - value_at(samples, start + begins, 4)
     peak = int(max(each[2] for each in samples))
-    cpu_us = used * 1e6 / max(answered, 1)
+    cpu_us = used * 1e6 / max(updates, 1)
     run["server_cpu_us_per_update"] = cpu_us
     run["server_memory_peak_bytes"] = peak
     pathlib.Path(run_file).write_text(json.dumps(run))
-    share = used / (ends - begins)
+    share = (value_at(samples, start + ends) - value_at(samples, start + begins)) / (ends - begins)
     busy = (run["cpu_user_s"] + run["cpu_system_s"]) / run["duration_s"]
     if run["rate_asked_per_s"] is None and share < SATURATED:
         why = f"the generator had {busy:.0%} of its own"
@@ -172,6 +243,7 @@ def row(name: str, run_file: str, samples_file: str, warmup_s: float) -> None:
         "per_s": answered / (ends - begins),
         "cpu_us": cpu_us,
         "cpu_share": share,
+        "switches": switched / max(updates, 1),
         "generator_cpu_us": run["cpu_us_per_request"],
         "generator_share": busy,
         "full": run["handshakes_full"],
@@ -335,7 +407,11 @@ def main() -> None:
         case "ready":
             ready(words[0], int(words[1]), words[2], words[3])
         case "sample":
-            sample(int(words[0]), words[1])
+            sample(int(words[0]), words[1], words[2] if words[2:] else "")
+        case "passed_on":
+            passed_on(words[0])
+        case "listening":
+            listening(int(words[0]))
         case "row":
             row(words[0], words[1], words[2], float(words[3]))
         case "table":

@@ -11,6 +11,7 @@
 #   node      Node's https: receivers/node.mjs
 #   aiohttp   Python's aiohttp: receivers/aiohttp_receiver.py; with `install` set it is fetched into
 #             an environment of its own under the target directory where python3 has none
+#   forward, proxy-nginx, proxy-haproxy, proxy-caddy   see proxies.sh
 #
 # All have one certificate (ECDSA P-256, ringhook's own), keep-alive, and one CPU for all of their
 # threads; the generator has another one. RINGHOOK_FLAGS are more flags for ringhook.
@@ -24,7 +25,7 @@ python=$(command -v python3)
 # What flags of the scripts may change.
 tls=1.3 server_cpu=0 generator_cpu=1 install=''
 port=18447
-server='' sampler=''
+server='' sampler='' backend=''
 subjects=() versions=()
 
 # Once flags are read: looks for what is needed, and makes the scratch directory and the certificate.
@@ -39,7 +40,7 @@ begin() {
     # Ten thousand connections need as many.
     ulimit -Sn "$(ulimit -Hn)" 2>/dev/null || true
     dir=$(mktemp -d)
-    trap 'kill $server $sampler 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
+    trap 'kill $server $sampler $backend 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$dir"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     cert=$dir/data/cert.pem key=$dir/data/key.pem token=$dir/data/secret-token
@@ -116,6 +117,7 @@ start() {
     aiohttp)
         serve "$aiohttp" "$here/receivers/aiohttp_receiver.py" 127.0.0.1 "$port" "$cert" "$key" "$token"
         ;;
+    forward | proxy-*) start_proxy "$1" ;;
     esac
     if ! measure ready "$1" "$port" "$cert" "$token"; then
         cat "$dir/server.log" >&2
@@ -140,14 +142,17 @@ generate() {
 }
 
 # sampled SUBJECT FILE WARMUP ARGS...: the same, while the server's CPU time and memory are watched.
-# Prints the figures of the time after the warm-up, in seconds, as a line of JSON.
+# Prints the figures of the time after the warm-up, in seconds, as a line of JSON. Where `counter` is the
+# port of a backend that counts, they are those of updates that have been passed on to it.
 sampled() {
     local subject=$1 file=$2 warmup=$3
     shift 3
     # measure.py itself, so that it is the process that SIGTERM reaches.
-    taskset -c "$generator_cpu" "$python" "$here/measure.py" sample "$server" "$dir/samples" &
+    taskset -c "$generator_cpu" "$python" "$here/measure.py" sample "$server" "$dir/samples" "${counter:-}" &
     sampler=$!
     generate "$file" --warmup "${warmup}s" "$@"
+    # What is passed on later is paid for later.
+    if [[ -n ${counter:-} ]]; then measure passed_on "$dir/samples"; fi
     kill "$sampler" 2>/dev/null || true
     wait "$sampler" 2>/dev/null || true
     sampler=
@@ -191,6 +196,7 @@ missing() {
         fi
         ;;
     aiohttp) find_aiohttp || echo "python3 has no aiohttp (--install gets it)" ;;
+    forward | proxy-*) missing_proxy "$1" ;;
     *)
         echo "no such subject: $1" >&2
         exit 2
@@ -207,6 +213,7 @@ version() {
         ;;
     node) echo "node $(node --version)" ;;
     aiohttp) "$aiohttp" -c 'import aiohttp, sys; print("aiohttp", aiohttp.__version__, "on Python", sys.version.split()[0])' ;;
+    forward | proxy-*) version_proxy "$1" ;;
     esac
 }
 

@@ -4,7 +4,7 @@
 # figure means.
 #
 #   loadtest/compare/table.sh [--rounds N] [--seconds S] [--only PART,PART...] [--idle N]
-#                             [--cpus SERVER,GENERATOR] [--json FILE] [--keep DIR]
+#                             [--cpus SERVER,GENERATOR] [--proxies NAME,NAME...] [--json FILE] [--keep DIR]
 #
 # Parts (all of them unless named):
 #
@@ -17,9 +17,14 @@
 #   calls        system calls for an update, counted by perf, which needs root
 #   shards       how evenly 40 connections are spread over 16 shards: cargo test --test it spread_evenly
 #   latency      at 1,000 updates a second on 200 connections, ringhook's and nginx's
+#   proxy        CPU time and context switches for an update that is passed on to a backend, at 1,000 and
+#                5,000 a second and as fast as they go: `written` with a forward against nginx, HAProxy and
+#                Caddy, or those that --proxies names
+#   delay        the sender's answer at 1,000 a second while the backend takes 0, 10 ms and 1 s: the
+#                forward's and nginx's
 #
 # All have one certificate (ECDSA P-256) and TLS 1.3; the server has CPU 0 with all of its threads and the
-# generator CPU 1. Subjects take turns, every other round backwards: N rounds (5) of S seconds (3), each
+# generator CPU 1, with the backend where there is one. Subjects take turns, every other round backwards: N rounds (5) of S seconds (3), each
 # after a second of warm-up that is in no figure. Memory takes two rounds of --idle (10,000)
 # connections, calls take one: they hardly vary. The CPU time is what the kernel's clock of the process
 # says, user and system, of all threads and child processes.
@@ -34,14 +39,16 @@ set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=subjects.sh
 . "$(dirname "$0")/subjects.sh"
-rounds=5 seconds=3 idle=10000 json='' keep=''
-only=cpu,floor,handshakes,idle,allocations,calls,shards,latency
+# shellcheck source-path=SCRIPTDIR source=proxies.sh
+. "$(dirname "$0")/proxies.sh"
+rounds=5 seconds=3 idle=10000 json='' keep='' proxies=nginx,haproxy,caddy
+only=cpu,floor,handshakes,idle,allocations,calls,shards,latency,proxy,delay
 warmup=1
 
 command_line="loadtest/compare/table.sh $*"
 while (($#)); do
     case $1 in
-    --rounds | --seconds | --only | --idle | --cpus | --json | --keep)
+    --rounds | --seconds | --only | --idle | --cpus | --json | --keep | --proxies)
         [[ $# -ge 2 ]] || usage 2 >&2
         declare "${1#--}=$2"
         shift
@@ -57,7 +64,7 @@ asked_only=$only
 IFS=, read -ra parts <<<"$only"
 for part in "${parts[@]}"; do
     case $part in
-    cpu | floor | handshakes | idle | allocations | calls | shards | latency) ;;
+    cpu | floor | handshakes | idle | allocations | calls | shards | latency | proxy | delay) ;;
     *)
         echo "--only: no such part: $part" >&2
         exit 2
@@ -92,13 +99,23 @@ tested() {
 
 begin
 : >"$dir/rows"
-wanted=(memory)
+wanted=()
+if [[ $only != proxy && $only != delay && $only != proxy,delay ]]; then wanted+=(memory); fi
 if wants cpu; then wanted+=(written); fi
 if wants cpu || wants floor || wants handshakes || wants idle || wants calls || wants latency; then
     wanted+=(nginx)
 fi
 if wants cpu || wants calls; then wanted+=(hyper); fi
-take_part "${wanted[@]}"
+IFS=, read -ra asked_proxies <<<"$proxies"
+passing=()
+if wants proxy || wants delay; then passing=(forward "${asked_proxies[@]/#/proxy-}"); fi
+take_part "${wanted[@]}" "${passing[@]}"
+# Those that pass updates on take part in parts of their own.
+passing=()
+for subject in "${subjects[@]}"; do
+    if [[ $subject == forward || $subject == proxy-* ]]; then passing+=("$subject"); fi
+done
+subjects=("${subjects[@]:0:${#subjects[@]}-${#passing[@]}}")
 both=(memory)
 if takes_part nginx; then both+=(nginx); fi
 
@@ -236,6 +253,40 @@ if wants latency; then
             say "latency: round $number of $rounds, $subject"
             one_round "$subject" "$dir/latency-$subject-$number.json" "$warmup" --connections 200 \
                 --rate 1000 --duration "$((seconds + 2 + warmup))s" | measure tag latency >>"$dir/rows"
+        done
+    done
+fi
+# passing_on SUBJECT RATE NUMBER: what it costs to pass an update on.
+passing_on() {
+    start_backend
+    counter=$backend_port one_round "$1" "$dir/proxy-$1-$2-$3.json" "$warmup" --connections 200 \
+        --rate "$2" --duration "$((seconds + warmup))s" | measure tag "proxy-$2" >>"$dir/rows"
+    stop_backend
+}
+if wants proxy; then
+    for number in $(seq "$rounds"); do
+        for rate in 1000 5000 max; do
+            for subject in $(in_turn "$number" "${passing[@]}"); do
+                say "proxy: round $number of $rounds, $subject at $rate/s"
+                passing_on "$subject" "$rate" "$number"
+            done
+        done
+    done
+fi
+if wants delay; then
+    # As many connections as a proxy needs that has a second's updates open; their handshakes take more
+    # than a second.
+    for number in $(seq "$rounds"); do
+        for delay in 0 0.01 1; do
+            for subject in $(in_turn "$number" "${passing[@]}"); do
+                if [[ $subject != forward && $subject != proxy-nginx ]]; then continue; fi
+                say "delay: round $number of $rounds, $subject, a backend that takes $delay s"
+                start_backend "$delay"
+                one_round "$subject" "$dir/delay-$subject-$delay-$number.json" 2 \
+                    --connections 1200 --rate 1000 --duration "$((seconds + 2))s" |
+                    measure tag "delay-$delay" >>"$dir/rows"
+                stop_backend
+            done
         done
     done
 fi

@@ -15,6 +15,15 @@ import sys
 
 # The least share of resumed handshakes for a figure to be about them.
 RESUMED = 0.95
+# What passes updates on, as it is told, at which rates, and to backends of which delay in seconds.
+PASSING = {
+    "forward": "ringhook",
+    "proxy-nginx": "nginx",
+    "proxy-haproxy": "HAProxy",
+    "proxy-caddy": "Caddy",
+}
+RATES = {"1000": "at 1,000/s", "5000": "at 5,000/s", "max": "as fast as it goes"}
+DELAYS = {"0": "0", "0.01": "10 ms", "1": "1 s"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +164,53 @@ def lines(rows: Rows, floor: Figure | None) -> list[Line]:
         Line("latency", "  whole stage p50", 1.00, rows.stage("p50"), both("latency", "p50")[1], decimals=0),
         Line("latency", "  whole stage p99", 1.00, rows.stage("p99"), both("latency", "p99")[1], decimals=0),
         Line("cpu", "CPU us for an update, written against memory", 1.10, cpu["written"], cpu["memory"]),
+        *passed_on(rows),
     ]
+
+
+def passed_on(rows: Rows) -> list[Line]:
+    figure = lambda kind, key, name: rows.figure(f"proxy-{kind}", name, key)
+    delayed = lambda delay, key: rows.figure(f"delay-{delay}", "forward", key)
+    first = "CPU us, update passed on, nginx, "
+    bounds = {"1000": 0.80, "5000": 0.80, "max": 1.00}
+    return [
+        *(
+            Line(
+                "proxy",
+                first + RATES[rate] if rate == "1000" else f"  {RATES[rate]}",
+                bound,
+                *(figure(rate, "cpu_us", name) for name in ("forward", "proxy-nginx")),
+                decimals=1,
+            )
+            for rate, bound in bounds.items()
+        ),
+        Line("delay", "us: answer p50, backend of 1 s against 0 s", 1.10, delayed("1", "p50"), delayed("0", "p50"), decimals=0),
+        Line("delay", "  p99", 1.10, delayed("1", "p99"), delayed("0", "p99"), decimals=0),
+    ]
+
+
+def beside_passed_on(rows: Rows) -> list[str]:
+    """All that pass updates on, rate by rate, and what the sender sees, delay by delay."""
+    told = []
+    if any(rows.of(f"proxy-{rate}") for rate in RATES):
+        heading = f"{'passed on to a backend':<34}{'CPU us':>16}{'switches':>16}{'answers/s':>11}"
+        told.append(f"{heading}\n{'':<34}{'min':>8}{'median':>8}{'min':>8}{'median':>8}{'median':>11}")
+    for rate, name in ((rate, name) for rate in RATES for name in PASSING):
+        cpu, switched, per_s = (
+            rows.figure(f"proxy-{rate}", name, key) for key in ("cpu_us", "switches", "per_s")
+        )
+        if cpu:
+            what = f"{PASSING[name]} {RATES[rate]}"
+            told.append(f"{what:<34}{pair(cpu, 1)}{pair(switched, 2)}{per_s.median:>11,.0f}")
+    if any(rows.of(f"delay-{delay}") for delay in DELAYS):
+        told.append(f"{'answers at 1,000/s, us, medians':<34}{'p50':>10}{'p99':>10}{'updates not acknowledged':>26}")
+    for delay, name in ((delay, name) for delay in DELAYS for name in PASSING):
+        p50, p99 = (rows.figure(f"delay-{delay}", name, key) for key in ("p50", "p99"))
+        if p50:
+            errors = sum(row["errors"] for row in rows.of(f"delay-{delay}", name))
+            what = f"{PASSING[name]}, backend of {DELAYS[delay]}"
+            told.append(f"{what:<34}{p50.median:>10,.0f}{p99.median:>10,.0f}{errors:>26}")
+    return told
 
 
 def beside(rows: Rows, floor: dict | None) -> list[str]:
@@ -198,12 +253,13 @@ def beside(rows: Rows, floor: dict | None) -> list[str]:
             told += [f"{part}: {line}" for line in row["said"][:8]]
     for row in rows.of("skipped"):
         told.append(f"{row['name']}: skipped, {row['value']}")
-    return told + doubts(rows)
+    return told + beside_passed_on(rows) + doubts(rows)
 
 
 def doubts(rows: Rows) -> list[str]:
     told = []
-    for part in ("cpu", "full", "resumed", "latency"):
+    passed = [*(f"proxy-{rate}" for rate in RATES), *(f"delay-{delay}" for delay in DELAYS)]
+    for part in ("cpu", "full", "resumed", "latency", *passed):
         warned: dict[str, list[str]] = {}
         for row in rows.of(part):
             # An own CPU that is busy is as it should be, as long as the server's is, too.

@@ -47,15 +47,39 @@ pub(crate) struct StreamSender {
     shared: Arc<WakeOnDrop>,
 }
 
+/// A worker whose work is done on the thread that polls the stream.
+pub(crate) trait Direct: Send + Sync {
+    /// The next update. Where there is none, `register` has been called before the last look.
+    fn poll_next(&self, register: &dyn Fn()) -> Direction;
+}
+
+/// What there is to be had of [`Direct`].
+pub(crate) enum Direction {
+    Next(PendingUpdate),
+    Wait,
+    /// The worker's thread does the work from now on.
+    Queue,
+}
+
 /// What both sides of a stream share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
+    /// Whether the program does the work of the output's worker.
+    is_direct: AtomicBool,
+    /// That worker, once it runs.
+    direct: OnceLock<Arc<dyn Direct>>,
     /// Whether the receiver's side is gone.
     is_gone: AtomicBool,
     /// Of the receiver's task.
     waker: AtomicWaker,
     /// Whose workers are woken when the receiver is dropped, once there are any.
     workers: OnceLock<Weak<Scheduler>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("is_gone", &self.is_gone).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -95,7 +119,41 @@ pub(crate) fn stream(capacity: usize) -> (StreamSender, Updates) {
     (sender, Updates { queue, shared })
 }
 
+impl Updates {
+    /// Spares the worker's thread between the server and the program. The thread that polls the
+    /// stream takes updates from the server's queues, and settles them when it polls next, which
+    /// saves two wakes of a thread for each update.
+    ///
+    /// A task that was told that there is nothing yet has to poll again whenever it is woken. A
+    /// poll notes in the journal what has been settled, and writes dead letters, for as long as the
+    /// disk takes for that.
+    ///
+    /// To be called before the server starts. The output needs one worker, and uses no further one.
+    #[must_use]
+    pub fn direct(self) -> Self {
+        self.shared.is_direct.store(true, SeqCst);
+        self
+    }
+}
+
 impl StreamSender {
+    /// True where the program does the work of the output's worker.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.shared.0.is_direct.load(SeqCst)
+    }
+
+    /// Gives the work of a worker to the thread that polls the stream.
+    pub(crate) fn lend(&self, worker: Arc<dyn Direct>) {
+        let _ = self.shared.0.direct.set(worker);
+        self.shared.0.wake();
+    }
+
+    /// Wakes the receiver's task. It does not keep the stream open.
+    pub(crate) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared.0);
+        move || shared.wake()
+    }
+
     /// Has the workers of `scheduler` woken when the receiver is dropped.
     pub(crate) fn serve(&self, scheduler: &Arc<Scheduler>) {
         let _ = self.shared.0.workers.set(Arc::downgrade(scheduler));
@@ -131,7 +189,16 @@ impl Stream for Updates {
     type Item = PendingUpdate;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PendingUpdate>> {
+        let register = || self.shared.waker.register(context.waker());
         for registered in [false, true] {
+            match self.shared.direct.get().map(|direct| direct.poll_next(&register)) {
+                Some(Direction::Next(mut update)) => {
+                    update.is_taken = true;
+                    return Poll::Ready(Some(update));
+                }
+                Some(Direction::Wait) => return Poll::Pending,
+                Some(Direction::Queue) | None => {}
+            }
             match self.queue.try_recv() {
                 Ok(mut update) => {
                     update.is_taken = true;
@@ -139,9 +206,7 @@ impl Stream for Updates {
                 }
                 Err(TryRecvError::Disconnected) => return Poll::Ready(None),
                 // Registering comes before the second look, so that no update is missed in between.
-                Err(TryRecvError::Empty) if !registered => {
-                    self.shared.waker.register(context.waker())
-                }
+                Err(TryRecvError::Empty) if !registered => register(),
                 Err(TryRecvError::Empty) => {}
             }
         }

@@ -2,6 +2,7 @@
 //! settles them.
 
 mod context;
+mod direct;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +27,7 @@ use crate::{
         sink::{Refused, SinkWriter},
         stream::{PendingUpdate, Settlement, Settlements, StreamSender},
     },
-    dispatch::{IDLE_SLEEP, Idle, Scheduler, Task},
-    duration::nanos,
+    dispatch::{Delivery, IDLE_SLEEP, Idle, Scheduler, Task},
 };
 
 /// Updates that a sink gets before they are committed, where more are waiting.
@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) context: WorkerContext,
     pub(crate) consumer: Consumer,
+    /// Updates of a stream that are done and not settled; empty in between.
+    pub(crate) done: Vec<Task>,
 }
 
 /// The server abandons what is left: the worker ends.
@@ -55,8 +57,13 @@ struct Abandoned;
 
 impl Worker {
     /// Works until the shards are gone and everything is settled, or until the server abandons.
-    pub(crate) fn run(mut self) {
-        self.work_to_the_end();
+    pub(crate) fn run(self) {
+        let Some(mut this) = self.lend() else { return };
+        this.work_to_the_end();
+        this.end();
+    }
+
+    fn end(mut self) {
         // Settlements that a stream's program has sent meanwhile.
         let _ = self.take_settlements();
         self.context.note_settled(Instant::now());
@@ -140,11 +147,16 @@ impl Worker {
     /// Settles the updates whose outcomes the stream's program has sent.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
         let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
+        let (mut done, mut outcome) = (mem::take(&mut self.done), Ok(()));
         for (mut task, settlement) in settlements.try_iter() {
             let started_at = task.delivery.queued_at;
             match settlement {
-                Settlement::Outcome(outcome) => {
-                    self.context.settle(&self.scheduler, task, outcome, started_at)?;
+                Settlement::Outcome(Outcome::Done) => done.push(task),
+                Settlement::Outcome(other) => {
+                    outcome = self.context.settle(&self.scheduler, task, other, started_at);
+                    if outcome.is_err() {
+                        break;
+                    }
                 }
                 Settlement::Postponed(after) => {
                     task.delivery.attempts = task.delivery.attempts.saturating_sub(1);
@@ -153,7 +165,13 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        if !done.is_empty() {
+            // One note in the journal is enough for all of them.
+            let started_at = |delivery: &Delivery| delivery.queued_at;
+            self.context.settle_all(&self.scheduler, &mut done, 0, started_at);
+        }
+        self.done = done;
+        outcome
     }
 
     /// Handles the updates of `batch`, whose lanes are held since `now`; the worker looked for them
@@ -169,18 +187,7 @@ impl Worker {
         if drop_expired {
             context.drop_expired(scheduler, batch, now);
         }
-        let taking = nanos(now - looked_at);
-        for task in &*batch {
-            let queued_at = task.delivery.queued_at;
-            let (waited, taken) = if queued_at <= looked_at {
-                (nanos(looked_at - queued_at), taking)
-            } else {
-                // What came into the inbox after the look has waited from then on.
-                (0, nanos(now - queued_at))
-            };
-            context.metrics.queue_wait.record(waited);
-            context.metrics.dispatch.record(taken);
-        }
+        context.time_taking(batch, looked_at, now);
         match consumer {
             Consumer::Handler(handler) => batch.drain(..).try_for_each(|mut task| {
                 task.delivery.attempts += 1;
@@ -212,7 +219,7 @@ impl Worker {
                     true => 0,
                     false => context.dead_letter_refused(batch, &refused)?,
                 };
-                context.settle_all(scheduler, batch, failed, now);
+                context.settle_all(scheduler, batch, failed, |_| now);
                 Ok(())
             }
             Consumer::Stream(stream, settlements, _) => batch.drain(..).try_for_each(|mut task| {

@@ -40,7 +40,7 @@ pub(crate) use self::{
     full::FullChats,
     lanes::LaneKey,
     outputs::{OutputKey, OutputQueue, Outputs},
-    parker::WorkerParker,
+    parker::{StandIn, WorkerParker},
     scheduler::{IDLE_SLEEP, Idle, LaneRef, Scheduler, Task},
 };
 pub use self::{

@@ -1,6 +1,6 @@
 //! Where an idle worker sleeps, and how it is woken without a system call for each update.
 
-use std::sync::atomic::Ordering;
+use std::{fmt, sync::atomic::Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -17,6 +17,18 @@ pub(crate) struct WorkerParker {
     /// When the worker wakes up by itself, on the scheduler's clock. Valid while it sleeps.
     until_ns: AtomicU64,
     thread: OnceLock<Thread>,
+    /// What is woken in the place of the thread, while it stands in for it.
+    stand_in: OnceLock<StandIn>,
+    stands_in: AtomicBool,
+}
+
+/// Wakes what does a worker's work on another thread.
+pub(crate) struct StandIn(pub(crate) Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StandIn")
+    }
 }
 
 impl WorkerParker {
@@ -64,6 +76,28 @@ impl WorkerParker {
 
     /// Wakes the worker, also where it does not sleep.
     pub(crate) fn wake_now(&self) {
+        match self.stand_in.get().filter(|_| self.stands_in.load(Ordering::Acquire)) {
+            Some(StandIn(wake)) => wake(),
+            None => self.wake_thread(),
+        }
+    }
+
+    /// Has `stand_in` woken from now on. To be called once, by the worker's thread while it is
+    /// awake.
+    pub(crate) fn begin_stand_in(&self, stand_in: StandIn) {
+        let is_first = self.stand_in.set(stand_in).is_ok();
+        debug_assert!(is_first, "it has stood in before");
+        self.stands_in.store(true, Ordering::Release);
+    }
+
+    /// Has the thread woken again. To be called by the thread while it is awake: what is brought
+    /// before its next [`prepare_park`](Self::prepare_park) it looks for itself.
+    pub(crate) fn end_stand_in(&self) {
+        self.stands_in.store(false, Ordering::Release);
+    }
+
+    /// Wakes the thread, whoever does its work.
+    pub(crate) fn wake_thread(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }

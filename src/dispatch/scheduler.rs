@@ -211,7 +211,10 @@ impl Scheduler {
 
     /// Wakes all workers, to look at the flags.
     pub(crate) fn wake_all(&self) {
-        self.parkers.iter().for_each(WorkerParker::wake_now);
+        for parker in &self.parkers {
+            parker.wake_now();
+            parker.wake_thread();
+        }
     }
 
     /// Updates for `worker` in its round `round`: up to `limit` of them into `batch`, lane by lane.
@@ -367,7 +370,7 @@ impl Scheduler {
 
     /// Makes `worker` one that can be woken, and returns how long it may sleep; `None` where there
     /// is work already. To be followed by [`cancel_park`](Self::cancel_park) in any case.
-    pub(super) fn prepare_park(
+    pub(crate) fn prepare_park(
         &self,
         worker: usize,
         now: Instant,
@@ -385,7 +388,7 @@ impl Scheduler {
     }
 
     /// Ends what [`prepare_park`](Self::prepare_park) began.
-    pub(super) fn cancel_park(&self, worker: usize) {
+    pub(crate) fn cancel_park(&self, worker: usize) {
         if let Some(parker) = self.parkers.get(worker) {
             parker.cancel_park();
             let before = self.sleepers.fetch_sub(1, Relaxed);
@@ -396,6 +399,12 @@ impl Scheduler {
     /// True where something waits that needs no time to pass.
     fn has_work_now(&self) -> bool {
         self.partitions.iter().any(|partition| partition.has_work_now())
+    }
+
+    /// When the next lane of all partitions is due, if one waits for a time.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let due_ns = Some(self.next_due_ns()).filter(|due_ns| *due_ns != NEVER)?;
+        self.started_at.checked_add(Duration::from_nanos(due_ns))
     }
 
     /// When the next lane of all partitions is due, or [`NEVER`].

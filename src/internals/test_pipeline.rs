@@ -81,7 +81,7 @@ impl TestPipeline {
             settled_batch: SettledBatch::new(budget),
         };
         let consumer = Consumer::Handler(Arc::new(handler));
-        let worker = Worker { index: 0, scheduler, context, consumer };
+        let worker = Worker { index: 0, scheduler, context, consumer, done: Vec::new() };
         Self { dispatcher, returns: taken_back, stop, worker }
     }
 

@@ -70,6 +70,8 @@ impl Forwards {
             let fields = section.fields.iter().map(|(name, path)| (&**name, &**path));
             settings = settings.fields(Fields::compile(&section.name, fields, FieldNames::Header)?);
         }
+        // Forwards are started when the server runs, and this has to be said before.
+        let updates = updates.direct();
         self.planned.push(Planned { number, name: section.name.clone(), settings, updates });
         Ok(output.workers(1))
     }

@@ -179,7 +179,7 @@ impl Engine {
         let updates = item.pending.updates().skip(item.delivered);
         let mapping = self.settings.headers.as_ref();
         let requests =
-            updates.map(|update| Outgoing::new(update, &link, secret.as_ref(), mapping)).collect();
+            updates.map(|update| Outgoing::new(update, secret.as_ref(), mapping)).collect();
         let exchange = Exchange {
             id,
             bot,

@@ -14,7 +14,7 @@ use http::{
         UPGRADE,
     },
 };
-use http_body_util::{BodyExt as _, Full};
+use hyper::body::Body as _;
 use ringhook::{Update, update::BotId};
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -32,6 +32,8 @@ use super::{
 
 /// The name of the header with a webhook's secret.
 const SECRET_HEADER: HeaderName = HeaderName::from_static("x-telegram-bot-api-secret-token");
+/// How many headers a request has, without those of a mapping.
+const HEADERS: usize = 4;
 /// What a mapping of headers can not set.
 const OWN_HEADERS: [HeaderName; 10] = [
     CONNECTION,
@@ -61,7 +63,9 @@ pub(super) struct Exchange {
 
 /// One request.
 pub(super) struct Outgoing {
-    headers: HeaderMap,
+    secret: Option<HeaderValue>,
+    /// Headers that the program or the configuration gives it.
+    further: Option<HeaderMap>,
     body: Bytes,
 }
 
@@ -136,13 +140,18 @@ impl Exchange {
         if !status.is_success() {
             let retry_after = retry_after(answer.response.headers(), SystemTime::now());
             let Answer { response, sender } = answer;
-            if reply::drain(response.into_body()).await.is_some() {
+            if Box::pin(reply::drain(response.into_body())).await.is_some() {
                 self.link.put(sender).await;
             }
             return Outcome::Status { status, retry_after };
         }
         self.counters.delivered.increment();
-        let (reply, mut sender) = reply::read(answer, deadline).await;
+        // What is rare is in boxes, so that a request without it moves and allocates less.
+        if answer.response.body().is_end_stream() {
+            self.link.put(answer.sender).await;
+            return Outcome::Delivered;
+        }
+        let (reply, mut sender) = Box::pin(reply::read(answer, deadline)).await;
         let is_streamed = matches!(
             &reply,
             Reply::Call(call) if matches!(call.body, CallBody::Streamed { .. })
@@ -167,7 +176,7 @@ impl Exchange {
                 if is_last && !is_streamed {
                     let _ = self.events.send(Event::Taken { id: self.id });
                 }
-                self.relay.execute(self.bot, call).await;
+                Box::pin(self.relay.execute(self.bot, call)).await;
             }
         }
         if let Some(sender) = sender {
@@ -193,19 +202,11 @@ impl Outgoing {
     /// `Accept-Encoding`: the first is the default, and a compressed reply could not be read.
     pub(super) fn new(
         update: &Update,
-        link: &Link,
         secret: Option<&HeaderValue>,
         mapping: Option<&HeaderMapping>,
     ) -> Self {
         let body = Bytes::copy_from_slice(update.body());
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, link.target().authority().clone());
-        if let Some(secret) = secret {
-            headers.insert(SECRET_HEADER, secret.clone());
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        if let Some(map) = mapping {
+        let further = mapping.map(|map| {
             let mut further = HeaderMap::new();
             // It is the program's.
             let map = || map(update, &mut further);
@@ -214,17 +215,26 @@ impl Outgoing {
                 further.clear();
             }
             OWN_HEADERS.iter().for_each(|own| drop(further.remove(own)));
-            headers.extend(further);
-        }
-        Self { headers, body }
+            further
+        });
+        Self { secret: secret.cloned(), further, body }
     }
 
+    /// hyper adds `Content-Length`.
     fn request(&self, link: &Link) -> Request<RequestBody> {
-        let body = Full::new(self.body.clone()).map_err(|never| match never {});
-        let mut request = Request::new(body.boxed_unsync());
+        let mut request = Request::new(RequestBody::whole(self.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = link.target().uri();
-        *request.headers_mut() = self.headers.clone();
+        let headers = request.headers_mut();
+        headers.reserve(HEADERS);
+        headers.insert(HOST, link.target().authority().clone());
+        if let Some(secret) = &self.secret {
+            headers.insert(SECRET_HEADER, secret.clone());
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(further) = &self.further {
+            headers.extend(further.clone());
+        }
         request
     }
 }

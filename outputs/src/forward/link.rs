@@ -3,15 +3,17 @@
 use std::{
     io,
     path::Path,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Full, combinators::UnsyncBoxBody};
 use hyper::{
-    body::Incoming,
+    body::{Body, Frame, Incoming, SizeHint},
     client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
@@ -33,7 +35,10 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 const BACKLOG_WAIT: Duration = Duration::from_millis(5);
 
 /// What a request's body consists of.
-pub(super) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) enum RequestBody {
+    Whole(Full<Bytes>),
+    Streamed(UnsyncBoxBody<Bytes, BoxError>),
+}
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// One connection.
 pub(super) type Sender = SendRequest<RequestBody>;
@@ -70,6 +75,41 @@ struct Idle {
     since: Instant,
 }
 
+impl RequestBody {
+    pub(super) fn whole(body: Bytes) -> Self {
+        Self::Whole(Full::new(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
 impl Link {
     pub(super) fn new(target: Target, tls: Arc<ClientConfig>, connect_timeout: Duration) -> Self {
         Self { target, tls, connect_timeout, idle: Mutex::default() }
@@ -94,7 +134,7 @@ impl Link {
     /// Keeps a connection whose answer has been read, unless the server closes it.
     pub(super) async fn put(&self, mut sender: Sender) {
         // It is ready at once, but where the answer came before the request was read.
-        if let Ok(Ok(())) = timeout(READY_WAIT, sender.ready()).await {
+        if sender.is_ready() || matches!(timeout(READY_WAIT, sender.ready()).await, Ok(Ok(()))) {
             self.idle().push(Idle { sender, since: Instant::now() });
         }
     }
@@ -120,7 +160,8 @@ impl Link {
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Sender, Lost> {
-        match timeout(self.connect_timeout, self.open()).await {
+        // In a box: what makes a connection is large, and most requests need none.
+        match timeout(self.connect_timeout, Box::pin(self.open())).await {
             Ok(Ok(sender)) => Ok(sender),
             Ok(Err(error)) if is_refusal(&error) => Err(Lost::Refused),
             Ok(Err(error)) => Err(Lost::Unconnected(hide_tokens(&error.to_string()))),

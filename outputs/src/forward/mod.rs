@@ -50,6 +50,7 @@ mod terms;
 
 use std::{
     fmt,
+    panic::resume_unwind,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, channel},
@@ -98,6 +99,8 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// forward.stop(Duration::from_secs(1));
 /// # Ok::<(), ringhook::Error>(())
 /// ```
+///
+/// The stream is read [directly](Updates::direct).
 ///
 /// To drop it ends the thread, and the stream with it, which is a failure of a server that runs.
 pub struct Forward {
@@ -151,7 +154,15 @@ impl Forward {
         let (ends, end) = channel();
         let work = move || {
             let _ends: std::sync::mpsc::Sender<()> = ends;
-            runtime.block_on(run::run(engine, updates, heard, asked));
+            // As a task of its own: what this thread itself wakes must not cost a system call, as
+            // the future does that the runtime blocks on.
+            let run = runtime.spawn(run::run(engine, updates.direct(), heard, asked));
+            if let Err(error) = runtime.block_on(run)
+                && let Ok(panic) = error.try_into_panic()
+            {
+                // It has been logged by the panic hook.
+                resume_unwind(panic);
+            }
             // A look-up of a name may take longer than a stop may.
             runtime.shutdown_background();
         };

@@ -20,7 +20,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use ringhook::update::BotId;
 use rustls::ClientConfig;
 use serde::Deserialize;
@@ -193,6 +193,7 @@ impl Relay {
                 }
                 let is_broken = Arc::new(AtomicBool::new(false));
                 let body = Spliced::new(read, rest, length, &is_broken).boxed_unsync();
+                let body = RequestBody::Streamed(body);
                 let request = request(uri, &headers, body);
                 let outcome = send_once(link, request, STREAM_TIMEOUT, give_up_at).await;
                 // The Bot API executes nothing that it has not got whole.
@@ -201,8 +202,7 @@ impl Relay {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         for tries in 1.. {
-            let full = Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync();
-            let request = request(uri, &headers, full);
+            let request = request(uri, &headers, RequestBody::whole(body.clone()));
             match send_once(link, request, self.timeout, give_up_at).await {
                 Try::Limited(wait) if tries < TRIES_MAX && Instant::now() + wait < give_up_at => {
                     sleep(wait).await;

@@ -4,17 +4,21 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use futures_core::Stream as _;
-use ringhook::{OutputState, PendingUpdate, Updates};
+use ringhook::{OutputState, Updates};
 use tokio::{sync::mpsc::UnboundedReceiver, time::sleep_until};
 
 use super::{engine::Engine, exchange::Event};
 
 /// The longest time that requests under way can be given.
 const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The most updates, or events, that are taken between two looks at everything else.
+const AT_ONCE: usize = 64;
 
 /// What the owner asks of the thread.
 pub(super) enum Command {
@@ -90,12 +94,20 @@ pub(super) async fn run(
                 // The handle is gone without having said anything.
                 None => break,
             },
-            Some(event) = events.recv() => engine.hear(event, Instant::now()),
-            update = next(&mut updates) => match update {
-                Some(update) => engine.take(update, Instant::now()),
+            Some(event) = events.recv() => {
+                let now = Instant::now();
+                engine.hear(event, now);
+                for _ in 1..AT_ONCE {
+                    let Ok(event) = events.try_recv() else { break };
+                    engine.hear(event, now);
+                }
+            }
+            has_more = take(&mut updates, &mut engine) => {
                 // The server has stopped: what is still here was left by it.
-                None => break,
-            },
+                if !has_more {
+                    break;
+                }
+            }
             () = timer.as_mut() => {}
         }
     }
@@ -104,11 +116,24 @@ pub(super) async fn run(
     engine.publish();
 }
 
-/// The next update; waits for ever where there is no stream any more.
-async fn next(updates: &mut Option<Updates>) -> Option<PendingUpdate> {
-    poll_fn(|context| match updates {
-        Some(updates) => Pin::new(updates).poll_next(context),
-        None => std::task::Poll::Pending,
+/// Gives the engine what has come, once there is something; false at the end of the stream. Waits
+/// for ever where there is no stream any more.
+async fn take(updates: &mut Option<Updates>, engine: &mut Engine) -> bool {
+    poll_fn(|context| {
+        let Some(updates) = updates else { return Poll::Pending };
+        let mut is_any = false;
+        for _ in 0..AT_ONCE {
+            match Pin::new(&mut *updates).poll_next(context) {
+                Poll::Ready(Some(update)) => {
+                    engine.take(update, Instant::now());
+                    is_any = true;
+                }
+                Poll::Ready(None) => return Poll::Ready(false),
+                Poll::Pending if is_any => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(true)
     })
     .await
 }

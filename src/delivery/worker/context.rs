@@ -128,22 +128,22 @@ impl WorkerContext {
         Ok(count)
     }
 
-    /// Settles a batch that a sink has taken but for `refused` of its updates, lane by lane.
+    /// Settles a batch that has been taken but for `refused` of its updates, lane by lane.
     pub(super) fn settle_all(
         &mut self,
         scheduler: &Scheduler,
         batch: &mut Vec<Task>,
         refused: usize,
-        started_at: Instant,
+        started_at: impl Fn(&Delivery) -> Instant,
     ) {
         let end = Instant::now();
         let mut lanes = mem::take(&mut self.lanes);
         self.settled_at = Some(end);
-        let handling = nanos(end - started_at);
         let updates: usize = batch.iter().map(|task| 1 + task.delivery.rest.len()).sum();
         self.metrics.handled.add((updates - refused) as u64);
         for Task { delivery, lane } in batch.drain(..) {
-            self.metrics.handler.record(handling);
+            let started_at = started_at(&delivery);
+            self.metrics.handler.record(nanos(end - started_at));
             self.time(&delivery, started_at, end);
             self.release(delivery);
             lanes.push(lane);
@@ -153,6 +153,23 @@ impl WorkerContext {
         scheduler.finish_all(&lanes, |duplicate| self.drop_duplicate(duplicate));
         lanes.clear();
         self.lanes = lanes;
+    }
+
+    /// Times how long the updates of `batch` have waited that were looked for at `looked_at` and are
+    /// there at `now`.
+    pub(super) fn time_taking(&self, batch: &[Task], looked_at: Instant, now: Instant) {
+        let taking = nanos(now - looked_at);
+        for task in batch {
+            let queued_at = task.delivery.queued_at;
+            let (waited, taken) = if queued_at <= looked_at {
+                (nanos(looked_at - queued_at), taking)
+            } else {
+                // What came into the inbox after the look has waited from then on.
+                (0, nanos(now - queued_at))
+            };
+            self.metrics.queue_wait.record(waited);
+            self.metrics.dispatch.record(taken);
+        }
     }
 
     /// Times the whole path of updates whose handling is over, and records those that were slow.

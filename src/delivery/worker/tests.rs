@@ -96,7 +96,7 @@ fn what_telegram_takes_no_answer_to_is_skipped_and_counted_by_kind() {
 
     // All lanes but those of the two that are left have been let go.
     scheduler.close();
-    context.settle_all(&scheduler, &mut batch, 0, now);
+    context.settle_all(&scheduler, &mut batch, 0, |_| now);
     let idle = scheduler.next(0, 1, now, 1, &mut batch, |_| {});
     assert_eq!(idle, Some(Idle::Finished));
 }

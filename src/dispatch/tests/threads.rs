@@ -121,7 +121,13 @@ impl Rig {
                 settled: Vec::new(),
                 settled_batch: SettledBatch::new(Arc::clone(&budget)),
             };
-            let worker = Worker { index, scheduler: Arc::clone(&scheduler), context, consumer };
+            let worker = Worker {
+                index,
+                scheduler: Arc::clone(&scheduler),
+                context,
+                consumer,
+                done: Vec::new(),
+            };
             thread::spawn(|| worker.run())
         };
         let threads = metrics.iter().enumerate().map(start).collect();

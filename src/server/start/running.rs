@@ -257,7 +257,7 @@ impl Server {
                 let Some(context) = context(number, metrics, &self.control) else { continue };
                 self.health.watch_worker(&context.operation);
                 let scheduler = Arc::clone(&scheduler);
-                let worker = Worker { index, scheduler, context, consumer };
+                let worker = Worker { index, scheduler, context, consumer, done: Vec::new() };
                 let name = format!("ringhook-w{}", self.worker_threads.len());
                 let thread = self.spawn(name, Some(cpu), || worker.run())?;
                 self.worker_threads.push(thread);

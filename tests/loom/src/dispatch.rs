@@ -13,7 +13,7 @@ use loom::{
     thread::{self, JoinHandle},
 };
 
-use self::parker::{WorkerParker, published};
+use self::parker::{StandIn, WorkerParker, published};
 
 const NEVER: u64 = u64::MAX;
 
@@ -124,5 +124,36 @@ fn an_unconditional_wake_is_not_lost() {
             parker.cancel_park();
         }
         waker.join().unwrap();
+    });
+}
+
+/// A wake that goes to the stand-in while the worker's thread goes on with the work: what it was for
+/// the thread sees by itself.
+#[test]
+fn what_comes_while_the_thread_takes_over_is_not_lost() {
+    loom::model(|| {
+        let (parker, work) = (Arc::<WorkerParker>::default(), Arc::new(AtomicUsize::new(0)));
+        let worker = {
+            let (parker, work) = (Arc::clone(&parker), Arc::clone(&work));
+            thread::spawn(move || {
+                parker.attach();
+                parker.begin_stand_in(StandIn(Box::new(|| {})));
+                // The program has found nothing and waits; nothing more is heard of it.
+                parker.prepare_park(NEVER);
+                parker.cancel_park();
+                parker.end_stand_in();
+                while work.load(Relaxed) == 0 {
+                    parker.prepare_park(NEVER);
+                    if work.load(Relaxed) == 0 {
+                        thread::park();
+                    }
+                    parker.cancel_park();
+                }
+            })
+        };
+        work.fetch_add(1, Relaxed);
+        published();
+        parker.wake();
+        worker.join().unwrap();
     });
 }

@@ -262,7 +262,15 @@ impl Server {
                 let scheduler = Arc::clone(&scheduler);
                 let worker = Worker { index, scheduler, context, consumer };
                 let name = format!("ringhook-w{}", self.worker_threads.len());
-                let thread = self.spawn(name, Some(cpu), || worker.run())?;
+                let is_shared = self.placement.shards.contains(&cpu);
+                let run = move || {
+                    if is_shared {
+                        // The shard that wakes it is about to sleep: it may do so first.
+                        cpu_affinity::be_patient();
+                    }
+                    worker.run();
+                };
+                let thread = self.spawn(name, Some(cpu), run)?;
                 self.worker_threads.push(thread);
             }
         }

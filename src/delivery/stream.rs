@@ -125,8 +125,9 @@ impl Updates {
     /// saves two wakes of a thread for each update.
     ///
     /// A task that was told that there is nothing yet has to poll again whenever it is woken. A
-    /// poll notes in the journal what has been settled, and writes dead letters, for as long as the
-    /// disk takes for that.
+    /// poll notes in the journal what has been settled, writes dead letters, and with
+    /// [`Ack::Written`](crate::Ack::Written) commits updates, for as long as the disk takes for that.
+    /// Where the task does not poll, a commit waits for up to 2 s.
     ///
     /// To be called before the server starts. The output needs one worker, and uses no further one.
     #[must_use]

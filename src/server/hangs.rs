@@ -57,6 +57,7 @@ impl Hangs {
     /// To be called every now and then.
     pub(crate) fn look(&mut self, now: Instant) {
         self.look_at_outputs();
+        self.health.release_commits();
         let hanging = self.health.hanging(now);
         for (step, seen) in Step::ALL.into_iter().zip(&mut self.seen) {
             let hangs = hanging.iter().find(|it| it.step == step);

@@ -103,6 +103,14 @@ impl Health {
         self.outputs.iter().map(|(_, output)| output)
     }
 
+    /// Has the committer do what a program that reads a stream directly was asked for and has not
+    /// looked at since: 200s must not wait for a program.
+    pub(super) fn release_commits(&self) {
+        if let Some(journal) = self.journal.get().filter(|it| it.helpers().are_asked()) {
+            journal.wake_committer();
+        }
+    }
+
     /// From now on the state of `journal` counts.
     pub(crate) fn watch_journal(&self, journal: &Arc<Journal>) {
         journal.operations().for_each(|operation| self.watch(operation));

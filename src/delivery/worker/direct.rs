@@ -128,6 +128,7 @@ impl Direct for Lent {
                 register();
                 return Direction::Wait;
             }
+            worker.commit_if_asked();
             match worker.take(batch, *round) {
                 Ok(update) => return Direction::Next(update),
                 Err(Idle::Sleep) => {}
@@ -148,7 +149,9 @@ impl Direct for Lent {
             let Consumer::Stream(_, _, settlements) = &worker.consumer else {
                 return Direction::Queue;
             };
-            let stop = || !settlements.is_empty();
+            let journal = worker.context.journal.as_ref();
+            let stop =
+                || !settlements.is_empty() || journal.is_some_and(|it| it.helpers().are_asked());
             let wait = worker.scheduler.prepare_park(worker.index, now, IDLE_SLEEP, stop);
             match wait.filter(|wait| !wait.is_zero()) {
                 Some(wait) => {

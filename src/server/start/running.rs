@@ -259,7 +259,15 @@ impl Server {
                 let scheduler = Arc::clone(&scheduler);
                 let worker = Worker { index, scheduler, context, consumer, done: Vec::new() };
                 let name = format!("ringhook-w{}", self.worker_threads.len());
-                let thread = self.spawn(name, Some(cpu), || worker.run())?;
+                let is_shared = self.placement.shards.contains(&cpu);
+                let run = move || {
+                    if is_shared {
+                        // The shard that wakes it is about to sleep: it may do so first.
+                        cpu_affinity::be_patient();
+                    }
+                    worker.run();
+                };
+                let thread = self.spawn(name, Some(cpu), run)?;
                 self.worker_threads.push(thread);
             }
         }
@@ -277,6 +285,9 @@ impl Server {
         let (threads, metrics, mut intakes) =
             opened.start(dispatcher, returns, &self.control, &spawn)?;
         let journal = Arc::clone(&threads.journal);
+        if let Some(workers) = self.outputs.schedulers().next() {
+            journal.set_helpers(workers);
+        }
         self.health.watch_journal(&journal);
         self.journal = Some(threads);
         self.metrics.journal = Some(metrics);

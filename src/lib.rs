@@ -79,7 +79,7 @@ pub use crate::{
     },
     proto::update::Update,
     server::{
-        AdminPage, AdminPages, AdminRequest, FeedError, Hang, Output, Reload, Server,
+        AdminPage, AdminPages, AdminRequest, FeedError, Hang, Output, QueueSize, Reload, Server,
         ServerBuilder, ServerView, ShutdownHandle,
     },
     tls::{

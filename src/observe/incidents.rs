@@ -296,6 +296,12 @@ impl Incidents {
         (incidents, dropped)
     }
 
+    /// How many were dropped in all.
+    pub(crate) fn dropped(&self) -> u64 {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        rings.iter().map(|ring| ring.dropped.get()).sum()
+    }
+
     /// How many there were of each kind, by its name.
     pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
         let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -47,7 +47,7 @@ pub use self::{
     journal::{not_owned, unreadable},
     output::Output,
     reload::Reload,
-    view::{Hang, ServerView},
+    view::{Hang, QueueSize, ServerView},
 };
 use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
 use crate::{

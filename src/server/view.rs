@@ -9,12 +9,13 @@ use crate::{
     bots::BotRegistry,
     config::{Config, DriverKind},
     control::{OutputState, operation::Step},
-    dispatch::{OutputQueue, Outputs},
+    dispatch::{Measure, OutputQueue, Outputs},
     io::cpu_affinity::Placement,
     observe::{
         incidents::{Incident, Incidents},
         metrics::{Metrics, OutputReport, Report, SlowReport, Stage, StageBuckets},
     },
+    proto::update::UpdateKind,
     server::health::Health,
     tls::ServedCertificate,
 };
@@ -48,6 +49,16 @@ pub struct Hang {
     pub longest: Duration,
 }
 
+/// How much of the limits `queue_updates` and `queue_bytes` is taken for one output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct QueueSize {
+    /// Updates.
+    pub updates: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 impl ServerView {
     /// Counters and latencies so far.
     #[must_use]
@@ -77,6 +88,41 @@ impl ServerView {
             OutputReport::new(state.name(), down, own)
         };
         states.zip(queues).map(report).collect()
+    }
+
+    /// Of each bot since the server's start, in the order of their first appearance in the
+    /// configuration: its name, how many of its updates need no further call, and how many of these
+    /// failed. One that went to several outputs counts for each of them.
+    #[must_use]
+    pub fn bots(&self) -> Vec<(&str, u64, u64)> {
+        let workers = &self.metrics.workers;
+        let counts = |(number, name)| {
+            let each = workers.iter().map(|worker| worker.finished.of_bot(number));
+            let (finished, failed) = each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            (name, finished, failed)
+        };
+        self.registry.names().enumerate().map(counts).collect()
+    }
+
+    /// How many updates of each kind need no further call, those of 0 included; each counts for
+    /// every output that it went to.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<(UpdateKind, u64)> {
+        let kinds = UpdateKind::ALL.iter().copied().chain([UpdateKind::Unknown]);
+        let workers = &self.metrics.workers;
+        let of = |kind| workers.iter().map(|worker| worker.finished.of_kind(kind)).sum();
+        kinds.map(|kind| (kind, of(kind))).collect()
+    }
+
+    /// What is under way between the wire and the end of each output's calls, in the outputs'
+    /// order. It includes what the threads hold in reserve.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueSize> {
+        let used = |queue: &OutputQueue| {
+            let [updates, bytes] = [Measure::Updates, Measure::Bytes];
+            QueueSize { updates: queue.budget.used(updates), bytes: queue.budget.used(bytes) }
+        };
+        self.outputs.queues.iter().map(used).collect()
     }
 
     /// How many durations of `stage` are within each of `bounds`, which are in ascending order.
@@ -140,6 +186,12 @@ impl ServerView {
     #[must_use]
     pub fn incident_counts(&self) -> Vec<(&'static str, u64)> {
         self.incidents.counts()
+    }
+
+    /// How many incidents were dropped in all because a reader was in their way.
+    #[must_use]
+    pub fn incidents_dropped(&self) -> u64 {
+        self.incidents.dropped()
     }
 
     /// The certificates that are served now, the default one first; empty without TLS.

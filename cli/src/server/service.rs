@@ -265,7 +265,7 @@ impl Service {
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
-        let pages = Status::new(surroundings::of(&self.forwards));
+        let pages = Status::new(env!("CARGO_PKG_VERSION"), surroundings::of(&self.forwards));
         let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
         self.forwards.start(setup, &server)?;

@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | the stages, and what each thread counts |
+//! | `bots` | what became of the updates of each bot and kind |
 //! | `buckets` | how many durations of a stage are within given bounds |
 //! | `counter`, `histogram` | a counter and a histogram with one writer |
 //! | `hangs` | how often each step was found to hang |
@@ -14,6 +15,7 @@
 //! | `report` | the sums of all threads at one moment |
 //! | `intervals` | what was recorded since the last look, for profiles |
 
+mod bots;
 mod buckets;
 mod counter;
 mod hangs;
@@ -29,6 +31,17 @@ mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::{
+    bots::FinishedCounts,
+    counter::Counter,
+    hangs::HangCounts,
+    histogram::LatencyHistogram,
+    journal::{
+        CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery, UnroutedCounts,
+    },
+    outputs::OutputCounts,
+    slow::{SlowLog, SlowRecord},
+};
 pub use self::{
     buckets::StageBuckets,
     intervals::Intervals,
@@ -38,16 +51,6 @@ pub use self::{
     report::{Percentiles, Report},
     slow::{SlowReport, SlowRequest},
     webhooks::{WebhookReport, Webhooks},
-};
-pub(crate) use self::{
-    counter::Counter,
-    hangs::HangCounts,
-    histogram::LatencyHistogram,
-    journal::{
-        CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery, UnroutedCounts,
-    },
-    outputs::OutputCounts,
-    slow::{SlowLog, SlowRecord},
 };
 use crate::{
     outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
@@ -222,6 +225,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) duplicates: Counter,
     /// Updates skipped because they had waited too long, by place in [`EXPIRING`].
     pub(crate) expired: [Counter; EXPIRING.len()],
+    /// Updates that need no further call, by bot and by kind.
+    pub(crate) finished: FinishedCounts,
     /// Updates whose handler said `Done`.
     pub(crate) handled: Counter,
     /// Updates whose handler said `Failed` or panicked.

@@ -39,6 +39,9 @@ use crate::{
 /// How long a start that fails waits for the threads.
 const END_WAIT: Duration = Duration::from_secs(1);
 
+/// Pages of the program, and what they see once the server has started.
+type Program = (Box<dyn AdminPages>, Arc<OnceLock<ServerView>>);
+
 /// The listener, bound and not running yet.
 #[derive(Debug)]
 pub(crate) struct AdminListener {
@@ -66,7 +69,7 @@ impl AdminListener {
     pub(crate) fn bind(
         address: SocketAddr,
         pages: Pages,
-        program: Option<(Box<dyn AdminPages>, Arc<OnceLock<ServerView>>)>,
+        program: Option<Program>,
     ) -> Result<Self, Error> {
         let bound = || -> io::Result<_> {
             let listener = TcpListener::bind(address)?;

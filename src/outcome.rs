@@ -28,7 +28,7 @@ macro_rules! words {
 
         impl $name {
             /// All of them, in the order of their numbers.
-            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             /// The name in reports.
             #[must_use]

@@ -168,13 +168,14 @@ fn documents_speak_of_peers_and_operators() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// The tests of the library, the program and the outputs, by their paths: a file without its
+/// The tests of the library, the program, the outputs and the status pages, by their paths: a file without its
 /// extension, or the folder that a `mod.rs` or a `main.rs` is in.
 fn tests() -> Vec<PathBuf> {
     let helpers = ["tests/support", "tests/fuzz", "outputs/tests/it/support"];
     let mut files = files_below("tests");
     files.extend(files_below("cli/tests"));
     files.extend(files_below("outputs/tests"));
+    files.extend(files_below("status/tests"));
     files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     files.retain(|path| !helpers.iter().any(|folder| path.starts_with(folder)));
     let name = |path: PathBuf| match path.file_name().and_then(|name| name.to_str()) {

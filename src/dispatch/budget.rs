@@ -64,7 +64,6 @@ impl Budget {
     }
 
     /// What is taken of a limit, with what leases and settled batches hold.
-    #[cfg(test)]
     pub(crate) fn used(&self, measure: Measure) -> u64 {
         self.used.get(measure as usize).map_or(0, |used| used.load(Relaxed))
     }

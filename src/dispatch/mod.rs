@@ -34,9 +34,9 @@ use std::{
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use self::budget::{Measure, QuotaLease};
+use self::budget::QuotaLease;
 pub(crate) use self::{
-    budget::{Budget, SettledBatch},
+    budget::{Budget, Measure, SettledBatch},
     full::FullChats,
     lanes::LaneKey,
     outputs::{OutputKey, OutputQueue, Outputs},

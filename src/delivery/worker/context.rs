@@ -180,6 +180,7 @@ impl WorkerContext {
         for update in delivery.updates() {
             let whole = nanos(end - update.received_at());
             self.metrics.whole.record(whole);
+            self.metrics.finished.finish(update);
             if self.metrics.slow.is_slow(whole) && !delivery.is_replayed {
                 let waited = started_at.saturating_duration_since(delivery.queued_at);
                 self.metrics.slow.note(SlowRecord {
@@ -214,6 +215,7 @@ impl WorkerContext {
             self.commit(Step::DeadLetters, || Ok(letters.commit(&mut lines)))?;
         }
         self.metrics.failed.add(updates.clone().count() as u64);
+        updates.clone().for_each(|update| self.metrics.finished.fail(update));
         let failed = self.metrics.failed.get();
         if failed.is_power_of_two()
             && let Some(update) = updates.into_iter().next()

@@ -3,6 +3,8 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | the stages, and what each thread counts |
+//! | `bots` | what became of the updates of each bot and kind |
+//! | `buckets` | how many durations of a stage are within given bounds |
 //! | `counter`, `histogram` | a counter and a histogram with one writer |
 //! | `hangs` | how often each step was found to hang |
 //! | `journal` | what the threads of the journal count, and their part of the report |
@@ -13,6 +15,8 @@
 //! | `report` | the sums of all threads at one moment |
 //! | `intervals` | what was recorded since the last look, for profiles |
 
+mod bots;
+mod buckets;
 mod counter;
 mod hangs;
 mod histogram;
@@ -28,6 +32,7 @@ mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::{
+    bots::FinishedCounts,
     counter::Counter,
     hangs::HangCounts,
     histogram::LatencyHistogram,
@@ -38,6 +43,7 @@ pub(crate) use self::{
     slow::{SlowLog, SlowRecord},
 };
 pub use self::{
+    buckets::StageBuckets,
     intervals::Intervals,
     journal::JournalReport,
     outputs::OutputReport,
@@ -219,6 +225,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) duplicates: Counter,
     /// Updates skipped because they had waited too long, by place in [`EXPIRING`].
     pub(crate) expired: [Counter; EXPIRING.len()],
+    /// Updates that need no further call, by bot and by kind.
+    pub(crate) finished: FinishedCounts,
     /// Updates whose handler said `Done`.
     pub(crate) handled: Counter,
     /// Updates whose handler said `Failed` or panicked.
@@ -268,8 +276,8 @@ pub(crate) struct FeederMetrics {
     pub(crate) fed: Counter,
 }
 
-/// All threads' metrics of one server, to be summed.
-#[derive(Debug)]
+/// All threads' metrics of one server, to be summed. A clone is the same ones.
+#[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
@@ -282,8 +290,8 @@ pub struct Metrics {
     pub(crate) profile_lost: Arc<Counter>,
     /// Configurations that were put in force while the server ran, and those that were not because
     /// they were wrong; written under the lock of the settings.
-    pub(crate) reloads: Counter,
-    pub(crate) reload_failures: Counter,
+    pub(crate) reloads: Arc<Counter>,
+    pub(crate) reload_failures: Arc<Counter>,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
@@ -301,8 +309,8 @@ impl Metrics {
             journal: None,
             outputs: Arc::default(),
             profile_lost: Arc::default(),
-            reloads: Counter::default(),
-            reload_failures: Counter::default(),
+            reloads: Arc::default(),
+            reload_failures: Arc::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
             webhooks: Arc::default(),

@@ -73,6 +73,7 @@ impl Opened {
             placement,
             sockets,
             tls,
+            view,
             watch_certificates,
             mut watched,
             ..
@@ -114,7 +115,7 @@ impl Opened {
             placement,
             registry,
             permits: Arc::clone(&permits),
-            settings: Mutex::new(config.clone()),
+            settings: Arc::new(Mutex::new(config.clone())),
             reload_lock: ReloadLock::default(),
             shards: Vec::new(),
             shard_threads: Vec::new(),
@@ -194,6 +195,7 @@ impl Opened {
         let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
         handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
         handle.health.serving();
+        let _ = view.set(handle.view());
         handle.is_started = true;
         Ok(handle)
     }

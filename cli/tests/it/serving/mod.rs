@@ -8,6 +8,7 @@ mod frameworks;
 mod limits;
 mod listeners;
 mod log;
+mod metrics;
 mod outputs;
 mod placing;
 mod profile;

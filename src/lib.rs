@@ -75,7 +75,7 @@ pub use crate::{
         Stage, WebhookReport,
     },
     proto::update::Update,
-    server::{FeedError, Output, Reload, Server, ServerBuilder, ShutdownHandle},
+    server::{FeedError, Output, PreparedOutputs, Reload, Server, ServerBuilder, ShutdownHandle},
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
         TlsConfig,

@@ -40,7 +40,9 @@ impl Config {
             shards,
             workers,
         } = self;
-        (next.keep_bodies, next.listens) = (*keep_bodies, *listens);
+        next.listens = *listens;
+        // An output may need them from now on. What has no use for them is not told apart.
+        next.keep_bodies |= *keep_bodies;
         let mut fixed = Fixed(Vec::new());
         fixed.keep("admin.listen", &admin.listen, &mut next.admin.listen);
         fixed.keep("admin.incidents", &admin.incidents, &mut next.admin.incidents);

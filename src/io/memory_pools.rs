@@ -38,7 +38,9 @@ impl MemoryPools {
 
     /// Parses from now on by `snapshot`.
     pub(crate) fn apply(&self, snapshot: &ConfigSnapshot) {
-        self.parser.borrow_mut().set_depth_max(snapshot.limits.json_depth);
+        let mut parser = self.parser.borrow_mut();
+        parser.set_depth_max(snapshot.limits.json_depth);
+        parser.set_keep_bodies(snapshot.keep_bodies);
     }
 
     /// An empty body: one that has come back, or a new one.

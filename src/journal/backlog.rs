@@ -7,12 +7,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{self, Thread},
     time::Instant,
 };
 
-use super::Journal;
+use super::{Journal, Parts};
 use crate::{
     bots::{BotId, BotKey},
     dispatch::{Dispatcher, LaneKey, Origin, RecordId, dedup::Window},
@@ -27,6 +30,8 @@ const DEFERRED_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     state: Mutex<BacklogState>,
+    /// Whether what is read back keeps its bodies as received.
+    keeps_bodies: AtomicBool,
     reader: OnceLock<Thread>,
 }
 
@@ -70,7 +75,17 @@ impl Backlog {
             deferred_records: 0,
             unrouted: Vec::new(),
         };
-        Self { state: Mutex::new(state), reader: OnceLock::new() }
+        let keeps_bodies = AtomicBool::new(false);
+        Self { state: Mutex::new(state), keeps_bodies, reader: OnceLock::new() }
+    }
+
+    /// From now on what is read back keeps its bodies as received.
+    pub(crate) fn keep_bodies(&self) {
+        self.keeps_bodies.store(true, Relaxed);
+    }
+
+    pub(super) fn keeps_bodies(&self) -> bool {
+        self.keeps_bodies.load(Relaxed)
     }
 
     /// The bots of which an earlier run has left something, and which are not configured.
@@ -107,6 +122,26 @@ impl Backlog {
         }
         drop(state);
         self.wake();
+    }
+
+    /// How many updates are left for `output`, of which `with_workers` says how many its workers
+    /// have. The last one is settled where this is 0, and none comes any more where it is named by
+    /// no route that is in force.
+    pub(crate) fn left_for(
+        &self,
+        output: usize,
+        parts: &Parts,
+        with_workers: impl FnOnce() -> usize,
+    ) -> usize {
+        // Updates are handed on under this lock.
+        let state = self.lock();
+        let deferred = state.deferred.iter().filter(|(key, _)| key.output == output);
+        let deferred: usize = deferred.map(|(_, records)| records.len()).sum();
+        match deferred + with_workers() {
+            // It was refused where there was no room for it, and comes again.
+            0 => usize::from(parts.is_awaited(output)),
+            left => left,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BacklogState> {

@@ -93,11 +93,6 @@ impl ReadBack {
         }
     }
 
-    /// Sets whether the updates keep their bodies as received.
-    pub(crate) fn set_keep_bodies(&mut self, keep_bodies: bool) {
-        self.parser.set_keep_bodies(keep_bodies);
-    }
-
     /// Works until the server stops taking updates. What is left then is there at the next start.
     pub(crate) fn run(mut self, control: &Control) {
         self.backlog.attach();
@@ -119,6 +114,7 @@ impl ReadBack {
 
     /// Hands some updates on.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
+        self.parser.set_keep_bodies(self.backlog.keeps_bodies());
         let resumed = self.resume(now);
         let read = self.read(now);
         match (resumed, read) {

@@ -4,7 +4,11 @@ use std::{
     fmt, iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, Ordering::SeqCst, fence},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     thread,
     time::{Duration, Instant},
@@ -41,6 +45,7 @@ pub struct Inlet {
     /// The operations beside it, of several threads.
     dead_lettering: Arc<Crowd>,
     metrics: Arc<FeederMetrics>,
+    keeps_bodies: Arc<AtomicBool>,
     registry: Arc<BotRegistry>,
 }
 
@@ -48,8 +53,19 @@ impl Inlet {
     /// One that takes nothing yet.
     pub(super) fn closed(metrics: &Metrics, registry: &Arc<BotRegistry>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
-        let (feeder, end, feeding, dead_lettering) = Default::default();
-        Self { feeder, end, feeding, dead_lettering, metrics, registry: Arc::clone(registry) }
+        let (feeder, end, feeding, dead_lettering, keeps_bodies) = Default::default();
+        let registry = Arc::clone(registry);
+        Self { feeder, end, feeding, dead_lettering, metrics, keeps_bodies, registry }
+    }
+
+    /// From now on updates keep their bodies as received.
+    pub(super) fn keep_bodies(&self) {
+        self.keeps_bodies.store(true, Relaxed);
+    }
+
+    /// True where no thread brings anything at this moment.
+    pub(super) fn is_free(&self) -> bool {
+        !matches!(self.feeder.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
@@ -157,7 +173,11 @@ impl Inlet {
             drop(feeder.take());
         }
         let _feeding = self.feeding.during(Step::Feed, Instant::now());
-        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+        let feeder = feeder.as_mut().ok_or(FeedError::Stopped)?;
+        if self.keeps_bodies.load(Relaxed) {
+            feeder.parser.set_keep_bodies(true);
+        }
+        call(feeder)
     }
 }
 

@@ -93,6 +93,11 @@ impl Health {
         self.workers.fetch_add(1, Relaxed);
     }
 
+    /// So many workers more, or fewer, are there to be held up.
+    pub(crate) fn count_workers(&self, change: isize) {
+        self.workers.fetch_add(change.cast_unsigned(), Relaxed);
+    }
+
     /// From now on the state of an output counts.
     pub(crate) fn watch_output(&self, output: &Arc<OutputState>) {
         self.outputs.push(Arc::clone(output));
@@ -194,7 +199,10 @@ impl Health {
 
     /// What hangs, or takes nothing, although updates are taken, each in one line.
     pub(crate) fn asides(&self, now: Instant) -> Vec<String> {
-        let down = self.outputs().filter(|output| output.down().is_some());
+        let is_aside = |output: &&Arc<OutputState>| {
+            !output.is_over() && (output.down().is_some() || output.removed().is_some())
+        };
+        let down = self.outputs().filter(is_aside);
         let hanging = self.hanging(now).into_iter().filter(|it| !self.is_obstacle(it));
         down.map(ToString::to_string).chain(hanging.map(|it| it.to_string())).collect()
     }

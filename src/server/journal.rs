@@ -109,7 +109,8 @@ impl Opened {
         let segments = std::mem::take(&mut recovered.segments);
         let registry = Arc::clone(registry);
         let (journal, maintenance) = Journal::new(Arc::new(storage), settings, registry, segments);
-        journal.parts().set_outputs(outputs.keys.clone(), &recovered.parts);
+        outputs.keys().for_each(|key| journal.parts().add_output(key));
+        journal.parts().set_settled(std::mem::take(&mut recovered.parts));
         Ok(Some(Self { journal, keep_bodies, maintenance, recovered }))
     }
 
@@ -188,13 +189,15 @@ impl Opened {
             log,
             metrics: Arc::clone(&metrics.committer),
         };
-        let mut read_back = ReadBack::new(
+        if keep_bodies {
+            backlog.keep_bodies();
+        }
+        let read_back = ReadBack::new(
             Arc::clone(&journal),
             Arc::clone(&backlog),
             dispatcher(),
             Arc::clone(&metrics.read_back),
         );
-        read_back.set_keep_bodies(keep_bodies);
         let housekeeper = Housekeeper::new(Arc::clone(&journal), recovered.ids);
         let mut threads = JournalThreads {
             journal,

@@ -8,8 +8,10 @@
 //! | `mod` | what can be done with a running one |
 //! | `stop` | how it stops |
 //! | `reload` | what can be changed of a running one |
+//! | `outputs`, `prepared_outputs` | its outputs with their workers, and what can be changed of them |
 //! | `feeder` | how the program itself brings updates |
 //! | `files` | which files are opened anew once they were renamed |
+//! | `threads` | how its threads are started |
 //! | `watch` | what is checked a few times a second, such as files of certificates |
 //! | `admin` | what is served to probes and operators |
 //! | `health` | whether the server works and takes updates |
@@ -23,9 +25,12 @@ pub(crate) mod hangs;
 pub(crate) mod health;
 mod journal;
 mod output;
+mod outputs;
+mod prepared_outputs;
 mod reload;
 mod start;
 mod stop;
+mod threads;
 mod watch;
 
 use std::{
@@ -43,22 +48,26 @@ pub use self::{
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
     output::Output,
+    prepared_outputs::PreparedOutputs,
     reload::Reload,
 };
-use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
+use self::{
+    files::Files, journal::JournalThreads, outputs::RunningOutputs, reload::ReloadLock,
+    watch::Watcher,
+};
 use crate::{
     bots::BotRegistry,
     config::{Config, DriverKind, Listener},
     control::{Control, OutputState},
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
-    dispatch::{OutputQueue, Outputs},
+    dispatch::Outputs,
     io::{
         cpu_affinity::Placement, listener::AcceptorConfig, peer_limit::PeerConnectionLimit,
         shard::Message,
     },
     observe::{
         incidents::Incidents,
-        metrics::{Metrics, OutputReport, Report, SlowReport},
+        metrics::{Metrics, Report, SlowReport},
     },
     server::{admin::AdminThread, health::Health},
 };
@@ -91,8 +100,6 @@ pub struct Server {
     inlet: Inlet,
     /// False while it is being started.
     is_started: bool,
-    /// Whether async code takes the updates.
-    is_streaming: bool,
     journal: Option<JournalThreads>,
     outputs: Outputs,
     listeners: Vec<Listener>,
@@ -107,13 +114,13 @@ pub struct Server {
     settings: Mutex<Config>,
     /// Held by the thread that reloads.
     reload_lock: ReloadLock,
+    running: Arc<RunningOutputs>,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
     stopped: bool,
     /// `None` where nothing is watched, and once the server stops.
     watcher: Option<Watcher>,
-    worker_threads: Vec<JoinHandle<()>>,
 }
 
 /// Cuts a stop short, from any thread.
@@ -180,10 +187,11 @@ impl Server {
         &self.placement
     }
 
-    /// The states of the outputs, in their order. A program that takes the stream of one says
+    /// The states of the outputs, in their order: of those that are in force, and of those that were
+    /// [taken out](Self::retire_output) and have not ended. A program that takes the stream of one says
     /// there whether it takes anything: probes and the report tell it.
     pub fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
-        self.health.outputs()
+        self.health.outputs().filter(|output| !output.is_over())
     }
 
     /// Notices for the operator about this start, such as why io_uring could not be used.
@@ -206,22 +214,7 @@ impl Server {
         let report = Report::new(&self.metrics, self.driver, uptime, self.stopped);
         let slow = SlowReport::new(&self.metrics, &self.registry, self.started_at);
         let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
-        Report { outputs: self.output_reports(), slow, shard_cpus, worker_cpus, ..report }
-    }
-
-    /// The outputs' parts of the report, where there are several.
-    fn output_reports(&self) -> Vec<OutputReport> {
-        let queues = &self.outputs.queues;
-        let states = self.health.outputs().filter(|_| queues.len() > 1);
-        let mut workers = &*self.metrics.workers;
-        let report = |(state, queue): (&Arc<OutputState>, &OutputQueue)| {
-            // The workers of the outputs follow each other.
-            let (own, others) = workers.split_at(queue.inboxes.len().min(workers.len()));
-            workers = others;
-            let down = state.down().map(|_| state.to_string());
-            OutputReport::new(state.name(), down, own)
-        };
-        states.zip(queues).map(report).collect()
+        Report { outputs: self.running.reports(), slow, shard_cpus, worker_cpus, ..report }
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.

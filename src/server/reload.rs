@@ -170,6 +170,10 @@ impl Server {
         }
         self.outputs.schedulers().for_each(|it| it.set_chat_updates(next.limits.chat_updates));
         self.metrics.set_slow(next.profile.slow);
+        if next.keep_bodies {
+            self.inlet.keep_bodies();
+            self.journal.iter().for_each(|journal| journal.backlog.keep_bodies());
+        }
         let snapshot = Arc::new(ConfigSnapshot::new(&next, &ids));
         for mailbox in &self.shards {
             // A sender of its own always finds room. A closed mailbox belongs to a shard that ends.

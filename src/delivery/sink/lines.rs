@@ -96,9 +96,9 @@ impl Lines {
         }))
     }
 
-    /// Moves the file aside when it has become as large as `rotation` says.
-    pub(super) fn set_rotation(&self, rotation: Rotation) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rotation = Some(rotation);
+    /// Moves the file aside when it has become as large as `rotation` says, or never.
+    pub(super) fn set_rotation(&self, rotation: Option<Rotation>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).rotation = rotation;
     }
 
     /// Writes `batch`, which is empty afterwards unless another writer's lines could not be

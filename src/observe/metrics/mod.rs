@@ -11,6 +11,7 @@
 //! | `slow` | the slowest requests, and their part of the report |
 //! | `process` | CPU time and memory of the process |
 //! | `report` | the sums of all threads at one moment |
+//! | `workers` | those of the workers, which a reload may add |
 //! | `intervals` | what was recorded since the last look, for profiles |
 
 mod counter;
@@ -24,6 +25,7 @@ mod process;
 mod report;
 mod slow;
 mod webhooks;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +38,7 @@ pub(crate) use self::{
     },
     outputs::OutputCounts,
     slow::{SlowLog, SlowRecord},
+    workers::AllWorkers,
 };
 pub use self::{
     intervals::Intervals,
@@ -288,7 +291,7 @@ pub struct Metrics {
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) webhooks: Arc<Webhooks>,
-    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    pub(crate) workers: AllWorkers,
 }
 
 impl Metrics {
@@ -306,7 +309,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
             webhooks: Arc::default(),
-            workers: (0..workers).map(|_| Arc::default()).collect(),
+            workers: AllWorkers::new(workers),
         }
     }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod library;
 mod listeners;
+mod outputs;
 mod placing;
 mod reload;
 mod shutdown;

@@ -9,6 +9,7 @@ mod limits;
 mod listeners;
 mod log;
 mod outputs;
+mod outputs_reload;
 mod placing;
 mod profile;
 mod reload;

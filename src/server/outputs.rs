@@ -128,8 +128,8 @@ impl RunningOutputs {
     pub(super) fn start(
         &self,
         all: &mut Vec<RunningOutput>,
-        output: Output,
-        queue: OutputQueue,
+        output: &Output,
+        queue: &OutputQueue,
     ) -> Result<usize, Error> {
         let outcomes: Vec<Outcomes> = queue.inboxes.iter().map(|_| unbounded()).collect();
         let consumers = self.consumers(&output.destination, outcomes.iter(), &queue.scheduler)?;
@@ -150,7 +150,7 @@ impl RunningOutputs {
         workers.iter().for_each(|worker| self.health.watch_worker(&worker.operation));
         let is_stream = matches!(output.destination, Destination::Stream(_));
         let new = RunningOutput { is_stream, holds: 0, stage: Stage::InForce, state, workers };
-        let spawned = self.spawn(number, &new, &queue, consumers);
+        let spawned = self.spawn(number, &new, queue, consumers);
         all.push(new);
         if let (Err(_), Some(output)) = (&spawned, all.get_mut(number)) {
             drop(self.end(number, output));
@@ -235,11 +235,10 @@ impl RunningOutputs {
     ///
     /// # Errors
     /// As for [`start`](Self::start).
-    pub(super) fn start_all(&self, outputs: Vec<Output>) -> Result<(), Error> {
+    pub(super) fn start_all(&self, outputs: &[Output]) -> Result<(), Error> {
         let mut all = self.lock();
         for output in outputs {
-            let queue = self.outputs.queues.get(all.len()).cloned();
-            let Some(queue) = queue else { continue };
+            let Some(queue) = self.outputs.queues.get(all.len()) else { continue };
             self.start(&mut all, output, queue)?;
         }
         Self::mark_sole(&all);

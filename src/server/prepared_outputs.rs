@@ -106,7 +106,7 @@ impl Server {
                     let workers = output.workers.unwrap_or(running.cpus.len());
                     let shards = self.placement.shards.len();
                     let queue = queue(&output.name, workers, &config, bots, shards);
-                    let number = running.start(&mut all, output, queue)?;
+                    let number = running.start(&mut all, &output, &queue)?;
                     prepared.added.push(number);
                     number
                 }

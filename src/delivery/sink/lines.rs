@@ -322,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let lines = Lines::file(&path, "").unwrap();
-        lines.set_rotation(Rotation { size: 6, keep: 2 });
+        lines.set_rotation(Some(Rotation { size: 6, keep: 2 }));
         for text in ["1\n", "22\n", "3333\n", "4\n", "55555\n", "666666\n", "7\n"] {
             commit(&lines, text).unwrap();
         }

@@ -8,7 +8,6 @@ use crate::{
     config::{Dispatch, Limits},
     control::Control,
     dispatch::{Budget, Dispatcher, FullChats, SettledBatch},
-    observe::metrics::Metrics,
     proto::update::UpdateParser,
 };
 

@@ -30,7 +30,7 @@ use crate::{
         worker::{Consumer, Worker, WorkerContext},
     },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch, budget::Measure},
-    observe::metrics::{Metrics, WorkerMetrics},
+    observe::metrics::WorkerMetrics,
     outcome::Refusal,
     proto::update::Update,
 };

@@ -135,7 +135,9 @@ impl Opened {
         if let Some(tls) = &tls {
             handle.check_certificates(&config, tls);
         }
-        handle.running.start_all(destinations)?;
+        handle.running.start_all(&destinations)?;
+        // A stream ends with the last of its workers.
+        drop(destinations);
         handle.metrics.set_slow(config.profile.slow);
         let (paths, feed_path) = match opened {
             Some(opened) => handle.start_journal(opened, || dispatcher(shards), returns)?,

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     net::TcpListener,
+    ops::Range,
     path::Path,
     sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     thread,
@@ -105,7 +106,7 @@ fn ids_in(path: &Path) -> Vec<i64> {
 
 /// All of `ids`, each once, in order in each chat.
 #[track_caller]
-fn assert_each_once_in_order(got: &[i64], ids: impl Iterator<Item = i64> + Clone) {
+fn assert_each_once_in_order(got: &[i64], ids: &Range<i64>) {
     for chat in 0..CHATS {
         let of_chat = got.iter().copied().filter(|id| id % CHATS == chat).collect::<Vec<_>>();
         let expected = ids.clone().filter(|id| id % CHATS == chat).collect::<Vec<_>>();
@@ -120,7 +121,7 @@ fn an_output_is_added_with_its_route_and_taken_out_again() {
     let it = Reloaded::start(&to_bot);
     let audit = it.service.pki.dir().join("audit");
     let mut client = it.service.connect();
-    let mut post = |ids: std::ops::Range<i64>| {
+    let mut post = |ids: Range<i64>| {
         ids.for_each(|id| accept(&mut client, PATH, &update_of(id % CHATS, id)));
     };
     post(0..20);
@@ -133,8 +134,8 @@ fn an_output_is_added_with_its_route_and_taken_out_again() {
     post(40..60);
     wait_until("its file is closed", || it.open_files("/audit") == 0);
     wait_until("the bot has all", || bot.ids().len() == 60);
-    assert_each_once_in_order(&bot.ids(), 0..60);
-    assert_each_once_in_order(&ids_in(&audit), 20..40);
+    assert_each_once_in_order(&bot.ids(), &(0..60));
+    assert_each_once_in_order(&ids_in(&audit), &(20..40));
     // Where it is the first one, it gets what no route takes.
     it.change(&format!("{}{to_bot}", lines("audit", "audit")));
     post(60..70);
@@ -201,7 +202,7 @@ fn a_forward_goes_elsewhere_under_load_and_loses_nothing() {
         one.ids().into_iter().filter(|id| seen.insert(*id)).collect::<Vec<_>>()
     };
     wait_until("they have all", || first_times().len() as i64 == all);
-    assert_each_once_in_order(&first_times(), 0..all);
+    assert_each_once_in_order(&first_times(), &(0..all));
     wait_until("one forward is left", || it.threads("ringhook-forwar") == 1);
     assert!(it.server.terminate().status.success());
     let report = it.service.report();
@@ -232,7 +233,7 @@ fn an_output_that_is_down_is_taken_out_and_gets_what_it_holds_when_it_is_back() 
     wait_until("it has ended", || {
         !it.ready().contains("gone") && it.threads("ringhook-forwar") == 1
     });
-    assert_each_once_in_order(&back.ids(), 0..20);
+    assert_each_once_in_order(&back.ids(), &(0..20));
     assert!(it.server.terminate().status.success());
     assert_eq!(it.service.report()["journal"]["lag_records"], 0);
 }
@@ -291,7 +292,7 @@ fn a_crash_right_after_a_reload_loses_nothing() {
         ids.into_iter().filter(|id| seen.insert(*id)).collect::<Vec<_>>()
     };
     wait_until("the bot has all", || first_times(bot.ids()).len() == 60);
-    assert_each_once_in_order(&first_times(bot.ids()), 0..60);
+    assert_each_once_in_order(&first_times(bot.ids()), &(0..60));
     let has_new = || (50..60).all(|id| ids_in(&audit).contains(&id));
     wait_until("so has the other one what was led to it", has_new);
     assert!(it.server.terminate().status.success());

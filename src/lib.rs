@@ -79,8 +79,8 @@ pub use crate::{
     },
     proto::update::Update,
     server::{
-        AdminPage, AdminPages, AdminRequest, FeedError, Hang, Output, QueueSize, Reload, Server,
-        ServerBuilder, ServerView, ShutdownHandle,
+        AdminPage, AdminPages, AdminRequest, FeedError, Hang, Output, PreparedOutputs, QueueSize,
+        Reload, Server, ServerBuilder, ServerView, ShutdownHandle,
     },
     tls::{
         CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, ServedCertificate,

@@ -13,14 +13,15 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::RawFd,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use allocator::bytes_in_use;
 use ringhook::{
-    Ack, Bot, Config, DriverChoice, Journal, ListenAddress, Listener, Outcome, Server, TlsConfig,
-    Update,
+    Ack, Bot, Config, DriverChoice, Journal, ListenAddress, Listener, NdjsonSink, Outcome, Output,
+    OutputRouter, OutputSet, Server, TlsConfig, Update,
 };
 use support::{PATH, PATIENCE, SECRET, client::Client, pki::Pki, update, wait_until};
 
@@ -113,6 +114,55 @@ fn fifty_lives_leave_no_thread_no_descriptor_and_no_memory() {
         assert!(grown < CYCLES as isize * MEMORY_EACH, "{driver}: {grown} bytes");
     }
     a_child_that_holds_all_descriptors_does_not_hold_up_a_stop();
+    outputs_that_are_taken_out_leave_no_thread_and_no_descriptor();
+}
+
+/// Leads everything to one output.
+struct ToFirst;
+
+impl OutputRouter for ToFirst {
+    fn outputs(&self, _: &Update) -> OutputSet {
+        OutputSet::only(0)
+    }
+}
+
+fn outputs_that_are_taken_out_leave_no_thread_and_no_descriptor() {
+    let pki = Pki::ecdsa();
+    let mut config = Config::default();
+    config.journal = Journal::at(pki.dir().join("journal"), Ack::Written);
+    let server = Server::builder()
+        .config(config)
+        .without_listeners()
+        .bot(Bot::new("test", PATH, SECRET).unwrap())
+        .router(Arc::new(ToFirst))
+        .output(Output::handler("first", |_: &Update| Outcome::Done))
+        .start()
+        .unwrap();
+    assert_eq!(server.deliver("test", &[update(1)]), Ok(1));
+    wait_until("it is handled", || server.report().updates_handled == 1);
+    let before = (descriptors().len(), count("/proc/self/task"));
+    for cycle in 0..3 {
+        let (stream, updates) = Output::stream("stream", 8);
+        let file = NdjsonSink::file(&pki.dir().join("lines")).unwrap();
+        let added = vec![
+            stream.workers(1),
+            Output::sink("lines", file).workers(2),
+            Output::handler("handler", |_: &Update| Outcome::Done).workers(3),
+        ];
+        server.prepare_outputs(added).unwrap().apply();
+        let with = (descriptors().len(), count("/proc/self/task"));
+        assert!(with.0 > before.0 && with.1 == before.1 + 6, "{before:?}, then {with:?}");
+        for name in ["stream", "lines", "handler"] {
+            assert!(server.retire_output(name));
+        }
+        wait_until("they have ended", || server.outputs().count() == 1);
+        wait_until(&format!("nothing is left of them, {cycle}"), || {
+            (descriptors().len(), count("/proc/self/task")) == before
+        });
+        drop(updates);
+    }
+    assert!(server.is_healthy());
+    server.stop();
 }
 
 /// A child between fork and exec has copies of all descriptors, whatever their flags.

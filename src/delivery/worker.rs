@@ -3,19 +3,24 @@
 
 mod context;
 mod direct;
+mod orders;
 #[cfg(test)]
 mod tests;
 
 use std::{
     borrow::Cow,
     mem,
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::Receiver;
 
-pub(crate) use self::context::WorkerContext;
+pub(crate) use self::{
+    context::WorkerContext,
+    orders::{Order, Orders},
+};
 use crate::{
     config::Dispatch,
     control::{
@@ -51,6 +56,8 @@ pub(crate) struct Worker {
     pub(crate) consumer: Consumer,
     /// Updates of a stream that are done and not settled; empty in between.
     pub(crate) done: Vec<Task>,
+    /// Outcomes of the streams that it has served.
+    settled: Option<Receiver<(Task, Settlement)>>,
 }
 
 /// The server abandons what is left: the worker ends.
@@ -69,6 +76,16 @@ impl Drop for Leaving {
 }
 
 impl Worker {
+    pub(crate) fn new(
+        index: usize,
+        scheduler: Arc<Scheduler>,
+        context: WorkerContext,
+        consumer: Consumer,
+    ) -> Self {
+        let settled = consumer.outcomes().cloned();
+        Self { index, scheduler, context, consumer, done: Vec::new(), settled }
+    }
+
     /// Works until the shards are gone and everything is settled, or until the server abandons.
     pub(crate) fn run(self) {
         let _leaving = Leaving(self.context.journal.clone());
@@ -83,11 +100,7 @@ impl Worker {
         self.context.note_settled(Instant::now());
         let Self { consumer, context, .. } = self;
         context.operation.end();
-        // The consumer is the program's, so its drop may panic.
-        let name = consumer.name();
-        if panics::caught(|| drop(consumer)).is_err() {
-            context.lost(&format!("{name} panicked as it was dropped"));
-        }
+        consumer.end(&context);
     }
 
     /// As [`run`](Self::run), but may be called again.
@@ -99,6 +112,9 @@ impl Worker {
         let mut round = 0_u32;
         while !self.context.is_left() {
             round = round.wrapping_add(1);
+            if self.context.orders.is_given() && self.obey().is_break() {
+                return;
+            }
             self.look_at_stream();
             if self.take_settlements().is_err() {
                 return;
@@ -143,14 +159,11 @@ impl Worker {
     fn sleep(&mut self) {
         self.context.operation.end();
         self.context.settled_batch.empty();
-        let control = &self.context.control;
-        let settlements = match &self.consumer {
-            Consumer::Stream(_, _, settlements) => Some(settlements),
-            Consumer::Handler(_) | Consumer::Sink(_) => None,
-        };
-        let WorkerContext { journal, output_state, .. } = &self.context;
+        let WorkerContext { control, journal, orders, output_state, .. } = &self.context;
+        let settlements = self.settled.as_ref();
         let stop = || {
             control.is_abandoned()
+                || orders.is_given()
                 || output_state.as_ref().is_some_and(|state| state.is_left())
                 || settlements.is_some_and(|mailbox| !mailbox.is_empty())
                 || journal.as_ref().is_some_and(|journal| journal.helpers().are_asked())
@@ -159,12 +172,35 @@ impl Worker {
         self.scheduler.sleep(self.index, IDLE_SLEEP, stop);
     }
 
+    /// Does what it has been told; breaks where it is to end.
+    #[cold]
+    fn obey(&mut self) -> ControlFlow<()> {
+        match self.context.orders.take() {
+            None => ControlFlow::Continue(()),
+            Some(Order::End) => ControlFlow::Break(()),
+            Some(Order::Serve(consumer)) => {
+                // What the program still has of a stream comes back by the same way.
+                self.settled = consumer.outcomes().cloned().or(self.settled.take());
+                let before = mem::replace(&mut self.consumer, consumer);
+                self.context.operation.end();
+                before.end(&self.context);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
     /// True where the program has dropped its side of the stream, and no failure has been reported.
     /// A stop needs the stream no longer, unless an update is left.
     fn has_lost_stream(&self) -> bool {
         let Consumer::Stream(stream, ..) = &self.consumer else { return false };
-        let control = &self.context.control;
-        stream.is_gone() && !control.is_stopping() && control.failure().is_none()
+        let WorkerContext { control, orders, output_state, .. } = &self.context;
+        // One that is replaced is dropped after the order to leave it, and one of an output that
+        // was taken out may be once it has nothing left.
+        let is_left = || {
+            let removed = output_state.as_ref().is_some_and(|state| state.removed().is_some());
+            orders.is_given() || removed
+        };
+        stream.is_gone() && !is_left() && !control.is_stopping() && control.failure().is_none()
     }
 
     fn look_at_stream(&self) {
@@ -175,7 +211,7 @@ impl Worker {
 
     /// Settles the updates whose outcomes the stream's program has sent.
     fn take_settlements(&mut self) -> Result<(), Abandoned> {
-        let Consumer::Stream(_, _, settlements) = &self.consumer else { return Ok(()) };
+        let Some(settlements) = &self.settled else { return Ok(()) };
         let (mut done, mut outcome) = (mem::take(&mut self.done), Ok(()));
         for (mut task, settlement) in settlements.try_iter() {
             let started_at = task.delivery.queued_at;
@@ -240,10 +276,14 @@ impl Worker {
                     return Err(context.lost_sink());
                 }
                 let mut refused = Refused::default();
-                context.commit(Step::Sink, || {
+                let is_taken = context.commit(Step::Sink, || {
                     refused.clear();
                     panics::caught(|| sink.commit(&mut refused))
                 })?;
+                if !is_taken {
+                    scheduler.put_back(batch, Instant::now());
+                    return Ok(());
+                }
                 let failed = match refused.is_empty() {
                     true => 0,
                     false => context.dead_letter_refused(batch, &refused)?,
@@ -260,6 +300,14 @@ impl Worker {
                 let mut is_reported = false;
                 while let Err(refused) = stream.send(pending, STEP) {
                     pending = refused;
+                    if context.orders.is_given() {
+                        // Another one is to get it.
+                        if let Some(Task { mut delivery, lane }) = pending.into_job() {
+                            delivery.attempts = delivery.attempts.saturating_sub(1);
+                            scheduler.retry(lane, delivery, Instant::now());
+                        }
+                        return Ok(());
+                    }
                     if stream.is_gone() && !mem::replace(&mut is_reported, true) {
                         context.lost_stream();
                     }
@@ -275,6 +323,22 @@ impl Worker {
 }
 
 impl Consumer {
+    /// Where the outcomes of a stream's updates come.
+    fn outcomes(&self) -> Option<&Receiver<(Task, Settlement)>> {
+        match self {
+            Self::Stream(_, _, settled) => Some(settled),
+            Self::Handler(_) | Self::Sink(_) => None,
+        }
+    }
+
+    /// Drops it. It is the program's, so that may panic.
+    fn end(self, context: &WorkerContext) {
+        let name = self.name();
+        if panics::caught(|| drop(self)).is_err() {
+            context.lost(&format!("{name} panicked as it was dropped"));
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Handler(_) => "the handler",

@@ -289,6 +289,17 @@ impl Lanes {
         Ok(())
     }
 
+    /// Puts an update back at the head of its lane, which stays held: an earlier one follows.
+    ///
+    /// # Errors
+    /// The update, where there is no such lane.
+    pub(crate) fn put_back(&mut self, id: LaneId, delivery: Delivery) -> Result<(), Delivery> {
+        let Some(lane) = self.lanes.get_mut(id) else { return Err(delivery) };
+        debug_assert_eq!(lane.state, LaneState::Running);
+        self.store.push_front(&mut lane.updates, delivery);
+        Ok(())
+    }
+
     fn close(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         debug_assert!(!lane.full && lane.held.is_empty() && lane.updates.len() == 0, "{lane:?}");
@@ -334,6 +345,11 @@ impl Lanes {
     /// True where no update waits and none is being handled.
     pub(crate) fn is_idle(&self) -> bool {
         self.by_key.is_empty()
+    }
+
+    /// How many updates wait or are being handled.
+    pub(crate) fn updates(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.held.len() + lane.updates.len()).sum()
     }
 
     /// All updates that wait or are being handled, for a list of what is left behind.

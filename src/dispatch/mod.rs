@@ -25,7 +25,7 @@ mod tests;
 mod waiting;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     iter, ptr,
     sync::Arc,
     task::Waker,
@@ -100,9 +100,11 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     is_replay: bool,
+    /// How many of the outputs it has a way to, but for those that it has had no update for.
+    known: Cell<usize>,
     outputs: Outputs,
-    /// By output.
-    queues: Box<[OutputInboxes]>,
+    /// By output; one that was added since is there with its first update.
+    queues: Box<[OnceCell<OutputInboxes>]>,
     shard: usize,
     wakes: Wakes,
 }
@@ -128,23 +130,21 @@ impl Dispatcher {
         shard: usize,
     ) -> Self {
         let (budget, full) = (Arc::clone(budget), Arc::clone(full));
-        let queue = OutputQueue { budget, full, inboxes, scheduler: Arc::clone(scheduler) };
-        Self::to_outputs(
-            Outputs { counts: Arc::default(), keys: Vec::new(), queues: vec![queue], router: None },
-            shard,
-        )
+        let (key, scheduler) = (OutputKey::from_name(""), Arc::clone(scheduler));
+        let outputs = Outputs::to(None);
+        outputs.add(OutputQueue { budget, full, inboxes, key, scheduler });
+        Self::to_outputs(outputs, shard)
     }
 
     /// The dispatcher of `shard` to all of `outputs`.
     pub(crate) fn to_outputs(outputs: Outputs, shard: usize) -> Self {
-        let queues = outputs.queues.iter().map(|output| OutputInboxes {
-            due: output.inboxes.iter().map(|_| Cell::new(false)).collect(),
-            full: Arc::clone(&output.full),
-            inboxes: output.inboxes.clone().into(),
-            lease: QuotaLease::new(Arc::clone(&output.budget)),
-            scheduler: Arc::clone(&output.scheduler),
-        });
-        Self { is_replay: false, queues: queues.collect(), outputs, shard, wakes: Wakes::default() }
+        let queues = (0..OutputSet::MAX).map(|_| OnceCell::new()).collect();
+        let (known, wakes) = (Cell::new(0), Wakes::default());
+        let dispatcher = Self { is_replay: false, known, outputs, queues, shard, wakes };
+        for output in 0..dispatcher.outputs() {
+            dispatcher.open(output);
+        }
+        dispatcher
     }
 
     /// A dispatcher of updates that are fed in again: their ids are not compared with earlier ones.
@@ -175,12 +175,28 @@ impl Dispatcher {
 
     /// What is kept in order; the same for all outputs.
     pub(crate) fn order(&self) -> Order {
-        self.queues.first().map_or(Order::Chat, |queue| queue.scheduler.settings().order)
+        self.queue(0).map_or(Order::Chat, |queue| queue.scheduler.settings().order)
     }
 
-    /// How many outputs there are.
+    /// How many outputs there are, and have been.
     pub(crate) fn outputs(&self) -> usize {
-        self.queues.len()
+        self.outputs.queues.count()
+    }
+
+    fn queue(&self, output: usize) -> Option<&OutputInboxes> {
+        self.queues.get(output)?.get().or_else(|| self.open(output))
+    }
+
+    /// Makes the way to an output that has been added.
+    #[cold]
+    fn open(&self, output: usize) -> Option<&OutputInboxes> {
+        let (to, slot) = (self.outputs.queues.get(output)?, self.queues.get(output)?);
+        self.known.set(self.known.get().max(output + 1));
+        Some(slot.get_or_init(|| OutputInboxes::to(to)))
+    }
+
+    fn known(&self) -> impl Iterator<Item = &OutputInboxes> {
+        self.queues.iter().take(self.known.get()).filter_map(OnceCell::get)
     }
 
     /// Whether not all updates go to the first output.
@@ -206,7 +222,7 @@ impl Dispatcher {
 
     /// True where `output` may take an update of `lane`.
     pub(crate) fn has_room(&self, output: usize, lane: LaneKey) -> bool {
-        self.queues.get(output).is_some_and(|queue| !queue.full.contains(lane.hash64()))
+        self.queue(output).is_some_and(|queue| !queue.full.contains(lane.hash64()))
     }
 
     /// The same as [`dispatch`](Self::dispatch) for an update that comes from `origin` and is in
@@ -257,7 +273,7 @@ impl Dispatcher {
         origin: Origin,
     ) -> Result<(), (Refusal, Update)> {
         // Where there is no such output, nothing may be promised.
-        let Some(queue) = self.queues.get(output) else {
+        let Some(queue) = self.queue(output) else {
             debug_assert!(false, "there is no output {output}");
             return Err((Refusal::Inbox, update));
         };
@@ -302,7 +318,7 @@ impl Dispatcher {
     /// [`Scheduler::next`], which wakes others for what it leaves.
     pub(crate) fn wake_workers_but(&self, own: Option<&Scheduler>) {
         self.wakes.scheduled.set(false);
-        for queue in &self.queues {
+        for queue in self.known() {
             let is_own = own.is_some_and(|own| ptr::eq(own, &*queue.scheduler));
             for (index, due) in queue.due.iter().enumerate() {
                 if due.replace(false) && !is_own {
@@ -329,6 +345,16 @@ impl Dispatcher {
 }
 
 impl OutputInboxes {
+    fn to(output: &OutputQueue) -> Self {
+        Self {
+            due: output.inboxes.iter().map(|_| Cell::new(false)).collect(),
+            full: Arc::clone(&output.full),
+            inboxes: output.inboxes.clone().into(),
+            lease: QuotaLease::new(Arc::clone(&output.budget)),
+            scheduler: Arc::clone(&output.scheduler),
+        }
+    }
+
     fn request_wake(&self, partition: usize) {
         debug_assert!(partition < self.due.len(), "a partition that is never woken for");
         if let Some(due) = self.due.get(partition) {

@@ -121,23 +121,38 @@ pub(crate) struct OutputQueue {
     pub(crate) budget: Arc<Budget>,
     pub(crate) full: Arc<FullChats>,
     pub(crate) inboxes: Vec<Sender<Delivery>>,
+    pub(crate) key: OutputKey,
     pub(crate) scheduler: Arc<Scheduler>,
 }
 
-/// All outputs of a server, by their numbers.
+/// All outputs that a server has had since its start, by their numbers. One that is taken out of
+/// the configuration stays here: no other one gets its number.
 #[derive(Clone)]
 pub(crate) struct Outputs {
     pub(crate) counts: Arc<OutputCounts>,
-    pub(crate) keys: Vec<OutputKey>,
-    pub(crate) queues: Vec<OutputQueue>,
+    pub(crate) queues: Arc<boxcar::Vec<OutputQueue>>,
     /// `None` where everything goes to the first.
     pub(crate) router: Option<Arc<dyn OutputRouter>>,
 }
 
 impl Outputs {
-    /// Those that have workers.
+    /// None yet; `router` chooses among them.
+    pub(crate) fn to(router: Option<Arc<dyn OutputRouter>>) -> Self {
+        Self { counts: Arc::default(), queues: Arc::default(), router }
+    }
+
+    /// Adds one and returns its number. To be called by one thread at a time.
+    pub(crate) fn add(&self, queue: OutputQueue) -> usize {
+        self.queues.push(queue)
+    }
+
+    /// Their keys, by their numbers.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = OutputKey> {
+        self.queues.iter().map(|(_, queue)| queue.key)
+    }
+
     pub(crate) fn schedulers(&self) -> impl Iterator<Item = &Arc<Scheduler>> {
-        self.queues.iter().map(|queue| &queue.scheduler)
+        self.queues.iter().map(|(_, queue)| &queue.scheduler)
     }
 
     /// Records an id that was accepted by an earlier run; false where it is known.
@@ -154,7 +169,7 @@ impl Outputs {
 
 impl fmt::Debug for Outputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outputs").field("queues", &self.queues.len()).finish_non_exhaustive()
+        f.debug_struct("Outputs").field("queues", &self.queues.count()).finish_non_exhaustive()
     }
 }
 

@@ -349,6 +349,28 @@ impl Scheduler {
         }
     }
 
+    /// Puts updates that were taken together back to the heads of their lanes.
+    pub(crate) fn put_back(&self, batch: &mut Vec<Task>, now: Instant) {
+        while let Some(Task { delivery, lane }) = batch.pop() {
+            // Those of a lane follow each other; the first of them lets it go.
+            if batch.last().is_some_and(|before| before.lane == lane) {
+                let mut delivery = Some(delivery);
+                self.change(lane, |_, lanes| {
+                    delivery = delivery.take().and_then(|it| lanes.put_back(lane.lane, it).err());
+                });
+                delivery.into_iter().for_each(|delivery| self.push_without_lane(delivery));
+            } else {
+                self.retry(lane, delivery, now);
+            }
+        }
+    }
+
+    /// How many updates wait or are being handled.
+    pub(crate) fn updates(&self) -> usize {
+        let count = |it: &CachePadded<Partition>| it.inbox.len() + it.lock().updates();
+        self.partitions.iter().map(count).sum()
+    }
+
     fn change(&self, lane: LaneRef, change: impl FnOnce(&Partition, &mut Lanes)) {
         if let Some(partition) = self.partitions.get(lane.partition) {
             let mut lanes = partition.lock();

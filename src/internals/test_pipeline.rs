@@ -19,7 +19,6 @@ use crate::{
         worker::{Consumer, Worker, WorkerContext},
     },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
-    observe::metrics::Metrics,
     proto::update::{Recycled, Update, UpdateParser},
 };
 
@@ -68,11 +67,11 @@ impl TestPipeline {
             dead_letters: None,
             duplicates: Vec::new(),
             journal: None,
-            metrics: Metrics::new(1, 1).workers.remove(0),
+            metrics: Arc::default(),
             operation: Arc::default(),
+            orders: Arc::default(),
             output: 0,
             output_state: None,
-            is_sole_output: true,
             parts: Vec::new(),
             lanes: Vec::new(),
             returns: vec![returns],
@@ -81,7 +80,7 @@ impl TestPipeline {
             settled_batch: SettledBatch::new(budget),
         };
         let consumer = Consumer::Handler(Arc::new(handler));
-        let worker = Worker { index: 0, scheduler, context, consumer, done: Vec::new() };
+        let worker = Worker::new(0, scheduler, context, consumer);
         Self { dispatcher, returns: taken_back, stop, worker }
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::Journal;
+use super::{Journal, Parts};
 use crate::{
     bots::{BotId, BotKey},
     dispatch::{Dispatcher, LaneKey, Origin, RecordId, dedup::Window},
@@ -107,6 +107,26 @@ impl Backlog {
         }
         drop(state);
         self.wake();
+    }
+
+    /// How many updates are left for `output`, of which `with_workers` says how many its workers
+    /// have. The last one is settled where this is 0, and none comes any more where it is named by
+    /// no route that is in force.
+    pub(crate) fn left_for(
+        &self,
+        output: usize,
+        parts: &Parts,
+        with_workers: impl FnOnce() -> usize,
+    ) -> usize {
+        // Updates are handed on under this lock.
+        let state = self.lock();
+        let deferred = state.deferred.iter().filter(|(key, _)| key.output == output);
+        let deferred: usize = deferred.map(|(_, records)| records.len()).sum();
+        match deferred + with_workers() {
+            // It was refused where there was no room for it, and comes again.
+            0 => usize::from(parts.is_awaited(output)),
+            left => left,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BacklogState> {

@@ -10,16 +10,11 @@ use crate::dispatch::{OutputKey, OutputSet, RecordId};
 /// The records that several outputs have or are to get. The lock is taken for these alone.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// Set at the start, where there is more than one output.
-    outputs: OnceLock<OutputsBefore>,
+    /// The keys of the outputs, by their numbers.
+    keys: boxcar::Vec<OutputKey>,
     records: Mutex<HashMap<RecordId, Part>>,
-}
-
-/// The outputs, and what earlier runs have settled of records that are delivered now.
-#[derive(Debug)]
-struct OutputsBefore {
-    keys: Vec<OutputKey>,
-    settled: HashMap<RecordId, OutputSet>,
+    /// What earlier runs have settled of records that are delivered now. Set at the start.
+    settled: OnceLock<HashMap<RecordId, Vec<OutputKey>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,30 +26,34 @@ struct Part {
 }
 
 impl Parts {
-    /// The outputs of the server, and which of them have settled a record in an earlier run.
-    pub(crate) fn set_outputs(
-        &self,
-        keys: Vec<OutputKey>,
-        settled: &HashMap<RecordId, Vec<OutputKey>>,
-    ) {
-        let number = |key: &OutputKey| keys.iter().position(|known| known == key);
-        let set = |keys: &Vec<OutputKey>| {
-            // An output that is no more has nothing to get.
-            keys.iter().filter_map(number).fold(OutputSet::NONE, OutputSet::with)
-        };
-        let settled = settled.iter().map(|(record, keys)| (*record, set(keys))).collect();
-        let _ = self.outputs.set(OutputsBefore { keys, settled });
+    /// Which outputs have settled a record in an earlier run.
+    pub(crate) fn set_settled(&self, settled: HashMap<RecordId, Vec<OutputKey>>) {
+        let _ = self.settled.set(settled);
+    }
+
+    /// An output more of the server. To be called in the order of their numbers.
+    pub(crate) fn add_output(&self, key: OutputKey) {
+        self.keys.push(key);
     }
 
     /// The key of `output`.
     pub(super) fn key_of(&self, output: usize) -> Option<OutputKey> {
-        self.outputs.get()?.keys.get(output).copied()
+        self.keys.get(output).copied()
     }
 
-    /// The outputs that have settled `record` in an earlier run.
+    /// The outputs that have settled `record` in an earlier run. One that the server has not, or
+    /// not yet, has nothing to get.
     pub(super) fn settled_before(&self, record: RecordId) -> OutputSet {
-        let settled = self.outputs.get().and_then(|before| before.settled.get(&record));
-        settled.copied().unwrap_or_default()
+        let Some(settled) = self.settled.get().and_then(|settled| settled.get(&record)) else {
+            return OutputSet::NONE;
+        };
+        let numbers = self.keys.iter().filter(|(_, key)| settled.contains(key));
+        numbers.map(|(number, _)| number).collect()
+    }
+
+    /// True where `output` has not settled some record that it has or is to get.
+    pub(super) fn is_awaited(&self, output: usize) -> bool {
+        self.lock().values().any(|part| part.unsettled.contains(output))
     }
 
     /// `record` goes to `outputs`, unless it is known already.

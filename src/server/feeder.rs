@@ -49,7 +49,13 @@ impl Inlet {
     pub(super) fn closed(metrics: &Metrics, registry: &Arc<BotRegistry>) -> Self {
         let metrics = Arc::clone(&metrics.feeder);
         let (feeder, end, feeding, dead_lettering) = Default::default();
-        Self { feeder, end, feeding, dead_lettering, metrics, registry: Arc::clone(registry) }
+        let registry = Arc::clone(registry);
+        Self { feeder, end, feeding, dead_lettering, metrics, registry }
+    }
+
+    /// True where no thread brings anything at this moment.
+    pub(super) fn is_free(&self) -> bool {
+        !matches!(self.feeder.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     pub(super) fn operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
@@ -157,7 +163,8 @@ impl Inlet {
             drop(feeder.take());
         }
         let _feeding = self.feeding.during(Step::Feed, Instant::now());
-        call(feeder.as_mut().ok_or(FeedError::Stopped)?)
+        let feeder = feeder.as_mut().ok_or(FeedError::Stopped)?;
+        call(feeder)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Files of updates that are renamed or removed while the server writes to them.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -20,12 +21,26 @@ pub(super) struct Files {
     /// Whether a thread opens them anew.
     is_busy: Arc<AtomicBool>,
     letters: Option<Arc<DeadLetters>>,
-    sinks: Vec<Arc<dyn Sink>>,
+    /// By the numbers of their outputs.
+    sinks: Arc<Mutex<BTreeMap<usize, Arc<dyn Sink>>>>,
 }
 
 impl Files {
-    pub(super) fn new(sinks: Vec<Arc<dyn Sink>>, letters: Option<Arc<DeadLetters>>) -> Self {
-        Self { is_busy: Arc::default(), letters, sinks }
+    pub(super) fn new(letters: Option<Arc<DeadLetters>>) -> Self {
+        Self { letters, ..Self::default() }
+    }
+
+    /// Has `sink` opened anew for an output, or none where it has none; the one that was.
+    pub(super) fn set_sink(
+        &self,
+        output: usize,
+        sink: Option<Arc<dyn Sink>>,
+    ) -> Option<Arc<dyn Sink>> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        match sink {
+            Some(sink) => sinks.insert(output, sink),
+            None => sinks.remove(&output),
+        }
     }
 
     /// Opens them anew, on a thread of its own: a disk may keep it waiting for as long as it likes.
@@ -47,7 +62,8 @@ impl Files {
     }
 
     fn reopen_all(&self) {
-        let sinks = self.sinks.iter().map(|sink| ("sink", sink.reopen()));
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sinks = sinks.values().map(|sink| ("sink", sink.reopen()));
         let letters = self.letters.iter().map(|letters| ("dead letters", letters.reopen()));
         for (what, outcome) in sinks.chain(letters) {
             if let Err(error) = outcome {
@@ -94,7 +110,8 @@ mod tests {
     #[test]
     fn a_sink_that_panics_is_opened_anew_again() {
         let sink = Arc::new(Broken::default());
-        let files = Files::new(vec![Arc::clone(&sink) as Arc<dyn Sink>], None);
+        let files = Files::new(None);
+        files.set_sink(0, Some(Arc::clone(&sink) as Arc<dyn Sink>));
         let end = Instant::now() + Duration::from_secs(30);
         while sink.0.load(Ordering::SeqCst) < 2 {
             assert!(Instant::now() < end, "it is never opened anew again");

@@ -93,6 +93,11 @@ impl Health {
         self.workers.fetch_add(1, Relaxed);
     }
 
+    /// So many workers more, or fewer, are there to be held up.
+    pub(crate) fn count_workers(&self, change: isize) {
+        self.workers.fetch_add(change.cast_unsigned(), Relaxed);
+    }
+
     /// From now on the state of an output counts.
     pub(crate) fn watch_output(&self, output: &Arc<OutputState>) {
         self.outputs.push(Arc::clone(output));
@@ -101,6 +106,11 @@ impl Health {
     /// All outputs, by their numbers.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
         self.outputs.iter().map(|(_, output)| output)
+    }
+
+    /// Those that were not taken out.
+    fn outputs_in_force(&self) -> impl Iterator<Item = &Arc<OutputState>> {
+        self.outputs().filter(|output| !output.is_over() && output.removed().is_none())
     }
 
     /// Has the committer do what a program that reads a stream directly was asked for and has not
@@ -204,7 +214,8 @@ impl Health {
 
     /// What hangs, or takes nothing, although updates are taken, each in one line.
     pub(crate) fn asides(&self, now: Instant) -> Vec<String> {
-        let mut asides = Vec::new();
+        let removed = self.outputs().filter(|it| !it.is_over() && it.removed().is_some());
+        let mut asides: Vec<_> = removed.map(ToString::to_string).collect();
         if !self.needs_every_output() {
             asides.extend(self.idle_outputs());
         }
@@ -215,7 +226,8 @@ impl Health {
 
     /// What the outputs do not take, each in one line.
     fn idle_outputs(&self) -> impl Iterator<Item = String> {
-        let down = self.outputs().filter(|output| output.down().is_some()).map(ToString::to_string);
+        let down = self.outputs_in_force().filter(|output| output.down().is_some());
+        let down = down.map(ToString::to_string);
         let waiting = self.control.waiting_for_disk();
         let line = format!("dead letters: {waiting} worker(s) wait for a file that takes nothing");
         down.chain((waiting > 0).then_some(line))
@@ -224,7 +236,7 @@ impl Health {
     /// Whether no updates are taken where one output takes nothing: there is no journal that keeps
     /// updates meanwhile, and no other output that takes its own.
     fn needs_every_output(&self) -> bool {
-        self.journal.get().is_none() && self.outputs.count() <= 1
+        self.journal.get().is_none() && self.outputs_in_force().count() <= 1
     }
 
     fn is_obstacle(&self, hanging: &Hanging) -> bool {

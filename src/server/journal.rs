@@ -106,7 +106,8 @@ impl OpenedJournal {
         let segments = std::mem::take(&mut recovered.segments);
         let registry = Arc::clone(registry);
         let (journal, maintenance) = Journal::new(Arc::new(storage), settings, registry, segments);
-        journal.parts().set_outputs(outputs.keys.clone(), &recovered.parts);
+        outputs.keys().for_each(|key| journal.parts().add_output(key));
+        journal.parts().set_settled(std::mem::take(&mut recovered.parts));
         Ok(Some(Self { journal, maintenance, recovered }))
     }
 

@@ -8,8 +8,10 @@
 //! | `mod` | what can be done with a running one |
 //! | `stop` | how it stops |
 //! | `reload` | what can be changed of a running one |
+//! | `outputs`, `prepared_outputs` | its outputs with their workers, and what can be changed of them |
 //! | `feeder` | how the program itself brings updates |
 //! | `files` | which files are opened anew once they were renamed |
+//! | `threads` | how its threads are started |
 //! | `watch` | what is checked a few times a second, such as files of certificates |
 //! | `admin` | what is served to probes and operators |
 //! | `health` | whether the server works and takes updates |
@@ -24,9 +26,12 @@ pub(crate) mod hangs;
 pub(crate) mod health;
 mod journal;
 mod output;
+mod outputs;
+mod prepared_outputs;
 mod reload;
 mod start;
 mod stop;
+mod threads;
 pub(crate) mod view;
 mod watch;
 
@@ -46,10 +51,14 @@ pub use self::{
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
     output::Output,
+    prepared_outputs::PreparedOutputs,
     reload::Reload,
     view::{Hang, QueueSize, ServerView},
 };
-use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
+use self::{
+    files::Files, journal::JournalThreads, outputs::RunningOutputs, reload::ReloadLock,
+    watch::Watcher,
+};
 use crate::{
     bots::BotRegistry,
     config::{Config, DriverKind, Listener},
@@ -95,8 +104,6 @@ pub struct Server {
     inlet: Inlet,
     /// False while it is being started.
     is_started: bool,
-    /// Whether async code takes the updates.
-    is_streaming: bool,
     journal: Option<JournalThreads>,
     outputs: Outputs,
     listeners: Vec<Listener>,
@@ -111,13 +118,13 @@ pub struct Server {
     settings: Arc<Mutex<Config>>,
     /// Held by the thread that reloads.
     reload_lock: ReloadLock,
+    running: Arc<RunningOutputs>,
     shards: Vec<mpsc::Sender<Message>>,
     shard_threads: Vec<JoinHandle<()>>,
     started_at: Instant,
     stopped: bool,
     /// `None` where nothing is watched, and once the server stops.
     watcher: Option<Watcher>,
-    worker_threads: Vec<JoinHandle<()>>,
 }
 
 /// Cuts a stop short, from any thread.
@@ -184,10 +191,11 @@ impl Server {
         &self.placement
     }
 
-    /// The states of the outputs, in their order. A program that takes the stream of one says
+    /// The states of the outputs, in their order: of those that are in force, and of those that were
+    /// [taken out](Self::retire_output) and have not ended. A program that takes the stream of one says
     /// there whether it takes anything: probes and the report tell it.
     pub fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
-        self.health.outputs()
+        self.health.outputs().filter(|output| !output.is_over())
     }
 
     /// Notices for the operator about this start, such as why io_uring could not be used.
@@ -216,9 +224,9 @@ impl Server {
             health: Arc::clone(&self.health),
             incidents: Arc::clone(&self.incidents),
             metrics: self.metrics.clone(),
-            outputs: self.outputs.clone(),
             placement: self.placement.clone(),
             registry: Arc::clone(&self.registry),
+            running: Arc::clone(&self.running),
             settings: Arc::clone(&self.settings),
             started_at: self.started_at,
         }

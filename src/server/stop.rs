@@ -120,7 +120,7 @@ impl Server {
             shards: mem::take(&mut self.shards),
             shard_threads: mem::take(&mut self.shard_threads),
             watcher: self.watcher.take(),
-            worker_threads: mem::take(&mut self.worker_threads),
+            worker_threads: self.running.take_threads(),
         })
     }
 }
@@ -130,7 +130,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(stopping) = self.begin_stop() else { return };
-        if self.is_started && (self.is_streaming || is_in_runtime()) {
+        if self.is_started && (self.running.has_stream() || is_in_runtime()) {
             on_own_thread(stopping, Stopping::run);
         } else {
             stopping.run();

@@ -9,14 +9,14 @@ use crate::{
     bots::BotRegistry,
     config::{Config, DriverKind},
     control::{OutputState, operation::Step},
-    dispatch::{Measure, OutputQueue, Outputs},
+    dispatch::{Measure, OutputQueue},
     io::cpu_affinity::Placement,
     observe::{
         incidents::{Incident, Incidents},
-        metrics::{Metrics, OutputReport, Report, SlowReport, Stage, StageBuckets},
+        metrics::{Metrics, Report, SlowReport, Stage, StageBuckets},
     },
     proto::update::UpdateKind,
-    server::health::Health,
+    server::{health::Health, outputs::RunningOutputs},
     tls::ServedCertificate,
 };
 
@@ -30,7 +30,7 @@ pub struct ServerView {
     pub(crate) health: Arc<Health>,
     pub(crate) incidents: Arc<Incidents>,
     pub(crate) metrics: Metrics,
-    pub(crate) outputs: Outputs,
+    pub(super) running: Arc<RunningOutputs>,
     pub(crate) placement: Placement,
     pub(crate) registry: Arc<BotRegistry>,
     pub(crate) settings: Arc<Mutex<Config>>,
@@ -72,22 +72,7 @@ impl ServerView {
         let report = Report::new(&self.metrics, self.driver, uptime, stopped);
         let slow = SlowReport::new(&self.metrics, &self.registry, self.started_at);
         let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
-        Report { outputs: self.output_reports(), slow, shard_cpus, worker_cpus, ..report }
-    }
-
-    /// The outputs' parts of the report, where there are several.
-    fn output_reports(&self) -> Vec<OutputReport> {
-        let queues = &self.outputs.queues;
-        let states = self.health.outputs().filter(|_| queues.len() > 1);
-        let mut workers = &*self.metrics.workers;
-        let report = |(state, queue): (&Arc<OutputState>, &OutputQueue)| {
-            // The workers of the outputs follow each other.
-            let (own, others) = workers.split_at(queue.inboxes.len().min(workers.len()));
-            workers = others;
-            let down = state.down().map(|_| state.to_string());
-            OutputReport::new(state.name(), down, own)
-        };
-        states.zip(queues).map(report).collect()
+        Report { outputs: self.running.reports(), slow, shard_cpus, worker_cpus, ..report }
     }
 
     /// Of each bot since the server's start, in the order of their first appearance in the
@@ -122,7 +107,8 @@ impl ServerView {
             let [updates, bytes] = [Measure::Updates, Measure::Bytes];
             QueueSize { updates: queue.budget.used(updates), bytes: queue.budget.used(bytes) }
         };
-        self.outputs.queues.iter().map(used).collect()
+        let queues = self.running.outputs.queues.iter();
+        queues.map(|(_, queue)| used(queue)).collect()
     }
 
     /// How many durations of `stage` are within each of `bounds`, which are in ascending order.

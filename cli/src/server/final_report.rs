@@ -27,7 +27,7 @@ pub(crate) struct FinalReport<'a> {
     pub(crate) report: &'a Report,
     /// The outputs behind HTTP, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) forwards: BTreeMap<&'a str, ForwardStatus>,
+    pub(crate) forwards: BTreeMap<String, ForwardStatus>,
 }
 
 impl FinalReport<'_> {

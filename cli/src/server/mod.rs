@@ -8,6 +8,7 @@
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `forwards` | the outputs behind HTTP |
+//! | `live_outputs` | the outputs that are in force, and how a reload changes them |
 //! | `surroundings` | what the pages of the admin listener show of the program |
 //! | `final_report` | what is told at the end |
 //! | `service` | flags, signals, start and stop |
@@ -20,6 +21,7 @@ pub(crate) mod data_dir;
 pub(crate) mod final_report;
 pub(crate) mod forwards;
 pub(crate) mod greeting;
+pub(crate) mod live_outputs;
 pub(crate) mod output;
 pub(crate) mod outside;
 pub(crate) mod profile;

@@ -79,9 +79,13 @@ impl OutputSpec {
         }
     }
 
-    /// True where updates are written as lines.
-    pub(crate) fn has_lines(&self) -> bool {
-        matches!(self, Self::NdjsonFile(_) | Self::NdjsonStdout)
+    /// True where lines of both go to one file, or to standard output.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::NdjsonFile(one), Self::NdjsonFile(other)) => one == other,
+            (Self::NdjsonStdout, Self::NdjsonStdout) => true,
+            _ => false,
+        }
     }
 
     /// The file that is made where it is not there.
@@ -105,30 +109,52 @@ impl OutputSpec {
         ack: Ack,
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
-        let formed = |sink: NdjsonSink| match section.meta {
-            Some(has_meta) => sink.with_meta(has_meta),
-            None => sink.with_meta_by_bots(),
-        };
+        Ok(match self.open_lines(ack, user)? {
+            Some(lines) => Box::new(rotated(section, formed(section, lines))),
+            None => Box::new(NullSink),
+        })
+    }
+
+    /// Opens its lines, whose form is not set yet; `None` where it discards.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn open_lines(
+        &self,
+        ack: Ack,
+        user: Option<&User>,
+    ) -> Result<Option<NdjsonSink>, Error> {
         Ok(match self {
             Self::NdjsonFile(path) => {
                 let open = || match ack {
                     Ack::Synced => NdjsonSink::synced_file(path),
                     _ => NdjsonSink::file(path),
                 };
-                let sink = match user {
+                Some(match user {
                     Some(user) => files::for_user(user, path, open)?,
                     None => files::at(path, open)?,
-                };
-                let sink = formed(sink);
-                Box::new(match section.rotate {
-                    Some(RotateTable { size, keep }) => sink.rotating(size.as_u64(), keep),
-                    None => sink,
                 })
             }
-            Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
-            Self::Null => Box::new(NullSink),
+            Self::NdjsonStdout => Some(NdjsonSink::stdout()?),
+            Self::Null => None,
             Self::Http(_) => return Err(Error::config("output.to", self, "a file of lines")),
         })
+    }
+}
+
+/// `lines` in the form that `section` asks for.
+pub(crate) fn formed(section: &OutputSection, lines: NdjsonSink) -> NdjsonSink {
+    match section.meta {
+        Some(has_meta) => lines.with_meta(has_meta),
+        None => lines.with_meta_by_bots(),
+    }
+}
+
+/// `lines` with the rotation that `section` asks for.
+pub(crate) fn rotated(section: &OutputSection, lines: NdjsonSink) -> NdjsonSink {
+    match section.rotate {
+        Some(RotateTable { size, keep }) => lines.rotating(size.as_u64(), keep),
+        None => lines.without_rotation(),
     }
 }
 

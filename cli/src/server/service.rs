@@ -18,7 +18,6 @@ use std::{
 
 use clap::Args;
 use humantime::parse_duration;
-use ringhook_outputs::routes::LiveRoutes;
 use ringhook_status::Status;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
@@ -28,8 +27,7 @@ use signal_hook::{
 
 use super::{
     final_report::{self, FinalReport, forwarded, kept, with_dropped},
-    forwards::Forwards,
-    output::OutputSpec,
+    live_outputs::LiveOutputs,
     profile::Profiler,
     setup::Setup,
     surroundings,
@@ -44,8 +42,7 @@ use crate::{
     },
 };
 use ringhook::{
-    Ack, Config, Error, ErrorKind, Output, RecoveryProgress, Report, Server, ServerBuilder,
-    ShutdownHandle,
+    Ack, Config, Error, ErrorKind, RecoveryProgress, Report, Server, ServerBuilder, ShutdownHandle,
 };
 
 /// Shortest wait between two checks whether the server is healthy.
@@ -173,10 +170,7 @@ pub(crate) struct Service {
     shutdown_handle: Arc<OnceLock<ShutdownHandle>>,
     identity: Option<Identity>,
     profiler: Option<Profiler>,
-    /// The outputs behind HTTP.
-    pub(crate) forwards: Forwards,
-    /// The routes that are in force.
-    pub(crate) routes: Arc<LiveRoutes>,
+    pub(crate) outputs: LiveOutputs,
     report_file: Option<(PathBuf, File)>,
     signals: signal_hook::iterator::Handle,
 }
@@ -220,7 +214,6 @@ impl Service {
         for warning in routes.warnings() {
             tracing::warn!("{warning}");
         }
-        let routes = Arc::new(LiveRoutes::new(routes));
         Ok(Self {
             events,
             notifier,
@@ -229,8 +222,7 @@ impl Service {
             shutdown_handle,
             identity,
             profiler,
-            forwards: Forwards::default(),
-            routes,
+            outputs: LiveOutputs::new(routes),
             report_file,
             signals,
         })
@@ -251,24 +243,15 @@ impl Service {
         });
         let server = adapt(server).on_recovery(recovery_progress(Arc::clone(&self.notifier)));
         let user = self.identity.as_ref().map(Identity::user);
-        let mut server = server.router(Arc::<LiveRoutes>::clone(&self.routes));
-        for (number, (section, spec)) in setup.outputs.iter().enumerate() {
-            server = server.output(match spec {
-                OutputSpec::Http(targets) => self.forwards.plan(number, section, targets)?,
-                _ => Output::sink(&section.name, spec.open(section, ack, user.as_ref())?),
-            });
-        }
-        if !self.forwards.is_empty() {
-            let mut look = self.forwards.look();
-            server = server.watch(move |_| look());
-        }
+        let mut server = self.outputs.add_to(server, setup, ack, user.as_ref())?;
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
-        let pages = Status::new(env!("CARGO_PKG_VERSION"), surroundings::of(&self.forwards));
+        let pages =
+            Status::new(env!("CARGO_PKG_VERSION"), surroundings::of(&self.outputs.forwards));
         let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
-        self.forwards.start(setup, &server)?;
+        self.outputs.start(setup, &server)?;
         self.shutdown_handle.get_or_init(|| server.shutdown_handle());
         let profile = &setup.file.profile;
         self.profiler = setup
@@ -305,8 +288,8 @@ impl Service {
                 Ok(Event::Signal(SIGUSR1)) => {
                     let report = with_dropped(server.report());
                     log(&report);
-                    for (name, status) in self.forwards.status() {
-                        log(format_args!("{}", forwarded(name, &status)));
+                    for (name, status) in self.outputs.forwards.status() {
+                        log(format_args!("{}", forwarded(&name, &status)));
                     }
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
@@ -331,9 +314,9 @@ impl Service {
 
     /// Stops the server, and what its updates are forwarded by.
     pub(crate) fn stop(&self, server: Server) -> Report {
-        self.forwards.drain();
+        self.outputs.forwards.drain();
         let report = server.stop();
-        self.forwards.stop();
+        self.outputs.forwards.stop();
         report
     }
 
@@ -346,7 +329,7 @@ impl Service {
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
         let report = &with_dropped(report.clone());
-        FinalReport { report, forwards: self.forwards.status() }.tell(self.report_file)?;
+        FinalReport { report, forwards: self.outputs.forwards.status() }.tell(self.report_file)?;
         self.signals.close();
         if let Some(failure) = failure {
             return Err(failure);

@@ -218,34 +218,14 @@ impl Setup {
         routes(&self.file, &self.outputs, number_of)
     }
 
-    /// The same for the routes of another file, to the outputs of this one.
-    ///
-    /// # Errors
-    /// One of them is wrong, or leads to an output that is not there.
-    pub(crate) fn routes_of(
-        &self,
-        file: &ConfigFile,
-        number_of: impl Fn(usize, &str) -> Option<u32>,
-    ) -> Result<Routes, Error> {
-        routes(file, &self.outputs, number_of)
-    }
-
     /// Names what of `next` only a restart can bring, beside what the server names itself.
     pub(crate) fn compare(&self, next: &Self, reload: &mut Reload) {
         let (old, new) = (&self.file, &next.file);
         let (profile, other) = (&old.profile, &new.profile);
-        let is_same = self.outputs.len() == next.outputs.len()
-            && self.outputs.iter().zip(&next.outputs).all(|((old, spec), (new, _))| {
-                // Where it was not set at the start, the form of lines follows the bots.
-                let had_meta = old.meta.unwrap_or(next.file.bots.len() > 1);
-                let formed = OutputSection { meta: new.meta, ..old.clone() };
-                formed == *new && (!spec.has_lines() || had_meta == next.file.has_meta(new))
-            });
         let fixed = [
             ("log.format", old.log.format != new.log.format),
             ("log.level", old.log.level != new.log.level),
             ("profile.dir", profile.dir != other.dir),
-            ("output", !is_same),
             ("profile.interval", profile.interval != other.interval),
             ("server.group", old.server.group != new.server.group),
             ("server.user", old.server.user != new.server.user),

@@ -218,6 +218,15 @@ impl Forward {
         }
     }
 
+    /// Begins to end the thread where another destination has taken its output's place: once all
+    /// requests that are under way have ended, but no later than `within`. What has no request is
+    /// given back at once. To be called after
+    /// [`PreparedOutputs::apply`](ringhook::PreparedOutputs::apply); a stop of the server does not
+    /// wait for it.
+    pub fn retire(&self, within: Duration) {
+        let _ = self.commands.send(Command::Stop(within));
+    }
+
     /// True until the thread has ended: because the server has stopped, or because it was told to.
     #[must_use]
     pub fn is_running(&self) -> bool {

@@ -51,6 +51,8 @@ pub(super) async fn run(
         let now = Instant::now();
         let mut due_at = match &phase {
             Phase::Stopping { deadline } => {
+                // A target may have gone down since.
+                engine.release_waiting();
                 if engine.is_idle() || now >= *deadline {
                     break;
                 }

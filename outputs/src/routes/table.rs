@@ -31,7 +31,9 @@ pub struct RoutedBot<'a> {
 pub struct Routes {
     pub(super) routes: Box<[Route]>,
     pub(super) index: Index,
-    /// Where the updates of each bot go that no route takes, by the bot's number.
+    /// Where updates go that no route takes, of a bot without an output of its own.
+    default: OutputSet,
+    /// The same of each bot, by the bot's number.
     defaults: Box<[OutputSet]>,
     pub(super) bots: Box<[(BotId, Box<str>)]>,
     pub(super) outputs: Box<[Box<str>]>,
@@ -79,11 +81,34 @@ impl Routes {
         Ok(Self {
             index: Index::new(&routes),
             routes,
+            default: OutputSet::only(0),
             defaults: defaults(names)?,
             bots: bots.iter().map(|bot| (bot.id, bot.name.into())).collect(),
             outputs: outputs.iter().map(|name| Box::from(*name)).collect(),
             warnings,
         })
+    }
+
+    /// The same for a server in which the outputs have these numbers, in the order in which they
+    /// were given to [`compile`](Self::compile); without this they count up from 0. One that is
+    /// not among them gets nothing.
+    #[must_use]
+    pub fn with_numbers(mut self, numbers: &[usize]) -> Self {
+        let numbered = |outputs: OutputSet| -> OutputSet {
+            outputs.iter().filter_map(|place| numbers.get(place).copied()).collect()
+        };
+        self.routes.iter_mut().for_each(|route| route.outputs = numbered(route.outputs));
+        self.defaults.iter_mut().for_each(|outputs| *outputs = numbered(*outputs));
+        self.default = numbered(self.default);
+        let count = numbers.iter().max().map_or(0, |most| most + 1);
+        let mut names = vec![Box::from(""); count];
+        for (number, name) in numbers.iter().zip(std::mem::take(&mut self.outputs)) {
+            if let Some(place) = names.get_mut(*number) {
+                *place = name;
+            }
+        }
+        self.outputs = names.into();
+        self
     }
 
     /// Where `update` goes: to the outputs of the first route that takes it, else to its bot's.
@@ -154,7 +179,8 @@ impl Routes {
     /// True where every update goes to the first output.
     #[must_use]
     pub fn is_trivial(&self) -> bool {
-        self.routes.is_empty() && self.defaults.iter().all(|set| *set == OutputSet::only(0))
+        let mut defaults = self.defaults.iter().chain([&self.default]);
+        self.routes.is_empty() && defaults.all(|outputs| *outputs == OutputSet::only(0))
     }
 
     /// How the route `index`, counted from zero, is called in messages.
@@ -168,7 +194,7 @@ impl Routes {
     pub fn default_outputs(&self, bot: BotId) -> OutputSet {
         let own = usize::try_from(bot.index()).ok().and_then(|index| self.defaults.get(index));
         // Of a bot that is not known here, where those without an output of their own go.
-        own.copied().unwrap_or(OutputSet::only(0))
+        own.copied().unwrap_or(self.default)
     }
 }
 

@@ -96,9 +96,9 @@ impl Lines {
         }))
     }
 
-    /// Moves the file aside when it has become as large as `rotation` says.
-    pub(super) fn set_rotation(&self, rotation: Rotation) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rotation = Some(rotation);
+    /// Moves the file aside when it has become as large as `rotation` says, or never.
+    pub(super) fn set_rotation(&self, rotation: Option<Rotation>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).rotation = rotation;
     }
 
     /// Writes `batch`, which is empty afterwards unless another writer's lines could not be
@@ -322,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let lines = Lines::file(&path, "").unwrap();
-        lines.set_rotation(Rotation { size: 6, keep: 2 });
+        lines.set_rotation(Some(Rotation { size: 6, keep: 2 }));
         for text in ["1\n", "22\n", "3333\n", "4\n", "55555\n", "666666\n", "7\n"] {
             commit(&lines, text).unwrap();
         }

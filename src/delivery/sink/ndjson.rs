@@ -113,7 +113,15 @@ impl NdjsonSink {
     /// of that name to `NAME.2` and so on. Of the renamed ones `keep` are kept, at least one.
     #[must_use]
     pub fn rotating(self, size: u64, keep: u32) -> Self {
-        self.lines.set_rotation(Rotation { size, keep });
+        self.lines.set_rotation(Some(Rotation { size, keep }));
+        self
+    }
+
+    /// Lets the file grow, as by default. This and [`rotating`](Self::rotating) hold for all copies
+    /// of the sink, those that are written to as well.
+    #[must_use]
+    pub fn without_rotation(self) -> Self {
+        self.lines.set_rotation(None);
         self
     }
 

@@ -10,7 +10,7 @@ use std::{
 use crossbeam_channel::Sender;
 use tracing::level_filters::LevelFilter;
 
-use super::{Abandoned, STEP};
+use super::{Abandoned, Orders, STEP};
 use crate::{
     bots::BotId,
     config::Dispatch,
@@ -46,11 +46,11 @@ pub(crate) struct WorkerContext {
     /// What may hang. It is begun with a time that is at hand and ends with the next one or where
     /// the worker sleeps, so an update costs no more than a store.
     pub(crate) operation: Arc<Operation>,
+    pub(crate) orders: Arc<Orders>,
     /// The number of the output that it works for.
     pub(crate) output: usize,
-    /// The state of that output, and whether it is the only one.
+    /// The state of that output.
     pub(crate) output_state: Option<Arc<OutputState>>,
-    pub(crate) is_sole_output: bool,
     /// Records that are settled by this output and not by others, which the journal does not know
     /// yet.
     pub(crate) parts: Vec<RecordId>,
@@ -264,11 +264,13 @@ impl WorkerContext {
 
     /// Commits, however often that takes: these updates are acknowledged, so the worker waits and
     /// its queue fills until the destination takes them. Only the sink's code can panic.
+    ///
+    /// False where a sink has taken nothing and the worker is to leave it.
     pub(super) fn commit(
         &mut self,
         step: Step,
         mut commit: impl FnMut() -> Result<io::Result<()>, Panicked>,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<bool, Abandoned> {
         let is_sink = step == Step::Sink;
         let output_state = self.output_state.clone().filter(|_| is_sink);
         let mut pause = COMMIT_PAUSE.0;
@@ -281,7 +283,7 @@ impl WorkerContext {
             let error = match commit() {
                 Ok(Ok(())) => {
                     output_state.iter().for_each(|state| state.set_up());
-                    return Ok(());
+                    return Ok(true);
                 }
                 Ok(Err(error)) => error,
                 Err(Panicked) => return Err(self.lost_sink()),
@@ -298,7 +300,8 @@ impl WorkerContext {
                 tracing::warn!(output, %error, "an output takes nothing, updates wait for it");
             }
             // Where there are others, they go on.
-            if is_sink && self.is_sole_output && error.kind() == io::ErrorKind::BrokenPipe {
+            let is_sole = output_state.as_ref().is_some_and(|state| state.is_sole());
+            if is_sole && error.kind() == io::ErrorKind::BrokenPipe {
                 let message = "the sink's reader is gone, updates cannot be delivered";
                 self.control.fail(&Error::with_source(ErrorKind::Sink, message, error));
             }
@@ -307,6 +310,9 @@ impl WorkerContext {
             while Instant::now() < due {
                 if self.is_left() {
                     return Err(Abandoned);
+                }
+                if is_sink && self.orders.is_given() {
+                    return Ok(false);
                 }
                 thread::sleep(STEP.min(pause));
             }

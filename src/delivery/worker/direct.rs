@@ -50,7 +50,8 @@ impl Worker {
         }
         let (stream, scheduler, index) = (stream.clone(), Arc::clone(&self.scheduler), self.index);
         let control = Arc::clone(&self.context.control);
-        let output_state = self.context.output_state.clone();
+        let (orders, output_state) =
+            (Arc::clone(&self.context.orders), self.context.output_state.clone());
         let parker = scheduler.parker(index)?;
         parker.attach();
         parker.begin_stand_in(StandIn(Box::new(stream.waker())));
@@ -63,6 +64,7 @@ impl Worker {
         stream.lend(Arc::<Lent>::clone(&lent));
         let is_over = || {
             control.is_abandoned()
+                || orders.is_given()
                 || output_state.as_ref().is_some_and(|state| state.is_left())
                 || stream.is_gone()
                 || lent.is_finished.load(Relaxed)
@@ -123,7 +125,10 @@ impl Direct for Lent {
         let mut is_registered = false;
         loop {
             *round = round.wrapping_add(1);
-            if worker.context.is_left() || worker.take_settlements().is_err() {
+            if worker.context.is_left()
+                || worker.context.orders.is_given()
+                || worker.take_settlements().is_err()
+            {
                 // The worker's thread knows of it, too.
                 register();
                 return Direction::Wait;

@@ -8,7 +8,6 @@ use crate::{
     config::{Dispatch, Limits},
     control::Control,
     dispatch::{Budget, Dispatcher, FullChats, SettledBatch},
-    observe::metrics::Metrics,
     proto::update::UpdateParser,
 };
 
@@ -34,11 +33,11 @@ fn taken(updates: &[String], now: Instant) -> (WorkerContext, Scheduler, Vec<Tas
         dead_letters: None,
         duplicates: Vec::new(),
         journal: None,
-        metrics: Metrics::new(0, 1).workers.remove(0),
+        metrics: Arc::default(),
         operation: Arc::default(),
+        orders: Arc::default(),
         output: 0,
         output_state: None,
-        is_sole_output: true,
         parts: Vec::new(),
         lanes: Vec::new(),
         returns: Vec::new(),

@@ -30,7 +30,7 @@ use crate::{
         worker::{Consumer, Worker, WorkerContext},
     },
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch, budget::Measure},
-    observe::metrics::{Metrics, WorkerMetrics},
+    observe::metrics::WorkerMetrics,
     outcome::Refusal,
     proto::update::Update,
 };
@@ -91,7 +91,7 @@ impl Rig {
         let (scheduler, inboxes) = Scheduler::new(workers, 2, &limits, settings, &full, now);
         let scheduler = Arc::new(scheduler);
         let control = Arc::new(Control::new(None));
-        let metrics = Metrics::new(shards, workers).workers;
+        let metrics: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
         let start = |(index, metrics): (usize, &Arc<WorkerMetrics>)| {
             let consumer = match to {
                 To::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
@@ -111,9 +111,9 @@ impl Rig {
                 journal: None,
                 metrics: Arc::clone(metrics),
                 operation: Arc::default(),
+                orders: Arc::default(),
                 output: 0,
                 output_state: None,
-                is_sole_output: true,
                 parts: Vec::new(),
                 lanes: Vec::new(),
                 returns: Vec::new(),
@@ -121,13 +121,7 @@ impl Rig {
                 settled: Vec::new(),
                 settled_batch: SettledBatch::new(Arc::clone(&budget)),
             };
-            let worker = Worker {
-                index,
-                scheduler: Arc::clone(&scheduler),
-                context,
-                consumer,
-                done: Vec::new(),
-            };
+            let worker = Worker::new(index, Arc::clone(&scheduler), context, consumer);
             thread::spawn(|| worker.run())
         };
         let threads = metrics.iter().enumerate().map(start).collect();

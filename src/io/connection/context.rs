@@ -31,6 +31,8 @@ use crate::{
 };
 
 /// How updates get from a shard to the workers.
+// There is one in each shard, and it is never moved.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum IngestPath {
     /// By way of the journal: a 200 waits for the record.
     Journal(Intake),

@@ -62,6 +62,8 @@ pub(crate) enum Message {
     ReplaceIdle(AcceptedConnection),
     /// Serve by this from now on.
     ConfigSnapshot(Arc<ConfigSnapshot>),
+    /// To be dropped: what was routed before has been handed on then.
+    Routed(Arc<()>),
 }
 
 /// What a shard is made of; moves to the shard's thread.
@@ -184,6 +186,7 @@ impl Shard {
                     self.context.memory.apply(&snapshot);
                     self.context.snapshot.replace(snapshot);
                 }
+                Poll::Ready(Some(Message::Routed(token))) => drop(token),
                 Poll::Ready(Some(Message::Drain)) => self.drain(),
                 Poll::Ready(Some(Message::Abort)) => {
                     self.drain();

@@ -5,14 +5,14 @@ use std::{mem, sync::Arc};
 
 use hdrhistogram::Histogram;
 
-use super::{Counter, LatencyHistogram, ShardMetrics, Stage, WorkerMetrics, histogram};
+use super::{AllWorkers, Counter, LatencyHistogram, ShardMetrics, Stage, WorkerMetrics, histogram};
 
 /// Gives the intervals of all stages of one server; outlives it.
 pub struct Intervals {
     lost: Arc<Counter>,
     shards: Vec<Arc<ShardMetrics>>,
     stages: Vec<Snapshots>,
-    workers: Vec<Arc<WorkerMetrics>>,
+    workers: AllWorkers,
 }
 
 /// The counts of one stage, over all threads.
@@ -27,7 +27,7 @@ struct Snapshots {
 impl Intervals {
     pub(super) fn new(
         shards: &[Arc<ShardMetrics>],
-        workers: &[Arc<WorkerMetrics>],
+        workers: &AllWorkers,
         lost: &Arc<Counter>,
     ) -> Self {
         let none = || vec![0; histogram::BUCKETS].into_boxed_slice();
@@ -36,7 +36,7 @@ impl Intervals {
             lost: Arc::clone(lost),
             shards: shards.to_vec(),
             stages: stages.into(),
-            workers: workers.to_vec(),
+            workers: workers.clone(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Intervals {
 /// The histograms in which `stage` is recorded, one for each thread that does.
 pub(super) fn recorded<'a>(
     shards: &'a [Arc<ShardMetrics>],
-    workers: &'a [Arc<WorkerMetrics>],
+    workers: &'a AllWorkers,
     stage: Stage,
 ) -> Vec<&'a LatencyHistogram> {
     let of_shards = |pick: fn(&ShardMetrics) -> &LatencyHistogram| {

@@ -13,6 +13,7 @@
 //! | `slow` | the slowest requests, and their part of the report |
 //! | `process` | CPU time and memory of the process |
 //! | `report` | the sums of all threads at one moment |
+//! | `workers` | those of the workers, which a reload may add |
 //! | `intervals` | what was recorded since the last look, for profiles |
 
 mod bots;
@@ -28,6 +29,7 @@ mod process;
 mod report;
 mod slow;
 mod webhooks;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,6 +43,7 @@ pub(crate) use self::{
     },
     outputs::OutputCounts,
     slow::{SlowLog, SlowRecord},
+    workers::AllWorkers,
 };
 pub use self::{
     buckets::StageBuckets,
@@ -296,7 +299,7 @@ pub struct Metrics {
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) webhooks: Arc<Webhooks>,
-    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    pub(crate) workers: AllWorkers,
 }
 
 impl Metrics {
@@ -314,7 +317,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
             webhooks: Arc::default(),
-            workers: (0..workers).map(|_| Arc::default()).collect(),
+            workers: AllWorkers::new(workers),
         }
     }
 

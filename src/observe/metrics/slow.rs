@@ -237,7 +237,8 @@ mod tests {
         let metrics = Metrics::new(2, 1);
         metrics.set_slow(Some(Duration::from_nanos(100)));
         let start = Instant::now();
-        let (shard, worker) = (&metrics.shards[1].slow, &metrics.workers[0].slow);
+        let (shard, worker) =
+            (&metrics.shards[1].slow, &metrics.workers.iter().next().unwrap().slow);
         assert!(shard.is_slow(101) && !shard.is_slow(100));
         for id in 0..1000 {
             // In an order that is neither rising nor falling.

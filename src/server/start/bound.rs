@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::running::spawn;
 use crate::{
     config::Config,
     control::Control,
@@ -20,6 +19,7 @@ use crate::{
         health::Health,
         journal::OnRecovery,
         output::Output,
+        threads::spawn,
         view::ServerView,
         watch::Watched,
     },

@@ -1,18 +1,19 @@
 //! The second step of a start: the journal is read, and the files are open.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::bound::Bound;
 use crate::{
     bots::BotRegistry,
     delivery::dead_letters::DeadLetters,
-    dispatch::{Budget, FullChats, OutputKey, OutputQueue, Outputs, Scheduler},
+    dispatch::Outputs,
     error::Error,
     io::{config_snapshot::ConfigSnapshot, peer_limit::PeerConnectionLimit},
     server::{
         admin::AdminThread,
         journal::{OnRecovery, OpenedJournal},
         output::Output,
+        outputs::queue,
     },
 };
 
@@ -37,25 +38,11 @@ impl Bound {
         let config = &self.config;
         let shards = self.placement.shards.len();
         let limits = &config.limits;
-        let queue = |output: &Output| {
-            let workers = output.workers.unwrap_or(self.placement.workers.len());
-            // Two of the shards' kind more: for the journal's threads, or for updates that are fed
-            // in.
-            let budget = Budget::new(limits.queue_updates as u64, limits.queue_bytes as u64)
-                .shared_by(shards + 2 + workers, limits.body_bytes as u64);
-            let full = Arc::new(FullChats::new());
-            let (bots, settings) = (config.bots.len(), config.dispatch.clone());
-            let (scheduler, inboxes) =
-                Scheduler::new(workers, bots, limits, settings, &full, Instant::now());
-            let scheduler = Arc::new(scheduler);
-            OutputQueue { budget: Arc::new(budget), full, inboxes, scheduler }
-        };
-        let outputs = Outputs {
-            counts: Arc::default(),
-            keys: self.outputs.iter().map(|output| OutputKey::from_name(&output.name)).collect(),
-            queues: self.outputs.iter().map(queue).collect(),
-            router: self.router.take(),
-        };
+        let outputs = Outputs::to(self.router.take());
+        for Output { name, workers, .. } in &self.outputs {
+            let workers = workers.unwrap_or(self.placement.workers.len());
+            outputs.add(queue(name, workers, config, config.bots.len(), shards));
+        }
         let registry = Arc::new(BotRegistry::default());
         let ids = registry.register(config.bot_names())?;
         registry.configure(&ids);

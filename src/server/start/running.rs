@@ -3,46 +3,42 @@
 use std::{
     io,
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, mpsc as std_mpsc},
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex, OnceLock, mpsc as std_mpsc},
+    thread::JoinHandle,
     time::{Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_channel::mpsc;
 
 use super::{bound::Bound, opened::Opened};
 use crate::{
     config::{Config, DriverChoice, DriverKind, ListenAddress},
-    control::{Control, OutputState, panics},
-    delivery::{
-        sink::BotNames,
-        stream::{OnDrop, Settlements},
-        worker::{Consumer, Worker, WorkerContext},
-    },
-    dispatch::{Dispatcher, SettledBatch},
+    delivery::sink::BotNames,
+    dispatch::Dispatcher,
     error::{Error, ErrorKind},
     io::{
         acceptor::{Acceptor, ConnectionLimits, ShardLink},
         config_snapshot::ConfigSnapshot,
         connection::IngestPath,
-        cpu_affinity::{self},
+        cpu_affinity,
         listener::{ListeningSocket, Names},
         peer_limit::PeerConnectionLimit,
         preflight,
         runtime::Runtime,
         shard::Seed,
     },
-    observe::metrics::{Metrics, WorkerMetrics},
+    observe::metrics::Metrics,
     proto::update::{ParserLimits, Recycled, UpdateParser},
     server::{
-        Destination, Server,
+        Server,
         feeder::{FeedPath, Feeder, Inlet},
         files::Files,
         hangs::{self, Hangs},
         journal::{IntakeEnd, OpenedJournal},
-        output::Output,
+        outputs::RunningOutputs,
         reload::ReloadLock,
+        threads::spawn,
         watch::{self, Watcher},
     },
     tls::{FileWatch, TlsConfig},
@@ -79,32 +75,45 @@ impl Opened {
             ..
         } = bound;
         let shards = placement.shards.len();
-        let workers = |output: &Output| output.workers.unwrap_or(placement.workers.len());
-        let all_workers = destinations.iter().map(workers).sum();
         let local_addrs = listeners.iter().filter_map(|listener| match &listener.address {
             ListenAddress::Tcp(address) => Some(*address),
             _ => None,
         });
         let dispatcher = |shard| Dispatcher::to_outputs(outputs.clone(), shard);
-        let metrics =
-            Metrics { outputs: Arc::clone(&outputs.counts), ..Metrics::new(shards, all_workers) };
-        let sinks = destinations.iter().filter_map(|output| match &output.destination {
-            Destination::Sink(sink) => Some(Arc::clone(sink)),
-            Destination::Handler(_) | Destination::Stream(_) => None,
-        });
-        let is_stream = |output: &Output| matches!(output.destination, Destination::Stream(_));
+        let metrics = Metrics { outputs: Arc::clone(&outputs.counts), ..Metrics::new(shards, 0) };
+        // Where a step fails, dropping the handle stops what has started.
+        let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
+        let files = Files::new(letters.clone());
+        let inlet = Inlet::closed(&metrics, &registry);
+        let running = RunningOutputs {
+            all: Mutex::default(),
+            backlog: OnceLock::new(),
+            control: Arc::clone(&control),
+            shard_cpus: placement.shards.clone(),
+            cpus: placement.workers.clone(),
+            files: files.clone(),
+            health: Arc::clone(&health),
+            inlet: inlet.clone(),
+            journal: opened.as_ref().map(|opened| Arc::clone(&opened.journal)),
+            letters: letters.clone(),
+            metrics: metrics.workers.clone(),
+            names: BotNames::new(&registry),
+            on_drop,
+            outputs: outputs.clone(),
+            returns: returns.clone(),
+            threads: Mutex::default(),
+        };
         let mut handle = Server {
             acceptor: None,
             admin,
             control,
             driver: DriverKind::Epoll,
-            files: Files::new(sinks.collect(), letters.clone()),
+            files,
             hangs: None,
             health,
             incidents,
-            inlet: Inlet::closed(&metrics, &registry),
+            inlet,
             is_started: false,
-            is_streaming: destinations.iter().any(is_stream),
             journal: None,
             outputs: outputs.clone(),
             local_addrs: local_addrs.collect(),
@@ -117,46 +126,21 @@ impl Opened {
             permits: Arc::clone(&permits),
             settings: Arc::new(Mutex::new(config.clone())),
             reload_lock: ReloadLock::default(),
+            running: Arc::new(running),
             shards: Vec::new(),
             shard_threads: Vec::new(),
             started_at: Instant::now(),
             stopped: false,
             watcher: None,
-            worker_threads: Vec::new(),
         };
         handle.watch_hangs()?;
         if let Some(tls) = &tls {
             handle.check_certificates(&config, tls);
         }
+        handle.running.start_all(&destinations)?;
+        // A stream ends with the last of its workers.
+        drop(destinations);
         handle.metrics.set_slow(config.profile.slow);
-        let states = destinations.iter().map(|output| Arc::new(OutputState::new(&output.name)));
-        let states: Vec<_> = states.collect();
-        states.iter().for_each(|state| handle.health.watch_output(state));
-        // Where a step fails, dropping the handle stops what has started.
-        let (returns, taken_back): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded(RETURNS)).unzip();
-        let journal = opened.as_ref().map(|opened| Arc::clone(&opened.journal));
-        let context = |output: usize, metrics: Arc<WorkerMetrics>, control: &Arc<Control>| {
-            let queue = outputs.queues.get(output)?;
-            Some(WorkerContext {
-                control: Arc::clone(control),
-                copies: Vec::new(),
-                dead_letters: letters.clone(),
-                duplicates: Vec::new(),
-                journal: journal.clone(),
-                metrics,
-                operation: Arc::default(),
-                output,
-                output_state: states.get(output).cloned(),
-                is_sole_output: states.len() == 1,
-                parts: Vec::new(),
-                lanes: Vec::new(),
-                returns: returns.clone(),
-                settled_at: None,
-                settled: Vec::new(),
-                settled_batch: SettledBatch::new(Arc::clone(&queue.budget)),
-            })
-        };
-        handle.start_workers(&destinations, on_drop, context)?;
         let (paths, feed_path) = match opened {
             Some(opened) => handle.start_journal(opened, || dispatcher(shards), returns)?,
             None => {
@@ -208,14 +192,17 @@ enum Verdict {
 }
 
 impl Server {
-    /// Starts the thread that says what hangs, in all others and in a stop as well.
+    /// Starts the thread that says what hangs, in all others and in a stop as well. It also ends
+    /// outputs that were taken out.
     fn watch_hangs(&mut self) -> Result<(), Error> {
         let (health, incidents) = (Arc::clone(&self.health), self.incidents.writer());
         let mut hangs = Hangs::new(health, incidents, Arc::clone(&self.metrics.hangs));
         let look: watch::Watched = Box::new(move |now| hangs.look(now));
+        let running = Arc::clone(&self.running);
+        let end: watch::Watched = Box::new(move |_| running.look());
         let spawn = |run| self.spawn("ringhook-health".to_owned(), None, run);
         // No thread watches this one: it would have to report itself.
-        self.hangs = Watcher::start(hangs::PAUSE, vec![look], Arc::default(), spawn)?;
+        self.hangs = Watcher::start(hangs::PAUSE, vec![look, end], Arc::default(), spawn)?;
         self.inlet.operations().for_each(|operation| self.health.watch(operation));
         Ok(())
     }
@@ -226,54 +213,6 @@ impl Server {
         let findings = tls.findings(SystemTime::now());
         self.notices.extend(findings.iter().map(ToString::to_string));
         self.metrics.tls = Some(tls.clone());
-    }
-
-    /// Starts the workers of all outputs, each with a context of its own.
-    fn start_workers(
-        &mut self,
-        outputs: &[Output],
-        on_drop: OnDrop,
-        context: impl Fn(usize, Arc<WorkerMetrics>, &Arc<Control>) -> Option<WorkerContext>,
-    ) -> Result<(), Error> {
-        let cpus = self.placement.workers.clone();
-        let mut metrics = self.metrics.workers.clone().into_iter();
-        let names = BotNames::new(&self.registry);
-        let schedulers: Vec<_> = self.outputs.schedulers().cloned().collect();
-        for (number, (output, scheduler)) in outputs.iter().zip(schedulers).enumerate() {
-            let workers = output.workers.unwrap_or(cpus.len());
-            let cpus = cpus.iter().copied().cycle().take(workers).enumerate();
-            for ((index, cpu), metrics) in cpus.zip(metrics.by_ref()) {
-                let consumer = match &output.destination {
-                    Destination::Handler(handler) => Consumer::Handler(Arc::clone(handler)),
-                    Destination::Sink(sink) => Consumer::Sink(sink.writer_for(&names)?),
-                    Destination::Stream(sender) => {
-                        sender.serve(&scheduler);
-                        // Bounded by the budget: each entry is an update under way.
-                        let (mailbox, settled) = unbounded();
-                        let scheduler = Arc::clone(&scheduler);
-                        let settlements =
-                            Settlements { mailbox, scheduler, worker: index, on_drop };
-                        Consumer::Stream(sender.clone(), settlements, settled)
-                    }
-                };
-                let Some(context) = context(number, metrics, &self.control) else { continue };
-                self.health.watch_worker(&context.operation);
-                let scheduler = Arc::clone(&scheduler);
-                let worker = Worker { index, scheduler, context, consumer, done: Vec::new() };
-                let name = format!("ringhook-w{}", self.worker_threads.len());
-                let is_shared = self.placement.shards.contains(&cpu);
-                let run = move || {
-                    if is_shared {
-                        // The shard that wakes it is about to sleep: it may do so first.
-                        cpu_affinity::be_patient();
-                    }
-                    worker.run();
-                };
-                let thread = self.spawn(name, Some(cpu), run)?;
-                self.worker_threads.push(thread);
-            }
-        }
-        Ok(())
     }
 
     /// Starts the journal's threads; for each shard its way into the journal, and the feeder's.
@@ -291,6 +230,7 @@ impl Server {
             journal.set_helpers(workers);
         }
         self.health.watch_journal(&journal);
+        let _ = self.running.backlog.set(Arc::clone(&threads.backlog));
         self.journal = Some(threads);
         self.metrics.journal = Some(metrics);
         let home = intakes.len() - 1;
@@ -413,33 +353,6 @@ impl Server {
     ) -> Result<JoinHandle<()>, Error> {
         spawn(&self.control, name, cpu, run)
     }
-}
-
-/// Starts a thread, pinned to `cpu`. Its panic would be a bug of ours: it is a failure of the
-/// server, never a silence.
-pub(super) fn spawn(
-    control: &Arc<Control>,
-    name: String,
-    cpu: Option<usize>,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
-    let control = Arc::clone(control);
-    let label = name.clone();
-    let body = move || {
-        if let Some(cpu) = cpu
-            && !cpu_affinity::pin(cpu)
-        {
-            tracing::warn!(thread = label, cpu, "cannot be pinned, runs on any CPU");
-        }
-        if panics::caught(run).is_err() {
-            let message = format!("thread {label} panicked: this is a bug of ringhook");
-            control.fail(&Error::new(ErrorKind::Thread, message));
-        }
-    };
-    thread::Builder::new()
-        .name(name)
-        .spawn(body)
-        .map_err(|source| Error::with_source(ErrorKind::Thread, "cannot start a thread", source))
 }
 
 /// A shard's thread: builds the driver it is told to, then runs.

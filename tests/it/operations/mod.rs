@@ -4,6 +4,7 @@ mod admin;
 mod admin_pages;
 mod library;
 mod listeners;
+mod outputs;
 mod placing;
 mod reload;
 mod shutdown;

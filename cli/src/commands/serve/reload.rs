@@ -13,13 +13,15 @@ use super::{
     webhook_watch::{WatchedBot, WebhookWatch},
 };
 use crate::server::{
+    live_outputs::OutputChange,
     service::{Cause, Service},
     setup::Setup,
+    written_files,
 };
 use ringhook::{
     Config, Error, ErrorKind, Reload, Server, TlsConfig, internals::files::watch::Watch,
 };
-use ringhook_outputs::routes::{RouteSection, Routes};
+use ringhook_outputs::routes::RouteSection;
 
 /// Largest file that is read while the server runs, in bytes. An endless file must not use up the
 /// memory of the server.
@@ -65,20 +67,25 @@ impl<'a> Reloader<'a> {
         // What changes from here on is looked at again.
         lock(self.files).rebase();
         let (mut read, mut replaced) = (None, None);
+        let live = &self.service.outputs;
         let outcome = server.reload_from(|| {
             let (config, what) = self.read()?;
+            let (change, routes) = live.prepare(server, &what.0)?;
+            for warning in routes.warnings() {
+                tracing::warn!("{warning}");
+            }
             // In force before an update of a new bot can come.
-            replaced = Some(self.service.routes.replace(self.routes(server, &what.0)?));
-            read = Some(what);
+            replaced = Some(live.routes.replace(routes));
+            read = Some((what, change));
             Ok(config)
         });
         if let (Err(_), Some(routes)) = (&outcome, replaced) {
-            self.service.routes.restore(routes);
+            live.routes.restore(routes);
         }
         let line = match (outcome, read) {
-            (Ok(reload), Some((next, certificates, watched_bots))) => {
+            (Ok(reload), Some(((next, certificates, watched_bots), change))) => {
                 self.webhooks.follow(watched_bots);
-                let line = self.put_in_force(server, reload, &next, certificates);
+                let line = self.put_in_force(change, reload, &next, certificates);
                 if lock(self.files).set_paths(next.files(self.args.config.as_deref())) {
                     // They may have changed between being read and being watched.
                     self.say(line, cause);
@@ -102,27 +109,17 @@ impl<'a> Reloader<'a> {
             return Err(Error::new(ErrorKind::Config, message));
         }
         check(next.files(self.args.config.as_deref()).iter().map(PathBuf::as_path))?;
+        let inputs = next.inputs(self.args.config.as_deref());
+        written_files::check(&next, self.args.service.report.as_deref(), &inputs)?;
         let config = next.to_config_again()?;
         let certificates = self.tls.map(|_| next.file.to_tls()).transpose()?;
         let watched_bots = WatchedBot::all(&next)?;
         Ok((config, (next, certificates, watched_bots)))
     }
 
-    /// The routes of `next` to the outputs that the server has.
-    fn routes(&self, server: &Server, next: &Setup) -> Result<Routes, Error> {
-        let registry = server.registry();
-        registry.register(next.file.bots.iter().map(|bot| &*bot.name))?;
-        let number_of = |_, name: &str| registry.id_of(name).map(|id| id.index());
-        let routes = self.setup.routes_of(&next.file, number_of)?;
-        for warning in routes.warnings() {
-            tracing::warn!("{warning}");
-        }
-        Ok(routes)
-    }
-
     fn put_in_force(
         &self,
-        server: &Server,
+        outputs: OutputChange<'_>,
         mut reload: Reload,
         next: &Setup,
         certificates: Option<TlsConfig>,
@@ -139,7 +136,9 @@ impl<'a> Reloader<'a> {
         if self.routed.replace(next.file.routes.clone()) != next.file.routes {
             reload.changed.push("route");
         }
-        self.service.forwards.reload(next, server)?;
+        if self.service.outputs.apply(outputs)? {
+            reload.changed.push("output");
+        }
         // Each reload is compared with the start: what is not in force is named again.
         self.setup.compare(next, &mut reload);
         Ok(reload)

@@ -22,23 +22,26 @@ use crate::{
 };
 
 /// What a bot has got: the head and the body of a request.
-type Got = Arc<Mutex<Vec<(String, String)>>>;
+pub(super) type Got = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A bot that answers with a status that can be changed.
 #[derive(Clone)]
-struct FakeBotProcess {
-    got: Got,
-    status: Arc<AtomicU16>,
+pub(super) struct FakeBotProcess {
+    pub(super) got: Got,
+    pub(super) status: Arc<AtomicU16>,
 }
 
 impl FakeBotProcess {
-    fn new(status: u16) -> Self {
+    pub(super) fn new(status: u16) -> Self {
         Self { got: Arc::default(), status: Arc::new(AtomicU16::new(status)) }
     }
 
     /// Serves on a port of its own, with connections that stay open.
-    fn on_tcp(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    pub(super) fn on_tcp(&self) -> SocketAddr {
+        self.on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub(super) fn on(&self, listener: TcpListener) -> SocketAddr {
         let address = listener.local_addr().unwrap();
         let bot = self.clone();
         thread::spawn(move || {
@@ -88,7 +91,7 @@ impl FakeBotProcess {
         }
     }
 
-    fn ids(&self) -> Vec<i64> {
+    pub(super) fn ids(&self) -> Vec<i64> {
         let id = |body: &String| {
             serde_json::from_str::<Value>(body).unwrap()["update_id"].as_i64().unwrap()
         };
@@ -102,7 +105,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[track_caller]
-fn accept(client: &mut Client, path: &str, body: &str) {
+pub(super) fn accept(client: &mut Client, path: &str, body: &str) {
     client.send(&request_to(path, SECRET, body));
     assert_eq!(client.response().status, 200);
 }
@@ -191,7 +194,7 @@ fn a_target_with_another_secret_holds_updates_and_a_reload_that_mends_it_deliver
 }
 
 /// The whole answer to a GET over plain HTTP.
-fn get(address: &str, path: &str) -> String {
+pub(super) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

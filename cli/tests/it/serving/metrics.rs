@@ -58,7 +58,7 @@ fn values_are_those_of_the_report_and_parsers_take_both_forms() {
     let (service, port) = service("ndjson:out");
     let server = service.start();
     let addr = port.addr;
-    loadtest::run(&service.load(500)).unwrap();
+    service.load(500).send();
     let mut client = service.connect();
     client.send(&request_to(PATH, "wrong", &update(1)));
     assert_eq!(client.response().status, 403);

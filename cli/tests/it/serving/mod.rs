@@ -10,6 +10,7 @@ mod listeners;
 mod log;
 mod metrics;
 mod outputs;
+mod outputs_reload;
 mod placing;
 mod profile;
 mod reload;

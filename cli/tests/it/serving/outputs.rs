@@ -217,7 +217,7 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
     assert_eq!(lines(&without, &[], &[PATH])[0]["update_id"], 1);
 }
 
-/// The form of the lines follows the bots, and a change of the setting asks for a restart.
+/// The form of the lines follows the bots, and the setting where there is one.
 #[test]
 fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
     let service = Service::new("[[output]]\nname = 'out'\nto = 'ndjson:out'\n", &[]);
@@ -262,6 +262,8 @@ fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {
     post(&mut client, PATH, 4);
     assert_eq!(line_of(4), None);
     let said = reload(&one.replace("to = 'ndjson:out'", "to = 'ndjson:out'\nmeta = true"));
-    assert!(said.contains("only after a restart: output"), "{said}");
+    assert!(said.contains("changed: output") && !said.contains("restart"), "{said}");
+    post(&mut client, PATH, 5);
+    assert_eq!(line_of(5).as_deref(), Some("test"));
     assert!(server.terminate().status.success());
 }

@@ -242,3 +242,30 @@ fn routes_that_take_something_are_not() {
     );
     assert_eq!(routes.warnings(), []);
 }
+
+/// The outputs of a server that runs may have other numbers than their places in the config.
+#[test]
+fn outputs_have_the_numbers_that_a_server_gives_them() {
+    let numbered = |text: &str, numbers: &[usize]| {
+        let routes = routes(text).with_numbers(numbers);
+        let of = |bot| routes.default_outputs(BotId::new(bot)).iter().collect::<Vec<_>>();
+        let names = routes.output_names((0..8).collect());
+        (routes.is_trivial(), of(0), of(1), of(7), names.join(","))
+    };
+    let text = "[[route]]\nbot = 'shop'\nto = ['audit', 'bot']";
+    assert_eq!(numbered(text, &[5, 0, 2]).1, [5]);
+    assert_eq!(
+        numbered("", &[5, 0, 2]),
+        (false, vec![5], vec![2], vec![5], "audit,,archive,,,bot".into())
+    );
+    let routes = routes(text).with_numbers(&[5, 0, 2]);
+    let update = super::sample(ringhook::update::UpdateKind::Message);
+    assert_eq!(routes.route(&update).outputs.iter().collect::<Vec<_>>(), [0, 5]);
+    assert_eq!(routes.explain(&update).outputs, ["audit", "bot"]);
+    // Everything goes to one, which is not the first of the server.
+    let alone = |number| {
+        let routes = Routes::compile(&[], &["bot"], &[]).unwrap().with_numbers(&[number]);
+        (routes.is_trivial(), routes.default_outputs(BotId::new(3)).contains(number))
+    };
+    assert_eq!((alone(0), alone(1)), ((true, true), (false, true)));
+}

@@ -19,9 +19,10 @@ fn sums_all_threads_in_json_and_in_the_table() {
     metrics.shards[1].forbidden(Forbidden::Address);
     metrics.acceptor.refused(TurnedAway::Connections);
     metrics.acceptor.refused(TurnedAway::Address);
-    metrics.workers[0].handled.add(2);
-    metrics.workers[0].expired(UpdateKind::InlineQuery);
-    metrics.workers[0].expired(UpdateKind::CallbackQuery);
+    let worker = metrics.workers.iter().next().unwrap();
+    worker.handled.add(2);
+    worker.expired(UpdateKind::InlineQuery);
+    worker.expired(UpdateKind::CallbackQuery);
     metrics.hangs.count(Step::Commit);
     let report = Report::new(&metrics, DriverKind::Epoll, Duration::from_secs(2), false);
     let json = serde_json::to_value(&report).unwrap();

@@ -1,6 +1,12 @@
 //! `/metrics` of a server in this process: the documented families, the bound on series, the cost.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -117,7 +123,8 @@ fn both_forms_say_the_same_each_by_its_rules() {
         let (name, _) = line.rsplit_once(' ').unwrap();
         let (name, labels) = name.split_once('{').unwrap_or((name, ""));
         let labels = labels.trim_end_matches('}').split(',').map(|label| {
-            let bound = label.strip_prefix("le=").and_then(|it| it.trim_matches('"').parse::<f64>().ok());
+            let bound =
+                label.strip_prefix("le=").and_then(|it| it.trim_matches('"').parse::<f64>().ok());
             bound.map_or_else(|| label.to_owned(), |bound| format!("le={bound}"))
         });
         let labels: BTreeSet<_> = labels.collect();

@@ -1,6 +1,12 @@
 //! `/metrics` of a server in this process: the documented families, the bound on series, the cost.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

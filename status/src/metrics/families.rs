@@ -37,25 +37,43 @@ pub(super) fn timestamp(time: SystemTime) -> f64 {
 }
 
 /// A family's name without prefix, unit and `_total`; its help; its unit.
+#[derive(Clone, Copy)]
 pub(super) struct Head {
     name: &'static str,
     help: &'static str,
-    unit: Option<Unit>,
+    unit: BaseUnit,
+}
+
+/// What a family's values are in.
+#[derive(Clone, Copy)]
+enum BaseUnit {
+    Bytes,
+    /// Numbers of things, which the name says.
+    Number,
+    Seconds,
 }
 
 pub(super) const fn head(name: &'static str, help: &'static str) -> Head {
-    Head { name, help, unit: None }
+    Head { name, help, unit: BaseUnit::Number }
 }
 
 impl Head {
     pub(super) fn seconds(mut self) -> Self {
-        self.unit = Some(Unit::Seconds);
+        self.unit = BaseUnit::Seconds;
         self
     }
 
     pub(super) fn bytes(mut self) -> Self {
-        self.unit = Some(Unit::Bytes);
+        self.unit = BaseUnit::Bytes;
         self
+    }
+
+    const fn unit(self) -> Option<Unit> {
+        match self.unit {
+            BaseUnit::Bytes => Some(Unit::Bytes),
+            BaseUnit::Number => None,
+            BaseUnit::Seconds => Some(Unit::Seconds),
+        }
     }
 }
 
@@ -70,9 +88,9 @@ impl Families<'_> {
         head: Head,
         series: impl IntoIterator<Item = ([Label<'l>; N], V)>,
     ) -> fmt::Result {
-        let Head { name, help, unit } = &head;
-        let (unit, kind) = (unit.as_ref(), MetricType::Counter);
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+        let (Head { name, help, .. }, unit) = (head, head.unit());
+        let mut family =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
         for (labels, value) in series {
             let mut series = family.encode_family(&labels)?;
             series.encode_counter::<NoLabelSet, V, u64>(&value, None)?;
@@ -81,10 +99,14 @@ impl Families<'_> {
     }
 
     /// A counter without labels.
-    pub(super) fn counter(&mut self, head: Head, value: impl EncodeCounterValue) -> fmt::Result {
-        let Head { name, help, unit } = &head;
-        let (unit, kind) = (unit.as_ref(), MetricType::Counter);
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+    pub(super) fn counter(
+        &mut self,
+        head: Head,
+        value: impl EncodeCounterValue + Copy,
+    ) -> fmt::Result {
+        let (Head { name, help, .. }, unit) = (head, head.unit());
+        let mut family =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
         family.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
@@ -94,9 +116,8 @@ impl Families<'_> {
         head: Head,
         series: impl IntoIterator<Item = ([Label<'l>; N], V)>,
     ) -> fmt::Result {
-        let Head { name, help, unit } = &head;
-        let (unit, kind) = (unit.as_ref(), MetricType::Gauge);
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+        let (Head { name, help, .. }, unit) = (head, head.unit());
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for (labels, value) in series {
             family.encode_family(&labels)?.encode_gauge(&value)?;
         }
@@ -104,10 +125,9 @@ impl Families<'_> {
     }
 
     /// A gauge without labels.
-    pub(super) fn gauge(&mut self, head: Head, value: impl EncodeGaugeValue) -> fmt::Result {
-        let Head { name, help, unit } = &head;
-        let (unit, kind) = (unit.as_ref(), MetricType::Gauge);
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+    pub(super) fn gauge(&mut self, head: Head, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
+        let (Head { name, help, .. }, unit) = (head, head.unit());
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         family.encode_gauge(&value)
     }
 
@@ -115,11 +135,11 @@ impl Families<'_> {
     pub(super) fn info<const N: usize>(
         &mut self,
         head: Head,
-        labels: [Label<'_>; N],
+        labels: &[Label<'_>; N],
     ) -> fmt::Result {
-        let Head { name, help, .. } = &head;
+        let Head { name, help, .. } = head;
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Info)?;
-        family.encode_info(&labels)
+        family.encode_info(labels)
     }
 
     /// Histograms of seconds: sum, count, and the counts between the bounds, the last of which is
@@ -129,9 +149,9 @@ impl Families<'_> {
         head: Head,
         series: impl IntoIterator<Item = ([Label<'l>; 1], f64, u64, Vec<(f64, u64)>)>,
     ) -> fmt::Result {
-        let Head { name, help, unit } = &head;
-        let (unit, kind) = (unit.as_ref(), MetricType::Histogram);
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+        let (Head { name, help, .. }, unit) = (head, head.unit());
+        let mut family =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
         for (labels, sum, count, buckets) in series {
             let mut series = family.encode_family(&labels)?;
             series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;

@@ -61,6 +61,6 @@ pub(super) fn write(of: &Snapshot, families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.info(
         head("build", "The version, and how the kernel is talked to"),
-        [("version", of.version.into()), ("driver", report.driver.to_string().into())],
+        &[("version", of.version.into()), ("driver", report.driver.to_string().into())],
     )
 }

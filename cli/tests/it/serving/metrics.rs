@@ -18,7 +18,7 @@ use crate::{
         PATH, PATIENCE, SECRET,
         external::{Running, program, skip, succeed, talk},
         port::Port,
-        probe::{ask, ask_with},
+        probe::ask_with,
         request_to, update, wait_until,
     },
 };
@@ -249,7 +249,9 @@ impl Prometheus {
 
     /// The names of the alerts that fire.
     fn firing(&self) -> BTreeSet<String> {
-        let (_, body) = ask(self.addr, "/api/v1/alerts");
+        // 1.0, so that the answer ends with its connection.
+        let request = b"GET /api/v1/alerts HTTP/1.0\r\nHost: a\r\n\r\n";
+        let (_, _, body) = ask_with(self.addr, request).unwrap();
         let Ok(answer) = serde_json::from_str::<Value>(&body) else { return BTreeSet::new() };
         let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");

@@ -3,7 +3,7 @@
 
 pub(crate) use std::{
     sync::{
-        OnceLock,
+        Mutex, OnceLock, TryLockError,
         atomic::{AtomicBool, AtomicU64, fence},
     },
     thread::{Thread, current, park},

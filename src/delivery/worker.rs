@@ -28,6 +28,7 @@ use crate::{
     },
     dispatch::{IDLE_SLEEP, Idle, Scheduler, Task},
     duration::nanos,
+    journal::Journal,
 };
 
 /// Updates that a sink gets before they are committed, where more are waiting.
@@ -53,9 +54,22 @@ pub(crate) struct Worker {
 /// The server abandons what is left: the worker ends.
 struct Abandoned;
 
+/// The end of a worker, by a panic as well: it may have been woken to commit, which is the
+/// committer's part again.
+struct Leaving(Option<Arc<Journal>>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.0 {
+            journal.wake_committer();
+        }
+    }
+}
+
 impl Worker {
     /// Works until the shards are gone and everything is settled, or until the server abandons.
     pub(crate) fn run(mut self) {
+        let _leaving = Leaving(self.context.journal.clone());
         self.work_to_the_end();
         // Settlements that a stream's program has sent meanwhile.
         let _ = self.take_settlements();
@@ -82,6 +96,7 @@ impl Worker {
             if self.take_settlements().is_err() {
                 return;
             }
+            self.commit_if_asked();
             let limit = if matches!(self.consumer, Consumer::Sink(_)) { BATCH_UPDATES } else { 1 };
             let context = &mut self.context;
             // Where the last round had something to do, its end is the beginning of this one.
@@ -105,6 +120,19 @@ impl Worker {
         }
     }
 
+    /// Does the committer's work where a shard has woken a worker for it.
+    fn commit_if_asked(&mut self) {
+        let WorkerContext { journal, operation, settled_at, .. } = &mut self.context;
+        if let Some(journal) = journal
+            && journal.helpers().are_asked()
+        {
+            // What hangs from now on is the commit.
+            operation.end();
+            *settled_at = None;
+            journal.helpers().commit_if_asked(&self.scheduler);
+        }
+    }
+
     fn sleep(&mut self) {
         self.context.operation.end();
         self.context.settled_batch.empty();
@@ -113,11 +141,12 @@ impl Worker {
             Consumer::Stream(_, _, settlements) => Some(settlements),
             Consumer::Handler(_) | Consumer::Sink(_) => None,
         };
-        let output_state = &self.context.output_state;
+        let WorkerContext { journal, output_state, .. } = &self.context;
         let stop = || {
             control.is_abandoned()
                 || output_state.as_ref().is_some_and(|state| state.is_left())
                 || settlements.is_some_and(|mailbox| !mailbox.is_empty())
+                || journal.as_ref().is_some_and(|journal| journal.helpers().are_asked())
                 || self.has_lost_stream()
         };
         self.scheduler.sleep(self.index, IDLE_SLEEP, stop);

@@ -26,7 +26,7 @@ mod waiting;
 
 use std::{
     cell::{Cell, RefCell},
-    iter,
+    iter, ptr,
     sync::Arc,
     task::Waker,
     time::Instant,
@@ -295,10 +295,17 @@ impl Dispatcher {
 
     /// Wakes a worker for every partition that got something since the last call.
     pub(crate) fn wake_workers(&self) {
+        self.wake_workers_but(None);
+    }
+
+    /// The same without workers of `own`: the caller is one of them and calls
+    /// [`Scheduler::next`], which wakes others for what it leaves.
+    pub(crate) fn wake_workers_but(&self, own: Option<&Scheduler>) {
         self.wakes.scheduled.set(false);
         for queue in &self.queues {
+            let is_own = own.is_some_and(|own| ptr::eq(own, &*queue.scheduler));
             for (index, due) in queue.due.iter().enumerate() {
-                if due.replace(false) {
+                if due.replace(false) && !is_own {
                     queue.scheduler.wake_for(index);
                 }
             }

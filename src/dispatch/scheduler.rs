@@ -175,12 +175,15 @@ impl Scheduler {
         }
     }
 
-    /// Wakes one worker that sleeps, if any does.
-    fn wake_helper(&self) {
+    /// True where a worker may sleep: a hint.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Relaxed) > 0
+    }
+
+    /// Wakes one worker that sleeps; false where none does.
+    pub(crate) fn wake_helper(&self) -> bool {
         published();
-        if self.sleepers.load(Relaxed) > 0 {
-            self.parkers.iter().any(WorkerParker::wake);
-        }
+        self.sleepers.load(Relaxed) > 0 && self.parkers.iter().any(WorkerParker::wake)
     }
 
     /// Wakes a sleeping worker where there is more to do than the caller has just taken. For

@@ -19,8 +19,8 @@ use crate::{
     config::{Ack, Dispatch, Limits},
     dispatch::{Budget, Dispatcher, FullChats, Scheduler, SettledBatch},
     journal::{
-        Backlog, Batch, BatchReturn, Committer, Directory, Housekeeper, Journal, Log, Settings,
-        now_us,
+        Backlog, Batch, BatchReturn, Commits, Committer, Directory, Housekeeper, Journal, Log,
+        Settings, now_us,
     },
     proto::update::{Recycled, UpdateParser},
 };
@@ -90,13 +90,16 @@ impl TestJournal {
         log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::new(Backlog::new(None, (0, 0))),
+            batches: Some(gathered),
             committed: Vec::new(),
             dispatcher: Dispatcher::new(&scheduler, inboxes, &full, &budget, 0),
+            gathered: Vec::new(),
             returns: vec![batch_return],
             journal: Arc::clone(&journal),
             log,
             metrics: Arc::default(),
         };
+        let commits = Commits::new(committer);
         let housekeeper = Housekeeper::new(Arc::clone(&journal), Vec::new());
         let stop = Arc::<AtomicBool>::default();
         let settler = Settler {
@@ -107,7 +110,7 @@ impl TestJournal {
             settled: SettledBatch::new(budget),
         };
         let threads = vec![
-            thread::spawn(move || committer.run(&gathered)),
+            thread::spawn(move || commits.run()),
             thread::spawn(move || housekeeper.run(&maintenance)),
             thread::spawn(move || settler.run()),
         ];

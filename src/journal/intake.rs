@@ -176,7 +176,8 @@ impl Intake {
         let batch_return = self.gathering.borrow().batch_return;
         let next = self.spare.take().unwrap_or_else(|| Batch::new(batch_return));
         let mut batch = self.gathering.replace(next);
-        batch.submitted_at = Instant::now();
+        let now = Instant::now();
+        batch.submitted_at = now;
         self.is_out.set(true);
         let refused = match &*self.batches.borrow() {
             Some(batches) => batches.send(batch).err().map(|refused| refused.0),
@@ -186,7 +187,7 @@ impl Intake {
             // The committer has ended, which is the end of the server.
             self.take_back(refused, &mut keep);
         }
-        self.journal.wake_committer();
+        self.journal.ask_for_commit(now);
     }
 
     /// Drops the sender. The committer, which ends with the last sender, then does not wait for

@@ -138,6 +138,18 @@ impl Log {
         Ok((segment, at))
     }
 
+    /// True where the records of `batches` fit into the open segment, with nothing to be begun or
+    /// ended before or behind them.
+    pub(super) fn is_open_for(&self, batches: &[Batch]) -> bool {
+        let len: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+        self.active.as_ref().is_some_and(|active| {
+            let segment = &active.segment;
+            segment.end.load(Relaxed) + len < active.room
+                && !segment.has_failed.load(SeqCst)
+                && !self.has_unnamed(active)
+        })
+    }
+
     /// True where there are bots that the head of the segment does not name: tools that look into
     /// the journal later should find the names of all bots whose records are in it.
     fn has_unnamed(&self, active: &Active) -> bool {

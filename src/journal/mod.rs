@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A shard copies each body into its batch before the parser rewrites it ([`intake`](self)). The
-//! committer, one thread, writes what has gathered to the active segment while the next batches
+//! committer, one thread at a time, writes what has gathered to the active segment while the next batches
 //! gather, so a batch is as large as the disk is slow, and no update waits for a timer. Only then
 //! are the connections woken, and the updates handed to the workers: no handler sees an update that
 //! a crash could take back. What does not fit into the queues stays in the journal and is read back
@@ -22,6 +22,7 @@
 //! | `directory` | the real one: which process owns it, and what is touched in it |
 //! | `batch`, `intake` | how a shard waits for a commit without blocking |
 //! | `log`, `committer`, `hand_over` | how records are written |
+//! | `helpers` | when a worker does the committer's work |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
 //! | `parts` | which outputs have not settled a record |
 //! | `housekeeper` | what else is done on the disk |
@@ -34,6 +35,7 @@ mod committer;
 mod directory;
 mod hand_over;
 mod header;
+mod helpers;
 mod housekeeper;
 pub mod inspect;
 mod intake;
@@ -68,7 +70,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::{
     backlog::Backlog,
     batch::{Batch, Staged},
-    committer::Committer,
+    committer::{Commits, Committer},
     directory::is_held_here,
     hand_over::{BatchReturn, CommitterThread},
     header::SegmentHeader,
@@ -87,12 +89,12 @@ pub use self::{
     record::{RecordHeader, now_us},
     recovery::{RecoveryError, RecoveryProgress},
 };
-use self::{segment::Segment, storage::Storage};
+use self::{helpers::Helpers, segment::Segment, storage::Storage};
 use crate::{
     bots::{BotId, BotKey, BotRegistry},
     config::Ack,
     control::operation::Operation,
-    dispatch::RecordId,
+    dispatch::{RecordId, Scheduler},
     observe::metrics::{JournalState, UnroutedCounts},
     outcome::DiskFailure,
 };
@@ -129,6 +131,7 @@ pub(crate) struct Journal {
     failed_at: AtomicU64,
     /// Records of copies that are not to be settled yet.
     held_back: Mutex<Vec<RecordId>>,
+    helpers: Helpers,
     /// Whether no more updates are taken because the journal is as large as it may be. Shards read
     /// it for each update, so nothing that is written as often is beside it.
     is_full: CachePadded<AtomicBool>,
@@ -166,6 +169,7 @@ impl Journal {
             failures: Default::default(),
             failed_at: AtomicU64::new(0),
             held_back: Mutex::default(),
+            helpers: Helpers::default(),
             is_full: CachePadded::new(AtomicBool::new(used >= settings.max_bytes)),
             is_lost: AtomicBool::new(false),
             is_sync_due: AtomicBool::new(false),
@@ -210,6 +214,27 @@ impl Journal {
     /// Wakes the committer: there is a batch, or there may be none any more.
     pub(crate) fn wake_committer(&self) {
         self.committer.wake();
+    }
+
+    /// Lets workers of `workers` commit where they would sleep otherwise. A sync is too long for
+    /// that: what they have to handle would wait for it.
+    pub(crate) fn set_helpers(&self, workers: &Arc<Scheduler>) {
+        if self.settings.ack == Ack::Written {
+            self.helpers.set_workers(workers);
+        }
+    }
+
+    /// Has the batch committed that was sent just before: by a worker that sleeps, if there is one
+    /// and the disk is quick, or else by the committer.
+    fn ask_for_commit(&self, now: Instant) {
+        if !self.helpers.ask(now) {
+            self.wake_committer();
+        }
+    }
+
+    /// The workers that commit in the committer's place.
+    pub(crate) fn helpers(&self) -> &Helpers {
+        &self.helpers
     }
 
     /// True where no more updates are taken because the journal is as large as it may be.

@@ -19,8 +19,8 @@ use crate::{
     duration::deadline,
     error::{Error, ErrorKind},
     journal::{
-        Backlog, Batch, BatchReturn, Committer, Directory, Housekeeper, Intake, Journal, Log,
-        MaintenanceTask, ReadBack, Recovered, RecoveryError, RecoveryProgress, Settings,
+        Backlog, Batch, BatchReturn, Commits, Committer, Directory, Housekeeper, Intake, Journal,
+        Log, MaintenanceTask, ReadBack, Recovered, RecoveryError, RecoveryProgress, Settings,
         is_held_here, recover,
     },
     observe::metrics::JournalMetrics,
@@ -181,13 +181,16 @@ impl Opened {
         log.open(Instant::now());
         let committer = Committer {
             backlog: Arc::clone(&backlog),
+            batches: Some(gathered),
             committed: Vec::new(),
             dispatcher: dispatcher(),
+            gathered: Vec::new(),
             returns,
             journal: Arc::clone(&journal),
             log,
             metrics: Arc::clone(&metrics.committer),
         };
+        let commits = Commits::new(committer);
         let mut read_back = ReadBack::new(
             Arc::clone(&journal),
             Arc::clone(&backlog),
@@ -206,7 +209,7 @@ impl Opened {
         let start = || {
             let run: Box<dyn FnOnce() + Send> = Box::new(move || housekeeper.run(&maintenance));
             threads.housekeeper.push(spawn("ringhook-house", run)?);
-            let run: Box<dyn FnOnce() + Send> = Box::new(move || committer.run(&gathered));
+            let run: Box<dyn FnOnce() + Send> = Box::new(move || commits.run());
             threads.committer.push(spawn("ringhook-commit", run)?);
             let control = Arc::clone(control);
             let run: Box<dyn FnOnce() + Send> = Box::new(move || read_back.run(&control));

@@ -318,8 +318,10 @@ impl World {
             maintenance,
             committer: Committer {
                 backlog: Arc::clone(&backlog),
+                batches: None,
                 committed: Vec::new(),
                 dispatcher: dispatcher(),
+                gathered: Vec::new(),
                 returns,
                 journal: Arc::clone(&journal),
                 log,
@@ -478,21 +480,45 @@ impl World {
         }
     }
 
+    /// The committer's turn.
     fn commit(&mut self, at_most: usize) {
+        self.take_turn(at_most, |now, committer, _| {
+            match committer.gathered.is_empty() {
+                true => committer.log.make_room(),
+                false => committer.commit_gathered(now, None),
+            }
+            assert!(committer.gathered.is_empty());
+        });
+    }
+
+    /// The turn of a worker that has been asked to commit. What it leaves is the committer's.
+    fn help(&mut self, at_most: usize) {
+        self.take_turn(at_most, |now, committer, workers| {
+            let segments = committer.journal.size().0;
+            let is_done = committer.help_with_gathered(now, workers);
+            assert_eq!(is_done, committer.gathered.is_empty());
+            assert_eq!(committer.journal.size().0, segments, "a worker has begun a segment");
+        });
+    }
+
+    fn take_turn(
+        &mut self,
+        at_most: usize,
+        turn: impl FnOnce(Instant, &mut Committer, &Scheduler),
+    ) {
         let (now, is_taken) = (self.now, self.disk.is_taken());
-        let life = self.life();
-        let mut batches: Vec<_> = life.batches.try_iter().take(at_most).collect();
-        if batches.is_empty() {
-            life.committer.log.make_room();
-            return;
-        }
-        let count = batches.len();
-        let before = life.committer.backlog.lock().committed;
-        life.committer.commit(&mut batches, now);
-        assert!(batches.is_empty() && life.committer.committed.is_empty());
-        let end = life.committer.backlog.lock().committed;
+        let Life { batches, committer, scheduler, .. } = self.life();
+        committer.gathered.extend(batches.try_iter().take(at_most));
+        let count = committer.gathered.len();
+        let before = committer.backlog.lock().committed;
+        turn(now, committer, scheduler);
+        assert!(committer.committed.is_empty());
+        let left = committer.gathered.len();
+        let end = committer.backlog.lock().committed;
         assert!(!is_taken || end == before, "committed in the directory of another");
-        log!(self, "commit {count}, end {end:?}");
+        if count > 0 {
+            log!(self, "commit {count}, {left} left, end {end:?}");
+        }
     }
 
     fn read_back(&mut self) {
@@ -697,8 +723,11 @@ impl World {
                 self.shard(shard);
             }
             19..=23 => {
-                let at_most = rng.range(1, 3) as usize;
-                self.commit(at_most);
+                let (at_most, by_worker) = (rng.range(1, 3) as usize, rng.is_one(1, 2));
+                match by_worker {
+                    true => self.help(at_most),
+                    false => self.commit(at_most),
+                }
             }
             24..=26 => self.read_back(),
             27..=29 => drop(self.task()),
@@ -739,6 +768,9 @@ impl World {
             }
             for shard in 0..self.setup.shards {
                 self.shard(shard);
+            }
+            if self.rng.is_one(1, 2) {
+                self.help(usize::MAX);
             }
             self.commit(usize::MAX);
             for shard in 0..self.setup.shards {

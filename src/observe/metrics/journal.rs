@@ -7,12 +7,14 @@ use serde::Serialize;
 use super::{Counter, LatencyHistogram, Metrics, Percentiles};
 use crate::{config::Ack, outcome::DiskFailure};
 
-/// Written by the committer's thread only.
+/// Written by the thread that has its turn as the committer.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CommitterMetrics {
     /// Records in each write.
     pub(crate) batch_records: LatencyHistogram,
+    /// Commits that workers have made in the committer's place.
+    pub(crate) by_workers: Counter,
     /// Bytes of committed records.
     pub(crate) bytes: Counter,
     /// From a batch's submission to its being committed.
@@ -91,6 +93,8 @@ pub struct JournalReport {
     pub batch_records: Option<Percentiles>,
     /// Microseconds from a batch's submission by a shard to its being committed.
     pub commit_us: Option<Percentiles>,
+    /// Commits that a worker has made in the committer's place, to save a wake.
+    pub commits_by_workers: u64,
     /// Writes that the disk did not take; their requests got 503.
     pub failed_batches: u64,
     /// Records in them.
@@ -146,6 +150,7 @@ impl JournalReport {
             appended_per_s: (appended_records as f64 / uptime.as_secs_f64().max(1e-3)).round(),
             batch_records: Percentiles::of_counts(&committer.batch_records),
             commit_us: Percentiles::of_latency(&committer.commit),
+            commits_by_workers: committer.by_workers.get(),
             failed_batches: committer.failed_batches.get(),
             failed_records: committer.failed_records.get(),
             failures: journal.failures().into_iter().filter(|(_, count)| *count > 0).collect(),

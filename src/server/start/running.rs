@@ -288,6 +288,9 @@ impl Server {
         let (threads, metrics, mut intakes) =
             opened.start(dispatcher, returns, &self.control, &spawn)?;
         let journal = Arc::clone(&threads.journal);
+        if let Some(workers) = self.outputs.schedulers().next() {
+            journal.set_helpers(workers);
+        }
         self.health.watch_journal(&journal);
         self.journal = Some(threads);
         self.metrics.journal = Some(metrics);

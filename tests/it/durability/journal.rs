@@ -81,6 +81,37 @@ fn of_journal(report: &Report) -> ringhook::JournalReport {
     report.journal.clone().expect("a journal")
 }
 
+/// With `written` an idle worker commits what it is about to handle; with `synced` none does, and
+/// none that is in a handler.
+#[test]
+fn an_idle_worker_commits_in_the_committers_place() {
+    let by_workers = |server: &TestServer| of_journal(&server.handle.report()).commits_by_workers;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, calls, valve) = held_up(dir.path(), |server| server);
+    post_all(&server, 0..2, 2);
+    wait_until("both workers are in the handler", || calls.len() == 2);
+    let before = by_workers(&server);
+    post_all(&server, 2..20, 20);
+    assert_eq!(by_workers(&server), before);
+    valve.open();
+    let mut sent = 20;
+    wait_until("a worker commits", || {
+        post_all(&server, sent..sent + 1, 20);
+        sent += 1;
+        by_workers(&server) > before
+    });
+    wait_until("all are handled", || calls.len() as i64 == sent);
+    drop(server.stop());
+    assert_eq!(calls.ids(), (0..sent).collect::<Vec<_>>());
+
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestServer::with(|server| {
+        server.journal(journal(dir.path(), Ack::Synced)).handler(|_: &Update| Outcome::Done)
+    });
+    post_all(&server, 0..50, 20);
+    assert_eq!(by_workers(&server), 0);
+}
+
 #[test]
 fn what_does_not_fit_into_the_queues_is_taken_and_handled_in_order() {
     for driver in support::drivers() {

@@ -1,7 +1,7 @@
 //! Does a worker that sleeps learn of everything that it has not seen before?
 
 #[path = "../../../src/dispatch/parker.rs"]
-mod parker;
+pub(crate) mod parker;
 
 use std::sync::Arc;
 

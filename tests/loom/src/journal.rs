@@ -13,24 +13,35 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::Poll,
+    time::Instant,
 };
 
-use loom::{future::block_on, thread};
+use loom::{
+    future::block_on,
+    sync::atomic::Ordering::{Acquire, Release},
+    thread,
+};
 
 use self::{
     batch::{Batch, Staged},
-    hand_over::{BatchReturn, CommitterThread, receive},
+    hand_over::{BatchReturn, CommitRequest, CommitterThread, Next, Turns, gather, serve},
     intake::Intake,
 };
 use crate::{
     bots::BotKey,
+    dispatch::parker::{WorkerParker, published},
     proto::update::Update,
-    sync::{AtomicWaker, Receiver, Sender, bounded},
+    sync::{AtomicBool, AtomicWaker, Receiver, Sender, bounded},
 };
 
 /// As much of the journal as the hand-over needs.
 #[derive(Debug, Default)]
-struct Journal(CommitterThread);
+struct Journal {
+    committer: CommitterThread,
+    request: CommitRequest,
+    /// Where a worker sleeps, if there is one.
+    worker: WorkerParker,
+}
 
 impl Journal {
     fn is_full(&self) -> bool {
@@ -42,7 +53,17 @@ impl Journal {
     }
 
     fn wake_committer(&self) {
-        self.0.wake();
+        self.committer.wake();
+    }
+
+    fn ask_for_commit(&self, _: Instant) {
+        let wake = || {
+            published();
+            self.worker.wake()
+        };
+        if !self.request.make(wake) {
+            self.wake_committer();
+        }
     }
 }
 
@@ -106,19 +127,73 @@ fn wait_for(intake: &Intake, waiting: Vec<Pin<Box<dyn Future<Output = bool> + '_
     }))
 }
 
-/// The committer of a disk that takes everything; the ids in its order.
-fn commit_all(journal: &Journal, gathered: &Receiver<Batch>, returns: &[BatchReturn]) -> Vec<u32> {
-    let mut committed = Vec::new();
-    journal.0.attach();
-    receive(gathered, |batches| {
-        for mut batch in batches.drain(..) {
+/// The committer of a disk that takes everything.
+struct Committer {
+    batches: Receiver<Batch>,
+    /// The ids in its order.
+    committed: Vec<u32>,
+    gathered: Vec<Batch>,
+    returns: Vec<BatchReturn>,
+}
+
+impl Committer {
+    fn turns(batches: Receiver<Batch>, returns: Vec<BatchReturn>) -> Turns<Self> {
+        Turns::new(Self { batches, committed: Vec::new(), gathered: Vec::new(), returns })
+    }
+
+    fn work(&mut self) -> Next {
+        let is_over = gather(&self.batches, &mut self.gathered);
+        let next = match (self.gathered.is_empty(), is_over) {
+            (false, _) => Next::Look,
+            (true, true) => Next::End,
+            (true, false) => Next::Sleep,
+        };
+        for mut batch in self.gathered.drain(..) {
             batch.is_committed = true;
             let updates = batch.entries.iter_mut().filter_map(|entry| entry.update.take());
-            committed.extend(updates.map(|update| update.id()));
-            returns.get(batch.batch_return).unwrap().give_back(batch);
+            self.committed.extend(updates.map(|update| update.id()));
+            self.returns.get(batch.batch_return).unwrap().give_back(batch);
         }
-    });
-    committed
+        next
+    }
+}
+
+/// The committer's thread; the ids that were committed, by whomever.
+fn commit_with(journal: &Journal, turns: &Turns<Committer>) -> Vec<u32> {
+    journal.committer.attach();
+    let wake = || journal.wake_committer();
+    serve(turns, wake, Committer::work);
+    loop {
+        if let Some(ids) = turns.take(wake, |committer| std::mem::take(&mut committer.committed)) {
+            return ids;
+        }
+        // A worker has looked in vain.
+        thread::park();
+    }
+}
+
+fn commit_all(journal: &Journal, batches: Receiver<Batch>, returns: Vec<BatchReturn>) -> Vec<u32> {
+    commit_with(journal, &Committer::turns(batches, returns))
+}
+
+/// A worker that sleeps once, commits if it is asked to, and ends.
+fn work_once(journal: &Journal, turns: &Turns<Committer>, is_stopping: &AtomicBool, leaves: bool) {
+    let wake = || journal.wake_committer();
+    journal.worker.attach();
+    journal.worker.prepare_park(u64::MAX);
+    if !journal.request.is_made() && !is_stopping.load(Acquire) {
+        thread::park();
+    }
+    journal.worker.cancel_park();
+    if journal.request.take() {
+        let _ = turns.take(wake, |committer| match leaves {
+            // It is not quick.
+            true => journal.wake_committer(),
+            false => drop(committer.work()),
+        });
+    }
+    // It ends, and may have been woken for more.
+    journal.wake_committer();
 }
 
 /// Explores what so many switches of threads at a bad moment can do.
@@ -132,7 +207,7 @@ fn model(switches: usize, check: impl Fn() + Send + Sync + 'static) {
 fn a_batch_is_committed_and_its_connections_are_woken() {
     model(3, || {
         let Channels { journal, gathered, returns, mut shards } = Channels::new(1);
-        let committer = thread::spawn(move || commit_all(&journal, &gathered, &returns));
+        let committer = thread::spawn(move || commit_all(&journal, gathered, returns));
         let intake = shards.pop().unwrap()();
         let first = submit(&intake, 1);
         assert_eq!(wait_for(&intake, vec![first]), [true]);
@@ -145,7 +220,7 @@ fn a_batch_is_committed_and_its_connections_are_woken() {
 fn what_gathers_while_a_batch_is_out_follows_it() {
     model(3, || {
         let Channels { journal, gathered, returns, mut shards } = Channels::new(1);
-        let committer = thread::spawn(move || commit_all(&journal, &gathered, &returns));
+        let committer = thread::spawn(move || commit_all(&journal, gathered, returns));
         let intake = shards.pop().unwrap()();
         let first = submit(&intake, 1);
         intake.work(drop);
@@ -168,7 +243,7 @@ fn two_shards_do_not_hold_up_each_other() {
             intake.close();
         });
         let mine = shards.pop().unwrap();
-        let committer = thread::spawn(move || commit_all(&journal, &gathered, &returns));
+        let committer = thread::spawn(move || commit_all(&journal, gathered, returns));
         let intake = mine();
         let update = submit(&intake, 1);
         assert_eq!(wait_for(&intake, vec![update]), [true]);
@@ -184,7 +259,7 @@ fn two_shards_do_not_hold_up_each_other() {
 fn a_batch_that_is_out_when_its_shard_closes_is_committed() {
     model(3, || {
         let Channels { journal, gathered, returns, mut shards } = Channels::new(1);
-        let committer = thread::spawn(move || commit_all(&journal, &gathered, &returns));
+        let committer = thread::spawn(move || commit_all(&journal, gathered, returns));
         let intake = shards.pop().unwrap()();
         let first = submit(&intake, 1);
         intake.work(drop);
@@ -201,7 +276,7 @@ fn the_committers_end_is_told_to_all_that_wait() {
     model(3, || {
         let Channels { journal, gathered, returns, mut shards } = Channels::new(1);
         let committer = thread::spawn(move || {
-            journal.0.attach();
+            journal.committer.attach();
             let mut committed = false;
             if let Ok(mut batch) = gathered.try_recv() {
                 committed = true;
@@ -219,5 +294,67 @@ fn the_committers_end_is_told_to_all_that_wait() {
         let told = wait_for(&intake, vec![first, second]);
         let committed = committer.join().unwrap();
         assert_eq!(told, [committed, false]);
+    });
+}
+
+/// Whoever is asked, and whoever finds that it is another's turn: nothing stays behind.
+#[test]
+fn a_worker_commits_in_the_committers_place() {
+    for leaves in [false, true] {
+        model(2, move || {
+            let Channels { journal, gathered, returns, mut shards } = Channels::new(1);
+            let turns = Arc::new(Committer::turns(gathered, returns));
+            let is_stopping = Arc::new(AtomicBool::new(false));
+            let worker = {
+                let (journal, turns) = (Arc::clone(&journal), Arc::clone(&turns));
+                let is_stopping = Arc::clone(&is_stopping);
+                thread::spawn(move || work_once(&journal, &turns, &is_stopping, leaves))
+            };
+            let committer = {
+                let journal = Arc::clone(&journal);
+                thread::spawn(move || commit_with(&journal, &turns))
+            };
+            let intake = shards.pop().unwrap()();
+            let first = submit(&intake, 1);
+            assert_eq!(wait_for(&intake, vec![first]), [true]);
+            intake.close();
+            is_stopping.store(true, Release);
+            journal.worker.wake_now();
+            worker.join().unwrap();
+            assert_eq!(committer.join().unwrap(), [1]);
+        });
+    }
+}
+
+/// One shard's batch is being committed while that of the other comes.
+#[test]
+fn two_shards_find_a_worker_or_the_committer() {
+    model(1, || {
+        let Channels { journal, gathered, returns, mut shards } = Channels::new(2);
+        let turns = Arc::new(Committer::turns(gathered, returns));
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let worker = {
+            let (journal, turns) = (Arc::clone(&journal), Arc::clone(&turns));
+            let is_stopping = Arc::clone(&is_stopping);
+            thread::spawn(move || work_once(&journal, &turns, &is_stopping, false))
+        };
+        let committer = {
+            let journal = Arc::clone(&journal);
+            thread::spawn(move || commit_with(&journal, &turns))
+        };
+        // Both shards are on this thread, which costs loom less.
+        let (mine, other) = (shards.pop().unwrap()(), shards.pop().unwrap()());
+        let (one, two) = (submit(&mine, 1), submit(&other, 2));
+        other.work(drop);
+        assert_eq!(wait_for(&mine, vec![one]), [true]);
+        assert_eq!(wait_for(&other, vec![two]), [true]);
+        mine.close();
+        other.close();
+        is_stopping.store(true, Release);
+        journal.worker.wake_now();
+        worker.join().unwrap();
+        let mut committed = committer.join().unwrap();
+        committed.sort_unstable();
+        assert_eq!(committed, [1, 2]);
     });
 }

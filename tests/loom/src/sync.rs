@@ -3,14 +3,17 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex},
+    ops::{Deref, DerefMut},
+    sync::Arc,
     task::Waker,
 };
 
 use loom::sync::atomic::{
     AtomicUsize,
-    Ordering::{AcqRel, Acquire, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+pub(crate) use std::sync::TryLockError;
+
 pub(crate) use loom::{
     sync::atomic::{AtomicBool, AtomicU64, fence},
     thread::{Thread, current, park},
@@ -41,17 +44,66 @@ impl<T> OnceLock<T> {
     }
 }
 
+/// The standard library's as far as it is used: no thread waits for it.
+#[derive(Debug)]
+pub(crate) struct Mutex<T> {
+    is_taken: AtomicBool,
+    value: std::sync::Mutex<T>,
+}
+
+pub(crate) struct MutexGuard<'a, T> {
+    is_taken: &'a AtomicBool,
+    value: Option<std::sync::MutexGuard<'a, T>>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { is_taken: AtomicBool::new(false), value: std::sync::Mutex::new(value) }
+    }
+
+    pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
+        match self.is_taken.compare_exchange(false, true, Acquire, Relaxed) {
+            Ok(_) => {
+                let value = Some(self.value.try_lock().unwrap());
+                Ok(MutexGuard { is_taken: &self.is_taken, value })
+            }
+            Err(_) => Err(TryLockError::WouldBlock),
+        }
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().unwrap()
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().unwrap()
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        drop(self.value.take());
+        self.is_taken.store(false, Release);
+    }
+}
+
 /// Something that threads use one after the other, each seeing what those before it have done. It
 /// is no mutex of loom's: there a thread that waits for it takes an unpark for the lock.
 #[derive(Debug, Default)]
 struct OneByOne<T> {
     order: AtomicUsize,
-    value: Mutex<T>,
+    value: std::sync::Mutex<T>,
 }
 
 impl<T> OneByOne<T> {
     fn new(value: T) -> Self {
-        Self { order: AtomicUsize::new(0), value: Mutex::new(value) }
+        Self { order: AtomicUsize::new(0), value: std::sync::Mutex::new(value) }
     }
 
     /// loom lets no other thread run while `step` does nothing of loom's.

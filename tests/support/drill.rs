@@ -27,14 +27,24 @@ pub(crate) fn under_load<T>(
     options: &Options,
     servers: impl FnOnce() -> T,
 ) -> (loadtest::Report, T) {
+    under_watched_load(options, |_| servers())
+}
+
+/// As [`under_load`]; `servers` can ask how many updates are acknowledged so far.
+pub(crate) fn under_watched_load<T>(
+    options: &Options,
+    servers: impl FnOnce(&dyn Fn() -> u64) -> T,
+) -> (loadtest::Report, T) {
     let acknowledged = AtomicU64::new(0);
     thread::scope(|scope| {
         let cancel = Cancel(Arc::clone(&options.cancel));
         let load = scope.spawn(|| {
             let watch = |now: &Progress| acknowledged.store(now.acknowledged, Ordering::Relaxed);
-            loadtest::run_watched(options, watch).unwrap()
+            let sent = loadtest::run_watched(options, watch).unwrap();
+            acknowledged.store(sent.acknowledged, Ordering::Relaxed);
+            sent
         });
-        let last = servers();
+        let last = servers(&|| acknowledged.load(Ordering::Relaxed));
         wait_going_on("the run is over", || {
             (load.is_finished(), acknowledged.load(Ordering::Relaxed))
         });

@@ -19,6 +19,8 @@ pub(crate) enum Does {
     Answer(u16),
     /// Answers with 200, but not before [`Backends::release`].
     Hold,
+    /// Takes it, and ends the connection without an answer.
+    HangUp,
 }
 
 type Plan = Box<dyn Fn(u64) -> Does + Send + Sync>;
@@ -176,6 +178,7 @@ impl Shared {
             let status = match (self.plan)(id) {
                 Does::Answer(status) => status,
                 Does::Hold => self.hold(),
+                Does::HangUp => break,
             };
             if (200..300).contains(&status) {
                 self.record.lock().unwrap().taken.push((number, id));

@@ -3,3 +3,4 @@
 mod journal_faults;
 mod journal_kill;
 mod journal_power;
+mod outputs_kill;

@@ -2,6 +2,8 @@
 
 mod accept;
 mod admin;
+pub(crate) mod backend;
+mod drills;
 mod driver;
 mod forward;
 mod frameworks;

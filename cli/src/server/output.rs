@@ -13,7 +13,10 @@ use ringhook::{
     Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
     internals::{files, files::User},
 };
-use ringhook_outputs::forward::Target;
+use ringhook_outputs::{
+    forward::Target,
+    routes::{FieldNames, Fields},
+};
 
 /// What `output.to` can be.
 const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, or a URL with http://, https:// or http+unix:";
@@ -36,8 +39,18 @@ impl OutputSpec {
     /// What `section.to` says.
     ///
     /// # Errors
-    /// It is none, or there are several which are not all bots behind HTTP.
+    /// It is none, or there are several which are not all bots behind HTTP; or the fields of lines
+    /// are wrong.
     pub(crate) fn new(section: &OutputSection) -> Result<Self, Error> {
+        let spec = Self::of_places(section)?;
+        if spec.has_lines() && !line_fields(section)?.is_empty() && section.meta == Some(false) {
+            let expected = "true, or nothing: output.fields stand beside the update";
+            return Err(Error::config("output.meta", false, expected));
+        }
+        Ok(spec)
+    }
+
+    fn of_places(section: &OutputSection) -> Result<Self, Error> {
         match &*section.to {
             [one] => Self::parse(one),
             [] => Err(Error::config("output.to", "[]", EXPECTED)),
@@ -93,7 +106,7 @@ impl OutputSpec {
     }
 
     /// Opens it as `section` says. Without `section.meta`, lines tell more than the update while
-    /// the server has more than one bot. Where acknowledged updates outlive a power cut, those it
+    /// the server has more than one bot, or where there are fields. Where acknowledged updates outlive a power cut, those it
     /// has taken do as well. A file is opened with the rights of `user`, where there is one, and is
     /// the user's where it is made.
     ///
@@ -105,9 +118,16 @@ impl OutputSpec {
         ack: Ack,
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
-        let formed = |sink: NdjsonSink| match section.meta {
-            Some(has_meta) => sink.with_meta(has_meta),
-            None => sink.with_meta_by_bots(),
+        let formed = |sink: NdjsonSink| {
+            Ok::<_, Error>(match section.meta {
+                Some(false) => sink.with_meta(false),
+                _ if !section.fields.is_empty() => {
+                    let fields = line_fields(section)?;
+                    sink.with_fields(move |update, add| fields.for_each_value(update, add))
+                }
+                Some(true) => sink.with_meta(true),
+                None => sink.with_meta_by_bots(),
+            })
         };
         Ok(match self {
             Self::NdjsonFile(path) => {
@@ -119,17 +139,26 @@ impl OutputSpec {
                     Some(user) => files::for_user(user, path, open)?,
                     None => files::at(path, open)?,
                 };
-                let sink = formed(sink);
+                let sink = formed(sink)?;
                 Box::new(match section.rotate {
                     Some(RotateTable { size, keep }) => sink.rotating(size.as_u64(), keep),
                     None => sink,
                 })
             }
-            Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)),
+            Self::NdjsonStdout => Box::new(formed(NdjsonSink::stdout()?)?),
             Self::Null => Box::new(NullSink),
             Self::Http(_) => return Err(Error::config("output.to", self, "a file of lines")),
         })
     }
+}
+
+/// What lines have beside the update by `section`.
+///
+/// # Errors
+/// A name or a path is wrong.
+fn line_fields(section: &OutputSection) -> Result<Fields, Error> {
+    let fields = section.fields.iter().map(|(name, path)| (&**name, &**path));
+    Ok(Fields::compile(&section.name, fields, FieldNames::Identifier)?)
 }
 
 /// Writes a batch, none of which may be refused: there is no file of dead letters.

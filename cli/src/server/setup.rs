@@ -237,7 +237,7 @@ impl Setup {
         let is_same = self.outputs.len() == next.outputs.len()
             && self.outputs.iter().zip(&next.outputs).all(|((old, spec), (new, _))| {
                 // Where it was not set at the start, the form of lines follows the bots.
-                let had_meta = old.meta.unwrap_or(next.file.bots.len() > 1);
+                let had_meta = next.file.has_meta(old);
                 let formed = OutputSection { meta: new.meta, ..old.clone() };
                 formed == *new && (!spec.has_lines() || had_meta == next.file.has_meta(new))
             });

@@ -1,13 +1,17 @@
 //! Newline-delimited JSON: one update a line, equal in value to what came in.
 
 use std::{
+    fmt,
     io::{self, Write},
     path::Path,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use serde::{Serialize, Serializer};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeMap as _},
+};
 
 use super::{
     BotNames, Refused, Sink, SinkWriter,
@@ -15,6 +19,7 @@ use super::{
 };
 use crate::{
     bots::BotId,
+    control::panics,
     error::Error,
     proto::update::{Update, Value},
 };
@@ -26,8 +31,21 @@ use crate::{
 /// counts as written, and the batch is written again to the file that is opened then.
 #[derive(Clone, Debug)]
 pub struct NdjsonSink {
+    fields: Option<Mapping>,
     form: Form,
     lines: Arc<Lines>,
+}
+
+/// What gives lines further fields: it passes each to its second argument.
+#[derive(Clone)]
+struct Mapping(Arc<Map>);
+
+type Map = dyn Fn(&Update, &mut dyn FnMut(&str, Value<'_>)) + Send + Sync;
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mapping")
+    }
 }
 
 /// What a line contains.
@@ -57,7 +75,32 @@ struct WithMeta<'a> {
     update_id: i64,
     kind: &'a str,
     received: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<FieldsOf<'a>>,
     update: Value<'a>,
+}
+
+/// What a mapping gives for an update, as an object.
+struct FieldsOf<'a> {
+    mapping: &'a Mapping,
+    update: &'a Update,
+}
+
+impl Serialize for FieldsOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        let mut outcome = Ok(());
+        let mut add = |name: &str, value: Value<'_>| {
+            if outcome.is_ok() {
+                outcome = object.serialize_entry(name, &value);
+            }
+        };
+        // It is the program's.
+        panics::caught(|| (self.mapping.0)(self.update, &mut add))
+            .map_err(|_| S::Error::custom("the mapping has panicked"))?;
+        outcome?;
+        object.end()
+    }
 }
 
 struct Moment(SystemTime);
@@ -105,6 +148,17 @@ impl NdjsonSink {
         Self { form, ..self }
     }
 
+    /// Lines [with meta](Self::with_meta) which have further fields of each update in an object
+    /// `fields`, before `update`: those that `map` passes to its second argument. A panic of it is
+    /// caught, and leaves the line without them.
+    #[must_use]
+    pub fn with_fields(
+        self,
+        map: impl Fn(&Update, &mut dyn FnMut(&str, Value<'_>)) + Send + Sync + 'static,
+    ) -> Self {
+        Self { fields: Some(Mapping(Arc::new(map))), form: Form::WithMeta, ..self }
+    }
+
     /// As [with meta](Self::with_meta) while the server has more than one bot, and for updates of a
     /// bot that a reload has removed; without for those of the only one. A reload needs no other
     /// sink.
@@ -131,7 +185,7 @@ impl NdjsonSink {
 
 impl From<Lines> for NdjsonSink {
     fn from(lines: Lines) -> Self {
-        Self { form: Form::Update, lines: Arc::new(lines) }
+        Self { fields: None, form: Form::Update, lines: Arc::new(lines) }
     }
 }
 
@@ -143,6 +197,7 @@ impl Sink for NdjsonSink {
     fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
         Ok(Box::new(NdjsonWriter {
             batch: Vec::new(),
+            fields: self.fields.clone(),
             form: self.form,
             lines: Arc::clone(&self.lines),
             meta: Meta { bots: bots.clone(), clock: None },
@@ -156,6 +211,7 @@ impl Sink for NdjsonSink {
 
 struct NdjsonWriter {
     batch: Vec<u8>,
+    fields: Option<Mapping>,
     form: Form,
     lines: Arc<Lines>,
     meta: Meta,
@@ -190,9 +246,10 @@ impl Clock {
 }
 
 impl Meta {
-    fn of<'a>(&'a mut self, update: &'a Update) -> WithMeta<'a> {
+    fn of<'a>(&'a mut self, update: &'a Update, fields: Option<&'a Mapping>) -> WithMeta<'a> {
         let clock = self.clock.get_or_insert_with(Clock::read);
         WithMeta {
+            fields: fields.map(|mapping| FieldsOf { mapping, update }),
             bot: self.bots.get(update.bot()).unwrap_or_default(),
             update_id: update.id().get(),
             kind: update.kind().as_str(),
@@ -205,11 +262,19 @@ impl Meta {
 impl SinkWriter for NdjsonWriter {
     fn write(&mut self, update: &Update) {
         let start = self.batch.len();
-        let written = if self.form.has_meta(&self.meta.bots, update.bot()) {
-            serde_json::to_writer(&mut self.batch, &self.meta.of(update))
-        } else {
-            serde_json::to_writer(&mut self.batch, &update.root())
+        let has_meta = self.form.has_meta(&self.meta.bots, update.bot());
+        let mut written = match has_meta {
+            true => {
+                let line = self.meta.of(update, self.fields.as_ref());
+                serde_json::to_writer(&mut self.batch, &line)
+            }
+            false => serde_json::to_writer(&mut self.batch, &update.root()),
         };
+        if written.is_err() && has_meta && self.fields.is_some() {
+            tracing::error!("the program's mapping of fields has panicked");
+            self.batch.truncate(start);
+            written = serde_json::to_writer(&mut self.batch, &self.meta.of(update, None));
+        }
         // Writing a parsed value to memory cannot fail; should a change bring one, half a
         // line must not stay.
         if written.is_err() {
@@ -349,6 +414,35 @@ mod tests {
     }
 
     /// As a writer leaves it that was killed.
+    #[test]
+    fn a_mapping_gives_a_line_fields_and_one_that_panics_gives_none() {
+        let disk = Disk::default();
+        disk.room.store(10_000, Ordering::Relaxed);
+        let sink = NdjsonSink::to(disk.clone()).with_fields(|update, add| {
+            if let Some(text) = update.root().get("text") {
+                add("text", text);
+                add("again", text);
+            }
+            assert!(update.id().get() != 2);
+        });
+        let mut writer = sink.writer().unwrap();
+        for json in [
+            "{\"update_id\":1,\"text\":\"a\\nb\"}",
+            "{\"update_id\":2,\"text\":1}",
+            "{\"update_id\":3}",
+        ] {
+            writer.write(&update(json));
+        }
+        writer.commit(&mut Refused::default()).unwrap();
+        let text = String::from_utf8(disk.bytes.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let fields: Vec<_> = lines.iter().map(|line| line.get("fields").cloned()).collect();
+        let whole = serde_json::json!({"text": "a\nb", "again": "a\nb"});
+        assert_eq!(fields, [Some(whole), None, Some(serde_json::json!({}))]);
+        assert_eq!(lines[1]["update"]["text"], 1);
+    }
+
     #[test]
     fn half_a_line_is_ended_before_the_next_and_a_whole_one_is_not() {
         let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 BOT_TOKEN and BOT_SECRET are needed. BOT_PORT or BOT_SOCKET says where it listens, BOT_PATH under
 which path, BOT_API_ROOT where the Bot API is. BOT_BACKGROUND=1 answers before the handler has run.
 BOT_LOG names a file that gets a line for each update handled, BOT_WORK makes each take up to that
-many milliseconds.
+many milliseconds, BOT_FAULTS makes so many in one fail before that, half of them after five seconds.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from aiohttp import web
 API_ROOT = os.environ.get("BOT_API_ROOT", "https://api.telegram.org")
 LOG = os.environ.get("BOT_LOG")
 WORK = float(os.environ.get("BOT_WORK", 0))
+FAULTS = float(os.environ.get("BOT_FAULTS", 0))
 
 dispatcher = Dispatcher()
 failures = collections.Counter()
@@ -55,6 +56,9 @@ async def fail(message: Message, command: CommandObject, event_update: Update):
 
 @dispatcher.update.outer_middleware()
 async def record(handler, update: Update, data):
+    if random.random() < FAULTS:
+        await asyncio.sleep(random.choice([0, 5]))
+        raise RuntimeError("asked to fail")
     await asyncio.sleep(random.uniform(0, WORK) / 1000)
     result = await handler(update, data)
     if LOG:

@@ -2,7 +2,8 @@
 //
 // BOT_TOKEN and BOT_SECRET are needed. BOT_PORT or BOT_SOCKET says where it listens, BOT_PATH under
 // which path, BOT_API_ROOT where the Bot API is. BOT_LOG names a file that gets a line for each
-// update handled, BOT_WORK makes each take up to that many milliseconds.
+// update handled, BOT_WORK makes each take up to that many milliseconds, BOT_FAULTS makes so many in
+// one fail before that, half of them after five seconds.
 
 import { appendFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -22,6 +23,10 @@ const bot = new Bot(env.BOT_TOKEN, {
 });
 
 bot.use(async (ctx, next) => {
+  if (Math.random() < (env.BOT_FAULTS ?? 0)) {
+    await sleep(Math.random() < 0.5 ? 0 : 5000);
+    throw new Error("asked to fail");
+  }
   await sleep(Math.random() * (env.BOT_WORK ?? 0));
   await next();
   record(ctx.update);

@@ -72,7 +72,8 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
     let Command::Replay { file, config, output, meta, bot } = &args.command;
     let configured = config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
     let first = configured.first_output();
-    let has_meta = configured.has_meta(&first);
+    let section = first.for_replay(output.is_some());
+    let has_meta = configured.has_meta(&section);
     let output = OutputSpec::without_server(output.as_deref().unwrap_or(first.first_to()))?;
     let letters = files::open(file, How::Read).map_err(|source| {
         Error::with_source(ErrorKind::Config, file.display().to_string(), source)
@@ -86,7 +87,7 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<(), Error> {
         let expected = format!("another file than {}, which is read", file.display());
         return Err(Error::config("output.to", &output, &expected));
     }
-    let section = OutputSection { meta: Some(meta.unwrap_or(has_meta)), ..first };
+    let section = OutputSection { meta: Some(meta.unwrap_or(has_meta)), ..section };
     let registry = Arc::new(BotRegistry::default());
     let sink = output.open(&section, Ack::Memory, None)?;
     let mut writer = sink.writer_for(&BotNames::new(&registry))?;

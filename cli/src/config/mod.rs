@@ -151,8 +151,9 @@ impl ConfigFile {
     }
 
     /// Whether the lines of `output` tell the bot's name: without it, two bots' updates look alike.
+    /// Fields stand beside it.
     pub(crate) fn has_meta(&self, output: &OutputSection) -> bool {
-        output.meta.unwrap_or(self.bots.len() > 1)
+        output.meta.unwrap_or(self.bots.len() > 1 || !output.fields.is_empty())
     }
 
     /// Sends all updates `to` one output, whatever outputs and routes are configured.

@@ -17,7 +17,7 @@ pub(crate) struct OutputSection {
     /// `ndjson:FILE`, or `null`. Of a list of bots behind HTTP, each chat stays with one.
     pub(crate) to: OneOf<String>,
     /// Of lines: whether a line has bot, kind and time beside the update. Without it, where there
-    /// is more than one bot.
+    /// is more than one bot, or `output.fields`.
     pub(crate) meta: Option<bool>,
     /// Of lines: when the file is renamed to `FILE.1`, that one to `FILE.2` and so on, such as
     /// `{ size = "256MiB", keep = 8 }`. Without it never.
@@ -31,8 +31,9 @@ pub(crate) struct OutputSection {
     /// Without it they wait.
     #[serde(default, with = "humantime_option")]
     pub(crate) move_after: Option<Duration>,
-    /// Of HTTP: headers with values of the update, such as `X-Chat = "message.chat.id"`: keys from
-    /// the root of the update with dots in between. A value that is not there makes no header.
+    /// Values of the update by name: of HTTP as headers, such as `X-Chat = "message.chat.id"`, of
+    /// lines as `fields` beside the update, such as `command = "message.text"`. A path is keys from
+    /// the root of the update with dots in between. A value that is not there makes no field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) fields: BTreeMap<String, String>,
 }
@@ -57,6 +58,13 @@ impl OutputSection {
     /// The first place of `to`.
     pub(crate) fn first_to(&self) -> &str {
         self.to.first().map_or("", String::as_str)
+    }
+
+    /// The same for a command that brings updates there without a server. Fields are those of its
+    /// own destination, so not of one that is typed.
+    pub(crate) fn for_replay(&self, is_typed: bool) -> Self {
+        let fields = if is_typed { BTreeMap::new() } else { self.fields.clone() };
+        Self { fields, ..self.clone() }
     }
 
     /// The one that is there where none is configured, with another destination.

@@ -16,7 +16,8 @@ use crate::{
         webhook::{Plan, Upload},
     },
 };
-use ringhook::{Config, Error, ErrorKind, internals::redact::hide_tokens};
+use ringhook::{Config, Error, ErrorKind, internals::redact::hide_tokens, update::BotId};
+use ringhook_outputs::routes::KindSet;
 
 /// Where the token is looked for where the config has none and there is one bot.
 const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
@@ -124,6 +125,18 @@ impl Bots {
     pub(crate) fn check_tokens(&self) -> Result<(), Error> {
         let tokens = self.chosen.iter().filter_map(|bot| Some((&*bot.name, bot.token.as_ref()?)));
         check_tokens(tokens)
+    }
+
+    /// The kinds of updates that the routes ask for by name where `bot` gets them.
+    ///
+    /// # Errors
+    /// A route is wrong.
+    pub(crate) fn kinds_named(&self, bot: &ChosenBot) -> Result<KindSet, Error> {
+        let routes = self.setup.routes(|number, _| u32::try_from(number).ok())?;
+        let mut numbered = self.setup.file.bots.iter().zip(0..);
+        let number =
+            numbered.find(|(section, _)| section.name == bot.name).map(|(_, number)| number);
+        Ok(number.map_or(KindSet::EMPTY, |number| routes.kinds_named(BotId::new(number))))
     }
 
     /// The config as typed, completed by flags.

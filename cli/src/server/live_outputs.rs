@@ -223,7 +223,7 @@ fn open(
         let (output, planned) = forwards::plan(section, targets)?;
         return Ok((output, Some(planned), None));
     }
-    let lines = open_lines()?.map(|lines| formed(section, lines));
+    let lines = open_lines()?.map(|lines| formed(section, lines)).transpose()?;
     let output = match lines.clone() {
         Some(lines) => Output::sink(&section.name, lines),
         None => Output::sink(&section.name, NullSink),

@@ -13,7 +13,10 @@ use ringhook::{
     Ack, Error, NdjsonSink, NullSink, Refused, Sink, SinkWriter,
     internals::{files, files::User},
 };
-use ringhook_outputs::forward::Target;
+use ringhook_outputs::{
+    forward::Target,
+    routes::{FieldNames, Fields},
+};
 
 /// What `output.to` can be.
 const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, or a URL with http://, https:// or http+unix:";
@@ -36,8 +39,18 @@ impl OutputSpec {
     /// What `section.to` says.
     ///
     /// # Errors
-    /// It is none, or there are several which are not all bots behind HTTP.
+    /// It is none, or there are several which are not all bots behind HTTP; or the fields of lines
+    /// are wrong.
     pub(crate) fn new(section: &OutputSection) -> Result<Self, Error> {
+        let spec = Self::of_places(section)?;
+        if spec.has_lines() && !line_fields(section)?.is_empty() && section.meta == Some(false) {
+            let expected = "true, or nothing: output.fields stand beside the update";
+            return Err(Error::config("output.meta", false, expected));
+        }
+        Ok(spec)
+    }
+
+    fn of_places(section: &OutputSection) -> Result<Self, Error> {
         match &*section.to {
             [one] => Self::parse(one),
             [] => Err(Error::config("output.to", "[]", EXPECTED)),
@@ -88,6 +101,11 @@ impl OutputSpec {
         }
     }
 
+    /// True where updates are written as lines.
+    fn has_lines(&self) -> bool {
+        matches!(self, Self::NdjsonFile(_) | Self::NdjsonStdout)
+    }
+
     /// The file that is made where it is not there.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
@@ -97,7 +115,7 @@ impl OutputSpec {
     }
 
     /// Opens it as `section` says. Without `section.meta`, lines tell more than the update while
-    /// the server has more than one bot. Where acknowledged updates outlive a power cut, those it
+    /// the server has more than one bot, or where there are fields. Where acknowledged updates outlive a power cut, those it
     /// has taken do as well. A file is opened with the rights of `user`, where there is one, and is
     /// the user's where it is made.
     ///
@@ -110,7 +128,7 @@ impl OutputSpec {
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
         Ok(match self.open_lines(ack, user)? {
-            Some(lines) => Box::new(rotated(section, formed(section, lines))),
+            Some(lines) => Box::new(rotated(section, formed(section, lines)?)),
             None => Box::new(NullSink),
         })
     }
@@ -143,11 +161,19 @@ impl OutputSpec {
 }
 
 /// `lines` in the form that `section` asks for.
-pub(crate) fn formed(section: &OutputSection, lines: NdjsonSink) -> NdjsonSink {
-    match section.meta {
-        Some(has_meta) => lines.with_meta(has_meta),
+///
+/// # Errors
+/// A field is wrong.
+pub(crate) fn formed(section: &OutputSection, lines: NdjsonSink) -> Result<NdjsonSink, Error> {
+    Ok(match section.meta {
+        Some(false) => lines.with_meta(false),
+        _ if !section.fields.is_empty() => {
+            let fields = line_fields(section)?;
+            lines.with_fields(move |update, add| fields.for_each_value(update, add))
+        }
+        Some(true) => lines.with_meta(true),
         None => lines.with_meta_by_bots(),
-    }
+    })
 }
 
 /// `lines` with the rotation that `section` asks for.
@@ -156,6 +182,15 @@ pub(crate) fn rotated(section: &OutputSection, lines: NdjsonSink) -> NdjsonSink 
         Some(RotateTable { size, keep }) => lines.rotating(size.as_u64(), keep),
         None => lines.without_rotation(),
     }
+}
+
+/// What lines have beside the update by `section`.
+///
+/// # Errors
+/// A name or a path is wrong.
+fn line_fields(section: &OutputSection) -> Result<Fields, Error> {
+    let fields = section.fields.iter().map(|(name, path)| (&**name, &**path));
+    Ok(Fields::compile(&section.name, fields, FieldNames::Identifier)?)
 }
 
 /// Writes a batch, none of which may be refused: there is no file of dead letters.

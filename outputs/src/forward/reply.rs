@@ -25,8 +25,8 @@ use super::{
     multipart::{Found, MethodFinder},
 };
 
-/// The longest JSON body that is executed, as by Telegram's sender, and the most of a multipart
-/// body that is held in memory.
+/// The longest body of JSON or of a form that is executed, as by Telegram's sender, and the most of
+/// a multipart body that is held in memory.
 const WHOLE_MAX: usize = 1024 * 1024;
 /// The longest multipart body: the largest file that a bot may send, 50 MB, with room for the rest.
 const STREAM_MAX: u64 = 50 * 1024 * 1024;
@@ -82,11 +82,20 @@ pub(super) async fn read(answer: Answer, deadline: Instant) -> (Reply, Option<Se
         return (Reply::Nothing, Some(sender));
     }
     match (content_type, MethodFinder::new(text)) {
-        (Some(content_type), _) if essence == "application/json" => {
-            match timeout_at(deadline, collect(body, WHOLE_MAX)).await {
-                Ok(Some(json)) => (call_of_json(json, content_type), Some(sender)),
-                Ok(None) | Err(_) => (Reply::Broken, None),
-            }
+        (Some(content_type), _)
+            if matches!(&*essence, "application/json" | "application/x-www-form-urlencoded") =>
+        {
+            let Ok(Some(whole)) = timeout_at(deadline, collect(body, WHOLE_MAX)).await else {
+                return (Reply::Broken, None);
+            };
+            let method = match &*essence {
+                "application/json" => method_of_json(&whole),
+                _ => method_of_form(&whole),
+            };
+            let reply = method.map_or(Reply::Nothing, |method| {
+                named(method, content_type.clone(), CallBody::Whole(whole))
+            });
+            (reply, Some(sender))
         }
         (Some(content_type), Some(finder)) if essence == "multipart/form-data" => {
             let reading = call_of_multipart(body, finder, length, content_type.clone());
@@ -118,11 +127,15 @@ async fn collect(mut body: Incoming, max: usize) -> Option<Bytes> {
     Some(whole.freeze())
 }
 
-fn call_of_json(json: Bytes, content_type: &HeaderValue) -> Reply {
-    match serde_json::from_slice::<MethodOnly>(&json) {
-        Ok(MethodOnly { method }) => named(method, content_type.clone(), CallBody::Whole(json)),
-        Err(_) => Reply::Nothing,
-    }
+fn method_of_json(json: &[u8]) -> Option<String> {
+    serde_json::from_slice::<MethodOnly>(json).ok().map(|MethodOnly { method }| method)
+}
+
+/// The value of the field `method`, as it is: a name has nothing that would be escaped.
+fn method_of_form(form: &[u8]) -> Option<String> {
+    let mut fields = form.split(|byte| *byte == b'&');
+    let method = fields.find_map(|field| field.strip_prefix(b"method="))?;
+    Some(String::from_utf8_lossy(method).into_owned())
 }
 
 /// Reads until the part `method` is complete, and on where the whole is short: what is whole can

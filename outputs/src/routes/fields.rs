@@ -70,9 +70,15 @@ impl Fields {
     /// Passes each field that `update` has to `action`, in the order of the names. A path that is
     /// not there or null makes no field. Allocates nothing.
     pub fn for_each<'a>(&self, update: &'a Update, mut action: impl FnMut(&str, FieldValue<'a>)) {
+        self.for_each_value(update, |name, value| action(name, FieldValue::new(value)));
+    }
+
+    /// The same with the values as they are in the update: what
+    /// [`NdjsonSink::with_fields`](ringhook::NdjsonSink::with_fields) asks for.
+    pub fn for_each_value<'a>(&self, update: &'a Update, mut action: impl FnMut(&str, Value<'a>)) {
         for (name, path) in &self.fields {
             if let Some(value) = path.find(update) {
-                action(name, FieldValue::new(value));
+                action(name, value);
             }
         }
     }

@@ -146,6 +146,17 @@ impl Routes {
         UpdateKind::ALL.iter().copied().filter(|kind| self.has_use_for(bot, *kind)).collect()
     }
 
+    /// Those of them that a route asks for by the condition `kind`, so that somebody counts on them.
+    #[must_use]
+    pub fn kinds_named(&self, bot: BotId) -> KindSet {
+        let names = |route: &&Route| {
+            let is_named = route.kinds_typed != KindSet::ANY;
+            is_named && !route.outputs.is_empty() && route.bots.contains(bot)
+        };
+        let named = self.routes.iter().filter(names).map(|route| route.kinds);
+        named.fold(KindSet::EMPTY, KindSet::union).intersection(self.kinds_of(bot))
+    }
+
     fn has_use_for(&self, bot: BotId, kind: UpdateKind) -> bool {
         for (_, route) in self.index.candidates(&self.routes, kind, bot) {
             if !route.outputs.is_empty() {

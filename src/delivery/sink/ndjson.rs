@@ -1,19 +1,28 @@
 //! Newline-delimited JSON: one update a line, equal in value to what came in.
 
 use std::{
+    fmt,
     io::{self, Write},
     path::Path,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use serde::{Serialize, Serializer};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeMap as _},
+};
 
 use super::{
     BotNames, Refused, Sink, SinkWriter,
     lines::{Lines, Rotation},
 };
-use crate::{bots::BotId, error::Error, proto::update::Update};
+use crate::{
+    bots::BotId,
+    control::panics,
+    error::Error,
+    proto::update::{Update, Value},
+};
 
 /// Writes lines to a file or a pipe.
 ///
@@ -22,8 +31,21 @@ use crate::{bots::BotId, error::Error, proto::update::Update};
 /// counts as written, and the batch is written again to the file that is opened then.
 #[derive(Clone, Debug)]
 pub struct NdjsonSink {
+    fields: Option<Mapping>,
     form: Form,
     lines: Arc<Lines>,
+}
+
+/// What gives lines further fields: it passes each to its second argument.
+#[derive(Clone)]
+struct Mapping(Arc<Map>);
+
+type Map = dyn Fn(&Update, &mut dyn FnMut(&str, Value<'_>)) + Send + Sync;
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mapping")
+    }
 }
 
 /// What a line contains.
@@ -53,6 +75,31 @@ struct BesideUpdate<'a> {
     update_id: i64,
     kind: &'a str,
     received: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<FieldsOf<'a>>,
+}
+
+/// What a mapping gives for an update, as an object.
+struct FieldsOf<'a> {
+    mapping: &'a Mapping,
+    update: &'a Update,
+}
+
+impl Serialize for FieldsOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        let mut outcome = Ok(());
+        let mut add = |name: &str, value: Value<'_>| {
+            if outcome.is_ok() {
+                outcome = object.serialize_entry(name, &value);
+            }
+        };
+        // It is the program's.
+        panics::caught(|| (self.mapping.0)(self.update, &mut add))
+            .map_err(|_| S::Error::custom("the mapping has panicked"))?;
+        outcome?;
+        object.end()
+    }
 }
 
 struct Moment(SystemTime);
@@ -97,7 +144,18 @@ impl NdjsonSink {
     #[must_use]
     pub fn with_meta(self, has_meta: bool) -> Self {
         let form = if has_meta { Form::WithMeta } else { Form::Update };
-        Self { form, ..self }
+        Self { fields: None, form, ..self }
+    }
+
+    /// Lines [with meta](Self::with_meta) which have further fields of each update in an object
+    /// `fields`, before `update`: those that `map` passes to its second argument. A panic of it is
+    /// caught, and leaves the line without them.
+    #[must_use]
+    pub fn with_fields(
+        self,
+        map: impl Fn(&Update, &mut dyn FnMut(&str, Value<'_>)) + Send + Sync + 'static,
+    ) -> Self {
+        Self { fields: Some(Mapping(Arc::new(map))), form: Form::WithMeta, ..self }
     }
 
     /// As [with meta](Self::with_meta) while the server has more than one bot, and for updates of a
@@ -106,7 +164,7 @@ impl NdjsonSink {
     #[must_use]
     #[doc(hidden)]
     pub fn with_meta_by_bots(self) -> Self {
-        Self { form: Form::ByBots, ..self }
+        Self { fields: None, form: Form::ByBots, ..self }
     }
 
     /// Renames the file to `NAME.1` when a batch has made it `size` bytes long or longer, the one
@@ -134,7 +192,7 @@ impl NdjsonSink {
 
 impl From<Lines> for NdjsonSink {
     fn from(lines: Lines) -> Self {
-        Self { form: Form::Update, lines: Arc::new(lines) }
+        Self { fields: None, form: Form::Update, lines: Arc::new(lines) }
     }
 }
 
@@ -146,6 +204,7 @@ impl Sink for NdjsonSink {
     fn writer_for(&self, bots: &BotNames) -> Result<Box<dyn SinkWriter>, Error> {
         Ok(Box::new(NdjsonWriter {
             batch: Vec::new(),
+            fields: self.fields.clone(),
             form: self.form,
             lines: Arc::clone(&self.lines),
             meta: Meta { bots: bots.clone(), clock: None },
@@ -159,6 +218,7 @@ impl Sink for NdjsonSink {
 
 struct NdjsonWriter {
     batch: Vec<u8>,
+    fields: Option<Mapping>,
     form: Form,
     lines: Arc<Lines>,
     meta: Meta,
@@ -193,9 +253,10 @@ impl Clock {
 }
 
 impl Meta {
-    fn of<'a>(&'a mut self, update: &'a Update) -> BesideUpdate<'a> {
+    fn of<'a>(&'a mut self, update: &'a Update, fields: Option<&'a Mapping>) -> BesideUpdate<'a> {
         let clock = self.clock.get_or_insert_with(Clock::read);
         BesideUpdate {
+            fields: fields.map(|mapping| FieldsOf { mapping, update }),
             bot: self.bots.get(update.bot()).unwrap_or_default(),
             update_id: update.id().get(),
             kind: update.kind().as_str(),
@@ -213,8 +274,15 @@ impl SinkWriter for NdjsonWriter {
             return;
         }
         let start = batch.len();
+        let fields = self.fields.as_ref();
+        let mut written = serde_json::to_writer(&mut *batch, &self.meta.of(update, fields));
+        if written.is_err() && fields.is_some() {
+            tracing::error!("the program's mapping of fields has panicked");
+            batch.truncate(start);
+            written = serde_json::to_writer(&mut *batch, &self.meta.of(update, None));
+        }
         // Writing to memory cannot fail; should a change bring an error, half a line must not stay.
-        if serde_json::to_writer(&mut *batch, &self.meta.of(update)).is_err() {
+        if written.is_err() {
             batch.truncate(start);
             return;
         }
@@ -355,6 +423,35 @@ mod tests {
     }
 
     /// As a writer leaves it that was killed.
+    #[test]
+    fn a_mapping_gives_a_line_fields_and_one_that_panics_gives_none() {
+        let disk = Disk::default();
+        disk.room.store(10_000, Ordering::Relaxed);
+        let sink = NdjsonSink::to(disk.clone()).with_fields(|update, add| {
+            if let Some(text) = update.root().get("text") {
+                add("text", text);
+                add("again", text);
+            }
+            assert!(update.id().get() != 2);
+        });
+        let mut writer = sink.writer().unwrap();
+        for json in [
+            "{\"update_id\":1,\"text\":\"a\\nb\"}",
+            "{\"update_id\":2,\"text\":1}",
+            "{\"update_id\":3}",
+        ] {
+            writer.write(&update(json));
+        }
+        writer.commit(&mut Refused::default()).unwrap();
+        let text = String::from_utf8(disk.bytes.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let fields: Vec<_> = lines.iter().map(|line| line.get("fields").cloned()).collect();
+        let whole = serde_json::json!({"text": "a\nb", "again": "a\nb"});
+        assert_eq!(fields, [Some(whole), None, Some(serde_json::json!({}))]);
+        assert_eq!(lines[1]["update"]["text"], 1);
+    }
+
     #[test]
     fn half_a_line_is_ended_before_the_next_and_a_whole_one_is_not() {
         let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ mod albums;
 mod as_telegram;
 mod deliver;
 mod delivery;
+mod faulty_outputs;
 mod outputs;
 mod pipeline;
 mod sinks;

@@ -86,8 +86,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Error> {
     let names = found.names(&journal);
     let chosen = args.filter.choose(&names)?;
     let registry = names.registry()?;
-    let has_meta = args.meta.or(first.meta).unwrap_or(registry.len() > 1);
-    let section = OutputSection { meta: Some(has_meta), ..first };
+    let section = first.for_replay(args.output.is_some());
+    let has_fields = !section.fields.is_empty();
+    let has_meta = args.meta.or(section.meta).unwrap_or(registry.len() > 1 || has_fields);
+    let section = OutputSection { meta: Some(has_meta), ..section };
     let output = match args.dry_run {
         true => None,
         false => Some(Output {

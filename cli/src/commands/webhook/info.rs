@@ -18,7 +18,10 @@ use signal_hook::{
 };
 
 use super::{expected::Expected, failed, report::Report, without_name};
-use crate::server::bots::{Bots, BotsArgs, ChosenBot};
+use crate::{
+    server::bots::{Bots, BotsArgs, ChosenBot},
+    telegram::webhook::undelivered,
+};
 use ringhook::{Error, ErrorKind, internals::redact::hide_tokens};
 
 /// How long a wait is cut short by a signal at the latest.
@@ -185,8 +188,21 @@ fn look(bots: &Bots, bot: &ChosenBot, expected: &Expected) -> Report {
     let info = bot
         .client(&bots.file().webhook.api_root)
         .and_then(|client| client.get_webhook_info().map_err(|error| failed(bot, &error)));
-    match info {
-        Ok(info) => Report::new(&bot.name, info, expected, SystemTime::now()),
+    let named = bots.kinds_named(bot);
+    match info.and_then(|info| Ok((info, named?))) {
+        Ok((info, named)) => {
+            let missing = undelivered(named.iter(), expected.plan(), &info);
+            let is_set = !info.url.is_empty();
+            let mut report = Report::new(&bot.name, info, expected, SystemTime::now());
+            if is_set && !missing.is_empty() {
+                report.fault(&format!(
+                    "routes name kinds that Telegram does not deliver: {} (add them to \
+                     bot.allowed_updates, or make it \"auto\", then `ringhook webhook set`)",
+                    missing.join(", ")
+                ));
+            }
+            report
+        }
         Err(error) => Report::failed(&bot.name, without_name(&error.to_string(), &bot.name)),
     }
 }

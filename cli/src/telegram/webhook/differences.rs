@@ -74,6 +74,20 @@ fn moved(is: &str, planned: &str) -> Option<String> {
     })
 }
 
+/// Those of `kinds` that Telegram does not deliver by `info`, without those that `plan` asks for:
+/// where these are missing, that is a difference.
+pub(crate) fn undelivered(
+    wanted: impl IntoIterator<Item = UpdateKind>,
+    plan: Option<&Plan>,
+    info: &WebhookInfo,
+) -> Vec<&'static str> {
+    let is = kinds(info.allowed_updates.as_deref().unwrap_or_default());
+    let planned = plan.and_then(|plan| plan.allowed_updates.as_deref()).map(kinds);
+    let wanted = wanted.into_iter().map(UpdateKind::as_str);
+    let is_planned = |name: &str| planned.as_ref().is_some_and(|planned| planned.contains(name));
+    wanted.filter(|name| !is.contains(*name) && !is_planned(name)).collect()
+}
+
 /// Compares lists of kinds as sets; one that is not there or empty is Telegram's default.
 fn of_kinds(planned: &[String], is: Option<&[String]>) -> Option<String> {
     let (mut planned, is) = (kinds(planned), kinds(is.unwrap_or_default()));
@@ -109,6 +123,28 @@ mod tests {
 
     fn plan(url: &str) -> Plan {
         Plan { url: url.to_owned(), ..Plan::default() }
+    }
+
+    #[test]
+    fn kinds_that_nobody_asked_for_are_not_delivered() {
+        let named = [UpdateKind::Message, UpdateKind::Poll, UpdateKind::MessageReaction];
+        let undelivered = |planned: Option<&[&str]>, is: Option<&[&str]>| {
+            let owned =
+                |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let plan = Plan { allowed_updates: planned.map(owned), ..plan("https://a.example/") };
+            let info = WebhookInfo { allowed_updates: is.map(owned), ..info("https://a.example/") };
+            undelivered(named, Some(&plan), &info)
+        };
+        // Telegram's default, by either of its forms.
+        assert_eq!(undelivered(Some(&[]), None), ["message_reaction"]);
+        assert_eq!(undelivered(None, Some(&[])), ["message_reaction"]);
+        assert_eq!(
+            undelivered(Some(&["message"]), Some(&["message"])),
+            ["poll", "message_reaction"]
+        );
+        // It is a difference that poll is missing.
+        assert_eq!(undelivered(Some(&["poll"]), Some(&["message"])), ["message_reaction"]);
+        assert!(undelivered(None, Some(&["message", "poll", "message_reaction"])).is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod problems;
 mod url;
 
 pub(crate) use self::{
+    differences::undelivered,
     meaning::{Meaning, meaning, meaning_of_refusal},
     plan::{Plan, Upload},
     problems::Problem,

@@ -717,6 +717,51 @@ fn info_tells_what_is_wrong() {
     assert!(said.code == 1 && said.stdout.contains("sync error"), "{}", said.all());
 }
 
+/// A bot that asks for a list of kinds, or for none, and whose routes count on others.
+#[test]
+fn info_tells_which_kinds_that_routes_name_are_not_delivered() {
+    let place = Place::new();
+    let certificate = place.signed_certificate();
+    let configure = |routes: &str, bot: &str| {
+        let output = "[[output]]\nname = 'one'\nto = 'null'\n";
+        place.config(&format!("{certificate}\n{output}{routes}"), bot);
+    };
+    let named = "[[route]]\nkind = ['message', 'poll', 'message_reaction']\nto = 'one'\n";
+    let catch_all = "[[route]]\nto = 'one'\n";
+    let list = "allowed_updates = ['message']";
+    configure(catch_all, list);
+    assert_eq!(place.run("set").code, 0);
+    let said = place.run("info");
+    assert_eq!(said.code, 0, "{}", said.all());
+    configure(&format!("{named}{catch_all}"), list);
+    let said = place.run("info");
+    let told = "routes name kinds that Telegram does not deliver: message_reaction, poll (add them";
+    assert!(said.code == 1 && said.stdout.contains(told), "{}", said.all());
+    // Of another bot, or dropped.
+    configure(&format!("[[route]]\nkind = 'poll'\nto = 'drop'\n{catch_all}"), list);
+    assert_eq!(place.run("info").code, 0);
+    // With Telegram's default.
+    configure(&format!("{named}{catch_all}"), "");
+    assert_eq!(place.run("set").code, 0);
+    let said = place.run("info");
+    let told = "Telegram does not deliver: message_reaction (add them";
+    assert!(said.code == 1 && said.stdout.contains(told), "{}", said.all());
+    // It asks for what the routes have use for, and that they have grown is a difference.
+    configure(
+        "[[route]]\nkind = 'message'\nto = 'one'\n[[route]]\nto = 'drop'\n",
+        "allowed_updates = 'auto'",
+    );
+    assert_eq!(place.run("set").code, 0);
+    configure(&format!("{named}[[route]]\nto = 'drop'\n"), "allowed_updates = 'auto'");
+    let said = place.run("info");
+    assert!(
+        said.code == 1 && said.stdout.contains("message_reaction, poll missing"),
+        "{}",
+        said.all()
+    );
+    assert!(!said.stdout.contains("routes name"), "{}", said.all());
+}
+
 #[test]
 fn a_terminal_shows_the_same() {
     let place = Place::new();

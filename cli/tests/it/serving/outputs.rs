@@ -217,6 +217,71 @@ fn a_line_tells_its_bot_where_there_is_more_than_one() {
     assert_eq!(lines(&without, &[], &[PATH])[0]["update_id"], 1);
 }
 
+/// Values of the update by path, as the JSON that they are.
+#[test]
+fn a_line_has_its_fields_beside_the_update() {
+    const FIELDS: &str = "[output.fields]\ncommand = 'message.text'\nid = 'message.message_id'\n\
+                          bot = 'message.from.is_bot'\nchat = 'message.chat'\n";
+    let config = format!("[[output]]\nname = 'out'\nto = 'ndjson:out'\n{FIELDS}");
+    let service = Service::new(&config, &[]);
+    let server = service.start();
+    let mut client = service.connect();
+    let full = "{\"update_id\":1,\"message\":{\"message_id\":7,\"from\":{\"is_bot\":false},\
+                \"chat\":{\"id\":1},\"text\":\"/start \\\"\\n\\u0416\"}}";
+    for body in [full, "{\"update_id\":2,\"message\":{\"chat\":{\"id\":1},\"text\":null}}"] {
+        client.send(&request_to(PATH, SECRET, body));
+        assert_eq!(client.response().status, 200);
+    }
+    assert!(server.terminate().status.success());
+    let at = |name: &str| service.pki.dir().join(name);
+    let text = fs::read_to_string(at("out")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let fields = |line: &Value| line["fields"].clone();
+    let (chat, command) = (serde_json::json!({"id": 1}), "/start \"\n\u{416}");
+    let expected = serde_json::json!({"bot": false, "chat": chat, "command": command, "id": 7});
+    assert_eq!(fields(&lines[0]), expected);
+    assert_eq!(fields(&lines[1]), serde_json::json!({"chat": chat}));
+    assert_eq!((&lines[0]["bot"], &lines[0]["kind"]), (&"test".into(), &"message".into()));
+    assert_eq!(lines[0]["update"], serde_json::from_str::<Value>(full).unwrap());
+
+    // A replay to the same output has them, too; one to another output, or without meta, has not.
+    let letter = format!("{{\"bot\":\"test\",\"update\":{full}}}\n");
+    fs::write(at("letters"), letter).unwrap();
+    let replay = |args: &[&str]| {
+        let all = ["dead-letters", "replay", "letters", "--config", "ringhook.toml"];
+        let (code, _, stderr) = run(service.pki.dir(), &[&all[..], args].concat());
+        assert_eq!(code, 0, "{stderr}");
+    };
+    fs::remove_file(at("out")).unwrap();
+    let first = |name: &str| {
+        let text = fs::read_to_string(at(name)).unwrap();
+        serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()
+    };
+    replay(&[]);
+    assert_eq!(fields(&first("out")), expected);
+    replay(&["--output", "ndjson:other"]);
+    assert_eq!(first("other")["update_id"], 1);
+    fs::remove_file(at("out")).unwrap();
+    replay(&["--meta=false"]);
+    assert!(first("out").get("fields").is_none());
+
+    // One line for each mistake.
+    for (wrong, says) in [
+        (
+            config.replace("[output.", "meta = false\n[output."),
+            "output.meta = false: expected true",
+        ),
+        (config.replace("command =", "'X-Command' ="), "letters, digits and _"),
+        (config.replace("message.text", "message..text"), "fields.\"command\""),
+    ] {
+        fs::write(at("wrong.toml"), wrong).unwrap();
+        let args = ["serve", "--config", "wrong.toml", "--listen", "127.0.0.1:0"];
+        let (code, _, stderr) = run(service.pki.dir(), &args);
+        assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
+}
+
 /// The form of the lines follows the bots, and the setting where there is one.
 #[test]
 fn a_reload_that_adds_a_bot_has_lines_tell_theirs() {

@@ -98,3 +98,18 @@ fn each_bot_has_use_for_its_own() {
     assert_eq!(routes.kinds_of(BotId::new(9)), KindSet::EMPTY);
     assert_eq!(routes.kinds(), KindSet::new(&[Kind::Message, Kind::Poll]));
 }
+
+#[test]
+fn kinds_are_named_by_the_condition_kind_alone() {
+    let routes = routes(
+        "[[route]]\nkind = 'chat_boost'\nto = 'drop'\n\
+         [[route]]\nbot = 'shop'\nkind = ['message', 'unknown', 'chat_boost']\nto = 'bot'\n\
+         [[route]]\nhas = 'channel_post.text'\nto = 'bot'\n\
+         [[route]]\nkind = 'poll'\nchat = [5]\nto = 'bot'\n\
+         [[route]]\nkind = 'poll_answer'\nto = 'bot'\n\
+         [[route]]\nto = 'bot'",
+    );
+    // A poll has no chat.
+    assert_eq!(routes.kinds_named(SHOP), KindSet::new(&[Kind::Message, Kind::PollAnswer]));
+    assert_eq!(routes.kinds_named(NEWS), KindSet::new(&[Kind::PollAnswer]));
+}

@@ -69,6 +69,34 @@ fn a_call_in_json_is_passed_on_as_it_is() {
 }
 
 #[test]
+fn a_call_in_a_form_is_passed_on_as_it_is() {
+    const TYPE: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+    const FORM: &str = "chat_id=1&text=caf%C3%A9+%26+method%3D&method=sendMessage";
+    let api = api();
+    let bench = relayed(&api, || answer(200, TYPE, FORM));
+    let seen = api.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].line(), format!("POST /bot{TOKEN}/sendMessage"));
+    assert_eq!(seen[0].header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(seen[0].body, FORM.as_bytes());
+    assert_eq!(bench.status().replies.relayed, 1);
+    bench.stop();
+    // Without a method, with one that is none, and longer than is taken.
+    let long = || format!("method=sendMessage&text={}", "a".repeat(1024 * 1024));
+    let other = |form: String| {
+        let bench = relayed(&api, move || answer(200, TYPE, &form));
+        let replies = bench.status().replies;
+        bench.stop();
+        (replies.relayed, replies.refused, replies.failed)
+    };
+    assert_eq!(other("ok=true&themethod=sendMessage".to_owned()), (0, 0, 0));
+    assert_eq!(other("method=..%2Fclose".to_owned()), (0, 1, 0));
+    assert_eq!(other("method=setWebhook".to_owned()), (0, 1, 0));
+    assert_eq!(other(long()), (0, 0, 1));
+    assert_eq!(api.count(), 1);
+}
+
+#[test]
 fn what_is_no_call_is_ignored() {
     let api = api();
     let answers: [fn() -> Act; 8] = [

@@ -59,6 +59,7 @@ use crate::{
     observe::{
         incidents::Incidents,
         metrics::{Metrics, OutputReport, Report, SlowReport},
+        recent::RecentRequests,
     },
     server::{admin::AdminThread, health::Health},
 };
@@ -101,6 +102,7 @@ pub struct Server {
     notices: Vec<String>,
     acceptor_config: Arc<AcceptorConfig>,
     placement: Placement,
+    recent: Arc<RecentRequests>,
     registry: Arc<BotRegistry>,
     permits: Arc<PeerConnectionLimit>,
     /// What the server runs by now.

@@ -9,11 +9,13 @@
 //! | `listener` | the thread: what it waits for, and how long |
 //! | `visitor` | one connection: a request, an answer, the end |
 //! | `pages` | the pages by path |
+//! | `requests` | the last requests as JSON |
 //! | `answer` | the bytes of an answer |
 
 mod answer;
 mod listener;
 mod pages;
+mod requests;
 mod visitor;
 
 use std::{

@@ -4,9 +4,12 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use super::answer::AdminResponse;
+use super::{answer::AdminResponse, requests};
 use crate::{
-    observe::incidents::{Incident, Incidents},
+    observe::{
+        incidents::{Incident, Incidents},
+        recent::RecentRequests,
+    },
     proto::http::{Method, Status},
     server::health::Health,
 };
@@ -16,6 +19,7 @@ use crate::{
 pub(crate) struct Pages {
     pub(crate) health: Arc<Health>,
     pub(crate) incidents: Arc<Incidents>,
+    pub(crate) recent: Arc<RecentRequests>,
 }
 
 impl Pages {
@@ -25,6 +29,7 @@ impl Pages {
             "/healthz" => Self::healthz,
             "/incidents" => Self::incidents,
             "/readyz" => Self::readyz,
+            "/requests" => Self::requests,
             _ => return AdminResponse::new(Status::NotFound),
         };
         match method {
@@ -53,6 +58,14 @@ impl Pages {
                 AdminResponse::text(Status::Ok, lines.collect::<Vec<_>>().join("\n"))
             }
             false => AdminResponse::text(Status::ServiceUnavailable, obstacles.join("\n")),
+        }
+    }
+
+    /// The last requests.
+    fn requests(&self, query: &str) -> AdminResponse {
+        match requests::json(&self.recent, query) {
+            Ok(json) => AdminResponse::json(json),
+            Err(what) => AdminResponse::text(Status::BadRequest, what),
         }
     }
 

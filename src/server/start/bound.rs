@@ -13,7 +13,7 @@ use crate::{
         cpu_affinity::Placement,
         listener::{Listening, ListeningSocket},
     },
-    observe::incidents::Incidents,
+    observe::{incidents::Incidents, recent::RecentRequests},
     server::{
         admin::{AdminListener, AdminThread, Pages},
         builder::ServerBuilder,
@@ -38,6 +38,7 @@ pub(super) struct Bound {
     pub(super) on_recovery: Option<OnRecovery>,
     pub(super) outputs: Vec<Output>,
     pub(super) placement: Placement,
+    pub(super) recent: Arc<RecentRequests>,
     pub(super) router: Option<Arc<dyn OutputRouter>>,
     pub(super) sockets: Vec<ListeningSocket>,
     pub(super) tls: Option<TlsConfig>,
@@ -80,12 +81,14 @@ impl Bound {
         let control = Arc::new(Control::new(on_failure));
         let health = Arc::new(Health::new(Arc::clone(&control)));
         let incidents = Arc::new(Incidents::new(config.admin.incidents));
+        let recent = Arc::<RecentRequests>::default();
         // Before the journal is read, which may take its time: probes are answered meanwhile.
         let admin = match config.admin.listen {
             None => None,
             Some(address) => {
                 let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
-                Some(AdminListener::bind(address, Pages { health, incidents })?)
+                let recent = Arc::clone(&recent);
+                Some(AdminListener::bind(address, Pages { health, incidents, recent })?)
             }
         };
         // Everything is bound.
@@ -106,6 +109,7 @@ impl Bound {
             on_recovery,
             outputs,
             placement,
+            recent,
             router,
             sockets,
             tls,

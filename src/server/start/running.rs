@@ -71,6 +71,7 @@ impl Opened {
             on_drop,
             outputs: destinations,
             placement,
+            recent,
             sockets,
             tls,
             watch_certificates,
@@ -112,6 +113,7 @@ impl Opened {
             notices,
             acceptor_config: Arc::default(),
             placement,
+            recent,
             registry,
             permits: Arc::clone(&permits),
             settings: Mutex::new(config.clone()),
@@ -329,6 +331,7 @@ impl Server {
                 returns,
                 registry: Arc::clone(&self.registry),
                 permits: Arc::clone(permits),
+                recent: self.recent.writer(),
                 tls: tls.cloned(),
                 ingest_path,
             };

@@ -4,5 +4,6 @@ mod admin;
 mod library;
 mod listeners;
 mod placing;
+mod recent;
 mod reload;
 mod shutdown;

@@ -70,15 +70,21 @@ pub use crate::{
     error::{Error, ErrorKind},
     io::cpu_affinity::Placement,
     journal::RecoveryProgress,
-    observe::metrics::{
-        JournalReport, OutputReport, Percentiles, PollReport, Report, SlowReport, SlowRequest,
-        Stage, WebhookReport,
+    observe::{
+        incidents::{Incident, IncidentKind},
+        metrics::{
+            JournalReport, OutputReport, Percentiles, PollReport, Report, SlowReport, SlowRequest,
+            Stage, StageBuckets, WebhookReport,
+        },
     },
     proto::update::Update,
-    server::{FeedError, Output, Reload, Server, ServerBuilder, ShutdownHandle},
+    server::{
+        AdminPage, AdminPages, AdminRequest, FeedError, Hang, Output, Reload, Server,
+        ServerBuilder, ServerView, ShutdownHandle,
+    },
     tls::{
-        CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, TlsBuilder,
-        TlsConfig,
+        CertificateReload, CertificateSource, Finding, FindingKind, KeyPassword, ServedCertificate,
+        TlsBuilder, TlsConfig,
     },
 };
 

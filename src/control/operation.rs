@@ -34,7 +34,9 @@ words! {
         Handler = "handler",
         /// The housekeeper syncs, keeps ids or removes.
         Housekeep = "housekeep",
-        /// It makes the file of the next segment, which is long.
+        /// A page of the program is made.
+        Page = "page",
+        /// The housekeeper makes the file of the next segment, which is long.
         Prepare = "prepare",
         /// Records are read back.
         ReadBack = "read_back",
@@ -77,6 +79,7 @@ impl Step {
             Self::Feed => "feed: taking the program's updates",
             Self::Handler => "handler: a call",
             Self::Housekeep => "journal: a sync or removal",
+            Self::Page => "admin: a page of the program",
             Self::Prepare => "journal: making a file",
             Self::ReadBack => "journal: a read",
             Self::Settle => "journal: a note of settled updates",
@@ -100,7 +103,7 @@ impl Step {
 
     pub(crate) const fn severity(self) -> Severity {
         match self {
-            Self::Prepare | Self::Watch => Severity::Aside,
+            Self::Page | Self::Prepare | Self::Watch => Severity::Aside,
             Self::Handler | Self::Stream => Severity::OfAllWorkers,
             _ => Severity::Obstacle,
         }

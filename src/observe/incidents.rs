@@ -24,6 +24,7 @@ use crate::{
 /// The kind of an incident: a fault of a peer, a limit that was reached, or a fault of the server's
 /// surroundings.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 #[repr(usize)]
 pub enum IncidentKind {
     /// An address had as many connections as it may.
@@ -70,7 +71,7 @@ pub enum IncidentKind {
 
 impl IncidentKind {
     /// All of them, in the order of their numbers.
-    const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::AddressLimit,
         Self::AddressRefused,
         Self::AuthFailed,
@@ -94,7 +95,8 @@ impl IncidentKind {
     ];
 
     /// The name in JSON and in the log.
-    pub(crate) const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::AddressLimit => "address_limit",
             Self::AddressRefused => "address_refused",
@@ -174,19 +176,22 @@ impl IncidentKind {
 
 /// One thing that happened, once or several times.
 #[derive(Clone, Debug)]
-pub(crate) struct Incident {
-    /// When it happened last, and when first.
-    pub(crate) time: SystemTime,
-    pub(crate) since: SystemTime,
-    pub(crate) kind: IncidentKind,
-    /// The peer; `None` on a socket that has no addresses.
-    pub(crate) address: Option<IpAddr>,
-    /// The bot that was meant, where that is known.
-    pub(crate) bot: Option<Arc<str>>,
+#[non_exhaustive]
+pub struct Incident {
+    /// When it happened last.
+    pub time: SystemTime,
+    /// When it happened first.
+    pub since: SystemTime,
+    /// What it is.
+    pub kind: IncidentKind,
+    /// The peer; `None` on a socket that has no addresses, and where there is none.
+    pub address: Option<IpAddr>,
+    /// The name of the bot that was meant, where that is known.
+    pub bot: Option<Arc<str>>,
     /// A fixed word or a status; never a peer's bytes.
-    pub(crate) detail: &'static str,
+    pub detail: &'static str,
     /// How often; at least 1.
-    pub(crate) count: u64,
+    pub count: u64,
 }
 
 /// What makes two incidents the same. All of an IPv6 /64 is one address: one host has all of its
@@ -233,6 +238,8 @@ impl Ring {
 /// A ring as its writer and its reader share it.
 #[derive(Debug)]
 struct SharedRing {
+    /// All incidents, by kind; written by the ring's one writer.
+    counts: [Counter; IncidentKind::ALL.len()],
     /// Incidents that found the ring being read; written by the ring's one writer.
     dropped: Counter,
     ring: Mutex<Ring>,
@@ -264,7 +271,11 @@ impl Incidents {
     pub(crate) fn writer(&self) -> IncidentWriter {
         let ring =
             Ring { most: self.most, incidents: Vec::new(), oldest: 0, places: HashMap::new() };
-        let shared = Arc::new(SharedRing { dropped: Counter::default(), ring: Mutex::new(ring) });
+        let shared = Arc::new(SharedRing {
+            counts: Default::default(),
+            dropped: Counter::default(),
+            ring: Mutex::new(ring),
+        });
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         rings.push(Arc::clone(&shared));
         IncidentWriter { lines: Arc::clone(&self.lines), shared }
@@ -283,6 +294,15 @@ impl Incidents {
         incidents.sort_by_key(|incident| Reverse(incident.time));
         incidents.truncate(limit.min(self.most));
         (incidents, dropped)
+    }
+
+    /// How many there were of each kind, by its name.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let of = |kind: IncidentKind| {
+            rings.iter().filter_map(|ring| ring.counts.get(kind as usize)).map(Counter::get).sum()
+        };
+        IncidentKind::ALL.into_iter().map(|kind| (kind.as_str(), of(kind))).collect()
     }
 
     /// Logs at the end how many lines were left out.
@@ -324,6 +344,9 @@ impl IncidentWriter {
         bot: Option<Arc<str>>,
         detail: &'static str,
     ) {
+        if let Some(count) = self.shared.counts.get(kind as usize) {
+            count.increment();
+        }
         let now = SystemTime::now();
         let incident =
             Incident { time: now, since: now, kind, address: peer, bot, detail, count: 1 };

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::{journal::OnRecovery, output::Output, watch::Watched};
+use super::{admin::AdminPages, journal::OnRecovery, output::Output, watch::Watched};
 use crate::{
     config::{
         AllowList, Bot, Config, Dispatch, DriverChoice, Journal, Limits, Listener, Pin, Profile,
@@ -42,6 +42,7 @@ use crate::{
 /// # }
 /// ```
 pub struct ServerBuilder {
+    pub(super) admin_pages: Option<Box<dyn AdminPages>>,
     pub(super) config: Config,
     pub(super) inherited: Vec<Inherited>,
     pub(super) on_bound: Option<OnBound>,
@@ -66,6 +67,7 @@ impl ServerBuilder {
     #[must_use]
     pub(super) fn new() -> Self {
         Self {
+            admin_pages: None,
             config: Config::default(),
             inherited: Vec::new(),
             on_bound: None,
@@ -147,6 +149,44 @@ impl ServerBuilder {
     #[must_use]
     pub fn admin(mut self, address: SocketAddr) -> Self {
         self.config.admin.listen = Some(address);
+        self
+    }
+
+    /// Adds pages to that listener, such as metrics; without it they are never asked for. From the
+    /// start until the server runs they are answered 503. A thread of their own, `ringhook-pages`,
+    /// calls them: the server's pages are answered whatever these do.
+    ///
+    /// ```
+    /// use std::{io::{Read as _, Write as _}, net::TcpStream};
+    ///
+    /// use ringhook::{AdminPage, AdminPages, AdminRequest, Bot, Outcome, Server, ServerView, Update};
+    ///
+    /// struct Handled;
+    ///
+    /// impl AdminPages for Handled {
+    ///     fn answer(&mut self, request: &AdminRequest<'_>, server: &ServerView) -> Option<AdminPage> {
+    ///         let text = || server.report().updates_handled.to_string();
+    ///         (request.path == "/handled").then(|| AdminPage::new("text/plain", text()))
+    ///     }
+    /// }
+    ///
+    /// let server = Server::builder()
+    ///     .without_listeners()
+    ///     .admin("127.0.0.1:0".parse()?)
+    ///     .admin_pages(Handled)
+    ///     .bot(Bot::without_secret("shop", "/webhook"))
+    ///     .handler(|_: &Update| Outcome::Done)
+    ///     .start()?;
+    /// let mut client = TcpStream::connect(server.admin_addr().ok_or("no listener")?)?;
+    /// client.write_all(b"GET /handled HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// client.read_to_string(&mut answer)?;
+    /// assert!(answer.ends_with("\r\n\r\n0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn admin_pages(mut self, pages: impl AdminPages + 'static) -> Self {
+        self.admin_pages = Some(Box::new(pages));
         self
     }
 

@@ -122,6 +122,11 @@ impl Health {
         heartbeat
     }
 
+    /// Since when each shard has given no sign of life, as of `now`; `None` for one that has ended.
+    pub(crate) fn shards_silent_for(&self, now: Instant) -> Vec<Option<Duration>> {
+        self.heartbeats.iter().map(|(_, heartbeat)| heartbeat.silent_for(now)).collect()
+    }
+
     /// Why the server is broken for good, in one line; `None` where it is not.
     pub(crate) fn failure(&self, now: Instant) -> Option<String> {
         if let Some(failure) = self.control.failure() {

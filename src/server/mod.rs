@@ -14,6 +14,7 @@
 //! | `admin` | what is served to probes and operators |
 //! | `health` | whether the server works and takes updates |
 //! | `hangs` | how hanging calls are reported |
+//! | `view` | what pages of the program see of it |
 
 pub(crate) mod admin;
 mod builder;
@@ -26,6 +27,7 @@ mod output;
 mod reload;
 mod start;
 mod stop;
+pub(crate) mod view;
 mod watch;
 
 use std::{
@@ -39,11 +41,13 @@ use std::{
 use futures_channel::mpsc;
 
 pub use self::{
+    admin::{AdminPage, AdminPages, AdminRequest},
     builder::ServerBuilder,
     feeder::{FeedError, Inlet},
     journal::{not_owned, unreadable},
     output::Output,
     reload::Reload,
+    view::{Hang, ServerView},
 };
 use self::{files::Files, journal::JournalThreads, reload::ReloadLock, watch::Watcher};
 use crate::{
@@ -51,14 +55,14 @@ use crate::{
     config::{Config, DriverKind, Listener},
     control::{Control, OutputState},
     delivery::{handler::Handler, sink::Sink, stream::StreamSender},
-    dispatch::{OutputQueue, Outputs},
+    dispatch::Outputs,
     io::{
         cpu_affinity::Placement, listener::AcceptorConfig, peer_limit::PeerConnectionLimit,
         shard::Message,
     },
     observe::{
         incidents::Incidents,
-        metrics::{Metrics, OutputReport, Report, SlowReport},
+        metrics::{Metrics, Report},
         recent::RecentRequests,
     },
     server::{admin::AdminThread, health::Health},
@@ -106,7 +110,7 @@ pub struct Server {
     registry: Arc<BotRegistry>,
     permits: Arc<PeerConnectionLimit>,
     /// What the server runs by now.
-    settings: Mutex<Config>,
+    settings: Arc<Mutex<Config>>,
     /// Held by the thread that reloads.
     reload_lock: ReloadLock,
     shards: Vec<mpsc::Sender<Message>>,
@@ -204,26 +208,22 @@ impl Server {
     /// Counters and latencies so far; no thread waits for it.
     #[must_use]
     pub fn report(&self) -> Report {
-        let uptime = self.started_at.elapsed();
-        let report = Report::new(&self.metrics, self.driver, uptime, self.stopped);
-        let slow = SlowReport::new(&self.metrics, &self.registry, self.started_at);
-        let Placement { shards: shard_cpus, workers: worker_cpus } = self.placement.clone();
-        Report { outputs: self.output_reports(), slow, shard_cpus, worker_cpus, ..report }
+        self.view().report_of(self.stopped)
     }
 
-    /// The outputs' parts of the report, where there are several.
-    fn output_reports(&self) -> Vec<OutputReport> {
-        let queues = &self.outputs.queues;
-        let states = self.health.outputs().filter(|_| queues.len() > 1);
-        let mut workers = &*self.metrics.workers;
-        let report = |(state, queue): (&Arc<OutputState>, &OutputQueue)| {
-            // The workers of the outputs follow each other.
-            let (own, others) = workers.split_at(queue.inboxes.len().min(workers.len()));
-            workers = others;
-            let down = state.down().map(|_| state.to_string());
-            OutputReport::new(state.name(), down, own)
-        };
-        states.zip(queues).map(report).collect()
+    /// What the program's pages see.
+    fn view(&self) -> ServerView {
+        ServerView {
+            driver: self.driver,
+            health: Arc::clone(&self.health),
+            incidents: Arc::clone(&self.incidents),
+            metrics: self.metrics.clone(),
+            outputs: self.outputs.clone(),
+            placement: self.placement.clone(),
+            registry: Arc::clone(&self.registry),
+            settings: Arc::clone(&self.settings),
+            started_at: self.started_at,
+        }
     }
 
     /// The stages' histograms, interval by interval. It may outlive the server.

@@ -44,6 +44,7 @@ use rustls::{
 pub(crate) use self::reload::FileWatch;
 use self::{
     check::Host,
+    facts::Facts,
     reload::Counts,
     store::{CertSet, CertStore, Entry},
 };
@@ -85,6 +86,18 @@ struct Plan {
 struct Pair {
     entry: Entry,
     source: CertificateSource,
+}
+
+/// A certificate that is served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ServedCertificate {
+    /// Where it was read from: the path of its file.
+    pub source: String,
+    /// The names that it is served for: those of its configuration, or else its own.
+    pub names: Vec<String>,
+    /// When the first certificate of its chain expires; `None` where the chain could not be read.
+    pub not_after: Option<SystemTime>,
 }
 
 /// Certificates that are not loaded yet.
@@ -135,6 +148,16 @@ impl Pair {
     fn load(source: CertificateSource, provider: &CryptoProvider) -> Result<Self, Error> {
         let certificate = Arc::new(source.load(provider)?);
         Ok(Self { entry: Entry { certificate, names: source.names.clone() }, source })
+    }
+
+    fn served(&self) -> ServedCertificate {
+        let Entry { certificate, names } = &self.entry;
+        let own = certificate.facts.first().into_iter().flat_map(Facts::names);
+        ServedCertificate {
+            source: certificate.name.clone(),
+            names: if names.is_empty() { own.collect() } else { names.clone() },
+            not_after: certificate.expires_at(),
+        }
     }
 }
 
@@ -228,6 +251,12 @@ impl TlsConfig {
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.store.0.load().expires_at
+    }
+
+    /// The certificates that are served now, the default one first.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<ServedCertificate> {
+        self.plan(|plan| plan.pairs.iter().map(Pair::served).collect())
     }
 
     /// All files that a [`reload`](Self::reload) reads.

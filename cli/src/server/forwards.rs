@@ -134,6 +134,15 @@ impl Forwards {
         self.all().map(|running| (&*running.name, running.forward.status())).collect()
     }
 
+    /// The same for another thread, at any time.
+    pub(crate) fn all_statuses(&self) -> impl Fn() -> Vec<(String, ForwardStatus)> + Send + use<> {
+        let running = Arc::clone(&self.running);
+        move || {
+            let all = running.get().into_iter().flatten();
+            all.map(|running| (running.name.clone(), running.forward.status())).collect()
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Running> {
         self.running.get().into_iter().flatten()
     }

@@ -8,6 +8,7 @@
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `forwards` | the outputs behind HTTP |
+//! | `surroundings` | what the pages of the admin listener show of the program |
 //! | `final_report` | what is told at the end |
 //! | `service` | flags, signals, start and stop |
 //! | `greeting` | what is printed once it has started |
@@ -24,4 +25,5 @@ pub(crate) mod outside;
 pub(crate) mod profile;
 pub(crate) mod service;
 pub(crate) mod setup;
+pub(crate) mod surroundings;
 pub(crate) mod written_files;

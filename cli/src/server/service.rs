@@ -19,6 +19,7 @@ use std::{
 use clap::Args;
 use humantime::parse_duration;
 use ringhook_outputs::routes::LiveRoutes;
+use ringhook_status::Status;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ},
@@ -31,6 +32,7 @@ use super::{
     output::OutputSpec,
     profile::Profiler,
     setup::Setup,
+    surroundings,
 };
 use crate::{
     config::{ConfigFile, LogFormat, LogLevel},
@@ -263,7 +265,8 @@ impl Service {
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
-        let server = server.start()?;
+        let pages = Status::new(surroundings::of(&self.forwards));
+        let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
         self.forwards.start(setup, &server)?;
         self.shutdown_handle.get_or_init(|| server.shutdown_handle());

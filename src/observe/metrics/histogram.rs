@@ -90,7 +90,7 @@ fn bucket_of(ns: u64) -> usize {
 }
 
 /// The lowest value that falls into `bucket`.
-fn value_of(bucket: usize) -> u64 {
+pub(super) fn value_of(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < SUB_BUCKETS {
         return bucket;

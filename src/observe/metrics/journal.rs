@@ -54,7 +54,7 @@ pub(crate) trait JournalState: fmt::Debug + Send + Sync {
 }
 
 /// All of a journal's metrics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct JournalMetrics {
     pub(crate) ack: Ack,
     pub(crate) committer: Arc<CommitterMetrics>,

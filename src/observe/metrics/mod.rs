@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | the stages, and what each thread counts |
+//! | `buckets` | how many durations of a stage are within given bounds |
 //! | `counter`, `histogram` | a counter and a histogram with one writer |
 //! | `hangs` | how often each step was found to hang |
 //! | `journal` | what the threads of the journal count, and their part of the report |
@@ -13,6 +14,7 @@
 //! | `report` | the sums of all threads at one moment |
 //! | `intervals` | what was recorded since the last look, for profiles |
 
+mod buckets;
 mod counter;
 mod hangs;
 mod histogram;
@@ -27,6 +29,16 @@ mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
+pub use self::{
+    buckets::StageBuckets,
+    intervals::Intervals,
+    journal::JournalReport,
+    outputs::OutputReport,
+    polls::{PollMetrics, PollReport, Polls},
+    report::{Percentiles, Report},
+    slow::{SlowReport, SlowRequest},
+    webhooks::{WebhookReport, Webhooks},
+};
 pub(crate) use self::{
     counter::Counter,
     hangs::HangCounts,
@@ -36,15 +48,6 @@ pub(crate) use self::{
     },
     outputs::OutputCounts,
     slow::{SlowLog, SlowRecord},
-};
-pub use self::{
-    intervals::Intervals,
-    journal::JournalReport,
-    outputs::OutputReport,
-    polls::{PollMetrics, PollReport, Polls},
-    report::{Percentiles, Report},
-    slow::{SlowReport, SlowRequest},
-    webhooks::{WebhookReport, Webhooks},
 };
 use crate::{
     outcome::{CloseReason, Forbidden, Refusal, TurnedAway},
@@ -268,8 +271,8 @@ pub(crate) struct FeederMetrics {
     pub(crate) fed: Counter,
 }
 
-/// All threads' metrics of one server, to be summed.
-#[derive(Debug)]
+/// All threads' metrics of one server, to be summed. A clone is the same ones.
+#[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) acceptor: Arc<AcceptorMetrics>,
     pub(crate) feeder: Arc<FeederMetrics>,
@@ -282,8 +285,8 @@ pub struct Metrics {
     pub(crate) profile_lost: Arc<Counter>,
     /// Configurations that were put in force while the server ran, and those that were not because
     /// they were wrong; written under the lock of the settings.
-    pub(crate) reloads: Counter,
-    pub(crate) reload_failures: Counter,
+    pub(crate) reloads: Arc<Counter>,
+    pub(crate) reload_failures: Arc<Counter>,
     pub(crate) shards: Vec<Arc<ShardMetrics>>,
     /// Counts its reloads itself, since the program may ask for one as well.
     pub(crate) tls: Option<TlsConfig>,
@@ -301,8 +304,8 @@ impl Metrics {
             journal: None,
             outputs: Arc::default(),
             profile_lost: Arc::default(),
-            reloads: Counter::default(),
-            reload_failures: Counter::default(),
+            reloads: Arc::default(),
+            reload_failures: Arc::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             tls: None,
             webhooks: Arc::default(),

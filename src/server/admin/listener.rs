@@ -4,14 +4,21 @@ use std::{
     io,
     net::TcpListener,
     os::{fd::AsFd as _, unix::net::UnixStream},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{pages::Pages, visitor::Visitor};
-use crate::control::operation::{Operation, Step};
+use super::{
+    pages::Pages,
+    program::{AdminPages, Answering, ProgramPages},
+    visitor::Visitor,
+};
+use crate::{
+    control::operation::{Operation, Step},
+    server::view::ServerView,
+};
 
 /// Connections at a time. The descriptors they take are of those that the shards leave to the
 /// journal.
@@ -42,11 +49,28 @@ impl Listener {
         Self { listener, operation, pages, paused_until: None, stop, visitors: Vec::new() }
     }
 
+    /// Asks `program` for pages that are not the server's own.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn add(
+        &mut self,
+        program: Box<dyn AdminPages>,
+        server: Arc<OnceLock<ServerView>>,
+    ) -> io::Result<Answering> {
+        let operation = Arc::default();
+        self.pages.health.watch(&operation);
+        let (pages, answering) = ProgramPages::new(program, server, operation)?;
+        self.pages.program = Some(pages);
+        Ok(answering)
+    }
+
     /// Answers until stopped.
     pub(super) fn run(mut self) {
         while self.wait() {
             let now = Instant::now();
             self.operation.begin(Step::Admin, now);
+            self.pages.program.iter().for_each(ProgramPages::note_answers);
             self.visitors.retain_mut(|visitor| visitor.advance(&self.pages, now));
             if self.paused_until.is_none_or(|until| now >= until) {
                 self.paused_until = self.accept_all(now).is_err().then(|| now + PAUSE);
@@ -62,7 +86,9 @@ impl Listener {
             PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.listener.as_fd(), listens),
         ];
-        let interests = self.visitors.iter().map(Visitor::interest);
+        let program = self.pages.program.as_ref();
+        fds.extend(program.map(|it| PollFd::from_borrowed_fd(it.answered(), PollFlags::IN)));
+        let interests = self.visitors.iter().filter_map(Visitor::interest);
         fds.extend(interests.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         let deadlines = self.visitors.iter().map(Visitor::deadline).chain(self.paused_until);
         let timeout = deadlines.min().map(|deadline| {

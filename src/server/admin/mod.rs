@@ -9,31 +9,36 @@
 //! | `listener` | the thread: what it waits for, and how long |
 //! | `visitor` | one connection: a request, an answer, the end |
 //! | `pages` | the pages by path |
+//! | `program` | those of the program, on a thread of their own |
 //! | `requests` | the last requests as JSON |
 //! | `answer` | the bytes of an answer |
 
 mod answer;
 mod listener;
 mod pages;
+mod program;
 mod requests;
 mod visitor;
 
 use std::{
-    io,
+    io, mem,
     net::{IpAddr, Shutdown, SocketAddr, TcpListener},
     os::unix::net::UnixStream,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use self::listener::Listener;
 pub(crate) use self::pages::Pages;
+pub use self::program::{AdminPage, AdminPages, AdminRequest};
+use self::{listener::Listener, program::Answering};
 use crate::{
     control::ended_by,
     error::{Error, ErrorKind},
+    server::view::ServerView,
 };
 
-/// How long a start that fails waits for the thread.
+/// How long a start that fails waits for the threads.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// The listener, bound and not running yet.
@@ -41,30 +46,38 @@ const END_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct AdminListener {
     addr: SocketAddr,
     listener: Listener,
+    /// The thread of the program's pages, where it has any.
+    program: Option<Answering>,
     stop: UnixStream,
 }
 
-/// The running thread. Dropping it stops it.
+/// The running threads. Dropping this stops them.
 #[derive(Debug)]
 pub(crate) struct AdminThread {
     addr: SocketAddr,
-    /// The thread ends when it sees the hang-up.
+    /// The listener's thread ends when it sees the hang-up, and that of the program's pages with it.
     stop: UnixStream,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl AdminListener {
-    /// Listens on `address`, to show `pages`.
+    /// Listens on `address`, to show `pages` and, once the server has started, those of `program`.
     ///
     /// # Errors
     /// A [`Bind`](ErrorKind::Bind) error.
-    pub(crate) fn bind(address: SocketAddr, pages: Pages) -> Result<Self, Error> {
+    pub(crate) fn bind(
+        address: SocketAddr,
+        pages: Pages,
+        program: Option<(Box<dyn AdminPages>, Arc<OnceLock<ServerView>>)>,
+    ) -> Result<Self, Error> {
         let bound = || -> io::Result<_> {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
             let addr = listener.local_addr()?;
             let (stop, stopped) = UnixStream::pair()?;
-            Ok(Self { addr, listener: Listener::new(listener, stopped, pages), stop })
+            let mut listener = Listener::new(listener, stopped, pages);
+            let program = program.map(|(pages, server)| listener.add(pages, server)).transpose()?;
+            Ok(Self { addr, listener, program, stop })
         };
         bound().map_err(|source| {
             let message = format!("cannot listen on {address} (admin.listen)");
@@ -72,17 +85,22 @@ impl AdminListener {
         })
     }
 
-    /// Answers on a thread that `spawn` starts.
+    /// Answers on threads that `spawn` starts by their names.
     ///
     /// # Errors
     /// Those of `spawn`.
     pub(crate) fn start(
         self,
-        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>,
+        spawn: impl Fn(&str, Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, Error>,
     ) -> Result<AdminThread, Error> {
-        let Self { addr, listener, stop } = self;
-        let thread = spawn(Box::new(|| listener.run()))?;
-        Ok(AdminThread { addr, stop, thread: Some(thread) })
+        let Self { addr, listener, program, stop } = self;
+        // Where the second thread cannot be started, dropping this ends the first.
+        let mut thread = AdminThread { addr, stop, threads: Vec::new() };
+        thread.threads.push(spawn("ringhook-admin", Box::new(|| listener.run()))?);
+        if let Some(program) = program {
+            thread.threads.push(spawn("ringhook-pages", Box::new(|| program.run()))?);
+        }
+        Ok(thread)
     }
 }
 
@@ -105,10 +123,10 @@ impl AdminThread {
 }
 
 impl AdminThread {
-    /// Makes the thread end, and returns it to be joined.
+    /// Makes the threads end, and returns them to be joined.
     pub(crate) fn stop(mut self) -> Vec<JoinHandle<()>> {
         self.hang_up();
-        self.thread.take().into_iter().collect()
+        mem::take(&mut self.threads)
     }
 
     fn hang_up(&self) {
@@ -120,8 +138,8 @@ impl AdminThread {
 impl Drop for AdminThread {
     fn drop(&mut self) {
         self.hang_up();
-        let thread = self.thread.take().into_iter().collect();
-        let _ = ended_by(thread, Instant::now() + END_WAIT, || false, || {});
+        let threads = mem::take(&mut self.threads);
+        let _ = ended_by(threads, Instant::now() + END_WAIT, || false, || {});
     }
 }
 

@@ -4,7 +4,11 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use serde::{Serialize, Serializer};
 
-use super::{answer::AdminResponse, requests};
+use super::{
+    answer::AdminResponse,
+    program::{AdminRequest, Awaited, ProgramPages},
+    requests,
+};
 use crate::{
     observe::{
         incidents::{Incident, Incidents},
@@ -20,22 +24,56 @@ pub(crate) struct Pages {
     pub(crate) health: Arc<Health>,
     pub(crate) incidents: Arc<Incidents>,
     pub(crate) recent: Arc<RecentRequests>,
+    /// Those of the program.
+    pub(super) program: Option<ProgramPages>,
+}
+
+/// What a request gets.
+pub(super) enum Answer {
+    Now(AdminResponse),
+    /// The program's thread has been asked.
+    Later(Awaited),
 }
 
 impl Pages {
-    /// The answer to a request for `path` with `query`.
-    pub(super) fn answer(&self, method: Method, path: &str, query: &str) -> AdminResponse {
+    /// The server's own pages.
+    pub(crate) fn new(
+        health: Arc<Health>,
+        incidents: Arc<Incidents>,
+        recent: Arc<RecentRequests>,
+    ) -> Self {
+        Self { health, incidents, recent, program: None }
+    }
+
+    /// The answer to `request`.
+    pub(super) fn answer(&self, method: Method, request: &AdminRequest<'_>) -> Answer {
+        let AdminRequest { path, query, .. } = *request;
         let page: fn(&Self, &str) -> AdminResponse = match path {
             "/healthz" => Self::healthz,
             "/incidents" => Self::incidents,
             "/readyz" => Self::readyz,
             "/requests" => Self::requests,
-            _ => return AdminResponse::new(Status::NotFound),
+            _ => return self.answer_of_program(method, request),
         };
-        match method {
+        Answer::Now(match method {
             Method::Get | Method::Head => page(self, query),
             Method::Options | Method::Other | Method::Post => {
                 AdminResponse::new(Status::MethodNotAllowed)
+            }
+        })
+    }
+
+    /// The program's answer. It has no page that takes another method.
+    fn answer_of_program(&self, method: Method, request: &AdminRequest<'_>) -> Answer {
+        let Some(program) = &self.program else {
+            return Answer::Now(AdminResponse::new(Status::NotFound));
+        };
+        match method {
+            Method::Get | Method::Head => {
+                program.ask(request).map_or_else(Answer::Now, Answer::Later)
+            }
+            Method::Options | Method::Other | Method::Post => {
+                Answer::Now(AdminResponse::new(Status::MethodNotAllowed))
             }
         }
     }

@@ -9,8 +9,12 @@ use std::{
 
 use rustix::event::PollFlags;
 
-use super::{answer::AdminResponse, pages::Pages};
-use crate::proto::http::{HttpLimits, HttpSession, Status, Step};
+use super::{
+    answer::AdminResponse,
+    pages::{Answer, Pages},
+    program::{AdminRequest, Awaited},
+};
+use crate::proto::http::{HttpLimits, HttpSession, Method, Status, Step};
 
 /// Time for a request to come and for its answer to be taken, whatever comes in between.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +39,8 @@ enum VisitState {
     Closing(usize),
     /// For a request.
     Reading(HttpSession, Vec<u8>),
+    /// For the program's page.
+    Waiting(Method, Awaited),
     /// For the peer to take these bytes, of which so many are taken.
     Writing(Vec<u8>, usize),
 }
@@ -60,19 +66,24 @@ impl Visitor {
         self.deadline
     }
 
-    /// What has to happen for it to go on.
-    pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
+    /// What has to happen at its socket for it to go on; `None` where nothing there matters.
+    pub(super) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let flags = match self.state {
             VisitState::Closing(_) | VisitState::Reading(..) => PollFlags::IN,
+            VisitState::Waiting(..) => return None,
             VisitState::Writing(..) => PollFlags::OUT,
         };
-        (self.socket.as_fd(), flags)
+        Some((self.socket.as_fd(), flags))
     }
 
     /// Goes on as far as that is possible without a wait; false where the connection is over.
     pub(super) fn advance(&mut self, pages: &Pages, now: Instant) -> bool {
         if now >= self.deadline {
-            return false;
+            let VisitState::Waiting(method, _) = &self.state else { return false };
+            let late = "the page is not there in time: come again";
+            let late = AdminResponse::text(Status::ServiceUnavailable, late);
+            self.state = VisitState::Writing(late.to_bytes(Some(*method)), 0);
+            self.deadline = now + LINGER;
         }
         loop {
             match self.step(pages, now) {
@@ -94,9 +105,16 @@ impl Visitor {
                 if read == 0 {
                     return Ok(false);
                 }
-                if let Some(answer) = answer(session, bytes, pages) {
-                    self.state = VisitState::Writing(answer, 0);
+                if let Some(next) = answer(session, bytes, pages) {
+                    self.state = next;
                 }
+            }
+            VisitState::Waiting(method, awaited) => {
+                let Some(answer) = awaited.take() else {
+                    return Err(ErrorKind::WouldBlock.into());
+                };
+                self.state = VisitState::Writing(answer.to_bytes(Some(*method)), 0);
+                self.deadline = now + PATIENCE;
             }
             VisitState::Writing(bytes, taken) => {
                 *taken += self.socket.write(bytes.get(*taken..).unwrap_or_default())?;
@@ -116,25 +134,41 @@ impl Visitor {
     }
 }
 
-/// The answer to the request in `bytes`, once its head is whole. A body, which no page asks for, is
-/// ignored.
-fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Option<Vec<u8>> {
+/// What comes after the request in `bytes`, once its head is whole. A body, which no page asks for,
+/// is ignored.
+fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Option<VisitState> {
+    let write =
+        |answer: AdminResponse, method| Some(VisitState::Writing(answer.to_bytes(method), 0));
     let (consumed, step) = session.advance(bytes);
     match step {
         Step::Head(head) => {
-            let (method, query) = (head.method, query(bytes));
-            Some(pages.answer(method, &head.path, query).to_bytes(Some(method)))
+            let method = head.method;
+            let accept = accept(bytes);
+            let request = AdminRequest { path: &head.path, query: query(bytes), accept: &accept };
+            match pages.answer(method, &request) {
+                Answer::Now(answer) => write(answer, Some(method)),
+                Answer::Later(awaited) => Some(VisitState::Waiting(method, awaited)),
+            }
         }
         Step::NeedMore => {
             bytes.drain(..consumed);
             None
         }
-        Step::Reject(status) => Some(AdminResponse::new(status).to_bytes(None)),
+        Step::Reject(status) => write(AdminResponse::new(status), None),
         // They come after a head.
-        Step::Closed | Step::Complete => {
-            Some(AdminResponse::new(Status::BadRequest).to_bytes(None))
-        }
+        Step::Closed | Step::Complete => write(AdminResponse::new(Status::BadRequest), None),
     }
+}
+
+/// The values of all `Accept` fields of that request: the session has checked the head, and reads
+/// only fields that matter on the public port.
+fn accept(bytes: &[u8]) -> String {
+    let mut fields = [httparse::EMPTY_HEADER; HttpLimits::HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    let _ = request.parse(bytes);
+    let values = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("accept"));
+    let values = values.filter_map(|field| str::from_utf8(field.value).ok());
+    values.collect::<Vec<_>>().join(", ")
 }
 
 /// The query of the request whose head is at the beginning of `bytes`: the session has checked the

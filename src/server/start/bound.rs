@@ -1,6 +1,6 @@
 //! The first step of a start: the settings are checked, and the sockets are there.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::running::spawn;
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         health::Health,
         journal::OnRecovery,
         output::Output,
+        view::ServerView,
         watch::Watched,
     },
     tls::TlsConfig,
@@ -42,6 +43,8 @@ pub(super) struct Bound {
     pub(super) router: Option<Arc<dyn OutputRouter>>,
     pub(super) sockets: Vec<ListeningSocket>,
     pub(super) tls: Option<TlsConfig>,
+    /// What the program's pages see, once the server runs.
+    pub(super) view: Arc<OnceLock<ServerView>>,
     pub(super) watch_certificates: bool,
     pub(super) watched: Vec<Watched>,
 }
@@ -53,6 +56,7 @@ impl Bound {
     /// A setting that is wrong or missing, or a socket that cannot be bound.
     pub(super) fn new(server: ServerBuilder) -> Result<Self, Error> {
         let ServerBuilder {
+            admin_pages,
             config,
             inherited,
             on_bound,
@@ -82,20 +86,22 @@ impl Bound {
         let health = Arc::new(Health::new(Arc::clone(&control)));
         let incidents = Arc::new(Incidents::new(config.admin.incidents));
         let recent = Arc::<RecentRequests>::default();
+        let view = Arc::default();
         // Before the journal is read, which may take its time: probes are answered meanwhile.
         let admin = match config.admin.listen {
             None => None,
             Some(address) => {
                 let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
-                let recent = Arc::clone(&recent);
-                Some(AdminListener::bind(address, Pages { health, incidents, recent })?)
+                let pages = Pages::new(health, incidents, Arc::clone(&recent));
+                let program = admin_pages.map(|program| (program, Arc::clone(&view)));
+                Some(AdminListener::bind(address, pages, program)?)
             }
         };
         // Everything is bound.
         if let Some(call) = on_bound {
             call()?;
         }
-        let spawn = |run| spawn(&control, "ringhook-admin".to_owned(), None, run);
+        let spawn = |name: &str, run| spawn(&control, name.to_owned(), None, run);
         let admin = admin.map(|listener| listener.start(spawn)).transpose()?;
         Ok(Self {
             admin,
@@ -113,6 +119,7 @@ impl Bound {
             router,
             sockets,
             tls,
+            view,
             watch_certificates,
             watched,
         })

@@ -74,6 +74,7 @@ impl Opened {
             recent,
             sockets,
             tls,
+            view,
             watch_certificates,
             mut watched,
             ..
@@ -116,7 +117,7 @@ impl Opened {
             recent,
             registry,
             permits: Arc::clone(&permits),
-            settings: Mutex::new(config.clone()),
+            settings: Arc::new(Mutex::new(config.clone())),
             reload_lock: ReloadLock::default(),
             shards: Vec::new(),
             shard_threads: Vec::new(),
@@ -199,6 +200,7 @@ impl Opened {
         let spawn = |run| handle.spawn("ringhook-watch".to_owned(), None, run);
         handle.watcher = Watcher::start(watch::PAUSE, watched, operation, spawn)?;
         handle.health.serving();
+        let _ = view.set(handle.view());
         handle.is_started = true;
         Ok(handle)
     }

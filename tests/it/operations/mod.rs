@@ -1,6 +1,7 @@
 //! A server that starts, tells how it is, is changed and stops.
 
 mod admin;
+mod admin_pages;
 mod library;
 mod listeners;
 mod placing;

@@ -9,10 +9,12 @@ use std::{
     cmp::Reverse,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, TryLockError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::metrics::Counter;
+use serde::{Serialize, Serializer};
+
+use super::metrics::{Counter, Stage, by_stage};
 use crate::proto::{http::Status, update::UpdateKind};
 
 /// Time in which a shard keeps one request that it has answered 200.
@@ -23,7 +25,7 @@ const REFUSED: usize = 128;
 
 /// What a shard knows of a request. Of its content there is nothing here.
 #[derive(Clone, Debug)]
-pub(crate) struct RecentRequest {
+pub(crate) struct RecentRecord {
     /// When its last byte, or what was wrong with it, had come.
     pub(crate) received_at: Instant,
     /// The peer; `None` on a socket that has no addresses.
@@ -47,6 +49,60 @@ pub(crate) struct RecentStages {
     pub(crate) answer: u64,
 }
 
+/// One of the last requests. Of its content there is nothing here.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct RecentRequest {
+    /// When its last byte, or what was wrong with it, had come; in JSON as RFC 3339 in UTC.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// The peer; `None` on a socket that has no addresses.
+    pub address: Option<IpAddr>,
+    /// The bot that was meant, where that is known.
+    pub bot: Option<String>,
+    /// Its update's kind, where it had one.
+    pub kind: Option<UpdateKind>,
+    /// Its update's id.
+    pub update_id: Option<i64>,
+    /// The status of the answer.
+    pub status: u16,
+    /// Why it was refused: a fixed word or a status; empty with 200.
+    pub detail: &'static str,
+    /// Microseconds of the stages that the shard has timed.
+    #[serde(serialize_with = "by_stage")]
+    pub stages_us: Vec<(Stage, f64)>,
+}
+
+impl RecentRequest {
+    /// `now` and `time` are the same moment.
+    fn new(record: &RecentRecord, now: Instant, time: SystemTime) -> Self {
+        let age = now.saturating_duration_since(record.received_at);
+        let (kind, update_id) = record.update.unzip();
+        let RecentStages { read, parse, commit, answer } = record.stages;
+        let stages = [
+            (Stage::Read, read, kind.is_some()),
+            (Stage::Parse, parse, kind.is_some()),
+            (Stage::Commit, commit, commit > 0),
+            (Stage::Answer, answer, answer > 0),
+        ];
+        let known = stages.into_iter().filter(|(.., is_known)| *is_known);
+        Self {
+            time: time.checked_sub(age).unwrap_or(time),
+            address: record.peer,
+            bot: record.bot.as_deref().map(str::to_owned),
+            kind,
+            update_id,
+            status: record.status.code(),
+            detail: record.detail,
+            stages_us: known.map(|(stage, ns, _)| (stage, ns as f64 / 1e3)).collect(),
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
 /// Which requests are asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RecentQuery<'a> {
@@ -64,7 +120,7 @@ struct Ring {
     most: usize,
     /// Where the next one goes, once there are as many as may be.
     oldest: usize,
-    requests: Vec<RecentRequest>,
+    requests: Vec<RecentRecord>,
 }
 
 /// The rings of one shard, as it and its readers share them.
@@ -100,6 +156,13 @@ impl RecentRequests {
 
     /// Those that `query` asks for, the newest first, and how many were dropped in all.
     pub(crate) fn latest(&self, query: RecentQuery<'_>) -> (Vec<RecentRequest>, u64) {
+        let (records, dropped) = self.records(query);
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let shown = |record| RecentRequest::new(record, now, time);
+        (records.iter().map(shown).collect(), dropped)
+    }
+
+    pub(crate) fn records(&self, query: RecentQuery<'_>) -> (Vec<RecentRecord>, u64) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut requests = Vec::new();
         let mut dropped = 0;
@@ -117,7 +180,7 @@ impl RecentRequests {
 }
 
 impl RecentQuery<'_> {
-    fn asks_for(&self, request: &RecentRequest) -> bool {
+    fn asks_for(&self, request: &RecentRecord) -> bool {
         self.bot.is_none_or(|bot| request.bot.as_deref() == Some(bot))
             && self.status.is_none_or(|status| request.status.code() == status)
     }
@@ -132,18 +195,18 @@ impl RecentWriter {
 
     /// Keeps a request that was answered 200 at `now`.
     #[cold]
-    pub(crate) fn accepted(&self, now: Instant, request: RecentRequest) {
+    pub(crate) fn accepted(&self, now: Instant, request: RecentRecord) {
         self.due.set(now + PERIOD);
         self.keep(&self.shared.accepted, request);
     }
 
     /// Keeps a request that was not.
     #[cold]
-    pub(crate) fn refused(&self, request: RecentRequest) {
+    pub(crate) fn refused(&self, request: RecentRecord) {
         self.keep(&self.shared.refused, request);
     }
 
-    fn keep(&self, ring: &Mutex<Ring>, request: RecentRequest) {
+    fn keep(&self, ring: &Mutex<Ring>, request: RecentRecord) {
         match ring.try_lock() {
             Ok(mut ring) => ring.add(request),
             Err(TryLockError::Poisoned(ring)) => ring.into_inner().add(request),
@@ -157,7 +220,7 @@ impl Ring {
         Self { most, oldest: 0, requests: Vec::with_capacity(most) }
     }
 
-    fn add(&mut self, request: RecentRequest) {
+    fn add(&mut self, request: RecentRecord) {
         if self.requests.len() < self.most {
             self.requests.push(request);
         } else if let Some(oldest) = self.requests.get_mut(self.oldest) {
@@ -175,8 +238,8 @@ mod tests {
 
     use super::*;
 
-    fn request(bot: &str, status: Status, received_at: Instant) -> RecentRequest {
-        RecentRequest {
+    fn request(bot: &str, status: Status, received_at: Instant) -> RecentRecord {
+        RecentRecord {
             received_at,
             peer: None,
             bot: Some(bot.into()),
@@ -208,12 +271,12 @@ mod tests {
         for ms in 1..1000 {
             writers[1].refused(request("news", Status::NotFound, at(ms)));
         }
-        let (all, dropped) = recent.latest(RecentQuery::default());
+        let (all, dropped) = recent.records(RecentQuery::default());
         assert_eq!((all.len(), dropped), (REFUSED + 1, 0));
         assert!(all.is_sorted_by_key(|it| Reverse(it.received_at)));
         assert_eq!(all.first().unwrap().received_at, at(999));
         assert_eq!(all.last().unwrap().status, Status::Ok);
-        let asked = |query| recent.latest(query).0.len();
+        let asked = |query| recent.records(query).0.len();
         assert_eq!(asked(RecentQuery { bot: Some("shop"), ..RecentQuery::default() }), 1);
         assert_eq!(asked(RecentQuery { status: Some(404), ..RecentQuery::default() }), REFUSED);
         let both = RecentQuery { limit: Some(5), bot: Some("news"), status: Some(200) };
@@ -231,7 +294,7 @@ mod tests {
         let write = move || writer.refused(request("shop", Status::NotFound, Instant::now()));
         thread::spawn(write).join().unwrap();
         drop(reading);
-        let (requests, dropped) = recent.latest(RecentQuery::default());
+        let (requests, dropped) = recent.records(RecentQuery::default());
         assert_eq!((requests.len(), dropped), (0, 1));
     }
 }

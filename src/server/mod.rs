@@ -220,6 +220,7 @@ impl Server {
             metrics: self.metrics.clone(),
             outputs: self.outputs.clone(),
             placement: self.placement.clone(),
+            recent: Arc::clone(&self.recent),
             registry: Arc::clone(&self.registry),
             settings: Arc::clone(&self.settings),
             started_at: self.started_at,

@@ -32,6 +32,7 @@ use super::{
     output::OutputSpec,
     profile::Profiler,
     setup::Setup,
+    shown_config::LiveConfig,
     surroundings,
 };
 use crate::{
@@ -175,6 +176,8 @@ pub(crate) struct Service {
     profiler: Option<Profiler>,
     /// The outputs behind HTTP.
     pub(crate) forwards: Forwards,
+    /// The config as the status page shows it.
+    pub(crate) shown_config: Arc<LiveConfig>,
     /// The routes that are in force.
     pub(crate) routes: Arc<LiveRoutes>,
     report_file: Option<(PathBuf, File)>,
@@ -230,6 +233,7 @@ impl Service {
             identity,
             profiler,
             forwards: Forwards::default(),
+            shown_config: Arc::default(),
             routes,
             report_file,
             signals,
@@ -265,7 +269,8 @@ impl Service {
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
-        let pages = Status::new(surroundings::of(&self.forwards));
+        self.shown_config.show(setup, &[])?;
+        let pages = Status::new(surroundings::of(&self.forwards, &self.shown_config));
         let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
         self.forwards.start(setup, &server)?;

@@ -18,6 +18,8 @@
 
 #[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
+#[path = "../../../loadtest/tests/support/browser.rs"]
+mod browser;
 mod commands;
 mod durability;
 mod rights;

@@ -10,7 +10,7 @@ use crate::{
     observe::{
         incidents::IncidentKind,
         metrics::{SlowRecord, Stage},
-        recent::{RecentRequest, RecentStages},
+        recent::{RecentRecord, RecentStages},
     },
     outcome::Forbidden,
     proto::{
@@ -64,9 +64,9 @@ impl Connection<'_> {
         bot: Option<Arc<str>>,
         detail: &'static str,
         answer: u64,
-    ) -> RecentRequest {
+    ) -> RecentRecord {
         let Trace { commit, parse, read, update } = self.trace;
-        RecentRequest {
+        RecentRecord {
             received_at: self.read_at,
             peer: self.peer,
             bot,

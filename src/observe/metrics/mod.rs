@@ -47,7 +47,7 @@ pub(crate) use self::{
         CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery, UnroutedCounts,
     },
     outputs::OutputCounts,
-    slow::{SlowLog, SlowRecord},
+    slow::{SlowLog, SlowRecord, by_stage},
 };
 use crate::{
     outcome::{CloseReason, Forbidden, Refusal, TurnedAway},

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     answer::AdminResponse,
+    host,
     program::{AdminRequest, Awaited, ProgramPages},
     requests,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Pages {
     pub(crate) health: Arc<Health>,
     pub(crate) incidents: Arc<Incidents>,
     pub(crate) recent: Arc<RecentRequests>,
+    /// Whether the listener is on loopback.
+    is_local: bool,
     /// Those of the program.
     pub(super) program: Option<ProgramPages>,
 }
@@ -41,8 +44,22 @@ impl Pages {
         health: Arc<Health>,
         incidents: Arc<Incidents>,
         recent: Arc<RecentRequests>,
+        is_local: bool,
     ) -> Self {
-        Self { health, incidents, recent, program: None }
+        Self { health, incidents, recent, is_local, program: None }
+    }
+
+    /// The answer to `request` under the name `host`; `None` where it has none under that. Probes
+    /// have one under any.
+    pub(super) fn answer_under(
+        &self,
+        host: Option<&str>,
+        method: Method,
+        request: &AdminRequest<'_>,
+    ) -> Option<Answer> {
+        let is_probe = matches!(request.path, "/healthz" | "/readyz");
+        let is_shown = is_probe || !self.is_local || host.is_none_or(host::is_own);
+        is_shown.then(|| self.answer(method, request))
     }
 
     /// The answer to `request`.

@@ -1,13 +1,8 @@
 //! `/requests`: the last requests as JSON.
 
-use std::{
-    net::IpAddr,
-    time::{Instant, SystemTime},
-};
-
 use serde::Serialize;
 
-use crate::observe::recent::{RecentQuery, RecentRequest, RecentRequests, RecentStages};
+use crate::observe::recent::{RecentQuery, RecentRequest, RecentRequests};
 
 /// The list that `query` asks for.
 ///
@@ -15,8 +10,6 @@ use crate::observe::recent::{RecentQuery, RecentRequest, RecentRequests, RecentS
 /// What is wrong with the query.
 pub(super) fn json(recent: &RecentRequests, query: &str) -> Result<Vec<u8>, &'static str> {
     let (requests, dropped) = recent.latest(parse(query)?);
-    let (now, time) = (Instant::now(), SystemTime::now());
-    let requests = requests.iter().map(|request| Shown::new(request, now, time)).collect();
     // Nothing in it can fail.
     serde_json::to_vec(&RequestList { dropped, requests }).map_err(|_| "no JSON")
 }
@@ -37,67 +30,9 @@ fn parse(query: &str) -> Result<RecentQuery<'_>, &'static str> {
 }
 
 #[derive(Serialize)]
-struct RequestList<'a> {
+struct RequestList {
     dropped: u64,
-    requests: Vec<Shown<'a>>,
-}
-
-/// A request as JSON has it.
-#[derive(Serialize)]
-struct Shown<'a> {
-    time: String,
-    address: Option<IpAddr>,
-    bot: Option<&'a str>,
-    kind: Option<&'static str>,
-    update_id: Option<i64>,
-    status: u16,
-    detail: &'static str,
-    stages_us: Stages,
-}
-
-/// Microseconds of the stages that the request has passed.
-#[derive(Serialize)]
-struct Stages {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parse: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commit: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<f64>,
-}
-
-impl<'a> Shown<'a> {
-    /// `now` and `time` are the same moment.
-    fn new(request: &'a RecentRequest, now: Instant, time: SystemTime) -> Self {
-        let age = now.saturating_duration_since(request.received_at);
-        let received = time.checked_sub(age).unwrap_or(time);
-        let (kind, update_id) = request.update.unzip();
-        Self {
-            time: humantime::format_rfc3339_millis(received).to_string(),
-            address: request.peer,
-            bot: request.bot.as_deref(),
-            kind: kind.map(|kind| kind.as_str()),
-            update_id,
-            status: request.status.code(),
-            detail: request.detail,
-            stages_us: Stages::new(request.stages, update_id.is_some()),
-        }
-    }
-}
-
-impl Stages {
-    fn new(stages: RecentStages, has_update: bool) -> Self {
-        let us = |ns: u64, is_known: bool| is_known.then_some(ns as f64 / 1e3);
-        let RecentStages { read, parse, commit, answer } = stages;
-        Self {
-            read: us(read, has_update),
-            parse: us(parse, has_update),
-            commit: us(commit, commit > 0),
-            answer: us(answer, answer > 0),
-        }
-    }
+    requests: Vec<RecentRequest>,
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ impl Bound {
             None => None,
             Some(address) => {
                 let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
-                let pages = Pages::new(health, incidents, Arc::clone(&recent));
+                let is_local = address.ip().to_canonical().is_loopback();
+                let pages = Pages::new(health, incidents, Arc::clone(&recent), is_local);
                 let program = admin_pages.map(|program| (program, Arc::clone(&view)));
                 Some(AdminListener::bind(address, pages, program)?)
             }

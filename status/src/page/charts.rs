@@ -16,6 +16,7 @@ const SHOWN: usize = 240;
 pub(super) fn traffic(history: &History) -> Option<Picture> {
     let lines = [
         line(history, "updates", 0, |it| Some(it.updates_per_s)),
+        line(history, "requests", 4, |it| Some(it.requests_per_s)),
         line(history, "refused requests", 1, |it| Some(it.refused_per_s)),
         line(history, "failed updates", 3, |it| Some(it.failed_per_s)),
     ];

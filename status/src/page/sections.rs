@@ -60,6 +60,7 @@ pub(super) fn tiles(history: &History, report: &Report) -> Markup {
     };
     let tiles = [
         ("updates per second", rate(|it| it.updates_per_s)),
+        ("requests per second", rate(|it| it.requests_per_s)),
         ("refused requests per second", rate(|it| it.refused_per_s)),
         ("failed updates per second", rate(|it| it.failed_per_s)),
         ("answered within, p50", latency(Stage::Answer, |(p50, _)| p50)),

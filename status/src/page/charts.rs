@@ -14,9 +14,12 @@ const SHOWN: usize = 240;
 
 /// Updates and refusals per second.
 pub(super) fn traffic(history: &History) -> Option<Picture> {
+    // Most requests bring an update, so that the two lines lie over each other.
+    let mut requests = line(history, "requests", 4, |it| Some(it.requests_per_s));
+    requests.look.dash = 2;
     let lines = [
         line(history, "updates", 0, |it| Some(it.updates_per_s)),
-        line(history, "requests", 4, |it| Some(it.requests_per_s)),
+        requests,
         line(history, "refused requests", 1, |it| Some(it.refused_per_s)),
         line(history, "failed updates", 3, |it| Some(it.failed_per_s)),
     ];

@@ -35,7 +35,8 @@ impl Scene {
         let nowhere = Port::reserve();
         let config = format!(
             "[[output]]\nname = 'all'\nto = 'null'\n\
-             [[output]]\nname = 'shop'\nto = 'http://{}/{TOKEN}?{MARK}'\n",
+             [[output]]\nname = 'shop'\nto = 'http://{}/{TOKEN}?{MARK}'\n\
+             [[route]]\nto = ['all', 'shop']\n",
             nowhere.addr
         );
         let service = Service::new(&config, &["--admin", &admin.addr.to_string()]);

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_thread_that_works_is_seen_to() {
         let start = Instant::now();
-        let work = || {
+        let work = move || {
             let mut sum = 0_u64;
             while start.elapsed() < Duration::from_millis(300) {
                 sum = black_box(sum + 1);

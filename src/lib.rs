@@ -76,6 +76,7 @@ pub use crate::{
             JournalReport, OutputReport, Percentiles, PollReport, Report, SlowReport, SlowRequest,
             Stage, StageBuckets, WebhookReport,
         },
+        recent::RecentRequest,
     },
     proto::update::Update,
     server::{

@@ -9,8 +9,8 @@ use crate::error::Error;
 
 /// The listener for probes and operators, and how many incidents it can show.
 ///
-/// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents`, which
-/// shows the addresses of peers. Nothing of it is ever served on the public port.
+/// It speaks plain HTTP without any credentials: `/healthz`, `/readyz`, and `/incidents` and
+/// `/requests`, which show the addresses of peers. Nothing of it is ever served on the public port.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]

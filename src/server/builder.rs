@@ -144,9 +144,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Answers `/healthz`, `/readyz` and `/incidents` on `address` over plain HTTP; see
-    /// [`Admin`](crate::Admin). It
-    /// does so from before the journal is read until everything is drained.
+    /// Answers `/healthz`, `/readyz`, `/incidents` and `/requests` on `address` over plain HTTP;
+    /// see [`Admin`](crate::Admin). It does so from before the journal is read until everything is drained.
     #[must_use]
     pub fn admin(mut self, address: SocketAddr) -> Self {
         self.config.admin.listen = Some(address);

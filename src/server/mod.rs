@@ -72,6 +72,7 @@ use crate::{
     observe::{
         incidents::Incidents,
         metrics::{Metrics, Report},
+        recent::RecentRequests,
     },
     server::{admin::AdminThread, health::Health},
 };
@@ -112,6 +113,7 @@ pub struct Server {
     notices: Vec<String>,
     acceptor_config: Arc<AcceptorConfig>,
     placement: Placement,
+    recent: Arc<RecentRequests>,
     registry: Arc<BotRegistry>,
     permits: Arc<PeerConnectionLimit>,
     /// What the server runs by now.
@@ -225,6 +227,7 @@ impl Server {
             incidents: Arc::clone(&self.incidents),
             metrics: self.metrics.clone(),
             placement: self.placement.clone(),
+            recent: Arc::clone(&self.recent),
             registry: Arc::clone(&self.registry),
             running: Arc::clone(&self.running),
             settings: Arc::clone(&self.settings),

@@ -13,7 +13,8 @@ use crate::{
     io::cpu_affinity::Placement,
     observe::{
         incidents::{Incident, Incidents},
-        metrics::{Metrics, Report, SlowReport, Stage, StageBuckets},
+        metrics::{Intervals, Metrics, Report, SlowReport, Stage, StageBuckets},
+        recent::{RecentQuery, RecentRequest, RecentRequests},
     },
     proto::update::UpdateKind,
     server::{health::Health, outputs::RunningOutputs},
@@ -32,6 +33,7 @@ pub struct ServerView {
     pub(crate) metrics: Metrics,
     pub(super) running: Arc<RunningOutputs>,
     pub(crate) placement: Placement,
+    pub(crate) recent: Arc<RecentRequests>,
     pub(crate) registry: Arc<BotRegistry>,
     pub(crate) settings: Arc<Mutex<Config>>,
     pub(crate) started_at: Instant,
@@ -166,6 +168,20 @@ impl ServerView {
     #[must_use]
     pub fn incidents(&self, limit: usize) -> (Vec<Incident>, u64) {
         self.incidents.latest(limit)
+    }
+
+    /// The last requests, at most `limit`, the newest first, and how many were dropped in all
+    /// because a reader was in their way.
+    #[must_use]
+    pub fn requests(&self, limit: usize) -> (Vec<RecentRequest>, u64) {
+        self.recent.latest(RecentQuery { limit: Some(limit), ..RecentQuery::default() })
+    }
+
+    /// The stages' histograms, interval by interval.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn intervals(&self) -> Intervals {
+        self.metrics.intervals()
     }
 
     /// How many incidents there were of each kind, by its name, those of 0 included.

@@ -5,20 +5,24 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | `page`, `history`, `threads` | `/`: the status page, the last hour, what threads take of CPUs |
 //! | `metrics` | `/metrics`: all counters in the text forms of Prometheus and OpenMetrics |
 
+mod history;
 mod metrics;
+mod page;
+mod threads;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use ringhook::{AdminPage, AdminPages, AdminRequest, ServerView};
 use ringhook_outputs::forward::ForwardStatus;
 
 pub use self::metrics::BOTS_MAX;
-use self::metrics::Metrics;
-
-/// Time between two looks at the server.
-const PAUSE: Duration = Duration::from_secs(5);
+use self::{history::History, metrics::Metrics, page::Shown, threads::Threads};
 
 /// What the program knows that the library does not. It is asked for each page, and must not wait.
 pub trait Program: Send {
@@ -27,32 +31,82 @@ pub trait Program: Send {
 
     /// The outputs behind HTTP, by name.
     fn forwards(&self) -> Vec<(String, ForwardStatus)>;
+
+    /// The config that was read last; `None` where there is none.
+    fn config(&self) -> Option<Arc<ShownConfig>>;
+
+    /// What an error of a delivery means that Telegram has told of; `None` where that is not known.
+    fn meaning(&self, error: &str) -> Option<Meaning>;
+}
+
+/// A config as people may see it.
+#[derive(Clone, Debug, Default)]
+pub struct ShownConfig {
+    /// All settings, with secrets hidden.
+    pub text: String,
+    /// Keys of the settings that are not in force before the next start.
+    pub pending: Vec<&'static str>,
+}
+
+/// What an error of a delivery means.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning {
+    /// What has happened.
+    pub what: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
 }
 
 /// All pages of this crate.
 pub struct Status {
+    history: History,
     metrics: Metrics,
     program: Box<dyn Program>,
+    threads: Threads,
 }
 
 impl Status {
     /// The pages of a server that `program` runs, whose version is `version`.
     pub fn new(version: &'static str, program: impl Program + 'static) -> Self {
-        Self { metrics: Metrics::new(version), program: Box::new(program) }
+        let (history, threads) = (History::default(), Threads::default());
+        Self { history, metrics: Metrics::new(version), program: Box::new(program), threads }
+    }
+
+    /// The status page.
+    fn page(&self, query: &str, server: &ServerView) -> AdminPage {
+        let refresh = match page::refresh(query) {
+            Ok(refresh) => refresh,
+            Err(what) => return AdminPage::bad_request(what),
+        };
+        let shown = Shown {
+            history: &self.history,
+            program: &*self.program,
+            report: &server.report(),
+            server,
+            threads: &self.threads,
+            now: SystemTime::now(),
+        };
+        AdminPage::new("text/html; charset=utf-8", page::html(&shown, refresh))
+            .field("Content-Security-Policy", page::POLICY)
+            .field("Referrer-Policy", "no-referrer")
     }
 }
 
 impl AdminPages for Status {
     fn answer(&mut self, request: &AdminRequest<'_>, server: &ServerView) -> Option<AdminPage> {
         match request.path {
+            "/" => Some(self.page(request.query, server)),
             "/metrics" => Some(self.metrics.page(request.accept, server, &*self.program)),
             _ => None,
         }
     }
 
     fn tick(&mut self, server: &ServerView) -> Option<Duration> {
-        self.metrics.look(Instant::now(), server);
-        Some(PAUSE)
+        let now = Instant::now();
+        self.history.tick(server, &server.report());
+        self.metrics.look(now, server);
+        self.threads.look(now);
+        Some(history::STEP)
     }
 }
 

@@ -27,6 +27,14 @@ const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 struct Quiet;
 
 impl Program for Quiet {
+    fn config(&self) -> Option<std::sync::Arc<ringhook_status::ShownConfig>> {
+        None
+    }
+
+    fn meaning(&self, _: &str) -> Option<ringhook_status::Meaning> {
+        None
+    }
+
     fn stderr_lines_dropped(&self) -> u64 {
         7
     }
@@ -46,7 +54,7 @@ fn start(bots: usize) -> Server {
 /// Status line with fields, and body.
 fn get(server: &Server, accept: &str) -> (String, String) {
     let mut client = TcpStream::connect(server.admin_addr().unwrap()).unwrap();
-    write!(client, "GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n").unwrap();
+    write!(client, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n\r\n").unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

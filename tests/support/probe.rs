@@ -23,7 +23,7 @@ pub(crate) fn ask_with(addr: SocketAddr, request: &[u8]) -> io::Result<(String, 
 
 /// Status and body of the answer to GET.
 pub(crate) fn ask(addr: SocketAddr, target: &str) -> (u16, String) {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: probe\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let (line, _, body) = ask_with(addr, request.as_bytes()).unwrap();
     (line.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }

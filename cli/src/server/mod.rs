@@ -9,6 +9,7 @@
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `forwards` | the outputs behind HTTP |
 //! | `live_outputs` | the outputs that are in force, and how a reload changes them |
+//! | `shown_config` | the config as the status page shows it |
 //! | `surroundings` | what the pages of the admin listener show of the program |
 //! | `final_report` | what is told at the end |
 //! | `service` | flags, signals, start and stop |
@@ -27,5 +28,6 @@ pub(crate) mod outside;
 pub(crate) mod profile;
 pub(crate) mod service;
 pub(crate) mod setup;
+pub(crate) mod shown_config;
 pub(crate) mod surroundings;
 pub(crate) mod written_files;

@@ -30,6 +30,7 @@ use super::{
     live_outputs::LiveOutputs,
     profile::Profiler,
     setup::Setup,
+    shown_config::LiveConfig,
     surroundings,
 };
 use crate::{
@@ -171,6 +172,8 @@ pub(crate) struct Service {
     identity: Option<Identity>,
     profiler: Option<Profiler>,
     pub(crate) outputs: LiveOutputs,
+    /// The config as the status page shows it.
+    pub(crate) shown_config: Arc<LiveConfig>,
     report_file: Option<(PathBuf, File)>,
     signals: signal_hook::iterator::Handle,
 }
@@ -223,6 +226,7 @@ impl Service {
             identity,
             profiler,
             outputs: LiveOutputs::new(routes),
+            shown_config: Arc::default(),
             report_file,
             signals,
         })
@@ -247,8 +251,9 @@ impl Service {
         if let (Some(identity), Some(user)) = (self.identity.clone(), user) {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
-        let pages =
-            Status::new(env!("CARGO_PKG_VERSION"), surroundings::of(&self.outputs.forwards));
+        self.shown_config.show(setup, &[])?;
+        let surroundings = surroundings::of(&self.outputs.forwards, &self.shown_config);
+        let pages = Status::new(env!("CARGO_PKG_VERSION"), surroundings);
         let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
         self.outputs.start(setup, &server)?;

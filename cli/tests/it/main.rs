@@ -18,6 +18,9 @@
 
 #[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../loadtest/tests/support/browser.rs"]
+mod browser;
 mod commands;
 mod durability;
 mod rights;

@@ -4,121 +4,33 @@ use std::collections::BTreeMap;
 
 use maud::html;
 
+use pagecharts::ranges::{Range, Row, ranges};
+
 use super::{
-    chart::{COLOURS, LETTER, Picture, Size, fitted, px},
+    chart::{COLOURS, LETTER, Picture, fitted, px},
     input::{Latency, Run},
-    scale::{Scale, duration, grouped, tick},
+    scale::grouped,
 };
 
-/// Height of a bar with the room around it.
-const BAR: f64 = 22.0;
 /// Height of a row's name where it stands above its bars.
 const NAME: f64 = 17.0;
-
 /// Where the latencies of each stage lie, of each server.
 pub(super) fn stages(runs: &[Run]) -> Option<Picture> {
-    let mut rows: Vec<(&str, Vec<(usize, &Latency)>)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
         for (stage, latency) in run.server.iter().flat_map(|server| &server.latency_us) {
-            match rows.iter_mut().find(|(known, _)| known == stage) {
-                Some((_, bars)) => bars.push((index, latency)),
-                None => rows.push((stage, vec![(index, latency)])),
+            let Latency { min, p50, p99, p999, max, .. } = *latency;
+            let range = (index % COLOURS, Range { min, p50, p99, p999, max });
+            match rows.iter_mut().find(|row| row.name == *stage) {
+                Some(row) => row.ranges.push(range),
+                None => rows.push(Row { name: stage.clone(), ranges: vec![range] }),
             }
         }
     }
-    if rows.is_empty() {
-        return None;
-    }
-    let bars = || rows.iter().flat_map(|(_, bars)| bars);
-    // A stage of nothing at all, as a request that one read brought, lies at the axis' beginning.
-    let scale =
-        Scale::log(bars().flat_map(|(_, latency)| [latency.p50.max(0.1), latency.max.max(0.1)]));
-    let told: Vec<_> = rows
-        .iter()
-        .flat_map(|(stage, bars)| bars.iter().map(move |(index, latency)| (stage, index, latency)))
-        .map(|(stage, index, latency)| {
-            let run = runs.get(*index).map_or("", |run| &run.label);
-            let (p50, p99) = (duration(latency.p50), duration(latency.p99));
-            format!("{run}, {stage}: p50 {p50}, p99 {p99}")
-        })
-        .collect();
-    let title = "The server's stages";
-    Some(Picture::new("stages", title, &told.join(". "), |size| {
-        let mut svg = Vec::new();
-        let is_wide = size == Size::Wide;
-        let (left, right) = (if is_wide { 142.0 } else { 4.0 }, size.width() - 20.0);
-        let place = |us: f64| left + scale.place(us.max(0.1)) * (right - left);
-        let top = 30.0;
-        let mut y = top;
-        let mut content = Vec::new();
-        for (stage, bars) in &rows {
-            if is_wide {
-                let middle = y + bars.len() as f64 * BAR / 2.0 + 4.0;
-                content.push(html! {
-                    text.key.end x=(px(left - 12.0)) y=(px(middle)) { (stage) }
-                });
-            } else {
-                content.push(html! { text.key x="4" y=(px(y + 13.0)) { (stage) } });
-                y += NAME;
-            }
-            for (index, latency) in bars {
-                let (colour, middle) = (index % COLOURS, y + BAR / 2.0);
-                let bar = middle - 5.0;
-                let [min, p50, p99, p999, max] =
-                    [latency.min, latency.p50, latency.p99, latency.p999, latency.max].map(place);
-                let whisker = format!("M{min:.1} {middle:.1}H{max:.1}");
-                content.push(html! {
-                    path class={ "whisker c" (colour) } d=(whisker) {}
-                    rect class={ "f" (colour) } x=(px(p50)) y=(px(bar))
-                        width=(px((p99 - p50).max(2.0))) height="10" rx="2" {}
-                    path class={ "mark c" (colour) } d=(format!("M{p999:.1} {bar:.1}v10")) {}
-                    circle class={ "f" (colour) } cx=(px(max)) cy=(px(middle)) r="3" {}
-                });
-                y += BAR;
-            }
-            y += 6.0;
-        }
-        let bottom = y;
-        for us in scale.ticks(if is_wide { 8 } else { 4 }) {
-            let x = place(us);
-            let text = tick(us);
-            let half = text.chars().count() as f64 * LETTER / 2.0;
-            let middle = x.clamp(half, size.width() - half);
-            svg.push(html! {
-                path.grid d=(format!("M{x:.1} {top:.1}V{bottom:.1}")) {}
-                text.tick.mid x=(px(middle)) y=(px(bottom + 16.0)) { (text) }
-            });
-        }
-        // What the shapes mean, and whose they are.
-        svg.push(html! {
-            rect.plain x="0" y="5" width="20" height="10" rx="2" {}
-            text.key x="26" y="14" { "p50 to p99" }
-            path.mark.plainline d="M112 5v10" {}
-            text.key x="119" y="14" { "p99.9" }
-            circle.plain cx="176" cy="10" r="3" {}
-            text.key x="184" y="14" { "max" }
-        });
-        let mut x = 0.0;
-        let mut foot = bottom + 26.0;
-        if runs.len() > 1 {
-            for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.server.is_some()) {
-                let width = 24.0 + run.label.chars().count() as f64 * LETTER + 18.0;
-                if x > 0.0 && x + width > size.width() {
-                    (x, foot) = (0.0, foot + 18.0);
-                }
-                let label = fitted(&run.label, size.width() - 20.0);
-                svg.push(html! {
-                    rect class={ "f" (index % COLOURS) } x=(px(x)) y=(px(foot + 3.0))
-                        width="14" height="10" rx="2" {}
-                    text.key x=(px(x + 20.0)) y=(px(foot + 12.0)) { (label) }
-                });
-                x += width;
-            }
-            foot += 18.0;
-        }
-        svg.extend(content);
-        (foot + 2.0, svg)
-    }))
+    let with_server = runs.iter().enumerate().filter(|(_, run)| run.server.is_some());
+    let legend = with_server.map(|(index, run)| (index % COLOURS, run.label.as_str()));
+    let legend: Vec<_> = legend.filter(|_| runs.len() > 1).collect();
+    ranges("stages", "The server's stages", &rows, &legend)
 }
 
 /// What becomes of a request, as a class of the style sheet and in words.

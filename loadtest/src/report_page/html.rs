@@ -1,6 +1,7 @@
 //! The page around charts and tables.
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render as _, html};
+use pagecharts::{CHART_STYLE, PAGE_STYLE, POLICY};
 use serde_json::Value;
 
 use super::{
@@ -11,13 +12,6 @@ use super::{
     scale::{bytes, digits, duration, grouped},
     tables,
 };
-
-/// Colours and shapes of the charts, for the page and for pictures by themselves.
-pub(super) const CHART_STYLE: &str = include_str!("chart.css");
-const PAGE_STYLE: &str = include_str!("page.css");
-
-/// Nothing is fetched and nothing is run: the page is what it is in the file.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// All pictures of the runs.
 pub(super) fn pictures(runs: &[Run]) -> Vec<Picture> {

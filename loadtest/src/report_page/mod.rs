@@ -4,21 +4,19 @@
 //! |---|---|
 //! | `input` | what is known of the runs and their servers |
 //! | `charts`, `bars` | which pictures there are |
-//! | `chart`, `scale` | how lines and axes are drawn |
 //! | `tables`, `html` | what stands beside them |
 //!
 //! A page is one file without scripts, and fetches nothing: it can be kept, mailed and opened in
-//! ten years. Each picture is in it twice, for wide and for narrow screens.
+//! ten years. The crate `pagecharts` draws.
 
 mod bars;
-mod chart;
 mod charts;
 mod html;
 mod input;
-mod scale;
 mod tables;
 
 use maud::Markup;
+use pagecharts::{chart, scale};
 
 pub use self::input::Inputs;
 use crate::Error;
@@ -48,7 +46,7 @@ impl ReportPage {
     #[must_use]
     pub fn pictures(&self) -> Vec<(String, String)> {
         // A picture by itself has no page below it.
-        let style = format!("{}svg{{background:var(--card)}}", html::CHART_STYLE);
+        let style = format!("{}svg{{background:var(--card)}}", pagecharts::CHART_STYLE);
         html::pictures(&self.runs)
             .into_iter()
             .map(|picture| (format!("{}.svg", picture.name), visible(&picture.file(&style))))

@@ -81,6 +81,11 @@ impl Browser {
 
     /// Opens a file in a window of this width, in `light` or `dark`, and runs `probe` in it.
     pub fn open(&mut self, file: &Path, width: u32, scheme: &str, probe: &str) -> Opened {
+        self.visit(&format!("file://{}", file.display()), width, scheme, probe)
+    }
+
+    /// The same of any page.
+    pub fn visit(&mut self, url: &str, width: u32, scheme: &str, probe: &str) -> Opened {
         self.events.clear();
         let target = self.call(None, "Target.createTarget", &json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
@@ -95,7 +100,6 @@ impl Browser {
         self.call(page, "Emulation.setDeviceMetricsOverride", &window);
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call(page, "Emulation.setEmulatedMedia", &media);
-        let url = format!("file://{}", file.display());
         self.call(page, "Page.navigate", &json!({"url": url}));
         let is = |event: &Value, name: &str| event["method"] == name;
         while !self.events.iter().any(|event| is(event, "Page.loadEventFired")) {

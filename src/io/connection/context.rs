@@ -25,6 +25,7 @@ use crate::{
     observe::{
         incidents::{IncidentKind, IncidentWriter},
         metrics::ShardMetrics,
+        recent::RecentWriter,
     },
     outcome::TurnedAway,
     proto::answers::Answers,
@@ -51,6 +52,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) memory: MemoryPools,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) permits: Arc<PeerConnectionLimit>,
+    pub(crate) recent: RecentWriter,
     pub(crate) registry: Arc<BotRegistry>,
     pub(crate) snapshot: RefCell<Arc<ConfigSnapshot>>,
     pub(crate) table: ConnectionTable,

@@ -31,7 +31,10 @@ impl Connection<'_> {
         let began_at = std::mem::replace(&mut self.began_at, self.read_at);
         let bot = match self.routed {
             Ok(bot) => bot,
-            Err(status) => return Taken::Answered(status),
+            Err(status) => {
+                self.trace = Trace::default();
+                return Taken::Answered(status);
+            }
         };
         let context = self.context;
         let read = nanos(self.read_at - began_at);
@@ -81,7 +84,7 @@ impl Connection<'_> {
     fn parsed(&mut self, update: &Update) -> Instant {
         let now = Instant::now();
         self.trace.parse = nanos(now - self.read_at);
-        self.trace.update = Some((update.bot(), update.id().get()));
+        self.trace.update = Some((update.bot(), update.kind(), update.id().get()));
         self.context.metrics.parse.record(self.trace.parse);
         self.context.metrics.received.increment();
         self.context.registry.mark_active(update.bot());
@@ -90,14 +93,19 @@ impl Connection<'_> {
 
     /// The body of a request that was let in is no update of `bot`.
     #[cold]
-    fn no_update(&self, bot: BotId, error: ParseError) -> Taken {
+    fn no_update(&mut self, bot: BotId, error: ParseError) -> Taken {
         let bot = self.context.snapshot().router.name(bot);
-        self.context.note(IncidentKind::MalformedUpdate, self.peer, bot, error.as_str());
+        self.context.note(IncidentKind::MalformedUpdate, self.peer, bot.clone(), error.as_str());
+        self.fault = Some((bot, error.as_str()));
         Taken::Answered(Status::BadRequest)
     }
 
-    fn refused(&self, refusal: Refusal) -> Taken {
+    #[cold]
+    fn refused(&mut self, refusal: Refusal) -> Taken {
         self.context.metrics.refused(refusal);
+        let bot = self.trace.update.map(|(bot, ..)| bot);
+        let bot = bot.and_then(|bot| self.context.snapshot().router.name(bot));
+        self.fault = Some((bot, refusal.as_str()));
         Taken::Answered(Status::ServiceUnavailable)
     }
 
@@ -114,7 +122,7 @@ impl Connection<'_> {
             return Status::Ok;
         }
         // The disk did not take it, and nothing was promised.
-        self.context.metrics.refused(Refusal::Journal);
+        self.refused(Refusal::Journal);
         Status::ServiceUnavailable
     }
 }

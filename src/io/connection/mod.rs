@@ -6,6 +6,7 @@
 //! | `mod` | the request loop, the answers and the close |
 //! | `handshake` | until it is established: the client behind a balancer, the TLS handshake |
 //! | `hand_off` | from a complete request to an update on its way |
+//! | `trace` | what is kept of a request: its stages, and what is wrong with it |
 //! | `context` | what a connection uses of its shard |
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod context;
 mod hand_off;
 mod handshake;
+mod trace;
 
 use std::{
     io,
@@ -21,10 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::hand_off::Taken;
 pub(crate) use self::{
     context::{ConnectionContext, IngestPath},
     handshake::serve,
+};
+use self::{
+    hand_off::Taken,
+    trace::{Fault, Trace, note_refused},
 };
 use crate::{
     bots::BotId,
@@ -33,17 +38,11 @@ use crate::{
         connection_table::{End, Phase, Registration},
         tls as session,
     },
-    observe::{
-        incidents::IncidentKind,
-        metrics::{SlowRecord, Stage},
-    },
-    outcome::{CloseReason, Forbidden},
+    observe::incidents::IncidentKind,
+    outcome::CloseReason,
     proto::{
         answers::Answer,
-        http::{
-            CONTINUE, ConnectionDirective, Credential, HttpSession, Method, RequestHead, Status,
-            Step, response,
-        },
+        http::{CONTINUE, ConnectionDirective, HttpSession, Method, Status, Step, response},
         route::{RouteError, RouteRequest},
     },
     tls::recv_buffer::{Filled, RecvBuffer, Wait},
@@ -87,16 +86,8 @@ struct Connection<'a> {
     /// How many of its last waits for a request have been short.
     short_waits: u8,
     trace: Trace,
-}
-
-/// The current request's stages so far, in nanoseconds, for when it turns out to be slow.
-#[derive(Clone, Copy, Default)]
-struct Trace {
-    commit: u64,
-    parse: u64,
-    read: u64,
-    /// Its update, once it is known.
-    update: Option<(BotId, i64)>,
+    /// What is wrong with the current request, once that is known.
+    fault: Option<Fault>,
 }
 
 /// Serves `connection` until there is a reason to close it. It stays in its box: a future holds
@@ -143,6 +134,7 @@ impl<'a> Connection<'a> {
             read_at: now,
             short_waits: 0,
             trace: Trace::default(),
+            fault: None,
         })
     }
 
@@ -163,6 +155,7 @@ impl<'a> Connection<'a> {
                 Action::Read => self.read().await,
                 Action::Refuse(status) => {
                     let answer = self.dated(status, ConnectionDirective::Close, self.known_time());
+                    self.keep_unrouted(status, status.as_str());
                     Err(self.write(answer).await.err().unwrap_or(CloseReason::Protocol))
                 }
             };
@@ -188,7 +181,7 @@ impl<'a> Connection<'a> {
                 };
                 let routed = self.context.snapshot().router.route(request);
                 if let Err(why) = routed {
-                    note_refused(self.context, self.peer, why, &head, request);
+                    self.fault = Some(note_refused(self.context, self.peer, why, &head, request));
                 }
                 self.routed = routed.map_err(RouteError::status);
                 self.received.consume(consumed);
@@ -312,6 +305,7 @@ impl<'a> Connection<'a> {
         };
         self.note_timeout(reason.as_str());
         self.context.metrics.rejected(Status::RequestTimeout);
+        self.keep_unrouted(Status::RequestTimeout, reason.as_str());
         let (status, directive) = (Status::RequestTimeout, ConnectionDirective::Close);
         let answer = self.dated(status, directive, Instant::now());
         self.write(answer).await.err().unwrap_or(reason)
@@ -353,6 +347,11 @@ impl<'a> Connection<'a> {
             if metrics.slow.is_slow(answer.max(self.trace.read)) {
                 self.note_slow(answer);
             }
+            if self.context.recent.is_due(self.answered_at) {
+                self.keep_accepted(answer);
+            }
+        } else {
+            self.keep_refused(status);
         }
         match directive {
             ConnectionDirective::Close if draining => Err(CloseReason::Drained),
@@ -360,31 +359,6 @@ impl<'a> Connection<'a> {
             ConnectionDirective::Close => Err(CloseReason::Asked),
             ConnectionDirective::KeepAlive | ConnectionDirective::Persist => Ok(()),
         }
-    }
-
-    /// Keeps the times of the request that was just answered.
-    #[cold]
-    fn note_slow(&self, answer: u64) {
-        let Trace { commit, parse, read, update } = self.trace;
-        let Some((bot, update_id)) = update else { return };
-        let times = [
-            (Stage::Read, read),
-            (Stage::Parse, parse),
-            (Stage::Commit, commit),
-            (Stage::Answer, answer),
-        ];
-        self.context.metrics.slow.note(SlowRecord {
-            bot,
-            received_at: self.read_at,
-            // Its log is the context's own.
-            shard: usize::MAX,
-            // Without a journal there is no commit.
-            stages: times
-                .into_iter()
-                .filter(|(stage, ns)| *stage != Stage::Commit || *ns > 0)
-                .collect(),
-            update_id,
-        });
     }
 
     /// The answer, with its date where it has one; `at` is as [`Answers::dated`] wants it.
@@ -419,36 +393,6 @@ impl<'a> Connection<'a> {
             Err(_) => Err(CloseReason::Io),
         }
     }
-}
-
-/// Counts and notes a request that goes to no bot.
-#[cold]
-fn note_refused(
-    context: &ConnectionContext,
-    peer: Option<IpAddr>,
-    why: RouteError,
-    head: &RequestHead<'_>,
-    request: RouteRequest<'_>,
-) {
-    let (kind, detail) = match why {
-        RouteError::Forbidden(_, why @ Forbidden::Address) => {
-            context.metrics.forbidden(why);
-            (IncidentKind::AddressRefused, "bot.allow")
-        }
-        RouteError::Forbidden(_, why @ Forbidden::Credentials) => {
-            context.metrics.forbidden(why);
-            let detail = match (head.secret_token, head.authorization) {
-                (Credential::Absent, Credential::Absent) => "missing",
-                (Credential::Repeated, _) | (_, Credential::Repeated) => "repeated",
-                _ => "wrong",
-            };
-            (IncidentKind::AuthFailed, detail)
-        }
-        RouteError::Method => (IncidentKind::MethodNotAllowed, why.status().as_str()),
-        RouteError::Unknown => (IncidentKind::UnknownPath, why.status().as_str()),
-    };
-    let bot = context.snapshot().router.meant(request);
-    context.note(kind, peer, bot, detail);
 }
 
 /// What a connection does next.

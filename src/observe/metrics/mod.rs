@@ -42,7 +42,7 @@ pub(crate) use self::{
         CommitterMetrics, JournalMetrics, JournalState, ReadBackMetrics, Recovery, UnroutedCounts,
     },
     outputs::OutputCounts,
-    slow::{SlowLog, SlowRecord},
+    slow::{SlowLog, SlowRecord, by_stage},
     workers::AllWorkers,
 };
 pub use self::{

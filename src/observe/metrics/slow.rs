@@ -200,7 +200,10 @@ impl SlowReport {
     }
 }
 
-fn by_stage<S: Serializer>(stages: &[(Stage, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn by_stage<S: Serializer>(
+    stages: &[(Stage, f64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(stages.len()))?;
     for (stage, us) in stages {
         map.serialize_entry(stage.as_str(), us)?;

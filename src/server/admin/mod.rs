@@ -8,14 +8,18 @@
 //! |---|---|
 //! | `listener` | the thread: what it waits for, and how long |
 //! | `visitor` | one connection: a request, an answer, the end |
+//! | `host` | which names of this machine they are shown under |
 //! | `pages` | the pages by path |
 //! | `program` | those of the program, on a thread of their own |
+//! | `requests` | the last requests as JSON |
 //! | `answer` | the bytes of an answer |
 
 mod answer;
+mod host;
 mod listener;
 mod pages;
 mod program;
+mod requests;
 mod visitor;
 
 use std::{

@@ -6,10 +6,15 @@ use serde::{Serialize, Serializer};
 
 use super::{
     answer::AdminResponse,
+    host,
     program::{AdminRequest, Awaited, ProgramPages},
+    requests,
 };
 use crate::{
-    observe::incidents::{Incident, Incidents},
+    observe::{
+        incidents::{Incident, Incidents},
+        recent::RecentRequests,
+    },
     proto::http::{Method, Status},
     server::health::Health,
 };
@@ -19,6 +24,9 @@ use crate::{
 pub(crate) struct Pages {
     pub(crate) health: Arc<Health>,
     pub(crate) incidents: Arc<Incidents>,
+    pub(crate) recent: Arc<RecentRequests>,
+    /// Whether the listener is on loopback.
+    is_local: bool,
     /// Those of the program.
     pub(super) program: Option<ProgramPages>,
 }
@@ -32,8 +40,26 @@ pub(super) enum Answer {
 
 impl Pages {
     /// The server's own pages.
-    pub(crate) fn new(health: Arc<Health>, incidents: Arc<Incidents>) -> Self {
-        Self { health, incidents, program: None }
+    pub(crate) fn new(
+        health: Arc<Health>,
+        incidents: Arc<Incidents>,
+        recent: Arc<RecentRequests>,
+        is_local: bool,
+    ) -> Self {
+        Self { health, incidents, recent, is_local, program: None }
+    }
+
+    /// The answer to `request` under the name `host`; `None` where it has none under that. Probes
+    /// have one under any.
+    pub(super) fn answer_under(
+        &self,
+        host: Option<&str>,
+        method: Method,
+        request: &AdminRequest<'_>,
+    ) -> Option<Answer> {
+        let is_probe = matches!(request.path, "/healthz" | "/readyz");
+        let is_shown = is_probe || !self.is_local || host.is_none_or(host::is_own);
+        is_shown.then(|| self.answer(method, request))
     }
 
     /// The answer to `request`.
@@ -43,6 +69,7 @@ impl Pages {
             "/healthz" => Self::healthz,
             "/incidents" => Self::incidents,
             "/readyz" => Self::readyz,
+            "/requests" => Self::requests,
             _ => return self.answer_of_program(method, request),
         };
         Answer::Now(match method {
@@ -87,6 +114,14 @@ impl Pages {
         // Also beside an obstacle: a journal may be full because an output is down.
         lines.extend(self.health.asides(now).iter().map(|aside| format!("degraded: {aside}")));
         AdminResponse::text(status, lines.join("\n"))
+    }
+
+    /// The last requests.
+    fn requests(&self, query: &str) -> AdminResponse {
+        match requests::json(&self.recent, query) {
+            Ok(json) => AdminResponse::json(json),
+            Err(what) => AdminResponse::text(Status::BadRequest, what),
+        }
     }
 
     /// What peers did wrong lately.

@@ -11,6 +11,7 @@ use rustix::event::PollFlags;
 
 use super::{
     answer::AdminResponse,
+    host,
     pages::{Answer, Pages},
     program::{AdminRequest, Awaited},
 };
@@ -145,7 +146,10 @@ fn answer(session: &mut HttpSession, bytes: &mut Vec<u8>, pages: &Pages) -> Opti
             let method = head.method;
             let accept = accept(bytes);
             let request = AdminRequest { path: &head.path, query: query(bytes), accept: &accept };
-            match pages.answer(method, &request) {
+            let Some(answer) = pages.answer_under(head.host, method, &request) else {
+                return write(AdminResponse::text(Status::Forbidden, host::REFUSED), Some(method));
+            };
+            match answer {
                 Answer::Now(answer) => write(answer, Some(method)),
                 Answer::Later(awaited) => Some(VisitState::Waiting(method, awaited)),
             }

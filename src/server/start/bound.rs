@@ -12,7 +12,7 @@ use crate::{
         cpu_affinity::Placement,
         listener::{Listening, ListeningSocket},
     },
-    observe::incidents::Incidents,
+    observe::{incidents::Incidents, recent::RecentRequests},
     server::{
         admin::{AdminListener, AdminThread, Pages},
         builder::ServerBuilder,
@@ -39,6 +39,7 @@ pub(super) struct Bound {
     pub(super) on_recovery: Option<OnRecovery>,
     pub(super) outputs: Vec<Output>,
     pub(super) placement: Placement,
+    pub(super) recent: Arc<RecentRequests>,
     pub(super) router: Option<Arc<dyn OutputRouter>>,
     pub(super) sockets: Vec<ListeningSocket>,
     pub(super) tls: Option<TlsConfig>,
@@ -84,12 +85,15 @@ impl Bound {
         let control = Arc::new(Control::new(on_failure));
         let health = Arc::new(Health::new(Arc::clone(&control)));
         let incidents = Arc::new(Incidents::new(config.admin.incidents));
+        let recent = Arc::<RecentRequests>::default();
         let view = Arc::default();
         // Before the journal is read, which may take its time: probes are answered meanwhile.
         let admin = match config.admin.listen {
             None => None,
             Some(address) => {
-                let pages = Pages::new(Arc::clone(&health), Arc::clone(&incidents));
+                let (health, incidents) = (Arc::clone(&health), Arc::clone(&incidents));
+                let is_local = address.ip().to_canonical().is_loopback();
+                let pages = Pages::new(health, incidents, Arc::clone(&recent), is_local);
                 let program = admin_pages.map(|program| (program, Arc::clone(&view)));
                 Some(AdminListener::bind(address, pages, program)?)
             }
@@ -112,6 +116,7 @@ impl Bound {
             on_recovery,
             outputs,
             placement,
+            recent,
             router,
             sockets,
             tls,

@@ -67,6 +67,7 @@ impl Opened {
             on_drop,
             outputs: destinations,
             placement,
+            recent,
             sockets,
             tls,
             view,
@@ -122,6 +123,7 @@ impl Opened {
             notices,
             acceptor_config: Arc::default(),
             placement,
+            recent,
             registry,
             permits: Arc::clone(&permits),
             settings: Arc::new(Mutex::new(config.clone())),
@@ -279,6 +281,7 @@ impl Server {
                 returns,
                 registry: Arc::clone(&self.registry),
                 permits: Arc::clone(permits),
+                recent: self.recent.writer(),
                 tls: tls.cloned(),
                 ingest_path,
             };

@@ -6,5 +6,6 @@ mod library;
 mod listeners;
 mod outputs;
 mod placing;
+mod recent;
 mod reload;
 mod shutdown;

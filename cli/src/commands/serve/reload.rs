@@ -141,6 +141,7 @@ impl<'a> Reloader<'a> {
         }
         // Each reload is compared with the start: what is not in force is named again.
         self.setup.compare(next, &mut reload);
+        self.service.shown_config.show(next, &reload.needs_restart)?;
         Ok(reload)
     }
 

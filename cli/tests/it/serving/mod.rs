@@ -20,6 +20,7 @@ mod routes;
 mod serve;
 mod service_manager;
 mod shutdown;
+mod status_page;
 mod stderr;
 mod takeover;
 mod tls;

@@ -61,7 +61,7 @@ fn a_server_with_a_token_in_its_path_serves_it_and_does_not_show_it() {
     assert_eq!((send(&path(), "wrong"), send(&format!("{}x", path()), SECRET)), (403, 404));
     let admin = lines.iter().find_map(|line| line.split_once("admin ")?.1.split_once("http://"));
     let mut probe = TcpStream::connect(admin.unwrap().1).unwrap();
-    probe.write_all(b"GET /incidents HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    probe.write_all(b"GET /incidents HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut incidents = String::new();
     probe.read_to_string(&mut incidents).unwrap();
     assert!(incidents.contains("auth_failed"), "{incidents}");

@@ -4,28 +4,34 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::scale::Scale;
+use crate::scale::Scale;
 
 /// Colours of the style sheet; with more lines they come again, with other dashes.
-pub(super) const COLOURS: usize = 6;
+pub const COLOURS: usize = 6;
 /// Pixels of a digit in the widest of the usual fonts, in the size of the charts.
-pub(super) const LETTER: f64 = 7.6;
+pub const LETTER: f64 = 7.6;
 /// Height of a line of text.
 const ROW: f64 = 18.0;
 
 /// A chart is drawn twice, since text that shrinks with its picture could not be read on a phone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Size {
+pub enum Size {
+    /// Up to 640 pixels.
     Narrow,
+    /// Above them.
     Wide,
 }
 
 impl Size {
-    pub(super) fn width(self) -> f64 {
+    /// The picture's width in units of its own, which are pixels where it is not scaled.
+    #[must_use]
+    pub fn width(self) -> f64 {
         if self == Self::Wide { 880.0 } else { 350.0 }
     }
 
-    pub(super) fn class(self) -> &'static str {
+    /// The class of the style sheet.
+    #[must_use]
+    pub fn class(self) -> &'static str {
         if self == Self::Wide { "wide" } else { "narrow" }
     }
 
@@ -34,7 +40,8 @@ impl Size {
     }
 
     /// Marks on the horizontal axis.
-    pub(super) fn ticks(self) -> usize {
+    #[must_use]
+    pub fn ticks(self) -> usize {
         if self == Self::Wide { 12 } else { 5 }
     }
 
@@ -46,39 +53,49 @@ impl Size {
 
 /// One direction of a chart.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
-    pub(super) scale: Scale,
+pub struct Axis {
+    /// Where its values lie.
+    pub scale: Scale,
     /// Values and what stands beside them: a line of text or two.
-    pub(super) ticks: Vec<(f64, String)>,
-    pub(super) name: String,
+    pub ticks: Vec<(f64, String)>,
+    /// What stands at its end.
+    pub name: String,
 }
 
 /// A line of a chart.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) name: String,
+pub struct Line {
+    /// Its name in the legend.
+    pub name: String,
     /// Number of its colour, and of its dashes: colours alone distinguish no lines.
-    pub(super) look: Look,
-    pub(super) points: Vec<(f64, f64)>,
+    pub look: Look,
+    /// Values along the horizontal and the vertical axis, in the order of the former.
+    pub points: Vec<(f64, f64)>,
 }
 
+/// How a line is drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
-    pub(super) colour: usize,
-    pub(super) dash: usize,
+pub struct Look {
+    /// Below [`COLOURS`].
+    pub colour: usize,
+    /// Below 4; 0 is a solid line.
+    pub dash: usize,
     /// Whether the room below is tinted.
-    pub(super) is_filled: bool,
+    pub is_filled: bool,
     /// Whether it is drawn as a thing to compare with.
-    pub(super) is_faint: bool,
+    pub is_faint: bool,
 }
 
 impl Look {
     /// The usual look of the line of number `index`.
-    pub(super) fn new(index: usize) -> Self {
+    #[must_use]
+    pub fn new(index: usize) -> Self {
         Self { colour: index % COLOURS, dash: index % 4, is_filled: false, is_faint: false }
     }
 
-    pub(super) fn classes(self) -> String {
+    /// Its classes of the style sheet.
+    #[must_use]
+    pub fn classes(self) -> String {
         if self.is_faint {
             return "line faint".to_owned();
         }
@@ -88,26 +105,22 @@ impl Look {
 
 /// A picture, in both sizes.
 #[derive(Clone, Debug)]
-pub(super) struct Picture {
+pub struct Picture {
     /// As a part of a file's name and of ids.
-    pub(super) name: String,
-    pub(super) title: String,
+    pub name: String,
+    /// Its heading.
+    pub title: String,
     description: String,
     wide: Drawing,
     narrow: Drawing,
 }
 
 /// The height of a picture, and what is in it.
-pub(super) type Drawing = (f64, Vec<Markup>);
+pub type Drawing = (f64, Vec<Markup>);
 
 impl Picture {
     /// Has `draw` draw both sizes.
-    pub(super) fn new(
-        name: &str,
-        title: &str,
-        description: &str,
-        draw: impl Fn(Size) -> Drawing,
-    ) -> Self {
+    pub fn new(name: &str, title: &str, description: &str, draw: impl Fn(Size) -> Drawing) -> Self {
         Self {
             name: name.to_owned(),
             title: title.to_owned(),
@@ -118,12 +131,14 @@ impl Picture {
     }
 
     /// As an element of a page.
-    pub(super) fn svg(&self, size: Size) -> Markup {
+    #[must_use]
+    pub fn svg(&self, size: Size) -> Markup {
         self.framed(size, &html! {})
     }
 
     /// By itself, with a style sheet of its own.
-    pub(super) fn file(&self, style: &str) -> Markup {
+    #[must_use]
+    pub fn file(&self, style: &str) -> Markup {
         self.framed(Size::Wide, &html! { style { (PreEscaped(style)) } })
     }
 
@@ -145,21 +160,29 @@ impl Picture {
 
 /// A chart of lines over a common axis.
 #[derive(Clone, Debug)]
-pub(super) struct Chart {
-    pub(super) name: String,
-    pub(super) title: String,
-    pub(super) description: String,
-    pub(super) lines: Vec<Line>,
-    pub(super) x: fn(Size, f64) -> Axis,
+pub struct Chart {
+    /// As a part of a file's name and of ids: ASCII without spaces.
+    pub name: String,
+    /// Its heading.
+    pub title: String,
+    /// What it says, for those who do not see it.
+    pub description: String,
+    /// What is drawn, one behind the other.
+    pub lines: Vec<Line>,
+    /// The horizontal axis in a size, up to `x_max`.
+    pub x: fn(Size, f64) -> Axis,
     /// Where the horizontal axis ends.
-    pub(super) x_max: f64,
-    pub(super) y: Axis,
+    pub x_max: f64,
+    /// The vertical axis.
+    pub y: Axis,
     /// Whether points that are too many are joined to the largest of them, else to their mean.
-    pub(super) keeps_peaks: bool,
+    pub keeps_peaks: bool,
 }
 
 impl Chart {
-    pub(super) fn picture(&self) -> Picture {
+    /// It in both sizes.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
         Picture::new(&self.name, &self.title, &self.description, |size| self.draw(size))
     }
 
@@ -246,12 +269,14 @@ fn legend(svg: &mut Vec<Markup>, size: Size, names: &[(Look, &str)]) -> f64 {
 }
 
 /// A length or a place, as SVG has it.
-pub(super) fn px(value: f64) -> String {
+#[must_use]
+pub fn px(value: f64) -> String {
     format!("{value:.1}")
 }
 
 /// As much of `text` as there is room for.
-pub(super) fn fitted(text: &str, room: f64) -> String {
+#[must_use]
+pub fn fitted(text: &str, room: f64) -> String {
     let most = (room / LETTER) as usize;
     if text.chars().count() <= most {
         return text.to_owned();

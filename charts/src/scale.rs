@@ -2,32 +2,39 @@
 
 /// From values to places between 0 and 1.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Scale {
+pub enum Scale {
+    /// From 0.
     Linear {
+        /// Its end, above 0.
         max: f64,
     },
-    /// `min` is above 0.
+    /// Each step of the same length is the same factor.
     Log {
+        /// Its begin, above 0.
         min: f64,
+        /// Its end, above `min`.
         max: f64,
     },
 }
 
 impl Scale {
     /// From 0 to the next round number above `max`.
-    pub(super) fn linear(max: f64) -> Self {
+    #[must_use]
+    pub fn linear(max: f64) -> Self {
         let step = step_of(max.max(1e-9));
         Self::Linear { max: (max.max(1e-9) / step).ceil() * step }
     }
 
     /// From 0 to `max` itself.
-    pub(super) fn linear_to(max: f64) -> Self {
+    #[must_use]
+    pub fn linear_to(max: f64) -> Self {
         Self::Linear { max: max.max(1e-9) }
     }
 
     /// From the round number below the least of `values` to the one above the largest: powers of
     /// ten and their doubles and fivefolds.
-    pub(super) fn log(values: impl Iterator<Item = f64>) -> Self {
+    #[must_use]
+    pub fn log(values: impl Iterator<Item = f64>) -> Self {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|value| *value > 0.0 && value.is_finite()) {
             (least, most) = (least.min(value), most.max(value));
@@ -49,12 +56,14 @@ impl Scale {
     }
 
     /// From 1 to `max` itself: so many in one.
-    pub(super) fn one_in(max: f64) -> Self {
+    #[must_use]
+    pub fn one_in(max: f64) -> Self {
         Self::Log { min: 1.0, max: max.max(10.0) }
     }
 
     /// Where `value` lies; values beyond the ends lie at the ends.
-    pub(super) fn place(self, value: f64) -> f64 {
+    #[must_use]
+    pub fn place(self, value: f64) -> f64 {
         let place = match self {
             Self::Linear { max } => value / max,
             Self::Log { min, max } => (value.max(min) / min).ln() / (max / min).ln(),
@@ -63,7 +72,8 @@ impl Scale {
     }
 
     /// The values to be marked, about `wanted` of them at the most.
-    pub(super) fn ticks(self, wanted: usize) -> Vec<f64> {
+    #[must_use]
+    pub fn ticks(self, wanted: usize) -> Vec<f64> {
         match self {
             Self::Linear { max } => {
                 let mut step = step_of(max);
@@ -109,7 +119,8 @@ fn next_step(step: f64) -> f64 {
 }
 
 /// A duration of so many microseconds, with three digits.
-pub(super) fn duration(us: f64) -> String {
+#[must_use]
+pub fn duration(us: f64) -> String {
     match us {
         us if us < 999.5 => format!("{}\u{a0}µs", digits(us)),
         us if us < 999_500.0 => format!("{}\u{a0}ms", digits(us / 1e3)),
@@ -118,7 +129,8 @@ pub(super) fn duration(us: f64) -> String {
 }
 
 /// Three digits, or all before the point.
-pub(super) fn digits(value: f64) -> String {
+#[must_use]
+pub fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         large if large >= 99.95 => format!("{value:.0}"),
@@ -128,7 +140,8 @@ pub(super) fn digits(value: f64) -> String {
 }
 
 /// The same for marks on an axis: no zeros behind the point.
-pub(super) fn tick(us: f64) -> String {
+#[must_use]
+pub fn tick(us: f64) -> String {
     let (value, unit) = match us {
         us if us < 1e3 => (us, "µs"),
         us if us < 1e6 => (us / 1e3, "ms"),
@@ -138,12 +151,14 @@ pub(super) fn tick(us: f64) -> String {
 }
 
 /// As short as it is exact.
-pub(super) fn plain(value: f64) -> String {
+#[must_use]
+pub fn plain(value: f64) -> String {
     format!("{}", (value * 1e6).round() / 1e6)
 }
 
 /// A number with thin spaces between its thousands.
-pub(super) fn grouped(value: u64) -> String {
+#[must_use]
+pub fn grouped(value: u64) -> String {
     let text = value.to_string();
     let mut grouped = String::new();
     for (index, digit) in text.chars().enumerate() {
@@ -156,7 +171,8 @@ pub(super) fn grouped(value: u64) -> String {
 }
 
 /// A point of a run, for an axis that is `max` seconds long.
-pub(super) fn time(seconds: f64, max: f64) -> String {
+#[must_use]
+pub fn time(seconds: f64, max: f64) -> String {
     match max {
         max if max <= 180.0 => format!("{} s", plain(seconds)),
         max if max <= 3.0 * 3600.0 => format!("{} min", plain((seconds / 6.0).round() / 10.0)),
@@ -165,7 +181,8 @@ pub(super) fn time(seconds: f64, max: f64) -> String {
 }
 
 /// A size in bytes.
-pub(super) fn bytes(bytes: u64) -> String {
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib < 1024.0 {
         format!("{} MiB", digits(mib))

@@ -36,7 +36,7 @@ fn service(output: &str) -> (Service, Port) {
 
 /// A scrape in the form `accept`.
 fn scrape(addr: SocketAddr, accept: &str) -> String {
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
     let (line, _, body) = ask_with(addr, request.as_bytes()).unwrap();
     assert_eq!(line, "HTTP/1.1 200 OK");
     body

@@ -224,7 +224,7 @@ fn an_output_that_is_down_is_taken_out_and_gets_what_it_holds_when_it_is_back() 
     (20..40).for_each(|id| accept(&mut client, PATH, &update_of(id % CHATS, id)));
     wait_until("the other has all", || bot.ids().len() == 40);
     wait_until("what is left is told", || {
-        it.ready().contains("output gone: removed, 20 update(s) left; degraded since ")
+        it.ready().contains("output gone: removed, 20 update(s) left; down since ")
     });
     assert!(it.ready().starts_with("HTTP/1.1 200"));
     let back = FakeBotProcess::new(200);

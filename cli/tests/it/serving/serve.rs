@@ -1243,7 +1243,7 @@ fn a_hangup_reads_config_and_secrets_again_and_a_mistake_changes_nothing() {
     server.signal("HUP");
     wait_until("the other bot is there", || post("/b", "two", 6) == 200);
     assert_eq!(post("/a", "two", 7), 404);
-    let told = "in force only after a restart: server.workers, output";
+    let told = "in force only after a restart: server.workers";
     wait_until("what needs a restart is named", || says(told) >= 1);
 
     let ended = server.terminate();

@@ -200,7 +200,7 @@ fn incidents(process: &Process) -> Vec<(String, String)> {
         Some(line.split_once("admin ")?.1.trim().trim_start_matches("http://").to_owned())
     });
     let mut admin = TcpStream::connect(admin.unwrap()).unwrap();
-    admin.write_all(b"GET /incidents HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    admin.write_all(b"GET /incidents HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     admin.read_to_string(&mut answer).unwrap();
     let json: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();

@@ -168,8 +168,8 @@ fn documents_speak_of_peers_and_operators() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// The tests of the library, the program, the outputs and the status pages, by their paths: a file without its
-/// extension, or the folder that a `mod.rs` or a `main.rs` is in.
+/// The tests of the library, the program, the outputs and the status pages, by their paths: a file
+/// without its extension, or the folder that a `mod.rs` or a `main.rs` is in.
 fn tests() -> Vec<PathBuf> {
     let helpers = ["tests/support", "tests/fuzz", "outputs/tests/it/support"];
     let mut files = files_below("tests");

@@ -126,8 +126,8 @@ impl Updates {
     ///
     /// A task that was told that there is nothing yet has to poll again whenever it is woken. A
     /// poll notes in the journal what has been settled, writes dead letters, and with
-    /// [`Ack::Written`](crate::Ack::Written) commits updates, for as long as the disk takes for that.
-    /// Where the task does not poll, a commit waits for up to 2 s.
+    /// [`Ack::Written`](crate::Ack::Written) commits updates, for as long as the disk takes for
+    /// that. Where the task does not poll, a commit waits for up to 2 s.
     ///
     /// To be called before the server starts. The output needs one worker, and uses no further one.
     #[must_use]

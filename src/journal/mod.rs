@@ -6,9 +6,9 @@
 //!    +---------answer----------+     backlog ----> read back        housekeeper beside it
 //! ```
 //!
-//! A shard copies each body into its batch before the parser rewrites it ([`intake`](self)). The
-//! committer, one thread at a time, writes what has gathered to the active segment while the next batches
-//! gather, so a batch is as large as the disk is slow, and no update waits for a timer. Only then
+//! A shard copies each body into its batch ([`intake`](self)). The committer, one thread at a time,
+//! writes what has gathered to the active segment while the next batches gather, so a batch is as
+//! large as the disk is slow, and no update waits for a timer. Only then
 //! are the connections woken, and the updates handed to the workers: no handler sees an update that
 //! a crash could take back. What does not fit into the queues stays in the journal and is read back
 //! when there is room. A worker notes what it has settled beside the segment; a segment with

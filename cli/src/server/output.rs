@@ -115,9 +115,9 @@ impl OutputSpec {
     }
 
     /// Opens it as `section` says. Without `section.meta`, lines tell more than the update while
-    /// the server has more than one bot, or where there are fields. Where acknowledged updates outlive a power cut, those it
-    /// has taken do as well. A file is opened with the rights of `user`, where there is one, and is
-    /// the user's where it is made.
+    /// the server has more than one bot, or where there are fields. Where acknowledged updates
+    /// outlive a power cut, those it has taken do as well. A file is opened with the rights of
+    /// `user`, where there is one, and is the user's where it is made.
     ///
     /// # Errors
     /// It cannot be opened, or is no sink.

@@ -146,7 +146,7 @@ impl Routes {
         UpdateKind::ALL.iter().copied().filter(|kind| self.has_use_for(bot, *kind)).collect()
     }
 
-    /// Those of them that a route asks for by the condition `kind`, so that somebody counts on them.
+    /// Those of them that a route names by the condition `kind`.
     #[must_use]
     pub fn kinds_named(&self, bot: BotId) -> KindSet {
         let names = |route: &&Route| {

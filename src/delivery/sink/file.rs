@@ -131,8 +131,8 @@ impl Destination {
     /// Where it is to be so, what is written is on the disk.
     ///
     /// # Errors
-    /// What was written may be lost. A power cut can leave zeros in its place, which end no line, so
-    /// what is written next begins one.
+    /// What was written may be lost. A power cut can leave zeros in its place, which end no line,
+    /// so what is written next begins one.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(regular) = self.regular.as_mut().filter(|regular| regular.is_synced) else {
             return Ok(());

@@ -155,8 +155,8 @@ impl WorkerContext {
         self.lanes = lanes;
     }
 
-    /// Times how long the updates of `batch` have waited that were looked for at `looked_at` and are
-    /// there at `now`.
+    /// Times how long the updates of `batch` have waited that were looked for at `looked_at` and
+    /// are there at `now`.
     pub(super) fn time_taking(&self, batch: &[Task], looked_at: Instant, now: Instant) {
         let taking = nanos(now - looked_at);
         for task in batch {

@@ -1,5 +1,5 @@
-//! A worker whose work the program does, on the thread that polls its stream. The worker's own thread
-//! keeps the time meanwhile.
+//! A worker whose work the program does, on the thread that polls its stream. The worker's own
+//! thread keeps the time meanwhile.
 
 use std::{
     mem,

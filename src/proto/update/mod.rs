@@ -140,8 +140,8 @@ impl Update {
         self.root().deserialize()
     }
 
-    /// Appends the update as a line of JSON, without a line's end: the body as received but for line
-    /// breaks. JSON has them only where white space is of no meaning.
+    /// Appends the update as a line of JSON, without a line's end: the body as received but for
+    /// line breaks. JSON has them only where white space is of no meaning.
     pub(crate) fn write_line(&self, line: &mut Vec<u8>) {
         let mut rest = self.body().trim_ascii();
         while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {

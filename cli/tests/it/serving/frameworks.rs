@@ -40,8 +40,8 @@ const SENDER_CONNECTIONS: usize = 16;
 const BOT_CONNECTIONS: usize = 16;
 /// How many milliseconds a handler takes at most. It differs, so that order is not kept by chance.
 const WORK: &str = "10";
-/// How many updates in one fail at the bot before they are handled, where that is asked for: half of
-/// them at once, half after five seconds, which is longer than ringhook waits then.
+/// How many updates in one fail at the bot before they are handled, where that is asked for: half
+/// of them at once, half after five seconds, which is longer than ringhook waits then.
 const FAULTS: &str = "0.01";
 const TIMEOUT: &str = "3s";
 

@@ -86,7 +86,7 @@ impl Intake {
         }
     }
 
-    /// Copies `body` before the parser rewrites it.
+    /// Copies `body`.
     ///
     /// # Errors
     /// Why no update is taken now.

@@ -145,7 +145,8 @@ impl ServerBuilder {
     }
 
     /// Answers `/healthz`, `/readyz`, `/incidents` and `/requests` on `address` over plain HTTP;
-    /// see [`Admin`](crate::Admin). It does so from before the journal is read until everything is drained.
+    /// see [`Admin`](crate::Admin). It does so from before the journal is read until everything is
+    /// drained.
     #[must_use]
     pub fn admin(mut self, address: SocketAddr) -> Self {
         self.config.admin.listen = Some(address);
@@ -159,12 +160,18 @@ impl ServerBuilder {
     /// ```
     /// use std::{io::{Read as _, Write as _}, net::TcpStream};
     ///
-    /// use ringhook::{AdminPage, AdminPages, AdminRequest, Bot, Outcome, Server, ServerView, Update};
+    /// use ringhook::{
+    ///     AdminPage, AdminPages, AdminRequest, Bot, Outcome, Server, ServerView, Update,
+    /// };
     ///
     /// struct Handled;
     ///
     /// impl AdminPages for Handled {
-    ///     fn answer(&mut self, request: &AdminRequest<'_>, server: &ServerView) -> Option<AdminPage> {
+    ///     fn answer(
+    ///         &mut self,
+    ///         request: &AdminRequest<'_>,
+    ///         server: &ServerView,
+    ///     ) -> Option<AdminPage> {
     ///         let text = || server.report().updates_handled.to_string();
     ///         (request.path == "/handled").then(|| AdminPage::new("text/plain", text()))
     ///     }
@@ -332,7 +339,8 @@ impl ServerBuilder {
     }
 
     /// Adds an output, with workers, queues and limits of its own: one that takes nothing holds up
-    /// no other. Its number counts up from 0; there are at most [`OutputSet::MAX`](crate::OutputSet::MAX).
+    /// no other. Its number counts up from 0; there are at most
+    /// [`OutputSet::MAX`](crate::OutputSet::MAX).
     ///
     /// Without a [`router`](Self::router) all updates go to the first one.
     #[must_use]

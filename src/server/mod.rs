@@ -193,9 +193,9 @@ impl Server {
         &self.placement
     }
 
-    /// The states of the outputs, in their order: of those that are in force, and of those that were
-    /// [taken out](Self::retire_output) and have not ended. A program that takes the stream of one says
-    /// there whether it takes anything: probes and the report tell it.
+    /// The states of the outputs, in their order: of those that are in force, and of those that
+    /// were [taken out](Self::retire_output) and have not ended. A program that takes the stream of
+    /// one says there whether it takes anything: probes and the report tell it.
     pub fn outputs(&self) -> impl Iterator<Item = &Arc<OutputState>> {
         self.health.outputs().filter(|output| !output.is_over())
     }

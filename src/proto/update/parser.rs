@@ -49,8 +49,8 @@ pub struct UpdateParser {
     /// simd-json's scratch memory: about 1.5 bytes per byte of the largest ordinary body so far,
     /// 9 bytes where a body is all brackets.
     buffers: Buffers,
-    /// Whether a value was asked for of the update that came back last. Then one of the next will be
-    /// asked for as well, so it is parsed at once, and not scanned before.
+    /// Whether a value was asked for of the update that came back last. Then one of the next will
+    /// be asked for as well, so it is parsed at once, and not scanned before.
     are_values_asked: bool,
     spares: Spares,
     limits: ParserLimits,

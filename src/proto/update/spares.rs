@@ -39,7 +39,8 @@ impl Spares {
         }
     }
 
-    /// Keeps the memory of `document`, body and document each by itself, unless it has another owner.
+    /// Keeps the memory of `document`, body and document each by itself, unless it has another
+    /// owner.
     pub(super) fn keep(&mut self, mut document: Arc<Document>) {
         let Some(sole) = Arc::get_mut(&mut document) else { return };
         let body = sole.take_body();

@@ -60,7 +60,8 @@ pub(crate) struct AdminListener {
 #[derive(Debug)]
 pub(crate) struct AdminThread {
     addr: SocketAddr,
-    /// The listener's thread ends when it sees the hang-up, and that of the program's pages with it.
+    /// The listener's thread ends when it sees the hang-up, and that of the program's pages with
+    /// it.
     stop: UnixStream,
     threads: Vec<JoinHandle<()>>,
 }

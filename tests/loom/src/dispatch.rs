@@ -127,8 +127,8 @@ fn an_unconditional_wake_is_not_lost() {
     });
 }
 
-/// A wake that goes to the stand-in while the worker's thread goes on with the work: what it was for
-/// the thread sees by itself.
+/// A wake that goes to the stand-in while the worker's thread goes on with the work: what it was
+/// for the thread sees by itself.
 #[test]
 fn what_comes_while_the_thread_takes_over_is_not_lost() {
     loom::model(|| {

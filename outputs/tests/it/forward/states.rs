@@ -38,11 +38,11 @@ fn a_target_that_is_wrongly_set_up_gets_everything_once_it_is_mended() {
         // Far more probes than there are attempts.
         let before = target.count();
         target.wait_count(before + 20);
+        bench.wait("as many are told", |seen| seen.failed.misconfigured > 20);
         let seen = bench.status();
         assert_eq!(seen.targets[0].state, TargetState::Misconfigured, "{status}");
         assert_eq!((seen.targets[0].status, seen.delivered, seen.retried), (Some(status), 0, 0));
         assert!(seen.targets[0].oldest_waiting.is_some());
-        assert!(seen.failed.misconfigured > 20);
         now.store(204, SeqCst);
         bench.wait_handled(50);
         let seen = bench.status();

@@ -96,7 +96,7 @@ impl WorkerParker {
         self.stands_in.store(false, Ordering::Release);
     }
 
-    /// Wakes the thread, whoever does its work.
+    /// Wakes the thread, also where another one does its work.
     pub(crate) fn wake_thread(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();

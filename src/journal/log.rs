@@ -301,7 +301,8 @@ fn write(file: &dyn Stored, batches: &[Batch], mut offset: u64) -> io::Result<()
             *part = IoSlice::new(&batch.bytes);
             len += batch.bytes.len() as u64;
         }
-        file.write_at(parts.get_mut(..group.len()).unwrap_or_default(), offset)?;
+        let more = || io::Error::other("more batches than parts");
+        file.write_at(parts.get_mut(..group.len()).ok_or_else(more)?, offset)?;
         offset += len;
     }
     Ok(())

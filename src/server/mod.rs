@@ -8,7 +8,7 @@
 //! | `mod` | what can be done with a running one |
 //! | `stop` | how it stops |
 //! | `reload` | what can be changed of a running one |
-//! | `outputs`, `prepared_outputs` | its outputs with their workers, and what can be changed of them |
+//! | `outputs`, `prepared_outputs` | its outputs with their workers, and how they are changed |
 //! | `feeder` | how the program itself brings updates |
 //! | `files` | which files are opened anew once they were renamed |
 //! | `threads` | how its threads are started |

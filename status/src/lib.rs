@@ -5,7 +5,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `page`, `history`, `threads` | `/`: the status page, the last hour, what threads take of CPUs |
+//! | `page`, `history`, `threads` | `/`: the status page, the last hour, CPU time of threads |
 //! | `metrics` | `/metrics`: all counters in the text forms of Prometheus and OpenMetrics |
 
 mod history;

@@ -24,7 +24,7 @@ pub struct ParserLimits {
     pub depth_max: usize,
     /// How many bodies and how many tapes are kept; default 128 of each.
     ///
-    /// With the other defaults that is at most 20 MiB per parser, and about 1 MiB with updates of
+    /// With the other defaults that is at most 28 MiB per parser, and about 1 MiB with updates of
     /// 2 KiB.
     pub spares_max: usize,
     /// Largest tape whose memory is kept, in nodes of 24 bytes; default 4,096.

@@ -10,7 +10,7 @@ pub(super) const REFUSED: &str = "admin.listen is loopback: this is shown under 
                                   address only, and Host names something else";
 
 /// True where `host`, which may have a port, is an address, `localhost` or a name below that:
-/// nobody else owns these.
+/// these lead to no other owner.
 pub(super) fn is_own(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.split(']').next().is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());

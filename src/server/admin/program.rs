@@ -35,7 +35,7 @@ const WAITING: usize = 4;
 pub trait AdminPages: Send {
     /// The page for `request`; `None` where there is none at its path, which is answered with 404.
     ///
-    /// It has a few seconds: whoever asks is told to come again then.
+    /// It has a few seconds; then the client gets 503.
     fn answer(&mut self, request: &AdminRequest<'_>, server: &ServerView) -> Option<AdminPage>;
 
     /// Called once the server has started, and again after the time that it returns: the place to
@@ -214,7 +214,7 @@ impl Answering {
             |_| Some(AdminResponse::failed()),
             |page| page.map(|AdminPage(response)| response),
         );
-        // Whoever asked may be gone, and a wake that finds no room is one of many.
+        // The client may be gone, and a wake that finds no room is one of many.
         let _ = answer.try_send(page);
         let _ = self.wake.write(&[0]);
     }

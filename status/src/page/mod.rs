@@ -26,7 +26,7 @@ use crate::{Program, history::History, threads::Threads};
 pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
                                  form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = include_str!("status.css");
-/// Seconds between two loads of the page, where nobody asks for others.
+/// Seconds between two loads of the page, where no others are asked for.
 const REFRESH: u32 = 5;
 const REFRESH_MAX: u32 = 3600;
 

@@ -86,7 +86,7 @@ impl Place {
         let hangs = |known: &mut Known| known.mode == Mode::Hang && known.life == life;
         known = changed.wait_while(known, hangs).unwrap();
         if known.life != life {
-            // What was on its way arrives, and nobody hears of it.
+            // What was on its way arrives, and the server does not hear of it.
             known.taken.extend(updates);
             return Fate::NotNow;
         }

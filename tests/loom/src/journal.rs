@@ -297,7 +297,7 @@ fn the_committers_end_is_told_to_all_that_wait() {
     });
 }
 
-/// Whoever is asked, and whoever finds that it is another's turn: nothing stays behind.
+/// Whichever thread is asked, and finds that it is another's turn: nothing stays behind.
 #[test]
 fn a_worker_commits_in_the_committers_place() {
     for leaves in [false, true] {

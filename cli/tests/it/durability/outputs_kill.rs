@@ -1,5 +1,5 @@
 //! A server with several outputs that is killed again and again, while one output fails at random
-//! and nobody reads another one: each has all of its route in the end.
+//! and another one is not read: each has all of its route in the end.
 //!
 //! Moments and faults are drawn at random; a run prints its `RINGHOOK_TEST_SEED`, and takes the one
 //! that is set.
@@ -116,7 +116,7 @@ fn each_output_has_all_of_its_route_after_kills_whatever_the_others_do() {
             }
             server.kill();
             file.end_life(&mut audit);
-            // Nobody has read it while the server lived.
+            // It was not read while the server lived.
             tap.end_life(&mut pipe);
             let stdout;
             (tap, stdout) = Tap::new();

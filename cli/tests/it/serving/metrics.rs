@@ -282,7 +282,7 @@ fn a_real_prometheus_fires_on_a_server_in_trouble_and_resolves() {
     let prometheus = Prometheus::start(prometheus, admin_port.addr);
     prometheus.wait_quiet();
 
-    // Nobody listens where the updates are to go; some come twice, and some with a wrong secret.
+    // Nothing listens where the updates are to go; some come twice, and some with a wrong secret.
     let mut client = service.connect();
     let mut id = 0;
     let mut trouble = || {

@@ -86,7 +86,7 @@ impl Engine {
         let key = (pending.bot(), pending.id());
         let delivered = self.memory.delivered(key);
         self.active_at = now;
-        self.assign(Item { pending, key, delivered, wrongs: 0 }, now);
+        self.assign(Item { pending, key, delivered, wrongs: 0, ends: 0 }, now);
     }
 
     /// Puts an update behind those that wait for the same target.
@@ -285,21 +285,28 @@ impl Engine {
     }
 
     /// A request had no answer.
-    fn lost(&mut self, running: Running, lost: &Lost, now: Instant) {
+    fn lost(&mut self, mut running: Running, lost: &Lost, now: Instant) {
         let counters = &self.counters;
         let (counter, evidence, why) = match lost {
             Lost::Refused => (&counters.connect, Evidence::Refused, "nothing listens there"),
             Lost::Unconnected(why) => (&counters.connect, Evidence::Unconnected, why.as_str()),
             Lost::Reset => (&counters.reset, Evidence::Failure, "it ends its connections"),
+            Lost::Ended => (&counters.reset, Evidence::Refused, "its process has ended"),
             Lost::Timeout => (&counters.timeout, Evidence::Failure, "it does not answer in time"),
         };
         counter.increment();
         let is_alone = self.is_alone(&running);
         self.learn(&running, evidence, why, now);
         let is_down = self.outlets.get(running.outlet).is_some_and(|it| !it.condition.is_up());
+        if *lost == Lost::Ended {
+            running.item.ends += 1;
+        }
         match evidence {
-            // Nothing was sent: that is no attempt.
-            Evidence::Refused => self.hold(running, None, now),
+            // Nothing was sent, or what was sent came while the target was stopped: that is no
+            // attempt. A second time it may be the update that ends the process.
+            Evidence::Refused if *lost == Lost::Refused || running.item.ends < 2 => {
+                self.hold(running, None, now);
+            }
             Evidence::Unconnected if is_down => self.hold(running, None, now),
             Evidence::Unconnected => {
                 let wait = self.next_wait(&running.item, None, now);

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    link::{Answer, Link, Lost, RequestBody, send},
+    link::{Answer, Link, Lost, RequestBody, Unanswered, send},
     relay::Relay,
     reply::{self, CallBody, Reply},
     retry::retry_after,
@@ -187,14 +187,30 @@ impl Exchange {
 }
 
 /// Sends a request on a kept connection, or on a new one where that has been closed by the target.
+///
+/// Where a connection ends with a request that was sent, one more is made, even if only to learn
+/// whether the target's process is still there.
 async fn post(link: &Link, outgoing: &Outgoing) -> Result<Answer, Lost> {
-    if let Some(sender) = link.take()
-        && let Ok(answer) = send(sender, outgoing.request(link)).await
-    {
-        return Ok(answer);
+    let mut was_sent = false;
+    if let Some(sender) = link.take() {
+        match send(sender, outgoing.request(link)).await {
+            Ok(answer) => return Ok(answer),
+            Err(Unanswered { unsent }) => was_sent = unsent.is_none(),
+        }
     }
-    let sender = link.connect().await?;
-    send(sender, outgoing.request(link)).await.map_err(|_| Lost::Reset)
+    let ended = |lost| if was_sent && lost == Lost::Refused { Lost::Ended } else { lost };
+    let sender = link.connect().await.map_err(ended)?;
+    match send(sender, outgoing.request(link)).await {
+        Ok(answer) => Ok(answer),
+        Err(_) => match link.connect().await {
+            Err(Lost::Refused) => Err(Lost::Ended),
+            Err(_) => Err(Lost::Reset),
+            Ok(sender) => {
+                link.put(sender).await;
+                Err(Lost::Reset)
+            }
+        },
+    }
 }
 
 impl Outgoing {

@@ -52,6 +52,8 @@ pub(super) enum Lost {
     Unconnected(String),
     /// The connection ended.
     Reset,
+    /// The connection ended, and now nothing listens there: the target's process has ended.
+    Ended,
     /// There was no time left.
     Timeout,
 }

@@ -10,6 +10,7 @@
 //! | does not answer, or with 5xx, 408, 425, 429, 400 or another 4xx | comes again, see below |
 //! | answers with 3xx, 401, 403, 404, 405 | waits until the target is mended, as all others do |
 //! | takes no connection, or fails five times in a row | waits until the target is back |
+//! | ends its process while it has a request | waits; from the second time on it comes again |
 //!
 //! What comes again does so after 0, 1, 2, 4 .. 60 s, or after `Retry-After` where that is longer.
 //! [`Dispatch::max_attempts`](ringhook::Dispatch::max_attempts) ends that. To wait is no attempt.

@@ -26,6 +26,8 @@ pub(super) struct Item {
     pub(super) delivered: usize,
     /// How often a target that was up has answered that it is wrongly set up.
     pub(super) wrongs: u32,
+    /// How often the target's process has ended while it had this update.
+    pub(super) ends: u32,
 }
 
 /// One target: its state, its connections, and what waits for it.

@@ -1,10 +1,13 @@
 //! Targets that are down, or wrongly set up, and what waits for them meanwhile.
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use ringhook_outputs::forward::{BotTerms, TargetState};
 use crate::support::{
     bench::{Bench, quick},
     http::{Act, FakeServer, answer, free_address, hang_up, ok},
-    update,
+    update, wait_until,
 };
 
 /// A target whose status can be changed.
@@ -114,6 +117,71 @@ fn a_target_where_nothing_listens_is_down_at_once_and_costs_no_attempt() {
     }
     let report = bench.stop();
     assert_eq!((report.updates_handled, report.handler_retries), (300, 0));
+}
+
+/// A process that takes one connection at a time and answers each update, but ends with `ends_with`:
+/// first its listener, then its connection.
+fn process_that_ends(address: SocketAddr, ends_with: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let (mut length, mut line) = (0, String::new());
+        while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                if String::from_utf8(body).unwrap().contains(ends_with) {
+                    drop(listener);
+                    return;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+            line.clear();
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_stopped_while_it_has_a_request_costs_no_attempt() {
+    let address = free_address();
+    let process = thread::spawn(move || process_that_ends(address, ":1,"));
+    let bench = Bench::attempts(quick(&format!("http://{address}/")), 1);
+    bench.send(1, 1);
+    process.join().unwrap();
+    bench.wait("it is down", |status| status.targets[0].state == TargetState::Down);
+    let target = FakeServer::start_at(address, |_| async { ok() });
+    bench.wait_handled(1);
+    assert_eq!((target.ids(), bench.status().failed.reset), (vec![1], 1));
+    let report = bench.stop();
+    assert_eq!((report.handler_retries, report.updates_failed), (0, 0));
+}
+
+#[test]
+fn an_update_that_ends_the_process_each_time_is_given_up() {
+    let address = free_address();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let supervisor = thread::spawn(move || {
+        let mut starts = 0;
+        while !over.load(SeqCst) {
+            process_that_ends(address, ":1,");
+            starts += 1;
+        }
+        starts
+    });
+    let bench = Bench::attempts(quick(&format!("http://{address}/")).connections(1), 2);
+    (1..20).for_each(|id| bench.send(id, id));
+    bench.wait_handled(18);
+    wait_until("the first is given up", || bench.server.report().updates_failed == 1);
+    is_over.store(true, SeqCst);
+    // Any request ends the last one.
+    drop(bench.stop());
+    let mut last = std::net::TcpStream::connect(address).unwrap();
+    last.write_all(b"Content-Length: 3\r\n\r\n:1,").unwrap();
+    assert!(supervisor.join().unwrap() > 2);
 }
 
 #[test]

@@ -7,3 +7,9 @@
 
 pub mod forward;
 pub mod routes;
+
+/// For the fuzz targets of this project: no part of the interface, and it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::forward::read_answer;
+}

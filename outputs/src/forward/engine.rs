@@ -6,21 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::StatusCode;
 use ringhook::{PendingUpdate, Update};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     choice::preference,
     condition::{Condition, Evidence, State},
-    exchange::{Event, Exchange, Outcome, Outgoing},
-    link::{Link, Lost},
+    dial::Lost,
+    exchange::{self, Event, Exchange, Outcome},
     outlet::{Item, Outlet},
     relay::Relay,
     retry::{Memory, ladder},
     settings::ForwardSettings,
     status::Counters,
     terms::Bots,
+    upstream::Upstream,
 };
 
 /// All targets, and the requests to them that are under way.
@@ -55,16 +55,16 @@ struct Running {
 impl Engine {
     pub(super) fn new(
         settings: ForwardSettings,
-        links: Vec<Arc<Link>>,
+        upstreams: Vec<Arc<Upstream>>,
         bots: Arc<Bots>,
         relay: Relay,
         counters: Arc<Counters>,
         events: UnboundedSender<Event>,
     ) -> Self {
         let now = Instant::now();
-        let hashes = links.iter().map(|link| link.target().hash64()).collect();
-        let outlet = |link| Outlet::new(link, Condition::new(settings.pacing, now));
-        let outlets = links.into_iter().map(outlet).collect();
+        let hashes = upstreams.iter().map(|it| it.target().hash64()).collect();
+        let outlet = |upstream| Outlet::new(upstream, Condition::new(settings.pacing, now));
+        let outlets = upstreams.into_iter().map(outlet).collect();
         Self {
             settings,
             bots,
@@ -148,7 +148,7 @@ impl Engine {
         self.sweep_at =
             now + (idle_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(15));
         if let Some(since) = now.checked_sub(idle_timeout) {
-            self.outlets.iter().for_each(|outlet| outlet.link.sweep(since));
+            self.outlets.iter().for_each(|outlet| outlet.upstream.idle().sweep(since));
             self.relay.sweep(since);
         }
         self.memory.sweep(now);
@@ -174,17 +174,17 @@ impl Engine {
         if is_probe {
             outlet.probe = Some((id, item.pending.received_at()));
         }
-        let (link, bot) = (Arc::clone(&outlet.link), item.pending.bot());
+        let (upstream, bot) = (Arc::clone(&outlet.upstream), item.pending.bot());
         let secret = self.bots.get(bot).and_then(|terms| terms.secret.clone());
         let updates = item.pending.updates().skip(item.delivered);
         let mapping = self.settings.headers.as_ref();
-        let requests =
-            updates.map(|update| Outgoing::new(update, secret.as_ref(), mapping)).collect();
+        let request = |update| exchange::request(&upstream, update, secret.as_ref(), mapping);
+        let requests = updates.map(request).collect();
         let exchange = Exchange {
             id,
             bot,
             requests,
-            link,
+            upstream,
             relay: Arc::clone(&self.relay),
             counters: Arc::clone(&self.counters),
             timeout: self.settings.timeout,
@@ -245,16 +245,16 @@ impl Engine {
     fn answered(
         &mut self,
         mut running: Running,
-        status: StatusCode,
+        number: u16,
         asked: Option<Duration>,
         now: Instant,
     ) {
-        let number = status.as_u16();
+        let why = number.to_string();
         match number {
             500.. => {
                 self.counters.status_5xx.increment();
                 let is_alone = self.is_alone(&running);
-                self.learn(&running, Evidence::Failure, status.as_str(), now);
+                self.learn(&running, Evidence::Failure, &why, now);
                 // A proxy's word for a bot that is not there says nothing of the update.
                 let says_down = matches!(number, 502..=504);
                 if running.is_probe && (says_down || !is_alone) {
@@ -272,7 +272,7 @@ impl Engine {
                     // The target has taken others in between: it is this update that it refuses.
                     self.retry(running, asked, now);
                 } else {
-                    self.learn(&running, Evidence::Wrong(number), status.as_str(), now);
+                    self.learn(&running, Evidence::Wrong(number), &why, now);
                     self.hold(running, asked, now);
                 }
             }
@@ -366,12 +366,12 @@ impl Engine {
         let Some(state) = outlet.condition.learn(evidence, key, started_at, now) else { return };
         if state != State::Up {
             // They are of no use for a process that is not there any more.
-            outlet.link.clear();
+            outlet.upstream.idle().clear();
         }
         if !outlet.is_news(state, now) {
             return;
         }
-        let (to, waiting) = (outlet.link.target(), outlet.waiting.len());
+        let (to, waiting) = (outlet.upstream.target(), outlet.waiting.len());
         match state {
             State::Up => tracing::info!(%to, waiting, "the target takes updates again"),
             State::Down => tracing::warn!(

@@ -3,18 +3,16 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
         UPGRADE,
     },
 };
-use hyper::body::Body as _;
 use ringhook::{Update, update::BotId};
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -22,18 +20,14 @@ use tokio::{
 };
 
 use super::{
-    link::{Answer, Link, Lost, RequestBody, Unanswered, send},
+    dial::Lost,
     relay::Relay,
     reply::{self, CallBody, Reply},
-    retry::retry_after,
     settings::HeaderMapping,
     status::Counters,
+    upstream::{SECRET_HEADER, Upstream},
 };
 
-/// The name of the header with a webhook's secret.
-const SECRET_HEADER: HeaderName = HeaderName::from_static("x-telegram-bot-api-secret-token");
-/// How many headers a request has, without those of a mapping.
-const HEADERS: usize = 4;
 /// What a mapping of headers can not set.
 const OWN_HEADERS: [HeaderName; 10] = [
     CONNECTION,
@@ -52,21 +46,13 @@ const OWN_HEADERS: [HeaderName; 10] = [
 pub(super) struct Exchange {
     pub(super) id: u64,
     pub(super) bot: BotId,
-    pub(super) requests: Vec<Outgoing>,
-    pub(super) link: Arc<Link>,
+    pub(super) requests: Vec<Vec<u8>>,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) relay: Arc<Relay>,
     pub(super) counters: Arc<Counters>,
     /// For each request.
     pub(super) timeout: Duration,
     pub(super) events: UnboundedSender<Event>,
-}
-
-/// One request.
-pub(super) struct Outgoing {
-    secret: Option<HeaderValue>,
-    /// Headers that the program or the configuration gives it.
-    further: Option<HeaderMap>,
-    body: Bytes,
 }
 
 /// What an exchange tells the engine.
@@ -87,7 +73,7 @@ pub(super) enum Outcome {
     Delivered,
     /// An answer that is not 2xx.
     Status {
-        status: StatusCode,
+        status: u16,
         retry_after: Option<Duration>,
     },
     Lost(Lost),
@@ -114,9 +100,9 @@ impl Exchange {
         let requests = std::mem::take(&mut self.requests);
         let events = self.events.clone();
         let mut reporter = Reporter { events, id: self.id, taken: 0, outcome: None };
-        for outgoing in &requests {
+        for request in &requests {
             let is_last = reporter.taken + 1 == requests.len();
-            match self.make(outgoing, is_last).await {
+            match self.make(request, is_last).await {
                 Outcome::Delivered => reporter.taken += 1,
                 outcome => {
                     reporter.outcome = Some(outcome);
@@ -128,37 +114,33 @@ impl Exchange {
     }
 
     /// Makes one request, and the call that it is answered with.
-    async fn make(&self, outgoing: &Outgoing, is_last: bool) -> Outcome {
+    async fn make(&self, request: &[u8], is_last: bool) -> Outcome {
         let deadline = Instant::now() + self.timeout;
         self.counters.sent.increment();
-        let answer = match timeout_at(deadline, post(&self.link, outgoing)).await {
+        let answer = match timeout_at(deadline, self.upstream.ask(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(lost)) => return Outcome::Lost(lost),
             Err(_) => return Outcome::Lost(Lost::Timeout),
         };
-        let status = answer.response.status();
-        if !status.is_success() {
-            let retry_after = retry_after(answer.response.headers(), SystemTime::now());
-            let Answer { response, sender } = answer;
-            if Box::pin(reply::drain(response.into_body())).await.is_some() {
-                self.link.put(sender).await;
+        let (status, retry_after) = (answer.head.status, answer.head.retry_after);
+        // What is rare is in boxes, so that a request without it moves and allocates less.
+        if !answer.head.is_success() {
+            if let Some(body) = self.upstream.body(answer) {
+                Box::pin(reply::drain(body)).await;
             }
             return Outcome::Status { status, retry_after };
         }
         self.counters.delivered.increment();
-        // What is rare is in boxes, so that a request without it moves and allocates less.
-        if answer.response.body().is_end_stream() {
-            self.link.put(answer.sender).await;
-            return Outcome::Delivered;
+        let content_type = answer.head.content_type.clone();
+        if let Some(body) = self.upstream.body(answer) {
+            let reply = Box::pin(reply::read(content_type, body, deadline)).await;
+            Box::pin(self.follow(reply, is_last)).await;
         }
-        let (reply, mut sender) = Box::pin(reply::read(answer, deadline)).await;
-        let is_streamed = matches!(
-            &reply,
-            Reply::Call(call) if matches!(call.body, CallBody::Streamed { .. })
-        );
-        if !is_streamed && let Some(sender) = sender.take() {
-            self.link.put(sender).await;
-        }
+        Outcome::Delivered
+    }
+
+    /// Does what a target replies.
+    async fn follow(&self, reply: Reply, is_last: bool) {
         match reply {
             Reply::Nothing => {}
             Reply::Broken => {
@@ -173,84 +155,33 @@ impl Exchange {
                 // While all permits are taken the update counts against its target's connections,
                 // so that replies slow their target down instead of filling the memory.
                 let _permit = self.relay.permit().await;
+                let is_streamed = matches!(call.body, CallBody::Streamed { .. });
                 if is_last && !is_streamed {
                     let _ = self.events.send(Event::Taken { id: self.id });
                 }
-                Box::pin(self.relay.execute(self.bot, call)).await;
+                self.relay.execute(self.bot, call).await;
             }
         }
-        if let Some(sender) = sender {
-            self.link.put(sender).await;
-        }
-        Outcome::Delivered
     }
 }
 
-/// Sends a request on a kept connection, or on a new one where that has been closed by the target.
-///
-/// Where a connection ends with a request that was sent, one more is made, even if only to learn
-/// whether the target's process is still there.
-async fn post(link: &Link, outgoing: &Outgoing) -> Result<Answer, Lost> {
-    let mut was_sent = false;
-    if let Some(sender) = link.take() {
-        match send(sender, outgoing.request(link)).await {
-            Ok(answer) => return Ok(answer),
-            Err(Unanswered { unsent }) => was_sent = unsent.is_none(),
+/// The request for one update.
+pub(super) fn request(
+    upstream: &Upstream,
+    update: &Update,
+    secret: Option<&HeaderValue>,
+    mapping: Option<&HeaderMapping>,
+) -> Vec<u8> {
+    let further = mapping.map(|map| {
+        let mut further = HeaderMap::new();
+        // It is the program's.
+        let map = || map(update, &mut further);
+        if catch_unwind(AssertUnwindSafe(map)).is_err() {
+            tracing::error!("the program's mapping of headers has panicked");
+            further.clear();
         }
-    }
-    let ended = |lost| if was_sent && lost == Lost::Refused { Lost::Ended } else { lost };
-    let sender = link.connect().await.map_err(ended)?;
-    match send(sender, outgoing.request(link)).await {
-        Ok(answer) => Ok(answer),
-        Err(_) => match link.connect().await {
-            Err(Lost::Refused) => Err(Lost::Ended),
-            Err(_) => Err(Lost::Reset),
-            Ok(sender) => {
-                link.put(sender).await;
-                Err(Lost::Reset)
-            }
-        },
-    }
-}
-
-impl Outgoing {
-    /// The request for one update, as Telegram would make it but for `Connection` and
-    /// `Accept-Encoding`: the first is the default, and a compressed reply could not be read.
-    pub(super) fn new(
-        update: &Update,
-        secret: Option<&HeaderValue>,
-        mapping: Option<&HeaderMapping>,
-    ) -> Self {
-        let body = Bytes::copy_from_slice(update.body());
-        let further = mapping.map(|map| {
-            let mut further = HeaderMap::new();
-            // It is the program's.
-            let map = || map(update, &mut further);
-            if catch_unwind(AssertUnwindSafe(map)).is_err() {
-                tracing::error!("the program's mapping of headers has panicked");
-                further.clear();
-            }
-            OWN_HEADERS.iter().for_each(|own| drop(further.remove(own)));
-            further
-        });
-        Self { secret: secret.cloned(), further, body }
-    }
-
-    /// hyper adds `Content-Length`.
-    fn request(&self, link: &Link) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::whole(self.body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = link.target().uri();
-        let headers = request.headers_mut();
-        headers.reserve(HEADERS);
-        headers.insert(HOST, link.target().authority().clone());
-        if let Some(secret) = &self.secret {
-            headers.insert(SECRET_HEADER, secret.clone());
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(further) = &self.further {
-            headers.extend(further.clone());
-        }
-        request
-    }
+        OWN_HEADERS.iter().for_each(|own| drop(further.remove(own)));
+        further
+    });
+    upstream.request(secret, &further.unwrap_or_default(), update.body())
 }

@@ -1,10 +1,9 @@
-//! Connections to one server, and those of them that wait for a request.
+//! A server of the Bot API: connections by hyper, since calls and answers are streamed.
 
 use std::{
     io,
-    path::Path,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -17,22 +16,17 @@ use hyper::{
     client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use ringhook::internals::redact::hide_tokens;
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::{sleep, timeout},
-};
-use tokio_rustls::TlsConnector;
+use rustls::ClientConfig;
+use tokio::time::timeout;
 
-use super::target::{Place, Target};
+use super::{
+    dial::{Dial, Io, Lost},
+    pool::{Kept, Pool},
+    target::Target,
+};
 
 /// How long a connection may take to be ready for the next request once it was answered.
 const READY_WAIT: Duration = Duration::from_secs(1);
-
-/// Pause before a Unix socket is tried again whose queue of connections is full.
-const BACKLOG_WAIT: Duration = Duration::from_millis(5);
 
 /// What a request's body consists of.
 pub(super) enum RequestBody {
@@ -43,21 +37,6 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// One connection.
 pub(super) type Sender = SendRequest<RequestBody>;
 
-/// Why a request has no answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Lost {
-    /// Nothing listens there, so nothing was sent.
-    Refused,
-    /// No connection came about for this reason, so nothing was sent.
-    Unconnected(String),
-    /// The connection ended.
-    Reset,
-    /// The connection ended, and now nothing listens there: the target's process has ended.
-    Ended,
-    /// There was no time left.
-    Timeout,
-}
-
 /// An answer's head, with the rest of it to be read from the connection.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
@@ -66,15 +45,14 @@ pub(super) struct Answer {
 
 /// One server, and its connections that are idle.
 pub(super) struct Link {
-    target: Target,
-    tls: Arc<ClientConfig>,
-    connect_timeout: Duration,
-    idle: Mutex<Vec<Idle>>,
+    dial: Dial,
+    idle: Pool<Sender>,
 }
 
-struct Idle {
-    sender: Sender,
-    since: Instant,
+impl Kept for Sender {
+    fn is_usable(&mut self) -> bool {
+        self.is_ready()
+    }
 }
 
 impl RequestBody {
@@ -114,100 +92,42 @@ impl Body for RequestBody {
 
 impl Link {
     pub(super) fn new(target: Target, tls: Arc<ClientConfig>, connect_timeout: Duration) -> Self {
-        Self { target, tls, connect_timeout, idle: Mutex::default() }
+        Self { dial: Dial::new(target, tls, connect_timeout), idle: Pool::default() }
     }
 
     pub(super) fn target(&self) -> &Target {
-        &self.target
+        self.dial.target()
     }
 
-    /// The connection that has been idle for the shortest time, which is the least likely to have
-    /// been closed by the server.
     pub(super) fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle();
-        while let Some(Idle { sender, .. }) = idle.pop() {
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
+        self.idle.take()
     }
 
     /// Keeps a connection whose answer has been read, unless the server closes it.
     pub(super) async fn put(&self, mut sender: Sender) {
         // It is ready at once, but where the answer came before the request was read.
         if sender.is_ready() || matches!(timeout(READY_WAIT, sender.ready()).await, Ok(Ok(()))) {
-            self.idle().push(Idle { sender, since: Instant::now() });
+            self.idle.put(sender);
         }
     }
 
-    /// Closes the connections that have been idle since `since`, and forgets those that the server
-    /// has closed.
     pub(super) fn sweep(&self, since: Instant) {
-        self.idle().retain(|idle| idle.since > since && !idle.sender.is_closed());
-    }
-
-    /// Closes all idle connections.
-    pub(super) fn clear(&self) {
-        self.idle().clear();
+        self.idle.sweep(since);
     }
 
     pub(super) fn has_idle(&self) -> bool {
-        !self.idle().is_empty()
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        !self.idle.is_empty()
     }
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Sender, Lost> {
-        // In a box: what makes a connection is large, and most requests need none.
-        match timeout(self.connect_timeout, Box::pin(self.open())).await {
-            Ok(Ok(sender)) => Ok(sender),
-            Ok(Err(error)) if is_refusal(&error) => Err(Lost::Refused),
-            Ok(Err(error)) => Err(Lost::Unconnected(hide_tokens(&error.to_string()))),
-            Err(_) => Err(Lost::Unconnected("no connection in time".to_owned())),
-        }
+        let stream = self.dial.connect().await?;
+        speak(stream).await.map_err(|error| Lost::Unconnected(error.to_string()))
     }
-
-    async fn open(&self) -> io::Result<Sender> {
-        match self.target.place() {
-            Place::Unix(socket) => speak(connect_unix(socket).await?).await,
-            Place::Tcp { host, port, is_https } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                if !is_https {
-                    return speak(stream).await;
-                }
-                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                let connector = TlsConnector::from(Arc::clone(&self.tls));
-                speak(connector.connect(name, stream).await?).await
-            }
-        }
-    }
-}
-
-/// A socket whose queue of connections is full says so instead of letting the client wait.
-async fn connect_unix(socket: &Path) -> io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(socket).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BACKLOG_WAIT).await,
-            outcome => return outcome,
-        }
-    }
-}
-
-/// True where nothing listens: there is a machine, or no socket's file.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// Speaks HTTP/1.1 over `stream`. Header names are written as Telegram writes them.
-async fn speak<T>(stream: T) -> io::Result<Sender>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn speak(stream: Box<dyn Io>) -> io::Result<Sender> {
     let (sender, connection) = Builder::new()
         .title_case_headers(true)
         .handshake(TokioIo::new(stream))

@@ -27,19 +27,26 @@
 //! | `retry` | when a request is made again |
 //! | `exchange` | the requests for one update |
 //! | `fields` | values of an update as headers |
-//! | `link` | connections |
+//! | `upstream`, `connection` | a target's connections, and requests on them |
+//! | `answer`, `answer_body` | what a target answers |
+//! | `dial`, `pool` | how connections are made and kept |
 //! | `reply`, `multipart` | method calls in answers |
-//! | `relay` | method calls on their way to the Bot API |
+//! | `relay`, `link` | method calls on their way to the Bot API |
 //! | `status` | what is counted |
 
+mod answer;
+mod answer_body;
 mod choice;
 mod condition;
+mod connection;
+mod dial;
 mod engine;
 mod exchange;
 mod fields;
 mod link;
 mod multipart;
 mod outlet;
+mod pool;
 mod relay;
 mod reply;
 mod retry;
@@ -48,6 +55,7 @@ mod settings;
 mod status;
 mod target;
 mod terms;
+mod upstream;
 
 use std::{
     fmt,
@@ -64,12 +72,15 @@ use ringhook::{Error, ErrorKind, OutputState, Updates, internals::tls::provider}
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use self::{engine::Engine, link::Link, relay::Relay, run::Command, status::Counters, terms::Bots};
 pub use self::{
+    answer_body::read_answer,
     settings::ForwardSettings,
     status::{FailedRequests, ForwardStatus, Replies, TargetState, TargetStatus},
     target::Target,
     terms::BotTerms,
+};
+use self::{
+    engine::Engine, relay::Relay, run::Command, status::Counters, terms::Bots, upstream::Upstream,
 };
 
 /// The name of the thread.
@@ -133,13 +144,19 @@ impl Forward {
         let counters = Arc::<Counters>::default();
         let (events, heard) = unbounded_channel();
         let (commands, asked) = unbounded_channel();
-        let link = |target: &Target| {
-            Arc::new(Link::new(target.clone(), Arc::clone(&tls), settings.connect_timeout))
+        let upstream = |target: &Target| {
+            Arc::new(Upstream::new(target.clone(), Arc::clone(&tls), settings.connect_timeout))
         };
-        let links = settings.targets.iter().map(link).collect();
+        let upstreams = settings.targets.iter().map(upstream).collect();
         let relay = Relay::new(&settings, &bots, &tls, &counters);
-        let engine =
-            Engine::new(settings, links, Arc::clone(&bots), relay, Arc::clone(&counters), events);
+        let engine = Engine::new(
+            settings,
+            upstreams,
+            Arc::clone(&bots),
+            relay,
+            Arc::clone(&counters),
+            events,
+        );
         engine.publish();
         let failed = |error| {
             Error::with_source(ErrorKind::Thread, format!("the thread {THREAD_NAME}"), error)

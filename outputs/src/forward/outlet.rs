@@ -10,9 +10,9 @@ use ringhook::PendingUpdate;
 
 use super::{
     condition::{Condition, State},
-    link::Link,
     retry::UpdateKey,
     status::TargetView,
+    upstream::Upstream,
 };
 
 /// The same change of a target's state is logged once in this time.
@@ -37,7 +37,7 @@ pub(super) struct Item {
 /// sent at once when the target is back, and no attempt is counted. A stop can leave it: the engine
 /// knows what it holds, and gives all of it back.
 pub(super) struct Outlet {
-    pub(super) link: Arc<Link>,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) condition: Condition,
     pub(super) waiting: VecDeque<Item>,
     /// The target as it is shown.
@@ -54,10 +54,10 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(link: Arc<Link>, condition: Condition) -> Self {
-        let name = link.target().to_string().into();
+    pub(super) fn new(upstream: Arc<Upstream>, condition: Condition) -> Self {
+        let name = upstream.target().to_string().into();
         Self {
-            link,
+            upstream,
             name,
             condition,
             waiting: VecDeque::new(),

@@ -18,7 +18,7 @@ use std::{
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
 use http_body_util::BodyExt as _;
 use ringhook::update::BotId;
@@ -261,7 +261,8 @@ async fn outcome(link: &Link, answer: Answer) -> Try {
     let (is_read, outcome) = match head.status {
         status if status.is_success() => (drain(body).await.is_some(), Try::Executed),
         StatusCode::TOO_MANY_REQUESTS => {
-            let asked = retry_after(&head.headers, SystemTime::now());
+            let asked = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let asked = asked.and_then(|text| retry_after(text, SystemTime::now()));
             let body = drain(body).await;
             let told = body.as_ref().and_then(|body| {
                 let failure: Failure = serde_json::from_slice(body).ok()?;

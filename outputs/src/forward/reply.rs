@@ -11,17 +11,15 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{
-    HeaderValue,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
-};
+use http::HeaderValue;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    link::{Answer, BoxError, Sender},
+    answer_body::AnswerBody,
+    link::BoxError,
     multipart::{Found, MethodFinder},
 };
 
@@ -49,7 +47,7 @@ pub(super) enum CallBody {
     /// It may be sent several times.
     Whole(Bytes),
     /// What has been read of it, and the rest, which can be sent once.
-    Streamed { read: Bytes, rest: Incoming, length: Option<u64> },
+    Streamed { read: Bytes, rest: AnswerBody, length: Option<u64> },
 }
 
 /// What an answer of 2xx holds.
@@ -68,54 +66,48 @@ struct MethodOnly {
     method: String,
 }
 
-/// Reads what `answer` replies, until `deadline`. The connection can be used again once the reply
-/// has been read or sent on; `None` where it has to be closed.
-pub(super) async fn read(answer: Answer, deadline: Instant) -> (Reply, Option<Sender>) {
-    let Answer { response, sender } = answer;
-    let (head, body) = response.into_parts();
-    let length =
-        head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let content_type = head.headers.get(CONTENT_TYPE);
-    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// Reads what an answer replies, until `deadline`. Of a call that is streamed the rest is to be read.
+pub(super) async fn read(
+    content_type: Option<HeaderValue>,
+    body: AnswerBody,
+    deadline: Instant,
+) -> Reply {
+    let length = body.length();
+    let text = content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if body.is_end_stream() {
-        return (Reply::Nothing, Some(sender));
-    }
-    match (content_type, MethodFinder::new(text)) {
+    match (&content_type, MethodFinder::new(text)) {
         (Some(content_type), _)
             if matches!(&*essence, "application/json" | "application/x-www-form-urlencoded") =>
         {
             let Ok(Some(whole)) = timeout_at(deadline, collect(body, WHOLE_MAX)).await else {
-                return (Reply::Broken, None);
+                return Reply::Broken;
             };
             let method = match &*essence {
                 "application/json" => method_of_json(&whole),
                 _ => method_of_form(&whole),
             };
-            let reply = method.map_or(Reply::Nothing, |method| {
+            method.map_or(Reply::Nothing, |method| {
                 named(method, content_type.clone(), CallBody::Whole(whole))
-            });
-            (reply, Some(sender))
+            })
         }
         (Some(content_type), Some(finder)) if essence == "multipart/form-data" => {
             let reading = call_of_multipart(body, finder, length, content_type.clone());
-            match timeout_at(deadline, reading).await {
-                Ok(reply @ (Reply::Call(_) | Reply::Nothing)) => (reply, Some(sender)),
-                Ok(reply) => (reply, None),
-                Err(_) => (Reply::Broken, None),
-            }
+            timeout_at(deadline, reading).await.unwrap_or(Reply::Broken)
         }
-        _ => (Reply::Nothing, drain(body).await.map(|_| sender)),
+        _ => {
+            drain(body).await;
+            Reply::Nothing
+        }
     }
 }
 
 /// Reads what is left of an answer; `None` where that is too much or takes too long.
-pub(super) async fn drain(body: Incoming) -> Option<Bytes> {
+pub(super) async fn drain(body: impl Body<Data = Bytes> + Unpin) -> Option<Bytes> {
     timeout(LEFT_WAIT, collect(body, LEFT_MAX)).await.ok().flatten()
 }
 
 /// The whole body; `None` where it is longer than `max` bytes or is cut off.
-async fn collect(mut body: Incoming, max: usize) -> Option<Bytes> {
+async fn collect(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Option<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.ok()?.into_data() else { continue };
@@ -141,7 +133,7 @@ fn method_of_form(form: &[u8]) -> Option<String> {
 /// Reads until the part `method` is complete, and on where the whole is short: what is whole can
 /// be sent again.
 async fn call_of_multipart(
-    mut body: Incoming,
+    mut body: AnswerBody,
     mut finder: MethodFinder,
     length: Option<u64>,
     content_type: HeaderValue,
@@ -198,7 +190,7 @@ fn named(method: String, content_type: HeaderValue, body: CallBody) -> Reply {
 /// What has been read of a body, then the rest of it.
 pub(super) struct Spliced {
     read: Option<Bytes>,
-    rest: Incoming,
+    rest: AnswerBody,
     length: Option<u64>,
     passed: u64,
     /// Whether it was cut off or was too long.
@@ -208,7 +200,7 @@ pub(super) struct Spliced {
 impl Spliced {
     pub(super) fn new(
         read: Bytes,
-        rest: Incoming,
+        rest: AnswerBody,
         length: Option<u64>,
         is_broken: &Arc<AtomicBool>,
     ) -> Self {

@@ -174,8 +174,8 @@ def ready(name: str, port: int, ca: str, token_file: str) -> None:
         sys.exit(f"{name} is not ready: {last}")
     if status != 200:
         sys.exit(f"{name} answers an update with {status} instead of 200")
-    # nginx looks at nothing but the request line, and the proxies leave that to the backend.
-    looks = name != "nginx" and not name.startswith("proxy-")
+    # Those with a fixed answer look at nothing but the request line, and the proxies leave that to the backend.
+    looks = name not in ("nginx", "haproxy", "caddy", "h2o") and not name.startswith("proxy-")
     if looks and (status := post(port, ca, token + "x", 2)) not in (401, 403):
         sys.exit(f"{name} answers a wrong token with {status}")
 

@@ -1,12 +1,16 @@
-# Servers that pass each update on to a backend, for table.sh; to be sourced after subjects.sh.
+# Other people's servers, for table.sh: they answer themselves, or pass each update on to a backend. To be
+# sourced after subjects.sh.
 #
 # Subjects:
 #
+#   haproxy, caddy, h2o
+#                  a fixed 200, as nginx's `return 200`
 #   forward        ringhook with `written` and --output http://..: the sender has its answer before the
 #                  backend has the update
 #   proxy-nginx    nginx with a pool of kept connections to the backend
 #   proxy-haproxy  HAProxy with http-reuse always
 #   proxy-caddy    Caddy's reverse_proxy with its own pool
+#   proxy-h2o      h2o's proxy.reverse with kept connections
 #
 # All terminate TLS with the certificate of subjects.sh, and have one CPU for all of their threads. The
 # backend is beside the generator, on the other CPU: nginx's `return 200` where CPU time is measured, and
@@ -22,6 +26,7 @@ nginx_proxy_conf() {
     nginx_conf | sed "s,^  server {,  $upstream\n&,;s,return 200;,$pass,"
 }
 
+# haproxy_conf ACTION
 haproxy_conf() {
     cat "$cert" "$key" >"$dir/haproxy.pem"
     cat <<CONF
@@ -39,12 +44,13 @@ defaults
   timeout http-keep-alive 75s
 frontend telegram
   bind 127.0.0.1:$port ssl crt $dir/haproxy.pem backlog 4096
-  default_backend bot
+  $1
 backend bot
   server bot 127.0.0.1:$backend_port
 CONF
 }
 
+# caddy_conf ACTION
 caddy_conf() {
     cat <<CONF
 {
@@ -56,13 +62,35 @@ caddy_conf() {
 }
 https://127.0.0.1:$port {
   tls $cert $key
-  reverse_proxy 127.0.0.1:$backend_port {
-    transport http {
-      keepalive_idle_conns 4096
-      keepalive_idle_conns_per_host 4096
-    }
-  }
+  $1
 }
+CONF
+}
+
+# h2o_conf ACTION: of a path, in YAML.
+h2o_conf() {
+    cat <<CONF
+user: $(id -un)
+num-threads: 1
+max-connections: 16384
+http1-request-timeout: 75
+listen:
+  host: 127.0.0.1
+  port: $port
+  ssl:
+    certificate-file: $cert
+    key-file: $key
+    minimum-version: TLSv1.2
+    ocsp-update-interval: 0
+proxy.timeout.keepalive: 300000
+proxy.preserve-host: ON
+error-log: /dev/stderr
+pid-file: $dir/h2o.pid
+hosts:
+  default:
+    paths:
+      "/":
+        $1
 CONF
 }
 
@@ -129,14 +157,36 @@ CONF
         nginx_proxy_conf >"$dir/nginx.conf"
         serve nginx -p "$dir" -c "$dir/nginx.conf"
         ;;
-    proxy-haproxy)
-        haproxy_conf >"$dir/haproxy.cfg"
+    haproxy | proxy-haproxy)
+        if [[ $1 == haproxy ]]; then
+            haproxy_conf 'http-request return status 200'
+        else
+            haproxy_conf 'default_backend bot'
+        fi >"$dir/haproxy.cfg"
         serve haproxy -db -f "$dir/haproxy.cfg"
         ;;
-    proxy-caddy)
-        caddy_conf >"$dir/Caddyfile"
+    caddy | proxy-caddy)
+        local pool='transport http {
+            keepalive_idle_conns 4096
+            keepalive_idle_conns_per_host 4096
+        }'
+        if [[ $1 == caddy ]]; then
+            caddy_conf 'respond 200'
+        else
+            caddy_conf "reverse_proxy 127.0.0.1:$backend_port {
+        $pool
+        }"
+        fi >"$dir/Caddyfile"
         XDG_DATA_HOME=$dir/caddy XDG_CONFIG_HOME=$dir/caddy \
             serve caddy run --adapter caddyfile --config "$dir/Caddyfile"
+        ;;
+    h2o | proxy-h2o)
+        if [[ $1 == h2o ]]; then
+            h2o_conf 'mruby.handler: "Proc.new { |env| [200, {}, []] }"'
+        else
+            h2o_conf "proxy.reverse.url: \"http://127.0.0.1:$backend_port/\""
+        fi >"$dir/h2o.conf"
+        serve h2o -c "$dir/h2o.conf"
         ;;
     esac
 }
@@ -153,7 +203,8 @@ version_proxy() {
     case $1 in
     forward) "$bin/ringhook" --version ;;
     proxy-nginx) version nginx ;;
-    proxy-haproxy) haproxy -v | sed -n '1s/^HAProxy version \([0-9.]*\).*/HAProxy \1/p' ;;
-    proxy-caddy) echo "Caddy $(caddy version | cut -d' ' -f1)" ;;
+    haproxy | proxy-haproxy) haproxy -v | sed -n '1s/^HAProxy version \([0-9.]*\).*/HAProxy \1/p' ;;
+    h2o | proxy-h2o) h2o --version | sed -n '1s/ version//p' ;;
+    caddy | proxy-caddy) echo "Caddy $(caddy version | cut -d' ' -f1)" ;;
     esac
 }

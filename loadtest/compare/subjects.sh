@@ -11,7 +11,8 @@
 #   node      Node's https: receivers/node.mjs
 #   aiohttp   Python's aiohttp: receivers/aiohttp_receiver.py; with `install` set it is fetched into
 #             an environment of its own under the target directory where python3 has none
-#   forward, proxy-nginx, proxy-haproxy, proxy-caddy   see proxies.sh
+#   lines     `written`, with the updates as lines in a file
+#   haproxy, caddy, h2o, forward, proxy-nginx, proxy-haproxy, proxy-caddy, proxy-h2o   see proxies.sh
 #
 # All have one certificate (ECDSA P-256, ringhook's own), keep-alive, and one CPU for all of their
 # threads; the generator has another one. RINGHOOK_FLAGS are more flags for ringhook.
@@ -96,16 +97,18 @@ CONF
 
 # start SUBJECT: until it answers.
 start() {
-    local flags=(--cert "$cert" --key "$key" --secret-token-file "$token") more ack=$1
+    local flags=(--cert "$cert" --key "$key" --secret-token-file "$token") more ack=$1 output=null
     case $1 in
-    memory | written | synced | profiled)
-        rm -rf "$dir/data/journal"
+    memory | written | synced | profiled | lines)
+        rm -rf "$dir/data/journal" "$dir/lines"
         read -ra more <<<"${RINGHOOK_FLAGS:-}"
         if [[ $1 == profiled ]]; then
             ack=memory more+=(--profile "$dir/profile" --profile-slow 50ms)
+        elif [[ $1 == lines ]]; then
+            ack=written output=ndjson:$dir/lines
         fi
         serve "$bin/ringhook" serve --listen "127.0.0.1:$port" --data-dir "$dir/data" --ack "$ack" \
-            --output null --report "$dir/server.json" "${more[@]}"
+            --output "$output" --report "$dir/server.json" "${more[@]}"
         ;;
     nginx)
         mkdir -p "$dir/nginx"
@@ -117,10 +120,12 @@ start() {
     aiohttp)
         serve "$aiohttp" "$here/receivers/aiohttp_receiver.py" 127.0.0.1 "$port" "$cert" "$key" "$token"
         ;;
-    forward | proxy-*) start_proxy "$1" ;;
+    haproxy | caddy | h2o | forward | proxy-*) start_proxy "$1" ;;
     esac
     if ! measure ready "$1" "$port" "$cert" "$token"; then
         cat "$dir/server.log" >&2
+        # Here and not by the trap: this may be a subshell.
+        stop
         exit 1
     fi
 }
@@ -184,7 +189,7 @@ find_aiohttp() {
 # missing SUBJECT: prints why it cannot take part, or nothing.
 missing() {
     case $1 in
-    memory | written | synced | profiled) ;;
+    memory | written | synced | profiled | lines) ;;
     nginx) command -v nginx >/dev/null || echo "no nginx in PATH" ;;
     node) node --version >/dev/null 2>&1 || echo "no node in PATH" ;;
     hyper | axum)
@@ -196,7 +201,7 @@ missing() {
         fi
         ;;
     aiohttp) find_aiohttp || echo "python3 has no aiohttp (--install gets it)" ;;
-    forward | proxy-*) missing_proxy "$1" ;;
+    haproxy | caddy | h2o | forward | proxy-*) missing_proxy "$1" ;;
     *)
         echo "no such subject: $1" >&2
         exit 2
@@ -206,14 +211,14 @@ missing() {
 
 version() {
     case $1 in
-    memory | written | synced | profiled) "$bin/ringhook" --version ;;
+    memory | written | synced | profiled | lines) "$bin/ringhook" --version ;;
     nginx) nginx -v 2>&1 | sed 's/.*: //;s,/, ,' ;;
     hyper | axum)
         sed -n "/^name = \"$1\"/{n;s/version = \"\(.*\)\"/$1 \1/p}" "$here/receivers/Cargo.lock"
         ;;
     node) echo "node $(node --version)" ;;
     aiohttp) "$aiohttp" -c 'import aiohttp, sys; print("aiohttp", aiohttp.__version__, "on Python", sys.version.split()[0])' ;;
-    forward | proxy-*) version_proxy "$1" ;;
+    haproxy | caddy | h2o | forward | proxy-*) version_proxy "$1" ;;
     esac
 }
 

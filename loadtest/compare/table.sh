@@ -4,7 +4,8 @@
 # figure means.
 #
 #   loadtest/compare/table.sh [--rounds N] [--seconds S] [--only PART,PART...] [--idle N]
-#                             [--cpus SERVER,GENERATOR] [--proxies NAME,NAME...] [--json FILE] [--keep DIR]
+#                             [--cpus SERVER,GENERATOR] [--proxies NAME,NAME...] [--others NAME,NAME...]
+#                             [--json FILE] [--keep DIR]
 #
 # Parts (all of them unless named):
 #
@@ -17,9 +18,12 @@
 #   calls        system calls for an update, counted by perf, which needs root
 #   shards       how evenly 40 connections are spread over 16 shards: cargo test --test it spread_evenly
 #   latency      at 1,000 updates a second on 200 connections, ringhook's and nginx's
+#   ordinary     CPU time and context switches for an update at 1,000 and 5,000 a second on 200 connections:
+#                `memory`, `written` with lines in a file, nginx, and HAProxy, Caddy and h2o with a fixed
+#                answer, or those that --others names; and the answers of `written` beside nginx's
 #   proxy        CPU time and context switches for an update that is passed on to a backend, at 1,000 and
-#                5,000 a second and as fast as they go: `written` with a forward against nginx, HAProxy and
-#                Caddy, or those that --proxies names
+#                5,000 a second and as fast as they go: `written` with a forward against nginx, HAProxy,
+#                Caddy and h2o, or those that --proxies names
 #   delay        the sender's answer at 1,000 a second while the backend takes 0, 10 ms and 1 s: the
 #                forward's and nginx's
 #
@@ -41,14 +45,14 @@ set -euo pipefail
 . "$(dirname "$0")/subjects.sh"
 # shellcheck source-path=SCRIPTDIR source=proxies.sh
 . "$(dirname "$0")/proxies.sh"
-rounds=5 seconds=3 idle=10000 json='' keep='' proxies=nginx,haproxy,caddy
-only=cpu,floor,handshakes,idle,allocations,calls,shards,latency,proxy,delay
+rounds=5 seconds=3 idle=10000 json='' keep='' proxies=nginx,haproxy,caddy,h2o others=haproxy,caddy,h2o
+only=cpu,floor,handshakes,idle,allocations,calls,shards,latency,ordinary,proxy,delay
 warmup=1
 
 command_line="loadtest/compare/table.sh $*"
 while (($#)); do
     case $1 in
-    --rounds | --seconds | --only | --idle | --cpus | --json | --keep | --proxies)
+    --rounds | --seconds | --only | --idle | --cpus | --json | --keep | --proxies | --others)
         [[ $# -ge 2 ]] || usage 2 >&2
         declare "${1#--}=$2"
         shift
@@ -64,7 +68,7 @@ asked_only=$only
 IFS=, read -ra parts <<<"$only"
 for part in "${parts[@]}"; do
     case $part in
-    cpu | floor | handshakes | idle | allocations | calls | shards | latency | proxy | delay) ;;
+    cpu | floor | handshakes | idle | allocations | calls | shards | latency | ordinary | proxy | delay) ;;
     *)
         echo "--only: no such part: $part" >&2
         exit 2
@@ -100,16 +104,29 @@ tested() {
 begin
 : >"$dir/rows"
 wanted=()
-if [[ $only != proxy && $only != delay && $only != proxy,delay ]]; then wanted+=(memory); fi
+for part in "${parts[@]}"; do
+    case $part in
+    ordinary | proxy | delay) ;;
+    *) wanted=(memory) ;;
+    esac
+done
 if wants cpu; then wanted+=(written); fi
 if wants cpu || wants floor || wants handshakes || wants idle || wants calls || wants latency; then
     wanted+=(nginx)
 fi
 if wants cpu || wants calls; then wanted+=(hyper); fi
+# Those of a part of their own.
+ordinary=()
+if wants ordinary; then
+    IFS=, read -ra asked_others <<<"$others"
+    take_part memory lines nginx "${asked_others[@]}"
+    ordinary=("${subjects[@]}")
+    subjects=()
+fi
 IFS=, read -ra asked_proxies <<<"$proxies"
 passing=()
 if wants proxy || wants delay; then passing=(forward "${asked_proxies[@]/#/proxy-}"); fi
-take_part "${wanted[@]}" "${passing[@]}"
+if ((${#wanted[@]} + ${#passing[@]})); then take_part "${wanted[@]}" "${passing[@]}"; fi
 # Those that pass updates on take part in parts of their own.
 passing=()
 for subject in "${subjects[@]}"; do
@@ -253,6 +270,17 @@ if wants latency; then
             say "latency: round $number of $rounds, $subject"
             one_round "$subject" "$dir/latency-$subject-$number.json" "$warmup" --connections 200 \
                 --rate 1000 --duration "$((seconds + 2 + warmup))s" | measure tag latency >>"$dir/rows"
+        done
+    done
+fi
+if wants ordinary; then
+    for number in $(seq "$rounds"); do
+        for rate in 1000 5000; do
+            for subject in $(in_turn "$number" "${ordinary[@]}"); do
+                say "ordinary: round $number of $rounds, $subject at $rate/s"
+                one_round "$subject" "$dir/ordinary-$subject-$rate-$number.json" "$warmup" --connections 200 \
+                    --rate "$rate" --duration "$((seconds + warmup))s" | measure tag "ordinary-$rate" >>"$dir/rows"
+            done
         done
     done
 fi

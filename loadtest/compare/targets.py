@@ -21,6 +21,16 @@ PASSING = {
     "proxy-nginx": "nginx",
     "proxy-haproxy": "HAProxy",
     "proxy-caddy": "Caddy",
+    "proxy-h2o": "h2o",
+}
+# What answers by itself, as it is told.
+ANSWERING = {
+    "memory": "memory, null",
+    "lines": "written, lines",
+    "nginx": "nginx",
+    "haproxy": "HAProxy",
+    "caddy": "Caddy",
+    "h2o": "h2o",
 }
 RATES = {"1000": "at 1,000/s", "5000": "at 5,000/s", "max": "as fast as it goes"}
 DELAYS = {"0": "0", "0.01": "10 ms", "1": "1 s"}
@@ -164,8 +174,26 @@ def lines(rows: Rows, floor: Figure | None) -> list[Line]:
         Line("latency", "  whole stage p50", 1.00, rows.stage("p50"), both("latency", "p50")[1], decimals=0),
         Line("latency", "  whole stage p99", 1.00, rows.stage("p99"), both("latency", "p99")[1], decimals=0),
         Line("cpu", "CPU us for an update, written against memory", 1.10, cpu["written"], cpu["memory"]),
+        *ordinary(rows),
         *passed_on(rows),
     ]
+
+
+def ordinary(rows: Rows) -> list[Line]:
+    figure = lambda rate, name, key="cpu_us": rows.figure(f"ordinary-{rate}", name, key)
+    told = []
+    for name, bound in (("memory", 1.00), ("lines", 1.25)):
+        for rate in ("1000", "5000"):
+            what = f"CPU us, {ANSWERING[name]}, nginx, {RATES[rate]}" if rate == "1000" else f"  {RATES[rate]}"
+            told.append(Line("ordinary", what, bound, figure(rate, name), figure(rate, "nginx"), decimals=1))
+    for name in ("memory", "lines"):
+        what = f"context switches at 1,000/s, {ANSWERING[name]}"
+        told.append(Line("ordinary", what, 2.00, figure("1000", name, "switches"), relative=False))
+    for key, bound in (("p50", 1.00), ("p99", 1.10)):
+        what = "us at 1,000/s: answer p50, written, nginx" if key == "p50" else "  p99"
+        both = (figure("1000", name, key) for name in ("lines", "nginx"))
+        told.append(Line("ordinary", what, bound, *both, decimals=0))
+    return told
 
 
 def passed_on(rows: Rows) -> list[Line]:
@@ -189,19 +217,20 @@ def passed_on(rows: Rows) -> list[Line]:
     ]
 
 
-def beside_passed_on(rows: Rows) -> list[str]:
-    """All that pass updates on, rate by rate, and what the sender sees, delay by delay."""
+def beside_others(rows: Rows) -> list[str]:
+    """All that answer or pass updates on, rate by rate, and what the sender sees, delay by delay."""
     told = []
-    if any(rows.of(f"proxy-{rate}") for rate in RATES):
-        heading = f"{'passed on to a backend':<34}{'CPU us':>16}{'switches':>16}{'answers/s':>11}"
-        told.append(f"{heading}\n{'':<34}{'min':>8}{'median':>8}{'min':>8}{'median':>8}{'median':>11}")
-    for rate, name in ((rate, name) for rate in RATES for name in PASSING):
-        cpu, switched, per_s = (
-            rows.figure(f"proxy-{rate}", name, key) for key in ("cpu_us", "switches", "per_s")
-        )
-        if cpu:
-            what = f"{PASSING[name]} {RATES[rate]}"
-            told.append(f"{what:<34}{pair(cpu, 1)}{pair(switched, 2)}{per_s.median:>11,.0f}")
+    for part, title, names in (("ordinary", "answered", ANSWERING), ("proxy", "passed on to a backend", PASSING)):
+        if any(rows.of(f"{part}-{rate}") for rate in RATES):
+            heading = f"{title:<34}{'CPU us':>16}{'switches':>16}{'answers/s':>11}"
+            told.append(f"{heading}\n{'':<34}{'min':>8}{'median':>8}{'min':>8}{'median':>8}{'median':>11}")
+        for rate, name in ((rate, name) for rate in RATES for name in names):
+            cpu, switched, per_s = (
+                rows.figure(f"{part}-{rate}", name, key) for key in ("cpu_us", "switches", "per_s")
+            )
+            if cpu:
+                what = f"{names[name]} {RATES[rate]}"
+                told.append(f"{what:<34}{pair(cpu, 1)}{pair(switched, 2)}{per_s.median:>11,.0f}")
     if any(rows.of(f"delay-{delay}") for delay in DELAYS):
         told.append(f"{'answers at 1,000/s, us, medians':<34}{'p50':>10}{'p99':>10}{'updates not acknowledged':>26}")
     for delay, name in ((delay, name) for delay in DELAYS for name in PASSING):
@@ -253,12 +282,12 @@ def beside(rows: Rows, floor: dict | None) -> list[str]:
             told += [f"{part}: {line}" for line in row["said"][:8]]
     for row in rows.of("skipped"):
         told.append(f"{row['name']}: skipped, {row['value']}")
-    return told + beside_passed_on(rows) + doubts(rows)
+    return told + beside_others(rows) + doubts(rows)
 
 
 def doubts(rows: Rows) -> list[str]:
     told = []
-    passed = [*(f"proxy-{rate}" for rate in RATES), *(f"delay-{delay}" for delay in DELAYS)]
+    passed = [*(f"{part}-{rate}" for part in ("ordinary", "proxy") for rate in RATES), *(f"delay-{delay}" for delay in DELAYS)]
     for part in ("cpu", "full", "resumed", "latency", *passed):
         warned: dict[str, list[str]] = {}
         for row in rows.of(part):

@@ -63,8 +63,7 @@ pub(crate) enum Severity {
     Aside,
     /// No updates are taken.
     Obstacle,
-    /// An output takes nothing. With a journal updates are taken as before, and without one those
-    /// for other outputs.
+    /// An output takes nothing. Those of other outputs are taken as before.
     OfOutput,
     /// An output takes nothing where all workers are in it: a single one may take as long as its
     /// program likes.

@@ -236,14 +236,20 @@ impl Health {
     /// Whether no updates are taken where one output takes nothing: there is no journal that keeps
     /// updates meanwhile, and no other output that takes its own.
     fn needs_every_output(&self) -> bool {
-        self.journal.get().is_none() && self.outputs_in_force().count() <= 1
+        self.journal.get().is_none() && self.has_one_output()
+    }
+
+    fn has_one_output(&self) -> bool {
+        self.outputs_in_force().count() <= 1
     }
 
     fn is_obstacle(&self, hanging: &Hanging) -> bool {
         match hanging.step.severity() {
             Severity::Aside => false,
             Severity::Obstacle => true,
-            Severity::OfOutput => self.needs_every_output(),
+            // With a journal, too: an output that is down is tried again by itself, and a call that
+            // does not return may need its owner.
+            Severity::OfOutput => self.has_one_output(),
             Severity::OfAllWorkers => {
                 self.journal.get().is_none() && hanging.count >= self.workers.load(Relaxed)
             }

@@ -483,10 +483,26 @@ impl SinkWriter for Acting {
 
 #[test]
 fn a_sink_that_does_not_return_is_named_until_it_does() {
+    named_until_it_returns(None);
+}
+
+#[test]
+fn it_is_named_where_a_journal_keeps_updates_meanwhile_too() {
+    let dir = tempfile::tempdir().unwrap();
+    named_until_it_returns(Some(Journal::at(dir.path(), Ack::Written)));
+}
+
+fn named_until_it_returns(journal: Option<Journal>) {
     let valve = Valve::default();
     let held = valve.clone();
     let sink = Acting(Arc::new(move || held.pass()));
-    let server = TestServer::with(|server| with_admin(server.workers(2)).sink(sink));
+    let server = TestServer::with(|server| {
+        let server = with_admin(server.workers(2)).sink(sink);
+        match journal {
+            Some(journal) => server.journal(journal),
+            None => server,
+        }
+    });
     let addr = admin(&server);
     assert_eq!(server.connect().post(&update(1)).status, 200);
     assert_eq!(ask(addr, "/readyz"), ok(), "it may take a moment");

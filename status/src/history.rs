@@ -37,10 +37,10 @@ pub(crate) struct Point {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     at_s: f64,
-    updates: u64,
-    requests: u64,
-    refused: u64,
-    failed: u64,
+    pub(crate) updates: u64,
+    pub(crate) requests: u64,
+    pub(crate) refused: u64,
+    pub(crate) failed: u64,
     cpu_s: f64,
     /// Updates that are not settled.
     pub(crate) waiting: u64,

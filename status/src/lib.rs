@@ -78,10 +78,12 @@ impl Status {
             Ok(refresh) => refresh,
             Err(what) => return AdminPage::bad_request(what),
         };
+        let report = &server.report();
         let shown = Shown {
             history: &self.history,
+            lag: self.metrics.lag(report),
             program: &*self.program,
-            report: &server.report(),
+            report,
             server,
             threads: &self.threads,
             now: SystemTime::now(),

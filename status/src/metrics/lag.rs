@@ -42,8 +42,14 @@ impl Lag {
         self.0.push_back((now, accepted));
     }
 
+    /// The lag at `now`, as of `report`.
+    pub(super) fn of(&self, now: Instant, report: &Report) -> Duration {
+        let (accepted, settled) = accepted_and_settled(report);
+        self.at(now, accepted, settled)
+    }
+
     /// The lag at `now`, at most by the time between two looks too long.
-    pub(super) fn at(&self, now: Instant, accepted: u64, settled: u64) -> Duration {
+    fn at(&self, now: Instant, accepted: u64, settled: u64) -> Duration {
         if accepted <= settled {
             return Duration::ZERO;
         }

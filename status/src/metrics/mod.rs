@@ -31,10 +31,10 @@ mod process;
 mod snapshot;
 mod traffic;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
-use ringhook::{AdminPage, ServerView};
+use ringhook::{AdminPage, Report, ServerView};
 
 pub use self::bots::BOTS_MAX;
 use self::{lag::Lag, negotiation::TextForm, process::Process, snapshot::Snapshot};
@@ -57,6 +57,11 @@ impl Metrics {
     /// To be called every few seconds.
     pub(crate) fn look(&mut self, now: Instant, server: &ServerView) {
         self.lag.look(now, &server.report());
+    }
+
+    /// How long ago came what is settled next.
+    pub(crate) fn lag(&self, report: &Report) -> Duration {
+        self.lag.of(Instant::now(), report)
     }
 
     /// A scrape in the form that `accept` asks for.

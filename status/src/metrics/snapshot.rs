@@ -89,7 +89,7 @@ impl Snapshot {
             is_healthy: server.failure().is_none(),
             is_ready: server.obstacles().is_empty(),
             kinds: server.kinds(),
-            lag: lag.at(Instant::now(), accepted, settled),
+            lag: lag.of(Instant::now(), &report),
             now: SystemTime::now(),
             outputs: server.outputs().map(output).collect(),
             shards_silent_for: server.shards_silent_for(),

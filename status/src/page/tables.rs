@@ -120,7 +120,8 @@ pub(super) fn outputs(
     now: SystemTime,
 ) -> Markup {
     let states: Vec<_> = server.outputs().collect();
-    let columns = ["output", "state", "handled", "failed", "retried"];
+    let queues = server.queues();
+    let columns = ["output", "state", "handled", "failed", "retried", "in its queue"];
     let targets = || {
         let of = |(name, status): &'_ (String, ForwardStatus)| {
             status.targets.iter().map(|target| (name.clone(), target.clone())).collect::<Vec<_>>()
@@ -133,7 +134,7 @@ pub(super) fn outputs(
         "",
         &html! {
             (table("Outputs", "Since the start", &columns, &html! {
-                @for state in states.iter().take(OUTPUTS) {
+                @for (number, state) in states.iter().enumerate().take(OUTPUTS) {
                     tr {
                         th scope="row" { (state.name()) }
                         td {
@@ -154,6 +155,7 @@ pub(super) fn outputs(
                                 report.handler_retries,
                             )),
                         }
+                        td { (queues.get(number).map_or("–".to_owned(), |it| grouped(it.updates))) }
                     }
                 }
             }))

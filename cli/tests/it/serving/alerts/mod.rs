@@ -158,7 +158,7 @@ fn troubles_of_an_output_and_of_certificates(
 }
 
 /// A bot that answers 200 to all it gets at `listener`.
-fn take_all(listener: TcpListener) {
+pub(super) fn take_all(listener: TcpListener) {
     thread::spawn(move || {
         for socket in listener.incoming() {
             let Ok(mut socket) = socket else { return };
@@ -245,6 +245,17 @@ fn stop_thread(server: &Process, name: &str) -> nix::Result<unistd::Pid> {
     Ok(id)
 }
 
+/// A bot with a webhook on `port` that is looked at every second, and whose token is in `token`.
+pub(super) fn watched_bot(api: &FakeBotApi, port: u16) -> String {
+    format!(
+        "[webhook]\napi_root = '{}'\nlocal = true\ninterval = '1s'\n\
+         [tls]\ncert = 'cert.pem'\nkey = 'key.pem'\n\
+         [[bot]]\nname = 'shop'\npath = '/shop'\nsecret_token = '{SECRET}'\n\
+         url = 'https://localhost:{port}/shop'\ntoken_file = 'token'\n",
+        api.url(),
+    )
+}
+
 /// A server whose webhook is watched at a Bot API of its own, and whose stderr is a full pipe.
 struct AtTelegram {
     api: FakeBotApi,
@@ -256,14 +267,7 @@ impl AtTelegram {
     fn new() -> Self {
         let api = FakeBotApi::builder().time_scale(20).start();
         let way = Way::new();
-        let config = format!(
-            "[webhook]\napi_root = '{}'\nlocal = true\ninterval = '1s'\n\
-             [tls]\ncert = 'cert.pem'\nkey = 'key.pem'\n\
-             [[bot]]\nname = 'shop'\npath = '/shop'\nsecret_token = '{SECRET}'\n\
-             url = 'https://localhost:{}/shop'\ntoken_file = 'token'\n",
-            api.url(),
-            way.addr().port()
-        );
+        let config = watched_bot(&api, way.addr().port());
         let watched = Watched::new(&config, &["--output", "null", "--log-level", "debug"]);
         fs::write(watched.service.pki.dir().join("token"), TOKEN).unwrap();
         Self { api, watched, way: Mutex::new(way) }

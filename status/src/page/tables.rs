@@ -34,12 +34,12 @@ pub(super) fn requests(server: &ServerView, now: SystemTime) -> Markup {
     let date = clock(now);
     let columns = ["time (UTC)", "status", "bot", "update", "address", "stages"];
     section(
-        "Last requests",
+        "Recent webhook requests",
         text,
         &html! {
             @if requests.is_empty() { p.sub { "None has come yet." } }
             @else {
-                (table("Last requests", &format!("The newest first, at {date}"), &columns, &html! {
+                (table("Recent webhook requests", &format!("The newest first, at {date}"), &columns, &html! {
                     @for it in &requests {
                         tr {
                             th scope="row" { time datetime=(rfc3339(it.time)) { (time_of_day(it.time)) } }
@@ -87,7 +87,8 @@ pub(super) fn incidents(server: &ServerView, now: SystemTime) -> Markup {
     let columns = ["last", "kind", "address", "bot", "detail", "count", "since"];
     section(
         "Incidents",
-        "The same of the same address and bot is one row.",
+        "Security incidents, and faults of the server and its surroundings. The same of the same \
+         address and bot is one row.",
         &html! {
             @if incidents.is_empty() { p.sub { "None." } }
             @else {
@@ -121,7 +122,7 @@ pub(super) fn outputs(
 ) -> Markup {
     let states: Vec<_> = server.outputs().collect();
     let queues = server.queues();
-    let columns = ["output", "state", "handled", "failed", "retried", "in its queue"];
+    let columns = ["output", "state", "handled", "failed", "retried", "queued"];
     let targets = || {
         let of = |(name, status): &'_ (String, ForwardStatus)| {
             status.targets.iter().map(|target| (name.clone(), target.clone())).collect::<Vec<_>>()
@@ -142,7 +143,7 @@ pub(super) fn outputs(
                                 None => span.ok { "up" },
                                 Some(down) => {
                                     span.broken { "down for " (since(down.since, now)) }
-                                    " " (down.reason)
+                                    " " span.text { (down.reason) }
                                 }
                             }
                         }

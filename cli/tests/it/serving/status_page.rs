@@ -127,7 +127,7 @@ fn the_page_shows_what_there_is_and_nothing_of_what_was_sent() {
     for part in [
         "Updates are taken",
         "degraded",
-        "Last requests",
+        "Recent webhook requests",
         "Incidents",
         "Outputs",
         "Journal",

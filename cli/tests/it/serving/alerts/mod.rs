@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
     sync::{Mutex, PoisonError},
@@ -18,6 +18,7 @@ use std::{
 use nix::{sys::ptrace, unistd};
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
 
 use self::prometheus::Prometheus;
 use super::{metrics::contrib, stderr::Blocked};
@@ -32,6 +33,7 @@ use crate::{
         bot_api::{FakeBotApi, TOKEN},
         external::{program, skip, succeed},
         port::Port,
+        probe::ask,
         request, request_to,
         sunk::Sunk,
         update, wait_until,
@@ -188,6 +190,7 @@ fn troubles_of_a_disk_and_of_a_shard(prometheus: &Prometheus, watched: &Watched)
     // What comes now stays in the journal.
     let growing = ["RinghookHangs", "RinghookJournalFills", "RinghookLagGrows"];
     prometheus.wait_for(admin, &growing, || assert!(sender.post()));
+    assert_told(admin, &server, "sink", "output: a write");
     let full = ["RinghookFailures", "RinghookNotReady", "RinghookRefusals"];
     prometheus.wait_for(admin, &full, || {
         (0..50).for_each(|_| {
@@ -218,7 +221,8 @@ fn troubles_of_a_disk_and_of_a_shard(prometheus: &Prometheus, watched: &Watched)
             false
         }
         Ok(stopped) => {
-            prometheus.wait_for(admin, &["RinghookShardStuck"], || {});
+            prometheus.wait_for(admin, &["RinghookHangs", "RinghookShardStuck"], || {});
+            assert_told(admin, &server, "shard", "shard: a round");
             ptrace::detach(stopped, None).unwrap();
             true
         }
@@ -227,6 +231,22 @@ fn troubles_of_a_disk_and_of_a_shard(prometheus: &Prometheus, watched: &Watched)
     sender.post_all(1);
     end_in_peace(server, tap, &mut sunk, &sender);
     is_stuck
+}
+
+/// Of the step that hangs, called `words` in messages, `/readyz` and one line of the log tell, and
+/// an incident.
+#[track_caller]
+fn assert_told(admin: SocketAddr, server: &Process, step: &str, words: &str) {
+    let text = format!("{words} has not returned for ");
+    assert!(ask(admin, "/readyz").1.contains(&text), "{}", ask(admin, "/readyz").1);
+    let lines = || server.stderr().iter().filter(|line| line.contains(&text)).count();
+    wait_until("a line says it", || lines() > 0);
+    assert_eq!(lines(), 1, "told once");
+    wait_until("an incident says it", || {
+        let incidents: Value = serde_json::from_str(&ask(admin, "/incidents").1).unwrap();
+        let is_it = |it: &Value| it["kind"] == "hang" && it["detail"] == step;
+        incidents["incidents"].as_array().unwrap().iter().any(is_it)
+    });
 }
 
 /// Stops one thread of a server and no other, until it is detached from by the same thread of ours.

@@ -35,8 +35,10 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use ringhook::{AdminPage, Report, ServerView};
+use ringhook_outputs::forward::ForwardStatus;
 
 pub use self::bots::BOTS_MAX;
+pub(crate) use self::lag::accepted_and_settled;
 use self::{lag::Lag, negotiation::TextForm, process::Process, snapshot::Snapshot};
 use crate::Program;
 
@@ -59,9 +61,9 @@ impl Metrics {
         self.lag.look(now, &server.report());
     }
 
-    /// How long ago came what is settled next.
-    pub(crate) fn lag(&self, report: &Report) -> Duration {
-        self.lag.of(Instant::now(), report)
+    /// For how long the oldest update has waited, as far as it is known.
+    pub(crate) fn lag(&self, report: &Report, forwards: &[(String, ForwardStatus)]) -> Duration {
+        self.lag.of(Instant::now(), report, forwards)
     }
 
     /// A scrape in the form that `accept` asks for.

@@ -182,6 +182,12 @@ fn fact(page: &str, name: &str) -> String {
     rest.split('<').next().unwrap().replace('\u{202f}', "")
 }
 
+/// The figure of the page that is called `name`.
+fn tile(page: &str, name: &str) -> String {
+    let (before, _) = page.split_once(&format!("</b><span>{name}</span>")).expect(name);
+    before.rsplit('>').next().unwrap().replace('\u{202f}', "")
+}
+
 /// What the page of a server at rest says that `metrics` do not: name, and both values.
 fn differences(page: &str, metrics: &BTreeMap<String, f64>) -> Vec<(String, String, f64)> {
     let sum = |family: &str, has: &str| {
@@ -215,6 +221,7 @@ fn differences(page: &str, metrics: &BTreeMap<String, f64>) -> Vec<(String, Stri
         ("segments", fact(page, "segments"), sum("journal_segments", "")),
         ("written", fact(page, "written"), sum("journal_records_total", "")),
         ("lag", fact(page, "not settled"), sum("journal_lag_records", "")),
+        ("waiting", tile(page, "updates that wait"), sum("unsettled_updates", "")),
         ("webhook", row(page, "shop")[2].clone(), sum("webhook_pending_updates", "\"shop\"")),
     ];
     for name in ["all", "taken", "gone"] {
@@ -294,6 +301,8 @@ fn values_on_it_equal_those_of_metrics() {
             && value("updates_handled_total") == 100.0
             && value("updates_duplicate_total") > 0.0
             && value("forward_waiting_updates{output=\"gone\"}") > 0.0
+            && value("lag_seconds") >= value("forward_oldest_seconds{output=\"gone\"}").floor()
+            && value("unsettled_updates") == value("journal_lag_records")
     });
     // The target that is gone is tried now and then, which may be between the two.
     let start = Instant::now();

@@ -69,7 +69,7 @@ pub(super) fn tiles(history: &History, report: &Report, lag: Duration) -> Markup
         ("answered within, p99", latency(Stage::Answer, |(_, p99)| p99)),
         ("handled within, p99", latency(Stage::Whole, |(_, p99)| p99)),
         ("updates that wait", grouped(Totals::new(report).waiting)),
-        ("age of the oldest of them, or more", ago(lag)),
+        ("age of the oldest, at least", ago(lag)),
         ("of one CPU", now.map_or("–".to_owned(), |point| percent(point.cpu))),
     ];
     html! {

@@ -183,7 +183,7 @@ impl Housekeeper {
 
     fn prepare(&self) {
         let journal = &self.journal;
-        if journal.spare().is_some() {
+        if journal.spare.is_ready() {
             return;
         }
         let len = journal.settings.segment_bytes;
@@ -200,15 +200,13 @@ impl Housekeeper {
     }
 
     /// Makes the file called `name`, whose head has `head` bytes, the spare one unless there is
-    /// one.
+    /// one, or was just now.
     ///
     /// # Errors
     /// It has its name still, or no name.
     fn put_spare(&self, name: &str, file: &Arc<dyn Stored>, head: u64) -> io::Result<()> {
         let (journal, storage) = (&self.journal, &*self.journal.storage);
-        // The lock is not held over what the disk does: the committer needs it, and puts nothing
-        // in the place.
-        if journal.spare().is_some() {
+        if !journal.spare.is_empty() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // One that the committer could not take.
@@ -223,7 +221,7 @@ impl Housekeeper {
             storage.remove(SPARE)?;
             return Err(error);
         }
-        *journal.spare() = Some(Arc::clone(file));
+        journal.spare.put(Arc::clone(file));
         Ok(())
     }
 

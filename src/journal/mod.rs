@@ -25,6 +25,7 @@
 //! | `helpers` | when a worker does the committer's work |
 //! | `backlog`, `read_back` | in which order updates go to the workers |
 //! | `parts` | which outputs have not settled a record |
+//! | `spare` | which file the next segment will be in |
 //! | `housekeeper` | what else is done on the disk |
 //! | `recovery` | what is found at the start |
 //! | `inspect` | what a tool sees that looks into it |
@@ -47,6 +48,7 @@ mod record;
 mod recovery;
 mod segment;
 mod settled;
+mod spare;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -89,7 +91,7 @@ pub use self::{
     record::{RecordHeader, now_us},
     recovery::{RecoveryError, RecoveryProgress},
 };
-use self::{helpers::Helpers, segment::Segment, storage::Storage};
+use self::{helpers::Helpers, segment::Segment, spare::Spare, storage::Storage};
 use crate::{
     bots::{BotId, BotKey, BotRegistry},
     config::Ack,
@@ -145,7 +147,7 @@ pub(crate) struct Journal {
     settings: Settings,
     since: Instant,
     /// A file for the next segment.
-    spare: Mutex<Option<Arc<dyn Stored>>>,
+    spare: Spare,
     storage: Arc<dyn Storage>,
     /// Bytes of the records in all segments.
     used: CachePadded<AtomicU64>,
@@ -179,7 +181,7 @@ impl Journal {
             segments: CachePadded::new(RwLock::new(segments.collect())),
             settings,
             since: Instant::now(),
-            spare: Mutex::new(None),
+            spare: Spare::default(),
             storage,
             used: CachePadded::new(AtomicU64::new(used)),
         };
@@ -422,16 +424,9 @@ impl Journal {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Arc<dyn Stored>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the spare file and calls it `name`.
     fn take_spare(&self, name: &str) -> Option<Arc<dyn Stored>> {
-        let spare = self.spare().take();
-        let file = spare.filter(|file| file.is_linked())?;
-        self.storage.rename(housekeeper::SPARE, name).ok()?;
-        Some(file)
+        self.spare.take(|| self.storage.rename(housekeeper::SPARE, name))
     }
 
     fn task(&self, task: MaintenanceTask) {

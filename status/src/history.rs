@@ -6,6 +6,8 @@ use std::{collections::VecDeque, time::Duration};
 use hdrhistogram::Histogram;
 use ringhook::{Report, ServerView, Stage, internals::observe::metrics::Intervals};
 
+use crate::metrics::accepted_and_settled;
+
 /// Between two points.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// Points that are kept: an hour's.
@@ -37,10 +39,10 @@ pub(crate) struct Point {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     at_s: f64,
-    updates: u64,
-    requests: u64,
-    refused: u64,
-    failed: u64,
+    pub(crate) updates: u64,
+    pub(crate) requests: u64,
+    pub(crate) refused: u64,
+    pub(crate) failed: u64,
     cpu_s: f64,
     /// Updates that are not settled.
     pub(crate) waiting: u64,
@@ -49,18 +51,8 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn new(report: &Report) -> Self {
         let refused = report.requests_rejected.values().sum();
-        let settled = report.updates_refused.values().sum::<u64>()
-            + report.updates_duplicate
-            + report.updates_expired.values().sum::<u64>()
-            + report.updates_handled
-            + report.updates_failed
-            + report.updates_dropped;
         let updates = report.updates_received + report.updates_delivered + report.updates_fed;
-        // A journal keeps some from before the start, and counts itself.
-        let waiting = match &report.journal {
-            Some(journal) => journal.lag_records,
-            None => (updates + report.updates_multiplied).saturating_sub(settled),
-        };
+        let (accepted, settled) = accepted_and_settled(report);
         Self {
             at_s: report.uptime_s,
             updates,
@@ -68,7 +60,7 @@ impl Totals {
             refused,
             failed: report.updates_failed,
             cpu_s: report.cpu_s,
-            waiting,
+            waiting: accepted.saturating_sub(settled),
         }
     }
 }

@@ -78,10 +78,13 @@ impl Status {
             Ok(refresh) => refresh,
             Err(what) => return AdminPage::bad_request(what),
         };
+        let (report, forwards) = (&server.report(), &self.program.forwards());
         let shown = Shown {
+            forwards,
             history: &self.history,
+            lag: self.metrics.lag(report, forwards),
             program: &*self.program,
-            report: &server.report(),
+            report,
             server,
             threads: &self.threads,
             now: SystemTime::now(),

@@ -17,6 +17,10 @@ pub(super) fn write(of: &Snapshot, families: &mut Families<'_>) -> fmt::Result {
     counter(head("journal_records", "Records written"), |it| it.appended_records)?;
     counter(head("journal_written", "Bytes of these records").bytes(), |it| it.appended_bytes)?;
     counter(
+        head("journal_commits", "Writes that the disk took, of all that had gathered"),
+        |it| it.batch_records.as_ref().map_or(0, |records| records.count),
+    )?;
+    counter(
         head("journal_failed_batches", "Writes that the disk did not take; their requests got 503"),
         |it| it.failed_batches,
     )?;

@@ -1,8 +1,9 @@
-//! How long the oldest update has waited that is not settled: how long ago the server had accepted
-//! as many updates as it has settled by now.
+//! How long the oldest update has waited that is not settled, as far as counts tell: how long ago
+//! the server had accepted as many updates as it has settled by now.
 //!
-//! Exact where updates are settled in the order in which they came. Those of one chat are; where
-//! chats overtake each other it is the mean that lags.
+//! Of n settled updates and one that is not, the oldest that is not is among the first n + 1. So it
+//! is never younger than what this tells, but for the time between two looks. Both are the same where
+//! updates are settled in the order in which they came.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use ringhook::Report;
+use ringhook_outputs::forward::ForwardStatus;
 
 /// Looks that are remembered: nearly six hours at one in five seconds.
 const LOOKS_MAX: usize = 4096;
@@ -20,11 +22,18 @@ pub(super) struct Lag(VecDeque<(Instant, u64)>);
 
 /// How many updates were accepted, those that a start has found in the journal included, and how
 /// many of these need no further call.
-pub(super) fn accepted_and_settled(report: &Report) -> (u64, u64) {
-    let recovered = report.journal.as_ref().map_or(0, |journal| journal.recovered_records);
+///
+/// A journal counts an update once, and as settled when all outputs have settled it. What it keeps
+/// for bots that are not configured waits for nothing here.
+pub(crate) fn accepted_and_settled(report: &Report) -> (u64, u64) {
+    if let Some(journal) = &report.journal {
+        let accepted = journal.recovered_records + journal.appended_records;
+        let waiting = journal.lag_records.saturating_sub(journal.orphaned_records);
+        return (accepted, accepted.saturating_sub(waiting));
+    }
     let refused: u64 = report.updates_refused.values().sum();
     let came = report.updates_received + report.updates_delivered + report.updates_fed;
-    let accepted = (came + report.updates_multiplied + recovered).saturating_sub(refused);
+    let accepted = (came + report.updates_multiplied).saturating_sub(refused);
     let expired: u64 = report.updates_expired.values().sum();
     let handled = report.updates_handled + report.updates_failed;
     (accepted, handled + report.updates_duplicate + report.updates_dropped + expired)
@@ -42,8 +51,21 @@ impl Lag {
         self.0.push_back((now, accepted));
     }
 
+    /// The lag at `now`, as of `report`. What waits for a target is known by itself.
+    pub(super) fn of(
+        &self,
+        now: Instant,
+        report: &Report,
+        forwards: &[(String, ForwardStatus)],
+    ) -> Duration {
+        let (accepted, settled) = accepted_and_settled(report);
+        let targets = forwards.iter().flat_map(|(_, status)| &status.targets);
+        let oldest = targets.filter_map(|target| target.oldest_waiting).max();
+        self.at(now, accepted, settled).max(oldest.unwrap_or_default())
+    }
+
     /// The lag at `now`, at most by the time between two looks too long.
-    pub(super) fn at(&self, now: Instant, accepted: u64, settled: u64) -> Duration {
+    fn at(&self, now: Instant, accepted: u64, settled: u64) -> Duration {
         if accepted <= settled {
             return Duration::ZERO;
         }

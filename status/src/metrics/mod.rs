@@ -31,12 +31,14 @@ mod process;
 mod snapshot;
 mod traffic;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
-use ringhook::{AdminPage, ServerView};
+use ringhook::{AdminPage, Report, ServerView};
+use ringhook_outputs::forward::ForwardStatus;
 
 pub use self::bots::BOTS_MAX;
+pub(crate) use self::lag::accepted_and_settled;
 use self::{lag::Lag, negotiation::TextForm, process::Process, snapshot::Snapshot};
 use crate::Program;
 
@@ -57,6 +59,11 @@ impl Metrics {
     /// To be called every few seconds.
     pub(crate) fn look(&mut self, now: Instant, server: &ServerView) {
         self.lag.look(now, &server.report());
+    }
+
+    /// For how long the oldest update has waited, as far as it is known.
+    pub(crate) fn lag(&self, report: &Report, forwards: &[(String, ForwardStatus)]) -> Duration {
+        self.lag.of(Instant::now(), report, forwards)
     }
 
     /// A scrape in the form that `accept` asks for.

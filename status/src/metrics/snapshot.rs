@@ -66,7 +66,7 @@ impl Snapshot {
         lag: &Lag,
         version: &'static str,
     ) -> Self {
-        let report = server.report();
+        let (report, forwards) = (server.report(), program.forwards());
         let (accepted, settled) = lag::accepted_and_settled(&report);
         let bounds = BOUNDS_US.map(Duration::from_micros);
         let mut queues = server.queues().into_iter();
@@ -82,14 +82,14 @@ impl Snapshot {
                 .collect(),
             certificates: server.certificates(),
             config: server.config(),
-            forwards: program.forwards(),
             hangs: server.hangs(),
             incidents: server.incident_counts(),
             incidents_dropped: server.incidents_dropped(),
             is_healthy: server.failure().is_none(),
             is_ready: server.obstacles().is_empty(),
             kinds: server.kinds(),
-            lag: lag.at(Instant::now(), accepted, settled),
+            lag: lag.of(Instant::now(), &report, &forwards),
+            forwards,
             now: SystemTime::now(),
             outputs: server.outputs().map(output).collect(),
             shards_silent_for: server.shards_silent_for(),

@@ -80,11 +80,8 @@ pub(super) fn write(of: &Snapshot, bounds_us: &[u64], families: &mut Families<'_
         of.unsettled,
     )?;
     families.gauge(
-        head(
-            "lag",
-            "How long ago as many updates had been accepted as are settled now; within 5 s",
-        )
-        .seconds(),
+        head("lag", "Age of the oldest update that is not settled, as far as counts tell")
+            .seconds(),
         of.lag.as_secs_f64(),
     )?;
     families.counter(

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use maud::{DOCTYPE, PreEscaped, html};
 use pagecharts::{CHART_STYLE, PAGE_STYLE};
 use ringhook::{Report, ServerView};
+use ringhook_outputs::forward::ForwardStatus;
 
 use self::words::{ago, clock};
 use crate::{Program, history::History, threads::Threads};
@@ -32,7 +33,10 @@ const REFRESH_MAX: u32 = 3600;
 
 /// What the page is made of.
 pub(crate) struct Shown<'a> {
+    pub(crate) forwards: &'a [(String, ForwardStatus)],
     pub(crate) history: &'a History,
+    /// For how long the oldest update has waited, as far as it is known.
+    pub(crate) lag: Duration,
     pub(crate) program: &'a dyn Program,
     pub(crate) report: &'a Report,
     pub(crate) server: &'a ServerView,
@@ -58,7 +62,7 @@ pub(crate) fn refresh(query: &str) -> Result<Option<u32>, &'static str> {
 
 /// The page as HTML. Each row of each list is bounded, and so the page is.
 pub(crate) fn html(shown: &Shown<'_>, refresh: Option<u32>) -> String {
-    let Shown { history, program, report, server, threads, now } = *shown;
+    let Shown { forwards, history, lag, program, report, server, threads, now } = *shown;
     let uptime = Duration::from_secs_f64(report.uptime_s.max(0.0));
     let page = html! {
         (DOCTYPE)
@@ -93,13 +97,13 @@ pub(crate) fn html(shown: &Shown<'_>, refresh: Option<u32>) -> String {
                         }
                     }
                     (sections::state(server))
-                    (sections::tiles(history, report))
-                    (sections::traffic(history))
+                    (sections::tiles(history, report, lag))
+                    (sections::traffic(history, report))
                     (sections::latency(history, report))
                     (tables::requests(server, now))
                     (tables::incidents(server, now))
-                    (tables::outputs(server, report, &program.forwards(), now))
-                    (sections::journal(report))
+                    (tables::outputs(server, report, forwards, now))
+                    (sections::journal(report, server.config().journal.max_bytes))
                     (tables::certificates(server, now))
                     (tables::webhooks(&report.webhook, program))
                     (sections::threads(report, threads))

@@ -1,5 +1,7 @@
 //! State, traffic, latency, journal, threads and config.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 use pagecharts::{
     chart::{Picture, Size},
@@ -9,7 +11,7 @@ use ringhook::{Report, ServerView, Stage};
 
 use super::{
     charts,
-    words::{bytes, percent},
+    words::{ago, bytes, percent},
 };
 use crate::{
     Program,
@@ -49,7 +51,7 @@ pub(super) fn state(server: &ServerView) -> Markup {
 }
 
 /// The figures that people look for first.
-pub(super) fn tiles(history: &History, report: &Report) -> Markup {
+pub(super) fn tiles(history: &History, report: &Report, lag: Duration) -> Markup {
     let now = history.now();
     let rate = |pick: fn(&crate::history::Point) -> f64| {
         now.map_or("–".to_owned(), |point| digits(pick(point)))
@@ -67,6 +69,7 @@ pub(super) fn tiles(history: &History, report: &Report) -> Markup {
         ("answered within, p99", latency(Stage::Answer, |(_, p99)| p99)),
         ("handled within, p99", latency(Stage::Whole, |(_, p99)| p99)),
         ("updates that wait", grouped(Totals::new(report).waiting)),
+        ("age of the oldest, at least", ago(lag)),
         ("of one CPU", now.map_or("–".to_owned(), |point| percent(point.cpu))),
     ];
     html! {
@@ -81,7 +84,7 @@ pub(super) fn tiles(history: &History, report: &Report) -> Markup {
 }
 
 /// The last hour, and the sums since the start.
-pub(super) fn traffic(history: &History) -> Markup {
+pub(super) fn traffic(history: &History, report: &Report) -> Markup {
     let pictures = [charts::traffic(history), charts::waiting(history), charts::cpu(history)];
     section(
         "Traffic over the last hour",
@@ -89,8 +92,26 @@ pub(super) fn traffic(history: &History) -> Markup {
         &html! {
             (all(&pictures))
             @if pictures.iter().all(Option::is_none) { p.sub { "Nothing is known yet." } }
+            h3 { "Since the start" }
+            dl { @for (name, count) in sums(report) { dt { (name) } dd { (grouped(count)) } } }
         },
     )
+}
+
+/// What was counted since the start.
+fn sums(report: &Report) -> [(&'static str, u64); 9] {
+    let totals = Totals::new(report);
+    [
+        ("requests", totals.requests),
+        ("of these, not answered with 200", totals.refused),
+        ("of these, without the right secret", report.requests_forbidden_by.values().sum()),
+        ("updates", totals.updates),
+        ("of these, answered 503", report.updates_refused.values().sum()),
+        ("of these, duplicates", report.updates_duplicate),
+        ("updates handled, by all outputs", report.updates_handled),
+        ("updates that failed", totals.failed),
+        ("connections", report.connections_accepted),
+    ]
 }
 
 /// Percentiles.
@@ -126,8 +147,8 @@ pub(super) fn latency(history: &History, report: &Report) -> Markup {
     )
 }
 
-/// The journal.
-pub(super) fn journal(report: &Report) -> Markup {
+/// The journal, whose records may have `max_bytes`.
+pub(super) fn journal(report: &Report, max_bytes: u64) -> Markup {
     let Some(journal) = &report.journal else {
         return section("Journal", "There is none: updates are kept in memory only.", &html! {});
     };
@@ -135,7 +156,8 @@ pub(super) fn journal(report: &Report) -> Markup {
         ("a 200 promises", journal.ack.clone()),
         ("not settled", format!("{} update(s)", grouped(journal.lag_records))),
         ("their size", bytes(journal.lag_bytes)),
-        ("segments", format!("{} of {}", grouped(journal.segments as u64), bytes(journal.bytes))),
+        ("size", format!("{} of at most {}", bytes(journal.bytes), bytes(max_bytes))),
+        ("segments", grouped(journal.segments as u64)),
         ("written", format!("{} update(s)", grouped(journal.appended_records))),
     ];
     if let Some(commit) = &journal.commit_us {

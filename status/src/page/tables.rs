@@ -34,12 +34,12 @@ pub(super) fn requests(server: &ServerView, now: SystemTime) -> Markup {
     let date = clock(now);
     let columns = ["time (UTC)", "status", "bot", "update", "address", "stages"];
     section(
-        "Last requests",
+        "Recent webhook requests",
         text,
         &html! {
             @if requests.is_empty() { p.sub { "None has come yet." } }
             @else {
-                (table("Last requests", &format!("The newest first, at {date}"), &columns, &html! {
+                (table("Recent webhook requests", &format!("The newest first, at {date}"), &columns, &html! {
                     @for it in &requests {
                         tr {
                             th scope="row" { time datetime=(rfc3339(it.time)) { (time_of_day(it.time)) } }
@@ -87,7 +87,8 @@ pub(super) fn incidents(server: &ServerView, now: SystemTime) -> Markup {
     let columns = ["last", "kind", "address", "bot", "detail", "count", "since"];
     section(
         "Incidents",
-        "The same of the same address and bot is one row.",
+        "Security incidents, and faults of the server and its surroundings. The same of the same \
+         address and bot is one row.",
         &html! {
             @if incidents.is_empty() { p.sub { "None." } }
             @else {
@@ -120,7 +121,8 @@ pub(super) fn outputs(
     now: SystemTime,
 ) -> Markup {
     let states: Vec<_> = server.outputs().collect();
-    let columns = ["output", "state", "handled", "failed", "retried"];
+    let queues = server.queues();
+    let columns = ["output", "state", "handled", "failed", "retried", "queued"];
     let targets = || {
         let of = |(name, status): &'_ (String, ForwardStatus)| {
             status.targets.iter().map(|target| (name.clone(), target.clone())).collect::<Vec<_>>()
@@ -133,7 +135,7 @@ pub(super) fn outputs(
         "",
         &html! {
             (table("Outputs", "Since the start", &columns, &html! {
-                @for state in states.iter().take(OUTPUTS) {
+                @for (number, state) in states.iter().enumerate().take(OUTPUTS) {
                     tr {
                         th scope="row" { (state.name()) }
                         td {
@@ -141,7 +143,7 @@ pub(super) fn outputs(
                                 None => span.ok { "up" },
                                 Some(down) => {
                                     span.broken { "down for " (since(down.since, now)) }
-                                    " " (down.reason)
+                                    " " span.text { (down.reason) }
                                 }
                             }
                         }
@@ -154,6 +156,7 @@ pub(super) fn outputs(
                                 report.handler_retries,
                             )),
                         }
+                        td { (queues.get(number).map_or("–".to_owned(), |it| grouped(it.updates))) }
                     }
                 }
             }))

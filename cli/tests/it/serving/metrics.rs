@@ -1,4 +1,4 @@
-//! `/metrics` of a server under load, as Prometheus and other parsers read it, and the alerts.
+//! `/metrics` of a server under load, as Prometheus and other parsers read it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,24 +6,22 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, SystemTime},
 };
 
-use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
 use crate::{
     binary::service::Service,
     support::{
-        PATH, PATIENCE, SECRET,
-        external::{Running, program, skip, succeed, talk},
+        PATH, SECRET,
+        external::{program, skip, talk},
         port::Port,
         probe::ask_with,
         request_to, update, wait_until,
     },
 };
 
-fn contrib(name: &str) -> PathBuf {
+pub(super) fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name)
 }
 
@@ -43,7 +41,7 @@ fn scrape(addr: SocketAddr, accept: &str) -> String {
 }
 
 /// All series and their values.
-fn series(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn series(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
@@ -178,169 +176,5 @@ fn what_rules_dashboard_and_runbooks_name_exists() {
             assert!(!panel["targets"].as_array().unwrap().is_empty());
         }
     }
-    assert!(server.terminate().status.success());
-}
-
-#[test]
-fn promtool_takes_config_and_rules_and_every_alert_fires_and_resolves() {
-    let Some(_) = program("promtool") else { return };
-    let run = |args: &[&str]| {
-        succeed(Command::new("promtool").args(args).current_dir(contrib("prometheus")))
-    };
-    run(&["check", "config", "scrape.yml"]);
-    run(&["check", "rules", "rules.yml"]);
-    run(&["test", "rules", "rules.test.yml"]);
-    let rules = fs::read_to_string(contrib("prometheus/rules.yml")).unwrap();
-    let tests = fs::read_to_string(contrib("prometheus/rules.test.yml")).unwrap();
-    for name in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
-        let quiet = format!("{{alertname: {name}, eval_time: ");
-        assert_eq!(tests.matches(&quiet).count(), 2, "{name} is quiet before and after");
-        assert_eq!(tests.matches(&format!("- alertname: {name}\n")).count(), 1, "{name} fires");
-    }
-}
-
-/// The rules with minutes made seconds, for a Prometheus that looks several times a second.
-fn hastened(rules: &str) -> String {
-    let mut text = rules.to_owned();
-    for (slow, quick) in [
-        ("[2m]", "[3s]"),
-        ("[5m]", "[3s]"),
-        ("[15m]", "[3s]"),
-        ("[30m]", "[5s]"),
-        ("for: 15s", "for: 1s"),
-        ("for: 1m", "for: 1s"),
-        ("for: 2m", "for: 1s"),
-        ("for: 5m", "for: 1s"),
-    ] {
-        assert!(text.contains(slow), "{slow}");
-        text = text.replace(slow, quick);
-    }
-    assert!(!text.contains("m]"));
-    text
-}
-
-/// A Prometheus that scrapes one server, with hastened rules.
-struct Prometheus {
-    _running: Running,
-    _dir: tempfile::TempDir,
-    addr: SocketAddr,
-}
-
-impl Prometheus {
-    fn start(mut program: Command, target: SocketAddr) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let rules = fs::read_to_string(contrib("prometheus/rules.yml")).unwrap();
-        fs::write(at("rules.yml"), hastened(&rules)).unwrap();
-        let config = fs::read_to_string(contrib("prometheus/scrape.yml")).unwrap();
-        let config = config.replace("127.0.0.1:9464", &target.to_string());
-        fs::write(at("scrape.yml"), config.replace("15s", "300ms")).unwrap();
-        let port = Port::reserve();
-        let running = Running::start(
-            program
-                .arg(format!("--config.file={}", at("scrape.yml").display()))
-                .arg(format!("--storage.tsdb.path={}", at("data").display()))
-                .arg(format!("--web.listen-address={}", port.addr)),
-        );
-        let addr = port.addr;
-        running.wait_for("Server is ready to receive web requests");
-        Self { _running: running, _dir: dir, addr }
-    }
-
-    /// The names of the alerts that fire.
-    fn firing(&self) -> BTreeSet<String> {
-        // 1.0, so that the answer ends with its connection.
-        let request = b"GET /api/v1/alerts HTTP/1.0\r\nHost: a\r\n\r\n";
-        let (_, _, body) = ask_with(self.addr, request).unwrap();
-        let Ok(answer) = serde_json::from_str::<Value>(&body) else { return BTreeSet::new() };
-        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
-        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, names: &[&str], mut meanwhile: impl FnMut()) {
-        wait_until(&format!("{names:?} fire, {:?} do", self.firing()), || {
-            meanwhile();
-            let firing = self.firing();
-            names.iter().all(|name| firing.contains(*name))
-        });
-    }
-
-    #[track_caller]
-    fn wait_quiet(&self) {
-        wait_until(&format!("all are quiet: {:?}", self.firing()), || self.firing().is_empty());
-    }
-}
-
-#[test]
-fn a_real_prometheus_fires_on_a_server_in_trouble_and_resolves() {
-    let Some(prometheus) = program("prometheus") else { return };
-    let bot = Port::reserve();
-    let (service, admin_port) = service(&format!("http://{}/webhook", bot.addr));
-    let server = service.start();
-    let prometheus = Prometheus::start(prometheus, admin_port.addr);
-    prometheus.wait_quiet();
-
-    // Nothing listens where the updates are to go; some come twice, and some with a wrong secret.
-    let mut client = service.connect();
-    let mut id = 0;
-    let mut trouble = || {
-        id += 1;
-        for _ in 0..3 {
-            assert_eq!(client.post(&update(id)).status, 200);
-        }
-        client.send(&request_to(PATH, "wrong", &update(id)));
-        assert_eq!(client.response().status, 403);
-    };
-    prometheus.wait_for(&["RinghookOutputDown", "RinghookForbidden"], &mut trouble);
-
-    // A certificate that cannot be used, then one that is about to end, then a good one.
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| service.pki.dir().join(name));
-    let good = [&cert, &key].map(|file| fs::read(file).unwrap());
-    fs::write(&cert, "no certificate").unwrap();
-    prometheus.wait_for(&["RinghookCertificateReloadFailed"], || {});
-    let pair = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    params.not_after = (SystemTime::now() + Duration::from_secs(10 * 86_400)).into();
-    fs::write(&key, pair.serialize_pem()).unwrap();
-    fs::write(&cert, params.self_signed(&pair).unwrap().pem()).unwrap();
-    prometheus.wait_for(&["RinghookCertificateExpires"], || {});
-    fs::write(&key, &good[1]).unwrap();
-    fs::write(&cert, &good[0]).unwrap();
-
-    // The bot comes up.
-    let listener = std::net::TcpListener::bind(bot.addr).unwrap();
-    std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
-        for socket in listener.incoming() {
-            let Ok(mut socket) = socket else { return };
-            std::thread::spawn(move || {
-                let _ = socket.set_read_timeout(Some(PATIENCE));
-                let mut bytes = [0; 4096];
-                while matches!(socket.read(&mut bytes), Ok(read) if read > 0) {
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                    if socket.write_all(answer).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    // What came twice is known as such only when its chat's lane goes on.
-    let mut again = 1_000_000;
-    prometheus.wait_for(&["RinghookDuplicates"], || {
-        again += 1;
-        for _ in 0..3 {
-            assert_eq!(client.post(&update(again)).status, 200);
-        }
-    });
-    prometheus.wait_quiet();
-
-    drop(client);
-    assert!(server.terminate().status.success());
-    prometheus.wait_for(&["RinghookDown"], || {});
-    let server = service.start();
-    prometheus.wait_quiet();
     assert!(server.terminate().status.success());
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod alerts;
 pub(crate) mod backend;
 mod drills;
 mod driver;

@@ -1,14 +1,27 @@
 //! The status page of `ringhook serve`, as a client gets it and as a browser shows it.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, TcpListener},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
+use super::{
+    alerts::{take_all, watched_bot},
+    metrics::series,
+};
 use crate::{
-    binary::{process::Process, service::Service},
+    binary::{
+        process::{self, Process},
+        service::Service,
+    },
     browser::Browser,
     support::{
-        PATH, SECRET,
+        PATH, PATIENCE, SECRET,
+        bot_api::{self, FakeBotApi},
         client::Client,
         port::Port,
         probe::{ask, ask_with},
@@ -114,7 +127,7 @@ fn the_page_shows_what_there_is_and_nothing_of_what_was_sent() {
     for part in [
         "Updates are taken",
         "degraded",
-        "Last requests",
+        "Recent webhook requests",
         "Incidents",
         "Outputs",
         "Journal",
@@ -145,6 +158,12 @@ fn the_page_shows_what_there_is_and_nothing_of_what_was_sent() {
 
 /// The row of the page whose first cell is `name`, cell by cell, without markup and thin spaces.
 fn row(page: &str, name: &str) -> Vec<String> {
+    row_where(page, |cells| cells[0] == name)
+}
+
+/// The same of the first row that `is_it` takes.
+#[track_caller]
+fn row_where(page: &str, is_it: impl Fn(&[String]) -> bool) -> Vec<String> {
     let rows = page.split("<tr>").skip(1).filter_map(|row| row.split("</tr>").next());
     let text = |cell: &str| {
         let parts = cell.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
@@ -154,8 +173,146 @@ fn row(page: &str, name: &str) -> Vec<String> {
         let cells = row.replace("</th>", "</td>");
         cells.split("</td>").map(text).collect::<Vec<_>>()
     };
-    let found = rows.map(cells).find(|cells| cells.first().is_some_and(|first| first == name));
-    found.unwrap_or_else(|| panic!("no row {name} in {page}"))
+    rows.map(cells).find(|cells| is_it(cells)).unwrap_or_else(|| panic!("no such row in {page}"))
+}
+
+/// The fact of the page that is called `name`.
+fn fact(page: &str, name: &str) -> String {
+    let (_, rest) = page.split_once(&format!("<dt>{name}</dt><dd>")).expect(name);
+    rest.split('<').next().unwrap().replace('\u{202f}', "")
+}
+
+/// The figure of the page that is called `name`.
+fn tile(page: &str, name: &str) -> String {
+    let (before, _) = page.split_once(&format!("</b><span>{name}</span>")).expect(name);
+    before.rsplit('>').next().unwrap().replace('\u{202f}', "")
+}
+
+/// What the page of a server at rest says that `metrics` do not: name, and both values.
+fn differences(page: &str, metrics: &BTreeMap<String, f64>) -> Vec<(String, String, f64)> {
+    let sum = |family: &str, has: &str| {
+        let family = format!("ringhook_{family}");
+        let is_it = |name: &str| name.split('{').next() == Some(&family) && name.contains(has);
+        metrics.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value).sum::<f64>()
+    };
+    let status_200 = sum("requests_total", "status=\"200\"");
+    let mut pairs = vec![
+        ("requests", fact(page, "requests"), sum("requests_total", "")),
+        (
+            "refused",
+            fact(page, "of these, not answered with 200"),
+            sum("requests_total", "") - status_200,
+        ),
+        (
+            "forbidden",
+            fact(page, "of these, without the right secret"),
+            sum("requests_forbidden_total", ""),
+        ),
+        ("updates", fact(page, "updates"), sum("updates_received_total", "")),
+        ("503", fact(page, "of these, answered 503"), sum("updates_refused_total", "")),
+        ("duplicates", fact(page, "of these, duplicates"), sum("updates_duplicate_total", "")),
+        (
+            "handled",
+            fact(page, "updates handled, by all outputs"),
+            sum("updates_handled_total", ""),
+        ),
+        ("failed", fact(page, "updates that failed"), sum("updates_failed_total", "")),
+        ("connections", fact(page, "connections"), sum("connections_accepted_total", "")),
+        ("segments", fact(page, "segments"), sum("journal_segments", "")),
+        ("written", fact(page, "written"), sum("journal_records_total", "")),
+        ("lag", fact(page, "not settled"), sum("journal_lag_records", "")),
+        ("waiting", tile(page, "updates that wait"), sum("unsettled_updates", "")),
+        ("webhook", row(page, "shop")[2].clone(), sum("webhook_pending_updates", "\"shop\"")),
+    ];
+    for name in ["all", "taken", "gone"] {
+        let row = row(page, name);
+        for (place, family) in [
+            (2, "output_handled_total"),
+            (3, "output_failed_total"),
+            (4, "output_retried_total"),
+            (5, "queue_updates"),
+        ] {
+            pairs.push((family, row[place].clone(), sum(family, &format!("output=\"{name}\""))));
+        }
+    }
+    for name in ["taken", "gone"] {
+        let row = row_where(page, |cells| cells[0].starts_with(&format!("{name} http")));
+        let output = format!("output=\"{name}\"");
+        pairs.push(("in flight", row[3].clone(), sum("forward_in_flight_updates", &output)));
+        pairs.push(("waiting", row[4].clone(), sum("forward_waiting_updates", &output)));
+    }
+    for stage in ["read", "parse", "commit", "answer", "whole"] {
+        let count = sum("stage_duration_seconds_count", &format!("stage=\"{stage}\""));
+        pairs.push((stage, row(page, stage)[1].clone(), count));
+    }
+    for kind in ["auth_failed", "unknown_path", "malformed_update"] {
+        let count = sum("incidents_total", &format!("kind=\"{kind}\""));
+        let row = row_where(page, |cells| cells.get(1).is_some_and(|cell| cell == kind));
+        pairs.push((kind, row[5].clone(), count));
+    }
+    let until = sum("certificate_not_after_timestamp_seconds", "name=\"default\"");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let days = ((until - now) / 86_400.0).floor();
+    pairs.push(("days", row(page, "localhost")[1].clone(), days));
+    let differ = |(_, shown, value): &(&str, String, f64)| {
+        shown.trim_end_matches(" update(s)").parse() != Ok(*value)
+    };
+    let pairs = pairs.into_iter().filter(differ);
+    pairs.map(|(name, shown, value)| (name.to_owned(), shown, value)).collect()
+}
+
+#[test]
+fn values_on_it_equal_those_of_metrics() {
+    let api = FakeBotApi::builder().time_scale(20).start();
+    let [admin, taken, gone, nowhere] = [(); 4].map(|()| Port::reserve());
+    let config = format!(
+        "[[output]]\nname = 'all'\nto = 'null'\n\
+         [[output]]\nname = 'taken'\nto = 'http://{}/'\n\
+         [[output]]\nname = 'gone'\nto = 'http://{}/'\n\
+         [[route]]\nto = ['all', 'taken', 'gone']\n{}",
+        taken.addr,
+        gone.addr,
+        watched_bot(&api, nowhere.addr.port())
+    );
+    let service = Service::new(&config, &["--admin", &admin.addr.to_string()]);
+    let dir = service.pki.dir();
+    fs::write(dir.join("token"), bot_api::TOKEN).unwrap();
+    let args = ["webhook", "set", "--bot", "shop", "--config", "ringhook.toml"];
+    let (code, _, stderr) = process::run(dir, &args);
+    assert_eq!(code, 0, "{stderr}");
+    take_all(TcpListener::bind(taken.addr).unwrap());
+    let scene = Scene { admin: admin.addr, server: service.start(), service };
+    let mut client = scene.trouble();
+    // Copies, each in a chat whose lane goes on where it can.
+    for id in 1..=7 {
+        assert_eq!(client.post(&update(id)).status, 200);
+    }
+    drop(client);
+    api.push_many(3);
+    let metrics = || {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        series(&ask_with(scene.admin, request).unwrap().2)
+    };
+    wait_until("it is at rest", || {
+        let metrics = metrics();
+        let value = |name: &str| metrics[&format!("ringhook_{name}")];
+        value("connections_open") == 0.0
+            && value("webhook_pending_updates{bot=\"shop\"}") == 3.0
+            && value("updates_handled_total") == 100.0
+            && value("updates_duplicate_total") > 0.0
+            && value("forward_waiting_updates{output=\"gone\"}") > 0.0
+            && value("lag_seconds") >= value("forward_oldest_seconds{output=\"gone\"}").floor()
+            && value("unsettled_updates") == value("journal_lag_records")
+    });
+    // The target that is gone is tried now and then, which may be between the two.
+    let start = Instant::now();
+    loop {
+        let differing = differences(&scene.page(), &metrics());
+        if differing.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "page and metrics: {differing:?}");
+    }
 }
 
 /// What the page says of a server at rest is what its report says in the end.

@@ -3,11 +3,12 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, PipeReader, Read as _, Write as _, pipe},
+    io::{self, ErrorKind, PipeReader, Read as _, Write as _, pipe},
     net::SocketAddr,
     os::fd::AsRawFd as _,
     path::Path,
     process::{Child, Command, ExitStatus},
+    thread,
 };
 
 use rustix::{
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// A process whose stderr is a pipe that is full and is not read any more.
-struct Blocked {
+pub(super) struct Blocked {
     child: Child,
     /// What it said until it was ready.
     said: String,
@@ -38,7 +39,7 @@ struct Blocked {
 }
 
 impl Blocked {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         with_test_driver(&mut command);
         let (mut pipe, writer) = pipe().unwrap();
         let child = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
@@ -77,6 +78,12 @@ impl Blocked {
         line.unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
+    /// Makes it readable again, until its end.
+    pub(super) fn read_on(&self) {
+        let mut pipe = self.pipe.try_clone().unwrap();
+        thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
+    }
+
     /// Makes it readable again.
     fn read_all(&mut self) -> String {
         let mut text = String::new();
@@ -90,7 +97,7 @@ impl Blocked {
     }
 
     /// Sends SIGTERM; how it ended, which takes bounded time.
-    fn terminate(&mut self) -> ExitStatus {
+    pub(super) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         let mut status = None;
         wait_until("the process ends", || {

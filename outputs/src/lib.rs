@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `routes` | which update goes to which outputs |
 //! | `forward` | a bot in any language behind HTTP |
+//! | `broker` | brokers and databases; each needs a feature of its name |
 
+pub mod broker;
 pub mod forward;
 pub mod routes;
 

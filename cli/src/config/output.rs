@@ -1,10 +1,17 @@
 //! `[[output]]`: where updates go.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use ringhook_outputs::routes::OneOf;
 use serde::{Deserialize, Serialize};
+
+use super::{Secrets, bot::Source};
+use ringhook::Error;
 
 /// One destination of updates. Without any there is one named `default` to `ndjson:-`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -14,7 +21,8 @@ pub(crate) struct OutputSection {
     pub(crate) name: String,
     /// A bot behind HTTP, such as `http://127.0.0.1:3000/webhook`, `https://host/path` or
     /// `http+unix:/run/bot.sock:/webhook`; `ndjson:-` for lines of JSON on standard output,
-    /// `ndjson:FILE`, or `null`. Of a list of bots behind HTTP, each chat stays with one.
+    /// `ndjson:FILE`, or `null`; or a broker, such as `redis://127.0.0.1:6379`. Of a list of bots
+    /// behind HTTP, each chat stays with one.
     pub(crate) to: OneOf<String>,
     /// Of lines: whether a line has bot, kind and time beside the update. Without it, where there
     /// is more than one bot, or `output.fields`.
@@ -24,16 +32,32 @@ pub(crate) struct OutputSection {
     pub(crate) rotate: Option<RotateTable>,
     /// Of HTTP: the most connections to each target; 256. Requests beyond them wait.
     pub(crate) connections: Option<usize>,
-    /// Of HTTP: how long one request may take; 65 s.
+    /// Of HTTP: how long one request may take; 65 s. Of brokers: how long a connection may take to
+    /// be made, and a batch to be acknowledged; 10 s.
     #[serde(default, with = "humantime_option")]
     pub(crate) timeout: Option<Duration>,
     /// Of HTTP with several targets: after how long the chats of one that is down move to another.
     /// Without it they wait.
     #[serde(default, with = "humantime_option")]
     pub(crate) move_after: Option<Duration>,
+    /// Of brokers: a file whose first line is the password. It is read at each connection.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Of brokers: an environment variable with the password.
+    pub(crate) password_env: Option<String>,
+    /// Of brokers with TLS: a file with the certificates of the authorities that are trusted, in
+    /// PEM. Without it those that browsers trust.
+    pub(crate) ca: Option<PathBuf>,
+    /// Of brokers: whether streams and tables are made where they are missing. Without it updates
+    /// wait for them.
+    pub(crate) create: Option<bool>,
+    /// Of Redis: what the names of its streams begin with; `tg`.
+    pub(crate) into: Option<String>,
+    /// Of Redis: over how many streams the chats of each bot are spread; 1.
+    pub(crate) shards: Option<u32>,
     /// Values of the update by name: of HTTP as headers, such as `X-Chat = "message.chat.id"`, of
-    /// lines as `fields` beside the update, such as `command = "message.text"`. A path is keys from
-    /// the root of the update with dots in between. A value that is not there makes no field.
+    /// lines as `fields` beside the update, such as `command = "message.text"`, of brokers as fields
+    /// of the record. A path is keys from the root of the update with dots in between. A value that
+    /// is not there makes no field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) fields: BTreeMap<String, String>,
 }
@@ -58,6 +82,26 @@ impl OutputSection {
     /// The first place of `to`.
     pub(crate) fn first_to(&self) -> &str {
         self.to.first().map_or("", String::as_str)
+    }
+
+    /// The password of a broker, as it is now; `None` where there is none.
+    pub(crate) fn password(&self) -> Result<Option<String>, Error> {
+        let source = Source {
+            key: "output.password",
+            typed: None,
+            file: self.password_file.as_deref(),
+            variable: self.password_env.as_deref(),
+        };
+        if source.count() > 1 {
+            let expected = "one of password_file and password_env";
+            return Err(Error::config("output.password", source.count(), expected));
+        }
+        source.read(Secrets::Read, |text, _| Ok(text.to_owned()))
+    }
+
+    /// The files that it reads.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &Path> {
+        [&self.password_file, &self.ca].into_iter().filter_map(|path| path.as_deref())
     }
 
     /// The same for a command that brings updates there without a server. Fields are those of its

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    brokers,
     forwards::{self, Forwards, Planned, Started},
     output::{OutputSpec, formed, rotated},
     setup::Setup,
@@ -222,6 +223,9 @@ fn open(
     if let OutputSpec::Http(targets) = spec {
         let (output, planned) = forwards::plan(section, targets)?;
         return Ok((output, Some(planned), None));
+    }
+    if let OutputSpec::Broker(url) = spec {
+        return Ok((Output::sink(&section.name, brokers::open(section, url)?), None, None));
     }
     let lines = open_lines()?.map(|lines| formed(section, lines)).transpose()?;
     let output = match lines.clone() {

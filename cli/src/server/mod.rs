@@ -7,7 +7,7 @@
 //! | `data_dir` | certificate, key and secret token, made on the first run |
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
-//! | `forwards` | the outputs behind HTTP |
+//! | `forwards`, `brokers` | the outputs behind HTTP, and those that are brokers |
 //! | `live_outputs` | the outputs that are in force, and how a reload changes them |
 //! | `shown_config` | the config as the status page shows it |
 //! | `surroundings` | what the pages of the admin listener show of the program |
@@ -18,6 +18,7 @@
 //! | `profile` | files of latencies while it runs |
 
 pub(crate) mod bots;
+mod brokers;
 pub(crate) mod data_dir;
 pub(crate) mod final_report;
 pub(crate) mod forwards;

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::brokers;
 use crate::{
     config::{OutputSection, RotateTable},
     net::url::without_userinfo,
@@ -14,12 +15,14 @@ use ringhook::{
     internals::{files, files::User},
 };
 use ringhook_outputs::{
+    broker::BrokerUrl,
     forward::Target,
     routes::{FieldNames, Fields},
 };
 
 /// What `output.to` can be.
-const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, or a URL with http://, https:// or http+unix:";
+const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, a URL with http://, https:// or http+unix:, \
+                        or a broker's";
 
 fn is_http(text: &str) -> bool {
     ["http://", "https://", "http+unix:"].iter().any(|scheme| text.starts_with(scheme))
@@ -28,6 +31,7 @@ fn is_http(text: &str) -> bool {
 /// An output as understood, not opened yet.
 #[derive(Clone, Debug)]
 pub(crate) enum OutputSpec {
+    Broker(BrokerUrl),
     /// The targets of a forward; one at least.
     Http(Vec<Target>),
     NdjsonFile(PathBuf),
@@ -46,6 +50,9 @@ impl OutputSpec {
         if spec.has_lines() && !line_fields(section)?.is_empty() && section.meta == Some(false) {
             let expected = "true, or nothing: output.fields stand beside the update";
             return Err(Error::config("output.meta", false, expected));
+        }
+        if let Self::Broker(url) = &spec {
+            brokers::check(section, url)?;
         }
         Ok(spec)
     }
@@ -70,6 +77,7 @@ impl OutputSpec {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             _ if is_http(text) => Ok(Self::Http(vec![text.parse()?])),
+            _ if BrokerUrl::is_one(text) => Ok(Self::Broker(text.parse()?)),
             None if text == "null" => Ok(Self::Null),
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
@@ -84,7 +92,7 @@ impl OutputSpec {
     pub(crate) fn without_server(text: &str) -> Result<Self, Error> {
         match Self::parse(text)? {
             Self::Http(_) => {
-                let expected = "ndjson:-, ndjson:FILE or null (a bot behind HTTP gets updates by \
+                let expected = "ndjson:-, ndjson:FILE, null or a broker (a bot behind HTTP gets updates by \
                                 `serve` and `poll` only)";
                 Err(Error::config("output.to", without_userinfo(text), expected))
             }
@@ -110,7 +118,7 @@ impl OutputSpec {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::NdjsonFile(path) => Some(path),
-            Self::Http(_) | Self::NdjsonStdout | Self::Null => None,
+            Self::Broker(_) | Self::Http(_) | Self::NdjsonStdout | Self::Null => None,
         }
     }
 
@@ -127,6 +135,9 @@ impl OutputSpec {
         ack: Ack,
         user: Option<&User>,
     ) -> Result<Box<dyn Sink>, Error> {
+        if let Self::Broker(url) = self {
+            return brokers::open(section, url);
+        }
         Ok(match self.open_lines(ack, user)? {
             Some(lines) => Box::new(rotated(section, formed(section, lines)?)),
             None => Box::new(NullSink),
@@ -155,7 +166,9 @@ impl OutputSpec {
             }
             Self::NdjsonStdout => Some(NdjsonSink::stdout()?),
             Self::Null => None,
-            Self::Http(_) => return Err(Error::config("output.to", self, "a file of lines")),
+            Self::Broker(_) | Self::Http(_) => {
+                return Err(Error::config("output.to", self, "a file of lines"));
+            }
         })
     }
 }
@@ -210,6 +223,7 @@ pub(crate) fn commit_whole(sink: &mut dyn SinkWriter) -> io::Result<()> {
 impl fmt::Display for OutputSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Broker(url) => url.fmt(f),
             Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
             Self::Http(targets) => {
                 for (index, target) in targets.iter().enumerate() {

@@ -199,7 +199,9 @@ impl Setup {
         let own =
             self.file.bots.iter().flat_map(|bot| [&bot.cert, &bot.key, &bot.key_password_file]);
         let certificates = default.into_iter().chain(own).filter_map(|path| path.as_deref());
-        config.into_iter().chain(secrets).chain(certificates).map(Path::to_owned).collect()
+        let brokers = self.outputs.iter().flat_map(|(section, _)| section.inputs());
+        let inputs = config.into_iter().chain(secrets).chain(certificates).chain(brokers);
+        inputs.map(Path::to_owned).collect()
     }
 
     /// Where latency profiles are written.

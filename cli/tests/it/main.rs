@@ -6,6 +6,7 @@
 //! | `commands` | the commands beside `serve`: what they say and do |
 //! | `serving` | `ringhook serve` from its first line to its last |
 //! | `durability` | what is promised where the process is killed, the disk fails or the power |
+//! | `brokers` | brokers as outputs, each the real server |
 //! | `rights` | what root does, and no longer does |
 
 #![allow(
@@ -18,6 +19,8 @@
 
 #[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
+#[cfg(feature = "redis")]
+mod brokers;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../loadtest/tests/support/browser.rs"]
 mod browser;

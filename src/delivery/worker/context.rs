@@ -275,6 +275,7 @@ impl WorkerContext {
         let output_state = self.output_state.clone().filter(|_| is_sink);
         let mut pause = COMMIT_PAUSE.0;
         let mut waiting = None;
+        let mut logged = Vec::new();
         loop {
             // A sink's operation has begun with its first write.
             if !is_sink || pause > COMMIT_PAUSE.0 {
@@ -295,7 +296,9 @@ impl WorkerContext {
                 None => {}
             }
             self.settled_batch.empty();
-            if pause == COMMIT_PAUSE.0 {
+            // What keeps it from taking anything may become something else meanwhile.
+            if !logged.contains(&error.kind()) {
+                logged.push(error.kind());
                 let output = output_state.as_ref().map_or("dead letters", |state| state.name());
                 tracing::warn!(output, %error, "an output takes nothing, updates wait for it");
             }

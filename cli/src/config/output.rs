@@ -21,8 +21,9 @@ pub(crate) struct OutputSection {
     pub(crate) name: String,
     /// A bot behind HTTP, such as `http://127.0.0.1:3000/webhook`, `https://host/path` or
     /// `http+unix:/run/bot.sock:/webhook`; `ndjson:-` for lines of JSON on standard output,
-    /// `ndjson:FILE`, or `null`; or a broker, such as `redis://127.0.0.1:6379`. Of a list of bots
-    /// behind HTTP, each chat stays with one.
+    /// `ndjson:FILE`, or `null`; or a broker, such as `redis://127.0.0.1:6379` or
+    /// `postgres://ringhook@127.0.0.1/bots`. Of a list of bots behind HTTP, each chat stays with
+    /// one.
     pub(crate) to: OneOf<String>,
     /// Of lines: whether a line has bot, kind and time beside the update. Without it, where there
     /// is more than one bot, or `output.fields`.
@@ -50,7 +51,8 @@ pub(crate) struct OutputSection {
     /// Of brokers: whether streams and tables are made where they are missing. Without it updates
     /// wait for them.
     pub(crate) create: Option<bool>,
-    /// Of Redis: what the names of its streams begin with; `tg`.
+    /// Of Redis: what the names of its streams begin with; `tg`. Of PostgreSQL: the table;
+    /// `ringhook_updates`.
     pub(crate) into: Option<String>,
     /// Of Redis: over how many streams the chats of each bot are spread; 1.
     pub(crate) shards: Option<u32>,

@@ -10,10 +10,16 @@
 //! | `url` | where a broker is |
 //! | `settings` | what is set beside that |
 //! | `record` | what a broker gets of an update |
+//! | `postgres` | a table of PostgreSQL |
 //! | `redis` | streams of Redis and Valkey |
 
-#![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports))]
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "there is no broker")
+)]
 
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 #[cfg(feature = "redis")]
 mod redis;

@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error as _,
     io,
     sync::{Arc, Once},
 };

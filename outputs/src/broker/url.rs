@@ -5,12 +5,19 @@ use std::{fmt, str::FromStr};
 use ringhook::{Error, Sink};
 
 use super::BrokerSettings;
+#[cfg(feature = "postgres")]
+use super::postgres::{self, PostgresAddress};
 #[cfg(feature = "redis")]
 use super::redis::{self, RedisAddress};
 
 /// The schemes, each with the feature that it needs.
-const SCHEMES: &[(&str, &str)] =
-    &[("redis://", "redis"), ("rediss://", "redis"), ("redis+unix:", "redis")];
+const SCHEMES: [(&str, &str); 5] = [
+    ("postgres://", "postgres"),
+    ("postgresql://", "postgres"),
+    ("redis://", "redis"),
+    ("rediss://", "redis"),
+    ("redis+unix:", "redis"),
+];
 
 /// A broker's URL, which has no password in it.
 ///
@@ -30,13 +37,15 @@ pub struct BrokerUrl {
 /// How it is reached.
 #[derive(Clone, Debug)]
 enum Place {
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresAddress),
     #[cfg(feature = "redis")]
     Redis(RedisAddress),
 }
 
 impl BrokerUrl {
     /// What there is, for messages.
-    pub const EXPECTED: &str = "redis://, rediss:// or redis+unix:";
+    pub const EXPECTED: &str = "postgres://, redis://, rediss:// or redis+unix:";
 
     /// True where `text` begins as the URL of a broker, whether it is a good one or not.
     #[must_use]
@@ -51,6 +60,8 @@ impl BrokerUrl {
     pub fn open(&self, settings: BrokerSettings) -> Result<Box<dyn Sink>, Error> {
         settings.validate()?;
         match self.place {
+            #[cfg(feature = "postgres")]
+            Place::Postgres(ref address) => postgres::open(address, settings),
             #[cfg(feature = "redis")]
             Place::Redis(ref address) => redis::open(address, settings),
         }
@@ -74,6 +85,8 @@ impl FromStr for BrokerUrl {
             return Err(wrong(&format!("{scheme}(hidden)"), expected));
         }
         let place: Result<Place, &str> = match *feature {
+            #[cfg(feature = "postgres")]
+            "postgres" => PostgresAddress::parse(text).map(Place::Postgres),
             #[cfg(feature = "redis")]
             "redis" => RedisAddress::parse(text).map(Place::Redis),
             feature => {

@@ -9,10 +9,14 @@ mod redis;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env,
+    fs::{self, OpenOptions},
     process::{Child, Command, Stdio},
 };
 
 use loadtest::{ChatKey, PayloadOptions, chat_of};
+
+use crate::support::{external::skip, wait_going_on};
 
 /// A running server, killed when the test lets go of it.
 struct Broker(Child);
@@ -35,6 +39,66 @@ impl Drop for Broker {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The workers of `examples/`, in Python and in Rust, for the broker `name`, with `args`; those that
+/// this machine lacks are passed over with the reason printed.
+fn workers(name: &str, package: &str, args: &[&str]) -> Vec<Command> {
+    let python = env::var("RINGHOOK_TEST_PYTHON").unwrap_or("python3".to_owned());
+    let probe = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/brokers");
+    let mut workers = Vec::new();
+    if probe.is_ok_and(|probe| probe.status.success()) {
+        let mut worker = Command::new(python);
+        worker.arg(format!("{script}/{name}_worker.py")).args(args);
+        workers.push(worker);
+    } else {
+        skip(package, "no package of Python here");
+    }
+    // Cargo puts examples beside the directory of the test executables.
+    let test = env::current_exe().unwrap();
+    let example = test.parent().unwrap().parent().unwrap().join("examples");
+    let example = example.join(format!("{name}_worker"));
+    if example.exists() {
+        let mut worker = Command::new(example);
+        worker.args(args);
+        workers.push(worker);
+    } else {
+        skip("examples", "not built: `cargo build --examples` makes it");
+    }
+    workers
+}
+
+/// Runs `worker` until it has said all of so many updates, and kills it now and then.
+#[track_caller]
+fn work_to_the_end(worker: &mut Command, payload: &PayloadOptions, updates: u64) {
+    const KILLS: u64 = 3;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let said = || -> Vec<u64> {
+        let text = fs::read_to_string(file.path()).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    for life in 1..=KILLS + 1 {
+        let mut running = Broker(
+            worker
+                .stdout(OpenOptions::new().append(true).open(file.path()).unwrap())
+                .spawn()
+                .unwrap(),
+        );
+        let so_many = updates * life / (KILLS + 1);
+        wait_going_on("so many are handled", || {
+            let count = said().into_iter().collect::<BTreeSet<_>>().len() as u64;
+            assert!(running.0.try_wait().unwrap().is_none(), "the worker has ended");
+            (count >= so_many, count)
+        });
+    }
+    let mut ids = said();
+    let again = ids.len() as u64 - updates;
+    // What a worker was about when it was killed comes to the next one.
+    assert!(again <= KILLS, "{again} were handled again");
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    check(payload, updates, ids);
 }
 
 /// Asserts that `ids`, in the order in which a broker has them, are those of all `updates`, each

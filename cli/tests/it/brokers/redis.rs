@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use redis::{Client, Connection, streams::StreamRangeReply};
 use serde_json::Value;
 
-use super::{Broker, check};
+use super::{Broker, check, work_to_the_end, workers};
 use crate::{
     binary::{
         process::{Process, run},
@@ -17,9 +17,8 @@ use crate::{
     },
 };
 
-/// The servers that the same holds for.
-const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
-const UPDATES: u64 = 50_000;
+/// The servers that the same holds for, and how many updates each gets while it is killed.
+const SERVERS: [(&str, u64); 2] = [("redis-server", 50_000), ("valkey-server", 20_000)];
 
 /// A place for servers that come and go, with their data in one directory.
 struct Place {
@@ -117,18 +116,18 @@ fn wait_count(place: &Place, count: u64) {
 
 #[test]
 fn whatever_is_killed_frozen_or_full_each_update_is_there_once_and_in_order() {
-    for name in SERVERS {
+    for (name, updates) in SERVERS {
         let Some(place) = Place::new(name) else { continue };
         let mut broker = place.start(&[]);
         let settings = "create = true\nshards = 4\ntimeout = '500ms'\n";
         let service = Service::new(&config(&place.url(), settings), &["--workers", "3"]);
-        let load = service.load(UPDATES);
+        let load = service.load(updates);
         let first = service.start();
         let (sent, (last, _broker)) = under_load(&load, || {
             let mut server = first;
             let mut steps = 1..;
             let mut go_on = || {
-                let part = UPDATES / 8 * steps.next().unwrap();
+                let part = updates / 8 * steps.next().unwrap();
                 wait_going_on("a part of them is there", || {
                     let count = place.count(4);
                     (count >= part, count)
@@ -155,7 +154,7 @@ fn whatever_is_killed_frozen_or_full_each_update_is_there_once_and_in_order() {
         });
         wait_going_on("all are there", || {
             let count = place.count(4);
-            (count >= UPDATES, count)
+            (count >= updates, count)
         });
         let ended = last.terminate();
         assert!(ended.status.success(), "{:#?}", ended.stderr);
@@ -164,14 +163,14 @@ fn whatever_is_killed_frozen_or_full_each_update_is_there_once_and_in_order() {
         let streams: Vec<_> = streams.collect();
         assert!(streams.iter().all(|records| !records.is_empty()), "a stream has nothing");
         let ids = streams.iter().flatten().map(|record| record["update_id"].parse().unwrap());
-        check(&load.payload, UPDATES, ids);
+        check(&load.payload, updates, ids);
         assert_eq!(service.report()["updates_failed"], 0);
     }
 }
 
 #[test]
 fn a_record_has_the_body_as_received_and_fields_beside_it() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let _broker = place.start(&[]);
     let settings = "create = true\ninto = 'in'\n[output.fields]\ntext = 'message.text'\n\
                     type = 'message.chat.type'\nmissing = 'message.caption'\n";
@@ -206,7 +205,7 @@ fn a_record_has_the_body_as_received_and_fields_beside_it() {
 
 #[test]
 fn a_stream_is_made_only_on_request() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let _broker = place.start(&[]);
     let settings = "[admin]\nlisten = '127.0.0.1:0'\n";
     let service = Service::new(&(config(&place.url(), "") + settings), &[]);
@@ -224,7 +223,7 @@ fn a_stream_is_made_only_on_request() {
 
 #[test]
 fn a_password_comes_from_a_file_and_is_shown_nowhere() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let _broker = place.start(&["--requirepass", "the-good-password"]);
     let settings = "create = true\npassword_file = 'password'\n";
     let service = Service::new(&config(&place.url(), settings), &[]);
@@ -247,7 +246,7 @@ fn a_password_comes_from_a_file_and_is_shown_nowhere() {
 
 #[test]
 fn tls_trusts_the_authority_that_is_named() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let pki = Pki::ecdsa();
     let at = |name: &str| pki.dir().join(name).display().to_string();
     let tls = Port::reserve();
@@ -273,7 +272,7 @@ fn tls_trusts_the_authority_that_is_named() {
 
 #[test]
 fn what_is_too_long_for_the_server_is_a_dead_letter_and_stops_nothing() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let _broker = place.start(&["--proto-max-bulk-len", "1mb"]);
     let settings = "create = true\n[limits]\nbody_bytes = '2MiB'\n\
                     [dispatch]\ndead_letters = 'letters'\n";
@@ -315,10 +314,28 @@ fn what_is_wrong_in_the_config_is_said_in_one_line() {
     assert!(with("[output.fields]\nkind = 'message.text'\n").contains("another name"));
 }
 
+#[test]
+fn a_worker_that_is_killed_goes_on_where_it_was() {
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
+    let _broker = place.start(&[]);
+    let service = Service::new(&config(&place.url(), "create = true\n"), &[]);
+    for mut worker in workers("redis", "redis", &[&place.url(), "tg:{test:0}"]) {
+        place.connect().and_then(|mut it| redis::cmd("FLUSHALL").exec(&mut it)).unwrap();
+        let load = service.load(2000);
+        let server = service.start();
+        load.send();
+        work_to_the_end(&mut worker, &load.payload, 2000);
+        wait_count(&place, 0);
+        assert!(server.terminate().status.success());
+        // For the next one nothing has been before.
+        fs::remove_dir_all(service.journal()).unwrap();
+    }
+}
+
 /// What `journal replay` and `dead-letters replay` bring to a stream is known there as well.
 #[test]
 fn dead_letters_are_replayed_into_a_stream_once() {
-    let Some(place) = Place::new(SERVERS[0]) else { return };
+    let Some(place) = Place::new(SERVERS[0].0) else { return };
     let _broker = place.start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();

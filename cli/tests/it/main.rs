@@ -19,7 +19,7 @@
 
 #[path = "../../../tests/support/binary/mod.rs"]
 mod binary;
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "postgres", feature = "redis"))]
 mod brokers;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../loadtest/tests/support/browser.rs"]

@@ -3,8 +3,10 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | a server of another project that is killed, frozen and started again |
+//! | `postgres` | PostgreSQL |
 //! | `redis` | Redis and Valkey |
 
+mod postgres;
 mod redis;
 
 use std::{
@@ -16,7 +18,10 @@ use std::{
 
 use loadtest::{ChatKey, PayloadOptions, chat_of};
 
-use crate::support::{external::skip, wait_going_on};
+use crate::{
+    binary::{process::Process, service::Service},
+    support::{external::skip, wait_going_on, wait_until},
+};
 
 /// A running server, killed when the test lets go of it.
 struct Broker(Child);
@@ -27,18 +32,41 @@ impl Broker {
         Self(quiet.spawn().expect("the broker runs"))
     }
 
-    /// Sends a signal by its name, such as `STOP`.
+    /// True where it has ended by itself.
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// Sends a signal by its name, such as `STOP`, to it and to the processes that it has started.
     fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        let pid = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let pid = pid.to_string();
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name, &pid]).args(children.unwrap_or_default().split_whitespace());
+        // A child may have ended meanwhile.
+        let _ = kill.stderr(Stdio::null()).status().unwrap();
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        self.signal("KILL");
         let _ = self.0.wait();
     }
+}
+
+#[track_caller]
+fn post(service: &Service, body: &str) {
+    assert_eq!(service.connect().post(body).status, 200);
+}
+
+/// Waits until the log says `text` of the output.
+#[track_caller]
+fn wait_said(server: &Process, text: &str) {
+    wait_until(&format!("the log says {text:?}"), || {
+        server.stderr().iter().any(|line| line.contains("takes nothing") && line.contains(text))
+    });
 }
 
 /// The workers of `examples/`, in Python and in Rust, for the broker `name`, with `args`; those that
@@ -88,7 +116,7 @@ fn work_to_the_end(worker: &mut Command, payload: &PayloadOptions, updates: u64)
         let so_many = updates * life / (KILLS + 1);
         wait_going_on("so many are handled", || {
             let count = said().into_iter().collect::<BTreeSet<_>>().len() as u64;
-            assert!(running.0.try_wait().unwrap().is_none(), "the worker has ended");
+            assert!(!running.has_ended(), "the worker has ended");
             (count >= so_many, count)
         });
     }

@@ -5,12 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use redis::{Client, Connection, streams::StreamRangeReply};
 use serde_json::Value;
 
-use super::{Broker, check, work_to_the_end, workers};
+use super::{Broker, check, post, wait_said, work_to_the_end, workers};
 use crate::{
-    binary::{
-        process::{Process, run},
-        service::Service,
-    },
+    binary::{process::run, service::Service},
     support::{
         drill::under_load, external::program, long, pki::Pki, port::Port, update_of, wait_going_on,
         wait_until,
@@ -93,19 +90,6 @@ impl Place {
 
 fn config(to: &str, more: &str) -> String {
     format!("[[output]]\nname = 'bus'\nto = '{to}'\n{more}")
-}
-
-#[track_caller]
-fn post(service: &Service, body: &str) {
-    assert_eq!(service.connect().post(body).status, 200);
-}
-
-/// Waits until the log says `text` of the output.
-#[track_caller]
-fn wait_said(server: &Process, text: &str) {
-    wait_until(&format!("the log says {text:?}"), || {
-        server.stderr().iter().any(|line| line.contains("takes nothing") && line.contains(text))
-    });
 }
 
 /// Waits until so many updates are in one stream.

@@ -41,7 +41,7 @@ pub(crate) struct OutputSection {
     /// Without it they wait.
     #[serde(default, with = "humantime_option")]
     pub(crate) move_after: Option<Duration>,
-    /// Of brokers: a file whose first line is the password. It is read at each connection.
+    /// Of brokers: a file with the password. It is read at each connection.
     pub(crate) password_file: Option<PathBuf>,
     /// Of brokers: an environment variable with the password.
     pub(crate) password_env: Option<String>,

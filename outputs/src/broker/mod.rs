@@ -15,7 +15,13 @@
 
 #![cfg_attr(
     not(any(feature = "postgres", feature = "redis")),
-    allow(dead_code, unused_imports, reason = "there is no broker")
+    allow(
+        dead_code,
+        unused_imports,
+        clippy::match_single_binding,
+        clippy::needless_pass_by_value,
+        reason = "there is no broker"
+    )
 )]
 
 #[cfg(feature = "postgres")]

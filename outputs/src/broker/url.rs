@@ -84,21 +84,20 @@ impl FromStr for BrokerUrl {
                             output.password_env";
             return Err(wrong(&format!("{scheme}(hidden)"), expected));
         }
-        let place: Result<Place, &str> = match *feature {
+        let place: Option<Result<Place, &str>> = match *feature {
             #[cfg(feature = "postgres")]
-            "postgres" => PostgresAddress::parse(text).map(Place::Postgres),
+            "postgres" => Some(PostgresAddress::parse(text).map(Place::Postgres)),
             #[cfg(feature = "redis")]
-            "redis" => RedisAddress::parse(text).map(Place::Redis),
-            feature => {
-                let expected = format!("a ringhook that is built with the feature `{feature}`");
-                return Err(wrong(text, &expected));
-            }
+            "redis" => Some(RedisAddress::parse(text).map(Place::Redis)),
+            _ => None,
         };
-        let place = place.map_err(|expected| {
-            // A query may be meant for a password.
-            let (before, query) = text.split_once('?').unwrap_or((text, ""));
-            wrong(&format!("{before}{}", if query.is_empty() { "" } else { "?(hidden)" }), expected)
+        // A query may be meant for a password.
+        let (before, query) = text.split_once('?').unwrap_or((text, ""));
+        let shown = format!("{before}{}", if query.is_empty() { "" } else { "?(hidden)" });
+        let place = place.ok_or_else(|| {
+            wrong(&shown, &format!("a ringhook that is built with the feature `{feature}`"))
         })?;
+        let place = place.map_err(|expected| wrong(&shown, expected))?;
         Ok(Self { place, text: text.to_owned() })
     }
 }

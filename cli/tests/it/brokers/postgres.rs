@@ -270,11 +270,11 @@ fn a_worker_that_is_killed_goes_on_where_it_was() {
     let _broker = place.start();
     let service = Service::new(&config(&place.url(), "create = true\n"), &[]);
     for mut worker in workers("postgres", "psycopg", &[&place.url(), "ringhook_updates"]) {
-        let load = service.load(2000);
+        let load = service.load(500);
         let server = service.start();
         load.send();
-        wait_count(&place, 2000);
-        work_to_the_end(&mut worker, &load.payload, 2000);
+        wait_count(&place, 500);
+        work_to_the_end(&mut worker, &load.payload, 500);
         assert!(server.terminate().status.success());
         // For the next one nothing has been before.
         place.ask("DROP TABLE ringhook_updates");

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
     thread,
@@ -70,6 +70,8 @@ struct Shared {
     direct: OnceLock<Arc<dyn Direct>>,
     /// Whether the receiver's side is gone.
     is_gone: AtomicBool,
+    /// Updates of a chat that a program gets before it settles the first of them; 0 as 1.
+    run: AtomicUsize,
     /// Of the receiver's task.
     waker: AtomicWaker,
     /// Whose workers are woken when the receiver is dropped, once there are any.
@@ -135,12 +137,28 @@ impl Updates {
         self.shared.is_direct.store(true, SeqCst);
         self
     }
+
+    /// Gives up to `updates` of a chat before the first of them is settled; 1 by default. They come
+    /// in their order. One that is to come again does so once the others that were given are
+    /// settled, so a program that settles a later one first changes that order.
+    ///
+    /// Without [`direct`](Self::direct) it has no effect. To be called before the server starts.
+    #[must_use]
+    pub fn runs_of(self, updates: usize) -> Self {
+        self.shared.run.store(updates, SeqCst);
+        self
+    }
 }
 
 impl StreamSender {
     /// True where the program does the work of the output's worker.
     pub(crate) fn is_direct(&self) -> bool {
         self.shared.0.is_direct.load(SeqCst)
+    }
+
+    /// Updates of a chat that the program gets before it settles the first of them.
+    pub(crate) fn run(&self) -> usize {
+        self.shared.0.run.load(SeqCst).max(1)
     }
 
     /// Gives the work of a worker to the thread that polls the stream.

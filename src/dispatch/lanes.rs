@@ -72,7 +72,14 @@ impl Hasher for Mixed {
 }
 
 /// A lane by its index; valid while the lane is not empty or one of its updates is being handled.
-pub(crate) type LaneId = usize;
+type LaneId = usize;
+
+/// An update that is being handled: its lane, and its place among those that were taken from there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Held {
+    lane: LaneId,
+    place: u32,
+}
 
 /// The waiting updates of some chats, in order.
 #[derive(Debug)]
@@ -83,6 +90,8 @@ pub(crate) struct Lanes {
     is_closed: bool,
     /// Updates that may wait in one lane before its chat counts as full.
     chat_updates: usize,
+    /// Updates of one lane that [`take`](Self::take) gives before the first of them is settled.
+    run: usize,
     full: Arc<FullChats>,
     by_key: HashMap<LaneKey, LaneId, BuildHasherDefault<Mixed>>,
     /// Never more than there were updates under way at once.
@@ -106,9 +115,15 @@ pub(crate) struct Lanes {
 struct Lane {
     /// Whether the chat counts as full. It does until half of its updates are gone.
     full: bool,
-    /// The updates being handled.
-    held: Vec<UpdateId>,
+    /// The updates being handled, each with its place in the order in which they were taken.
+    held: Vec<(u32, UpdateId)>,
+    /// Whether it is in one of the queues of ready lanes.
+    is_queued: bool,
     key: LaneKey,
+    next_place: u32,
+    /// Updates that come again, each with its place and its time, while later ones are being
+    /// handled.
+    returned: Vec<(u32, Instant, Delivery)>,
     state: LaneState,
     updates: LaneQueue,
 }
@@ -139,6 +154,7 @@ impl Lanes {
             album_wait,
             is_closed: false,
             chat_updates,
+            run: 1,
             full,
             by_key: HashMap::default(),
             lanes: Vec::new(),
@@ -157,15 +173,20 @@ impl Lanes {
         self.chat_updates = chat_updates;
     }
 
+    /// Lets [`take`](Self::take) give up to `run` updates of a chat before the first of them is
+    /// settled; 1 at first.
+    pub(crate) fn set_run(&mut self, run: usize) {
+        self.run = run;
+        for id in 0..self.lanes.len() {
+            self.go_on(id);
+        }
+    }
+
     /// Puts `delivery` at the end of its chat's lane.
     pub(crate) fn push(&mut self, key: LaneKey, delivery: Delivery) {
         let id = match self.by_key.entry(key) {
             Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(place) => {
-                let id = open(&mut self.lanes, &mut self.spare, key);
-                self.ready.push_back(id);
-                *place.insert(id)
-            }
+            Entry::Vacant(place) => *place.insert(open(&mut self.lanes, &mut self.spare, key)),
         };
         let Some(lane) = self.lanes.get_mut(id) else { return self.push_anew(key, delivery) };
         debug_assert!(lane.key == key && lane.state != LaneState::Spare, "{key:?} in {lane:?}");
@@ -173,7 +194,9 @@ impl Lanes {
         if matches!(lane.state, LaneState::Gathering(_)) {
             // Whether the album is complete is decided when the lane is taken.
             lane.state = LaneState::Ready;
-            self.ready.push_back(id);
+        }
+        if lane.state == LaneState::Ready || lane.lends(self.run) {
+            lane.queue(id, &mut self.ready);
         }
         if !lane.full && lane.updates.len() >= self.chat_updates {
             lane.full = true;
@@ -187,42 +210,58 @@ impl Lanes {
         self.lanes.push(Lane::new(key));
         let id = self.lanes.len() - 1;
         self.by_key.insert(key, id);
-        self.ready.push_back(id);
         if let Some(lane) = self.lanes.last_mut() {
+            lane.queue(id, &mut self.ready);
             self.store.push_back(&mut lane.updates, delivery);
         }
     }
 
     /// The first update of the next ready lane, to be handled now. The lane is held until
-    /// [`finish`](Self::finish) or [`retry`](Self::retry).
-    pub(crate) fn take(&mut self, now: Instant) -> Option<(LaneId, Delivery)> {
+    /// [`finish`](Self::finish) or [`retry`](Self::retry), but may give as many more as make a
+    /// [run](Self::set_run).
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(Held, Delivery)> {
         self.promote(now);
         if !self.is_behind || self.ready.is_empty() {
             self.ready.append(&mut self.again);
         }
         while let Some(id) = self.ready.pop_front() {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            debug_assert_eq!(
-                lane.state,
-                LaneState::Ready,
-                "held by another worker, or out of turn"
-            );
-            debug_assert!(lane.held.is_empty() && lane.updates.len() > 0, "{lane:?}");
+            debug_assert!(lane.is_queued, "{lane:?}");
+            lane.is_queued = false;
+            let is_ready = lane.state == LaneState::Ready;
+            if !is_ready && !lane.lends(self.run) {
+                // It was queued for its next update, which comes later or was taken with others.
+                continue;
+            }
+            debug_assert!(lane.updates.len() > 0 && is_ready == lane.held.is_empty(), "{lane:?}");
             if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
                 && let Some(until) = lane.gathers_until(&self.store, wait)
                 && until > now
             {
-                lane.state = LaneState::Gathering(until);
-                self.due.push(Reverse((until, id)));
+                // One that is held is looked at again when it is released, or gets more.
+                if is_ready {
+                    lane.state = LaneState::Gathering(until);
+                    self.due.push(Reverse((until, id)));
+                }
                 continue;
             }
             // A lane that is ready has an update: it was opened for one, or kept for the next.
-            if let Some(delivery) = lane.pop(&mut self.store, self.album_wait.is_some()) {
+            if let Some((place, delivery)) = lane.pop(&mut self.store, self.album_wait.is_some()) {
                 lane.state = LaneState::Running;
-                return Some((id, delivery));
+                self.go_on(id);
+                return Some((Held { lane: id, place }, delivery));
             }
         }
         None
+    }
+
+    /// Queues a lane that may give its next update although it is held.
+    fn go_on(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(id)
+            && lane.lends(self.run)
+        {
+            lane.queue(id, &mut self.again);
+        }
     }
 
     /// Nothing more comes in: albums are handled as they are.
@@ -233,14 +272,14 @@ impl Lanes {
         for (id, lane) in self.lanes.iter_mut().enumerate() {
             if matches!(lane.state, LaneState::Gathering(_)) {
                 lane.state = LaneState::Ready;
-                self.ready.push_back(id);
+                lane.queue(id, &mut self.ready);
             }
         }
     }
 
     /// The next update of a lane that is held already, for a worker that handles several at once.
-    pub(crate) fn take_next_of(&mut self, id: LaneId) -> Option<Delivery> {
-        let lane = self.lanes.get_mut(id)?;
+    pub(crate) fn take_next_of(&mut self, held: Held) -> Option<(Held, Delivery)> {
+        let lane = self.lanes.get_mut(held.lane)?;
         debug_assert_eq!(lane.state, LaneState::Running);
         if let Some(wait) = self.album_wait.filter(|_| !self.is_closed)
             && lane.gathers_until(&self.store, wait).is_some()
@@ -248,56 +287,61 @@ impl Lanes {
             // An album that may get more waits until its lane is taken again.
             return None;
         }
-        lane.pop(&mut self.store, self.album_wait.is_some())
+        let (place, delivery) = lane.pop(&mut self.store, self.album_wait.is_some())?;
+        Some((Held { place, ..held }, delivery))
     }
 
-    /// Releases a lane whose update has been handled.
-    pub(crate) fn finish(&mut self, id: LaneId) {
+    /// An update has been handled. Its lane is released where it was the last one that was taken.
+    pub(crate) fn finish(&mut self, held: Held) {
+        let id = held.lane;
         let Some(lane) = self.lanes.get_mut(id) else { return };
-        debug_assert_eq!(lane.state, LaneState::Running);
-        debug_assert!(!lane.held.is_empty(), "nothing of it was handled");
-        lane.held.clear();
-        let length = lane.updates.len();
-        if lane.full && length <= self.chat_updates / 2 {
+        lane.let_go(held.place);
+        if lane.full && lane.updates.len() <= self.chat_updates / 2 {
             lane.full = false;
             self.full.lower(lane.key.hash64());
         }
-        if length > 0 {
-            lane.state = LaneState::Ready;
-            self.again.push_back(id);
-        } else {
-            self.close(id);
-        }
+        self.release(id);
     }
 
-    /// Puts an update back at the head of its lane, which is let go and waits until `due`.
+    /// Puts an update back at the head of its lane, which waits until `due` once it is released.
+    /// Others that were taken before and come again are before it.
     ///
     /// # Errors
     /// The update, where there is no such lane.
     pub(crate) fn retry(
         &mut self,
-        id: LaneId,
+        held: Held,
         delivery: Delivery,
         due: Instant,
     ) -> Result<(), Delivery> {
-        let Some(lane) = self.lanes.get_mut(id) else { return Err(delivery) };
-        debug_assert_eq!(lane.state, LaneState::Running);
-        lane.held.clear();
-        self.store.push_front(&mut lane.updates, delivery);
-        lane.state = LaneState::Waiting(due);
-        self.due.push(Reverse((due, id)));
+        let Some(lane) = self.lanes.get_mut(held.lane) else { return Err(delivery) };
+        lane.let_go(held.place);
+        lane.returned.push((held.place, due, delivery));
+        self.release(held.lane);
         Ok(())
     }
 
-    /// Puts an update back at the head of its lane, which stays held: an earlier one follows.
-    ///
-    /// # Errors
-    /// The update, where there is no such lane.
-    pub(crate) fn put_back(&mut self, id: LaneId, delivery: Delivery) -> Result<(), Delivery> {
-        let Some(lane) = self.lanes.get_mut(id) else { return Err(delivery) };
-        debug_assert_eq!(lane.state, LaneState::Running);
-        self.store.push_front(&mut lane.updates, delivery);
-        Ok(())
+    /// Lets a lane go on of which an update is not being handled any more.
+    fn release(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        if !lane.held.is_empty() {
+            return self.go_on(id);
+        }
+        if let Some(due) = lane.returned.iter().map(|(_, due, _)| *due).max() {
+            let next = lane.next_place;
+            // Places are reused after four billion updates, so their distance counts.
+            lane.returned.sort_by_key(|(place, ..)| next.wrapping_sub(*place));
+            for (_, _, delivery) in lane.returned.drain(..) {
+                self.store.push_front(&mut lane.updates, delivery);
+            }
+            lane.state = LaneState::Waiting(due);
+            self.due.push(Reverse((due, id)));
+        } else if lane.updates.len() > 0 {
+            lane.state = LaneState::Ready;
+            lane.queue(id, &mut self.again);
+        } else {
+            self.close(id);
+        }
     }
 
     fn close(&mut self, id: LaneId) {
@@ -320,7 +364,7 @@ impl Lanes {
                 && matches!(lane.state, LaneState::Gathering(at) | LaneState::Waiting(at) if at == due)
             {
                 lane.state = LaneState::Ready;
-                self.ready.push_back(id);
+                lane.queue(id, &mut self.ready);
             }
         }
     }
@@ -349,15 +393,18 @@ impl Lanes {
 
     /// How many updates wait or are being handled.
     pub(crate) fn updates(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.held.len() + lane.updates.len()).sum()
+        let count = |lane: &Lane| lane.held.len() + lane.returned.len() + lane.updates.len();
+        self.lanes.iter().map(count).sum()
     }
 
     /// All updates that wait or are being handled, for a list of what is left behind.
     pub(crate) fn ids(&self) -> impl Iterator<Item = (BotId, UpdateId)> {
         self.lanes.iter().flat_map(|lane| {
-            let waiting =
-                self.store.iter(&lane.updates).flat_map(Delivery::updates).map(Update::id);
-            lane.held.iter().copied().chain(waiting).map(|id| (lane.key.bot, id))
+            let returned = lane.returned.iter().map(|(_, _, delivery)| delivery);
+            let waiting = self.store.iter(&lane.updates).chain(returned);
+            let waiting = waiting.flat_map(Delivery::updates).map(Update::id);
+            let held = lane.held.iter().map(|(_, id)| *id);
+            held.chain(waiting).map(|id| (lane.key.bot, id))
         })
     }
 }
@@ -382,14 +429,39 @@ impl Lane {
         Self {
             full: false,
             held: Vec::with_capacity(1),
+            is_queued: false,
             key,
+            next_place: 0,
+            returned: Vec::new(),
             state: LaneState::Ready,
             updates: LaneQueue::default(),
         }
     }
 
-    /// Takes the first update; with `albums`, those of its album that follow it as well.
-    fn pop(&mut self, store: &mut Store, albums: bool) -> Option<Delivery> {
+    /// Puts it into a queue of ready lanes, where it is in none.
+    fn queue(&mut self, id: LaneId, queue: &mut VecDeque<LaneId>) {
+        if !std::mem::replace(&mut self.is_queued, true) {
+            queue.push_back(id);
+        }
+    }
+
+    /// True where it is held, and its next update may be taken all the same.
+    fn lends(&self, run: usize) -> bool {
+        let is_running = self.state == LaneState::Running && self.returned.is_empty();
+        is_running && self.held.len() < run && self.updates.len() > 0
+    }
+
+    /// The update of `place` is not being handled any more.
+    fn let_go(&mut self, place: u32) {
+        debug_assert_eq!(self.state, LaneState::Running);
+        let before = self.held.len();
+        self.held.retain(|(held, _)| *held != place);
+        debug_assert!(self.held.len() < before, "it was not handled");
+    }
+
+    /// Takes the first update; with `albums`, those of its album that follow it as well. It comes
+    /// with its place.
+    fn pop(&mut self, store: &mut Store, albums: bool) -> Option<(u32, Delivery)> {
         let mut first = store.pop_front(&mut self.updates)?;
         if albums && first.rest.is_empty() && first.album().is_some() {
             let length = store.iter(&self.updates).take_while(|next| next.album() == first.album());
@@ -397,8 +469,10 @@ impl Lane {
             let rest = (0..length).map_while(|_| store.pop_front(&mut self.updates));
             first.rest = rest.collect();
         }
-        self.held.extend(first.updates().map(Update::id));
-        Some(first)
+        let place = self.next_place;
+        self.next_place = place.wrapping_add(1);
+        self.held.extend(first.updates().map(|update| (place, update.id())));
+        Some((place, first))
     }
 
     /// Until when the album at the head of the lane may get more; `None` where it cannot, or there

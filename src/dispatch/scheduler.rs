@@ -26,7 +26,7 @@ use crossbeam_utils::CachePadded;
 use super::{
     Delivery, WorkerParker,
     full::FullChats,
-    lanes::{LaneId, LaneKey, Lanes},
+    lanes::{Held, LaneKey, Lanes},
     parker::published,
 };
 use crate::{
@@ -80,11 +80,11 @@ pub(crate) struct Task {
     pub(crate) lane: LaneRef,
 }
 
-/// A held lane.
+/// A held lane, and which of its updates holds it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct LaneRef {
     partition: usize,
-    lane: LaneId,
+    held: Held,
 }
 
 /// Why there is no task.
@@ -146,6 +146,16 @@ impl Scheduler {
     pub(crate) fn set_chat_updates(&self, chat_updates: usize) {
         for partition in &self.partitions {
             partition.lock().set_chat_updates(chat_updates);
+        }
+    }
+
+    /// Gives up to `run` updates of a chat before the first of them is settled; 1 at first. With
+    /// more than one worker that would not keep their order.
+    pub(crate) fn set_run(&self, run: usize) {
+        for partition in &self.partitions {
+            let mut lanes = partition.lock();
+            lanes.set_run(run);
+            self.publish(partition, &lanes);
         }
     }
 
@@ -244,14 +254,13 @@ impl Scheduler {
             let mut lanes = partition.lock();
             self.take_in(partition, &mut lanes, &mut duplicate);
             while batch.len() < limit
-                && let Some((id, delivery)) = lanes.take(now)
+                && let Some((held, delivery)) = lanes.take(now)
             {
-                let lane = LaneRef { partition: index, lane: id };
-                batch.push(Task { delivery, lane });
+                batch.push(Task { delivery, lane: LaneRef { partition: index, held } });
                 while batch.len() < limit
-                    && let Some(delivery) = lanes.take_next_of(id)
+                    && let Some((held, delivery)) = lanes.take_next_of(held)
                 {
-                    batch.push(Task { delivery, lane });
+                    batch.push(Task { delivery, lane: LaneRef { partition: index, held } });
                 }
             }
             self.publish(partition, &lanes);
@@ -305,31 +314,32 @@ impl Scheduler {
         }
     }
 
-    /// Releases a lane whose updates have been handled. What has arrived meanwhile is put into
-    /// lanes before, as by [`next`](Self::next), so that the lane is served behind theirs.
+    /// An update has been handled: releases its lane where it was the last of it. What has arrived
+    /// meanwhile is put into lanes before, as by [`next`](Self::next), so that the lane is served
+    /// behind theirs.
     pub(crate) fn finish(&self, lane: LaneRef, mut duplicate: impl FnMut(Delivery)) {
         self.change(lane, |partition, lanes| {
             self.take_in(partition, lanes, &mut duplicate);
-            lanes.finish(lane.lane);
+            lanes.finish(lane.held);
         });
     }
 
-    /// The same for lanes of whole batches, those of a partition under one lock.
+    /// The same for the updates of whole batches, those of a partition under one lock.
     pub(crate) fn finish_all(&self, places: &[LaneRef], mut duplicate: impl FnMut(Delivery)) {
         for run in places.chunk_by(|a, b| a.partition == b.partition) {
             let Some(first) = run.first() else { continue };
             self.change(*first, |partition, lanes| {
                 self.take_in(partition, lanes, &mut duplicate);
-                run.iter().for_each(|held| lanes.finish(held.lane));
+                run.iter().for_each(|lane| lanes.finish(lane.held));
             });
         }
     }
 
-    /// Puts an update back to the head of its lane, which waits until `due`.
+    /// Puts an update back to the head of its lane, which waits until `due` once it is released.
     pub(crate) fn retry(&self, lane: LaneRef, delivery: Delivery, due: Instant) {
         let mut delivery = Some(delivery);
         self.change(lane, |_, lanes| {
-            delivery = delivery.take().and_then(|it| lanes.retry(lane.lane, it, due).err());
+            delivery = delivery.take().and_then(|it| lanes.retry(lane.held, it, due).err());
         });
         if let Some(delivery) = delivery {
             self.push_without_lane(delivery);
@@ -351,17 +361,8 @@ impl Scheduler {
 
     /// Puts updates that were taken together back to the heads of their lanes.
     pub(crate) fn put_back(&self, batch: &mut Vec<Task>, now: Instant) {
-        while let Some(Task { delivery, lane }) = batch.pop() {
-            // Those of a lane follow each other; the first of them lets it go.
-            if batch.last().is_some_and(|before| before.lane == lane) {
-                let mut delivery = Some(delivery);
-                self.change(lane, |_, lanes| {
-                    delivery = delivery.take().and_then(|it| lanes.put_back(lane.lane, it).err());
-                });
-                delivery.into_iter().for_each(|delivery| self.push_without_lane(delivery));
-            } else {
-                self.retry(lane, delivery, now);
-            }
+        for Task { delivery, lane } in batch.drain(..) {
+            self.retry(lane, delivery, now);
         }
     }
 

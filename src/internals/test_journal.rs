@@ -209,7 +209,6 @@ impl Settler {
                 lanes.push(task.lane);
             }
             self.journal.settle(&mut settled);
-            lanes.dedup();
             lanes.into_iter().for_each(|lane| self.scheduler.finish(lane, |_| {}));
         }
     }

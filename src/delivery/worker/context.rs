@@ -148,7 +148,6 @@ impl WorkerContext {
             self.release(delivery);
             lanes.push(lane);
         }
-        lanes.dedup();
         self.note_settled(end);
         scheduler.finish_all(&lanes, |duplicate| self.drop_duplicate(duplicate));
         lanes.clear();
@@ -240,7 +239,6 @@ impl WorkerContext {
         if !batch.iter().any(is_expired) {
             return;
         }
-        // A lane is released where none of its updates is left in the batch.
         let mut kept = Vec::with_capacity(batch.len());
         let mut gone = Vec::new();
         for task in batch.drain(..) {
@@ -252,12 +250,9 @@ impl WorkerContext {
                 kept.push(task);
             }
         }
-        gone.dedup();
         self.note_settled(now);
         for lane in gone {
-            if !kept.iter().any(|task| task.lane == lane) {
-                scheduler.finish(lane, |duplicate| self.drop_duplicate(duplicate));
-            }
+            scheduler.finish(lane, |duplicate| self.drop_duplicate(duplicate));
         }
         *batch = kept;
     }

@@ -61,6 +61,7 @@ impl Worker {
             work: Mutex::new(Some(work)),
             keeper_until: Mutex::new(Instant::now()),
         });
+        scheduler.set_run(stream.run());
         stream.lend(Arc::<Lent>::clone(&lent));
         let is_over = || {
             control.is_abandoned()
@@ -72,6 +73,7 @@ impl Worker {
         while !is_over() {
             lent.keep_time(&scheduler, index);
         }
+        scheduler.set_run(1);
         let work = lent.work().take()?;
         if work.is_parked {
             scheduler.cancel_park(index);

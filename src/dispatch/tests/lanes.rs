@@ -159,7 +159,35 @@ fn a_chat_is_full_until_half_is_gone() {
 #[test]
 fn an_update_whose_lane_is_none_is_not_lost() {
     let (mut lanes, _) = lanes_of(100);
-    let delivery = delivery(1, 1);
-    let delivery = lanes.retry(7, delivery, Instant::now()).unwrap_err();
-    assert_eq!(delivery.update.id().get(), 1);
+    push(&mut lanes, 1, 1);
+    let (held, delivery) = lanes.take(Instant::now()).unwrap();
+    let (mut others, _) = lanes_of(100);
+    let delivery = others.retry(held, delivery, Instant::now()).unwrap_err();
+    assert_eq!(id(&delivery), 1);
+}
+
+#[test]
+fn a_run_is_lent_and_what_comes_again_does_so_in_its_order() {
+    let (mut lanes, _) = lanes_of(100);
+    let now = Instant::now();
+    lanes.set_run(3);
+    (1..=5).for_each(|id| push(&mut lanes, 7, id));
+    let mut held: Vec<_> = std::iter::from_fn(|| lanes.take(now)).collect();
+    assert_eq!(held.iter().map(|(_, taken)| id(taken)).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(lanes.updates(), 5);
+    // One that is settled makes room for the next one.
+    lanes.finish(held.remove(1).0);
+    let (fourth, taken) = lanes.take(now).unwrap();
+    assert_eq!(id(&taken), 4);
+    assert!(lanes.take(now).is_none());
+    // From the first that comes again on, nothing is lent before all have come back.
+    lanes.finish(fourth);
+    for (lane, delivery) in held {
+        lanes.retry(lane, delivery, now + SECOND).unwrap();
+        assert!(lanes.take(now).is_none());
+    }
+    assert_eq!((lanes.ids().count(), lanes.next_due()), (3, Some(now + SECOND)));
+    for expected in [1, 3, 5] {
+        assert_eq!(id(&lanes.take(now + SECOND).unwrap().1), expected);
+    }
 }

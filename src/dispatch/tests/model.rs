@@ -44,6 +44,8 @@ struct Setup {
     queue_bytes: u64,
     chat_updates: usize,
     order: Order,
+    /// Updates of a chat that are given before the first of them is settled.
+    run: usize,
     /// Of eight updates that could come, how many do: at a low load workers sleep most of the time.
     load: u8,
 }
@@ -85,10 +87,12 @@ fn setups() -> impl Strategy<Value = Setup> {
     let order = prop_oneof![4 => Just(Order::Chat), 1 => Just(Order::None)];
     let threads = (1..4_usize, 1..5_usize);
     let limits = (1..60_usize, BODY_MAX..20_000, 1..8_usize);
-    let setup = |((shards, workers), (queue_updates, queue_bytes, chat_updates), order, load)| {
-        Setup { shards, workers, queue_updates, queue_bytes, chat_updates, order, load }
+    let run = prop_oneof![2 => Just(1_usize), 1 => 2..6_usize];
+    let setup = |((shards, workers), limits, order, run, load)| {
+        let (queue_updates, queue_bytes, chat_updates) = limits;
+        Setup { shards, workers, queue_updates, queue_bytes, chat_updates, order, run, load }
     };
-    (threads, limits, order, 1..9_u8).prop_map(setup)
+    (threads, limits, order, run, 1..9_u8).prop_map(setup)
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -125,7 +129,12 @@ enum WorkerState {
 #[derive(Debug, Default)]
 struct Chat {
     waiting: VecDeque<i64>,
-    held: Vec<i64>,
+    /// Each with how many were taken before it.
+    held: Vec<(usize, i64)>,
+    /// The same of those that come again once no other is held.
+    returned: Vec<(usize, i64)>,
+    /// How many have been taken.
+    taken: usize,
     due: Option<Instant>,
 }
 
@@ -165,6 +174,7 @@ impl World {
         let (scheduler, inboxes) =
             Scheduler::new(setup.workers, BOTS as usize, &limits, settings, &full, now);
         let scheduler = Arc::new(scheduler);
+        scheduler.set_run(setup.run);
         let shard = |index| Dispatcher::new(&scheduler, inboxes.clone(), &full, &budget, index);
         let worker = |_| (WorkerState::Awake, SettledBatch::new(Arc::clone(&budget)));
         Self {
@@ -240,7 +250,7 @@ impl World {
         match refusal {
             Refusal::Chat => assert!(
                 self.chats.iter().any(|(other, chat)| {
-                    let length = chat.waiting.len() + chat.held.len();
+                    let length = chat.waiting.len() + chat.held.len() + chat.returned.len();
                     lane(other) == lane(&key) && length > self.setup.chat_updates / 2
                 }),
                 "{key:?} is not full"
@@ -308,7 +318,7 @@ impl World {
             }
             Some(Idle::Sleep) => {
                 for (key, chat) in &self.chats {
-                    if chat.held.is_empty() && !chat.waiting.is_empty() {
+                    if chat.gives(self.setup.run) {
                         let due = chat.due.unwrap_or(self.now);
                         assert!(due > self.now, "{key:?} could be handled");
                     }
@@ -319,18 +329,20 @@ impl World {
     }
 
     /// Checks that `batch` is what the lists say: whole runs of heads, of chats that no worker
-    /// holds.
+    /// holds, or of which one more may be taken.
     fn take(&mut self, batch: &[Task]) {
         let mut before = None;
         for task in batch {
             let update = &task.delivery.update;
             let (key, id) = (LaneKey::from_update(update, self.setup.order), update.id().get());
             let chat = self.chats.get_mut(&key).expect("a chat with updates");
-            assert!(chat.held.is_empty() || before == Some(key), "{key:?} is handled by another");
+            let is_next = chat.gives(self.setup.run) || before == Some(key);
+            assert!(is_next, "{key:?} is handled by another");
             assert_eq!(chat.waiting.pop_front(), Some(id), "order in {key:?}");
             assert!(chat.due.take().is_none_or(|due| due <= self.now), "{key:?} comes too early");
             assert!(!self.handled.contains(&(key.bot, id)), "{id} comes twice");
-            chat.held.push(id);
+            chat.held.push((chat.taken, id));
+            chat.taken += 1;
             before = Some(key);
         }
     }
@@ -344,8 +356,11 @@ impl World {
         if let (Some(after), [task]) = (retry, batch.as_slice()) {
             let due = self.now + after;
             let chat = self.chats.get_mut(&key(task)).unwrap();
-            chat.waiting.push_front(chat.held.pop().unwrap());
-            chat.due = Some(due);
+            let id = task.delivery.update.id().get();
+            let held = chat.held.extract_if(.., |(_, held)| *held == id);
+            chat.returned.extend(held);
+            chat.due = chat.due.max(Some(due));
+            chat.release();
             let Task { delivery, lane } = batch.remove(0);
             self.scheduler.retry(lane, delivery, due);
             return;
@@ -360,14 +375,12 @@ impl World {
             self.updates -= 1;
             self.bytes -= bytes;
             let chat = self.chats.get_mut(&lane).unwrap();
-            chat.held.retain(|held| *held != id);
-            if batch.first().is_none_or(|next| next.lane != task.lane) {
-                assert!(chat.held.is_empty());
-                self.scheduler.finish(task.lane, |copy| {
-                    settled.take(copy.update.byte_len() as u64);
-                    copies.push(copy);
-                });
-            }
+            chat.held.retain(|(_, held)| *held != id);
+            chat.release();
+            self.scheduler.finish(task.lane, |copy| {
+                settled.take(copy.update.byte_len() as u64);
+                copies.push(copy);
+            });
         }
         self.drop_copies(&copies);
     }
@@ -408,7 +421,7 @@ impl World {
         }
         assert!(self.copies.values().all(|copies| *copies == 0), "copies lie in an inbox");
         for (key, chat) in &self.chats {
-            if chat.held.is_empty() && !chat.waiting.is_empty() {
+            if chat.gives(self.setup.run) {
                 let due = chat.due.expect("workers sleep, and a chat could be handled");
                 assert!(latest <= due, "all who are free sleep past the time of {key:?}");
             }
@@ -434,7 +447,8 @@ impl World {
         let name = |bot: BotId, id: i64| (bot, message(0, 0, id, 0).id());
         let mut all = Vec::new();
         for (key, chat) in &self.chats {
-            all.extend(chat.waiting.iter().chain(&chat.held).map(|id| name(key.bot, *id)));
+            let taken = chat.held.iter().chain(&chat.returned).map(|(_, id)| id);
+            all.extend(chat.waiting.iter().chain(taken).map(|id| name(key.bot, *id)));
         }
         for ((bot, id), copies) in &self.copies {
             all.extend((0..*copies).map(|_| name(*bot, *id)));
@@ -503,7 +517,22 @@ impl World {
 
 impl Chat {
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.held.is_empty()
+        self.waiting.is_empty() && self.held.is_empty() && self.returned.is_empty()
+    }
+
+    /// True where its next update may be taken, once it is due.
+    fn gives(&self, run: usize) -> bool {
+        let is_lent = self.held.len() < run && self.returned.is_empty();
+        (self.held.is_empty() || is_lent) && !self.waiting.is_empty()
+    }
+
+    /// Lets those that come again wait, where no other is held.
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            self.returned.sort_unstable();
+            let returned = self.returned.drain(..).rev();
+            returned.for_each(|(_, id)| self.waiting.push_front(id));
+        }
     }
 }
 
@@ -550,6 +579,7 @@ fn the_time_of_a_retry_passes_to_another_sleeper() {
         queue_bytes: 20_000,
         chat_updates: 4,
         order: Order::Chat,
+        run: 1,
         load: 8,
     });
     let key = |chat| LaneKey::from_update(&message(0, chat, 0, 0), Order::Chat);

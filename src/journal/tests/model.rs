@@ -633,7 +633,6 @@ impl World {
             handled.push(((index, number), delivery.record.unwrap()));
             lanes.push(lane);
         }
-        lanes.dedup();
         self.settle(worker, handled);
         for lane in lanes {
             let Life { scheduler, workers, .. } = self.life();

@@ -5,8 +5,11 @@
 //! | `routes` | which update goes to which outputs |
 //! | `forward` | a bot in any language behind HTTP |
 //! | `broker` | brokers and databases; each needs a feature of its name |
+//! | `client` | what speaks HTTP to other servers |
 
 pub mod broker;
+mod client;
+mod counter;
 pub mod forward;
 pub mod routes;
 

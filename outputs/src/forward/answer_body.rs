@@ -17,7 +17,8 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{answer::Framing, connection::Connection, pool::Pool};
+use super::{answer::Framing, connection::Connection};
+use crate::client::pool::Pool;
 
 /// The longest line that begins a chunk, in bytes, and the most bytes of trailers.
 const LINE_MAX: usize = 16 * 1024;

@@ -13,11 +13,8 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
-use super::{
-    answer::{AnswerHead, Malformed},
-    dial::Io,
-    pool::Kept,
-};
+use super::answer::{AnswerHead, Malformed};
+use crate::client::{dial::Io, pool::Kept};
 
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 * 1024;

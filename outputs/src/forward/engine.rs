@@ -12,16 +12,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     choice::preference,
     condition::{Condition, Evidence, State},
-    dial::Lost,
     exchange::{self, Event, Exchange, Outcome},
     outlet::{Item, Outlet},
     relay::Relay,
     retry::{Memory, ladder},
     settings::ForwardSettings,
     status::Counters,
-    terms::Bots,
     upstream::Upstream,
 };
+use crate::client::{dial::Lost, terms::Bots};
 
 /// All targets, and the requests to them that are under way.
 pub(super) struct Engine {

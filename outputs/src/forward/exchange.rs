@@ -20,13 +20,13 @@ use tokio::{
 };
 
 use super::{
-    dial::Lost,
     relay::Relay,
     reply::{self, CallBody, Reply},
     settings::HeaderMapping,
     status::Counters,
     upstream::{SECRET_HEADER, Upstream},
 };
+use crate::client::dial::Lost;
 
 /// What a mapping of headers can not set.
 const OWN_HEADERS: [HeaderName; 10] = [

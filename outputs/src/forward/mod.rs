@@ -18,7 +18,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` | the handle |
-//! | `settings`, `terms`, `target` | what is set: bounds, bots, URLs |
+//! | `settings` | what is set, with its bounds |
 //! | `run` | the thread: what it waits for, and how it ends |
 //! | `engine` | what is done with each update, and what its outcome means |
 //! | `outlet` | one target with what waits for it |
@@ -29,9 +29,8 @@
 //! | `fields` | values of an update as headers |
 //! | `upstream`, `connection` | a target's connections, and requests on them |
 //! | `answer`, `answer_body` | what a target answers |
-//! | `dial`, `pool` | how connections are made and kept |
 //! | `reply`, `multipart` | method calls in answers |
-//! | `relay`, `link` | method calls on their way to the Bot API |
+//! | `relay` | method calls on their way to the Bot API |
 //! | `status` | what is counted |
 
 mod answer;
@@ -39,22 +38,17 @@ mod answer_body;
 mod choice;
 mod condition;
 mod connection;
-mod dial;
 mod engine;
 mod exchange;
 mod fields;
-mod link;
 mod multipart;
 mod outlet;
-mod pool;
 mod relay;
 mod reply;
 mod retry;
 mod run;
 mod settings;
 mod status;
-mod target;
-mod terms;
 mod upstream;
 
 use std::{
@@ -68,20 +62,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringhook::{Error, ErrorKind, OutputState, Updates, internals::tls::provider};
-use rustls::{ClientConfig, RootCertStore};
+use ringhook::{Error, ErrorKind, OutputState, Updates};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 pub use self::{
     answer_body::read_answer,
     settings::ForwardSettings,
     status::{FailedRequests, ForwardStatus, Replies, TargetState, TargetStatus},
-    target::Target,
-    terms::BotTerms,
 };
-use self::{
-    engine::Engine, relay::Relay, run::Command, status::Counters, terms::Bots, upstream::Upstream,
-};
+use self::{engine::Engine, relay::Relay, run::Command, status::Counters, upstream::Upstream};
+pub use crate::client::{BotTerms, Target};
+use crate::client::{authorities, terms::Bots};
 
 /// The name of the thread.
 const THREAD_NAME: &str = "ringhook-forward";
@@ -263,15 +254,4 @@ impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forward").field("status", &self.status()).finish_non_exhaustive()
     }
-}
-
-/// TLS with the authorities that browsers trust.
-fn authorities() -> Result<Arc<ClientConfig>, Error> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::with_source(ErrorKind::Other, "TLS of the forward", error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

@@ -30,11 +30,13 @@ use tokio::{
 };
 
 use super::{
-    link::{Answer, Link, RequestBody, Unanswered, send},
     reply::{Call, CallBody, Spliced, drain},
     retry::retry_after,
     settings::ForwardSettings,
     status::Counters,
+};
+use crate::client::{
+    link::{Answer, Link, RequestBody, Unanswered, send},
     target::Target,
     terms::Bots,
 };

@@ -19,9 +19,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     answer_body::AnswerBody,
-    link::BoxError,
     multipart::{Found, MethodFinder},
 };
+use crate::client::link::BoxError;
 
 /// The longest body of JSON or of a form that is executed, as by Telegram's sender, and the most of
 /// a multipart body that is held in memory.

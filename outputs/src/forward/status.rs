@@ -11,6 +11,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::condition::State;
+use crate::counter::Counter;
 
 /// A moment's view of a [`Forward`](super::Forward). Counts are those since its start.
 #[derive(Clone, Debug, Serialize)]
@@ -138,24 +139,6 @@ pub(super) struct Counters {
     pub(super) in_flight: AtomicU64,
     /// What is told of each target.
     pub(super) targets: Mutex<Vec<TargetView>>,
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
-    }
-
-    pub(super) fn increment(&self) {
-        self.add(1);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
 }
 
 /// One target as its thread sees it.

@@ -5,10 +5,8 @@ use std::{io::Write as _, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rustls::ClientConfig;
 
-use super::{
-    answer::AnswerHead,
-    answer_body::AnswerBody,
-    connection::Connection,
+use super::{answer::AnswerHead, answer_body::AnswerBody, connection::Connection};
+use crate::client::{
     dial::{Dial, Lost},
     pool::Pool,
     target::Target,

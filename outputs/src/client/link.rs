@@ -29,22 +29,22 @@ use super::{
 const READY_WAIT: Duration = Duration::from_secs(1);
 
 /// What a request's body consists of.
-pub(super) enum RequestBody {
+pub(crate) enum RequestBody {
     Whole(Full<Bytes>),
     Streamed(UnsyncBoxBody<Bytes, BoxError>),
 }
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// One connection.
-pub(super) type Sender = SendRequest<RequestBody>;
+pub(crate) type Sender = SendRequest<RequestBody>;
 
 /// An answer's head, with the rest of it to be read from the connection.
-pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    pub(super) sender: Sender,
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) sender: Sender,
 }
 
 /// One server, and its connections that are idle.
-pub(super) struct Link {
+pub(crate) struct Link {
     dial: Dial,
     idle: Pool<Sender>,
 }
@@ -56,7 +56,7 @@ impl Kept for Sender {
 }
 
 impl RequestBody {
-    pub(super) fn whole(body: Bytes) -> Self {
+    pub(crate) fn whole(body: Bytes) -> Self {
         Self::Whole(Full::new(body))
     }
 }
@@ -91,36 +91,36 @@ impl Body for RequestBody {
 }
 
 impl Link {
-    pub(super) fn new(target: Target, tls: Arc<ClientConfig>, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(target: Target, tls: Arc<ClientConfig>, connect_timeout: Duration) -> Self {
         Self { dial: Dial::new(target, tls, connect_timeout), idle: Pool::default() }
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         self.dial.target()
     }
 
-    pub(super) fn take(&self) -> Option<Sender> {
+    pub(crate) fn take(&self) -> Option<Sender> {
         self.idle.take()
     }
 
     /// Keeps a connection whose answer has been read, unless the server closes it.
-    pub(super) async fn put(&self, mut sender: Sender) {
+    pub(crate) async fn put(&self, mut sender: Sender) {
         // It is ready at once, but where the answer came before the request was read.
         if sender.is_ready() || matches!(timeout(READY_WAIT, sender.ready()).await, Ok(Ok(()))) {
             self.idle.put(sender);
         }
     }
 
-    pub(super) fn sweep(&self, since: Instant) {
+    pub(crate) fn sweep(&self, since: Instant) {
         self.idle.sweep(since);
     }
 
-    pub(super) fn has_idle(&self) -> bool {
+    pub(crate) fn has_idle(&self) -> bool {
         !self.idle.is_empty()
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Sender, Lost> {
+    pub(crate) async fn connect(&self) -> Result<Sender, Lost> {
         let stream = self.dial.connect().await?;
         speak(stream).await.map_err(|error| Lost::Unconnected(error.to_string()))
     }
@@ -139,13 +139,13 @@ async fn speak(stream: Box<dyn Io>) -> io::Result<Sender> {
 }
 
 /// A request that was not answered.
-pub(super) struct Unanswered {
+pub(crate) struct Unanswered {
     /// The request, where nothing of it was sent.
-    pub(super) unsent: Option<Request<RequestBody>>,
+    pub(crate) unsent: Option<Request<RequestBody>>,
 }
 
 /// Sends `request` and waits for the head of its answer.
-pub(super) async fn send(
+pub(crate) async fn send(
     mut sender: Sender,
     request: Request<RequestBody>,
 ) -> Result<Answer, Unanswered> {

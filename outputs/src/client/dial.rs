@@ -17,13 +17,13 @@ use super::target::{Place, Target};
 const BACKLOG_WAIT: Duration = Duration::from_millis(5);
 
 /// What is read from and written to: TCP, TLS or a Unix socket.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Lost {
+pub(crate) enum Lost {
     /// Nothing listens there, so nothing was sent.
     Refused,
     /// No connection came about for this reason, so nothing was sent.
@@ -37,23 +37,23 @@ pub(super) enum Lost {
 }
 
 /// Where connections lead, and how they are made.
-pub(super) struct Dial {
+pub(crate) struct Dial {
     target: Target,
     tls: Arc<ClientConfig>,
     timeout: Duration,
 }
 
 impl Dial {
-    pub(super) fn new(target: Target, tls: Arc<ClientConfig>, timeout: Duration) -> Self {
+    pub(crate) fn new(target: Target, tls: Arc<ClientConfig>, timeout: Duration) -> Self {
         Self { target, tls, timeout }
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Box<dyn Io>, Lost> {
+    pub(crate) async fn connect(&self) -> Result<Box<dyn Io>, Lost> {
         // In a box: what makes a connection is large, and most requests need none.
         match timeout(self.timeout, Box::pin(self.open())).await {
             Ok(Ok(stream)) => Ok(stream),

@@ -32,7 +32,7 @@ pub struct Target {
 
 /// How the server is reached.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Tcp {
         /// A name or an address, one of IPv6 without brackets.
         host: String,
@@ -43,33 +43,33 @@ pub(super) enum Place {
 }
 
 impl Target {
-    pub(super) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         &self.place
     }
 
-    pub(super) fn authority(&self) -> &HeaderValue {
+    pub(crate) fn authority(&self) -> &HeaderValue {
         &self.authority
     }
 
     /// The request's target: path and query.
-    pub(super) fn uri(&self) -> Uri {
+    pub(crate) fn uri(&self) -> Uri {
         Uri::from(self.path.clone())
     }
 
     /// The request's target with `suffix` behind the path, in place of the query. `None` where that
     /// is no path.
-    pub(super) fn uri_below(&self, suffix: &str) -> Option<Uri> {
+    pub(crate) fn uri_below(&self, suffix: &str) -> Option<Uri> {
         let path = format!("{}/{suffix}", self.path.path().trim_end_matches('/'));
         PathAndQuery::try_from(path).ok().map(Uri::from)
     }
 
     /// True where the URL has a query.
-    pub(super) fn has_query(&self) -> bool {
+    pub(crate) fn has_query(&self) -> bool {
         self.path.query().is_some()
     }
 
     /// A hash of the whole target that is the same in every process.
-    pub(super) fn hash64(&self) -> u64 {
+    pub(crate) fn hash64(&self) -> u64 {
         let text = self.full();
         text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -12,7 +12,7 @@ use ringhook::{Error, ErrorKind, update::BotId};
 use super::Target;
 
 /// Where webhook replies go unless a bot says otherwise.
-pub(super) const API_ROOT: &str = "https://api.telegram.org";
+pub(crate) const API_ROOT: &str = "https://api.telegram.org";
 /// The longest secret token of a webhook, in bytes.
 const SECRET_MAX: usize = 256;
 
@@ -22,11 +22,11 @@ const SECRET_MAX: usize = 256;
 #[derive(Clone)]
 #[must_use]
 pub struct BotTerms {
-    pub(super) name: String,
-    pub(super) id: BotId,
-    pub(super) secret: Option<String>,
-    pub(super) token: Option<String>,
-    pub(super) api_root: Option<Target>,
+    pub(crate) name: String,
+    pub(crate) id: BotId,
+    pub(crate) secret: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) api_root: Option<Target>,
 }
 
 impl BotTerms {
@@ -68,32 +68,32 @@ impl fmt::Debug for BotTerms {
 }
 
 /// A bot whose terms have been checked.
-pub(super) struct CheckedTerms {
-    pub(super) name: String,
+pub(crate) struct CheckedTerms {
+    pub(crate) name: String,
     /// Marked as sensitive, so that no `Debug` shows it.
-    pub(super) secret: Option<HeaderValue>,
-    pub(super) api: Option<Api>,
+    pub(crate) secret: Option<HeaderValue>,
+    pub(crate) api: Option<Api>,
 }
 
 /// How a bot's methods are called.
-pub(super) struct Api {
-    pub(super) root: Target,
+pub(crate) struct Api {
+    pub(crate) root: Target,
     token: String,
 }
 
 impl Api {
     /// Behind the root: which method of which bot.
-    pub(super) fn path(&self, method: &str) -> String {
+    pub(crate) fn path(&self, method: &str) -> String {
         format!("bot{}/{method}", self.token)
     }
 }
 
 /// All bots; they may be replaced while updates are forwarded.
 #[derive(Default)]
-pub(super) struct Bots(Mutex<HashMap<BotId, Arc<CheckedTerms>>>);
+pub(crate) struct Bots(Mutex<HashMap<BotId, Arc<CheckedTerms>>>);
 
 impl Bots {
-    pub(super) fn get(&self, id: BotId) -> Option<Arc<CheckedTerms>> {
+    pub(crate) fn get(&self, id: BotId) -> Option<Arc<CheckedTerms>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
@@ -101,7 +101,7 @@ impl Bots {
     ///
     /// # Errors
     /// A setting is wrong; then nothing has changed.
-    pub(super) fn set(&self, bots: Vec<BotTerms>) -> Result<(), Error> {
+    pub(crate) fn set(&self, bots: Vec<BotTerms>) -> Result<(), Error> {
         let default_root: Target = API_ROOT.parse()?;
         let mut names = HashSet::new();
         let mut checked = HashMap::new();

@@ -6,13 +6,13 @@ use std::{
 };
 
 /// A connection that can be kept.
-pub(super) trait Kept {
+pub(crate) trait Kept {
     /// True where it can take a request at once, as far as is known.
     fn is_usable(&mut self) -> bool;
 }
 
 /// The idle connections to one server.
-pub(super) struct Pool<C> {
+pub(crate) struct Pool<C> {
     idle: Mutex<Vec<(C, Instant)>>,
 }
 
@@ -25,7 +25,7 @@ impl<C> Default for Pool<C> {
 impl<C: Kept> Pool<C> {
     /// The connection that has been idle for the shortest time, which is the least likely to have
     /// been closed by the server.
-    pub(super) fn take(&self) -> Option<C> {
+    pub(crate) fn take(&self) -> Option<C> {
         let mut idle = self.idle();
         while let Some((mut connection, _)) = idle.pop() {
             if connection.is_usable() {
@@ -35,22 +35,22 @@ impl<C: Kept> Pool<C> {
         None
     }
 
-    pub(super) fn put(&self, connection: C) {
+    pub(crate) fn put(&self, connection: C) {
         self.idle().push((connection, Instant::now()));
     }
 
     /// Closes the connections that have been idle since `since`, and forgets those that the server
     /// has closed.
-    pub(super) fn sweep(&self, since: Instant) {
+    pub(crate) fn sweep(&self, since: Instant) {
         self.idle().retain_mut(|(connection, idle_at)| *idle_at > since && connection.is_usable());
     }
 
     /// Closes all of them.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.idle().clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.idle().is_empty()
     }
 

@@ -5,12 +5,15 @@
 //! | `routes` | which update goes to which outputs |
 //! | `forward` | a bot in any language behind HTTP |
 //! | `broker` | brokers and databases; each needs a feature of its name |
+//! | `getupdates` | a bot that polls, on a local getUpdates |
 //! | `client` | what speaks HTTP to other servers |
 
 pub mod broker;
 mod client;
 mod counter;
 pub mod forward;
+pub mod getupdates;
+mod parameter;
 pub mod routes;
 
 /// For the fuzz targets of this project: no part of the interface, and it changes without notice.

@@ -8,6 +8,7 @@ use std::{
 
 use http::HeaderValue;
 use ringhook::{Error, ErrorKind, update::BotId};
+use subtle::ConstantTimeEq as _;
 
 use super::Target;
 
@@ -86,6 +87,18 @@ impl Api {
     pub(crate) fn path(&self, method: &str) -> String {
         format!("bot{}/{method}", self.token)
     }
+
+    /// The same for a file of the bot.
+    pub(crate) fn file_path(&self, file: &str) -> String {
+        format!("file/bot{}/{file}", self.token)
+    }
+
+    /// Whether this is its token. How long it takes tells nothing of the secret behind the number.
+    fn has_token(&self, token: &str) -> bool {
+        let number = |token: &str| token.split_once(':').map(|(number, _)| number.to_owned());
+        number(&self.token) == number(token)
+            && bool::from(self.token.as_bytes().ct_eq(token.as_bytes()))
+    }
 }
 
 /// All bots; they may be replaced while updates are forwarded.
@@ -95,6 +108,13 @@ pub(crate) struct Bots(Mutex<HashMap<BotId, Arc<CheckedTerms>>>);
 impl Bots {
     pub(crate) fn get(&self, id: BotId) -> Option<Arc<CheckedTerms>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The bot with this token.
+    pub(crate) fn with_token(&self, token: &str) -> Option<(BotId, Arc<CheckedTerms>)> {
+        let bots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = |terms: &CheckedTerms| terms.api.as_ref().is_some_and(|api| api.has_token(token));
+        bots.iter().find(|(_, terms)| has(terms)).map(|(id, terms)| (*id, Arc::clone(terms)))
     }
 
     /// Replaces all of them.

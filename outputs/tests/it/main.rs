@@ -9,4 +9,5 @@
 )]
 
 mod forward;
+mod getupdates;
 mod support;

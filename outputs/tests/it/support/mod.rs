@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod http;
 pub(crate) mod log;
+pub(crate) mod poll;
 
 use std::time::{Duration, Instant};
 

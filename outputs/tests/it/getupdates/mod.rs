@@ -1,0 +1,6 @@
+//! Clients that poll.
+
+mod clients;
+mod passing;
+mod rules;
+mod settling;

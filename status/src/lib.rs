@@ -19,7 +19,7 @@ use std::{
 };
 
 use ringhook::{AdminPage, AdminPages, AdminRequest, ServerView};
-use ringhook_outputs::forward::ForwardStatus;
+use ringhook_outputs::{forward::ForwardStatus, getupdates::GetUpdatesStatus};
 
 pub use self::metrics::BOTS_MAX;
 use self::{history::History, metrics::Metrics, page::Shown, threads::Threads};
@@ -31,6 +31,11 @@ pub trait Program: Send {
 
     /// The outputs behind HTTP, by name.
     fn forwards(&self) -> Vec<(String, ForwardStatus)>;
+
+    /// The outputs for bots that poll, by name; by default there are none.
+    fn getupdates(&self) -> Vec<(String, GetUpdatesStatus)> {
+        Vec::new()
+    }
 
     /// The config that was read last; `None` where there is none.
     fn config(&self) -> Option<Arc<ShownConfig>>;

@@ -20,8 +20,9 @@ pub(crate) struct OutputSection {
     /// Its name in routes, logs, reports and the journal.
     pub(crate) name: String,
     /// A bot behind HTTP, such as `http://127.0.0.1:3000/webhook`, `https://host/path` or
-    /// `http+unix:/run/bot.sock:/webhook`; `ndjson:-` for lines of JSON on standard output,
-    /// `ndjson:FILE`, or `null`; or a broker, such as `redis://127.0.0.1:6379` or
+    /// `http+unix:/run/bot.sock:/webhook`; `getupdates://127.0.0.1:8081` or
+    /// `getupdates+unix:/run/poll.sock` for bots that poll there; `ndjson:-` for lines of JSON on
+    /// standard output, `ndjson:FILE`, or `null`; or a broker, such as `redis://127.0.0.1:6379` or
     /// `postgres://ringhook@127.0.0.1/bots`. Of a list of bots behind HTTP, each chat stays with
     /// one.
     pub(crate) to: OneOf<String>,
@@ -31,10 +32,12 @@ pub(crate) struct OutputSection {
     /// Of lines: when the file is renamed to `FILE.1`, that one to `FILE.2` and so on, such as
     /// `{ size = "256MiB", keep = 8 }`. Without it never.
     pub(crate) rotate: Option<RotateTable>,
-    /// Of HTTP: the most connections to each target; 256. Requests beyond them wait.
+    /// Of HTTP: the most connections to each target; 256. Requests beyond them wait. Of getUpdates:
+    /// the most connections of clients; 1,024.
     pub(crate) connections: Option<usize>,
-    /// Of HTTP: how long one request may take; 65 s. Of brokers: how long a connection may take to
-    /// be made, and a batch to be acknowledged; 10 s.
+    /// Of HTTP: how long one request may take; 65 s. Of getUpdates: for how long nothing of another
+    /// method's request or answer may move; 65 s. Of brokers: how long a connection may take to be
+    /// made, and a batch to be acknowledged; 10 s.
     #[serde(default, with = "humantime_option")]
     pub(crate) timeout: Option<Duration>,
     /// Of HTTP with several targets: after how long the chats of one that is down move to another.
@@ -56,6 +59,17 @@ pub(crate) struct OutputSection {
     pub(crate) into: Option<String>,
     /// Of Redis: over how many streams the chats of each bot are spread; 1.
     pub(crate) shards: Option<u32>,
+    /// Of getUpdates: after how long without a request a client counts as gone, so that it is given
+    /// again what it has not confirmed, whatever offset comes; 10 min.
+    #[serde(default, with = "humantime_option")]
+    pub(crate) client_timeout: Option<Duration>,
+    /// Of getUpdates: how many processes of each bot poll; 1. Each chat stays with one. The API root
+    /// of the second one ends with `/consumer/2`.
+    pub(crate) consumers: Option<usize>,
+    /// Of getUpdates: whether updates get increasing numbers in the place of their ids, for
+    /// libraries that drop an id below the last one without a word, as go-telegram-bot-api does;
+    /// false.
+    pub(crate) renumber: Option<bool>,
     /// Values of the update by name: of HTTP as headers, such as `X-Chat = "message.chat.id"`, of
     /// lines as `fields` beside the update, such as `command = "message.text"`, of brokers as fields
     /// of the record. A path is keys from the root of the update with dots in between. A value that

@@ -18,7 +18,7 @@ use ringhook::{
         redact::hide_tokens,
     },
 };
-use ringhook_outputs::forward::ForwardStatus;
+use ringhook_outputs::{forward::ForwardStatus, getupdates::GetUpdatesStatus};
 
 /// What is told of a server that was stopped, and what `--report` writes.
 #[derive(Serialize)]
@@ -28,6 +28,9 @@ pub(crate) struct FinalReport<'a> {
     /// The outputs behind HTTP, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) forwards: BTreeMap<String, ForwardStatus>,
+    /// The outputs for bots that poll, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) getupdates: BTreeMap<String, GetUpdatesStatus>,
 }
 
 impl FinalReport<'_> {
@@ -40,6 +43,9 @@ impl FinalReport<'_> {
         log(report.to_string().trim_end());
         for (name, status) in &self.forwards {
             log(format_args!("{}", forwarded(name, status)));
+        }
+        for (name, status) in &self.getupdates {
+            log(handed_out(name, status));
         }
         if let Some(kept) = kept(report) {
             log(kept);
@@ -65,6 +71,15 @@ pub(crate) fn forwarded(name: &str, status: &ForwardStatus) -> String {
         "output {name}: {delivered} delivered by {sent} requests, {retried} again, {in_flight} \
          under way, {held} held; replies: {} relayed, {} failed",
         replies.relayed, replies.failed
+    )
+}
+
+/// What an output for bots that poll has done, for people.
+pub(crate) fn handed_out(name: &str, status: &GetUpdatesStatus) -> String {
+    let GetUpdatesStatus { polls, handed_out, confirmed, conflicts, passed, failed, .. } = status;
+    format!(
+        "output {name}: {confirmed} confirmed of {handed_out} handed out by {polls} polls, \
+         {conflicts} conflict(s); other methods: {passed} passed on, {failed} without an answer"
     )
 }
 

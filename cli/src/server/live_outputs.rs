@@ -7,13 +7,14 @@ use std::{
 
 use super::{
     brokers,
-    forwards::{self, Forwards, Planned, Started},
+    forwards::{self, Forwards},
     output::{OutputSpec, formed, rotated},
+    pollers::{self, Pollers},
     setup::Setup,
 };
 use crate::config::OutputSection;
 use ringhook::{
-    Ack, Error, NdjsonSink, NullSink, Output, PreparedOutputs, Server, ServerBuilder,
+    Ack, Error, NdjsonSink, NullSink, Output, OutputState, PreparedOutputs, Server, ServerBuilder,
     internals::files::User,
 };
 use ringhook_outputs::{
@@ -30,7 +31,21 @@ pub(crate) struct LiveOutputs {
     in_force: Mutex<Vec<LiveOutput>>,
     /// Those that wait for the start.
     planned: Vec<(usize, Planned)>,
+    /// Those for bots that poll.
+    pub(crate) pollers: Pollers,
     pub(crate) routes: Arc<LiveRoutes>,
+}
+
+/// What brings updates to a bot, before it is started.
+enum Planned {
+    Forward(forwards::Planned),
+    Poller(pollers::Planned),
+}
+
+/// The same once it has been started.
+enum Started {
+    Forward(forwards::Started),
+    Poller(pollers::Started),
 }
 
 /// One of them.
@@ -61,8 +76,8 @@ pub(crate) struct OutputChange<'a> {
 impl LiveOutputs {
     pub(crate) fn new(routes: Routes) -> Self {
         let routes = Arc::new(LiveRoutes::new(routes));
-        let (forwards, in_force, planned) = Default::default();
-        Self { ack: Ack::default(), forwards, in_force, planned, routes }
+        let (forwards, in_force, planned, pollers) = Default::default();
+        Self { ack: Ack::default(), forwards, in_force, planned, pollers, routes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<LiveOutput>> {
@@ -94,8 +109,11 @@ impl LiveOutputs {
         }
         self.ack = ack;
         *self.lock() = in_force;
-        let mut look = self.forwards.look();
-        Ok(server.watch(move |_| look()))
+        let (mut look, mut look_at_pollers) = (self.forwards.look(), self.pollers.look());
+        Ok(server.watch(move |_| {
+            look();
+            look_at_pollers();
+        }))
     }
 
     /// Starts what forwards updates, for the bots of `setup`; to be called once `server` runs.
@@ -110,9 +128,35 @@ impl LiveOutputs {
         let bots = forwards::terms(setup, server)?;
         for (number, planned) in planned {
             let Some(state) = server.outputs().nth(number).cloned() else { continue };
-            self.forwards.add(planned.start(&bots)?, state);
+            self.add(self.start_one(planned, &bots)?, state);
         }
         Ok(())
+    }
+
+    fn start_one(&self, planned: Planned, bots: &[BotTerms]) -> Result<Started, Error> {
+        Ok(match planned {
+            Planned::Forward(planned) => Started::Forward(planned.start(bots)?),
+            Planned::Poller(planned) => Started::Poller(self.pollers.start(planned, bots)?),
+        })
+    }
+
+    fn add(&self, started: Started, state: Arc<OutputState>) {
+        match started {
+            Started::Forward(started) => self.forwards.add(started, state),
+            Started::Poller(started) => self.pollers.add(started, state),
+        }
+    }
+
+    /// To be called right before the server is stopped.
+    pub(crate) fn drain(&self) {
+        self.forwards.drain();
+        self.pollers.drain();
+    }
+
+    /// To be called once the server has stopped.
+    pub(crate) fn stop(&self) {
+        self.forwards.stop();
+        self.pollers.stop();
     }
 
     /// Makes the outputs of `next` ready, and the routes to them.
@@ -146,7 +190,7 @@ impl LiveOutputs {
             let (output, planned, lines) = open(section, spec, open_lines)?;
             let place = outputs.len();
             if let Some(planned) = planned {
-                started.push((place, planned.start(&bots)?));
+                started.push((place, self.start_one(planned, &bots)?));
             }
             outputs.push(output);
             let (section, spec) = (section.clone(), spec.clone());
@@ -190,13 +234,16 @@ impl LiveOutputs {
     pub(crate) fn apply(&self, change: OutputChange<'_>) -> Result<bool, Error> {
         let OutputChange { bots, prepared, started, changed, removed, next, server, .. } = change;
         let is_other = change.is_other_order || !changed.is_empty() || !removed.is_empty();
-        self.forwards.leave(&changed.iter().map(String::as_str).collect::<Vec<_>>());
+        let names: Vec<_> = changed.iter().map(String::as_str).collect();
+        self.forwards.leave(&names);
+        self.pollers.leave(&names);
         let states: Vec<_> = prepared.states().collect();
         prepared.apply();
         self.forwards.retire_left();
+        self.pollers.retire_left();
         for (place, started) in started {
             if let Some(state) = states.get(place) {
-                self.forwards.add(started, Arc::clone(state));
+                self.add(started, Arc::clone(state));
             }
         }
         for name in &removed {
@@ -209,6 +256,7 @@ impl LiveOutputs {
         }
         *self.lock() = next;
         self.forwards.set_bots(&bots)?;
+        self.pollers.set_bots(&bots)?;
         Ok(is_other)
     }
 }
@@ -222,7 +270,11 @@ fn open(
 ) -> Result<(Output, Option<Planned>, Option<NdjsonSink>), Error> {
     if let OutputSpec::Http(targets) = spec {
         let (output, planned) = forwards::plan(section, targets)?;
-        return Ok((output, Some(planned), None));
+        return Ok((output, Some(Planned::Forward(planned)), None));
+    }
+    if let OutputSpec::GetUpdates(place) = spec {
+        let (output, planned) = pollers::plan(section, place);
+        return Ok((output, Some(Planned::Poller(planned)), None));
     }
     if let OutputSpec::Broker(url) = spec {
         return Ok((Output::sink(&section.name, brokers::open(section, url)?), None, None));

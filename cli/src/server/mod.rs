@@ -8,6 +8,7 @@
 //! | `bots` | the bots that a command is about, with their tokens |
 //! | `output`, `written_files` | where updates go, and that no two files are the same one |
 //! | `forwards`, `brokers` | the outputs behind HTTP, and those that are brokers |
+//! | `pollers` | the outputs for bots that poll |
 //! | `live_outputs` | the outputs that are in force, and how a reload changes them |
 //! | `shown_config` | the config as the status page shows it |
 //! | `surroundings` | what the pages of the admin listener show of the program |
@@ -26,6 +27,7 @@ pub(crate) mod greeting;
 pub(crate) mod live_outputs;
 pub(crate) mod output;
 pub(crate) mod outside;
+pub(crate) mod pollers;
 pub(crate) mod profile;
 pub(crate) mod service;
 pub(crate) mod setup;

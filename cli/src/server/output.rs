@@ -17,21 +17,28 @@ use ringhook::{
 use ringhook_outputs::{
     broker::BrokerUrl,
     forward::Target,
+    getupdates::Place,
     routes::{FieldNames, Fields},
 };
 
 /// What `output.to` can be.
-const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, a URL with http://, https:// or http+unix:, \
-                        or a broker's";
+const EXPECTED: &str = "ndjson:-, ndjson:FILE, null, getupdates://IP:PORT, a URL with http://, \
+                        https:// or http+unix:, or a broker's";
 
 fn is_http(text: &str) -> bool {
     ["http://", "https://", "http+unix:"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+fn is_poll(text: &str) -> bool {
+    ["getupdates://", "getupdates+unix:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// An output as understood, not opened yet.
 #[derive(Clone, Debug)]
 pub(crate) enum OutputSpec {
     Broker(BrokerUrl),
+    /// Where bots poll.
+    GetUpdates(Place),
     /// The targets of a forward; one at least.
     Http(Vec<Target>),
     NdjsonFile(PathBuf),
@@ -78,6 +85,7 @@ impl OutputSpec {
         match text.split_once(':') {
             _ if is_http(text) => Ok(Self::Http(vec![text.parse()?])),
             _ if BrokerUrl::is_one(text) => Ok(Self::Broker(text.parse()?)),
+            _ if is_poll(text) => text.parse().map(Self::GetUpdates),
             None if text == "null" => Ok(Self::Null),
             Some(("ndjson", "-")) => Ok(Self::NdjsonStdout),
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::NdjsonFile(path.into())),
@@ -88,11 +96,11 @@ impl OutputSpec {
     /// The same for a command that brings updates there without a server.
     ///
     /// # Errors
-    /// It is none, or a bot behind HTTP.
+    /// It is none, or a bot behind HTTP or one that polls.
     pub(crate) fn without_server(text: &str) -> Result<Self, Error> {
         match Self::parse(text)? {
-            Self::Http(_) => {
-                let expected = "ndjson:-, ndjson:FILE, null or a broker (a bot behind HTTP gets updates by \
+            Self::Http(_) | Self::GetUpdates(_) => {
+                let expected = "ndjson:-, ndjson:FILE, null or a broker (a bot gets updates by \
                                 `serve` and `poll` only)";
                 Err(Error::config("output.to", without_userinfo(text), expected))
             }
@@ -118,7 +126,11 @@ impl OutputSpec {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::NdjsonFile(path) => Some(path),
-            Self::Broker(_) | Self::Http(_) | Self::NdjsonStdout | Self::Null => None,
+            Self::Broker(_)
+            | Self::GetUpdates(_)
+            | Self::Http(_)
+            | Self::NdjsonStdout
+            | Self::Null => None,
         }
     }
 
@@ -166,7 +178,7 @@ impl OutputSpec {
             }
             Self::NdjsonStdout => Some(NdjsonSink::stdout()?),
             Self::Null => None,
-            Self::Broker(_) | Self::Http(_) => {
+            Self::Broker(_) | Self::GetUpdates(_) | Self::Http(_) => {
                 return Err(Error::config("output.to", self, "a file of lines"));
             }
         })
@@ -224,6 +236,7 @@ impl fmt::Display for OutputSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broker(url) => url.fmt(f),
+            Self::GetUpdates(place) => place.fmt(f),
             Self::NdjsonFile(path) => write!(f, "ndjson:{}", path.display()),
             Self::Http(targets) => {
                 for (index, target) in targets.iter().enumerate() {

@@ -26,7 +26,7 @@ use signal_hook::{
 };
 
 use super::{
-    final_report::{self, FinalReport, forwarded, kept, with_dropped},
+    final_report::{self, FinalReport, forwarded, handed_out, kept, with_dropped},
     live_outputs::LiveOutputs,
     profile::Profiler,
     setup::Setup,
@@ -80,8 +80,9 @@ pub(crate) struct ServiceArgs {
     #[arg(long, id = "journal.lock_wait", value_name = "TIME", value_parser = parse_duration)]
     wait_for_lock: Option<Duration>,
     /// Where all updates go, whatever outputs and routes the config has: a bot's URL such as
-    /// http://127.0.0.1:3000/webhook or http+unix:/run/bot.sock:/webhook, a broker's such as
-    /// redis://127.0.0.1:6379, ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
+    /// http://127.0.0.1:3000/webhook or http+unix:/run/bot.sock:/webhook, getupdates://127.0.0.1:8081
+    /// for bots that poll there, a broker's such as redis://127.0.0.1:6379, ndjson:- (stdout),
+    /// ndjson:FILE or null [default: ndjson:-]
     #[arg(long, id = "output.to", value_name = "URL")]
     output: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more
@@ -252,7 +253,7 @@ impl Service {
             server = server.give_sockets_to(user).on_bound(move || identity.assume());
         }
         self.shown_config.show(setup, &[])?;
-        let surroundings = surroundings::of(&self.outputs.forwards, &self.shown_config);
+        let surroundings = surroundings::of(&self.outputs, &self.shown_config);
         let pages = Status::new(env!("CARGO_PKG_VERSION"), surroundings);
         let server = server.admin_pages(pages).start()?;
         // Not before: the server has changed to the user whose threads these are to be.
@@ -296,6 +297,9 @@ impl Service {
                     for (name, status) in self.outputs.forwards.status() {
                         log(format_args!("{}", forwarded(&name, &status)));
                     }
+                    for (name, status) in self.outputs.pollers.status() {
+                        log(handed_out(&name, &status));
+                    }
                     self.profiler.iter().for_each(|profiler| profiler.dump(report.clone()));
                 }
                 Ok(Event::Changed) => reload(Cause::Files),
@@ -319,9 +323,9 @@ impl Service {
 
     /// Stops the server, and what its updates are forwarded by.
     pub(crate) fn stop(&self, server: Server) -> Report {
-        self.outputs.forwards.drain();
+        self.outputs.drain();
         let report = server.stop();
-        self.outputs.forwards.stop();
+        self.outputs.stop();
         report
     }
 
@@ -334,7 +338,9 @@ impl Service {
         // What was logged before has all of the time that is left for it, so that there is room.
         stderr::flush();
         let report = &with_dropped(report.clone());
-        FinalReport { report, forwards: self.outputs.forwards.status() }.tell(self.report_file)?;
+        let (forwards, getupdates) =
+            (self.outputs.forwards.status(), self.outputs.pollers.status());
+        FinalReport { report, forwards, getupdates }.tell(self.report_file)?;
         self.signals.close();
         if let Some(failure) = failure {
             return Err(failure);

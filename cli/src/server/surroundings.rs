@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use ringhook_outputs::forward::ForwardStatus;
+use ringhook_outputs::{forward::ForwardStatus, getupdates::GetUpdatesStatus};
 use ringhook_status::{Meaning, Program, ShownConfig};
 
-use super::{forwards::Forwards, shown_config::LiveConfig};
+use super::{live_outputs::LiveOutputs, pollers::Pollers, shown_config::LiveConfig};
 use crate::{process::stderr, telegram::webhook::meaning};
 
 /// What is around a server.
 pub(crate) struct Surroundings<F> {
     config: Arc<LiveConfig>,
     forwards: F,
+    pollers: Pollers,
 }
 
-/// What is around a server with these outputs behind HTTP.
-pub(crate) fn of(forwards: &Forwards, config: &Arc<LiveConfig>) -> impl Program + use<> {
-    Surroundings { config: Arc::clone(config), forwards: forwards.all_statuses() }
+/// What is around a server with these outputs.
+pub(crate) fn of(outputs: &LiveOutputs, config: &Arc<LiveConfig>) -> impl Program + use<> {
+    let (forwards, pollers) = (outputs.forwards.all_statuses(), outputs.pollers.clone());
+    Surroundings { config: Arc::clone(config), forwards, pollers }
 }
 
 impl<F: Fn() -> Vec<(String, ForwardStatus)> + Send> Program for Surroundings<F> {
@@ -26,6 +28,10 @@ impl<F: Fn() -> Vec<(String, ForwardStatus)> + Send> Program for Surroundings<F>
 
     fn forwards(&self) -> Vec<(String, ForwardStatus)> {
         (self.forwards)()
+    }
+
+    fn getupdates(&self) -> Vec<(String, GetUpdatesStatus)> {
+        self.pollers.status().into_iter().collect()
     }
 
     fn config(&self) -> Option<Arc<ShownConfig>> {

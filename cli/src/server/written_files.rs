@@ -66,7 +66,10 @@ pub(crate) fn check(setup: &Setup, report: Option<&Path>, inputs: &[PathBuf]) ->
         let place = match spec {
             OutputSpec::NdjsonFile(path) => Place::new(path),
             OutputSpec::NdjsonStdout => Place::stdout(),
-            OutputSpec::Broker(_) | OutputSpec::Http(_) | OutputSpec::Null => None,
+            OutputSpec::Broker(_)
+            | OutputSpec::GetUpdates(_)
+            | OutputSpec::Http(_)
+            | OutputSpec::Null => None,
         };
         (format!("output.to = {spec} of {:?}", section.name), place)
     });

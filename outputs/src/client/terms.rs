@@ -56,6 +56,14 @@ impl BotTerms {
     }
 }
 
+impl BotTerms {
+    /// Whether it has a token.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+}
+
 impl fmt::Debug for BotTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BotTerms")

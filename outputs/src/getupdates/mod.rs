@@ -111,17 +111,17 @@ impl GetUpdates {
     pub fn start(
         updates: Updates,
         listener: PollListener,
-        settings: &GetUpdatesSettings,
+        settings: GetUpdatesSettings,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let bots = Arc::<Bots>::default();
-        bots.set(settings.bots.clone())?;
         let tls = match &settings.tls {
             Some(config) => Arc::clone(config),
             None => authorities()?,
         };
         let counters = Arc::<Counters>::default();
-        let hub = Arc::new(Hub::new(settings, &counters));
+        let hub = Arc::new(Hub::new(&settings, &counters));
+        let bots = Arc::<Bots>::default();
+        bots.set(settings.bots)?;
         let service = Arc::new(Service {
             bots: Arc::clone(&bots),
             consumers: settings.consumers,

@@ -61,6 +61,23 @@ pub struct ConsumerStatus {
     pub id: BotId,
 }
 
+impl GetUpdatesStatus {
+    /// The same with what another one has counted before it.
+    #[must_use]
+    pub fn after(mut self, earlier: &Self) -> Self {
+        self.polls += earlier.polls;
+        self.conflicts += earlier.conflicts;
+        self.handed_out += earlier.handed_out;
+        self.confirmed += earlier.confirmed;
+        self.unwanted += earlier.unwanted;
+        self.forgotten += earlier.forgotten;
+        self.refused += earlier.refused;
+        self.passed += earlier.passed;
+        self.failed += earlier.failed;
+        self
+    }
+}
+
 fn seconds<S: Serializer>(age: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     age.map(|age| age.as_secs_f64()).serialize(serializer)
 }

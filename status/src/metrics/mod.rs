@@ -16,11 +16,13 @@
 //! | `journal` | the journal |
 //! | `peers` | connections, handshakes, certificates, incidents |
 //! | `outputs` | outputs, queues, forwards |
+//! | `getupdates` | outputs for bots that poll |
 //! | `health` | hangs, shards, reloads, the log, the build |
 //! | `process` | the process, as the kernel counts it |
 
 mod bots;
 mod families;
+mod getupdates;
 mod health;
 mod journal;
 mod lag;

@@ -10,12 +10,12 @@ use ringhook::{
     Config, Hang, OutputState, QueueSize, Report, ServedCertificate, ServerView, Stage,
     StageBuckets, update::UpdateKind,
 };
-use ringhook_outputs::forward::ForwardStatus;
+use ringhook_outputs::{forward::ForwardStatus, getupdates::GetUpdatesStatus};
 
 use super::{
     bots,
     families::Families,
-    health, journal,
+    getupdates, health, journal,
     lag::{self, Lag},
     outputs, peers, traffic,
 };
@@ -34,6 +34,7 @@ pub(super) struct Snapshot {
     pub(super) certificates: Vec<ServedCertificate>,
     pub(super) config: Config,
     pub(super) forwards: Vec<(String, ForwardStatus)>,
+    pub(super) getupdates: Vec<(String, GetUpdatesStatus)>,
     pub(super) hangs: Vec<Hang>,
     pub(super) incidents: Vec<(&'static str, u64)>,
     pub(super) incidents_dropped: u64,
@@ -82,6 +83,7 @@ impl Snapshot {
                 .collect(),
             certificates: server.certificates(),
             config: server.config(),
+            getupdates: program.getupdates(),
             hangs: server.hangs(),
             incidents: server.incident_counts(),
             incidents_dropped: server.incidents_dropped(),
@@ -110,6 +112,7 @@ impl Collector for Snapshot {
         journal::write(self, families)?;
         peers::write(self, families)?;
         outputs::write(self, families)?;
+        getupdates::write(self, families)?;
         health::write(self, families)
     }
 }

@@ -5,10 +5,12 @@
 //! | `mod` | the page and the order of its sections |
 //! | `charts` | the pictures of the last hour |
 //! | `sections` | state, traffic, latency, journal, threads, config |
+//! | `getupdates` | bots that poll |
 //! | `tables` | requests, incidents, outputs, certificates, webhooks |
 //! | `words` | times and numbers as people read them |
 
 mod charts;
+mod getupdates;
 mod sections;
 mod tables;
 mod words;
@@ -103,6 +105,7 @@ pub(crate) fn html(shown: &Shown<'_>, refresh: Option<u32>) -> String {
                     (tables::requests(server, now))
                     (tables::incidents(server, now))
                     (tables::outputs(server, report, forwards, now))
+                    (getupdates::consumers(&program.getupdates()))
                     (sections::journal(report, server.config().journal.max_bytes))
                     (tables::certificates(server, now))
                     (tables::webhooks(&report.webhook, program))

@@ -20,7 +20,7 @@ use crate::Program;
 /// Rows of each list.
 const REQUESTS: usize = 40;
 const INCIDENTS: usize = 30;
-const OUTPUTS: usize = 40;
+pub(super) const OUTPUTS: usize = 40;
 const CERTIFICATES: usize = 40;
 const WEBHOOKS: usize = 40;
 /// Certificates with fewer days left are pointed out.
@@ -332,7 +332,7 @@ fn webhook(it: &WebhookReport, program: &dyn Program) -> Markup {
 }
 
 /// A table that scrolls by itself where it is wider than the page.
-fn table(name: &str, caption: &str, columns: &[&str], rows: &Markup) -> Markup {
+pub(super) fn table(name: &str, caption: &str, columns: &[&str], rows: &Markup) -> Markup {
     html! {
         // What scrolls has to be reached by the keyboard.
         div.scroll tabindex="0" role="region" aria-label=(name) {

@@ -85,7 +85,7 @@ impl Framework {
     }
 }
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
@@ -94,7 +94,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 /// Where `name` is installed, if anything is.
-fn installed(name: &str) -> Option<PathBuf> {
+pub(super) fn installed(name: &str) -> Option<PathBuf> {
     std::env::var_os("RINGHOOK_TEST_FRAMEWORKS").map(|dir| Path::new(&dir).join(name))
 }
 
@@ -147,7 +147,7 @@ fn in_node(dir: &Path, name: &str, greeting: &'static str, calls: Calls) -> Opti
 }
 
 /// A line of what a bot has handled, or of what was sent: an update's id, kind and chat.
-type Line = (u64, String, String);
+pub(super) type Line = (u64, String, String);
 
 fn line(text: &str) -> Line {
     let words: Vec<_> = text.split(' ').collect();
@@ -156,21 +156,21 @@ fn line(text: &str) -> Line {
 }
 
 /// What a bot has handled, read as it grows.
-struct Log {
-    path: PathBuf,
+pub(super) struct Log {
+    pub(super) path: PathBuf,
     read: u64,
     rest: String,
-    lines: Vec<Line>,
-    ids: BTreeSet<u64>,
+    pub(super) lines: Vec<Line>,
+    pub(super) ids: BTreeSet<u64>,
 }
 
 impl Log {
-    fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         File::create(&path).unwrap();
         Self { path, read: 0, rest: String::new(), lines: Vec::new(), ids: BTreeSet::new() }
     }
 
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let mut file = File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(self.read)).unwrap();
         self.read += file.read_to_string(&mut self.rest).unwrap() as u64;
@@ -185,7 +185,7 @@ impl Log {
 
     /// Waits until so many updates are handled, for as long as it goes on.
     #[track_caller]
-    fn wait_handled(&mut self, count: usize) {
+    pub(super) fn wait_handled(&mut self, count: usize) {
         wait_going_on(&format!("{count} updates are handled"), || {
             self.look();
             (self.ids.len() >= count, self.lines.len())

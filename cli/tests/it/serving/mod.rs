@@ -15,6 +15,7 @@ mod metrics;
 mod outputs;
 mod outputs_reload;
 mod placing;
+mod pollers;
 mod profile;
 mod reload;
 mod routes;

@@ -56,8 +56,11 @@ impl Place {
     }
 }
 
+/// What a rule says, and what checks it.
+type Rule<T> = (&'static str, T);
+
 /// Rules that need no updates.
-const EVERYWHERE: &[(&str, fn(&Place))] = &[
+const EVERYWHERE: &[Rule<fn(&Place)>] = &[
     ("nothing is an empty list", |place| {
         assert_eq!(place.get(&mut place.client(), "getUpdates", "offset=1").ids(), NONE);
     }),
@@ -122,7 +125,7 @@ const EVERYWHERE: &[(&str, fn(&Place))] = &[
 ];
 
 /// Rules about updates, on a server of their own.
-const HERE: &[(&str, fn())] = &[
+const HERE: &[Rule<fn()>] = &[
     ("updates come in the order of their ids", || {
         let (place, mut client) = Place::with(&[30, 10, 20]);
         assert_eq!(place.get(&mut client, "getUpdates", "").ids(), [10, 20, 30]);

@@ -56,7 +56,7 @@ impl PollBench {
         let listener = PollListener::bind(&place).unwrap();
         let Place::Tcp(address) = listener.local_place() else { panic!("no address") };
         let updates = GetUpdates::prepare(updates);
-        let output = GetUpdates::start(updates, listener, &settings).unwrap();
+        let output = GetUpdates::start(updates, listener, settings).unwrap();
         Self { server: change(server).start().unwrap(), output, address }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn write(of: &Snapshot, families: &mut Families<'_>) -> fmt::Result {
         each(|it| it.passed),
     )?;
     families.counters(
-        head("getupdates_failed", "Those of them that had no answer"),
+        head("getupdates_failed", "Calls of other methods that had no answer"),
         each(|it| it.failed),
     )?;
     families.gauges(

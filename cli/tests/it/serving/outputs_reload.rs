@@ -3,7 +3,8 @@
 use std::{
     collections::HashSet,
     fs,
-    net::TcpListener,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     ops::Range,
     path::Path,
     sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
@@ -15,10 +16,11 @@ use serde_json::Value;
 use super::forward::{FakeBotProcess, accept, get};
 use crate::{
     binary::{process::Process, service::Service},
-    support::{PATH, update_of, wait_until},
+    support::{PATH, port::Port, update_of, wait_until},
 };
 
 const CHATS: i64 = 7;
+const TOKEN: &str = "123456:sample-token-of-a-bot-that-does-not-exist";
 
 /// A server whose config is written anew.
 struct Reloaded {
@@ -29,9 +31,14 @@ struct Reloaded {
 
 impl Reloaded {
     fn start(outputs: &str) -> Self {
+        Self::with_bot(outputs, "")
+    }
+
+    /// With more keys of its bot.
+    fn with_bot(outputs: &str, keys: &str) -> Self {
         let service = Service::new("", &[]);
         let bot = fs::read_to_string(service.pki.dir().join("ringhook.toml")).unwrap();
-        let bot = format!("[admin]\nlisten = '127.0.0.1:0'\n{bot}");
+        let bot = format!("[admin]\nlisten = '127.0.0.1:0'\n{bot}{keys}");
         fs::write(service.pki.dir().join("ringhook.toml"), format!("{outputs}\n{bot}")).unwrap();
         Self { server: service.start(), service, bot }
     }
@@ -208,6 +215,49 @@ fn a_forward_goes_elsewhere_under_load_and_loses_nothing() {
     let report = it.service.report();
     assert_eq!(report["forwards"]["bot"]["delivered"], all, "of all of them");
     assert_eq!((&report["updates_handled"], &report["updates_failed"]), (&all.into(), &0.into()));
+}
+
+#[test]
+fn a_bot_that_polls_goes_on_at_the_same_address_and_loses_nothing() {
+    let place = Port::reserve();
+    let output = |seconds: u32| {
+        format!(
+            "[webhook]\napi_root = 'http://127.0.0.1:1'\n[[output]]\nname = 'bot'\n\
+             to = 'getupdates://{}'\nclient_timeout = '{seconds}s'\n",
+            place.addr
+        )
+    };
+    let it = Reloaded::with_bot(&output(60), &format!("token = '{TOKEN}'\n"));
+    let poll = |offset: i64| {
+        let mut stream = TcpStream::connect(place.addr).unwrap();
+        let path = format!("/bot{TOKEN}/getUpdates?timeout=1&offset={offset}");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        let answer: Value = serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let updates = answer["result"].as_array().unwrap().clone();
+        updates.iter().map(|update| update["update_id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    let (mut client, mut got, mut offset) = (it.service.connect(), HashSet::new(), 0);
+    for round in 0..4 {
+        let ids = round * 50..(round + 1) * 50;
+        ids.for_each(|id| accept(&mut client, PATH, &update_of(id % CHATS, id)));
+        // Some of them are handed out and not confirmed when the next one takes its place.
+        let given = poll(offset);
+        offset = given.last().map_or(offset, |last| last + 1);
+        got.extend(given);
+        it.change(&output(61 + round as u32));
+    }
+    while got.len() < 200 {
+        let given = poll(offset);
+        offset = given.last().map_or(offset, |last| last + 1);
+        got.extend(given);
+    }
+    poll(201);
+    wait_until("one output is left", || it.threads("ringhook-getupd") == 1);
+    assert!(it.server.terminate().status.success());
+    let report = it.service.report();
+    assert_eq!((&report["updates_handled"], &report["updates_failed"]), (&200.into(), &0.into()));
 }
 
 #[test]

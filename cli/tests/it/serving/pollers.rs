@@ -122,8 +122,9 @@ fn gets_everything(mut poller: Poller) {
     let counts = &report["getupdates"]["bot"];
     assert_eq!(counts["conflicts"], 0, "{counts:#}");
     assert_eq!(counts["failed"], 0, "{counts:#}");
-    // What the last poll of the bot has confirmed.
-    assert_eq!(report["journal"]["lag_records"], 0, "{report:#}");
+    // Some libraries do not confirm their last answer when they stop.
+    let left = report["journal"]["lag_records"].as_u64().unwrap();
+    assert!(left <= 100, "{report:#}");
     let calls = fs::read_to_string(&calls).unwrap_or_default();
     for call in calls.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let method = call["method"].as_str().unwrap().to_ascii_lowercase();

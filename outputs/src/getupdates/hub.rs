@@ -36,7 +36,7 @@ pub(super) struct Hub {
 
 #[derive(Default)]
 struct State {
-    shelves: HashMap<BotId, Shelf>,
+    bots: HashMap<BotId, BotQueues>,
     polls: u64,
     /// When a client has last asked for something.
     asked_at: Option<Instant>,
@@ -44,13 +44,13 @@ struct State {
 }
 
 /// What there is for one bot.
-struct Shelf {
+struct BotQueues {
     allowed: Allowed,
-    desks: Vec<Desk>,
+    consumers: Vec<ConsumerQueue>,
 }
 
 /// What there is for one consumer.
-struct Desk {
+struct ConsumerQueue {
     queue: Queue<Item>,
     /// The poll that waits.
     waiting: Option<(u64, oneshot::Sender<Signal>)>,
@@ -85,7 +85,7 @@ pub(super) struct Ask {
 }
 
 /// A poll that is under way. Its place is free again when it is dropped.
-pub(super) struct Ticket<'a> {
+pub(super) struct PendingPoll<'a> {
     hub: &'a Hub,
     consumer: Consumer,
     number: u64,
@@ -108,16 +108,16 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shelf<'a>(&self, state: &'a mut State, bot: BotId) -> &'a mut Shelf {
-        state.shelves.entry(bot).or_insert_with(|| {
-            let desk = |_| Desk {
+    fn bot_queues<'a>(&self, state: &'a mut State, bot: BotId) -> &'a mut BotQueues {
+        state.bots.entry(bot).or_insert_with(|| {
+            let one = |_| ConsumerQueue {
                 queue: Queue::new(self.renumber),
                 waiting: None,
                 polled_at: None,
                 last: None,
                 conflict_at: None,
             };
-            Shelf { allowed: Allowed::All, desks: (0..self.consumers).map(desk).collect() }
+            BotQueues { allowed: Allowed::All, consumers: (0..self.consumers).map(one).collect() }
         })
     }
 
@@ -130,8 +130,8 @@ impl Hub {
             if state.is_closed {
                 return pending.postpone(Duration::ZERO);
             }
-            let Shelf { allowed, desks } = self.shelf(state, pending.bot());
-            let Some(desk) = desks.get_mut(consumer) else { return };
+            let BotQueues { allowed, consumers } = self.bot_queues(state, pending.bot());
+            let Some(one) = consumers.get_mut(consumer) else { return };
             for item in Item::all_of(pending) {
                 let update = item.update();
                 if !allowed.has(update.kind()) {
@@ -141,12 +141,12 @@ impl Hub {
                 }
                 let (id, bytes) = (update.id().get(), update.byte_len());
                 let received_at = update.received_at();
-                let forgotten = desk.queue.push(id, item, bytes, received_at);
+                let forgotten = one.queue.push(id, item, bytes, received_at);
                 self.counters.forgotten.add(u64::from(forgotten.is_some()));
                 settled.extend(forgotten);
             }
-            if !desk.queue.is_empty()
-                && let Some((_, waiting)) = desk.waiting.take()
+            if !one.queue.is_empty()
+                && let Some((_, waiting)) = one.waiting.take()
             {
                 let _ = waiting.send(Signal::Look);
             }
@@ -161,7 +161,7 @@ impl Hub {
     }
 
     /// Begins a poll: what its offset confirms is settled.
-    pub(super) fn begin(&self, consumer: Consumer, ask: Ask, now: Instant) -> Ticket<'_> {
+    pub(super) fn begin(&self, consumer: Consumer, ask: Ask, now: Instant) -> PendingPoll<'_> {
         self.counters.polls.increment();
         let Ask { poll, mut timeout, allowed } = ask;
         let mut settled = Vec::new();
@@ -170,32 +170,32 @@ impl Hub {
             state.polls += 1;
             state.asked_at = Some(now);
             let number = state.polls;
-            let shelf = self.shelf(state, consumer.0);
+            let of_bot = self.bot_queues(state, consumer.0);
             if let Some(allowed) = allowed {
-                shelf.allowed = allowed;
+                of_bot.allowed = allowed;
             }
-            if let Some(desk) = shelf.desks.get_mut(consumer.1) {
-                let is_repeated = desk.last.is_some_and(|(offset, at)| {
+            if let Some(one) = of_bot.consumers.get_mut(consumer.1) {
+                let is_repeated = one.last.is_some_and(|(offset, at)| {
                     offset == poll.offset && now.saturating_duration_since(at) < REPEAT_WAIT
                 });
                 if is_repeated {
                     timeout = timeout.max(REPEAT_WAIT);
                 }
-                desk.last = Some((poll.offset, now));
-                desk.polled_at = Some(now);
+                one.last = Some((poll.offset, now));
+                one.polled_at = Some(now);
                 if poll.offset < 0 {
                     let keep = usize::try_from(poll.offset.unsigned_abs()).unwrap_or(usize::MAX);
-                    settled = desk.queue.forget(keep, now);
+                    settled = one.queue.forget(keep, now);
                     self.counters.forgotten.add(settled.len() as u64);
                 } else {
-                    settled = desk.queue.confirm(&poll);
+                    settled = one.queue.confirm(&poll);
                     self.counters.confirmed.add(settled.len() as u64);
                 }
             }
             number
         };
         settled.into_iter().for_each(Item::settle);
-        Ticket { hub: self, consumer, number, poll, deadline: now + timeout }
+        PendingPoll { hub: self, consumer, number, poll, deadline: now + timeout }
     }
 
     /// Drops what is pending for a bot, or for one consumer of it.
@@ -203,13 +203,13 @@ impl Hub {
         let mut settled = Vec::new();
         {
             let state = &mut *self.lock();
-            let desks = &mut self.shelf(state, bot).desks;
-            for (_, desk) in desks
+            let consumers = &mut self.bot_queues(state, bot).consumers;
+            for (_, one) in consumers
                 .iter_mut()
                 .enumerate()
                 .filter(|(index, _)| consumer.is_none_or(|it| it == *index))
             {
-                settled.extend(desk.queue.forget(0, now));
+                settled.extend(one.queue.forget(0, now));
             }
         }
         self.counters.forgotten.add(settled.len() as u64);
@@ -219,21 +219,25 @@ impl Hub {
     /// How many updates of a bot are not confirmed.
     pub(super) fn pending(&self, bot: BotId) -> usize {
         let state = self.lock();
-        let desks = state.shelves.get(&bot).map(|shelf| shelf.desks.iter());
-        desks.into_iter().flatten().map(|desk| desk.queue.waiting() + desk.queue.handed_out()).sum()
+        let consumers = state.bots.get(&bot).map(|of_bot| of_bot.consumers.iter());
+        consumers
+            .into_iter()
+            .flatten()
+            .map(|one| one.queue.waiting() + one.queue.handed_out())
+            .sum()
     }
 
     /// Has what clients were given that are gone handed out again. Gives when to look next.
     pub(super) fn sweep(&self, now: Instant) -> Option<Instant> {
         let state = &mut *self.lock();
         let mut next: Option<Instant> = None;
-        for desk in state.shelves.values_mut().flat_map(|shelf| &mut shelf.desks) {
-            if desk.waiting.is_some() || desk.queue.handed_out() == 0 {
+        for one in state.bots.values_mut().flat_map(|of_bot| &mut of_bot.consumers) {
+            if one.waiting.is_some() || one.queue.handed_out() == 0 {
                 continue;
             }
-            let Some(gone_at) = desk.polled_at.map(|at| at + self.client_timeout) else { continue };
+            let Some(gone_at) = one.polled_at.map(|at| at + self.client_timeout) else { continue };
             if gone_at <= now {
-                desk.queue.take_back();
+                one.queue.take_back();
             } else {
                 next = next.into_iter().chain([gone_at]).min();
             }
@@ -256,9 +260,9 @@ impl Hub {
         {
             let state = &mut *self.lock();
             state.is_closed = true;
-            for desk in state.shelves.values_mut().flat_map(|shelf| &mut shelf.desks) {
-                released.extend(desk.queue.drain());
-                if let Some((_, waiting)) = desk.waiting.take() {
+            for one in state.bots.values_mut().flat_map(|of_bot| &mut of_bot.consumers) {
+                released.extend(one.queue.drain());
+                if let Some((_, waiting)) = one.waiting.take() {
                     let _ = waiting.send(Signal::Look);
                 }
             }
@@ -274,18 +278,18 @@ impl Hub {
     ) -> Vec<ConsumerStatus> {
         let state = self.lock();
         let mut all = Vec::new();
-        for (id, shelf) in &state.shelves {
-            for (index, desk) in shelf.desks.iter().enumerate() {
-                let first = desk.queue.first().map(|item| item.update().received_at());
-                let silent = desk.polled_at.filter(|_| desk.waiting.is_none());
+        for (id, of_bot) in &state.bots {
+            for (index, one) in of_bot.consumers.iter().enumerate() {
+                let first = one.queue.first().map(|item| item.update().received_at());
+                let silent = one.polled_at.filter(|_| one.waiting.is_none());
                 all.push(ConsumerStatus {
                     bot: name(*id).unwrap_or_else(|| id.to_string()),
                     consumer: index + 1,
-                    waiting: desk.queue.waiting() as u64,
-                    unconfirmed: desk.queue.handed_out() as u64,
+                    waiting: one.queue.waiting() as u64,
+                    unconfirmed: one.queue.handed_out() as u64,
                     oldest: first.map(|at| now.saturating_duration_since(at)),
                     silent: silent.map(|at| now.saturating_duration_since(at)),
-                    has_asked: desk.polled_at.is_some(),
+                    has_asked: one.polled_at.is_some(),
                     id: *id,
                 });
             }
@@ -295,17 +299,17 @@ impl Hub {
     }
 }
 
-impl Ticket<'_> {
+impl PendingPoll<'_> {
     /// What there is for it at `now`. Where it has to wait, another poll that waits is ended.
     pub(super) fn look(&self, now: Instant) -> Look {
         let hub = self.hub;
         let state = &mut *hub.lock();
         let is_closed = state.is_closed;
         let nothing = || Look::Answer(answer::updates(std::iter::empty()));
-        let shelf = hub.shelf(state, self.consumer.0);
-        let Some(desk) = shelf.desks.get_mut(self.consumer.1) else { return nothing() };
-        desk.polled_at = Some(now);
-        let given = desk.queue.hand_out(&self.poll);
+        let of_bot = hub.bot_queues(state, self.consumer.0);
+        let Some(one) = of_bot.consumers.get_mut(self.consumer.1) else { return nothing() };
+        one.polled_at = Some(now);
+        let given = one.queue.hand_out(&self.poll);
         if !given.is_empty() {
             hub.counters.handed_out.add(given.len() as u64);
             let number = |number| hub.renumber.then_some(number);
@@ -316,10 +320,10 @@ impl Ticket<'_> {
             return nothing();
         }
         let (sender, receiver) = oneshot::channel();
-        if let Some((_, other)) = desk.waiting.replace((self.number, sender)) {
-            let is_soon = desk.conflict_at.is_some_and(|at| now < at);
+        if let Some((_, other)) = one.waiting.replace((self.number, sender)) {
+            let is_soon = one.conflict_at.is_some_and(|at| now < at);
             if !is_soon {
-                desk.conflict_at = Some(now + CONFLICT_WAIT);
+                one.conflict_at = Some(now + CONFLICT_WAIT);
             }
             let _ =
                 other.send(Signal::Conflict(if is_soon { CONFLICT_WAIT } else { Duration::ZERO }));
@@ -328,13 +332,13 @@ impl Ticket<'_> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for PendingPoll<'_> {
     fn drop(&mut self) {
         let state = &mut *self.hub.lock();
-        let shelf = state.shelves.get_mut(&self.consumer.0);
-        if let Some(desk) = shelf.and_then(|shelf| shelf.desks.get_mut(self.consumer.1)) {
-            desk.waiting.take_if(|(number, _)| *number == self.number);
-            desk.polled_at = desk.polled_at.max(Some(Instant::now()));
+        let of_bot = state.bots.get_mut(&self.consumer.0);
+        if let Some(one) = of_bot.and_then(|of_bot| of_bot.consumers.get_mut(self.consumer.1)) {
+            one.waiting.take_if(|(number, _)| *number == self.number);
+            one.polled_at = one.polled_at.max(Some(Instant::now()));
         }
     }
 }

@@ -149,14 +149,14 @@ impl Service {
             timeout: Duration::from_secs(seconds.unsigned_abs()),
             allowed: params.allowed_updates(),
         };
-        let ticket = self.hub.begin((call.bot, consumer), ask, Instant::now());
+        let pending = self.hub.begin((call.bot, consumer), ask, Instant::now());
         loop {
-            let receiver = match ticket.look(Instant::now()) {
+            let receiver = match pending.look(Instant::now()) {
                 Look::Answer(answer) => return answer,
                 Look::Wait(receiver) => receiver,
             };
             if let Ok(Ok(Signal::Conflict(after))) =
-                timeout_at(ticket.deadline.into(), receiver).await
+                timeout_at(pending.deadline.into(), receiver).await
             {
                 self.counters.conflicts.increment();
                 sleep(after).await;

@@ -20,7 +20,7 @@ pub mod files {
 }
 pub mod io {
     pub mod listener {
-        pub use crate::io::listener::{BACKLOG, Terms, terms};
+        pub use crate::io::listener::{BACKLOG, SocketFile, Terms, terms, unix_socket};
     }
     pub mod cpu_affinity {
         pub use crate::io::cpu_affinity::Ranges;

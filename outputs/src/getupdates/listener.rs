@@ -1,20 +1,18 @@
 //! Where clients connect: an address, or a Unix socket.
 
-use std::{
-    fmt, fs, io,
-    net::SocketAddr,
-    os::unix::{fs::FileTypeExt as _, net::UnixStream},
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 
-use ringhook::{Error, ErrorKind};
+use ringhook::{
+    Error, ErrorKind,
+    internals::io::listener::{SocketFile, unix_socket},
+};
 
 /// What a [`Place`] is parsed from.
 const EXPECTED: &str = "getupdates://IP:PORT or getupdates+unix:/SOCKET";
 /// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds.
 const SOCKET_PATH_MAX: usize = 107;
+/// The permissions of a socket's file: owner and group connect, and show a bot's token besides.
+const SOCKET_MODE: u32 = 0o660;
 
 /// Where clients connect.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,40 +66,26 @@ enum Socket {
     Unix { listener: std::os::unix::net::UnixListener, _file: SocketFile },
 }
 
-/// A socket's file, which goes with its listener.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 impl PollListener {
     /// Binds `place`. The socket of a process that is gone is replaced.
     ///
     /// # Errors
     /// It is in use, or cannot be bound.
     pub fn bind(place: &Place) -> Result<Self, Error> {
-        let bind = || {
-            Ok(match place {
-                Place::Tcp(address) => {
-                    let listener = std::net::TcpListener::bind(address)?;
-                    listener.set_nonblocking(true)?;
-                    Socket::Tcp(listener)
-                }
-                Place::Unix(path) => {
-                    remove_stale(path)?;
-                    let listener = std::os::unix::net::UnixListener::bind(path)?;
-                    listener.set_nonblocking(true)?;
-                    Socket::Unix { listener, _file: SocketFile(path.clone()) }
-                }
-            })
-        };
-        let socket = bind().map_err(|error: io::Error| {
+        let failed = |error: io::Error| {
             Error::with_source(ErrorKind::Config, format!("output.to {place}"), error)
-        })?;
+        };
+        let socket = match place {
+            Place::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                Socket::Tcp(listener)
+            }
+            Place::Unix(path) => {
+                let (socket, file) = unix_socket(path, SOCKET_MODE)?;
+                Socket::Unix { listener: socket.into(), _file: file }
+            }
+        };
         Ok(Self(Arc::new(Bound { place: place.clone(), socket })))
     }
 
@@ -141,26 +125,11 @@ pub(super) enum Accepting {
     Unix(tokio::net::UnixListener),
 }
 
-/// Removes the socket of a process that is gone.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type().is_socket(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if !is_socket {
-        return Err(io::Error::other("there is a file that is no socket"));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -184,8 +153,9 @@ mod tests {
         let Place::Unix(path) = &place else { unreachable!() };
         drop(std::os::unix::net::UnixListener::bind(path).unwrap());
         let listener = PollListener::bind(&place).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         let error = PollListener::bind(&place).unwrap_err();
-        assert!(error.to_string().starts_with("output.to getupdates+unix:"), "{error}");
+        assert!(error.to_string().contains("another program listens there"), "{error}");
         drop(listener);
         assert!(!path.exists());
         fs::write(path, "").unwrap();

@@ -19,7 +19,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -30,11 +30,11 @@ use rustix::net::{
 };
 
 use self::inherited::Pool;
+pub use self::unix::SocketFile;
 pub(crate) use self::{
     acceptor_config::{AcceptorConfig, AcceptorSettings},
     inherited::Inherited,
     names::{Name, Names},
-    unix::SocketFile,
 };
 use crate::{
     config::{AllowList, Config, ListenAddress, Listener, allow::admits},
@@ -45,6 +45,15 @@ use crate::{
 /// Connections that may wait in the kernel until they are accepted; `net.core.somaxconn` (4,096 by
 /// default) bounds it as well. A sender with `max_connections` of 100 opens ten at once.
 pub const BACKLOG: i32 = 4096;
+
+/// A listening socket at `path` that is no listener of a server's; see [`Listener`] for its file,
+/// which has the permissions `mode`. It does not block.
+///
+/// # Errors
+/// Something else has the name, or it cannot be made there.
+pub fn unix_socket(path: &Path, mode: u32) -> Result<(OwnedFd, SocketFile), Error> {
+    unix::bind(path, mode, false, None)
+}
 
 /// The terms by which a listener's connections are served.
 #[derive(Clone, Debug, Default)]

@@ -28,7 +28,7 @@ const NAMES: usize = 8;
 
 /// A socket's file, removed when dropped, unless it is another process's by then.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     dir: Dir,
     id: FileId,
     mode: u32,

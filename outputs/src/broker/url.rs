@@ -22,10 +22,12 @@ const SCHEMES: [(&str, &str); 5] = [
 /// A broker's URL, which has no password in it.
 ///
 /// ```
+/// # #[cfg(feature = "redis")] {
 /// use ringhook_outputs::broker::BrokerUrl;
 ///
 /// let url: BrokerUrl = "redis://ringhook@127.0.0.1:6379/2".parse()?;
 /// assert_eq!(url.to_string(), "redis://ringhook@127.0.0.1:6379/2");
+/// # }
 /// # Ok::<(), ringhook::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -52,7 +52,8 @@ fn arguments(pki: &Pki, name: &str, listen: &str, config: &str) -> Vec<String> {
 fn written(pki: &Pki, name: &str) -> BTreeMap<i64, usize> {
     let text = fs::read_to_string(pki.dir().join(format!("{name}.updates"))).unwrap_or_default();
     let mut ids = BTreeMap::new();
-    for line in text.lines() {
+    // The last one may be on its way.
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let update: serde_json::Value = serde_json::from_str(line).unwrap();
         *ids.entry(update["update_id"].as_i64().unwrap()).or_default() += 1;
     }

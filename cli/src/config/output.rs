@@ -63,17 +63,17 @@ pub(crate) struct OutputSection {
     /// again what it has not confirmed, whatever offset comes; 10 min.
     #[serde(default, with = "humantime_option")]
     pub(crate) client_timeout: Option<Duration>,
-    /// Of getUpdates: how many processes of each bot poll; 1. Each chat stays with one. The API root
-    /// of the second one ends with `/consumer/2`.
+    /// Of getUpdates: how many processes of each bot poll; 1. Each chat stays with one. The API
+    /// root of the second one ends with `/consumer/2`.
     pub(crate) consumers: Option<usize>,
     /// Of getUpdates: whether updates get increasing numbers in the place of their ids, for
     /// libraries that drop an id below the last one without a word, as go-telegram-bot-api does;
     /// false.
     pub(crate) renumber: Option<bool>,
     /// Values of the update by name: of HTTP as headers, such as `X-Chat = "message.chat.id"`, of
-    /// lines as `fields` beside the update, such as `command = "message.text"`, of brokers as fields
-    /// of the record. A path is keys from the root of the update with dots in between. A value that
-    /// is not there makes no field.
+    /// lines as `fields` beside the update, such as `command = "message.text"`, of brokers as
+    /// fields of the record. A path is keys from the root of the update with dots in between. A
+    /// value that is not there makes no field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) fields: BTreeMap<String, String>,
 }

@@ -108,7 +108,7 @@ impl Pollers {
         Ok(Started { name, output })
     }
 
-    /// What is to be called a few times a second, to say which outputs nobody asks and to let go
+    /// What is to be called a few times a second, to say which outputs no client asks and to let go
     /// of those that have ended.
     pub(crate) fn look(&self) -> impl FnMut() + Send + 'static {
         let this = self.clone();

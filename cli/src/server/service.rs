@@ -80,9 +80,9 @@ pub(crate) struct ServiceArgs {
     #[arg(long, id = "journal.lock_wait", value_name = "TIME", value_parser = parse_duration)]
     wait_for_lock: Option<Duration>,
     /// Where all updates go, whatever outputs and routes the config has: a bot's URL such as
-    /// http://127.0.0.1:3000/webhook or http+unix:/run/bot.sock:/webhook, getupdates://127.0.0.1:8081
-    /// for bots that poll there, a broker's such as redis://127.0.0.1:6379, ndjson:- (stdout),
-    /// ndjson:FILE or null [default: ndjson:-]
+    /// http://127.0.0.1:3000/webhook or http+unix:/run/bot.sock:/webhook,
+    /// getupdates://127.0.0.1:8081 for bots that poll there, a broker's such as
+    /// redis://127.0.0.1:6379, ndjson:- (stdout), ndjson:FILE or null [default: ndjson:-]
     #[arg(long, id = "output.to", value_name = "URL")]
     output: Option<String>,
     /// Write lines that tell bot, kind and time beside the update [default: where there is more

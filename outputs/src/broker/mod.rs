@@ -150,8 +150,8 @@ fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
-/// `error` as a sink may return it: its text in one short line, and no broken pipe, which would mean
-/// that the destination never comes back.
+/// `error` as a sink may return it: its text in one short line, and no broken pipe, which would
+/// mean that the destination never comes back.
 fn passed_on(error: &io::Error) -> io::Error {
     let kind = match error.kind() {
         io::ErrorKind::BrokenPipe => io::ErrorKind::ConnectionReset,

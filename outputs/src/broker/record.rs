@@ -10,8 +10,8 @@ use crate::routes::Fields;
 pub(super) struct Record {
     pub(super) body: Vec<u8>,
     pub(super) bot: String,
-    /// What order is kept in: the id of a chat or user, `poll:ID`, or `update:ID` for an update that
-    /// belongs to none.
+    /// What order is kept in: the id of a chat or user, `poll:ID`, or `update:ID` for an update
+    /// that belongs to none.
     pub(super) chat: String,
     /// The fields of `[output.fields]`, as text.
     pub(super) fields: Vec<(String, Vec<u8>)>,

@@ -1,8 +1,8 @@
 //! Redis and Valkey: streams, each update once.
 //!
-//! A stream has a list of the ids that were added last, in the same slot of a cluster. A script adds
-//! what is not in the list. So a batch that comes again, because its acknowledgement was lost or the
-//! process was killed, is not doubled, however long the server was away.
+//! A stream has a list of the ids that were added last, in the same slot of a cluster. A script
+//! adds what is not in the list. So a batch that comes again, because its acknowledgement was lost
+//! or the process was killed, is not doubled, however long the server was away.
 
 use std::{
     collections::BTreeMap,

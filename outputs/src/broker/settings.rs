@@ -54,7 +54,8 @@ impl BrokerSettings {
     /// The most shards.
     pub const SHARDS_MAX: u32 = 1024;
 
-    /// Trusts the authorities whose certificates are in `pem`, instead of those that browsers trust.
+    /// Trusts the authorities whose certificates are in `pem`, instead of those that browsers
+    /// trust.
     #[must_use]
     pub fn authorities(self, pem: Vec<u8>) -> Self {
         Self { authorities: Some(pem), ..self }

@@ -23,8 +23,8 @@ use crate::client::pool::Pool;
 /// The longest line that begins a chunk, in bytes, and the most bytes of trailers.
 const LINE_MAX: usize = 16 * 1024;
 
-/// A body on its way. With its end the connection goes back to its pool, where it can be used again;
-/// with an error, or where the rest is not wanted, it is closed.
+/// A body on its way. With its end the connection goes back to its pool, where it can be used
+/// again; with an error, or where the rest is not wanted, it is closed.
 pub(super) struct AnswerBody {
     /// `None` behind the end.
     connection: Option<Connection>,

@@ -66,7 +66,8 @@ struct MethodOnly {
     method: String,
 }
 
-/// Reads what an answer replies, until `deadline`. Of a call that is streamed the rest is to be read.
+/// Reads what an answer replies, until `deadline`. Of a call that is streamed the rest is to be
+/// read.
 pub(super) async fn read(
     content_type: Option<HeaderValue>,
     body: AnswerBody,

@@ -73,8 +73,8 @@ impl Upstream {
     /// Sends a request on a kept connection, or on a new one where that has been closed by the
     /// target.
     ///
-    /// Where a connection ends with a request that was sent, one more is made, even if only to learn
-    /// whether the target's process is still there.
+    /// Where a connection ends with a request that was sent, one more is made, even if only to
+    /// learn whether the target's process is still there.
     pub(super) async fn ask(&self, request: &[u8]) -> Result<Answer, Lost> {
         let kept = self.idle.take();
         let was_kept = kept.is_some();

@@ -6,7 +6,7 @@
 //!
 //! | method | what is done |
 //! |---|---|
-//! | getUpdates | answered as the Bot API does; of an update that came late, the offset confirms nothing |
+//! | getUpdates | answered as the Bot API does; an offset confirms no update that came late |
 //! | deleteWebhook, and setWebhook without a URL | true: the webhook is ringhook's and stays |
 //! | setWebhook, logOut | 400: the updates would end |
 //! | getWebhookInfo | no URL, and how many updates are not confirmed |

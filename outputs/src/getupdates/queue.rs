@@ -1,9 +1,9 @@
 //! Which updates of one consumer wait, which are handed out, and which are confirmed. It knows no
 //! clock and no socket: time is an argument.
 //!
-//! Over a webhook with several connections ids come out of order across chats. So an offset confirms
-//! what was handed out and is below it, and nothing else: an update that comes late, with an id
-//! below an offset that was used before, is handed out all the same.
+//! Over a webhook with several connections ids come out of order across chats. So an offset
+//! confirms what was handed out and is below it, and nothing else: an update that comes late, with
+//! an id below an offset that was used before, is handed out all the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -96,8 +96,8 @@ impl<T> Queue<T> {
         self.waiting.remove(&oldest?).map(|it| it.item)
     }
 
-    /// What `poll` confirms: it was handed out and is below the offset. Where the offset is the same
-    /// as that of the poll which it was handed out to, the client may not have got it.
+    /// What `poll` confirms: it was handed out and is below the offset. Where the offset is the
+    /// same as that of the poll which it was handed out to, the client may not have got it.
     pub(super) fn confirm(&mut self, poll: &Poll) -> Vec<T> {
         let confirmed = self.take_confirmed(poll);
         let handed_out = self.handed_out.len();

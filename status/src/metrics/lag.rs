@@ -2,8 +2,8 @@
 //! the server had accepted as many updates as it has settled by now.
 //!
 //! Of n settled updates and one that is not, the oldest that is not is among the first n + 1. So it
-//! is never younger than what this tells, but for the time between two looks. Both are the same where
-//! updates are settled in the order in which they came.
+//! is never younger than what this tells, but for the time between two looks. Both are the same
+//! where updates are settled in the order in which they came.
 
 use std::{
     collections::VecDeque,

@@ -69,8 +69,8 @@ fn wait_said(server: &Process, text: &str) {
     });
 }
 
-/// The workers of `examples/`, in Python and in Rust, for the broker `name`, with `args`; those that
-/// this machine lacks are passed over with the reason printed.
+/// The workers of `examples/`, in Python and in Rust, for the broker `name`, with `args`; those
+/// that this machine lacks are passed over with the reason printed.
 fn workers(name: &str, package: &str, args: &[&str]) -> Vec<Command> {
     let python = env::var("RINGHOOK_TEST_PYTHON").unwrap_or("python3".to_owned());
     let probe = Command::new(&python).args(["-c", &format!("import {package}")]).output();

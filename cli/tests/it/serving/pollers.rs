@@ -1,6 +1,6 @@
 //! Bots that poll, on the libraries that people use, with their own loops and no change but the API
-//! root: behind `ringhook serve` under load, with ids that come out of order, they get every update,
-//! each chat's in its order, also where the bot or ringhook is killed. The webhook stays.
+//! root: behind `ringhook serve` under load, with ids that come out of order, they get every
+//! update, each chat's in its order, also where the bot or ringhook is killed. The webhook stays.
 //!
 //! Where the libraries are is told as for [`frameworks`](super::frameworks).
 

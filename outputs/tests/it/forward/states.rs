@@ -119,8 +119,8 @@ fn a_target_where_nothing_listens_is_down_at_once_and_costs_no_attempt() {
     assert_eq!((report.updates_handled, report.handler_retries), (300, 0));
 }
 
-/// A process that takes one connection at a time and answers each update, but ends with `ends_with`:
-/// first its listener, then its connection.
+/// A process that takes one connection at a time and answers each update, but ends with
+/// `ends_with`: first its listener, then its connection.
 fn process_that_ends(address: SocketAddr, ends_with: &str) {
     let listener = TcpListener::bind(address).unwrap();
     while let Ok((mut stream, _)) = listener.accept() {

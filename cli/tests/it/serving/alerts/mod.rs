@@ -1,5 +1,5 @@
-//! The alerts of `contrib/prometheus`: each fires on a real server in trouble that a real Prometheus
-//! scrapes, and resolves when the trouble is over.
+//! The alerts of `contrib/prometheus`: each fires on a real server in trouble that a real
+//! Prometheus scrapes, and resolves when the trouble is over.
 
 mod prometheus;
 
